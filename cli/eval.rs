@@ -1,0 +1,70 @@
+//! `ctk eval`: functions over frozen features.
+
+use ctk_core::error::Result;
+use ctk_core::eval::{Features, analogy, geometry, knn, linear_probe, similarity};
+use ctk_core::modality::{Query, Split};
+use serde_json::{Value, json};
+
+use crate::args::{Eval, ModelArgs};
+use crate::{Modalities, export, output};
+
+pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
+    match args {
+        Eval::LinearProbe { model, baseline } => classify(&model, baseline, modalities, |train, test| {
+            let probe = linear_probe::linear_probe(train, test, &Default::default())?;
+            Ok(json!({
+                "top1": probe.top1, "top5": probe.top5, "train": probe.train, "test": probe.test,
+                "classes": probe.classes, "regularisation": probe.regularisation,
+            }))
+        }),
+        Eval::Knn { model, baseline } => classify(&model, baseline, modalities, |train, test| {
+            let knn = knn::knn(train, test, &Default::default())?;
+            Ok(json!({
+                "top1": knn.top1, "top5": knn.top5, "train": knn.train, "test": knn.test, "classes": knn.classes, "k": knn.k,
+            }))
+        }),
+        Eval::Similarity { model, pairs } => {
+            let found = similarity::similarity(&features(&model, modalities)?, &similarity::read(&pairs)?)?;
+            let figures = json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
+            output::figures(model.show.json, &figures)
+        }
+        Eval::Analogy { model, questions, restrict } => {
+            let found = analogy::analogy(&features(&model, modalities)?, &analogy::read(&questions)?, restrict)?;
+            let figures = json!({
+                "accuracy": found.accuracy, "semantic": found.semantic, "syntactic": found.syntactic,
+                "answered": found.answered, "skipped": found.skipped,
+            });
+            output::figures(model.show.json, &figures)
+        }
+        Eval::Geometry { model } => {
+            let found = geometry::geometry(&features(&model, modalities)?)?;
+            output::figures(model.show.json, &json!({ "uniformity": found.uniformity }))
+        }
+    }
+}
+
+fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {
+    export::open(args, modalities)?.features(&Query { data: args.data.clone(), ..Query::default() })
+}
+
+/// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.
+fn classify(
+    args: &ModelArgs,
+    baseline: bool,
+    modalities: Modalities,
+    judge: impl Fn(&Features, &Features) -> Result<Value>,
+) -> Result<()> {
+    let model = export::open(args, modalities)?;
+    let rows = |split, baseline: Option<&str>| {
+        model.features(&Query { data: args.data.clone(), split, baseline: baseline.map(String::from) })
+    };
+    // The test part first: data without labels is then found out before anything is encoded.
+    let test = rows(Split::Test, None)?;
+    let mut figures = judge(&rows(Split::Train, None)?, &test)?;
+    let baselines: &[&str] = if baseline { model.baselines() } else { &[] };
+    for name in baselines {
+        let of = judge(&rows(Split::Train, Some(name))?, &rows(Split::Test, Some(name))?)?;
+        figures[format!("{name}_top1")] = of["top1"].clone();
+    }
+    output::figures(args.show.json, &figures)
+}

@@ -1,0 +1,97 @@
+//! The command line as a library: whoever has a modality of their own gets the same program with one call.
+//!
+//! ```no_run
+//! // In a crate of your own, beside the built-in ones:
+//! fn main() -> std::process::ExitCode {
+//!     ctk::main(&[&ctk_vision::Vision, &ctk_text::Word2Vec /*, &Mine */])
+//! }
+//! ```
+//!
+//! One file a verb; none of them names a tensor. stdout is data, stderr is progress; exit codes: 0 done, 1 failed while
+//! running, 2 the command line or the config is wrong.
+
+mod args;
+mod config;
+mod embed;
+mod eval;
+mod export;
+pub mod matrix;
+mod neighbors;
+mod output;
+mod preview;
+mod progress;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use ctk_core::error::{Error, Result};
+use ctk_core::modality::Modality;
+
+use args::{Args, Verb};
+
+/// The modalities a program knows.
+pub type Modalities<'a> = &'a [&'a dyn Modality];
+
+/// Parses the process's arguments, runs the verb and reports an error the way a user can read it.
+pub fn main(modalities: Modalities) -> ExitCode {
+    let args = match parse(modalities, std::env::args_os()) {
+        Ok(args) => args,
+        // clap prints help to stdout with code 0 and mistakes to stderr with code 2.
+        Err(e) => e.exit(),
+    };
+    match run(args, modalities) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            output::error(&e);
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn parse(modalities: Modalities, from: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
+    let matches = command(modalities).try_get_matches_from(from)?;
+    Args::from_arg_matches(&matches)
+}
+
+/// The command line with the names of the modalities filled in, so that help and completions know them.
+fn command(modalities: Modalities) -> clap::Command {
+    fn fill(command: clap::Command, names: &[&'static str]) -> clap::Command {
+        let has = command.get_arguments().any(|a| a.get_id() == "modality");
+        let command = match has {
+            true => command.mut_arg("modality", |a| a.value_parser(clap::builder::PossibleValuesParser::new(names.to_vec()))),
+            false => command,
+        };
+        let subs: Vec<String> = command.get_subcommands().map(|s| s.get_name().to_string()).collect();
+        subs.into_iter().fold(command, |c, sub| c.mut_subcommand(sub, |s| fill(s, names)))
+    }
+    let names: Vec<&'static str> = modalities.iter().map(|m| m.name()).collect();
+    fill(Args::command(), &names)
+}
+
+fn run(args: Args, modalities: Modalities) -> Result<()> {
+    ctk_core::device::set_threads(args.threads())?;
+    match args.verb {
+        Verb::Train(verb) => train::run(verb, modalities),
+        Verb::Eval(verb) => eval::run(verb, modalities),
+        Verb::Embed(verb) => embed::run(verb, modalities),
+        Verb::Neighbors(verb) => neighbors::run(verb, modalities),
+        Verb::Export(verb) => export::run(verb, modalities),
+        Verb::Preview(verb) => preview::run(verb, modalities),
+        Verb::Matrix(verb) => matrix::run(verb, modalities),
+        Verb::Config(verb) => config::run(verb, modalities),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command(modalities), "ctk", &mut script);
+            output::bytes(&script)
+        }
+    }
+}
+
+/// The modality called `name`.
+fn modality<'a>(modalities: Modalities<'a>, name: &str) -> Result<&'a dyn Modality> {
+    modalities.iter().copied().find(|m| m.name() == name).ok_or_else(|| {
+        let known: Vec<_> = modalities.iter().map(|m| m.name()).collect();
+        Error::usage(format!("this ctk knows no modality `{name}`")).hint(format!("it knows {}", known.join(", ")))
+    })
+}

@@ -1,0 +1,48 @@
+//! stdout and stderr: data on one, words on the other. A reader that has gone away is no error.
+
+use std::io::{ErrorKind, Write};
+
+use ctk_core::error::{Error, Result};
+
+/// Writes to stdout.
+pub fn bytes(data: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(data).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Error::from),
+    }
+}
+
+/// One line to stdout.
+pub fn line(text: impl std::fmt::Display) -> Result<()> {
+    bytes(format!("{text}\n").as_bytes())
+}
+
+/// One line to stderr.
+pub fn say(text: impl std::fmt::Display) {
+    // Nobody may be listening; there is nowhere left to complain.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// An error, the way a user reads it.
+pub fn error(error: &Error) {
+    say(format!("error: {error}"));
+}
+
+/// Figures for people (one a line) or for scripts (one JSON object).
+pub fn figures(json: bool, figures: &serde_json::Value) -> Result<()> {
+    if json {
+        return line(figures);
+    }
+    let Some(map) = figures.as_object() else { return line(figures) };
+    let width = map.keys().map(|k| k.len()).max().unwrap_or(0);
+    map.iter().try_for_each(|(key, value)| {
+        let value = match value {
+            serde_json::Value::Null => "-".to_string(),
+            serde_json::Value::String(s) => s.clone(),
+            serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
+            other => other.to_string(),
+        };
+        line(format!("{:width$}  {value}", key.replace('_', " ")))
+    })
+}

@@ -1,0 +1,111 @@
+//! `ctk train`: recipe, plan, run, summary. And how every verb gets its recipe.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::error::{Error, Result};
+use ctk_core::modality::{Modality, Summary};
+use ctk_core::recipe::Recipe;
+use ctk_core::run::{Place, Run};
+use serde_json::{Value, json};
+
+use crate::args::{RecipeArgs, Train};
+use crate::{Modalities, output, progress};
+
+pub fn run(args: Train, modalities: Modalities) -> Result<()> {
+    let modality = crate::modality(modalities, &args.modality)?;
+    let (recipe, place) = match &args.resume {
+        Some(folder) => (Run::recipe_of(folder)?, Place::Resume(folder.clone())),
+        None => (recipe(&args.recipe, modality)?, args.out.clone().map_or(Place::Numbered, Place::New)),
+    };
+    let watch = progress::watch(args.show.quiet);
+    let trained = train(modality, &recipe, place, &args.device.device, watch, stop_on_interrupt()?)?;
+    report(&trained, args.show.json)
+}
+
+/// A finished run.
+pub struct Trained {
+    pub run: PathBuf,
+    pub checkpoint: PathBuf,
+    pub modality: &'static str,
+    pub summary: Summary,
+}
+
+impl Trained {
+    /// Every figure under its JSON name.
+    pub fn figures(&self) -> Value {
+        let s = &self.summary;
+        let mut figures = json!({
+            "run": self.run.display().to_string(), "checkpoint": self.checkpoint.display().to_string(),
+            "modality": self.modality, "steps": s.steps, "epochs": s.epochs, "loss": s.loss, "seconds": s.seconds,
+        });
+        s.figures.iter().for_each(|(name, value)| figures[*name] = value.clone());
+        figures
+    }
+}
+
+/// The one way a recipe is trained, for people and for the matrix.
+pub fn train(
+    modality: &dyn Modality,
+    recipe: &Recipe,
+    place: Place,
+    device: &str,
+    watch: Box<dyn ctk_core::events::Watch>,
+    stop: Arc<AtomicBool>,
+) -> Result<Trained> {
+    let job = modality.plan(recipe)?;
+    let device = ctk_core::device::device(device)?;
+    let mut run = Run::new(place, modality.name(), recipe.clone(), device, watch, stop)?;
+    let summary = job.run(&mut run).inspect_err(|_| run.abandon())?;
+    let folder = run.folder()?.to_path_buf();
+    let checkpoint = Checkpoint::open(&folder)?.folder().to_path_buf();
+    Ok(Trained { run: folder, checkpoint, modality: modality.name(), summary })
+}
+
+/// The recipe that the arguments mean.
+pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
+    let mut recipe = match &args.config {
+        Some(file) => Recipe::read(file)?,
+        None => Recipe::new(format!("the default {} recipe", modality.name()), modality.recipe(args.data.as_deref())?),
+    };
+    if let Some(data) = &args.data {
+        // As a TOML string, or a folder named `3` would become a number.
+        recipe.set("data.path", &Value::String(data.display().to_string()).to_string())?;
+    }
+    for assignment in &args.set {
+        let (key, value) = assignment.split_once('=').ok_or_else(|| {
+            Error::usage(format!("--set {assignment}: there is no `=`"))
+                .hint("write it as section.key=value, as in --set train.batch=256")
+        })?;
+        recipe.set(key.trim(), value.trim())?;
+    }
+    Ok(recipe)
+}
+
+fn report(trained: &Trained, json: bool) -> Result<()> {
+    let mut figures = trained.figures();
+    if json {
+        figures["report"] = json!(trained.summary.text);
+    }
+    output::figures(json, &figures)?;
+    if !json && !trained.summary.text.is_empty() {
+        output::bytes(format!("\n{}", trained.summary.text).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let raised = stop.clone();
+    ctrlc::set_handler(move || {
+        if raised.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        output::say("stopping after this step, then saving; once more to stop at once");
+    })
+    .map_err(Error::new)?;
+    Ok(stop)
+}

@@ -1,0 +1,325 @@
+//! The only writer of weights: a checkpoint folder appears whole or not at all.
+//!
+//! `checkpoints/<step>/` holds safetensors files, small files beside them and `manifest.json`, written last, with the
+//! blake3 of each file and of itself. It is written as `.tmp-<step>`, fsynced, and renamed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::files;
+use crate::recipe::Recipe;
+
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the layout.
+    pub format: u32,
+    /// The modality that can open it.
+    pub modality: String,
+    /// Steps done.
+    pub step: usize,
+    /// Bytes of metrics.jsonl that belong to these steps: a resume cuts the rest.
+    pub metrics_bytes: u64,
+    /// The recipe as run.
+    pub recipe: String,
+    /// Each file's length and blake3.
+    pub files: BTreeMap<String, Digest>,
+    /// blake3 of this manifest with this field empty.
+    pub checksum: String,
+}
+
+/// A file as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Digest {
+    bytes: u64,
+    blake3: String,
+}
+
+impl Manifest {
+    fn seal(&self) -> Result<String> {
+        let blank = Manifest { checksum: String::new(), ..self.clone() };
+        Ok(blake3::hash(&serde_json::to_vec(&blank)?).to_hex().to_string())
+    }
+}
+
+/// Writes the files of a checkpoint that is being made.
+pub struct Writer {
+    folder: PathBuf,
+    files: BTreeMap<String, Digest>,
+}
+
+impl Writer {
+    /// A safetensors file of named tensors. Names must differ.
+    pub fn tensors(&mut self, file: &str, tensors: &[(String, Tensor)]) -> Result<()> {
+        self.views(file, tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect())
+    }
+
+    /// A safetensors file of anything that can show its bytes; each is copied at most once, when its turn comes.
+    pub fn views<V: safetensors::View>(&mut self, file: &str, views: Vec<(String, V)>) -> Result<()> {
+        let path = self.folder.join(file);
+        // One key at most: the metadata is a HashMap, and equal checkpoints must not differ in bytes.
+        let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+        safetensors::serialize_to_file(views, Some(metadata), &path).at(path.display())?;
+        self.record(file)
+    }
+
+    /// A small file as it is.
+    pub fn bytes(&mut self, file: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(file);
+        fs::write(&path, bytes).at(path.display())?;
+        self.record(file)
+    }
+
+    fn record(&mut self, file: &str) -> Result<()> {
+        let path = self.folder.join(file);
+        fs::File::open(&path).and_then(|f| f.sync_all()).at(path.display())?;
+        let before = self.files.insert(file.to_string(), digest(&path)?);
+        assert!(before.is_none(), "checkpoint file {file} written twice");
+        Ok(())
+    }
+}
+
+/// Reads the files of a checkpoint, each checked against the manifest.
+pub struct Reader<'a>(&'a Checkpoint);
+
+impl Reader<'_> {
+    /// Named tensors of a safetensors file, on the CPU.
+    pub fn tensors(&self, file: &str) -> Result<HashMap<String, Tensor>> {
+        candle_core::safetensors::load(self.0.checked(file)?, &Device::Cpu).at(self.0.folder.join(file).display())
+    }
+
+    /// A small file as it is.
+    pub fn bytes(&self, file: &str) -> Result<Vec<u8>> {
+        let path = self.0.checked(file)?;
+        fs::read(&path).at(path.display())
+    }
+
+    /// Whether the checkpoint has this file.
+    pub fn has(&self, file: &str) -> bool {
+        self.0.manifest.files.contains_key(file)
+    }
+}
+
+/// A whole checkpoint on disk.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl Checkpoint {
+    /// Writes checkpoint `manifest.step` below `parent`; one that is there already and whole counts as done.
+    pub fn write(parent: &Path, mut manifest: Manifest, fill: impl FnOnce(&mut Writer) -> Result<()>) -> Result<Checkpoint> {
+        let folder = parent.join(manifest.step.to_string());
+        if let Ok(there) = Checkpoint::at(&folder)
+            && there.verify().is_ok()
+        {
+            return Ok(there);
+        }
+        let temporary = parent.join(format!(".tmp-{}", manifest.step));
+        let made = (|| {
+            fs::create_dir_all(parent).at(parent.display())?;
+            let _ = fs::remove_dir_all(&temporary);
+            fs::create_dir(&temporary).at(temporary.display())?;
+            let mut writer = Writer { folder: temporary.clone(), files: BTreeMap::new() };
+            fill(&mut writer)?;
+            manifest.files = writer.files;
+            manifest.checksum = manifest.seal()?;
+            files::write(&temporary.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+            files::sync_folder(&temporary)?;
+            if folder.exists() {
+                fs::remove_dir_all(&folder).at(folder.display())?;
+            }
+            fs::rename(&temporary, &folder).at(folder.display())?;
+            files::sync_folder(parent)
+        })();
+        if let Err(e) = made {
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(e.at(format!("writing checkpoint {}", folder.display())).hint("is the disk full?"));
+        }
+        Ok(Checkpoint { folder, manifest })
+    }
+
+    /// The checkpoint that `path` means: a checkpoint folder, or a run folder's newest whole one.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        if path.join(MANIFEST).is_file() {
+            return Checkpoint::at(path);
+        }
+        if !path.is_dir() {
+            return Err(Error::usage("there is no run or checkpoint here")
+                .at(path.display())
+                .hint("give the folder that `ctk train` printed as `run`"));
+        }
+        Checkpoint::latest(&path.join("checkpoints"))?.ok_or_else(|| {
+            Error::usage("this folder holds no whole checkpoint")
+                .at(path.display())
+                .hint("give the folder that `ctk train` printed as `run`; a run has a checkpoint after its first epoch")
+        })
+    }
+
+    /// The newest whole checkpoint below `parent`. Damaged ones are passed over.
+    pub fn latest(parent: &Path) -> Result<Option<Checkpoint>> {
+        let mut steps = Checkpoint::steps(parent)?;
+        steps.reverse();
+        Ok(steps.into_iter().filter_map(|s| Checkpoint::at(&parent.join(s.to_string())).ok()).find(|c| c.verify().is_ok()))
+    }
+
+    /// Deletes what an interrupted write left below `parent`, and all but the newest `keep` checkpoints.
+    pub fn sweep(parent: &Path, keep: usize) -> Result<()> {
+        let mut steps = Checkpoint::steps(parent)?;
+        steps.truncate(steps.len().saturating_sub(keep));
+        let mut old: Vec<PathBuf> = steps.iter().map(|s| parent.join(s.to_string())).collect();
+        if parent.is_dir() {
+            let entries = fs::read_dir(parent).at(parent.display())?.filter_map(|e| Some(e.ok()?.path()));
+            old.extend(entries.filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".tmp-"))));
+        }
+        old.iter().try_for_each(|folder| fs::remove_dir_all(folder).at(folder.display()))
+    }
+
+    /// The steps below `parent` that have a folder, ascending.
+    pub fn steps(parent: &Path) -> Result<Vec<usize>> {
+        if !parent.is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut steps: Vec<usize> =
+            fs::read_dir(parent).at(parent.display())?.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What it says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The recipe it was trained by.
+    pub fn recipe(&self) -> Recipe {
+        Recipe::new(self.folder.join(MANIFEST).display().to_string(), self.manifest.recipe.clone())
+    }
+
+    /// Its files.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader(self)
+    }
+
+    /// Checks every file against the manifest.
+    pub fn verify(&self) -> Result<()> {
+        self.manifest.files.keys().try_for_each(|file| self.checked(file).map(|_| ()))
+    }
+
+    fn at(folder: &Path) -> Result<Checkpoint> {
+        let path = folder.join(MANIFEST);
+        let bytes = fs::read(&path).at(path.display())?;
+        let manifest: Manifest = serde_json::from_slice(&bytes).at(path.display())?;
+        if manifest.format > FORMAT {
+            return Err(Error::new(format!("checkpoint format {} is newer than this ctk", manifest.format))
+                .at(path.display())
+                .hint("update ctk"));
+        }
+        if manifest.checksum != manifest.seal()? {
+            return Err(damaged(&path));
+        }
+        Ok(Checkpoint { folder: folder.to_path_buf(), manifest })
+    }
+
+    fn checked(&self, file: &str) -> Result<PathBuf> {
+        let path = self.folder.join(file);
+        let expected =
+            self.manifest.files.get(file).ok_or_else(|| Error::new("the checkpoint has no such file").at(path.display()))?;
+        if digest(&path)? != *expected {
+            return Err(damaged(&path));
+        }
+        Ok(path)
+    }
+}
+
+impl Manifest {
+    /// A manifest to be completed by [`Checkpoint::write`].
+    pub fn new(modality: &str, step: usize, metrics_bytes: u64, recipe: &Recipe) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            modality: modality.to_string(),
+            step,
+            metrics_bytes,
+            recipe: recipe.text().to_string(),
+            files: BTreeMap::new(),
+            checksum: String::new(),
+        }
+    }
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::new("this file is not as it was written").at(path.display()).hint("use an earlier checkpoint, or train again")
+}
+
+fn digest(path: &Path) -> Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = fs::File::open(path).at(path.display())?;
+    let bytes = std::io::copy(&mut file, &mut hasher).at(path.display())?;
+    Ok(Digest { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn save(parent: &Path, step: usize) -> Checkpoint {
+        let manifest = Manifest::new("test", step, 0, &Recipe::new("r", "[train]\n"));
+        Checkpoint::write(parent, manifest, |w| {
+            let weight = Tensor::arange(0f32, 6.0, &Device::Cpu)?.reshape((2, 3))?;
+            w.tensors("model.safetensors", &[("weight".to_string(), weight)])?;
+            w.bytes("words.txt", b"a b")
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn round_trips_and_is_equal_bytes_for_equal_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (save(&folder.path().join("a"), 3), save(&folder.path().join("b"), 3));
+        assert_eq!(a.manifest().files, b.manifest().files);
+        let back = Checkpoint::open(a.folder()).unwrap();
+        assert_eq!(back.reader().tensors("model.safetensors").unwrap()["weight"].to_vec2::<f32>().unwrap()[1], [3.0, 4.0, 5.0]);
+        assert_eq!(back.reader().bytes("words.txt").unwrap(), b"a b");
+    }
+
+    #[test]
+    fn damage_is_noticed_and_the_newest_whole_one_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        (1..=3).for_each(|step| drop(save(folder.path(), step)));
+        let model = folder.path().join("3/model.safetensors");
+        let mut bytes = fs::read(&model).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&model, bytes).unwrap();
+        assert!(Checkpoint::open(&folder.path().join("3")).unwrap().verify().is_err());
+        let manifest = folder.path().join("2/manifest.json");
+        fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"step\": 2", "\"step\": 7")).unwrap();
+        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().manifest().step, 1);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_and_sweeping_keeps_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Manifest::new("test", 1, 0, &Recipe::new("r", ""));
+        assert!(Checkpoint::write(folder.path(), manifest, |_| Err(Error::new("no room"))).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        (1..=3).for_each(|step| drop(save(folder.path(), step)));
+        fs::create_dir(folder.path().join(".tmp-9")).unwrap();
+        Checkpoint::sweep(folder.path(), 2).unwrap();
+        assert_eq!(Checkpoint::steps(folder.path()).unwrap(), [2, 3]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,238 @@
+//! Features as files, for other programs and back.
+//!
+//! - `x.npy`: the rows, little-endian f32, `(n, width)`; `numpy.load("x.npy")`.
+//! - `x.safetensors`: `features` (n, width) f32 and, where known, `labels` (n) i64.
+//! - `x.npy.names.tsv` or `x.safetensors.names.tsv` beside either: a header, then one line a row: name and, where known, label and
+//!   class name. Backslash, tab, line feed and carriage return in a name are written `\\`, `\t`, `\n`, `\r`.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::{Context, Error, Result};
+use crate::eval::Features;
+use crate::files;
+
+enum Format {
+    Npy,
+    Safetensors,
+}
+
+fn format(path: &Path) -> Result<Format> {
+    match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
+        Some("npy") => Ok(Format::Npy),
+        Some("safetensors") => Ok(Format::Safetensors),
+        _ => Err(Error::usage("the file's name does not say its format")
+            .at(path.display())
+            .hint("features are kept in .npy or .safetensors files")),
+    }
+}
+
+/// Where the names of the rows in `path` are kept.
+pub fn names_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".names.tsv");
+    PathBuf::from(name)
+}
+
+impl Features {
+    /// Writes the rows to `path`, by its ending `.npy` or `.safetensors`, and the names beside it. Each file appears whole or
+    /// not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let format = format(path)?;
+        let labels = self.labels.as_ref().map_or(self.len(), Vec::len);
+        if self.rows.len() != self.len() * self.width || labels != self.len() {
+            return Err(
+                Error::new(format!("{} names, {labels} labels, {} values", self.len(), self.rows.len())).at(path.display())
+            );
+        }
+        files::write_with(&names_path(path), |out| self.write_names(out))?;
+        match format {
+            Format::Npy => files::write_with(path, |out| self.write_npy(out)),
+            Format::Safetensors => {
+                let mut tensors = vec![("features", Tensor::from_slice(&self.rows, (self.len(), self.width), &Device::Cpu)?)];
+                if let Some(labels) = &self.labels {
+                    let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
+                    tensors.push(("labels", Tensor::from_vec(labels, self.len(), &Device::Cpu)?));
+                }
+                files::write(path, &safetensors::serialize(tensors, None)?)
+            }
+        }
+    }
+
+    /// Reads what [`save`](Features::save) wrote, or any two-dimensional `.npy` file of numbers, or a `.safetensors` file with
+    /// `features`. Without names beside it, rows are named by their numbers.
+    pub fn load(path: &Path) -> Result<Features> {
+        read(path).at(path.display())
+    }
+
+    fn write_npy(&self, out: &mut impl Write) -> Result<()> {
+        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", self.len(), self.width);
+        // Magic, version and length take 10 bytes; the header ends in a newline at a multiple of 64.
+        let padding = 63 - (10 + header.len()) % 64;
+        header.extend(std::iter::repeat_n(' ', padding).chain(['\n']));
+        out.write_all(b"\x93NUMPY\x01\x00")?;
+        out.write_all(&(header.len() as u16).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        for value in &self.rows {
+            out.write_all(&value.to_le_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn write_names(&self, out: &mut impl Write) -> Result<()> {
+        let Some(labels) = &self.labels else {
+            writeln!(out, "name")?;
+            return self.names.iter().try_for_each(|name| Ok(writeln!(out, "{}", escape(name))?));
+        };
+        writeln!(out, "name\tlabel\tclass")?;
+        for (name, label) in self.names.iter().zip(labels) {
+            let class = self.classes.get(*label as usize).map_or("", String::as_str);
+            writeln!(out, "{}\t{label}\t{}", escape(name), escape(class))?;
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Features> {
+    let (rows, mut labels) = match format(path)? {
+        Format::Npy => (Tensor::read_npy(path)?, None),
+        Format::Safetensors => {
+            let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+            let rows = tensors.remove("features").ok_or_else(|| Error::new("the file holds no tensor `features`"))?;
+            let labels = tensors.remove("labels").map(|l| numbers(&l)).transpose()?;
+            (rows, labels)
+        }
+    };
+    let &[n, width] = rows.dims() else {
+        return Err(Error::new(format!("features have two dimensions, these have shape {:?}", rows.dims())));
+    };
+    let rows = rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let (mut names, mut classes) = ((0..n).map(|i| i.to_string()).collect(), Vec::new());
+    let beside = names_path(path);
+    if beside.is_file() {
+        let text = fs::read_to_string(&beside).at(beside.display())?;
+        (names, labels, classes) = read_names(&text).at(beside.display())?;
+    }
+    if names.len() != n || labels.as_ref().is_some_and(|l| l.len() != n) {
+        return Err(Error::new(format!("{n} rows, but {} names or labels", names.len())));
+    }
+    Ok(Features { rows, width, names, labels, classes })
+}
+
+fn numbers(labels: &Tensor) -> Result<Vec<u32>> {
+    let labels = labels.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+    labels.into_iter().map(|l| u32::try_from(l).map_err(|_| Error::new(format!("{l} is no label")))).collect()
+}
+
+type Names = (Vec<String>, Option<Vec<u32>>, Vec<String>);
+
+fn read_names(text: &str) -> Result<Names> {
+    let mut lines = text.split_terminator('\n');
+    let labelled = match lines.next() {
+        Some("name") => false,
+        Some("name\tlabel\tclass") => true,
+        _ => return Err(Error::new("the first line is not `name` or `name`, `label`, `class`")),
+    };
+    let (mut names, mut labels, mut classes) = (Vec::new(), Vec::new(), std::collections::BTreeMap::new());
+    for (at, line) in lines.enumerate() {
+        let mut fields = line.split('\t');
+        names.push(unescape(fields.next().unwrap_or_default()));
+        if labelled {
+            let label = fields.next().and_then(|l| l.parse().ok());
+            let label: u32 = label.ok_or_else(|| Error::new("no label").at(format!("line {}", at + 2)))?;
+            labels.push(label);
+            classes.insert(label, unescape(fields.next().unwrap_or_default()));
+        }
+    }
+    // Class names are kept where they are: by number, if the numbers have no great gaps.
+    let named = classes.values().any(|c| !c.is_empty());
+    let count = classes.keys().last().map_or(0, |l| *l as usize + 1);
+    let by_number = |l: usize| classes.get(&(l as u32)).cloned().unwrap_or_default();
+    let classes = if named && count <= 1 << 20 { (0..count).map(by_number).collect() } else { Vec::new() };
+    Ok((names, labelled.then_some(labels), classes))
+}
+
+fn escape(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let escaped = if c == '\\' { chars.next() } else { None };
+        out.push(match escaped {
+            None => c,
+            Some('t') => '\t',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some(other) => other,
+        });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Features {
+        Features {
+            rows: vec![1.5, -2.0, f32::MIN_POSITIVE, 0.1, 7.0, 1e30],
+            width: 2,
+            names: vec!["a/b.png".into(), "tab\tline\nback\\t\r".into(), "ümlaut, \"quote\"".into()],
+            labels: Some(vec![2, 0, 2]),
+            classes: vec!["cat".into(), String::new(), "d\tog".into()],
+        }
+    }
+
+    #[test]
+    fn saved_features_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["x.npy", "sub/x.safetensors"] {
+            for features in [some(), Features { labels: None, classes: vec![], ..some() }, Features { classes: vec![], ..some() }]
+            {
+                let path = folder.path().join(name);
+                features.save(&path).unwrap();
+                let back = Features::load(&path).unwrap();
+                assert_eq!((&back.rows, back.width, &back.names), (&features.rows, features.width, &features.names));
+                assert_eq!((&back.labels, &back.classes), (&features.labels, &features.classes));
+                fs::remove_file(names_path(&path)).unwrap();
+                let bare = Features::load(&path).unwrap();
+                assert_eq!(bare.names, ["0", "1", "2"]);
+                assert_eq!(bare.labels, if name.ends_with("npy") { None } else { features.labels });
+            }
+        }
+    }
+
+    #[test]
+    fn the_npy_header_is_numpys() {
+        let mut bytes = Vec::new();
+        some().write_npy(&mut bytes).unwrap();
+        let length = u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
+        assert_eq!((&bytes[..8], (10 + length) % 64), (&b"\x93NUMPY\x01\x00"[..], 0));
+        let header = std::str::from_utf8(&bytes[10..10 + length]).unwrap();
+        assert!(header.starts_with("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }") && header.ends_with(" \n"));
+        assert_eq!(bytes.len(), 10 + length + 6 * 4);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        assert_eq!(some().save(&folder.path().join("x.csv")).unwrap_err().exit_code(), 2);
+        assert!(Features { width: 3, ..some() }.save(&path).is_err());
+        assert!(Features::load(&path).unwrap_err().to_string().contains("x.npy"));
+        some().save(&path).unwrap();
+        for names in ["name\na\nb\n", "word\na\nb\nc\n", "name\tlabel\tclass\na\t1\t\nb\t\t\nc\t1\t\n"] {
+            fs::write(names_path(&path), names).unwrap();
+            assert!(Features::load(&path).is_err(), "{names:?}");
+        }
+        fs::write(&path, b"\x93NUMPY\x01\x00").unwrap();
+        assert!(Features::load(&path).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Evaluators: functions over [`Features`]. None of them can reach an encoder, so none can change one.
+
+pub mod analogy;
+mod classify;
+mod file;
+pub mod geometry;
+pub mod knn;
+mod lbfgs;
+pub mod linear_probe;
+mod neighbors;
+pub mod similarity;
+mod words;
+
+use crate::error::{Error, Result};
+
+pub use file::names_path;
+pub use neighbors::neighbors;
+
+/// Frozen representations on the host: what every evaluator, export and look-up works on.
+#[derive(Clone, Debug, Default)]
+pub struct Features {
+    /// Row-major values, `len() · width`.
+    pub rows: Vec<f32>,
+    /// Values a row.
+    pub width: usize,
+    /// One name a row: a path, a word.
+    pub names: Vec<String>,
+    /// One class a row, where known.
+    pub labels: Option<Vec<u32>>,
+    /// Names of the classes, by number; empty where they have none.
+    pub classes: Vec<String>,
+}
+
+impl Features {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Row `i`.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.rows[i * self.width..(i + 1) * self.width]
+    }
+
+    /// The classes, or an error that says what to do without.
+    pub fn labels(&self) -> Result<&[u32]> {
+        self.labels.as_deref().ok_or_else(|| {
+            Error::new("this data has no labels, so there is nothing to probe")
+                .hint("use data with classes (one folder a class), or `ctk eval geometry`, which needs none")
+        })
+    }
+
+    /// The rows scaled to length 1 (zero rows stay zero).
+    pub fn normalised(&self) -> Features {
+        let mut out = self.clone();
+        for row in out.rows.chunks_exact_mut(self.width.max(1)) {
+            let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+            if norm > 0.0 {
+                row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+            }
+        }
+        out
+    }
+}

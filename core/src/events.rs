@@ -1,0 +1,68 @@
+//! What a run tells whoever watches: steps, measurements, notes. Core knows no terminal; a [`Watch`] does.
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// Training starts (or goes on) at `step` of `steps`.
+    Started {
+        /// Steps done.
+        step: usize,
+        /// Steps in all.
+        steps: usize,
+    },
+    /// A logged step.
+    Step(&'a Progress),
+    /// A step that was not logged: the bar moves on.
+    Tick {
+        /// Steps done.
+        step: usize,
+    },
+    /// Named measurements after an epoch.
+    Measured {
+        /// Epochs done.
+        epoch: usize,
+        /// Name and value.
+        figures: &'a [(String, f64)],
+    },
+    /// A checkpoint appeared.
+    Saved {
+        /// Steps done.
+        step: usize,
+    },
+    /// Something worth knowing.
+    Note(&'a str),
+    /// Training is over.
+    Finished,
+}
+
+/// Where a run stands at a logged step.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Steps done.
+    pub step: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// Epochs done, with a fraction.
+    pub epoch: f64,
+    /// Mean loss since the last logged step.
+    pub loss: f64,
+    /// Learning rate of this step.
+    pub rate: f64,
+    /// Samples per second since the last logged step.
+    pub samples_per_second: f64,
+    /// Watched scalars.
+    pub watch: Vec<(&'static str, f64)>,
+}
+
+/// Somebody who is told.
+pub trait Watch {
+    /// Called from the training thread, in order.
+    fn event(&mut self, event: &Event);
+}
+
+/// Nobody.
+pub struct Silent;
+
+impl Watch for Silent {
+    fn event(&mut self, _: &Event) {}
+}

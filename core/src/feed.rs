@@ -1,0 +1,259 @@
+//! Batches in order: shuffled by key, drawn ahead by plain threads, or pulled part by part by the learner's own.
+//!
+//! A run is a list of steps, a step a list of parts (one, unless the learner works through a large batch piece by piece
+//! or with many threads). [`Order`] says which samples a part holds; [`Loader`] draws parts ahead of need on its own
+//! threads, at most `depth` of them in memory; [`Feed`] is what a learner sees of one step. The loader's threads are
+//! plain ones, never rayon's: a step that waits inside rayon would steal an image to decode.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rand::seq::SliceRandom;
+
+use crate::error::{Error, Result};
+use crate::rng::Key;
+
+/// Which samples each step holds: a pure function of (key, epoch).
+pub struct Order {
+    len: usize,
+    batch: usize,
+    part: usize,
+    shuffle: bool,
+    drop_last: bool,
+    key: Key,
+    // Two epochs are in use while the loader crosses a boundary.
+    recent: Mutex<Vec<(usize, Arc<Vec<u32>>)>>,
+}
+
+impl Order {
+    /// `len` samples in batches of `batch`, each in parts of `part` samples; `batch` above `len` means one batch of all.
+    pub fn new(len: usize, batch: usize, part: usize, shuffle: bool, drop_last: bool, key: Key) -> Self {
+        let batch = batch.clamp(1, len.max(1));
+        Order { len, batch, part: part.clamp(1, batch), shuffle, drop_last, key: key.of("order"), recent: Mutex::default() }
+    }
+
+    /// Steps in an epoch.
+    pub fn steps(&self) -> usize {
+        if self.drop_last { self.len / self.batch } else { self.len.div_ceil(self.batch) }
+    }
+
+    /// Parts in a full step; a short last step leaves its last parts empty.
+    pub fn parts(&self) -> usize {
+        self.batch.div_ceil(self.part)
+    }
+
+    /// The samples of `part` of `step` of `epoch`.
+    pub fn samples(&self, epoch: usize, step: usize, part: usize) -> Vec<u32> {
+        let end = ((step + 1) * self.batch).min(self.len);
+        let from = (step * self.batch + part * self.part).min(end);
+        let to = (from + self.part).min(end);
+        if !self.shuffle {
+            return (from as u32..to as u32).collect();
+        }
+        self.permutation(epoch)[from..to].to_vec()
+    }
+
+    fn permutation(&self, epoch: usize) -> Arc<Vec<u32>> {
+        let mut recent = lock(&self.recent);
+        if let Some((_, order)) = recent.iter().find(|(e, _)| *e == epoch) {
+            return order.clone();
+        }
+        let mut order: Vec<u32> = (0..self.len as u32).collect();
+        order.shuffle(&mut self.key.at(epoch as u64).rng());
+        let order = Arc::new(order);
+        if recent.len() == 2 {
+            recent.remove(0);
+        }
+        recent.push((epoch, order.clone()));
+        order
+    }
+}
+
+/// What a learner sees of one step: its parts, each drawable from any thread, and again.
+pub struct Feed<'a, B> {
+    parts: usize,
+    key: Key,
+    draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
+}
+
+impl<'a, B> Feed<'a, B> {
+    /// A step of `parts` parts; `key` is the step's own, for whatever the learner itself draws (dropout, negatives).
+    pub fn new(parts: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Self {
+        Feed { parts, key, draw }
+    }
+
+    /// Number of parts.
+    pub fn parts(&self) -> usize {
+        self.parts
+    }
+
+    /// The step's own key: the same at a replay and after a resume.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Part `part`, `0..parts()`. Pulling one twice gives the same part twice.
+    pub fn part(&self, part: usize) -> Result<B> {
+        (self.draw)(part)
+    }
+}
+
+/// Units (parts of steps) drawn ahead, in bounded memory, handed out by number.
+pub struct Loader<'a, B> {
+    draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
+    depth: usize,
+    ahead: bool,
+    state: Mutex<State<B>>,
+    changed: Condvar,
+}
+
+struct State<B> {
+    ready: BTreeMap<usize, Result<B>>,
+    next: usize,   // the next unit a thread will draw
+    wanted: usize, // every unit below was handed out: threads stay below wanted + depth
+    end: usize,
+    stop: bool,
+}
+
+impl<'a, B: Send> Loader<'a, B> {
+    /// Runs `body` with a loader over `units`, drawn by `threads` threads at most `depth` ahead; no thread means that
+    /// units are drawn when they are asked for, on the thread that asks. What is drawn is the same either way.
+    pub fn run<R>(
+        threads: usize,
+        depth: usize,
+        units: Range<usize>,
+        draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
+        body: impl FnOnce(&Loader<'a, B>) -> R,
+    ) -> R {
+        let state = State { ready: BTreeMap::new(), next: units.start, wanted: units.start, end: units.end, stop: false };
+        let loader = Loader { draw, depth: depth.max(1), ahead: threads > 0, state: Mutex::new(state), changed: Condvar::new() };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| loader.work());
+            }
+            // Stops the threads however `body` ends, or the scope would wait for ever.
+            let _stop = Stop(&loader);
+            body(&loader)
+        })
+    }
+
+    /// Unit `unit`: waits for it if it is being drawn ahead, draws it here if it was handed out before.
+    pub fn take(&self, unit: usize) -> Result<B> {
+        let mut state = lock(&self.state);
+        if !self.ahead || unit < state.wanted || unit >= state.end {
+            drop(state);
+            return (self.draw)(unit);
+        }
+        loop {
+            if let Some(ready) = state.ready.remove(&unit) {
+                state.wanted = state.wanted.max(unit + 1);
+                self.changed.notify_all();
+                return ready;
+            }
+            // Asking far ahead must move the window, or both sides would wait.
+            if unit >= state.wanted + self.depth {
+                state.wanted = unit + 1 - self.depth;
+                self.changed.notify_all();
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            let mut state = lock(&self.state);
+            while !state.stop && state.next < state.end && state.next >= state.wanted + self.depth {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.stop || state.next >= state.end {
+                return;
+            }
+            let unit = state.next;
+            state.next += 1;
+            drop(state);
+            // A panic here would leave the learner waiting for a unit that never comes.
+            let drawn = catch_unwind(AssertUnwindSafe(|| (self.draw)(unit)))
+                .unwrap_or_else(|panic| Err(Error::new(format!("a loader thread failed: {}", message(&*panic)))));
+            lock(&self.state).ready.insert(unit, drawn);
+            self.changed.notify_all();
+        }
+    }
+}
+
+struct Stop<'a, 'b, B>(&'a Loader<'b, B>);
+
+impl<B> Drop for Stop<'_, '_, B> {
+    fn drop(&mut self) {
+        lock(&self.0.state).stop = true;
+        self.0.changed.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn an_epoch_holds_each_sample_once() {
+        let order = Order::new(10, 4, 3, true, false, Key::new(0));
+        let epoch = |e: usize| -> Vec<u32> {
+            let parts = (0..order.steps()).flat_map(|s| (0..order.parts()).map(move |p| (s, p)));
+            parts.flat_map(|(s, p)| order.samples(e, s, p)).collect()
+        };
+        let (a, b) = (epoch(0), epoch(1));
+        assert_ne!(a, b);
+        for mut e in [a, b] {
+            e.sort();
+            assert_eq!(e, (0..10).collect::<Vec<_>>());
+        }
+        assert_eq!(Order::new(10, 4, 4, true, true, Key::new(0)).steps(), 2);
+        assert_eq!(Order::new(3, 256, 256, true, true, Key::new(0)).steps(), 1, "a batch is never larger than the data");
+    }
+
+    #[test]
+    fn units_come_in_order_whatever_the_threads_and_stay_bounded() {
+        for threads in [0, 1, 3] {
+            let (alive, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let draw = |u: usize| {
+                most.fetch_max(alive.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                if u % 3 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+                Ok(u * 10)
+            };
+            Loader::run(threads, 4, 0..40, &draw, |loader| {
+                for u in 0..40 {
+                    assert_eq!(loader.take(u).unwrap(), u * 10);
+                    alive.fetch_sub(1, Ordering::SeqCst);
+                }
+                assert_eq!(loader.take(7).unwrap(), 70, "a part can be drawn again");
+            });
+            assert!(most.load(Ordering::SeqCst) <= 5, "{threads} threads held {most:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_and_a_panic_reach_the_caller() {
+        let draw = |u: usize| match u {
+            1 => Err(Error::new("cannot decode").at("cat.png")),
+            2 => panic!("boom"),
+            _ => Ok(u),
+        };
+        Loader::run(2, 2, 0..4, &draw, |loader| {
+            assert_eq!(loader.take(0).unwrap(), 0);
+            assert!(loader.take(1).unwrap_err().to_string().contains("cat.png"));
+            assert!(loader.take(2).unwrap_err().to_string().contains("boom"));
+        });
+    }
+}

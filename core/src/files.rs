@@ -1,0 +1,78 @@
+//! Every write, fsync and rename of ctk: a file appears whole or not at all.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+
+/// Writes `path` through a temporary neighbour, so that a crash or a full disk never leaves half a file under its name.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with(path, |file| Ok(file.write_all(bytes)?))
+}
+
+/// Like [`write`], for content that is produced piece by piece.
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) -> Result<()>) -> Result<()> {
+    let temporary = beside(path);
+    let written = (|| {
+        if let Some(parent) = parent(path) {
+            fs::create_dir_all(parent).at(parent.display())?;
+        }
+        let mut file = std::io::BufWriter::new(File::create(&temporary)?);
+        fill(&mut file)?;
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        drop(file);
+        fs::rename(&temporary, path)?;
+        sync_parent(path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.at(path.display())
+}
+
+/// Makes a folder's entries durable.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    // Windows cannot open a folder as a file; its renames are durable enough without.
+    if cfg!(unix) {
+        File::open(folder).and_then(|f| f.sync_all()).at(folder.display())?;
+    }
+    Ok(())
+}
+
+/// Makes an entry's name durable.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    parent(path).map_or(Ok(()), sync_folder)
+}
+
+fn parent(path: &Path) -> Option<&Path> {
+    path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p })
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".tmp-");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!("-{}", std::process::id()));
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write(&path, b"old").unwrap();
+        let failed = write_with(&path, |f| {
+            f.write_all(b"half")?;
+            Err(Error::new("disk full"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("a.txt"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,220 @@
+//! The only training loop: pull, step, log, measure, save; resume; stop when asked.
+
+use std::time::Instant;
+
+use candle_core::{DType, Tensor};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::events::{Event, Progress};
+use crate::feed::{Feed, Loader, Order};
+use crate::learner::Learner;
+use crate::plan::Plan;
+use crate::rng::Key;
+use crate::run::Run;
+use crate::source::Source;
+
+/// Something measured on the learner every few epochs.
+pub struct Probe<'a, L> {
+    /// Epochs between two measurements.
+    pub every: usize,
+    /// Named figures; the learner is not changed.
+    pub measure: Box<dyn FnMut(&L) -> Result<Vec<(String, f64)>> + 'a>,
+}
+
+/// What the loop has to report.
+#[derive(Clone, Debug, Default)]
+pub struct Fitted {
+    /// Steps done since the very start.
+    pub steps: usize,
+    /// Epochs done since the very start.
+    pub epochs: f64,
+    /// Mean loss over the last epoch that this process ran (or what it ran of it).
+    pub loss: f64,
+    /// Wall seconds this process spent in steps.
+    pub seconds: f64,
+    /// Samples that this process consumed.
+    pub samples: usize,
+}
+
+/// Trains `learner` on `source` as `plan` says, from where `run` is to go on, to the end or until told to stop.
+///
+/// Step s of epoch e sees samples, views and rate that are functions of (seed, e, s) alone, so a resumed run is the same run.
+///
+/// # Errors
+/// Whatever drawing, stepping or writing met; a loss that is no longer finite; [`Kind::Interrupted`](crate::error::Kind)
+/// after saving, when the run was asked to stop.
+pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
+    source: &S,
+    learner: &mut L,
+    plan: &Plan,
+    probes: &mut [Probe<L>],
+    run: &mut Run,
+) -> Result<Fitted> {
+    let train = &plan.train;
+    let key = Key::new(train.seed);
+    if source.is_empty() {
+        return Err(Error::new("there is nothing to train on: the data is empty"));
+    }
+    let batch = train.batch.min(source.len());
+    let order = Order::new(source.len(), batch, plan.part, plan.shuffle, plan.drop_last, key);
+    let (per_epoch, parts) = (order.steps(), order.parts());
+    let last = (train.epochs * per_epoch).min(train.max_steps.unwrap_or(usize::MAX));
+    let rates = plan.schedule.over(source.len(), batch, train.epochs);
+
+    let start = match run.resume()? {
+        Some(checkpoint) => {
+            learner.load(&checkpoint.reader())?;
+            checkpoint.manifest().step
+        }
+        None => 0,
+    };
+    run.folder()?;
+    run.tell(&Event::Started { step: start, steps: last });
+    if start >= last && start > 0 {
+        run.tell(&Event::Note("this run is finished already: nothing left to train"));
+    }
+
+    let draw = |unit: usize| {
+        let (step, part) = (unit / parts, unit % parts);
+        let (epoch, within) = (step / per_epoch, step % per_epoch);
+        source.draw(&order.samples(epoch, within, part), key.of("views").at(epoch as u64))
+    };
+    let mut log = Log::new(start);
+    Loader::run(train.loaders, 2 * train.loaders.max(1), start * parts..last * parts, &draw, |loader| {
+        for step in start..last {
+            if run.stopping() {
+                log.flush(run, step, last, per_epoch, batch)?;
+                run.save(step, train.keep, |w| learner.save(w))?;
+                let folder = run.folder()?.display().to_string();
+                return Err(Error::interrupted(format!("stopped after {step} of {last} steps; they are saved"))
+                    .hint(format!("go on with: ctk train {} --resume {folder}", plan.modality)));
+            }
+            if step % per_epoch == 0 {
+                log.epoch();
+            }
+            let pull = |part: usize| loader.take(step * parts + part);
+            let rate = rates.at(step);
+            let terms = learner.step(&Feed::new(parts, key.of("step").at(step as u64), &pull), rate)?;
+            log.add(terms.loss, terms.watch, rate);
+
+            let done = step + 1;
+            let epoch_ends = done % per_epoch == 0;
+            if done % train.log_every == 0 || epoch_ends || done == last {
+                log.flush(run, done, last, per_epoch, batch)?;
+            } else {
+                run.tell(&Event::Tick { step: done });
+            }
+            let epoch = done / per_epoch;
+            log.pause();
+            if epoch_ends {
+                for probe in probes.iter_mut().filter(|p| epoch % p.every == 0) {
+                    let figures = (probe.measure)(learner)?;
+                    let mut line = json!({ "step": done, "epoch": epoch });
+                    figures.iter().for_each(|(name, value)| line[name] = json!(value));
+                    run.metric(&line)?;
+                    run.tell(&Event::Measured { epoch, figures: &figures });
+                }
+            }
+            if done == last || (epoch_ends && epoch % train.save_every == 0) {
+                run.save(done, train.keep, |w| learner.save(w))?;
+            }
+            log.go_on();
+        }
+        Ok(())
+    })?;
+    run.tell(&Event::Finished);
+    let steps = last.max(start);
+    Ok(Fitted {
+        steps,
+        epochs: steps as f64 / per_epoch as f64,
+        loss: log.epoch_loss(),
+        seconds: log.seconds,
+        samples: (steps - start) * batch,
+    })
+}
+
+/// Losses and clocks between two lines of metrics. Scalars stay on the device until a line is due.
+struct Log {
+    losses: Vec<Tensor>,
+    watch: Vec<(&'static str, Tensor)>,
+    rate: f64,
+    since: usize,
+    clock: Instant,
+    lap: f64,     // seconds in steps since the last line
+    seconds: f64, // seconds in steps in all
+    epoch: (f64, usize),
+}
+
+impl Log {
+    fn new(step: usize) -> Self {
+        let clock = Instant::now();
+        Log { losses: Vec::new(), watch: Vec::new(), rate: 0.0, since: step, clock, lap: 0.0, seconds: 0.0, epoch: (0.0, 0) }
+    }
+
+    fn add(&mut self, loss: Tensor, watch: Vec<(&'static str, Tensor)>, rate: f64) {
+        self.losses.push(loss.detach());
+        self.watch = watch;
+        self.rate = rate;
+    }
+
+    fn epoch(&mut self) {
+        self.epoch = (0.0, 0);
+    }
+
+    fn epoch_loss(&self) -> f64 {
+        self.epoch.0 / self.epoch.1.max(1) as f64
+    }
+
+    fn pause(&mut self) {
+        let passed = self.clock.elapsed().as_secs_f64();
+        self.lap += passed;
+        self.seconds += passed;
+        self.clock = Instant::now();
+    }
+
+    // What passed since `pause` (measuring, saving) was not training.
+    fn go_on(&mut self) {
+        self.clock = Instant::now();
+    }
+
+    fn flush(&mut self, run: &mut Run, step: usize, steps: usize, per_epoch: usize, batch: usize) -> Result<()> {
+        if self.losses.is_empty() {
+            return Ok(());
+        }
+        self.pause();
+        let losses = self.losses.iter().map(scalar).collect::<Result<Vec<f64>>>()?;
+        let sum: f64 = losses.iter().sum();
+        if !sum.is_finite() {
+            return Err(Error::new(format!("the loss is no longer a finite number (around step {step})"))
+                .hint("lower the learning rate (optimizer.*.rate), lengthen schedule.warmup, or raise the temperature"));
+        }
+        self.epoch.0 += sum;
+        self.epoch.1 += losses.len();
+        let watch = self.watch.iter().map(|(name, t)| Ok((*name, scalar(t)?))).collect::<Result<Vec<_>>>()?;
+        let progress = Progress {
+            step,
+            steps,
+            epoch: step as f64 / per_epoch as f64,
+            loss: sum / losses.len() as f64,
+            rate: self.rate,
+            samples_per_second: ((step - self.since) * batch) as f64 / self.lap.max(1e-9),
+            watch,
+        };
+        let mut line = json!({
+            "step": step, "epoch": progress.epoch, "loss": progress.loss, "rate": progress.rate,
+            "samples_per_second": progress.samples_per_second,
+        });
+        progress.watch.iter().for_each(|(name, value)| line[*name] = json!(value));
+        run.metric(&line)?;
+        run.tell(&Event::Step(&progress));
+        self.losses.clear();
+        self.since = step;
+        self.lap = 0.0;
+        Ok(())
+    }
+}
+
+fn scalar(t: &Tensor) -> Result<f64> {
+    Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.into_iter().sum())
+}

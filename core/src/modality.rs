@@ -1,0 +1,105 @@
+//! The front door: what a plugin implements, and all that the command line knows of one.
+//!
+//! Everything behind it is generic; these traits are the only `dyn`. Recipes cross as text, so that an error keeps its line
+//! and column.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::eval::Features;
+use crate::plan::Plan;
+use crate::recipe::Recipe;
+use crate::run::Run;
+
+/// One kind of data and how to learn from it.
+pub trait Modality: Sync {
+    /// The word after `ctk train`.
+    fn name(&self) -> &'static str;
+
+    /// The recipe for `data` where the user gave none: the embedded default without data (it must do a whole job offline),
+    /// else a general recipe for what is found there.
+    fn recipe(&self, data: Option<&Path>) -> Result<String>;
+
+    /// The JSON schema of a recipe.
+    fn schema(&self) -> serde_json::Value;
+
+    /// Checks everything that can be checked before a folder is made. Errors carry line and column.
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>>;
+
+    /// A trained model from its checkpoint.
+    fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>>;
+
+    /// Draws view pairs of the recipe's data into a picture.
+    fn preview(&self, _recipe: &Recipe, _out: &Path) -> Result<()> {
+        Err(Error::usage(format!("{} has nothing to preview", self.name())).hint("only vision draws its view pairs"))
+    }
+}
+
+/// A checked recipe, ready to run.
+pub trait Job {
+    /// What was checked.
+    fn plan(&self) -> &Plan;
+
+    /// Trains from the start, or from where `run` is to be resumed.
+    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary>;
+}
+
+/// What a finished training run has to report. `figures` become JSON keys, `text` goes below them.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Steps done since the very start.
+    pub steps: usize,
+    /// Epochs done since the very start (a fraction where `max_steps` ended the run).
+    pub epochs: f64,
+    /// The loss, averaged over the last epoch that was run.
+    pub loss: f64,
+    /// Wall seconds of the training phase of this process.
+    pub seconds: f64,
+    /// Further figures under their JSON names.
+    pub figures: Vec<(&'static str, serde_json::Value)>,
+    /// A small table or samples for people, printed as it is.
+    pub text: String,
+}
+
+/// Which rows are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// The data; absent: what the model was trained on.
+    pub data: Option<PathBuf>,
+    /// Which part of it.
+    pub split: Split,
+    /// One of [`Model::baselines`] instead of the learned representation.
+    pub baseline: Option<String>,
+}
+
+/// A part of a dataset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Split {
+    /// What may be trained on.
+    Train,
+    /// What was held out.
+    Test,
+    /// Everything there.
+    #[default]
+    All,
+}
+
+/// A trained model.
+pub trait Model {
+    /// Representations of what `query` asks for.
+    fn features(&self, query: &Query) -> Result<Features>;
+
+    /// Names of representations that were not learned, to compare with (`untrained`, `pixels`).
+    fn baselines(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Formats that [`export`](Model::export) writes.
+    fn formats(&self) -> &'static [&'static str];
+
+    /// Writes the representation for other programs.
+    fn export(&self, format: &str, out: &Path) -> Result<()>;
+}

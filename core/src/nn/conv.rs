@@ -1,0 +1,142 @@
+//! Convolution and linear layers.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::cpu::conv::{self, Geometry};
+use super::cpu::norm::column_sums;
+use super::layer::{Back, Flow, Host};
+use super::map::{Map, Real, values};
+use super::pool::window;
+use crate::error::{Error, Result};
+use crate::params::{Init, Kind, Param, Scope};
+
+/// A convolution with a square kernel and no bias: batch normalisation follows it.
+#[derive(Clone)]
+pub struct Conv2d {
+    weight: Arc<Param>,
+    stride: usize,
+    padding: usize,
+}
+
+impl Conv2d {
+    /// Declares `weight`, `(output, input, kernel, kernel)`, in the scope. Zeros are padded on all four sides; the output has
+    /// ⌊(h + 2·padding − kernel) / stride⌋ + 1 rows.
+    pub fn new([output, input]: [usize; 2], kernel: usize, stride: usize, padding: usize, init: Init, mut scope: Scope) -> Self {
+        let weight = scope.param("weight", (output, input, kernel, kernel), Kind::Weight, init);
+        Conv2d { weight, stride: stride.max(1), padding }
+    }
+
+    fn geometry(&self, [n, h, w, c]: [usize; 4]) -> Result<Geometry> {
+        let [o, input, kernel] = [0, 1, 2].map(|i| self.weight.dims()[i]);
+        let (stride, padding) = (self.stride, self.padding);
+        if c != input || h + 2 * padding < kernel || w + 2 * padding < kernel {
+            let what =
+                format!("a {kernel} × {kernel} convolution of {input} channels cannot read {h} × {w} maps of {c} channels");
+            return Err(Error::new(what).at(self.weight.name()));
+        }
+        let size = |x: usize| (x + 2 * padding - kernel) / stride + 1;
+        Ok(Geometry { n, h, w, c, o, oh: size(h), ow: size(w), kernel, stride, padding })
+    }
+
+    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+        let g = self.geometry(x.shape())?;
+        let y = apply(&g, &self.weight, &x)?;
+        let (weight, sink) = (self.weight.clone(), host.sink.clone());
+        let back = host.back(move |dy, want| {
+            let dw = conv::weight_gradient(&g, x.data(), dy.data(), x.pool());
+            sink.add(&weight, Tensor::from_vec(dw, weight.dims(), weight.var().device())?)?;
+            if want { Ok(Some(input_gradient(&g, &weight, x, &dy)?)) } else { Ok(None) }
+        });
+        Ok((Arc::new(y), back))
+    }
+
+    pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, h, w, c) = x.dims4()?;
+        let g = self.geometry([n, h, w, c])?;
+        let padded = x.pad_with_zeros(1, g.padding, g.padding)?.pad_with_zeros(2, g.padding, g.padding)?;
+        let mut taps = Vec::new();
+        for (ky, kx) in (0..g.kernel).flat_map(|ky| (0..g.kernel).map(move |kx| (ky, kx))) {
+            taps.push(window(&padded, [ky, kx], [g.oh, g.ow], g.stride)?.reshape((n * g.oh * g.ow, c))?);
+        }
+        let patches = Tensor::cat(&taps, 1)?;
+        let weight = self.weight.var().permute((2, 3, 1, 0))?.reshape((g.kernel * g.kernel * c, g.o))?;
+        Ok(patches.matmul(&weight)?.reshape((n, g.oh, g.ow, g.o))?)
+    }
+}
+
+/// y = W·x + b over `(n, c)` features.
+#[derive(Clone)]
+pub struct Linear {
+    weight: Arc<Param>,
+    bias: Option<Arc<Param>>,
+}
+
+impl Linear {
+    /// Declares `weight`, `(output, input)`, of the given kind and, if asked for, a zero `bias` in the scope.
+    pub fn new([output, input]: [usize; 2], bias: bool, kind: Kind, init: Init, mut scope: Scope) -> Self {
+        let weight = scope.param("weight", (output, input), kind, init);
+        let bias =
+            bias.then(|| scope.param("bias", output, if kind == Kind::Head { kind } else { Kind::Bias }, Init::Constant(0.0)));
+        Linear { weight, bias }
+    }
+
+    fn geometry(&self, [n, h, w, c]: [usize; 4]) -> Result<Geometry> {
+        let [o, input] = [self.weight.dims()[0], self.weight.dims()[1]];
+        if c != input || h != 1 || w != 1 {
+            let what = format!("a linear layer of {input} inputs cannot read {h} × {w} maps of {c} channels");
+            return Err(Error::new(what).at(self.weight.name()));
+        }
+        Ok(Geometry { n, h, w, c, o, oh: 1, ow: 1, kernel: 1, stride: 1, padding: 0 })
+    }
+
+    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+        let g = self.geometry(x.shape())?;
+        let mut y = apply(&g, &self.weight, &x)?;
+        if let Some(bias) = &self.bias {
+            let bias = values::<T>(bias)?;
+            y.data_mut().chunks_exact_mut(g.o).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, &b)| *y += b));
+        }
+        let (Linear { weight, bias }, sink) = (self.clone(), host.sink.clone());
+        let back = host.back(move |dy, want| {
+            let device = weight.var().device();
+            let dw = conv::weight_gradient(&g, x.data(), dy.data(), x.pool());
+            sink.add(&weight, Tensor::from_vec(dw, weight.dims(), device)?)?;
+            if let Some(bias) = bias {
+                let db: Vec<T> = column_sums(dy.data(), g.o).into_iter().map(T::of).collect();
+                sink.add(&bias, Tensor::from_vec(db, g.o, device)?)?;
+            }
+            if want { Ok(Some(input_gradient(&g, &weight, x, &dy)?)) } else { Ok(None) }
+        });
+        Ok((Arc::new(y), back))
+    }
+
+    pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
+        let (n, h, w, c) = x.dims4()?;
+        let g = self.geometry([n, h, w, c])?;
+        let y = x.reshape((n, c))?.matmul(&self.weight.var().t()?)?;
+        let y = match &self.bias {
+            Some(bias) => y.broadcast_add(bias.var())?,
+            None => y,
+        };
+        Ok(y.reshape((n, 1, 1, g.o))?)
+    }
+}
+
+fn apply<T: Real>(g: &Geometry, weight: &Param, x: &Map<T>) -> Result<Map<T>> {
+    let packed = conv::pack(&values(weight)?, g);
+    let mut y = Map::new([g.n, g.oh, g.ow, g.o], x.pool());
+    conv::forward(g, x.data(), &packed, y.data_mut(), x.pool());
+    Ok(y)
+}
+
+fn input_gradient<T: Real>(g: &Geometry, weight: &Param, x: Flow<T>, dy: &Map<T>) -> Result<Flow<T>> {
+    let (pool, shape) = (x.pool().clone(), x.shape());
+    // The input has served: its memory may hold its own gradient.
+    drop(x);
+    let packed = conv::pack(&values(weight)?, g);
+    let mut dx = Map::new(shape, &pool);
+    conv::input_gradient(g, dy.data(), &packed, dx.data_mut(), &pool);
+    Ok(Arc::new(dx))
+}

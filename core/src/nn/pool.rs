@@ -1,0 +1,186 @@
+//! Pooling layers. Candle's max-pool has a wrong gradient (or none), so even the reference makes its own.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+
+use super::cpu::pool::{self, Windows};
+use super::layer::{Back, Flow, Host};
+use super::map::{Map, Real};
+use crate::error::{Error, Result};
+
+/// What lies around an image that is pooled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// This many rows and columns on every side (PyTorch); windows that do not fit are left out.
+    Both(usize),
+    /// This many below and to the right alone.
+    After(usize),
+    /// As many as give ⌈size / stride⌉ outputs, the smaller half before (TensorFlow's `SAME`).
+    Same,
+}
+
+impl Padding {
+    /// Rows before the image, and the output's size.
+    fn resolve(self, size: usize, kernel: usize, stride: usize) -> Option<(usize, usize)> {
+        let (before, total) = match self {
+            Padding::Both(p) => (p, 2 * p),
+            Padding::After(p) => (0, p),
+            Padding::Same => {
+                let out = size.div_ceil(stride);
+                let total = ((out - 1) * stride + kernel).saturating_sub(size);
+                return Some((total / 2, out));
+            }
+        };
+        Some((before, (size + total).checked_sub(kernel)? / stride + 1))
+    }
+
+    fn windows(self, [h, w, c]: [usize; 3], kernel: usize, stride: usize, count_outside: bool) -> Result<Windows> {
+        let sizes = self.resolve(h, kernel, stride).zip(self.resolve(w, kernel, stride));
+        let Some(((before, oh), (left, ow))) = sizes else {
+            return Err(Error::new(format!("{kernel} × {kernel} pooling cannot read {h} × {w} maps")));
+        };
+        Ok(Windows { h, w, c, oh, ow, kernel, stride, top: before, left, count_outside })
+    }
+}
+
+/// The largest of each window, whose gradient goes to the first of equals.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool {
+    kernel: usize,
+    stride: usize,
+    padding: Padding,
+}
+
+impl MaxPool {
+    /// Square windows. What is padded never wins.
+    ///
+    /// # Panics
+    /// If `kernel` or `stride` is 0, or if a window could lie wholly in the padding.
+    pub fn new(kernel: usize, stride: usize, padding: Padding) -> Self {
+        check(kernel, stride, padding);
+        MaxPool { kernel, stride, padding }
+    }
+
+    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+        let shape @ [n, h, w, c] = x.shape();
+        let g = self.padding.windows([h, w, c], self.kernel, self.stride, false)?;
+        let mut y = Map::new([n, g.oh, g.ow, c], x.pool());
+        let mut winners = vec![0; n * g.oh * g.ow * c];
+        pool::max(&g, x.data(), y.data_mut(), &mut winners);
+        let back = host.back(move |dy, _| {
+            let mut dx = Map::new(shape, dy.pool());
+            pool::max_gradient(&g, dy.data(), &winners, dx.data_mut());
+            Ok(Some(Arc::new(dx)))
+        });
+        Ok((Arc::new(y), back))
+    }
+
+    pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, h, w, c) = x.dims4()?;
+        let g = self.padding.windows([h, w, c], self.kernel, self.stride, false)?;
+        let taps = taps(&pad(x, &g, f64::NEG_INFINITY)?, &g)?;
+        let stacked = Tensor::stack(&taps, 0)?;
+        // `max` would give every one of equal values the whole gradient.
+        let first = stacked.detach().argmax_keepdim(0)?;
+        Ok(stacked.gather(&first, 0)?.squeeze(0)?)
+    }
+}
+
+/// The mean of each window.
+#[derive(Clone, Copy, Debug)]
+pub struct AvgPool {
+    kernel: usize,
+    stride: usize,
+    padding: Padding,
+    count_outside: bool,
+}
+
+impl AvgPool {
+    /// Square windows. What is padded counts as zeros if `count_outside`, else the mean is over what lies inside.
+    ///
+    /// # Panics
+    /// If `kernel` or `stride` is 0, or if a window could lie wholly in the padding.
+    pub fn new(kernel: usize, stride: usize, padding: Padding, count_outside: bool) -> Self {
+        check(kernel, stride, padding);
+        AvgPool { kernel, stride, padding, count_outside }
+    }
+
+    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+        let shape @ [n, h, w, c] = x.shape();
+        let g = self.padding.windows([h, w, c], self.kernel, self.stride, self.count_outside)?;
+        let mut y = Map::new([n, g.oh, g.ow, c], x.pool());
+        pool::mean(&g, x.data(), y.data_mut());
+        let back = host.back(move |dy, _| {
+            let mut dx = Map::new(shape, dy.pool());
+            pool::mean_gradient(&g, dy.data(), dx.data_mut());
+            Ok(Some(Arc::new(dx)))
+        });
+        Ok((Arc::new(y), back))
+    }
+
+    pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, h, w, c) = x.dims4()?;
+        let g = self.padding.windows([h, w, c], self.kernel, self.stride, self.count_outside)?;
+        let sum = |x: &Tensor| -> Result<Tensor> {
+            let taps = taps(x, &g)?;
+            Ok(taps[1..].iter().try_fold(taps[0].clone(), |sum, tap| sum + tap)?)
+        };
+        let total = sum(&pad(x, &g, 0.0)?)?;
+        if self.count_outside {
+            return Ok((total / (self.kernel * self.kernel) as f64)?);
+        }
+        let inside = Tensor::ones((1, h, w, 1), x.dtype(), x.device())?;
+        Ok(total.broadcast_div(&sum(&pad(&inside, &g, 0.0)?)?)?)
+    }
+}
+
+fn check(kernel: usize, stride: usize, padding: Padding) {
+    let fits = match padding {
+        Padding::Both(p) | Padding::After(p) => p < kernel,
+        Padding::Same => true,
+    };
+    assert!(kernel > 0 && stride > 0 && fits, "a window of {kernel}, stride {stride} with {padding:?} could be empty");
+}
+
+/// The mean of each channel over the image.
+pub(crate) fn global_average<T: Real>(x: &Map<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+    let shape @ [n, h, w, c] = x.shape();
+    let mut y = Map::new([n, 1, 1, c], x.pool());
+    pool::global_mean(x.data(), h * w, c, y.data_mut());
+    let back = host.back(move |dy, _| {
+        let mut dx = Map::new(shape, dy.pool());
+        pool::global_mean_gradient(dy.data(), h * w, c, dx.data_mut());
+        Ok(Some(Arc::new(dx)))
+    });
+    Ok((Arc::new(y), back))
+}
+
+/// The pixels that tap (ky, kx) of every window sees, `(n, oh, ow, c)` of a padded `(n, h, w, c)`, in plain operations.
+pub(crate) fn window(x: &Tensor, [ky, kx]: [usize; 2], [oh, ow]: [usize; 2], stride: usize) -> Result<Tensor> {
+    let steps =
+        |from: usize, count: usize, device: &Device| Tensor::from_iter((0..count).map(|i| (from + i * stride) as u32), device);
+    Ok(x.index_select(&steps(ky, oh, x.device())?, 1)?.index_select(&steps(kx, ow, x.device())?, 2)?)
+}
+
+/// The tensor with `value` all around, as far as the windows reach.
+fn pad(x: &Tensor, g: &Windows, value: f64) -> Result<Tensor> {
+    let mut x = x.clone();
+    for (dim, before, size, out) in [(1, g.top, g.h, g.oh), (2, g.left, g.w, g.ow)] {
+        let after = ((out - 1) * g.stride + g.kernel).saturating_sub(before + size);
+        let edge = |count: usize| -> Result<Tensor> {
+            let mut dims = x.dims().to_vec();
+            dims[dim] = count;
+            Ok(Tensor::full(value, dims, x.device())?.to_dtype(x.dtype())?)
+        };
+        let edges = [edge(before)?, edge(after)?];
+        let parts: Vec<&Tensor> = [&edges[0], &x, &edges[1]].into_iter().filter(|t| t.dims()[dim] > 0).collect();
+        x = Tensor::cat(&parts, dim)?;
+    }
+    Ok(x)
+}
+
+fn taps(padded: &Tensor, g: &Windows) -> Result<Vec<Tensor>> {
+    let all = (0..g.kernel).flat_map(|ky| (0..g.kernel).map(move |kx| [ky, kx]));
+    all.map(|tap| window(padded, tap, [g.oh, g.ow], g.stride)).collect()
+}

@@ -1,0 +1,119 @@
+//! Layers made of layers: residual blocks and selective kernels.
+
+use std::sync::Arc;
+
+use candle_core::{D, Tensor};
+
+use super::Layer;
+use super::cpu::{elementwise, pool};
+use super::layer::{self, Back, Flow, Host};
+use super::map::{Map, Real};
+use crate::error::{Error, Result};
+use crate::pass::Statistics;
+
+/// relu(body(x) + shortcut(x)) (He et al. 2016); an empty shortcut is the identity.
+#[derive(Clone)]
+pub struct Residual {
+    /// What is learned besides the input.
+    pub body: Vec<Layer>,
+    /// What makes the input fit the body's output.
+    pub shortcut: Vec<Layer>,
+}
+
+impl Residual {
+    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+        let (body, body_tape) = layer::forward(&self.body, x.clone(), host)?;
+        let (shortcut, shortcut_tape) = layer::forward(&self.shortcut, x, host)?;
+        if body.shape() != shortcut.shape() {
+            return Err(misfit(&body.shape(), &shortcut.shape()));
+        }
+        let mut y = Map::own(body);
+        elementwise::add_relu(y.data_mut(), shortcut.data());
+        let y = Arc::new(y);
+        let kept = y.clone();
+        let back = host.back(move |dy, want| {
+            let mut dy = Map::own(dy);
+            elementwise::mask(dy.data_mut(), kept.data());
+            drop(kept);
+            let dy = Arc::new(dy);
+            let through = layer::backward(body_tape.unwrap_or_default(), dy.clone(), want)?;
+            let beside = layer::backward(shortcut_tape.unwrap_or_default(), dy, want)?;
+            let (Some(through), Some(beside)) = (through, beside) else { return Ok(None) };
+            let mut dx = Map::own(through);
+            elementwise::add(dx.data_mut(), beside.data());
+            Ok(Some(Arc::new(dx)))
+        });
+        Ok((y, back))
+    }
+
+    pub(crate) fn graph(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        let (body, shortcut) = (layer::graph(&self.body, x, statistics)?, layer::graph(&self.shortcut, x, statistics)?);
+        if body.dims() != shortcut.dims() {
+            return Err(misfit(body.dims(), shortcut.dims()));
+        }
+        relu(&(body + shortcut)?)
+    }
+}
+
+fn misfit(body: &[usize], shortcut: &[usize]) -> Error {
+    Error::new(format!("a residual block's body gives {body:?} and its shortcut {shortcut:?}"))
+}
+
+/// The mixing half of a selective kernel (Li et al. 2019, as SimCLRv2's `sk_conv2d` has it): of an input whose channels are
+/// two streams side by side, the streams' sum is averaged over the image and passed through `gate`, which gives two logits a
+/// channel; the output is the streams weighted by their softmax.
+#[derive(Clone)]
+pub struct Select {
+    /// From `(n, f)` to `(n, 2f)`.
+    pub gate: Vec<Layer>,
+}
+
+impl Select {
+    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+        let [n, h, w, c] = x.shape();
+        let (pixels, f) = (h * w, c / 2);
+        let mut mean = Map::new([n, 1, 1, c], x.pool());
+        pool::global_mean(x.data(), pixels, c, mean.data_mut());
+        let mut sum = Map::new([n, 1, 1, f], x.pool());
+        for (sum, mean) in sum.data_mut().chunks_exact_mut(f.max(1)).zip(mean.data().chunks_exact(c)) {
+            (0..f).for_each(|i| sum[i] = mean[i] + mean[f + i]);
+        }
+        let (logits, tape) = layer::forward(&self.gate, Arc::new(sum), host)?;
+        check(c, &logits.shape(), n)?;
+        let (mut y, mut weight) = (Map::new([n, h, w, f], x.pool()), Map::new([n, 1, 1, f], x.pool()));
+        pool::select(x.data(), logits.data(), pixels, f, y.data_mut(), weight.data_mut());
+        let back = host.back(move |dy, _| {
+            let (mut dx, mut dgate) = (Map::new(x.shape(), x.pool()), Map::new([n, 1, 1, c], x.pool()));
+            pool::select_gradient(x.data(), weight.data(), dy.data(), pixels, f, dx.data_mut(), dgate.data_mut());
+            if let Some(dsum) = layer::backward(tape.unwrap_or_default(), Arc::new(dgate), true)? {
+                pool::add_stream_gradient(dsum.data(), pixels, f, dx.data_mut());
+            }
+            Ok(Some(Arc::new(dx)))
+        });
+        Ok((Arc::new(y), back))
+    }
+
+    pub(crate) fn graph(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        let (n, _, _, c) = x.dims4()?;
+        let f = c / 2;
+        let (first, second) = (x.narrow(D::Minus1, 0, f)?, x.narrow(D::Minus1, f, f)?);
+        let logits = layer::graph(&self.gate, &(&first + &second)?.mean_keepdim((1, 2))?, statistics)?;
+        check(c, logits.dims(), n)?;
+        let share = candle_nn::ops::softmax(&logits.reshape((n, 1, 1, 2, f))?, 3)?;
+        let share = |i| share.narrow(3, i, 1)?.squeeze(3);
+        Ok((first.broadcast_mul(&share(0)?)? + second.broadcast_mul(&share(1)?)?)?)
+    }
+}
+
+fn check(c: usize, logits: &[usize], n: usize) -> Result<()> {
+    if c % 2 == 1 || logits != [n, 1, 1, c] {
+        return Err(Error::new(format!("a selective kernel of {c} channels got a gate of shape {logits:?}")));
+    }
+    Ok(())
+}
+
+/// max(x, 0) whose derivative at 0 is 0; candle's own has 1 there.
+pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
+    let positive = x.detach().gt(0.0)?.to_dtype(x.dtype())?;
+    Ok((x * positive)?)
+}

@@ -1,0 +1,72 @@
+//! Losses: one file each, with its derivation, its value and its gradient. A loss owns its state (a queue, a centre).
+//!
+//! Losses here derive their gradient in closed form and [`attach`] it to their inputs, so that the value is computed in a
+//! numerically safe form, no large intermediate enters candle's graph, and the same code serves one rank or many.
+
+mod contrast;
+mod negative_sampling;
+mod ntxent;
+mod queue;
+mod supcon;
+#[cfg(test)]
+mod testing;
+
+use candle_core::Tensor;
+
+use crate::checkpoint::{Reader, Writer};
+use crate::error::Result;
+use crate::pass::Pass;
+use crate::tower::Side;
+
+pub use negative_sampling::NegativeSampling;
+pub use ntxent::NtXent;
+pub use queue::{Moco, Queue};
+pub use supcon::{Positives, SupCon};
+
+/// What a loss has to say of a batch.
+pub struct Terms {
+    /// The scalar to minimise.
+    pub loss: Tensor,
+    /// Scalars to watch; read back only when logged.
+    pub watch: Vec<(&'static str, Tensor)>,
+}
+
+/// A loss over both sides' embeddings.
+pub trait Objective {
+    /// The loss of the online towers' embeddings against the target towers' (where a method has them).
+    fn loss(&self, online: &(Side, Side), target: Option<&(Side, Side)>, labels: Option<&[u32]>, pass: &Pass) -> Result<Terms>;
+
+    /// After the optimizer's step: enqueue, move a centre.
+    fn settle(&mut self, _target: Option<&(Side, Side)>, _pass: &Pass) -> Result<()> {
+        Ok(())
+    }
+
+    /// Saves what the loss owns.
+    fn save(&self, _: &mut Writer) -> Result<()> {
+        Ok(())
+    }
+
+    /// Restores what the loss owns.
+    fn load(&mut self, _: &Reader) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A scalar tensor with the value of `value` and, for each `(x, g)`, the gradient g with respect to x.
+///
+/// Σ x·g has gradient g; its value is subtracted again, so candle's backward delivers exactly the derived gradient.
+pub fn attach(value: &Tensor, gradients: &[(&Tensor, Tensor)]) -> Result<Tensor> {
+    let mut out = value.detach();
+    for (x, g) in gradients {
+        let dot = (*x * g.detach())?.sum_all()?;
+        out = (out + (&dot - dot.detach())?)?;
+    }
+    Ok(out)
+}
+
+/// Rows of `x` (n, d) scaled to length 1; a zero row stays finite.
+pub fn normalise(x: &Tensor) -> Result<Tensor> {
+    // The floor keeps √ differentiable at 0; it is far below any row that carries a direction.
+    let square = x.sqr()?.sum_keepdim(1)?;
+    Ok(x.broadcast_div(&(square + 1e-24)?.sqrt()?)?)
+}

@@ -1,0 +1,274 @@
+//! A queue of keys from earlier batches as further negatives, and MoCo's loss over it.
+//!
+//! InfoNCE with a queue (He et al. 2020, equation 1): for n queries q, their positive keys k₊ and the K keys of the queue, all of
+//! length 1,
+//!
+//! ```text
+//! L = 1/n Σᵢ −log p₊ᵢ       pᵢ = softmax([qᵢ·k₊ᵢ, qᵢ·k₁, …, qᵢ·k_K] / T)
+//! ∂L/∂qᵢ = 1/(n·T) · ((p₊ᵢ − 1)·k₊ᵢ + Σⱼ pᵢⱼ·kⱼ)
+//! ```
+//!
+//! Keys come from a slowly moving copy of the encoder and get no gradient.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::contrast::{paired, softmax};
+use super::{Objective, Terms, attach, normalise};
+use crate::checkpoint::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::pass::Pass;
+use crate::tower::Side;
+
+const FILE: &str = "queue.safetensors";
+
+/// A ring of the newest keys, each of length 1. Slots that were never filled take no part.
+pub struct Queue {
+    keys: Tensor,
+    next: usize,
+    filled: usize,
+}
+
+impl Queue {
+    /// An empty queue of `capacity` keys of `width` values.
+    pub fn new(capacity: usize, width: usize, dtype: DType, device: &Device) -> Result<Self> {
+        if capacity == 0 || width == 0 {
+            return Err(Error::usage(format!("a queue of {capacity} keys of {width} values holds nothing")));
+        }
+        Ok(Queue { keys: Tensor::zeros((capacity, width), dtype, device)?, next: 0, filled: 0 })
+    }
+
+    /// Keys it can hold.
+    pub fn capacity(&self) -> usize {
+        self.keys.dims()[0]
+    }
+
+    /// Keys it holds.
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether it holds no key.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// The keys held, `(len, width)`, in the order of their slots; `None` when there is none. Shares memory with the queue.
+    pub fn keys(&self) -> Result<Option<Tensor>> {
+        Ok(if self.is_empty() { None } else { Some(self.keys.narrow(0, 0, self.filled)?) })
+    }
+
+    /// Puts the rows of `keys` (n, width), scaled to length 1, in the place of the oldest ones.
+    pub fn enqueue(&mut self, keys: &Tensor) -> Result<()> {
+        let (n, width) = keys.dims2()?;
+        let capacity = self.capacity();
+        if width != self.keys.dims()[1] {
+            return Err(Error::new(format!("keys of {width} values for a queue of {}", self.keys.dims()[1])));
+        }
+        // Rows that would be overwritten at once are left out, but count as passed by.
+        let skipped = n.saturating_sub(capacity);
+        let keys = normalise(&keys.detach().narrow(0, skipped, n - skipped)?)?.contiguous()?;
+        self.next = (self.next + skipped) % capacity;
+        let until_end = (n - skipped).min(capacity - self.next);
+        for (from, count) in [(0, until_end), (until_end, n - skipped - until_end)] {
+            if count > 0 {
+                self.keys.slice_set(&keys.narrow(0, from, count)?.copy()?, 0, self.next)?;
+                self.next = (self.next + count) % capacity;
+            }
+        }
+        self.filled = (self.filled + n).min(capacity);
+        Ok(())
+    }
+
+    /// Saves it whole.
+    pub fn save(&self, writer: &mut Writer) -> Result<()> {
+        let at = Tensor::new(&[self.next as i64, self.filled as i64], &Device::Cpu)?;
+        writer.tensors(FILE, &[("keys".into(), self.keys.clone()), ("next_and_filled".into(), at)])
+    }
+
+    /// Restores what [`save`](Queue::save) wrote.
+    pub fn load(&mut self, reader: &Reader) -> Result<()> {
+        let tensors = reader.tensors(FILE)?;
+        let get = |name: &str| tensors.get(name).ok_or_else(|| Error::new(format!("the queue lacks `{name}`")).at(FILE));
+        let keys = get("keys")?;
+        if (keys.dims(), keys.dtype()) != (self.keys.dims(), self.keys.dtype()) {
+            return Err(Error::new(format!("the saved queue is {:?}, the recipe's {:?}", keys.dims(), self.keys.dims())).at(FILE));
+        }
+        let at = get("next_and_filled")?.to_vec1::<i64>()?;
+        let inside = |v: i64, end: usize| usize::try_from(v).ok().filter(|v| *v <= end);
+        let capacity = self.capacity();
+        match at[..] {
+            [next, filled] if inside(next, capacity - 1).is_some() && inside(filled, capacity).is_some() => {
+                (self.next, self.filled) = (next as usize, filled as usize);
+            }
+            _ => return Err(Error::new("the saved queue's positions are out of range").at(FILE)),
+        }
+        self.keys = keys.to_device(self.keys.device())?;
+        Ok(())
+    }
+}
+
+/// MoCo's loss: the left side's queries against the target's right keys and the queue.
+pub struct Moco {
+    /// Similarities are divided by it; .07 in MoCo, .2 in MoCo v2.
+    pub temperature: f64,
+    /// Negatives.
+    pub queue: Queue,
+}
+
+impl Objective for Moco {
+    fn loss(&self, online: &(Side, Side), target: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
+        let target = target.ok_or_else(no_target)?;
+        let (n, _) = paired(&online.0.query, &target.1.key)?;
+        let query = normalise(&online.0.query)?;
+        let (q, key) = (query.detach(), normalise(&target.1.key.detach())?);
+        let positive = (&q * &key)?.sum_keepdim(1)?;
+        let negatives = self.queue.keys()?;
+        let logits = match &negatives {
+            Some(keys) => Tensor::cat(&[&positive, &q.matmul(&keys.t()?)?], 1)?,
+            None => positive.clone(),
+        };
+        let logits = (logits / self.temperature)?;
+        let (top, p) = softmax(&logits)?;
+        let all = (n * pass.world.world()) as f64;
+        let value = pass.world.sum(&((top - logits.narrow(1, 0, 1)?)?.sum_all()? / all)?)?;
+        let mut gradient = key.broadcast_mul(&(p.narrow(1, 0, 1)? - 1.0)?)?;
+        if let Some(keys) = &negatives {
+            gradient = (gradient + p.narrow(1, 1, keys.dim(0)?)?.matmul(keys)?)?;
+        }
+        let loss = attach(&value, &[(&query, (gradient / (all * self.temperature))?)])?;
+        Ok(Terms { loss, watch: vec![("positive_similarity", positive.mean_all()?)] })
+    }
+
+    fn settle(&mut self, target: Option<&(Side, Side)>, pass: &Pass) -> Result<()> {
+        self.queue.enqueue(&pass.world.gather(&target.ok_or_else(no_target)?.1.key.detach())?)
+    }
+
+    fn save(&self, writer: &mut Writer) -> Result<()> {
+        self.queue.save(writer)
+    }
+
+    fn load(&mut self, reader: &Reader) -> Result<()> {
+        self.queue.load(reader)
+    }
+}
+
+/// What a loss with a queue says where nothing makes its keys.
+pub(super) fn no_target() -> Error {
+    Error::usage("a queue of keys needs a momentum encoder, and this method has none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side};
+    use super::*;
+    use crate::checkpoint::{Checkpoint, Manifest};
+    use crate::recipe::Recipe;
+
+    fn queue(capacity: usize) -> Queue {
+        Queue::new(capacity, 2, DType::F64, &Device::Cpu).unwrap()
+    }
+
+    fn axis(values: &[f64]) -> Tensor {
+        // Directions told apart by their angle.
+        let rows: Vec<f64> = values.iter().flat_map(|a| [3.0 * a.cos(), 3.0 * a.sin()]).collect();
+        Tensor::from_vec(rows, (values.len(), 2), &Device::Cpu).unwrap()
+    }
+
+    fn angles(queue: &Queue) -> Vec<f64> {
+        let rows = queue.keys().unwrap().map_or(vec![], |k| k.to_vec2::<f64>().unwrap());
+        rows.iter()
+            .inspect(|r| assert!((r[0].hypot(r[1]) - 1.0).abs() < 1e-12))
+            .map(|r| (r[1].atan2(r[0]) * 1e9).round() / 1e9)
+            .collect()
+    }
+
+    #[test]
+    fn the_oldest_keys_leave_first() {
+        let mut q = queue(5);
+        assert!(q.is_empty() && q.keys().unwrap().is_none());
+        q.enqueue(&axis(&[0.1, 0.2, 0.3])).unwrap();
+        assert_eq!((angles(&q), q.len()), (vec![0.1, 0.2, 0.3], 3));
+        q.enqueue(&axis(&[0.4, 0.5, 0.6])).unwrap();
+        assert_eq!((angles(&q), q.len()), (vec![0.6, 0.2, 0.3, 0.4, 0.5], 5));
+        q.enqueue(&axis(&[1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6])).unwrap();
+        let mut all = angles(&q);
+        all.sort_by(f64::total_cmp);
+        assert_eq!(all, [1.2, 1.3, 1.4, 1.5, 1.6]);
+        q.enqueue(&axis(&[2.0])).unwrap();
+        assert!(!angles(&q).contains(&1.2), "the oldest of a batch larger than the queue leaves first");
+        assert!(q.enqueue(&Tensor::zeros((1, 3), DType::F64, &Device::Cpu).unwrap()).is_err());
+        assert!(Queue::new(0, 2, DType::F32, &Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn a_saved_queue_goes_on_where_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut q = queue(4);
+        q.enqueue(&axis(&[0.1, 0.2, 0.3, 0.4, 0.5])).unwrap();
+        let manifest = Manifest::new("test", 1, 0, &Recipe::new("a", ""));
+        let saved = Checkpoint::write(folder.path(), manifest, |w| q.save(w)).unwrap();
+        let mut other = queue(4);
+        other.load(&saved.reader()).unwrap();
+        for q in [&mut q, &mut other] {
+            q.enqueue(&axis(&[0.6, 0.7])).unwrap();
+        }
+        assert_eq!((angles(&q), q.next), (angles(&other), other.next));
+        assert!(queue(5).load(&saved.reader()).is_err());
+    }
+
+    #[test]
+    fn equal_embeddings_cost_the_log_of_the_choices() {
+        for k in [0usize, 1, 7] {
+            let mut moco = Moco { temperature: 0.07, queue: queue(9) };
+            moco.queue.enqueue(&axis(&vec![0.4; k])).unwrap();
+            let both = (side(axis(&[0.4; 3])), side(axis(&[0.4; 3])));
+            let terms = moco.loss(&both, Some(&both), None, &Pass::eval()).unwrap();
+            assert!((terms.loss.to_scalar::<f64>().unwrap() - ((k + 1) as f64).ln()).abs() < 1e-12);
+        }
+        let both = (side(axis(&[0.4])), side(axis(&[0.4])));
+        let moco = Moco { temperature: 0.07, queue: queue(9) };
+        assert_eq!(moco.loss(&both, None, None, &Pass::eval()).err().unwrap().exit_code(), 2);
+    }
+
+    #[test]
+    fn the_gradient_is_the_difference() {
+        for temperature in [0.07, 0.5] {
+            let mut moco = Moco { temperature, queue: Queue::new(6, 4, DType::F64, &Device::Cpu).unwrap() };
+            moco.queue.enqueue(&random(1, 5, 4)).unwrap();
+            let target = (side(random(2, 3, 4)), side(random(3, 3, 4)));
+            finite_difference(&random(4, 3, 4), |x| {
+                moco.loss(&(side(x.clone()), side(random(5, 3, 4))), Some(&target), None, &Pass::eval()).unwrap().loss
+            });
+        }
+    }
+
+    #[test]
+    fn two_ranks_are_one() {
+        let mut moco = Moco { temperature: 0.2, queue: Queue::new(6, 4, DType::F64, &Device::Cpu).unwrap() };
+        moco.queue.enqueue(&random(1, 5, 4)).unwrap();
+        let (query, key) = (random(2, 6, 4), random(3, 6, 4));
+        let of = |query: &Tensor, key: &Tensor, pass: &Pass| {
+            let target = (side(key.clone()), side(key.clone()));
+            moco.loss(&(side(query.clone()), side(query.clone())), Some(&target), None, pass).unwrap().loss
+        };
+        let found = ranks(2, |world| {
+            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
+            let pass = Pass::train(crate::rng::Key::new(0), world);
+            let value = of(&own(&query), &own(&key), &pass).to_scalar::<f64>().unwrap();
+            (value, gradient(&own(&query), |x| of(x, &own(&key), &pass)))
+        });
+        let whole = of(&query, &key, &Pass::eval()).to_scalar::<f64>().unwrap();
+        assert!(found.iter().all(|(value, _)| (value - whole).abs() < 1e-14));
+        let gradients = Tensor::cat(&[&found[0].1, &found[1].1], 0).unwrap();
+        assert!(distance(&gradients, &gradient(&query, |x| of(x, &key, &Pass::eval()))) < 1e-15);
+    }
+
+    #[test]
+    fn targets_keys_are_queued_after_the_step() {
+        let mut moco = Moco { temperature: 0.07, queue: queue(4) };
+        let target = (side(axis(&[0.1, 0.2])), side(axis(&[0.3, 0.4])));
+        moco.settle(Some(&target), &Pass::eval()).unwrap();
+        assert_eq!(angles(&moco.queue), [0.3, 0.4]);
+        assert!(moco.settle(None, &Pass::eval()).is_err());
+    }
+}

@@ -1,0 +1,203 @@
+//! Contrast by labels: every row of an anchor's class is a positive.
+//!
+//! With P(i) the positives of anchor i (rows of its class but itself), N(i) the rows of other classes and A the anchors that have
+//! a positive, the three ways to count are
+//!
+//! ```text
+//! SupCon      L = 1/|A| Σ_{i∈A} 1/|P(i)| Σ_{p∈P(i)} (log Σ_{j≠i} exp sᵢⱼ − sᵢₚ)         Khosla et al. 2020, equation 2 (L_out)
+//!             ∂L/∂sᵢⱼ = (softmaxᵢⱼ − [j∈P(i)]/|P(i)|) / |A|
+//! Pairs       L = Σ_{i∈A} wᵢ Σ_{p∈P(i)} log(1 + exp(nᵢ − sᵢₚ))    nᵢ = log Σ_{j∈N(i)} exp sᵢⱼ,   wᵢ = 1/Σ_{i∈A} |P(i)|
+//! Anchors     the same with wᵢ = 1/(|A|·|P(i)|)
+//!             ∂L/∂sᵢₚ = −wᵢ σ(nᵢ − sᵢₚ)      ∂L/∂sᵢⱼ = wᵢ exp(sᵢⱼ − nᵢ) Σₚ σ(nᵢ − sᵢₚ)   for j∈N(i)
+//! ```
+//!
+//! The last two are NT-Xent with labels: each pair is judged on its own, so an anchor's other positives stay out of its
+//! denominator. Anchors without a positive are skipped, and do not count in the mean.
+
+use candle_core::Tensor;
+
+use super::contrast::{contrast, mask, paired, softmax};
+use super::{Objective, Terms, attach, normalise};
+use crate::error::{Error, Result};
+use crate::pass::Pass;
+use crate::tower::Side;
+
+/// How an anchor's positives are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positives {
+    /// Every pair weighs the same; other positives stay out of the denominator.
+    Pairs,
+    /// Every anchor weighs the same; other positives stay out of the denominator.
+    Anchors,
+    /// Every anchor weighs the same; all positives are in the denominator (Khosla et al. 2020).
+    SupCon,
+}
+
+/// The supervised contrastive loss over both sides' rows.
+pub struct SupCon {
+    /// Similarities are divided by it; .1 in the paper.
+    pub temperature: f64,
+    /// How positives are counted.
+    pub positives: Positives,
+}
+
+impl Objective for SupCon {
+    /// Errors where samples have no labels.
+    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, labels: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
+        let own = paired(&online.0.query, &online.1.query)?.0;
+        let labels = labels.ok_or_else(|| {
+            Error::usage("the supervised contrastive loss needs labels, and this data has none")
+                .hint("use [loss.nt-xent], which needs none")
+        })?;
+        if labels.len() != own {
+            return Err(Error::new(format!("{} labels for {own} pairs", labels.len())));
+        }
+        let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
+        let z = Tensor::cat(&[pass.world.gather(&left.detach())?, pass.world.gather(&right.detach())?], 0)?;
+        let all = pass.world.gather(&Tensor::from_slice(labels, (own, 1), left.device())?)?.flatten_all()?.to_vec1::<u32>()?;
+        let n = all.len();
+        let (value, gradient) = supcon(&z, &[&all[..], &all[..]].concat(), self.temperature, self.positives)?;
+        let from = pass.world.rank() * own;
+        let gradients = [(&left, gradient.narrow(0, from, own)?), (&right, gradient.narrow(0, n + from, own)?)];
+        Ok(Terms { loss: attach(&value, &gradients)?, watch: Vec::new() })
+    }
+}
+
+/// Value and gradient for `rows` (m, d) of length 1 with one label each.
+fn supcon(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives) -> Result<(Tensor, Tensor)> {
+    let mut sizes = std::collections::HashMap::new();
+    labels.iter().for_each(|l| *sizes.entry(l).or_insert(0usize) += 1);
+    let count = |i: usize| sizes[&labels[i]] - 1;
+    let anchors = (0..labels.len()).filter(|i| count(*i) > 0).count();
+    let pairs: usize = (0..labels.len()).map(count).sum();
+    let weight = |i: usize| match (count(i), positives) {
+        (0, _) => 0.0,
+        (_, Positives::Pairs) => 1.0 / pairs as f64,
+        (p, _) => 1.0 / (anchors * p) as f64,
+    };
+    let positive = |i: usize, j: usize| i != j && labels[i] == labels[j];
+    contrast(rows, None, temperature, |first, s| {
+        // The weight of each positive pair; 0 elsewhere.
+        let w = mask(first, s, |i, j| if positive(i, j) { weight(i) } else { 0.0 })?;
+        let without = |left_out: &dyn Fn(usize, usize) -> bool| {
+            softmax(&(s + mask(first, s, |i, j| if left_out(i, j) { f64::NEG_INFINITY } else { 0.0 })?)?)
+        };
+        if positives == Positives::SupCon {
+            let (top, p) = without(&|i, j| i == j)?;
+            let loss = (top.broadcast_sub(s)? * &w)?.sum_all()?;
+            return Ok((loss, (p.broadcast_mul(&w.sum_keepdim(1)?)? - w)?));
+        }
+        let (top, p) = without(&|i, j| labels[i] == labels[j])?;
+        let x = top.broadcast_sub(s)?;
+        // log(1 + eˣ) and σ(x), in forms that neither overflow nor lose x = −∞ (an anchor without negatives).
+        let e = (x.abs()?.neg()?.exp()? + 1.0)?;
+        let softplus = (x.maximum(0.0)? + e.log()?)?;
+        let sigma = ((x.neg()?.exp()? + 1.0)?.recip()? * &w)?;
+        Ok(((softplus * &w)?.sum_all()?, (p.broadcast_mul(&sigma.sum_keepdim(1)?)? - sigma)?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{angles, distance, finite_difference, gradient, random, ranks, side};
+    use super::*;
+    use crate::rng::Key;
+    use candle_core::{DType, Device};
+
+    const ALL: [Positives; 3] = [Positives::Pairs, Positives::Anchors, Positives::SupCon];
+
+    fn value(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives) -> f64 {
+        supcon(rows, labels, temperature, positives).unwrap().0.to_scalar().unwrap()
+    }
+
+    #[test]
+    fn golden_ways_to_count() {
+        let rows = angles(&[0.0, 10.0, 20.0, 50.0, 60.0, 80.0]);
+        let expected = [0.2981431, 0.3529424, 0.7200605];
+        for (positives, expected) in ALL.into_iter().zip(expected) {
+            let found = value(&rows, &[0, 0, 0, 1, 1, 2], 0.1, positives);
+            assert!((found - expected).abs() < 1e-7, "{positives:?}: {found}");
+            let single =
+                value(&rows.to_dtype(DType::F32).unwrap().to_dtype(DType::F64).unwrap(), &[7, 7, 7, 0, 0, 9], 0.1, positives);
+            assert!((single - expected).abs() < 1e-6, "labels are names, not numbers");
+        }
+    }
+
+    #[test]
+    fn one_pair_a_class_is_nt_xent() {
+        let both = (side(random(1, 5, 3)), side(random(2, 5, 3)));
+        let ntxent = super::super::NtXent { temperature: 0.2, scale: 1.0, memory: None };
+        let expected = ntxent.loss(&both, None, None, &Pass::eval()).unwrap().loss.to_scalar::<f64>().unwrap();
+        for positives in ALL {
+            let loss =
+                SupCon { temperature: 0.2, positives }.loss(&both, None, Some(&[4, 2, 9, 0, 1]), &Pass::eval()).unwrap().loss;
+            assert!((loss.to_scalar::<f64>().unwrap() - expected).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_the_difference() {
+        for positives in ALL {
+            for temperature in [0.05, 1.0] {
+                for labels in [[0u32, 0, 1, 2], [3, 3, 3, 3], [0, 1, 2, 3]] {
+                    let loss = SupCon { temperature, positives };
+                    finite_difference(&random(7, 4, 3), |x| {
+                        loss.loss(&(side(x.clone()), side(random(8, 4, 3))), None, Some(&labels), &Pass::eval()).unwrap().loss
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_ranks_are_one() {
+        let (left, right, labels) = (random(1, 6, 3), random(2, 6, 3), [0u32, 1, 0, 2, 1, 0]);
+        for positives in ALL {
+            let objective = SupCon { temperature: 0.2, positives };
+            let of = |l: &Tensor, r: &Tensor, labels: &[u32], pass: &Pass| {
+                objective.loss(&(side(l.clone()), side(r.clone())), None, Some(labels), pass).unwrap().loss
+            };
+            let found = ranks(2, |world| {
+                let from = 3 * world.rank();
+                let (l, r) = (left.narrow(0, from, 3).unwrap(), right.narrow(0, from, 3).unwrap());
+                gradient(&l, |x| of(x, &r, &labels[from..from + 3], &Pass::train(Key::new(0), world)))
+            });
+            let whole = gradient(&left, |x| of(x, &right, &labels, &Pass::eval()));
+            assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-15);
+        }
+    }
+
+    #[test]
+    fn nothing_to_contrast_costs_nothing() {
+        for positives in ALL {
+            let (loss, gradient) = supcon(&random(1, 4, 3), &[0, 1, 2, 3], 0.1, positives).unwrap();
+            assert_eq!(loss.to_scalar::<f64>().unwrap(), 0.0);
+            assert_eq!(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap(), 0.0);
+        }
+        // Without negatives each pair is certain; among all positives SupCon still has to choose.
+        let same = angles(&[30.0; 4]);
+        assert_eq!(value(&same, &[1; 4], 0.1, Positives::Pairs), 0.0);
+        assert!((value(&same, &[1; 4], 0.1, Positives::SupCon) - 3f64.ln()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn sharp_temperatures_stay_finite_in_f32() {
+        let rows = normalise(&random(1, 8, 4).to_dtype(DType::F32).unwrap()).unwrap();
+        let near = Tensor::cat(&[&rows, &(&rows + 1e-4).unwrap()], 0).unwrap();
+        for positives in ALL {
+            let (loss, gradient) = supcon(&near, &[0, 0, 1, 1, 2, 2, 3, 4, 0, 0, 1, 1, 2, 5, 5, 6], 0.01, positives).unwrap();
+            assert!(loss.to_scalar::<f32>().unwrap().is_finite());
+            assert!(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().is_finite());
+        }
+    }
+
+    #[test]
+    fn missing_or_wrong_labels_are_errors() {
+        let both = (side(random(1, 3, 2)), side(random(2, 3, 2)));
+        let loss = SupCon { temperature: 0.1, positives: Positives::SupCon };
+        assert!(loss.loss(&both, None, None, &Pass::eval()).err().unwrap().to_string().contains("hint: "));
+        assert!(loss.loss(&both, None, Some(&[1, 2]), &Pass::eval()).is_err());
+        let none = side(Tensor::zeros((0, 2), DType::F64, &Device::Cpu).unwrap());
+        assert!(loss.loss(&(none.clone(), none), None, Some(&[]), &Pass::eval()).is_err());
+    }
+}

@@ -1,0 +1,383 @@
+//! Optimizers whose whole state can be saved, and the learning rate's schedule.
+//!
+//! candle-nn's AdamW keeps its moments to itself, its SGD has no momentum, and there is no LARS: an exact resume needs our own.
+//! All three are a few [`Update`]s a parameter. What a parameter is ([`Kind`](crate::params::Kind)) decides about decay: weights
+//! alone are decayed and adapted; scales, shifts, biases and the supervised head are not.
+
+mod schedule;
+mod update;
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::params::{Gradients, Param, Params};
+use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe, OptimizerRecipe, SgdRecipe};
+
+pub use schedule::{Rates, Schedule};
+use update::{Update, norm};
+
+/// Name of the entry that counts steps.
+const STEPS: &str = "steps";
+
+/// SGD, LARS or AdamW, with what it remembers.
+pub struct Optimizer {
+    recipe: OptimizerRecipe,
+    steps: u64,
+    /// One a parameter, in their order; empty before the first step.
+    memory: Vec<Memory>,
+}
+
+struct Memory {
+    name: String,
+    buffers: Vec<Tensor>,
+}
+
+impl Optimizer {
+    /// An optimizer that has not stepped yet.
+    pub fn new(recipe: &OptimizerRecipe) -> Self {
+        Optimizer { recipe: recipe.clone(), steps: 0, memory: Vec::new() }
+    }
+
+    /// Changes `params` by one step at learning rate `rate`. A parameter without a gradient is left alone.
+    ///
+    /// # Errors
+    /// When `gradients` do not belong to `params`, in number, shape or type.
+    pub fn step(&mut self, params: &Params, gradients: &Gradients, rate: f64) -> Result<()> {
+        let count = params.iter().count();
+        if gradients.len() != count || (self.steps > 0 && self.memory.len() != count) {
+            return Err(Error::new(format!(
+                "{} gradients and {} states for {count} parameters",
+                gradients.len(),
+                self.memory.len()
+            )));
+        }
+        if self.memory.is_empty() {
+            self.memory = params.iter().map(|p| self.blank(p)).collect::<Result<_>>()?;
+        }
+        self.steps += 1;
+        for ((param, gradient), memory) in params.iter().zip(gradients).zip(&self.memory) {
+            let (true, Some(g)) = (param.kind().trained(), gradient) else { continue };
+            if g.dims() != param.dims() {
+                return Err(Error::new(format!("a gradient of shape {:?} for {:?}", g.dims(), param.dims())).at(param.name()));
+            }
+            let changed = match &self.recipe {
+                OptimizerRecipe::Sgd(recipe) => sgd(recipe, param, g, &memory.buffers, rate),
+                OptimizerRecipe::Lars(recipe) => lars(recipe, param, g, &memory.buffers, rate),
+                OptimizerRecipe::Adamw(recipe) => adamw(recipe, param, g, &memory.buffers, rate, self.steps),
+            };
+            changed.map_err(|e| e.at(param.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Everything the next step depends on besides the parameters, by name. The tensors share memory with the optimizer:
+    /// save them, or copy them, before the next step.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let steps = Tensor::new(self.steps as i64, &Device::Cpu).expect("a scalar on the CPU");
+        let mut state = vec![(STEPS.to_string(), steps)];
+        for memory in &self.memory {
+            let names = self.buffer_names().iter().map(|buffer| format!("{}.{buffer}", memory.name));
+            state.extend(names.zip(memory.buffers.iter().cloned()));
+        }
+        state
+    }
+
+    /// Takes over what [`state`](Optimizer::state) gave for the same parameters and the same recipe.
+    ///
+    /// # Errors
+    /// When an entry is missing, or has another shape or type.
+    pub fn restore(&mut self, params: &Params, state: &HashMap<String, Tensor>) -> Result<()> {
+        let find = |name: &str| state.get(name).ok_or_else(|| Error::new(format!("the optimizer's state lacks `{name}`")));
+        let steps = find(STEPS)?.to_scalar::<i64>()?;
+        let steps = u64::try_from(steps).map_err(|_| Error::new(format!("the optimizer's state counts {steps} steps")))?;
+        let mut memory = Vec::new();
+        for param in params.iter().take_while(|_| steps > 0) {
+            let blank = self.blank(param)?;
+            for (buffer, to) in self.buffer_names().iter().zip(&blank.buffers) {
+                let name = format!("{}.{buffer}", param.name());
+                let from = find(&name)?;
+                if (from.dims(), from.dtype()) != (to.dims(), to.dtype()) {
+                    return Err(Error::new(format!(
+                        "the optimizer's `{name}` is {:?} {:?}, the parameter {:?} {:?}",
+                        from.dtype(),
+                        from.dims(),
+                        to.dtype(),
+                        to.dims()
+                    )));
+                }
+                // Into memory of our own: steps happen in place.
+                Update::Linear(0.0, 1.0, 0.0).apply(to, &from.to_device(to.device())?, &from.to_device(to.device())?)?;
+            }
+            memory.push(blank);
+        }
+        (self.steps, self.memory) = (steps, memory);
+        Ok(())
+    }
+
+    fn buffer_names(&self) -> &'static [&'static str] {
+        match &self.recipe {
+            OptimizerRecipe::Sgd(recipe) if recipe.momentum == 0.0 => &[],
+            OptimizerRecipe::Sgd(_) | OptimizerRecipe::Lars(_) => &["momentum"],
+            OptimizerRecipe::Adamw(_) => &["first", "second"],
+        }
+    }
+
+    fn blank(&self, param: &Param) -> Result<Memory> {
+        let names = if param.kind().trained() { self.buffer_names() } else { &[] };
+        let buffers = names.iter().map(|_| Ok(param.var().zeros_like()?)).collect::<Result<_>>()?;
+        Ok(Memory { name: param.name().to_string(), buffers })
+    }
+}
+
+/// PyTorch's SGD: g ← g + decay·w; v ← momentum·v + g; w ← w − rate·v, or by Nesterov w ← w − rate·(g + momentum·v).
+/// PyTorch lets v start as the first g, which is what a v of 0 becomes.
+fn sgd(recipe: &SgdRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: f64) -> Result<()> {
+    let w = param.var().as_tensor();
+    let decay = if param.kind().decayed() { recipe.decay } else { 0.0 };
+    let Some(v) = buffers.first() else {
+        return Update::Linear(1.0 - rate * decay, -rate, 0.0).apply(w, g, g);
+    };
+    Update::Linear(recipe.momentum, 1.0, decay).apply(v, g, w)?;
+    if recipe.nesterov {
+        Update::Linear(1.0 - rate * decay, -rate, -rate * recipe.momentum).apply(w, g, v)
+    } else {
+        Update::Linear(1.0, -rate, 0.0).apply(w, v, v)
+    }
+}
+
+/// LARS (You et al. 2017) as SimCLR's `lars_optimizer.py` has it, in both of its forms. ‖g‖ is taken of the decayed gradient;
+/// the ratio is 1 where either norm is 0.
+fn lars(recipe: &LarsRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: f64) -> Result<()> {
+    let (w, v) = (param.var().as_tensor(), &buffers[0]);
+    let adapted = param.kind().decayed();
+    let decay = if adapted { recipe.decay } else { 0.0 };
+    let trust = |step: f64| -> Result<f64> {
+        let weight = norm(w, w, 0.0)?;
+        Ok(if weight > 0.0 && step > 0.0 { recipe.trust * weight / step } else { 1.0 })
+    };
+    match recipe.form {
+        LarsForm::Classic => {
+            let scaled = rate * if adapted { trust(norm(g, w, decay)?)? } else { 1.0 };
+            Update::Linear(recipe.momentum, scaled, scaled * decay).apply(v, g, w)?;
+            Update::Linear(1.0, -1.0, 0.0).apply(w, v, v)
+        }
+        LarsForm::Popular => {
+            Update::Linear(recipe.momentum, 1.0, decay).apply(v, g, w)?;
+            let scaled = rate * if adapted { trust(norm(v, v, 0.0)?)? } else { 1.0 };
+            Update::Linear(1.0, -scaled, 0.0).apply(w, v, v)
+        }
+    }
+}
+
+/// PyTorch's AdamW (Loshchilov & Hutter 2019): w ← w·(1 − rate·decay), then Adam with bias correction. One count of steps
+/// serves all parameters.
+fn adamw(recipe: &AdamwRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: f64, steps: u64) -> Result<()> {
+    let (w, first, second) = (param.var().as_tensor(), &buffers[0], &buffers[1]);
+    let decay = if param.kind().decayed() { recipe.decay } else { 0.0 };
+    let correction = |beta: f64| 1.0 - beta.powi(i32::try_from(steps).unwrap_or(i32::MAX));
+    Update::Linear(recipe.beta1, 1.0 - recipe.beta1, 0.0).apply(first, g, g)?;
+    Update::Product(recipe.beta2, 1.0 - recipe.beta2).apply(second, g, g)?;
+    let rate_of_first = rate / correction(recipe.beta1);
+    let root = 1.0 / correction(recipe.beta2).sqrt();
+    Update::Adaptive { keep: 1.0 - rate * decay, rate: rate_of_first, root, eps: recipe.eps }.apply(w, first, second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Init, Kind};
+    use crate::rng::Key;
+    use candle_core::DType;
+
+    const KINDS: [Kind; 5] = [Kind::Weight, Kind::Norm, Kind::Bias, Kind::Head, Kind::Buffer];
+
+    fn params(dtype: DType) -> Params {
+        let mut params = Params::new();
+        for (i, kind) in KINDS.into_iter().enumerate() {
+            params.root().param(&format!("p{i}"), (3, 2), kind, Init::Normal { std: 1.0 });
+        }
+        params.root().param("zero", 4, Kind::Weight, Init::Constant(0.0));
+        params.root().param("still", 4, Kind::Weight, Init::Constant(1.0));
+        params.materialise(Key::new(5), dtype, &Device::Cpu).unwrap();
+        params
+    }
+
+    fn values(params: &Params) -> Vec<Vec<f64>> {
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+        params.iter().map(|p| flat(p.var())).collect()
+    }
+
+    /// The gradient of parameter `p` at step `s`: any numbers will do; `zero` gets none in its first steps, `still` never.
+    fn gradient(s: usize, p: usize, n: usize) -> Option<Vec<f64>> {
+        let scale = if p == 5 && s < 3 { 0.0 } else { 1.0 };
+        (p != 6).then(|| (0..n).map(|i| scale * ((s * 7 + p * 3 + i) as f64).sin()).collect())
+    }
+
+    fn gradients(params: &Params, s: usize) -> Gradients {
+        let of = |(p, param): (usize, &std::sync::Arc<Param>)| {
+            let g = gradient(s, p, param.dims().iter().product())?;
+            Some(Tensor::from_vec(g, param.dims(), &Device::Cpu).unwrap().to_dtype(param.var().dtype()).unwrap())
+        };
+        params.iter().enumerate().map(of).collect()
+    }
+
+    fn rate(s: usize) -> f64 {
+        0.1 * s as f64 / 4.0
+    }
+
+    /// 20 steps of `recipe`, compared after each with `reference(w, g, state, kind, rate, step)` in plain loops.
+    fn against(recipe: OptimizerRecipe, reference: impl Fn(&mut [f64], &[f64], &mut [Vec<f64>; 2], bool, f64, i32)) {
+        let params = params(DType::F64);
+        let mut expected = values(&params);
+        let start = expected.clone();
+        let mut state: Vec<[Vec<f64>; 2]> = expected.iter().map(|w| [vec![0.0; w.len()], vec![0.0; w.len()]]).collect();
+        let mut optimizer = Optimizer::new(&recipe);
+        for s in 0..20 {
+            optimizer.step(&params, &gradients(&params, s), rate(s)).unwrap();
+            for (p, param) in params.iter().enumerate() {
+                let Some(g) = gradient(s, p, expected[p].len()) else { continue };
+                if param.kind() != Kind::Buffer {
+                    reference(&mut expected[p], &g, &mut state[p], param.kind() == Kind::Weight, rate(s), s as i32 + 1);
+                }
+            }
+            for (a, b) in values(&params).concat().iter().zip(expected.concat()) {
+                assert!((a - b).abs() <= 1e-13 * b.abs().max(1.0), "step {s}: {a} {b}");
+            }
+        }
+        assert_eq!(expected[4], start[4], "buffers stay");
+        assert_eq!(expected[6], start[6], "no gradient, no change");
+        assert!(expected[..4].iter().zip(&start).all(|(a, b)| a != b));
+    }
+
+    #[test]
+    fn sgd_is_pytorchs() {
+        for (momentum, nesterov) in [(0.0, false), (0.9, false), (0.9, true)] {
+            let recipe = SgdRecipe { rate: 1.0, momentum, nesterov, decay: 0.01 };
+            against(OptimizerRecipe::Sgd(recipe), |w, g, [buf, _], decayed, lr, step| {
+                for i in 0..w.len() {
+                    let mut d = g[i] + if decayed { 0.01 * w[i] } else { 0.0 };
+                    if momentum != 0.0 {
+                        buf[i] = if step == 1 { d } else { momentum * buf[i] + d };
+                        d = if nesterov { d + momentum * buf[i] } else { buf[i] };
+                    }
+                    w[i] -= lr * d;
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn adamw_is_pytorchs() {
+        let recipe = AdamwRecipe { rate: 1.0, beta1: 0.8, beta2: 0.95, eps: 1e-3, decay: 0.05 };
+        against(OptimizerRecipe::Adamw(recipe), |w, g, [m, v], decayed, lr, step| {
+            for i in 0..w.len() {
+                if decayed {
+                    w[i] *= 1.0 - lr * 0.05;
+                }
+                m[i] = 0.8 * m[i] + 0.2 * g[i];
+                v[i] = 0.95 * v[i] + 0.05 * g[i] * g[i];
+                let (m_hat, v_hat) = (m[i] / (1.0 - 0.8f64.powi(step)), v[i] / (1.0 - 0.95f64.powi(step)));
+                w[i] -= lr * m_hat / (v_hat.sqrt() + 1e-3);
+            }
+        });
+    }
+
+    #[test]
+    fn lars_is_googles_in_both_forms() {
+        let length = |x: &[f64]| x.iter().map(|v| v * v).sum::<f64>().sqrt();
+        for form in [LarsForm::Classic, LarsForm::Popular] {
+            let recipe = LarsRecipe { rate: 1.0, momentum: 0.9, decay: 0.02, trust: 0.01, form };
+            against(OptimizerRecipe::Lars(recipe), |w, g, [v, _], decayed, lr, _| {
+                let g: Vec<f64> = g.iter().zip(&*w).map(|(g, w)| if decayed { g + 0.02 * w } else { *g }).collect();
+                let ratio = |w: &[f64], x: &[f64]| match (decayed, length(w) > 0.0, length(x) > 0.0) {
+                    (true, true, true) => 0.01 * length(w) / length(x),
+                    _ => 1.0,
+                };
+                if form == LarsForm::Classic {
+                    let scaled = lr * ratio(w, &g);
+                    (0..w.len()).for_each(|i| v[i] = 0.9 * v[i] + scaled * g[i]);
+                    (0..w.len()).for_each(|i| w[i] -= v[i]);
+                } else {
+                    (0..w.len()).for_each(|i| v[i] = 0.9 * v[i] + g[i]);
+                    let scaled = lr * ratio(w, v);
+                    (0..w.len()).for_each(|i| w[i] -= scaled * v[i]);
+                }
+            });
+        }
+    }
+
+    fn recipes() -> Vec<OptimizerRecipe> {
+        vec![
+            OptimizerRecipe::Sgd(SgdRecipe { nesterov: true, ..SgdRecipe::default() }),
+            OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, ..SgdRecipe::default() }),
+            OptimizerRecipe::Lars(LarsRecipe::default()),
+            OptimizerRecipe::Lars(LarsRecipe { form: LarsForm::Popular, ..LarsRecipe::default() }),
+            OptimizerRecipe::Adamw(AdamwRecipe::default()),
+        ]
+    }
+
+    #[test]
+    fn a_restored_optimizer_goes_on_as_if_nothing_had_happened() {
+        for recipe in recipes() {
+            for dtype in [DType::F32, DType::F64] {
+                let through = params(dtype);
+                let mut optimizer = Optimizer::new(&recipe);
+                let mut saved = None;
+                for s in 0..10 {
+                    if s == 5 {
+                        let weights: Vec<Tensor> = through.iter().map(|p| p.var().copy().unwrap()).collect();
+                        let state: HashMap<_, _> = optimizer.state().into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
+                        saved = Some((weights, state));
+                    }
+                    optimizer.step(&through, &gradients(&through, s), rate(s)).unwrap();
+                }
+                let (weights, state) = saved.unwrap();
+                let resumed = params(dtype);
+                resumed.iter().zip(&weights).for_each(|(p, w)| p.var().set(w).unwrap());
+                let mut again = Optimizer::new(&recipe);
+                again.restore(&resumed, &state).unwrap();
+                (5..10).for_each(|s| again.step(&resumed, &gradients(&resumed, s), rate(s)).unwrap());
+                let bits = |p: &Params| values(p).concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&through), bits(&resumed), "{recipe:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_does_not_fit_is_an_error() {
+        let params = params(DType::F32);
+        for recipe in recipes() {
+            let mut optimizer = Optimizer::new(&recipe);
+            let fresh: HashMap<_, _> = optimizer.state().into_iter().collect();
+            Optimizer::new(&recipe).restore(&params, &fresh).unwrap();
+            optimizer.step(&params, &gradients(&params, 0), 0.1).unwrap();
+            let whole: HashMap<_, _> = optimizer.state().into_iter().collect();
+            for name in whole.keys() {
+                let mut lacking = whole.clone();
+                lacking.remove(name);
+                assert!(Optimizer::new(&recipe).restore(&params, &lacking).unwrap_err().what().contains(name.as_str()));
+                if name != STEPS {
+                    let mut odd = whole.clone();
+                    odd.insert(name.clone(), Tensor::zeros(77, DType::F32, &Device::Cpu).unwrap());
+                    assert!(Optimizer::new(&recipe).restore(&params, &odd).unwrap_err().what().contains(name.as_str()));
+                }
+            }
+        }
+        assert!(Optimizer::new(&recipes()[0]).step(&params, &Vec::new(), 0.1).is_err());
+        let mut odd = gradients(&params, 0);
+        odd[0] = odd[1].as_ref().map(|g| g.narrow(0, 0, 1).unwrap());
+        assert!(Optimizer::new(&recipes()[2]).step(&params, &odd, 0.1).unwrap_err().to_string().contains("p0"));
+    }
+
+    #[test]
+    fn a_rate_of_zero_moves_no_weight() {
+        for recipe in recipes() {
+            let params = params(DType::F32);
+            let before = values(&params);
+            Optimizer::new(&recipe).step(&params, &gradients(&params, 4), 0.0).unwrap();
+            assert_eq!(values(&params), before);
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! The config as written: TOML text that keeps its positions, and the sections every modality shares.
+//!
+//! Choices are externally tagged tables (`[loss.nt-xent]`), because serde then reports a misspelt key with its line.
+//! Unknown keys are errors. `--set a.b=c` edits the text, so that what ran can be saved and read as one file.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A recipe as text, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    origin: String,
+    text: String,
+}
+
+impl Recipe {
+    /// Text from somewhere that can be named: a file, `the default recipe`.
+    pub fn new(origin: impl Into<String>, text: impl Into<String>) -> Self {
+        Recipe { origin: origin.into(), text: text.into() }
+    }
+
+    /// A recipe file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::usage(format!("cannot read the config: {e}"))
+                .at(path.display())
+                .hint("`ctk config show vision` prints one to start from")
+        })?;
+        Ok(Recipe::new(path.display().to_string(), text))
+    }
+
+    /// The text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Sets `path` (`train.batch`) to `value`, a TOML value or else a string, creating tables on the way.
+    pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
+        let mut document: toml_edit::DocumentMut =
+            self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
+        let (tables, key) = match path.rsplit_once('.') {
+            Some((tables, key)) => (tables.split('.').collect(), key),
+            None => (Vec::new(), path),
+        };
+        let bad = || {
+            Error::usage(format!("`{path}` is not a config key"))
+                .hint("write it as section.key=value, as in --set train.batch=256")
+        };
+        if key.is_empty() {
+            return Err(bad());
+        }
+        let mut table = document.as_table_mut();
+        for name in tables {
+            let entry = table.entry(name).or_insert_with(|| {
+                let mut made = toml_edit::Table::new();
+                made.set_implicit(true);
+                toml_edit::Item::Table(made)
+            });
+            table = entry.as_table_mut().ok_or_else(bad)?;
+        }
+        table.set_implicit(false);
+        let parsed = value.parse::<toml_edit::Value>().unwrap_or_else(|_| value.into());
+        table[key] = toml_edit::value(parsed);
+        self.text = document.to_string();
+        Ok(())
+    }
+
+    /// The recipe as `T`; an unknown key or a wrong type is an error with line, column and what was meant.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        toml::from_str(&self.text).map_err(|e| self.syntax(e.message(), e.span()))
+    }
+
+    /// A value that parses but cannot be: points at the key's line where it is written, at the file where it is a default.
+    pub fn error(&self, key: &str, what: impl std::fmt::Display) -> Error {
+        Error::usage(format!("{key}: {what}")).at(self.place_of(key))
+    }
+
+    /// Where `key` is written: line and column, or the recipe's origin where it is a default.
+    pub fn place_of(&self, key: &str) -> String {
+        self.span_of(key).map_or(self.origin.clone(), |span| self.place(span.start))
+    }
+
+    /// [`Recipe::error`] unless `holds`.
+    pub fn require(&self, holds: bool, key: &str, what: impl std::fmt::Display) -> Result<()> {
+        if holds { Ok(()) } else { Err(self.error(key, what)) }
+    }
+
+    fn syntax(&self, message: &str, span: Option<std::ops::Range<usize>>) -> Error {
+        let place = span.map_or(self.origin.clone(), |s| self.place(s.start));
+        let error = Error::usage(message).at(place);
+        match nearest(message) {
+            Some(meant) => error.hint(format!("did you mean `{meant}`?")),
+            None => error.hint("`ctk config schema <modality>` lists every key"),
+        }
+    }
+
+    fn place(&self, offset: usize) -> String {
+        let before = &self.text[..offset.min(self.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+        let source = self.text.lines().nth(line - 1).unwrap_or("").trim();
+        format!("{}:{line}:{column}: {source}", self.origin)
+    }
+
+    fn span_of(&self, key: &str) -> Option<std::ops::Range<usize>> {
+        let document = toml_edit::Document::parse(self.text.clone()).ok()?;
+        let mut item = document.as_item();
+        for name in key.split('.') {
+            item = item.get(name)?;
+        }
+        item.span()
+    }
+}
+
+/// The expected name nearest to the unknown one in serde's "unknown field `x`, expected one of `a`, `b`".
+fn nearest(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if !message.starts_with("unknown") {
+        return None;
+    }
+    let wrong = quoted.next()?;
+    let best = quoted.max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)))?;
+    (strsim::jaro_winkler(best, wrong) > 0.75).then(|| best.to_string())
+}
+
+/// `[head]`: the projection head g.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadRecipe {
+    /// Layers, 0 (no head) to 3 (SimCLRv2). SimCLR v1 has 2.
+    pub layers: usize,
+    /// Output width; the layers between are as wide as the representation.
+    pub width: usize,
+}
+
+impl Default for HeadRecipe {
+    fn default() -> Self {
+        HeadRecipe { layers: 3, width: 128 }
+    }
+}
+
+impl HeadRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        recipe.require(self.layers <= 3, "head.layers", "must be 0 to 3")?;
+        recipe.require(self.width > 0, "head.width", "must be at least 1")
+    }
+}
+
+/// `[loss.*]` of two-view methods.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LossRecipe {
+    /// SimCLR's normalised temperature-scaled cross entropy.
+    NtXent(NtXentRecipe),
+}
+
+impl Default for LossRecipe {
+    fn default() -> Self {
+        LossRecipe::NtXent(NtXentRecipe::default())
+    }
+}
+
+impl LossRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        let LossRecipe::NtXent(loss) = self;
+        let positive = |v: f64| v > 0.0 && v.is_finite();
+        recipe.require(positive(loss.temperature), "loss.nt-xent.temperature", "must be above 0; SimCLR uses .1 to .5")?;
+        recipe.require(positive(loss.scale), "loss.nt-xent.scale", "must be above 0")
+    }
+}
+
+/// `[loss.nt-xent]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NtXentRecipe {
+    /// Similarities are divided by it. .5 for CIFAR, .1 for ImageNet.
+    pub temperature: f64,
+    /// The loss is multiplied by it. Google's code optimises 2× the paper's mean, which matters under LARS.
+    pub scale: f64,
+}
+
+impl Default for NtXentRecipe {
+    fn default() -> Self {
+        NtXentRecipe { temperature: 0.5, scale: 1.0 }
+    }
+}
+
+/// `[optimizer.*]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OptimizerRecipe {
+    /// Stochastic gradient descent.
+    Sgd(SgdRecipe),
+    /// Layer-wise adaptive rates, for large batches.
+    Lars(LarsRecipe),
+    /// Adam with decoupled weight decay.
+    Adamw(AdamwRecipe),
+}
+
+impl OptimizerRecipe {
+    /// The peak rate before batch scaling.
+    pub fn rate(&self) -> f64 {
+        match self {
+            OptimizerRecipe::Sgd(o) => o.rate,
+            OptimizerRecipe::Lars(o) => o.rate,
+            OptimizerRecipe::Adamw(o) => o.rate,
+        }
+    }
+
+    /// Checks every figure; errors point at its line in `recipe`.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        let share = |v: f64| (0.0..1.0).contains(&v);
+        let (name, decay, shares) = match self {
+            OptimizerRecipe::Sgd(o) => ("sgd", o.decay, vec![("momentum", o.momentum)]),
+            OptimizerRecipe::Lars(o) => ("lars", o.decay, vec![("momentum", o.momentum)]),
+            OptimizerRecipe::Adamw(o) => ("adamw", o.decay, vec![("beta1", o.beta1), ("beta2", o.beta2)]),
+        };
+        let key = |k: &str| format!("optimizer.{name}.{k}");
+        recipe.require(self.rate() > 0.0 && self.rate().is_finite(), &key("rate"), "must be above 0")?;
+        recipe.require(decay >= 0.0 && decay.is_finite(), &key("decay"), "must be 0 or more")?;
+        shares.into_iter().try_for_each(|(k, v)| recipe.require(share(v), &key(k), "must be 0 or more and below 1"))?;
+        match self {
+            OptimizerRecipe::Lars(o) => recipe.require(o.trust > 0.0, &key("trust"), "must be above 0"),
+            OptimizerRecipe::Adamw(o) => recipe.require(o.eps > 0.0, &key("eps"), "must be above 0"),
+            OptimizerRecipe::Sgd(o) => {
+                recipe.require(!o.nesterov || o.momentum > 0.0, &key("nesterov"), "needs a momentum above 0")
+            }
+        }
+    }
+}
+
+/// `[optimizer.sgd]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SgdRecipe {
+    /// Learning rate at batch 256 (see `schedule.scaling`).
+    pub rate: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// Nesterov's form.
+    pub nesterov: bool,
+    /// L2, added to the gradient of weights alone.
+    pub decay: f64,
+}
+
+impl Default for SgdRecipe {
+    fn default() -> Self {
+        SgdRecipe { rate: 0.06, momentum: 0.9, nesterov: false, decay: 5e-4 }
+    }
+}
+
+/// `[optimizer.lars]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LarsRecipe {
+    /// Learning rate at batch 256 (see `schedule.scaling`).
+    pub rate: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// L2, added to the gradient of weights alone, before the trust ratio.
+    pub decay: f64,
+    /// The trust coefficient.
+    pub trust: f64,
+    /// `classic` (Google's: the rate is inside the momentum) or `popular` (outside; the ratio is the buffer's).
+    pub form: LarsForm,
+}
+
+impl Default for LarsRecipe {
+    fn default() -> Self {
+        LarsRecipe { rate: 1.0, momentum: 0.9, decay: 1e-4, trust: 0.001, form: LarsForm::Classic }
+    }
+}
+
+/// Where LARS puts the learning rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LarsForm {
+    /// v ← m·v + rate·trust·g; w ← w − v (SimCLR's `lars_optimizer.py`, `classic_momentum = True`).
+    Classic,
+    /// v ← m·v + g; w ← w − rate·trust(v)·v.
+    Popular,
+}
+
+/// `[optimizer.adamw]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamwRecipe {
+    /// Learning rate at batch 256 (see `schedule.scaling`).
+    pub rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled decay, of weights alone.
+    pub decay: f64,
+}
+
+impl Default for AdamwRecipe {
+    fn default() -> Self {
+        AdamwRecipe { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01 }
+    }
+}
+
+/// `[schedule]`: how the rate runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleRecipe {
+    /// Epochs of linear warm-up from 0; a fraction is allowed.
+    pub warmup: f64,
+    /// What follows.
+    pub decay: Decay,
+    /// How the peak rate grows with the batch.
+    pub scaling: Scaling,
+}
+
+impl Default for ScheduleRecipe {
+    fn default() -> Self {
+        ScheduleRecipe { warmup: 10.0, decay: Decay::Cosine, scaling: Scaling::Linear }
+    }
+}
+
+impl ScheduleRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        recipe.require(self.warmup >= 0.0 && self.warmup.is_finite(), "schedule.warmup", "must be 0 epochs or more")
+    }
+}
+
+/// How the rate falls after warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// Half a cosine, to 0.
+    Cosine,
+    /// A straight line, to 0.
+    Linear,
+    /// Not at all.
+    Constant,
+}
+
+/// How the peak rate grows with the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scaling {
+    /// rate.
+    None,
+    /// rate · batch / 256.
+    Linear,
+    /// rate · √batch.
+    SquareRoot,
+}
+
+/// `[train]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainRecipe {
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Samples a step; never more than there are.
+    pub batch: usize,
+    /// Everything random hangs on it.
+    pub seed: u64,
+    /// Ends the run early, whole: the schedule is not shortened.
+    pub max_steps: Option<usize>,
+    /// Samples worked through at once: below `batch`, gradients are cached part by part (large batches in little memory).
+    pub part: Option<usize>,
+    /// Threads that load data; 0 loads between steps. Does not change what is learned.
+    pub loaders: usize,
+    /// Steps between two lines of metrics.
+    pub log_every: usize,
+    /// Epochs between checkpoints; the end is always saved.
+    pub save_every: usize,
+    /// Checkpoints kept, the newest ones.
+    pub keep: usize,
+}
+
+impl Default for TrainRecipe {
+    fn default() -> Self {
+        TrainRecipe {
+            epochs: 100,
+            batch: 256,
+            seed: 0,
+            max_steps: None,
+            part: None,
+            loaders: 1,
+            log_every: 10,
+            save_every: 1,
+            keep: 2,
+        }
+    }
+}
+
+/// `[eval.*]`: what is measured on the way and at the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EvalRecipe {
+    /// Weighted kNN during training.
+    pub knn: Option<KnnRecipe>,
+    /// The linear probe after training, with its baselines.
+    pub linear_probe: Option<LinearProbeRecipe>,
+}
+
+impl EvalRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        recipe.require(self.knn.as_ref().is_none_or(|k| k.every > 0), "eval.knn.every", "must be at least 1 epoch")
+    }
+}
+
+/// `[eval.knn]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KnnRecipe {
+    /// Epochs between two measurements.
+    pub every: usize,
+}
+
+impl Default for KnnRecipe {
+    fn default() -> Self {
+        KnnRecipe { every: 10 }
+    }
+}
+
+/// `[eval.linear-probe]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinearProbeRecipe {
+    /// Also probe the untrained network, raw pixels and a colour histogram.
+    pub baselines: bool,
+}
+
+impl Default for LinearProbeRecipe {
+    fn default() -> Self {
+        LinearProbeRecipe { baselines: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Small {
+        #[serde(default)]
+        train: TrainRecipe,
+        #[serde(default)]
+        loss: LossRecipe,
+    }
+
+    #[test]
+    fn a_typo_is_found_with_line_and_meaning() {
+        let recipe = Recipe::new("a.toml", "[train]\nepochs = 3\nbtach = 2\n");
+        let error = recipe.parse::<Small>().unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("a.toml:3:1") && text.contains("did you mean `batch`?"), "{text}");
+        assert_eq!(error.exit_code(), 2);
+        let wrong = Recipe::new("a.toml", "[train]\nepochs = \"many\"\n").parse::<Small>().unwrap_err().to_string();
+        assert!(wrong.contains("a.toml:2:10"), "{wrong}");
+        let choice = Recipe::new("a.toml", "[loss.nt-xnet]\n").parse::<Small>().unwrap_err().to_string();
+        assert!(choice.contains("nt-xent"), "{choice}");
+    }
+
+    #[test]
+    fn set_edits_the_text_and_keeps_the_rest() {
+        let mut recipe = Recipe::new("a.toml", "# mine\n[train]\nepochs = 3 # few\n");
+        recipe.set("train.epochs", "5").unwrap();
+        recipe.set("loss.nt-xent.temperature", "0.1").unwrap();
+        let small: Small = recipe.parse().unwrap();
+        assert_eq!(small.train.epochs, 5);
+        assert_eq!(small.loss, LossRecipe::NtXent(NtXentRecipe { temperature: 0.1, scale: 1.0 }));
+        assert!(recipe.text().contains("# mine"));
+        assert!(recipe.error("train.epochs", "no").to_string().contains("a.toml:3:10"), "{}", recipe.error("train.epochs", "no"));
+        assert!(recipe.set("train", "1").is_ok() && recipe.set("train.x", "1").is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! A run's folder: the only place a training run writes to, locked while it does.
+//!
+//! ```text
+//! runs/<name>/recipe.toml            as resolved and run
+//!             splits.json            which samples were held out, where the data has no test part of its own
+//!             metrics.jsonl          one object per logged step; a resume cuts what came after the checkpoint
+//!             checkpoints/<step>/    see `checkpoint`
+//! ```
+//!
+//! The folder is made when something is first written, so that a mistake found before training leaves no trace.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::Device;
+use serde_json::Value;
+
+use crate::checkpoint::{Checkpoint, Manifest, Writer};
+use crate::error::{Context, Error, Result};
+use crate::events::{Event, Watch};
+use crate::files;
+use crate::recipe::Recipe;
+
+const RECIPE: &str = "recipe.toml";
+const METRICS: &str = "metrics.jsonl";
+
+/// Where a run shall live.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A new folder of this name, which must not hold anything yet.
+    New(PathBuf),
+    /// A new numbered folder below `runs/`.
+    Numbered,
+    /// An existing run, to go on from its newest whole checkpoint.
+    Resume(PathBuf),
+}
+
+/// A run that trains: its folder, who watches, and whether it shall stop.
+pub struct Run {
+    place: Place,
+    modality: &'static str,
+    recipe: Recipe,
+    open: Option<Open>,
+    watch: Box<dyn Watch>,
+    stop: Arc<AtomicBool>,
+    device: Device,
+}
+
+struct Open {
+    folder: PathBuf,
+    metrics: File,
+    made: bool,
+    _lock: File,
+}
+
+impl Run {
+    /// A run that has not written anything yet. `stop` is raised by whoever wants the run to save and end.
+    pub fn new(
+        place: Place,
+        modality: &'static str,
+        recipe: Recipe,
+        device: Device,
+        watch: Box<dyn Watch>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Run> {
+        if let Place::New(folder) = &place
+            && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+        {
+            return Err(Error::usage("this folder is not empty")
+                .at(folder.display())
+                .hint("give another --out, or go on with the run in it by --resume"));
+        }
+        Ok(Run { place, modality, recipe, open: None, watch, stop, device })
+    }
+
+    /// The recipe of an existing run.
+    pub fn recipe_of(folder: &Path) -> Result<Recipe> {
+        let path = folder.join(RECIPE);
+        if !path.is_file() {
+            return Err(Error::usage("there is no run here")
+                .at(folder.display())
+                .hint("give the folder that `ctk train` printed as `run`"));
+        }
+        Recipe::read(&path)
+    }
+
+    /// Where the model lives.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether somebody asked the run to end.
+    pub fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Tells whoever watches.
+    pub fn tell(&mut self, event: &Event) {
+        self.watch.event(event);
+    }
+
+    /// The run's folder, made and locked at the first call.
+    pub fn folder(&mut self) -> Result<&Path> {
+        self.open().map(|o| o.folder.as_path())
+    }
+
+    /// The folder, if it was made already.
+    pub fn existing(&self) -> Option<&Path> {
+        self.open.as_ref().map(|o| o.folder.as_path())
+    }
+
+    /// A file of the run that was written before (`splits.json` of a resumed run).
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Place::Resume(folder) = &self.place else { return Ok(None) };
+        let path = folder.join(name);
+        if path.is_file() { fs::read(&path).map(Some).at(path.display()) } else { Ok(None) }
+    }
+
+    /// Writes a file of the run, whole.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder()?.join(name);
+        files::write(&path, bytes)
+    }
+
+    /// Appends one line to the metrics.
+    pub fn metric(&mut self, line: &Value) -> Result<()> {
+        let open = self.open()?;
+        let mut text = line.to_string();
+        text.push('\n');
+        open.metrics.write_all(text.as_bytes()).at(open.folder.join(METRICS).display())
+    }
+
+    /// Where to go on from, if this is a resumed run with a checkpoint. Cuts the metrics to what the checkpoint covers.
+    pub fn resume(&mut self) -> Result<Option<Checkpoint>> {
+        if !matches!(self.place, Place::Resume(_)) {
+            return Ok(None);
+        }
+        let open = self.open()?;
+        let from = Checkpoint::latest(&open.folder.join("checkpoints"))?;
+        let length = from.as_ref().map_or(0, |c| c.manifest().metrics_bytes);
+        let path = open.folder.join(METRICS);
+        open.metrics.set_len(length.min(open.metrics.metadata()?.len())).at(path.display())?;
+        if from.is_none() {
+            self.tell(&Event::Note("this run has no whole checkpoint yet: starting from its beginning"));
+        }
+        Ok(from)
+    }
+
+    /// Saves checkpoint `step` and drops all but the newest `keep`.
+    pub fn save(&mut self, step: usize, keep: usize, fill: impl FnOnce(&mut Writer) -> Result<()>) -> Result<Checkpoint> {
+        let (modality, recipe) = (self.modality, self.recipe.clone());
+        let open = self.open()?;
+        open.metrics.sync_data()?;
+        let manifest = Manifest::new(modality, step, open.metrics.metadata()?.len(), &recipe);
+        let parent = open.folder.join("checkpoints");
+        let saved = Checkpoint::write(&parent, manifest, fill)?;
+        Checkpoint::sweep(&parent, keep)?;
+        self.tell(&Event::Saved { step });
+        Ok(saved)
+    }
+
+    /// After a failure: removes the folder again if this run made it and saved no checkpoint.
+    pub fn abandon(&mut self) {
+        if let Some(open) = self.open.take()
+            && open.made
+            && Checkpoint::steps(&open.folder.join("checkpoints")).is_ok_and(|steps| steps.is_empty())
+        {
+            let _ = fs::remove_dir_all(&open.folder);
+        }
+    }
+
+    fn open(&mut self) -> Result<&mut Open> {
+        if self.open.is_none() {
+            self.open = Some(self.make()?);
+        }
+        Ok(self.open.as_mut().expect("opened above"))
+    }
+
+    fn make(&self) -> Result<Open> {
+        let (folder, made) = match &self.place {
+            Place::New(folder) => {
+                let made = !folder.exists();
+                fs::create_dir_all(folder).at(folder.display()).hint("choose another place with --out")?;
+                (folder.clone(), made)
+            }
+            Place::Numbered => (numbered(Path::new("runs"), self.modality)?, true),
+            Place::Resume(folder) => (folder.clone(), false),
+        };
+        let lock = File::create(folder.join("lock")).at(folder.display())?;
+        lock.try_lock().map_err(|_| {
+            Error::new("another ctk is training in this folder")
+                .at(folder.display())
+                .hint("wait for it, or train elsewhere with --out")
+        })?;
+        if matches!(self.place, Place::Resume(_)) {
+            Checkpoint::sweep(&folder.join("checkpoints"), usize::MAX)?;
+        } else {
+            files::write(&folder.join(RECIPE), self.recipe.text().as_bytes())?;
+        }
+        let path = folder.join(METRICS);
+        let metrics = OpenOptions::new().create(true).append(true).open(&path).at(path.display())?;
+        Ok(Open { folder, metrics, made, _lock: lock })
+    }
+}
+
+/// Makes `parent/<modality>-<n>` with the smallest n that is free.
+fn numbered(parent: &Path, modality: &str) -> Result<PathBuf> {
+    fs::create_dir_all(parent).at(parent.display()).hint("choose another place with --out")?;
+    for n in 1.. {
+        let folder = parent.join(format!("{modality}-{n}"));
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::from(e).at(folder.display()).hint("choose another place with --out")),
+        }
+    }
+    unreachable!("there is always a next number")
+}

@@ -1,0 +1,54 @@
+//! Samples plus pair generator: a batch as a pure function of (samples, key).
+
+use crate::dataset::Dataset;
+use crate::error::Result;
+use crate::pair::{Batch, PairGenerator};
+use crate::rng::Key;
+
+/// Draws batches. What [`draw`](Source::draw) returns depends on its arguments and nothing else: not on the thread, not on
+/// earlier calls. Resuming, replaying and parallel loading all rest on that.
+pub trait Source: Sync {
+    /// What a learner consumes.
+    type Batch: Send;
+
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// The batch of `samples`; `key` is the epoch's, and each sample draws from its own stream below it.
+    fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch>;
+
+    /// Whether there is nothing to draw.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The usual source: a dataset and what makes pairs of its samples.
+pub struct Paired<D, G> {
+    /// The samples.
+    pub data: D,
+    /// What makes a pair of one.
+    pub pairs: G,
+}
+
+impl<D: Dataset, G: PairGenerator<Sample = D::Sample>> Source for Paired<D, G> {
+    type Batch = Batch<G::Left, G::Right>;
+
+    fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
+        let (mut left, mut right) = (G::Left::default(), G::Right::default());
+        for &s in samples {
+            let at = s as usize;
+            let mut rng = key.at(u64::from(s)).rng();
+            self.data
+                .get(at)
+                .and_then(|sample| self.pairs.pairs(&sample, &mut rng, &mut left, &mut right))
+                .map_err(|e| e.at(self.data.name(at)))?;
+        }
+        let labels = samples.iter().map(|&s| self.data.label(s as usize)).collect();
+        Ok(Batch { left, right, samples: samples.to_vec(), labels })
+    }
+}

@@ -1,0 +1,12 @@
+//! Text: a corpus as a stream of word numbers, its vocabulary, and word2vec.
+//!
+//! - [`corpus`] reads files into numbers once; [`vocabulary`] says which words there are and how often.
+//! - [`word2vec`] trains word vectors by skip-gram with negative sampling.
+//! - [`language`] is a generated language, so that training can be tried without any data.
+
+pub mod corpus;
+pub mod language;
+pub mod vocabulary;
+pub mod word2vec;
+
+pub use word2vec::Word2Vec;

@@ -1,0 +1,128 @@
+//! A word2vec run from recipe to summary: read, train, and, on the generated language, show what was learned.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use ctk_core::Result;
+use ctk_core::eval::{Features, analogy, neighbors, similarity};
+use ctk_core::events::Event;
+use ctk_core::fit::fit;
+use ctk_core::modality::{Job, Summary};
+use ctk_core::optim::Schedule;
+use ctk_core::plan::Plan;
+use ctk_core::recipe::{Decay, Recipe, Scaling, ScheduleRecipe};
+use ctk_core::rng::Key;
+use ctk_core::run::Run;
+use ctk_core::source::Source;
+use serde_json::json;
+
+use super::NAME;
+use super::recipe::{LossRecipe, Word2VecRecipe};
+use super::sparse::{Settings, Sparse};
+use super::windows::Windows;
+use crate::corpus::{self, Corpus, Reading};
+use crate::language;
+
+/// A checked recipe.
+pub struct Word2VecJob {
+    recipe: Word2VecRecipe,
+    plan: Plan,
+    reading: Reading,
+    // None: the generated language.
+    files: Option<Vec<PathBuf>>,
+}
+
+impl Word2VecJob {
+    /// Checks the recipe and finds its files.
+    pub fn new(text: &Recipe) -> Result<Word2VecJob> {
+        let recipe = Word2VecRecipe::parse(text)?;
+        let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Linear, scaling: Scaling::None };
+        let mut plan = Plan::new(NAME, text, recipe.train.core(), Schedule::new(&schedule, recipe.rate()))?;
+        // Every word is to be seen: a short last step takes nothing from the steps before.
+        plan.drop_last = false;
+        let reading = recipe.reading()?;
+        let files = recipe.data.path.as_ref().map(|paths| corpus::find(paths.list())).transpose()?;
+        Ok(Word2VecJob { recipe, plan, reading, files })
+    }
+
+    fn corpus(&self) -> Result<Corpus> {
+        match &self.files {
+            Some(files) => Corpus::read(files, &self.reading, self.recipe.limits()),
+            // The text is data: it does not change with the seed of the training.
+            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.limits()),
+        }
+    }
+}
+
+impl Job for Word2VecJob {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+        let start = Instant::now();
+        let corpus = self.corpus()?;
+        corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
+        let LossRecipe::NegativeSampling(loss) = &self.recipe.loss;
+        let settings =
+            Settings { width: self.recipe.width(), negatives: loss.negatives, power: loss.power, rate: self.recipe.rate() };
+        let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed));
+        let source = Windows::new(&corpus, self.recipe.pairs.window, self.recipe.pairs.subsample);
+        let fitted = fit(&source, &mut learner, &self.plan, &mut [], run)?;
+
+        // Of this process: a resumed run counts what it trained itself.
+        let batch = self.recipe.train.batch.min(source.len());
+        let epochs = (fitted.samples / batch) as f64 / source.len().div_ceil(batch) as f64;
+        let speed = corpus.tokens() as f64 * epochs / fitted.seconds.max(1e-9);
+        let mut figures = vec![
+            ("tokens", json!(corpus.tokens())),
+            ("vocabulary", json!(corpus.vocabulary().len())),
+            ("words_per_second", json!(speed.round())),
+        ];
+        let mut text = String::new();
+        if self.files.is_none() {
+            let features = Features {
+                rows: learner.vectors(),
+                width: settings.width,
+                names: corpus.vocabulary().words().to_vec(),
+                ..Features::default()
+            };
+            let shown = show(&features)?;
+            figures.extend(shown.figures);
+            text = shown.text;
+        }
+        figures.push(("total_seconds", json!(start.elapsed().as_secs_f64())));
+        Ok(Summary { steps: fitted.steps, epochs: fitted.epochs, loss: fitted.loss, seconds: fitted.seconds, figures, text })
+    }
+}
+
+struct Shown {
+    figures: Vec<(&'static str, serde_json::Value)>,
+    text: String,
+}
+
+/// What was learned of the generated language.
+fn show(features: &Features) -> Result<Shown> {
+    let mut text = String::from("nearest words\n");
+    for word in language::SHOWN.into_iter().filter(|word| features.names.iter().any(|name| name == word)) {
+        let near: Vec<String> = neighbors(features, &[word], &[], 5)?.into_iter().map(|(name, cosine)| format!("{name} {cosine:.2}")).collect();
+        let _ = writeln!(text, "  {word:<8} {}", near.join("  "));
+    }
+    let found = analogy::analogy(features, &language::parsed_questions(), features.len())?;
+    let similar = similarity::similarity(features, &language::pairs())?;
+    let percent = |share: Option<f64>| share.map_or("-".to_string(), |s| format!("{:.1} %", 100.0 * s));
+    let _ = writeln!(
+        text,
+        "analogies {} right of {} (meaning {}, grammar {}; chance {:.1} %)\nplanted similarity: Spearman {:.3} over {} pairs",
+        percent(Some(found.accuracy)),
+        found.answered,
+        percent(found.semantic),
+        percent(found.syntactic),
+        100.0 / features.len() as f64,
+        similar.spearman,
+        similar.pairs,
+    );
+    let figures = vec![("analogy", json!(found.accuracy)), ("similarity", json!(similar.spearman))];
+    Ok(Shown { figures, text })
+}

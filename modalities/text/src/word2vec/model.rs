@@ -1,0 +1,81 @@
+//! A trained table of word vectors.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::Tensor;
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::eval::Features;
+use ctk_core::modality::{Model, Query};
+use ctk_core::{Context, Error, Result};
+
+use super::files;
+use super::sparse::{HEAD, MODEL, VOCABULARY};
+use crate::vocabulary::Vocabulary;
+
+/// Word vectors from a checkpoint.
+pub struct Vectors {
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary,
+    input: Tensor,
+}
+
+impl Vectors {
+    /// Reads a checkpoint.
+    pub fn open(from: &Checkpoint) -> Result<Vectors> {
+        let reader = from.reader();
+        let tsv = String::from_utf8(reader.bytes(VOCABULARY)?).map_err(|_| Error::new("this is not UTF-8").at(VOCABULARY))?;
+        let vocabulary = Vocabulary::from_tsv(&tsv)?;
+        let input = table(&mut reader.tensors(MODEL)?, "input", vocabulary.len()).at(MODEL)?;
+        Ok(Vectors { checkpoint: from.clone(), vocabulary, input })
+    }
+
+    fn all(&self) -> Result<Features> {
+        let width = self.input.dim(1)?;
+        let rows = self.input.flatten_all()?.to_vec1::<f32>()?;
+        Ok(Features { rows, width, names: self.vocabulary.words().to_vec(), ..Features::default() })
+    }
+}
+
+fn table(tensors: &mut HashMap<String, Tensor>, name: &str, words: usize) -> Result<Tensor> {
+    let tensor = tensors.remove(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")))?;
+    match tensor.dims() {
+        [rows, _] if *rows == words => Ok(tensor),
+        other => Err(Error::new(format!("the tensor `{name}` has shape {other:?}, the vocabulary {words} words"))),
+    }
+}
+
+impl Model for Vectors {
+    /// A row a word, in order of frequency: the published (input) vectors.
+    fn features(&self, query: &Query) -> Result<Features> {
+        if let Some(data) = &query.data {
+            return Err(Error::usage("word2vec has vectors of its own vocabulary alone, not of other data")
+                .at(data.display())
+                .hint("leave out --data"));
+        }
+        match &query.baseline {
+            Some(name) => Err(Error::usage(format!("word2vec has no baseline `{name}`"))),
+            None => self.all(),
+        }
+    }
+
+    fn formats(&self) -> &'static [&'static str] {
+        &["word2vec-text", "word2vec-binary", "safetensors"]
+    }
+
+    /// `safetensors` holds `input` and `output`, (words, width) each, and has the words in a `.tsv` beside it.
+    fn export(&self, format: &str, out: &Path) -> Result<()> {
+        match format {
+            "word2vec-text" => files::write_text(&self.all()?, out),
+            "word2vec-binary" => files::write_binary(&self.all()?, out),
+            "safetensors" => {
+                let output = table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", self.vocabulary.len()).at(HEAD)?;
+                let tensors = [("input", &self.input), ("output", &output)];
+                let bytes = safetensors::serialize(tensors, None)?;
+                ctk_core::files::write(out, &bytes)?;
+                ctk_core::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
+            }
+            other => Err(Error::usage(format!("`{other}` is not a format of word2vec"))),
+        }
+    }
+}

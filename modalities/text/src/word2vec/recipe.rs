@@ -1,0 +1,304 @@
+//! The recipe of word2vec: what can be written in its TOML, and what each key is without being written.
+
+use ctk_core::Result;
+use ctk_core::recipe::{self, Recipe};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::{Invalid, Limits, Normalise, Reading, Tokens};
+
+/// A whole recipe.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Word2VecRecipe {
+    /// `[data]`: the text.
+    pub data: DataRecipe,
+    /// `[vocabulary]`: which of its words are kept.
+    pub vocabulary: VocabularyRecipe,
+    /// `[pairs]`: which words are trained with which.
+    pub pairs: PairsRecipe,
+    /// `[encoder.*]`: what a word becomes.
+    pub encoder: EncoderRecipe,
+    /// `[loss.*]`.
+    pub loss: LossRecipe,
+    /// `[optimizer.*]`.
+    pub optimizer: OptimizerRecipe,
+    /// `[train]`.
+    pub train: TrainRecipe,
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataRecipe {
+    /// Text files (plain, .gz, .zst), folders of them, globs; one or a list. Absent: the generated language. A line is a
+    /// document: windows do not cross its end.
+    pub path: Option<Paths>,
+    /// What a word is: `whitespace` (what stands between white space), `words` (runs of word characters, and runs of other
+    /// visible ones), `bert` (every punctuation character by itself), or the path of a `tokenizers` .json file.
+    pub tokens: String,
+    /// Whether words are lower-cased.
+    pub lowercase: bool,
+    /// The Unicode normal form that text is brought to before it is cut.
+    pub normalise: Normalise,
+    /// What is done about bytes that are not UTF-8: `refuse` or `replace`.
+    pub invalid: Invalid,
+    /// Words of the generated language, where there is no path.
+    pub words: usize,
+}
+
+impl Default for DataRecipe {
+    fn default() -> Self {
+        DataRecipe {
+            path: None,
+            tokens: "whitespace".to_string(),
+            lowercase: false,
+            normalise: Normalise::None,
+            invalid: Invalid::Refuse,
+            words: 1_500_000,
+        }
+    }
+}
+
+/// One path or several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Paths {
+    /// One.
+    One(String),
+    /// Several, read in this order.
+    Many(Vec<String>),
+}
+
+impl Paths {
+    /// All of them.
+    pub fn list(&self) -> &[String] {
+        match self {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Many(paths) => paths,
+        }
+    }
+}
+
+/// `[vocabulary]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VocabularyRecipe {
+    /// Rarer words are dropped from the text.
+    pub min_count: u64,
+    /// Only so many words are kept, the most frequent ones. Absent: all.
+    pub max_size: Option<usize>,
+}
+
+impl Default for VocabularyRecipe {
+    fn default() -> Self {
+        VocabularyRecipe { min_count: 5, max_size: None }
+    }
+}
+
+/// `[pairs]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PairsRecipe {
+    /// Words to each side at most; each centre's window is shrunk to 1..=window, uniformly.
+    pub window: u32,
+    /// Threshold t of subsampling, a share of the text: a word of share f is kept with probability (√(f/t) + 1)·t/f. 0 keeps
+    /// all. word2vec.c's own default is 1e-3; 1e-4 is better on texts of some million words and faster.
+    pub subsample: f64,
+}
+
+impl Default for PairsRecipe {
+    fn default() -> Self {
+        PairsRecipe { window: 5, subsample: 1e-4 }
+    }
+}
+
+/// `[encoder.*]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EncoderRecipe {
+    /// A row a word.
+    Table(TableRecipe),
+}
+
+impl Default for EncoderRecipe {
+    fn default() -> Self {
+        EncoderRecipe::Table(TableRecipe::default())
+    }
+}
+
+/// `[encoder.table]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TableRecipe {
+    /// Values a word.
+    pub width: usize,
+}
+
+impl Default for TableRecipe {
+    fn default() -> Self {
+        TableRecipe { width: 100 }
+    }
+}
+
+/// `[loss.*]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LossRecipe {
+    /// Negative sampling.
+    NegativeSampling(NegativeSamplingRecipe),
+}
+
+impl Default for LossRecipe {
+    fn default() -> Self {
+        LossRecipe::NegativeSampling(NegativeSamplingRecipe::default())
+    }
+}
+
+/// `[loss.negative-sampling]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NegativeSamplingRecipe {
+    /// Negatives a pair.
+    pub negatives: usize,
+    /// They are drawn in proportion to count^power.
+    pub power: f64,
+}
+
+impl Default for NegativeSamplingRecipe {
+    fn default() -> Self {
+        NegativeSamplingRecipe { negatives: 5, power: 0.75 }
+    }
+}
+
+/// `[optimizer.*]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OptimizerRecipe {
+    /// One plain step a pair.
+    Sgd(SgdRecipe),
+}
+
+impl Default for OptimizerRecipe {
+    fn default() -> Self {
+        OptimizerRecipe::Sgd(SgdRecipe::default())
+    }
+}
+
+/// `[optimizer.sgd]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SgdRecipe {
+    /// The rate at the start; it falls in a straight line to a ten-thousandth of it at the end.
+    pub rate: f64,
+}
+
+impl Default for SgdRecipe {
+    fn default() -> Self {
+        SgdRecipe { rate: 0.025 }
+    }
+}
+
+/// `[train]`. A sample is a block of up to 1,000 words of the text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainRecipe {
+    /// Passes over the text.
+    pub epochs: usize,
+    /// Blocks of text a step: how often the rate moves and threads meet. Never more than there are.
+    pub batch: usize,
+    /// Everything random hangs on it.
+    pub seed: u64,
+    /// Ends the run early, whole: the schedule is not shortened.
+    pub max_steps: Option<usize>,
+    /// Threads that draw windows ahead. 0, the default: the training threads draw their own, which is faster. Does not
+    /// change what is learned.
+    pub loaders: usize,
+    /// Steps between two lines of metrics.
+    pub log_every: usize,
+    /// Epochs between checkpoints; the end is always saved.
+    pub save_every: usize,
+    /// Checkpoints kept, the newest ones.
+    pub keep: usize,
+}
+
+impl Default for TrainRecipe {
+    fn default() -> Self {
+        TrainRecipe { epochs: 5, batch: 64, seed: 0, max_steps: None, loaders: 0, log_every: 10, save_every: 1, keep: 2 }
+    }
+}
+
+impl TrainRecipe {
+    /// What the training loop reads. A part is one block, so that threads find work for themselves.
+    pub fn core(&self) -> recipe::TrainRecipe {
+        let TrainRecipe { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep } = *self;
+        recipe::TrainRecipe { epochs, batch, seed, max_steps, part: Some(1), loaders, log_every, save_every, keep }
+    }
+}
+
+impl Word2VecRecipe {
+    /// Reads and checks a recipe's text.
+    pub fn parse(text: &Recipe) -> Result<Word2VecRecipe> {
+        let recipe: Word2VecRecipe = text.parse()?;
+        let LossRecipe::NegativeSampling(loss) = &recipe.loss;
+        text.require((1..=1000).contains(&recipe.pairs.window), "pairs.window", "must be 1 to 1000 words")?;
+        text.require(recipe.pairs.subsample >= 0.0 && recipe.pairs.subsample.is_finite(), "pairs.subsample", "must be a share of the text, or 0 to keep every word")?;
+        text.require((1..=65_536).contains(&recipe.width()), "encoder.table.width", "must be 1 to 65536 values")?;
+        text.require((1..=1000).contains(&loss.negatives), "loss.negative-sampling.negatives", "must be 1 to 1000")?;
+        text.require(loss.power.is_finite() && loss.power.abs() <= 4.0, "loss.negative-sampling.power", "must be between -4 and 4")?;
+        text.require(recipe.rate() > 0.0 && recipe.rate().is_finite(), "optimizer.sgd.rate", "must be above 0")?;
+        text.require(recipe.vocabulary.min_count > 0, "vocabulary.min_count", "must be at least 1")?;
+        text.require(recipe.vocabulary.max_size.is_none_or(|n| n >= 2), "vocabulary.max_size", "must be at least 2")?;
+        text.require(recipe.data.words > 0, "data.words", "must be at least 1")?;
+        text.require(recipe.data.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no file")?;
+        Ok(recipe)
+    }
+
+    /// Values a word.
+    pub fn width(&self) -> usize {
+        let EncoderRecipe::Table(table) = &self.encoder;
+        table.width
+    }
+
+    /// The peak rate.
+    pub fn rate(&self) -> f64 {
+        let OptimizerRecipe::Sgd(sgd) = &self.optimizer;
+        sgd.rate
+    }
+
+    /// How text is read.
+    pub fn reading(&self) -> Result<Reading> {
+        let DataRecipe { lowercase, normalise, invalid, .. } = self.data;
+        Ok(Reading { tokens: Tokens::named(&self.data.tokens)?, lowercase, normalise, invalid })
+    }
+
+    /// Which words are kept.
+    pub fn limits(&self) -> Limits {
+        Limits { min_count: self.vocabulary.min_count, max_size: self.vocabulary.max_size }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_line() {
+        for (text, key) in [
+            ("[pairs]\nwindow = 0\n", "a.toml:2:"),
+            ("[pairs]\nsubsample = -1.0\n", "pairs.subsample"),
+            ("[encoder.table]\nwidth = 0\n", "encoder.table.width"),
+            ("[loss.negative-sampling]\nnegatives = 0\n", "negatives"),
+            ("[optimizer.sgd]\nrate = 0.0\n", "optimizer.sgd.rate"),
+            ("[vocabulary]\nmin_count = 0\n", "vocabulary.min_count"),
+            ("[vocabulary]\nmax_size = 1\n", "vocabulary.max_size"),
+            ("[data]\npath = []\n", "data.path"),
+            ("[pairs]\nwindwo = 3\n", "did you mean `window`?"),
+        ] {
+            let error = Word2VecRecipe::parse(&Recipe::new("a.toml", text)).unwrap_err();
+            assert!(error.to_string().contains(key) && error.exit_code() == 2, "{error}");
+        }
+        let recipe = Word2VecRecipe::parse(&Recipe::new("a.toml", "[data]\npath = [\"a\", \"b\"]\n")).unwrap();
+        assert_eq!(recipe.data.path.unwrap().list(), ["a", "b"]);
+    }
+}

@@ -1,0 +1,161 @@
+//! Windows: which word is trained with which, drawn anew in every epoch.
+//!
+//! A sample is a block of the corpus. Drawing one thins frequent words, then shrinks each word's window; negatives are not
+//! drawn here but from the key that the block carries, by whoever trains on it, so that a slow and a fast engine see the
+//! same ones and no memory is spent on them.
+
+use std::ops::Range;
+
+use ctk_core::Result;
+use ctk_core::rng::{Key, Rng};
+use ctk_core::source::Source;
+use rand::RngCore;
+
+use crate::corpus::{Corpus, END};
+
+/// Draws windows from a corpus.
+pub struct Windows<'a> {
+    corpus: &'a Corpus,
+    window: u32,
+    // The chance of being kept, as a threshold for 32 random bits.
+    keep: Vec<u32>,
+}
+
+impl<'a> Windows<'a> {
+    /// Windows of at most `window` words to each side; `subsample` is the threshold t of
+    /// [`Vocabulary::keep`](crate::vocabulary::Vocabulary::keep).
+    pub fn new(corpus: &'a Corpus, window: u32, subsample: f64) -> Self {
+        let keep = corpus.vocabulary().keep(subsample).into_iter().map(|p| (p * f64::from(u32::MAX)) as u32).collect();
+        Windows { corpus, window, keep }
+    }
+}
+
+/// What one step's part is trained on.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Its blocks, in order.
+    pub blocks: Vec<Block>,
+}
+
+/// One block of the corpus, thinned.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The words that were kept.
+    pub ids: Vec<u32>,
+    /// The window of each of them: 1..=window, uniform.
+    pub radii: Vec<u32>,
+    /// Where lines lie in `ids`; windows do not cross them.
+    pub lines: Vec<Range<usize>>,
+    /// The stream that negatives are drawn from: for each centre in order, for each of its contexts in order.
+    pub negatives: Key,
+}
+
+impl Block {
+    /// Each centre word with its contexts to the left and to the right.
+    pub fn windows(&self) -> impl Iterator<Item = (u32, [&[u32]; 2])> {
+        self.lines.iter().flat_map(move |line| {
+            line.clone().map(move |at| {
+                let radius = self.radii[at] as usize;
+                let (from, to) = (at.saturating_sub(radius).max(line.start), (at + 1 + radius).min(line.end));
+                (self.ids[at], [&self.ids[from..at], &self.ids[at + 1..to]])
+            })
+        })
+    }
+
+    fn draw(block: &[u32], keep: &[u32], window: u32, key: Key) -> Block {
+        let mut thin = key.of("subsample").rng();
+        let (mut ids, mut lines) = (Vec::with_capacity(block.len()), Vec::new());
+        for line in block.split(|&id| id == END) {
+            let start = ids.len();
+            ids.extend(line.iter().filter(|&&id| thin.next_u32() <= keep[id as usize]));
+            lines.push(start..ids.len());
+        }
+        let mut shrink = key.of("window").rng();
+        let radii = ids.iter().map(|_| 1 + below(&mut shrink, window)).collect();
+        Block { ids, radii, lines, negatives: key.of("negatives") }
+    }
+}
+
+/// A number below `n`; the bias of a 32-bit product is far below anything that shows for windows.
+fn below(rng: &mut Rng, n: u32) -> u32 {
+    (u64::from(rng.next_u32()) * u64::from(n) >> 32) as u32
+}
+
+impl Source for Windows<'_> {
+    type Batch = Batch;
+
+    fn len(&self) -> usize {
+        self.corpus.len()
+    }
+
+    fn draw(&self, samples: &[u32], key: Key) -> Result<Batch> {
+        let block = |&s: &u32| Block::draw(self.corpus.block(s as usize), &self.keep, self.window, key.at(u64::from(s)));
+        Ok(Batch { blocks: samples.iter().map(block).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::Limits;
+
+    fn corpus() -> Corpus {
+        // `the` is half of the text.
+        let text: String = (0..3000).map(|i| format!("the w{} the w{}\n", i % 50, i % 7)).collect();
+        Corpus::from_text(&text, Limits { min_count: 1, max_size: None }).unwrap()
+    }
+
+    #[test]
+    fn radii_are_uniform_and_windows_stay_on_their_line() {
+        let corpus = corpus();
+        let windows = Windows::new(&corpus, 5, 0.0);
+        let all: Vec<u32> = (0..corpus.len() as u32).collect();
+        let batch = windows.draw(&all, Key::new(1)).unwrap();
+        let mut seen = [0f64; 5];
+        let mut words = 0;
+        for block in &batch.blocks {
+            words += block.ids.len();
+            block.radii.iter().for_each(|&r| seen[r as usize - 1] += 1.0);
+            for (centre, [left, right]) in block.windows() {
+                assert!(left.len() + right.len() <= 3, "lines of four words");
+                assert!(left.len() <= 5 && right.len() <= 5 && (centre as usize) < corpus.vocabulary().len());
+            }
+        }
+        assert_eq!(words, 12_000);
+        let chi: f64 = seen.iter().map(|s| (s - 2400.0).powi(2) / 2400.0).sum();
+        // 4 degrees of freedom: the 99.9th percentile is 18.5.
+        assert!(chi < 18.5, "{seen:?}");
+    }
+
+    #[test]
+    fn words_are_kept_as_often_as_the_formula_says() {
+        let corpus = corpus();
+        let t = 1e-2;
+        let windows = Windows::new(&corpus, 5, t);
+        let all: Vec<u32> = (0..corpus.len() as u32).collect();
+        let keep = corpus.vocabulary().keep(t);
+        let mut seen = vec![0f64; keep.len()];
+        let epochs = 20;
+        for epoch in 0..epochs {
+            let batch = windows.draw(&all, Key::new(1).at(epoch)).unwrap();
+            batch.blocks.iter().flat_map(|b| &b.ids).for_each(|&id| seen[id as usize] += 1.0);
+        }
+        for ((seen, keep), count) in seen.iter().zip(&keep).zip(corpus.vocabulary().counts()) {
+            let n = (epochs * count) as f64;
+            let sd = (n * keep * (1.0 - keep)).sqrt();
+            assert!((seen - n * keep).abs() <= 4.5 * sd, "kept {seen} of {n}, expected {}", n * keep);
+        }
+    }
+
+    #[test]
+    fn a_draw_hangs_on_sample_and_key_alone() {
+        let corpus = corpus();
+        let windows = Windows::new(&corpus, 5, 1e-2);
+        let together = windows.draw(&[0, 3], Key::new(4)).unwrap();
+        let alone = windows.draw(&[3], Key::new(4)).unwrap();
+        assert_eq!(together.blocks[1].ids, alone.blocks[0].ids);
+        assert_eq!(together.blocks[1].radii, alone.blocks[0].radii);
+        assert_eq!(together.blocks[1].negatives, alone.blocks[0].negatives);
+        assert_ne!(windows.draw(&[3], Key::new(5)).unwrap().blocks[0].ids, alone.blocks[0].ids);
+    }
+}

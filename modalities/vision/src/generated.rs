@@ -1,0 +1,203 @@
+//! The embedded dataset: small scenes, rendered when they are asked for, so that a first run needs no download.
+//!
+//! A class is a shape together with the texture on it. All else is drawn anew for every image and is what augmentations
+//! vary too: place, size, colours and their order in brightness, phase of the texture, mirror image, and noise on every
+//! pixel. Colours say nothing of the class, and textures cover equal areas of their two colours, so neither raw pixels nor
+//! a colour histogram gets far. Training and test images come from different streams.
+
+use ctk_core::rng::{Key, Rng};
+use rand::{Rng as _, RngCore};
+
+use crate::data::{Images, Item, Splits, Stored};
+use crate::image::Picture;
+
+/// Height and width of every image.
+pub const SIZE: usize = 32;
+
+/// Training images of the default dataset.
+pub const TRAIN: usize = 4608;
+
+/// Test images of the default dataset.
+pub const TEST: usize = 1800;
+
+#[derive(Clone, Copy)]
+enum Shape {
+    Disc,
+    Square,
+    Cross,
+}
+
+#[derive(Clone, Copy)]
+enum Texture {
+    Rows,
+    Columns,
+    Checks,
+}
+
+const SHAPES: [(Shape, &str); 3] = [(Shape::Disc, "disc"), (Shape::Square, "square"), (Shape::Cross, "cross")];
+const TEXTURES: [(Texture, &str); 3] = [(Texture::Rows, "rows"), (Texture::Columns, "columns"), (Texture::Checks, "checks")];
+
+/// Number of classes: every shape with every texture.
+pub const CLASSES: usize = SHAPES.len() * TEXTURES.len();
+
+/// One image before it is rendered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene {
+    class: usize,
+    key: Key,
+}
+
+/// `train` and `test` images, the classes in turn.
+pub fn open(train: usize, test: usize) -> Splits {
+    let classes: Vec<String> =
+        SHAPES.iter().flat_map(|(_, shape)| TEXTURES.iter().map(move |(_, texture)| format!("{shape} of {texture}"))).collect();
+    let part = |name: &str, count: usize| {
+        let key = Key::new(0).of("generated dataset").of(name);
+        let item = |i: usize| {
+            let scene = Scene { class: i % CLASSES, key: key.at(i as u64) };
+            Item::new(format!("{name}/{i:05}"), Some(scene.class as u32), Stored::Generated(scene))
+        };
+        Images::new((0..count).map(item).collect(), classes.clone())
+    };
+    Splits { train: part("train", train), test: Some(part("test", test)), unlabelled: None }
+}
+
+impl Scene {
+    pub fn render(self) -> Picture {
+        let rng = &mut self.key.rng();
+        let shape = SHAPES[self.class / TEXTURES.len()].0;
+        let texture = TEXTURES[self.class % TEXTURES.len()].0;
+        let size = SIZE as f32;
+        let radius = between(rng, 0.22, 0.42) * size;
+        let (cx, cy) = (between(rng, 0.3, 0.7) * size, between(rng, 0.3, 0.7) * size);
+        let period = between(rng, 4.0, 7.0);
+        let (px, py) = (between(rng, 0.0, period), between(rng, 0.0, period));
+        let [ground, first, second] = colours(rng);
+        let noise = between(rng, 0.02, 0.08);
+        let slope = (between(rng, -0.15, 0.15), between(rng, -0.15, 0.15));
+
+        let mut pixels = Vec::with_capacity(SIZE * SIZE * 3);
+        for row in 0..SIZE {
+            for column in 0..SIZE {
+                // Four samples a pixel keep edges smooth, so that no stair-step tells one shape from another.
+                let mut sum = [0.0; 3];
+                for (dy, dx) in [(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)] {
+                    let (x, y) = (column as f32 + dx, row as f32 + dy);
+                    let light = 1.0 + slope.0 * (x / size - 0.5) + slope.1 * (y / size - 0.5);
+                    let colour = match inside(shape, (x - cx) / radius, (y - cy) / radius) {
+                        false => ground,
+                        true if mark(texture, (x + px) / period, (y + py) / period) => first,
+                        true => second,
+                    };
+                    for (s, c) in sum.iter_mut().zip(colour) {
+                        *s += 0.25 * c * light;
+                    }
+                }
+                pixels.extend(sum.map(|v| ((v + noise * bell(rng)) * 255.0).round().clamp(0.0, 255.0) as u8));
+            }
+        }
+        Picture { height: SIZE, width: SIZE, pixels }
+    }
+}
+
+/// Whether a point lies in a shape; coordinates in radii from its centre.
+fn inside(shape: Shape, x: f32, y: f32) -> bool {
+    let (x, y) = (x.abs(), y.abs());
+    match shape {
+        Shape::Disc => x * x + y * y < 1.0,
+        Shape::Square => x.max(y) < 0.88,
+        Shape::Cross => x.max(y) < 1.1 && x.min(y) < 0.4,
+    }
+}
+
+/// Whether a point has the texture's first colour; coordinates in periods. Half of all points have.
+fn mark(texture: Texture, x: f32, y: f32) -> bool {
+    let half = |v: f32| v - v.floor() < 0.5;
+    match texture {
+        Texture::Rows => half(y),
+        Texture::Columns => half(x),
+        Texture::Checks => half(x) == half(y),
+    }
+}
+
+/// Three colours of any hue, apart in brightness so that they stay apart in gray.
+fn colours(rng: &mut Rng) -> [[f32; 3]; 3] {
+    let mut levels = [between(rng, 0.1, 0.25), between(rng, 0.42, 0.58), between(rng, 0.75, 0.9)];
+    for i in (1..3).rev() {
+        levels.swap(i, (between(rng, 0.0, 1.0) * (i + 1) as f32) as usize);
+    }
+    levels.map(|level| {
+        let hue = between(rng, 0.0, 6.0);
+        let vivid = between(rng, 0.2, 1.0);
+        let full = [5.0, 3.0, 1.0].map(|n| {
+            let k = (n + hue) % 6.0;
+            1.0 - vivid * k.min(4.0 - k).clamp(0.0, 1.0)
+        });
+        let bright = 0.299 * full[0] + 0.587 * full[1] + 0.114 * full[2];
+        // Towards black or white, whichever way the wanted brightness lies.
+        if bright > level {
+            full.map(|c| c * level / bright)
+        } else {
+            full.map(|c| c + (1.0 - c) * (level - bright) / (1.0 - bright))
+        }
+    })
+}
+
+fn between(rng: &mut Rng, low: f32, high: f32) -> f32 {
+    low + (high - low) * rng.random::<f32>()
+}
+
+/// Nearly normal: the sum of four bytes, scaled to variance 1. Exact on every platform, unlike a logarithm.
+fn bell(rng: &mut Rng) -> f32 {
+    let sum: u32 = rng.next_u32().to_le_bytes().iter().map(|&b| u32::from(b)).sum();
+    (sum as f32 - 510.0) / 147.8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctk_core::dataset::Dataset;
+
+    #[test]
+    fn it_is_balanced_fixed_and_split() {
+        let splits = open(900, 450);
+        let test = splits.test.unwrap();
+        for images in [&splits.train, &test] {
+            let labels = images.labels().unwrap();
+            assert!((0..CLASSES as u32).all(|c| labels.iter().filter(|&&l| l == c).count() == images.len() / CLASSES));
+        }
+        assert_eq!(splits.train.classes().len(), CLASSES);
+        let digests = |images: &Images| images.digests().unwrap().iter().map(|d| d.to_hex().to_string()).collect::<Vec<_>>();
+        let (a, b) = (digests(&splits.train), digests(&test));
+        assert_eq!(a, digests(&open(900, 450).train), "the same at every start");
+        let all: std::collections::BTreeSet<_> = a.iter().chain(&b).collect();
+        assert_eq!(all.len(), 1350, "no image twice, in either part");
+    }
+
+    #[test]
+    fn colours_tell_nothing_of_the_class() {
+        // Mean colour of each class over many images: equal within noise, since colours are drawn without looking at it.
+        let splits = open(CLASSES * 200, 0);
+        let mut sums = vec![[0.0; 3]; CLASSES];
+        for i in 0..splits.train.len() {
+            let picture = splits.train.picture(i).unwrap();
+            for (c, sum) in sums[i % CLASSES].iter_mut().enumerate() {
+                *sum += picture.pixels.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / (200 * SIZE * SIZE) as f64;
+            }
+        }
+        for channel in 0..3 {
+            let of: Vec<f64> = sums.iter().map(|s| s[channel]).collect();
+            let (low, high) = of.iter().fold((f64::MAX, f64::MIN), |(l, h), &v| (l.min(v), h.max(v)));
+            assert!(high - low < 20.0, "channel {channel}: {of:?}");
+        }
+    }
+
+    #[test]
+    fn textures_cover_half() {
+        for (texture, name) in TEXTURES {
+            let count =
+                (0..10_000).filter(|i| mark(texture, (i % 100) as f32 / 10.0 + 0.05, (i / 100) as f32 / 10.0 + 0.05)).count();
+            assert_eq!(count, 5_000, "{name}");
+        }
+    }
+}

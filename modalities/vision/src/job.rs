@@ -1,0 +1,169 @@
+//! A training run of vision: data, network, `fit`, and the table at its end.
+
+use std::path::Path;
+
+use ctk_core::dataset::Dataset;
+use ctk_core::dense::Dense;
+use ctk_core::eval::{Features, knn, linear_probe};
+use ctk_core::events::Event;
+use ctk_core::fit::{Probe, fit};
+use ctk_core::modality::{Job, Summary};
+use ctk_core::objective::NtXent;
+use ctk_core::optim::{Optimizer, Schedule};
+use ctk_core::plan::Plan;
+use ctk_core::recipe::{LossRecipe, Recipe};
+use ctk_core::run::Run;
+use ctk_core::source::Paired;
+use ctk_core::tower::Siamese;
+use ctk_core::{Error, Result};
+use serde_json::json;
+
+use crate::data::{self, Images, Splits};
+use crate::generated;
+use crate::holdout::Holdout;
+use crate::network;
+use crate::pixels::TwoViews;
+use crate::recipe::{Checked, DataRecipe};
+use crate::resnet::ResNet;
+
+/// Where a drawn hold-out is stored in a run.
+pub(crate) const SPLITS: &str = "splits.json";
+
+type Learner = Dense<Siamese<ResNet>, NtXent>;
+
+/// A checked recipe, ready to run.
+pub(crate) struct Train {
+    checked: Checked,
+    plan: Plan,
+}
+
+impl Train {
+    pub fn new(checked: Checked, text: &Recipe) -> Result<Self> {
+        let recipe = &checked.recipe;
+        let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
+        let plan = Plan::new("vision", text, recipe.train.clone(), schedule)?;
+        Ok(Train { checked, plan })
+    }
+}
+
+impl Job for Train {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+        let Checked { recipe, augment } = &self.checked;
+        let splits = splits(&recipe.data, recipe.train.seed, run)?;
+        let images = splits.pretraining();
+        if images.len() < recipe.train.batch {
+            run.tell(&Event::Note(&format!("the batch is all {} images there are, not {}", images.len(), recipe.train.batch)));
+        }
+        let device = run.device().clone();
+        let (params, tower) = network::build(recipe, &device)?;
+        let LossRecipe::NtXent(loss) = &recipe.loss;
+        let objective = NtXent { temperature: loss.temperature, scale: loss.scale, memory: None };
+        let towers = Siamese { tower, device: device.clone() };
+        let mut learner: Learner = Dense::new(towers, objective, params, Optimizer::new(&recipe.optimizer));
+        let source = Paired { data: images, pairs: TwoViews(augment.clone()) };
+
+        let encode = |learner: &Learner, images: &Images| network::features(&learner.towers.tower.encoder, images, augment, &device);
+        let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
+        let mut probes = Vec::new();
+        if let (Some(every), Some(test)) = (recipe.eval.knn.as_ref().map(|k| k.every), labelled) {
+            let train = &splits.train;
+            let measure = move |learner: &Learner| {
+                let found = knn::knn(&encode(learner, train)?, &encode(learner, test)?, &Default::default())?;
+                Ok(vec![("knn_top1".to_string(), found.top1)])
+            };
+            probes.push(Probe { every, measure: Box::new(measure) });
+        }
+        let fitted = fit(&source, &mut learner, &self.plan, &mut probes, run)?;
+        drop(probes);
+
+        let speed = fitted.samples as f64 / fitted.seconds.max(1e-9);
+        let mut summary = Summary {
+            steps: fitted.steps,
+            epochs: fitted.epochs,
+            loss: fitted.loss,
+            seconds: fitted.seconds,
+            figures: vec![("images_per_second", json!(speed))],
+            text: String::new(),
+        };
+        if let (Some(probe), Some(test)) = (&recipe.eval.linear_probe, labelled) {
+            run.tell(&Event::Note("probing the features"));
+            let learned = top1(&encode(&learner, &splits.train)?, &encode(&learner, test)?)?;
+            summary.figures.push(("top1", json!(learned)));
+            let mut table = vec![("learned".to_string(), learned)];
+            if probe.baselines {
+                for (name, key) in BASELINES {
+                    let [train, test] = baseline(&self.checked, name, &splits.train, [&splits.train, test], &device)?;
+                    let value = top1(&train, &test)?;
+                    summary.figures.push((key, json!(value)));
+                    table.push((name.to_string(), value));
+                }
+            }
+            summary.text = "linear probe, top-1 accuracy on held-out images\n".to_string();
+            table.iter().for_each(|(name, value)| summary.text.push_str(&format!("  {name:10} {:5.1} %\n", 100.0 * value)));
+        }
+        Ok(summary)
+    }
+}
+
+/// Representations that were not learned, and the JSON keys of their accuracy.
+pub(crate) const BASELINES: [(&str, &str); 3] =
+    [("untrained", "untrained_top1"), ("pixels", "pixels_top1"), ("histogram", "histogram_top1")];
+
+/// The baseline `name` of each of `parts`; `train` is what an untrained network's statistics are calibrated on.
+pub(crate) fn baseline<const N: usize>(
+    checked: &Checked,
+    name: &str,
+    train: &Images,
+    parts: [&Images; N],
+    device: &ctk_core::Device,
+) -> Result<[Features; N]> {
+    let Checked { recipe, augment } = checked;
+    let all: Vec<Features> = match name {
+        "untrained" => {
+            let (_, tower) = network::build(recipe, device)?;
+            network::calibrate(&tower.encoder, train, augment, device)?;
+            parts.iter().map(|images| network::features(&tower.encoder, images, augment, device)).collect::<Result<_>>()?
+        }
+        "pixels" => parts.iter().map(|images| network::pixel_features(images, augment)).collect::<Result<_>>()?,
+        "histogram" => parts.iter().map(|images| network::histogram_features(images, augment)).collect::<Result<_>>()?,
+        other => return Err(Error::usage(format!("there is no baseline `{other}`"))),
+    };
+    Ok(all.try_into().unwrap_or_else(|_| unreachable!("one for each part")))
+}
+
+fn top1(train: &Features, test: &Features) -> Result<f64> {
+    Ok(linear_probe::linear_probe(train, test, &Default::default())?.top1)
+}
+
+/// The data of a run: as it lies there, or with the hold-out that the run stored (or now stores).
+fn splits(of: &DataRecipe, seed: u64, run: &mut Run) -> Result<Splits> {
+    let splits = open(of)?;
+    data::check_classes(&splits).map_err(|e| e.at(of.path.as_deref().unwrap_or(Path::new("generated")).display()))?;
+    if splits.test.is_some() || !splits.labelled() {
+        return Ok(splits);
+    }
+    let stored = run.read(SPLITS)?.map(|bytes| serde_json::from_slice(&bytes)).transpose()?;
+    let holdout: Holdout = match stored {
+        Some(holdout) => holdout,
+        None => {
+            let holdout = Holdout::draw(&splits.train, of.holdout, seed)?;
+            run.write(SPLITS, &serde_json::to_vec_pretty(&holdout)?)?;
+            holdout
+        }
+    };
+    run.tell(&Event::Note(&holdout.line()));
+    let held = holdout.apply(&splits.train)?;
+    Ok(Splits { unlabelled: splits.unlabelled, ..held })
+}
+
+/// What lies at the recipe's path, or the generated dataset.
+pub(crate) fn open(of: &DataRecipe) -> Result<Splits> {
+    match &of.path {
+        Some(path) => data::open(path, of.format),
+        None => Ok(generated::open(of.train, of.test)),
+    }
+}

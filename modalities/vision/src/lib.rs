@@ -1,0 +1,59 @@
+//! ctk's vision plugin: pictures from files, SimCLR's augmentations, ResNet.
+//!
+//! - [`decode`] turns PNG and JPEG bytes into an [`image::Picture`]; [`data`] finds out what lies at a path and reads it;
+//!   [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
+//! - [`resnet`] is the encoder.
+//! - [`augment`] makes a view of a picture; [`pixels`] makes pairs and batches of views; [`preview`] shows them.
+//! - [`resnet`] is the encoder; [`recipe`] the config; [`Vision`] the front door.
+
+pub mod augment;
+pub mod data;
+pub mod decode;
+pub mod generated;
+pub mod holdout;
+pub mod image;
+mod job;
+mod model;
+mod network;
+pub mod pixels;
+pub mod preview;
+pub mod recipe;
+pub mod resnet;
+
+use std::path::Path;
+
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::modality::{Job, Modality, Model};
+use ctk_core::recipe::Recipe;
+use ctk_core::{Device, Result, files};
+
+/// `ctk train vision`.
+pub struct Vision;
+
+impl Modality for Vision {
+    fn name(&self) -> &'static str {
+        "vision"
+    }
+
+    fn recipe(&self, data: Option<&Path>) -> Result<String> {
+        data.map_or_else(|| Ok(recipe::DEFAULT.to_string()), recipe::general)
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schemars::schema_for!(recipe::VisionRecipe).to_value()
+    }
+
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
+        Ok(Box::new(job::Train::new(recipe::check(recipe)?, recipe)?))
+    }
+
+    fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>> {
+        Ok(Box::new(model::Trained::open(from, device)?))
+    }
+
+    fn preview(&self, recipe: &Recipe, out: &Path) -> Result<()> {
+        let checked = recipe::check(recipe)?;
+        let images = job::open(&checked.recipe.data)?.pretraining();
+        files::write(out, &preview::preview(&images, &checked.augment, checked.recipe.train.seed)?)
+    }
+}

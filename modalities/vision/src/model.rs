@@ -1,0 +1,105 @@
+//! A trained encoder from its checkpoint: features of any images, baselines to compare with, export.
+
+use std::path::Path;
+
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::dense::MODEL;
+use ctk_core::eval::Features;
+use ctk_core::modality::{Model, Query, Split};
+use ctk_core::{Context, Device, Error, Result, files};
+
+use crate::data::{self, Images, Splits};
+use crate::holdout::Holdout;
+use crate::job::{self, BASELINES, SPLITS};
+use crate::network;
+use crate::recipe::{Checked, DataRecipe, check};
+use crate::resnet::ResNet;
+
+/// A trained encoder.
+pub(crate) struct Trained {
+    checked: Checked,
+    encoder: ResNet,
+    checkpoint: Checkpoint,
+    device: Device,
+}
+
+impl Trained {
+    pub fn open(from: &Checkpoint, device: &Device) -> Result<Self> {
+        let mut checked = check(&from.recipe())?;
+        // The weights it started from may be gone; what was learned is in the checkpoint.
+        let crate::recipe::EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
+        let start = of.weights.take();
+        let (params, tower) = network::build(&checked.recipe, device)?;
+        params.load_section("encoder", &from.reader().tensors(MODEL)?).at(from.folder().display())?;
+        let crate::recipe::EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
+        of.weights = start;
+        Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone() })
+    }
+
+    /// The data of `query`, with a test part where there are labels: its own, the run's hold-out, or one drawn the same way.
+    fn splits(&self, query: &Query) -> Result<Splits> {
+        let of = &self.checked.recipe.data;
+        let of = match &query.data {
+            Some(path) => DataRecipe { path: Some(path.clone()), format: None, ..of.clone() },
+            None => of.clone(),
+        };
+        let splits = job::open(&of)?;
+        if splits.test.is_some() || !splits.labelled() || query.split == Split::All {
+            return Ok(splits);
+        }
+        let place = of.path.as_deref().unwrap_or(Path::new("the generated dataset")).display().to_string();
+        data::check_classes(&splits).at(&place)?;
+        let holdout = match self.stored_holdout()? {
+            Some(holdout) if query.data.is_none() => holdout,
+            _ => Holdout::draw(&splits.train, of.holdout, self.checked.recipe.train.seed).at(&place)?,
+        };
+        let held = holdout.apply(&splits.train).at(&place)?;
+        Ok(Splits { unlabelled: splits.unlabelled, ..held })
+    }
+
+    /// The hold-out beside the checkpoint's run; a checkpoint that was moved has none.
+    fn stored_holdout(&self) -> Result<Option<Holdout>> {
+        let Some(path) = self.checkpoint.folder().ancestors().nth(2).map(|run| run.join(SPLITS)) else { return Ok(None) };
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(&path).at(path.display())?;
+        serde_json::from_slice(&bytes).map(Some).at(path.display())
+    }
+}
+
+impl Model for Trained {
+    fn features(&self, query: &Query) -> Result<Features> {
+        let splits = self.splits(query)?;
+        let images: Images = match query.split {
+            Split::All => splits.all(),
+            Split::Train => splits.train.clone(),
+            Split::Test => splits.test.clone().ok_or_else(|| {
+                Error::new("this data has no labels, so there is nothing to probe")
+                    .hint("use data with classes (one folder a class), or `ctk eval geometry`, which needs none")
+            })?,
+        };
+        let augment = &self.checked.augment;
+        match &query.baseline {
+            None => network::features(&self.encoder, &images, augment, &self.device),
+            Some(name) => {
+                let [features] = job::baseline(&self.checked, name, &splits.train, [&images], &self.device)?;
+                Ok(features)
+            }
+        }
+    }
+
+    fn baselines(&self) -> &'static [&'static str] {
+        const NAMES: [&str; BASELINES.len()] = [BASELINES[0].0, BASELINES[1].0, BASELINES[2].0];
+        &NAMES
+    }
+
+    fn formats(&self) -> &'static [&'static str] {
+        &["safetensors"]
+    }
+
+    fn export(&self, _: &str, out: &Path) -> Result<()> {
+        // The checkpoint's model file is already what torchvision loads.
+        files::write(out, &self.checkpoint.reader().bytes(MODEL)?)
+    }
+}

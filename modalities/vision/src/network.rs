@@ -1,0 +1,98 @@
+//! The network of a recipe, and what it makes of images: the one way features are computed, in training and after.
+
+use candle_core::{DType, Device};
+use ctk_core::{Context, Result};
+use ctk_core::dataset::Dataset;
+use ctk_core::encoder::Encoder;
+use ctk_core::eval::Features;
+use ctk_core::head::ProjectionHead;
+use ctk_core::pair::Views;
+use ctk_core::params::Params;
+use ctk_core::pass::{Pass, Statistics};
+use ctk_core::rng::Key;
+use ctk_core::tower::Tower;
+
+use crate::augment::Augment;
+use crate::data::Images;
+use crate::pixels::{self, Pixels};
+use crate::recipe::{EncoderRecipe, VisionRecipe};
+use crate::resnet::{self, ResNet};
+
+const HOW: &str = "in PyTorch: safetensors.torch.save_file(model.state_dict(), FILE)";
+
+/// Encoder and head with fresh values from the recipe's seed (or the weights it names), and the parameters of both.
+pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, Tower<ResNet>)> {
+    let EncoderRecipe::Resnet(of) = &recipe.encoder;
+    let mut params = Params::new();
+    let encoder = ResNet::new(of, params.root().sub("encoder"))?;
+    let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));
+    params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
+    if let Some(file) = &of.weights {
+        let tensors = candle_core::safetensors::load(file, device).at(file.display()).hint(HOW)?;
+        resnet::load_torchvision(&params, "encoder", &tensors).at(file.display())?;
+    }
+    Ok((params, Tower { encoder, head, predictor: None }))
+}
+
+/// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
+pub(crate) fn features(encoder: &ResNet, images: &Images, augment: &Augment, device: &Device) -> Result<Features> {
+    let mut rows = Vec::with_capacity(images.len() * encoder.width());
+    for batch in batches(images.len(), augment.size) {
+        let x = Pixels::upload(&[&pixels::evaluation(images, augment, batch)?], device)?;
+        rows.extend(encoder.encode(&x, &Pass::eval())?.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(named(images, rows, encoder.width()))
+}
+
+/// Raw pixels of the evaluation view, at most 32 × 32 of them: the representation that learned nothing.
+pub(crate) fn pixel_features(images: &Images, augment: &Augment) -> Result<Features> {
+    let small = augment.sized(augment.size.min(32));
+    let mut rows = Vec::new();
+    for batch in batches(images.len(), small.size) {
+        rows.extend_from_slice(pixels::evaluation(images, &small, batch)?.values());
+    }
+    Ok(named(images, rows, small.size * small.size * pixels::CHANNELS))
+}
+
+/// Shares of the evaluation view's pixels in 8 × 8 × 8 bins of red, green and blue.
+pub(crate) fn histogram_features(images: &Images, augment: &Augment) -> Result<Features> {
+    const BINS: usize = 8;
+    let plain = augment.visible();
+    let mut rows = vec![0.0; images.len() * BINS.pow(3)];
+    let share = 1.0 / (plain.size * plain.size) as f32;
+    for batch in batches(images.len(), plain.size) {
+        let views = pixels::evaluation(images, &plain, batch.clone())?;
+        for (view, image) in batch.enumerate() {
+            let row = &mut rows[image * BINS.pow(3)..][..BINS.pow(3)];
+            for pixel in views.row(view).chunks_exact(pixels::CHANNELS) {
+                let bin = |v: f32| ((v * BINS as f32) as usize).min(BINS - 1);
+                row[(bin(pixel[0]) * BINS + bin(pixel[1])) * BINS + bin(pixel[2])] += share;
+            }
+        }
+    }
+    Ok(named(images, rows, BINS.pow(3)))
+}
+
+/// Moves the running statistics of an untrained encoder to what its layers see of training images; without this its
+/// evaluation mode would normalise by nothing, and any baseline would look bad.
+pub(crate) fn calibrate(encoder: &ResNet, images: &Images, augment: &Augment, device: &Device) -> Result<()> {
+    // Forty steps of momentum .1 forget 98.5 % of the initial values.
+    const STEPS: usize = 40;
+    let all = batches(images.len(), augment.size);
+    let pass = Pass { train: false, ..Pass::eval().with(Statistics::Update) };
+    for batch in all.iter().cycle().take(STEPS) {
+        let x = Pixels::upload(&[&pixels::evaluation(images, augment, batch.clone())?], device)?;
+        encoder.encode(&x, &pass)?;
+    }
+    Ok(())
+}
+
+/// Ranges of `0..len` that hold about as many pixels as 256 images of CIFAR.
+fn batches(len: usize, size: usize) -> Vec<std::ops::Range<usize>> {
+    let batch = (256 * 32 * 32 / (size * size)).clamp(8, 256);
+    (0..len).step_by(batch).map(|from| from..(from + batch).min(len)).collect()
+}
+
+fn named(images: &Images, rows: Vec<f32>, width: usize) -> Features {
+    Features { rows, width, names: images.names(), labels: images.labels(), classes: images.classes().to_vec() }
+}

@@ -1,0 +1,143 @@
+//! The vision recipe: its sections in the order in which data flows, its checks, and the general recipe for a user's own data.
+
+use std::path::{Path, PathBuf};
+
+use ctk_core::Result;
+use ctk_core::dataset::Dataset;
+use ctk_core::recipe::{
+    EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::augment::{Augment, AugmentRecipe};
+use crate::data::{self, Format};
+use crate::resnet::ResnetRecipe;
+use crate::{generated, holdout};
+
+/// What `ctk train vision` does with no recipe and no data.
+pub(crate) const DEFAULT: &str = include_str!("../../../configs/vision/generated.toml");
+
+/// A recipe of `ctk train vision`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VisionRecipe {
+    /// `[data]`: where the images are.
+    pub data: DataRecipe,
+    /// `[pairs]`: how one image becomes two views.
+    pub pairs: AugmentRecipe,
+    /// `[encoder.*]`: what is trained.
+    pub encoder: EncoderRecipe,
+    /// `[head]`: the projection head.
+    pub head: HeadRecipe,
+    /// `[loss.*]`.
+    pub loss: LossRecipe,
+    /// `[optimizer.*]`.
+    pub optimizer: OptimizerRecipe,
+    /// `[schedule]`.
+    pub schedule: ScheduleRecipe,
+    /// `[train]`.
+    pub train: TrainRecipe,
+    /// `[eval.*]`.
+    pub eval: EvalRecipe,
+}
+
+impl Default for VisionRecipe {
+    fn default() -> Self {
+        VisionRecipe {
+            data: DataRecipe::default(),
+            pairs: AugmentRecipe::default(),
+            encoder: EncoderRecipe::Resnet(ResnetRecipe::default()),
+            head: HeadRecipe::default(),
+            loss: LossRecipe::default(),
+            optimizer: OptimizerRecipe::Sgd(SgdRecipe::default()),
+            schedule: ScheduleRecipe::default(),
+            train: TrainRecipe::default(),
+            eval: EvalRecipe::default(),
+        }
+    }
+}
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataRecipe {
+    /// A folder or a .tar; its kind is found by looking. Absent: the generated dataset.
+    pub path: Option<PathBuf>,
+    /// Forces the kind.
+    pub format: Option<Format>,
+    /// Share of each class that is held out where labelled data has no test part.
+    pub holdout: f64,
+    /// Training images of the generated dataset.
+    pub train: usize,
+    /// Test images of the generated dataset.
+    pub test: usize,
+}
+
+impl Default for DataRecipe {
+    fn default() -> Self {
+        DataRecipe { path: None, format: None, holdout: holdout::SHARE, train: generated::TRAIN, test: generated::TEST }
+    }
+}
+
+/// `[encoder.*]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum EncoderRecipe {
+    /// A residual network.
+    Resnet(ResnetRecipe),
+}
+
+/// A recipe whose every figure was looked at.
+#[derive(Clone)]
+pub(crate) struct Checked {
+    pub recipe: VisionRecipe,
+    pub augment: Augment,
+}
+
+/// Parses and checks `text`; errors carry line and column.
+pub(crate) fn check(text: &Recipe) -> Result<Checked> {
+    let recipe: VisionRecipe = text.parse()?;
+    let augment = recipe.pairs.check(text)?;
+    let EncoderRecipe::Resnet(resnet) = &recipe.encoder;
+    resnet.check().map_err(|e| e.at(text.place_of("encoder.resnet")))?;
+    text.require(recipe.data.holdout > 0.0 && recipe.data.holdout < 1.0, "data.holdout", "must be a share between 0 and 1")?;
+    text.require(recipe.data.train > 0, "data.train", "must be at least 1")?;
+    recipe.head.check(text)?;
+    recipe.loss.check(text)?;
+    recipe.optimizer.check(text)?;
+    recipe.schedule.check(text)?;
+    recipe.eval.check(text)?;
+    Ok(Checked { recipe, augment })
+}
+
+/// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million
+/// images, at 32 or 64 pixels where the images are small and at 96 where they are not.
+pub(crate) fn general(path: &Path) -> Result<String> {
+    let images = data::open(path, None)?.pretraining();
+    let (count, side) = (images.len(), images.median_side(64)?);
+    let (size, stem, width) = match side {
+        0..=40 => (32, "small", 0.25),
+        41..=80 => (64, "imagenet", 0.5),
+        _ => (96, "imagenet", 0.5),
+    };
+    let batch = (count / 8).clamp(8, 256).next_power_of_two().min(256);
+    let epochs = (500_000 / count.max(1)).clamp(10, 200);
+    let warmup = epochs as f64 / 10.0;
+    Ok(format!(
+        "# SimCLR on {count} images of about {side} pixels: a general recipe, sized for about half an hour on two cores.\n\
+         # Run: ctk train vision --data {path}\n\
+         # Measured: not measured. A wider encoder, more epochs and a larger batch learn more and take longer.\n\
+         [data]\npath = {path:?}\n\n\
+         [pairs]\nsize = {size}\n\n\
+         [encoder.resnet]\ndepth = 18\nwidth = {width}\nstem = \"{stem}\"\n\n\
+         [head]\nlayers = 3\nwidth = 128\n\n\
+         [loss.nt-xent]\ntemperature = 0.2\n\n\
+         [optimizer.sgd]\nrate = 0.12\nmomentum = 0.9\ndecay = 5e-4\n\n\
+         [schedule]\nwarmup = {warmup}\ndecay = \"cosine\"\nscaling = \"linear\"\n\n\
+         [train]\nepochs = {epochs}\nbatch = {batch}\nseed = 0\n\n\
+         [eval.knn]\nevery = {every}\n",
+        path = path.display().to_string(),
+        every = (epochs / 5).max(1),
+    ))
+}

@@ -1,0 +1,308 @@
+//! Residual networks (He et al. 2016) as SimCLR uses them, under torchvision's names.
+//!
+//! `variant = "torchvision"` is laid out like `torchvision.models.resnet*` without its classifier, so that a checkpoint loads
+//! straight into PyTorch. `variant = "google"` is google-research/simclr's: it projects the first block of EVERY group, pools as
+//! TensorFlow does and draws its weights as Keras does. Selective kernels (`sk_ratio`) bring ResNet-D with them in either
+//! variant, as in SimCLRv2: a stem of three 3 × 3 convolutions and shortcuts that average before they project.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use candle_core::Tensor;
+use ctk_core::encoder::Encoder;
+use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, MaxPool, Padding, Residual, Select, Sequential};
+use ctk_core::params::{Init, Params, Scope};
+use ctk_core::pass::Pass;
+use ctk_core::{Error, Result};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::pixels::{CHANNELS, Pixels};
+
+/// `[encoder.resnet]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ResnetRecipe {
+    /// Layers: 18, 34, 50, 101, 152 or 200.
+    #[serde(deserialize_with = "depth")]
+    pub depth: usize,
+    /// Multiplies every channel count, stem and output included; each is rounded to the nearest multiple of 8. At least .25.
+    #[serde(deserialize_with = "width")]
+    pub width: f64,
+    /// What comes before the blocks.
+    pub stem: Stem,
+    /// Whose layout it has.
+    pub variant: Variant,
+    /// SimCLRv2's selective kernels: the gate's width as a share of the block's (.0625 there). 0 is off; needs depth 50 or more.
+    #[serde(deserialize_with = "sk_ratio")]
+    pub sk_ratio: f64,
+    /// A safetensors file to start from, under torchvision's names; its classifier (`fc`) is left out.
+    pub weights: Option<PathBuf>,
+}
+
+impl Default for ResnetRecipe {
+    fn default() -> Self {
+        ResnetRecipe { depth: 18, width: 1.0, stem: Stem::Small, variant: Variant::Torchvision, sk_ratio: 0.0, weights: None }
+    }
+}
+
+/// What comes before the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// A 3 × 3 convolution with stride 1, for images of about 32 pixels.
+    Small,
+    /// A 7 × 7 convolution with stride 2 and a max-pool: a quarter of the size.
+    Imagenet,
+}
+
+/// Whose layout a network has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Variant {
+    /// PyTorch's: loads into `torchvision.models`.
+    Torchvision,
+    /// google-research/simclr's.
+    Google,
+}
+
+fn depth<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    let depth = usize::deserialize(from)?;
+    blocks(depth).map(|_| depth).ok_or_else(|| D::Error::custom(DEPTHS))
+}
+
+fn width<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let width = f64::deserialize(from)?;
+    if (0.25..=64.0).contains(&width) { Ok(width) } else { Err(D::Error::custom(WIDTHS)) }
+}
+
+fn sk_ratio<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let ratio = f64::deserialize(from)?;
+    if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(D::Error::custom(RATIOS)) }
+}
+
+const DEPTHS: &str = "depth must be 18, 34, 50, 101, 152 or 200";
+const WIDTHS: &str = "width must be between 0.25 and 64";
+const RATIOS: &str = "sk_ratio must be between 0 and 1";
+
+/// Blocks in each of the four groups.
+fn blocks(depth: usize) -> Option<[usize; 4]> {
+    Some(match depth {
+        18 => [2, 2, 2, 2],
+        34 | 50 => [3, 4, 6, 3],
+        101 => [3, 4, 23, 3],
+        152 => [3, 8, 36, 3],
+        200 => [3, 24, 36, 3],
+        _ => return None,
+    })
+}
+
+impl ResnetRecipe {
+    /// What parsing alone cannot see. The message names the key.
+    ///
+    /// # Errors
+    /// For values out of range and for selective kernels in a network without bottlenecks.
+    pub fn check(&self) -> Result<()> {
+        let fail = |what: &str| Err(Error::usage(what));
+        if blocks(self.depth).is_none() {
+            return fail(DEPTHS);
+        }
+        if !(0.25..=64.0).contains(&self.width) {
+            return fail(WIDTHS);
+        }
+        if !(0.0..=1.0).contains(&self.sk_ratio) {
+            return fail(RATIOS);
+        }
+        if self.selects() && !self.bottleneck() {
+            return Err(Error::usage(format!("sk_ratio needs bottleneck blocks, which a ResNet-{} has not", self.depth))
+                .hint("use depth 50 or more, or sk_ratio = 0"));
+        }
+        Ok(())
+    }
+
+    fn bottleneck(&self) -> bool {
+        self.depth >= 50
+    }
+
+    fn selects(&self) -> bool {
+        self.sk_ratio > 0.0
+    }
+
+    /// `base` channels times the width, to the nearest multiple of 8: what vector registers and matrix kernels like, and
+    /// exact for the widths in use (¼, ½, 1, 2, 3).
+    fn channels(&self, base: usize) -> usize {
+        ((base as f64 * self.width / 8.0).round() as usize).max(1) * 8
+    }
+
+    fn conv(&self, [output, input]: [usize; 2], kernel: usize, stride: usize, scope: Scope) -> Layer {
+        let taps = (kernel * kernel) as f64;
+        let init = match self.variant {
+            // He et al. 2015, fan-out, as torchvision's `resnet.py`.
+            Variant::Torchvision => Init::Normal { std: (2.0 / (taps * output as f64)).sqrt() },
+            // Keras' `VarianceScaling()`: the standard deviation is meant after cutting at two, which takes 12 % off.
+            Variant::Google => Init::TruncatedNormal { std: (1.0 / (taps * input as f64)).sqrt() / 0.879_625_661_034_239_8 },
+        };
+        Layer::Conv2d(Conv2d::new([output, input], kernel, stride, (kernel - 1) / 2, init, scope))
+    }
+
+    fn stem(&self, layers: &mut Vec<Layer>, scope: &mut Scope) -> usize {
+        let width = self.channels(64);
+        match (self.stem, self.selects()) {
+            (Stem::Small, _) => layers.push(self.conv([width, CHANNELS], 3, 1, scope.sub("conv1"))),
+            (Stem::Imagenet, false) => layers.push(self.conv([width, CHANNELS], 7, 2, scope.sub("conv1"))),
+            (Stem::Imagenet, true) => {
+                // ResNet-D's, numbered as in timm: convolution, norm and ReLU each count.
+                let half = self.channels(32);
+                let mut scope = scope.sub("conv1");
+                layers.push(self.conv([half, CHANNELS], 3, 2, scope.sub(0)));
+                layers.push(normalise_relu(half, scope.sub(1)));
+                layers.push(self.conv([half, half], 3, 1, scope.sub(3)));
+                layers.push(normalise_relu(half, scope.sub(4)));
+                layers.push(self.conv([width, half], 3, 1, scope.sub(6)));
+            }
+        }
+        layers.push(normalise_relu(width, scope.sub("bn1")));
+        if self.stem == Stem::Imagenet {
+            let padding = match self.variant {
+                Variant::Torchvision => Padding::Both(1),
+                Variant::Google => Padding::Same,
+            };
+            layers.push(Layer::MaxPool(MaxPool::new(3, 2, padding)));
+        }
+        width
+    }
+
+    fn block(&self, [output, input]: [usize; 2], stride: usize, first: bool, mut scope: Scope) -> Layer {
+        let body = match (self.bottleneck(), self.selects()) {
+            (false, _) => vec![
+                self.conv([output, input], 3, stride, scope.sub("conv1")),
+                normalise_relu(output, scope.sub("bn1")),
+                self.conv([output, output], 3, 1, scope.sub("conv2")),
+                normalise_last(output, scope.sub("bn2")),
+            ],
+            (true, selects) => {
+                let middle = output / 4;
+                let mut body = vec![self.conv([middle, input], 1, 1, scope.sub("conv1")), normalise_relu(middle, scope.sub("bn1"))];
+                let streams = if selects { 2 * middle } else { middle };
+                body.push(self.conv([streams, middle], 3, stride, scope.sub("conv2")));
+                body.push(normalise_relu(streams, scope.sub("bn2")));
+                if selects {
+                    body.push(self.select(middle, scope.sub("sk")));
+                }
+                body.push(self.conv([output, middle], 1, 1, scope.sub("conv3")));
+                body.push(normalise_last(output, scope.sub("bn3")));
+                body
+            }
+        };
+        let projects = first && (stride > 1 || input != output || self.variant == Variant::Google);
+        let shortcut = if projects { self.shortcut([output, input], stride, scope.sub("downsample")) } else { Vec::new() };
+        Layer::Residual(Residual { body, shortcut })
+    }
+
+    fn shortcut(&self, channels: [usize; 2], stride: usize, mut scope: Scope) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        let mut number = 0..;
+        let mut next = || number.next().unwrap_or(0);
+        let stride = if self.selects() {
+            // SimCLR's `resnet.py` pads zeros below and to the right, and counts them, except with stride 1.
+            let padding = if stride == 1 { Padding::Same } else { Padding::After(1) };
+            layers.push(Layer::AvgPool(AvgPool::new(2, stride, padding, stride > 1)));
+            next();
+            1
+        } else {
+            stride
+        };
+        layers.push(self.conv(channels, 1, stride, scope.sub(next())));
+        layers.push(Layer::BatchNorm(BatchNorm::new(channels[0], 1.0, scope.sub(next()))));
+        layers
+    }
+
+    /// The gate of selective kernels: `max(⌊ratio · f⌋, 32)` wide.
+    fn select(&self, f: usize, mut scope: Scope) -> Layer {
+        let middle = ((self.sk_ratio * f as f64) as usize).max(32);
+        let gate = vec![
+            self.conv([middle, f], 1, 1, scope.sub("conv1")),
+            normalise_relu(middle, scope.sub("bn1")),
+            self.conv([2 * f, middle], 1, 1, scope.sub("conv2")),
+        ];
+        Layer::Select(Select { gate })
+    }
+}
+
+fn normalise_relu(channels: usize, scope: Scope) -> Layer {
+    Layer::BatchNorm(BatchNorm::new(channels, 1.0, scope).relu())
+}
+
+/// The last normalisation of a block starts at 0, so that the block starts as its shortcut (Goyal et al. 2017, §5.1).
+fn normalise_last(channels: usize, scope: Scope) -> Layer {
+    Layer::BatchNorm(BatchNorm::new(channels, 0.0, scope))
+}
+
+/// A residual network up to its global average: images to representations h.
+pub struct ResNet {
+    layers: Sequential,
+    width: usize,
+}
+
+impl ResNet {
+    /// Declares the network's parameters in the scope.
+    ///
+    /// # Errors
+    /// Those of [`ResnetRecipe::check`].
+    pub fn new(recipe: &ResnetRecipe, mut scope: Scope) -> Result<ResNet> {
+        recipe.check()?;
+        let mut layers = Vec::new();
+        let mut input = recipe.stem(&mut layers, &mut scope);
+        for (group, count) in blocks(recipe.depth).into_iter().flatten().enumerate() {
+            let planes = recipe.channels(64 << group);
+            let output = if recipe.bottleneck() { 4 * planes } else { planes };
+            let mut scope = scope.sub(format!("layer{}", group + 1));
+            for i in 0..count {
+                let stride = if i == 0 && group > 0 { 2 } else { 1 };
+                layers.push(recipe.block([output, input], stride, i == 0, scope.sub(i)));
+                input = output;
+            }
+        }
+        layers.push(Layer::GlobalAverage);
+        Ok(ResNet { layers: Sequential::new(layers, scope.sink()), width: input })
+    }
+
+    /// Whether to run in plain tensor operations, the reference of the kernels: see [`Sequential::exact`].
+    pub fn exact(self, exact: bool) -> ResNet {
+        ResNet { layers: self.layers.exact(exact), ..self }
+    }
+}
+
+impl Encoder for ResNet {
+    type Views = Pixels;
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    /// `(n, h, w, 3)` images of any size to `(n, width)`.
+    fn encode(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        self.layers.forward(x, pass)
+    }
+}
+
+/// Sets the network declared below `prefix.` from a state dict of `torchvision.models.resnet*`. Its classifier (`fc.*`) and
+/// PyTorch's batch counters are ignored.
+///
+/// # Errors
+/// When anything else is missing, of another shape, or not of this network.
+pub fn load_torchvision(params: &Params, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
+    let ours: Vec<&str> = params.iter().filter_map(|p| p.name().strip_prefix(prefix)?.strip_prefix('.')).collect();
+    let ignored = |name: &str| name.starts_with("fc.") || name.ends_with(".num_batches_tracked");
+    let mut foreign: Vec<&String> = tensors.keys().filter(|name| !ignored(name) && !ours.contains(&name.as_str())).collect();
+    foreign.sort();
+    if let Some(name) = foreign.first() {
+        return Err(Error::new(format!("the file holds `{name}` ({} more), which this network has not", foreign.len() - 1))
+            .hint("depth, stem, variant and sk_ratio must be those the file was made with"));
+    }
+    params.load_section(prefix, tensors)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,282 @@
+//! The program as a stranger meets it: exit codes, JSON keys, and error messages that say what, where and what to do.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn ctk(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ctk")).current_dir(folder).args(arguments).output().expect("ctk starts")
+}
+
+/// Runs and expects success; the last line of stdout as JSON.
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = ctk(folder, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}\n{stderr}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    serde_json::from_str(stdout.lines().last().unwrap_or_default()).unwrap_or_else(|e| panic!("{e}: {stdout}"))
+}
+
+/// Runs and expects `code`, an `error:` that fits a screen and contains each of `parts`, and no run folder left behind.
+fn fails(folder: &Path, arguments: &[&str], code: i32, parts: &[&str]) {
+    let output = ctk(folder, arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stderr}");
+    assert!(stderr.contains("error: ") && stderr.lines().count() <= 24, "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "`{part}` is missing in:\n{stderr}");
+    }
+    assert!(!folder.join("out").exists(), "something was left behind");
+    assert!(!folder.join("runs").exists() || fs::read_dir(folder.join("runs")).unwrap().count() == 0);
+    assert!(output.stdout.is_empty(), "errors belong on stderr");
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// A PNG of one colour with a lighter square, without an encoder: 8-bit RGB, stored deflate blocks.
+fn png(size: u32, colour: [u8; 3]) -> Vec<u8> {
+    fn crc(data: &[u8]) -> u32 {
+        !data
+            .iter()
+            .fold(!0u32, |c, &b| (0..8).fold(c ^ u32::from(b), |c, _| if c & 1 == 1 { 0xedb8_8320 ^ (c >> 1) } else { c >> 1 }))
+    }
+    fn chunk(out: &mut Vec<u8>, kind: &[u8], data: &[u8]) {
+        out.extend((data.len() as u32).to_be_bytes());
+        let body = [kind, data].concat();
+        out.extend(&body);
+        out.extend(crc(&body).to_be_bytes());
+    }
+    let mut raw = Vec::new();
+    for y in 0..size {
+        raw.push(0);
+        for x in 0..size {
+            let inside = (size / 4..size / 2).contains(&x) && (size / 4..size / 2).contains(&y);
+            raw.extend(colour.map(|c| if inside { c.saturating_add(60) } else { c }));
+        }
+    }
+    let (mut a, mut b) = (1u32, 0u32);
+    raw.iter().for_each(|&v| {
+        a = (a + u32::from(v)) % 65521;
+        b = (b + a) % 65521;
+    });
+    let mut zlib = vec![0x78, 1, 1];
+    zlib.extend((raw.len() as u16).to_le_bytes());
+    zlib.extend((!(raw.len() as u16)).to_le_bytes());
+    zlib.extend(&raw);
+    zlib.extend(((b << 16) | a).to_be_bytes());
+    let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
+    chunk(&mut out, b"IHDR", &[&size.to_be_bytes()[..], &size.to_be_bytes()[..], &[8, 2, 0, 0, 0]].concat());
+    chunk(&mut out, b"IDAT", &zlib);
+    chunk(&mut out, b"IEND", &[]);
+    out
+}
+
+/// A class folder of distinct small images.
+fn class(folder: &Path, name: &str, count: u8, hue: u8) {
+    (0..count).for_each(|i| write(folder, &format!("{name}/{i}.png"), png(16, [hue, i * 7, 90])));
+}
+
+const QUICK: [&str; 14] = [
+    "--set",
+    "train.max_steps=3",
+    "--set",
+    "train.batch=8",
+    "--set",
+    "encoder.resnet.width=0.25",
+    "--set",
+    "schedule.warmup=0",
+    "--set",
+    "eval.knn.every=1000",
+    "--quiet",
+    "--json",
+    "--out",
+    "out",
+];
+
+#[test]
+fn vision_trains_probes_embeds_and_exports() {
+    let dir = folder();
+    let at = dir.path();
+    class(at, "pictures/cat", 12, 20);
+    class(at, "pictures/dog", 12, 160);
+    let trained = json(at, &[&["train", "vision", "--data", "pictures"][..], &QUICK].concat());
+    for key in ["run", "checkpoint", "modality", "steps", "epochs", "loss", "seconds", "images_per_second"] {
+        assert!(!trained[key].is_null(), "{key} is missing in {trained}");
+    }
+    assert_eq!((&trained["modality"], &trained["steps"]), (&"vision".into(), &3.into()));
+    let run = trained["run"].as_str().unwrap();
+    assert!(at.join(run).join("splits.json").is_file(), "the hold-out is stored");
+
+    let probe = json(at, &["eval", "linear-probe", run, "--baseline", "--json"]);
+    for key in ["top1", "train", "test", "classes", "untrained_top1", "pixels_top1"] {
+        assert!(probe[key].is_number(), "{key} is missing in {probe}");
+    }
+    assert!(probe.get("top5").is_some_and(Value::is_null), "top5 means nothing with two classes");
+    assert_eq!(probe["train"].as_u64().unwrap() + probe["test"].as_u64().unwrap(), 24);
+    let knn = json(at, &["eval", "knn", trained["checkpoint"].as_str().unwrap(), "--json"]);
+    assert!(knn["top1"].is_number() && knn["k"].is_number());
+    assert!(json(at, &["eval", "geometry", run, "--json"])["uniformity"].is_number());
+
+    json(at, &["embed", run, "--data", "pictures", "--out", "f.safetensors", "--json"]);
+    json(at, &["embed", run, "--out", "f.npy", "--json"]);
+    assert!(at.join("f.safetensors").is_file() && at.join("f.npy").is_file());
+    assert!(ctk(at, &["export", run, "--format", "safetensors", "--out", "encoder.safetensors"]).status.success());
+    assert!(ctk(at, &["preview", "--data", "pictures", "--out", "views.png"]).status.success());
+    assert_eq!(&fs::read(at.join("views.png")).unwrap()[1..4], b"PNG");
+
+    // The run is there: another must not write into it.
+    let again = ctk(at, &[&["train", "vision", "--data", "pictures"][..], &QUICK].concat());
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
+}
+
+#[test]
+fn word2vec_trains_and_answers() {
+    let dir = folder();
+    let at = dir.path();
+    let trained = json(at, &["train", "word2vec", "--set", "train.epochs=1", "--quiet", "--json", "--out", "out"]);
+    for key in ["run", "checkpoint", "loss", "tokens", "vocabulary", "words_per_second", "total_seconds"] {
+        assert!(!trained[key].is_null(), "{key} is missing in {trained}");
+    }
+    write(at, "questions.txt", ": gram1-test\nthis is not known\n");
+    write(at, "pairs.tsv", "one\ttwo\t3.5\n");
+    for (format, file) in [("word2vec-text", "v.txt"), ("word2vec-binary", "v.bin"), ("safetensors", "v.safetensors")] {
+        assert!(ctk(at, &["export", "out", "--format", format, "--out", file]).status.success());
+    }
+    let text = fs::read_to_string(at.join("v.txt")).unwrap();
+    let word = text.lines().nth(5).unwrap().split(' ').next().unwrap();
+    let near = json(at, &["neighbors", "out", word, "--count", "3", "--json"]);
+    assert_eq!(near[word].as_array().unwrap().len(), 3);
+    let unknown = ctk(at, &["neighbors", "out", "zzzzzz"]);
+    assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zzzzzz"));
+    assert_eq!(
+        json(at, &["train", "word2vec", "--resume", "out", "--quiet", "--json"])["steps"],
+        trained["steps"],
+        "a finished run stays finished"
+    );
+}
+
+#[test]
+fn mistakes_in_the_recipe_name_line_and_meaning() {
+    let dir = folder();
+    let at = dir.path();
+    write(at, "typo.toml", "[train]\nepochs = 2\nbtach = 64\n");
+    fails(
+        at,
+        &["train", "vision", "--config", "typo.toml", "--out", "out"],
+        2,
+        &["typo.toml:3:1", "btach", "did you mean `batch`?"],
+    );
+    write(at, "type.toml", "[train]\nepochs = \"ten\"\n");
+    fails(at, &["train", "word2vec", "--config", "type.toml", "--out", "out"], 2, &["type.toml:2:10", "hint: "]);
+    write(at, "range.toml", "[loss.nt-xent]\ntemperature = 0.0\n");
+    fails(at, &["train", "vision", "--config", "range.toml", "--out", "out"], 2, &["range.toml:2", "temperature"]);
+    fails(at, &["train", "vision", "--config", "none.toml", "--out", "out"], 2, &["none.toml", "hint: "]);
+    fails(at, &["train", "vision", "--set", "train.epochs", "--out", "out"], 2, &["section.key=value"]);
+    fails(at, &["train", "vision", "--set", "train.epoch=3", "--out", "out"], 2, &["did you mean `epochs`?"]);
+    fails(at, &["train", "vision", "--device", "tpu", "--out", "out"], 2, &["tpu", "cpu"]);
+    fails(at, &["train", "vison"], 2, &["vision"]);
+    fails(at, &["train", "vision", "--resume", "nowhere"], 2, &["nowhere", "hint: "]);
+    fails(at, &["eval", "linear-probe", "nowhere"], 2, &["nowhere", "hint: "]);
+}
+
+#[test]
+fn bad_images_are_named() {
+    let dir = folder();
+    let at = dir.path();
+    let train = |data: &'static str| [&["train", "vision", "--data", data][..], &QUICK].concat();
+    fails(at, &train("nowhere"), 2, &["nowhere", "hint: "]);
+    fs::create_dir(at.join("empty")).unwrap();
+    fails(at, &train("empty"), 1, &["empty", "hint: "]);
+    (0..12).for_each(|i| write(at, &format!("broken/{i}.png"), b"this is no image"));
+    fails(at, &train("broken"), 1, &["broken", ".png", "hint: "]);
+    write(at, "cifar-10-batches-py/data_batch_1", b"\x80\x02}q");
+    fails(at, &train("cifar-10-batches-py"), 1, &["cifar-10-batches-py", "hint: ", "binary"]);
+}
+
+#[test]
+fn probing_without_classes_says_so() {
+    let dir = folder();
+    let at = dir.path();
+    class(at, "flat", 12, 90);
+    let trained = json(at, &[&["train", "vision", "--data", "flat"][..], &QUICK].concat());
+    let no_labels = ctk(at, &["eval", "linear-probe", trained["run"].as_str().unwrap()]);
+    let said = String::from_utf8(no_labels.stderr).unwrap();
+    assert_eq!(no_labels.status.code(), Some(1), "{said}");
+    assert!(said.contains("no labels") && said.contains("hint: "), "{said}");
+    class(at, "single/only", 12, 90);
+    let one_class = ctk(at, &["eval", "linear-probe", trained["run"].as_str().unwrap(), "--data", "single"]);
+    let said = String::from_utf8(one_class.stderr).unwrap();
+    assert_eq!(one_class.status.code(), Some(1), "{said}");
+    assert!(said.contains("class") && said.contains("hint: "), "{said}");
+}
+
+#[test]
+fn bad_text_is_named() {
+    let dir = folder();
+    let at = dir.path();
+    let train = |data: &'static str| ["train", "word2vec", "--data", data, "--quiet", "--out", "out"];
+    fails(at, &train("nowhere.txt"), 2, &["nowhere.txt", "hint: "]);
+    write(at, "empty.txt", "");
+    fails(at, &train("empty.txt"), 1, &["empty.txt", "hint: "]);
+    write(at, "one.txt", "word ".repeat(100));
+    fails(at, &train("one.txt"), 1, &["vocabulary", "hint: "]);
+    write(at, "bad.txt", b"good words here\nbad \xff byte\n");
+    fails(at, &train("bad.txt"), 1, &["bad.txt", "20", "hint: "]);
+}
+
+#[test]
+fn every_help_shows_an_example() {
+    let dir = folder();
+    let verbs = [
+        "train",
+        "eval",
+        "embed",
+        "neighbors",
+        "export",
+        "preview",
+        "matrix",
+        "config",
+        "completions",
+        "eval linear-probe",
+        "eval knn",
+        "eval similarity",
+        "eval analogy",
+        "eval geometry",
+        "config check",
+        "config show",
+        "config schema",
+    ];
+    for verb in verbs {
+        let arguments: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
+        let help = String::from_utf8(ctk(dir.path(), &arguments).stdout).unwrap();
+        assert!(
+            help.contains("Example") && help.contains(&format!("ctk {}", verb.split(' ').next().unwrap())),
+            "{verb}:\n{help}"
+        );
+    }
+    assert!(String::from_utf8(ctk(dir.path(), &["completions", "bash"]).stdout).unwrap().contains("word2vec"));
+    for modality in ["vision", "word2vec"] {
+        let shown = ctk(dir.path(), &["config", "show", modality]);
+        write(dir.path(), "shown.toml", &shown.stdout);
+        assert!(ctk(dir.path(), &["config", "check", modality, "shown.toml"]).status.success());
+        let schema = json_text(&ctk(dir.path(), &["config", "schema", modality]));
+        assert!(schema["properties"]["train"].is_object(), "{schema}");
+    }
+}
+
+fn json_text(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("JSON on stdout")
+}
