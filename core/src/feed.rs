@@ -227,7 +227,7 @@ mod tests {
             let (alive, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
             let draw = |u: usize| {
                 most.fetch_max(alive.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                if u % 3 == 0 {
+                if u.is_multiple_of(3) {
                     std::thread::sleep(std::time::Duration::from_millis(2));
                 }
                 Ok(u * 10)

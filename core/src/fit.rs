@@ -14,12 +14,15 @@ use crate::rng::Key;
 use crate::run::Run;
 use crate::source::Source;
 
+/// Measures named figures of a learner, without changing it.
+pub type Measure<'a, L> = Box<dyn FnMut(&L) -> Result<Vec<(String, f64)>> + 'a>;
+
 /// Something measured on the learner every few epochs.
 pub struct Probe<'a, L> {
     /// Epochs between two measurements.
     pub every: usize,
-    /// Named figures; the learner is not changed.
-    pub measure: Box<dyn FnMut(&L) -> Result<Vec<(String, f64)>> + 'a>,
+    /// What is measured.
+    pub measure: Measure<'a, L>,
 }
 
 /// What the loop has to report.

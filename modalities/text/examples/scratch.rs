@@ -20,8 +20,12 @@ fn main() {
     );
     let windows = Windows::new(&corpus, 5, 1e-4);
     let key = Key::new(seed);
-    let mut sparse =
-        Sparse::new(corpus.vocabulary(), Settings { width, negatives: 5, power: 0.75, rate: a.get(7).map_or(0.025, |r| r.parse().unwrap()) }, key).threads(threads);
+    let mut sparse = Sparse::new(
+        corpus.vocabulary(),
+        Settings { width, negatives: 5, power: 0.75, rate: a.get(7).map_or(0.025, |r| r.parse().unwrap()) },
+        key,
+    )
+    .threads(threads);
     let order = Order::new(windows.len(), 64, 1, true, false, key);
     let (mut pairs, mut kept) = (0usize, 0usize);
     for i in 0..windows.len().min(1000) {

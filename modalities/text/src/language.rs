@@ -174,11 +174,11 @@ const KINDS: [Kind; 5] = [
 const TOPICS: [&str; 96] = [
     "amber", "anchor", "apron", "arrow", "autumn", "bacon", "badge", "bamboo", "barley", "basin", "bishop", "blanket", "bottle",
     "bridge", "bronze", "butter", "cabin", "camel", "candle", "canvas", "carpet", "castle", "cello", "cement", "cherry", "chess",
-    "circus", "clay", "clover", "copper", "coral", "cotton", "cradle", "cricket", "curtain", "desert", "diamond", "drum", "eagle",
-    "engine", "falcon", "feather", "ferry", "fiddle", "forest", "fossil", "garlic", "ginger", "glacier", "granite", "guitar",
-    "hammer", "harbor", "harvest", "honey", "ivory", "jacket", "jungle", "kettle", "ladder", "lantern", "leather", "lemon",
-    "linen", "marble", "meadow", "mirror", "monk", "mustard", "needle", "oasis", "olive", "orchid", "paddle", "pepper", "piano",
-    "pillow", "pirate", "planet", "pottery", "ribbon", "saddle", "salmon", "shadow", "silk", "spice", "sugar", "temple",
+    "circus", "clay", "clover", "copper", "coral", "cotton", "cradle", "cricket", "curtain", "desert", "diamond", "drum",
+    "eagle", "engine", "falcon", "feather", "ferry", "fiddle", "forest", "fossil", "garlic", "ginger", "glacier", "granite",
+    "guitar", "hammer", "harbor", "harvest", "honey", "ivory", "jacket", "jungle", "kettle", "ladder", "lantern", "leather",
+    "lemon", "linen", "marble", "meadow", "mirror", "monk", "mustard", "needle", "oasis", "olive", "orchid", "paddle", "pepper",
+    "piano", "pillow", "pirate", "planet", "pottery", "ribbon", "saddle", "salmon", "shadow", "silk", "spice", "sugar", "temple",
     "thunder", "tiger", "tobacco", "tunnel", "velvet", "violin", "walnut", "wool",
 ];
 
@@ -204,7 +204,8 @@ pub fn text(words: usize, key: Key) -> String {
     let topics: Vec<Vec<Vec<&str>>> =
         KINDS.iter().enumerate().map(|(k, kind)| (0..kind.lexemes.len()).map(|l| topics(k, l)).collect()).collect();
     // A kind is met as often as it has words, so that all words are about equally frequent.
-    let kinds: Vec<usize> = KINDS.iter().enumerate().flat_map(|(k, kind)| vec![k; kind.lexemes.len() * kind.forms.len()]).collect();
+    let kinds: Vec<usize> =
+        KINDS.iter().enumerate().flat_map(|(k, kind)| vec![k; kind.lexemes.len() * kind.forms.len()]).collect();
     let mut out = String::with_capacity(words * 6);
     let mut written = 0;
     while written < words {

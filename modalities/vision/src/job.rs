@@ -66,7 +66,8 @@ impl Job for Train {
         let mut learner: Learner = Dense::new(towers, objective, params, Optimizer::new(&recipe.optimizer));
         let source = Paired { data: images, pairs: TwoViews(augment.clone()) };
 
-        let encode = |learner: &Learner, images: &Images| network::features(&learner.towers.tower.encoder, images, augment, &device);
+        let encode =
+            |learner: &Learner, images: &Images| network::features(&learner.towers.tower.encoder, images, augment, &device);
         let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
         let mut probes = Vec::new();
         if let (Some(every), Some(test)) = (recipe.eval.knn.as_ref().map(|k| k.every), labelled) {

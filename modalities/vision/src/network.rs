@@ -1,7 +1,6 @@
 //! The network of a recipe, and what it makes of images: the one way features are computed, in training and after.
 
 use candle_core::{DType, Device};
-use ctk_core::{Context, Result};
 use ctk_core::dataset::Dataset;
 use ctk_core::encoder::Encoder;
 use ctk_core::eval::Features;
@@ -11,6 +10,7 @@ use ctk_core::params::Params;
 use ctk_core::pass::{Pass, Statistics};
 use ctk_core::rng::Key;
 use ctk_core::tower::Tower;
+use ctk_core::{Context, Result};
 
 use crate::augment::Augment;
 use crate::data::Images;

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ctk_core::Result;
 use ctk_core::dataset::Dataset;
-use ctk_core::recipe::{
-    EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe,
-};
+use ctk_core::recipe::{EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

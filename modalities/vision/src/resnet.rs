@@ -183,7 +183,8 @@ impl ResnetRecipe {
             ],
             (true, selects) => {
                 let middle = output / 4;
-                let mut body = vec![self.conv([middle, input], 1, 1, scope.sub("conv1")), normalise_relu(middle, scope.sub("bn1"))];
+                let mut body =
+                    vec![self.conv([middle, input], 1, 1, scope.sub("conv1")), normalise_relu(middle, scope.sub("bn1"))];
                 let streams = if selects { 2 * middle } else { middle };
                 body.push(self.conv([streams, middle], 3, stride, scope.sub("conv2")));
                 body.push(normalise_relu(streams, scope.sub("bn2")));

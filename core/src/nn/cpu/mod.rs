@@ -16,3 +16,9 @@ const BLOCK: usize = 1 << 14;
 fn block_rows(c: usize) -> usize {
     (BLOCK / c).max(1)
 }
+
+/// Runs a block's loop compiled for the widest vectors that this machine has; the arithmetic, and so the result, is the same.
+#[inline(always)]
+fn wide<R>(block: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(block)
+}

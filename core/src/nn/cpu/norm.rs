@@ -5,13 +5,14 @@
 
 use rayon::prelude::*;
 
-use super::block_rows;
+use super::{block_rows, wide};
 use crate::nn::map::Real;
 
 /// Rows summed in the working precision before the sum goes to f64.
 const RUN: usize = 16;
 
 /// Adds the `map` of each row to `sums`: short runs in T, their sums in f64.
+#[inline(always)]
 pub(super) fn accumulate<T: Real>(rows: &[T], c: usize, sums: &mut [f64], map: impl Fn(usize, T) -> T) {
     let zero = <T as num_traits::Zero>::zero();
     let mut short = vec![zero; c];
@@ -24,26 +25,39 @@ pub(super) fn accumulate<T: Real>(rows: &[T], c: usize, sums: &mut [f64], map: i
     }
 }
 
+/// Rows, mean and summed squared deviations of a block.
+#[inline(always)]
+fn block_moments<T: Real>(block: &[T], c: usize) -> (f64, Vec<f64>, Vec<f64>) {
+    let n = (block.len() / c) as f64;
+    let mut mean = vec![0.0; c];
+    accumulate(block, c, &mut mean, |_, v| v);
+    // The pivot is the mean rounded to T; the first-order term puts right what the rounding lost.
+    let pivot: Vec<T> = mean.iter().map(|s| T::of(s / n)).collect();
+    let (mut first, mut second) = (vec![0.0; c], vec![0.0; c]);
+    let zero = <T as num_traits::Zero>::zero();
+    let (mut short, mut square) = (vec![zero; c], vec![zero; c]);
+    for run in block.chunks(RUN * c) {
+        short.fill(zero);
+        square.fill(zero);
+        for row in run.chunks_exact(c) {
+            for (((s, q), &v), &p) in short.iter_mut().zip(&mut square).zip(row).zip(&pivot) {
+                *s += v - p;
+                *q += (v - p) * (v - p);
+            }
+        }
+        first.iter_mut().zip(&short).for_each(|(sum, s)| *sum += s.wide());
+        second.iter_mut().zip(&square).for_each(|(sum, s)| *sum += s.wide());
+    }
+    for i in 0..c {
+        mean[i] = pivot[i].wide() + first[i] / n;
+        second[i] = (second[i] - first[i] * first[i] / n).max(0.0);
+    }
+    (n, mean, second)
+}
+
 /// Mean and biased variance of each of `c` columns.
 pub fn moments<T: Real>(x: &[T], c: usize) -> (Vec<f64>, Vec<f64>) {
-    let blocks: Vec<_> = x
-        .par_chunks(block_rows(c) * c)
-        .map(|block| {
-            let n = (block.len() / c) as f64;
-            let mut mean = vec![0.0; c];
-            accumulate(block, c, &mut mean, |_, v| v);
-            // The pivot is the mean rounded to T; the first-order term puts right what the rounding lost.
-            let pivot: Vec<T> = mean.iter().map(|s| T::of(s / n)).collect();
-            let (mut first, mut second) = (vec![0.0; c], vec![0.0; c]);
-            accumulate(block, c, &mut first, |i, v| v - pivot[i]);
-            accumulate(block, c, &mut second, |i, v| (v - pivot[i]) * (v - pivot[i]));
-            for i in 0..c {
-                mean[i] = pivot[i].wide() + first[i] / n;
-                second[i] = (second[i] - first[i] * first[i] / n).max(0.0);
-            }
-            (n, mean, second)
-        })
-        .collect();
+    let blocks: Vec<_> = x.par_chunks(block_rows(c) * c).map(|block| wide(|| block_moments(block, c))).collect();
     let (mut count, mut mean, mut spread) = (0.0, vec![0.0; c], vec![0.0; c]);
     for (n, block_mean, block_spread) in blocks {
         let total = count + n;
@@ -61,9 +75,11 @@ pub fn moments<T: Real>(x: &[T], c: usize) -> (Vec<f64>, Vec<f64>) {
 /// The sum of each of `c` columns.
 pub fn column_sums<T: Real>(x: &[T], c: usize) -> Vec<f64> {
     let one = |block: &[T]| {
-        let mut sums = vec![0.0; c];
-        accumulate(block, c, &mut sums, |_, v| v);
-        sums
+        wide(|| {
+            let mut sums = vec![0.0; c];
+            accumulate(block, c, &mut sums, |_, v| v);
+            sums
+        })
     };
     let blocks: Vec<Vec<f64>> = x.par_chunks(block_rows(c) * c).map(one).collect();
     total(&blocks, c)
@@ -88,63 +104,74 @@ pub struct Affine<T> {
 }
 
 impl<T: Real> Affine<T> {
-    #[inline(always)]
-    fn at(&self, i: usize, x: T) -> T {
-        (x - self.mean[i]) * self.scale[i] + self.shift[i]
-    }
-
     /// y of x.
     pub fn forward(&self, x: &[T], y: &mut [T]) {
+        let block = block_rows(self.mean.len()) * self.mean.len();
+        let blocks = y.par_chunks_mut(block).zip(x.par_chunks(block));
+        blocks.for_each(|(y, x)| wide(|| self.forward_block(x, y)));
+    }
+
+    #[inline(always)]
+    fn forward_block(&self, x: &[T], y: &mut [T]) {
         let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
-        let block = block_rows(c) * c;
-        y.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                for i in 0..c {
-                    let v = self.at(i, x[i]);
-                    y[i] = if self.relu && v < zero { zero } else { v };
-                }
+        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            let channels = self.mean.iter().zip(&self.scale).zip(&self.shift);
+            for ((y, &x), ((&mean, &scale), &shift)) in y.iter_mut().zip(x).zip(channels) {
+                let v = (x - mean) * scale + shift;
+                *y = if self.relu && v < zero { zero } else { v };
             }
-        });
+        }
     }
 
     /// Σ dy and Σ dy·(x − mean) per channel, dy masked by the ReLU.
     pub fn sums(&self, x: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
-        let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
-        let rows = block_rows(c);
-        let one = |(x, dy): (&[T], &[T])| {
-            let mut sums = vec![0.0; 2 * c];
-            let mut short = vec![zero; 2 * c];
-            for (x, dy) in x.chunks(RUN * c).zip(dy.chunks(RUN * c)) {
-                short.fill(zero);
-                let (plain, centred) = short.split_at_mut(c);
-                for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
-                    for i in 0..c {
-                        let d = if self.relu && self.at(i, x[i]) <= zero { zero } else { dy[i] };
-                        plain[i] += d;
-                        centred[i] += d * (x[i] - self.mean[i]);
-                    }
-                }
-                sums.iter_mut().zip(&short).for_each(|(sum, s)| *sum += s.wide());
-            }
-            sums
-        };
-        let blocks: Vec<Vec<f64>> = x.par_chunks(rows * c).zip(dy.par_chunks(rows * c)).map(one).collect();
+        let c = self.mean.len();
+        let block = block_rows(c) * c;
+        let one = |(x, dy): (&[T], &[T])| wide(|| self.sums_block(x, dy));
+        let blocks: Vec<Vec<f64>> = x.par_chunks(block).zip(dy.par_chunks(block)).map(one).collect();
         let mut plain = total(&blocks, 2 * c);
         let centred = plain.split_off(c);
         (plain, centred)
     }
 
-    /// dx = scale·(dy − offset − (x − mean)·slope), dy masked by the ReLU, in place of dy.
-    pub fn backward(&self, x: &[T], dy: &mut [T], offset: &[T], slope: &[T]) {
+    #[inline(always)]
+    fn sums_block(&self, x: &[T], dy: &[T]) -> Vec<f64> {
         let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
-        let block = block_rows(c) * c;
-        dy.par_chunks_mut(block).zip(x.par_chunks(block)).for_each(|(dy, x)| {
-            for (dy, x) in dy.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                for i in 0..c {
-                    let d = if self.relu && self.at(i, x[i]) <= zero { zero } else { dy[i] };
-                    dy[i] = self.scale[i] * (d - offset[i] - (x[i] - self.mean[i]) * slope[i]);
+        let mut sums = vec![0.0; 2 * c];
+        let mut short = vec![zero; 2 * c];
+        for (x, dy) in x.chunks(RUN * c).zip(dy.chunks(RUN * c)) {
+            short.fill(zero);
+            let (plain, centred) = short.split_at_mut(c);
+            for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+                let channels = self.mean.iter().zip(&self.scale).zip(&self.shift);
+                let sums = plain.iter_mut().zip(centred.iter_mut());
+                for (((&x, &dy), (plain, centred)), ((&mean, &scale), &shift)) in x.iter().zip(dy).zip(sums).zip(channels) {
+                    let d = if self.relu && (x - mean) * scale + shift <= zero { zero } else { dy };
+                    *plain += d;
+                    *centred += d * (x - mean);
                 }
             }
-        });
+            sums.iter_mut().zip(&short).for_each(|(sum, s)| *sum += s.wide());
+        }
+        sums
+    }
+
+    /// dx = scale·(dy − offset − (x − mean)·slope), dy masked by the ReLU, in place of dy.
+    pub fn backward(&self, x: &[T], dy: &mut [T], offset: &[T], slope: &[T]) {
+        let block = block_rows(self.mean.len()) * self.mean.len();
+        let blocks = dy.par_chunks_mut(block).zip(x.par_chunks(block));
+        blocks.for_each(|(dy, x)| wide(|| self.backward_block(x, dy, offset, slope)));
+    }
+
+    #[inline(always)]
+    fn backward_block(&self, x: &[T], dy: &mut [T], offset: &[T], slope: &[T]) {
+        let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
+        for (dy, x) in dy.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            let channels = self.mean.iter().zip(&self.scale).zip(&self.shift).zip(offset.iter().zip(slope));
+            for ((dy, &x), (((&mean, &scale), &shift), (&offset, &slope))) in dy.iter_mut().zip(x).zip(channels) {
+                let d = if self.relu && (x - mean) * scale + shift <= zero { zero } else { *dy };
+                *dy = scale * (d - offset - (x - mean) * slope);
+            }
+        }
     }
 }

@@ -106,7 +106,8 @@ struct Shown {
 fn show(features: &Features) -> Result<Shown> {
     let mut text = String::from("nearest words\n");
     for word in language::SHOWN.into_iter().filter(|word| features.names.iter().any(|name| name == word)) {
-        let near: Vec<String> = neighbors(features, &[word], &[], 5)?.into_iter().map(|(name, cosine)| format!("{name} {cosine:.2}")).collect();
+        let near: Vec<String> =
+            neighbors(features, &[word], &[], 5)?.into_iter().map(|(name, cosine)| format!("{name} {cosine:.2}")).collect();
         let _ = writeln!(text, "  {word:<8} {}", near.join("  "));
     }
     let found = analogy::analogy(features, &language::parsed_questions(), features.len())?;

@@ -242,10 +242,18 @@ impl Word2VecRecipe {
         let recipe: Word2VecRecipe = text.parse()?;
         let LossRecipe::NegativeSampling(loss) = &recipe.loss;
         text.require((1..=1000).contains(&recipe.pairs.window), "pairs.window", "must be 1 to 1000 words")?;
-        text.require(recipe.pairs.subsample >= 0.0 && recipe.pairs.subsample.is_finite(), "pairs.subsample", "must be a share of the text, or 0 to keep every word")?;
+        text.require(
+            recipe.pairs.subsample >= 0.0 && recipe.pairs.subsample.is_finite(),
+            "pairs.subsample",
+            "must be a share of the text, or 0 to keep every word",
+        )?;
         text.require((1..=65_536).contains(&recipe.width()), "encoder.table.width", "must be 1 to 65536 values")?;
         text.require((1..=1000).contains(&loss.negatives), "loss.negative-sampling.negatives", "must be 1 to 1000")?;
-        text.require(loss.power.is_finite() && loss.power.abs() <= 4.0, "loss.negative-sampling.power", "must be between -4 and 4")?;
+        text.require(
+            loss.power.is_finite() && loss.power.abs() <= 4.0,
+            "loss.negative-sampling.power",
+            "must be between -4 and 4",
+        )?;
         text.require(recipe.rate() > 0.0 && recipe.rate().is_finite(), "optimizer.sgd.rate", "must be above 0")?;
         text.require(recipe.vocabulary.min_count > 0, "vocabulary.min_count", "must be at least 1")?;
         text.require(recipe.vocabulary.max_size.is_none_or(|n| n >= 2), "vocabulary.max_size", "must be at least 2")?;
