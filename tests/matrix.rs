@@ -1,8 +1,11 @@
 //! tests/matrix/*.toml as named tests: `cargo test --test matrix resume` runs the cases whose name contains it.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ctk_core::modality::Modality;
+use ctk_core::recipe::Recipe;
+use ctk_core::{Error, Result};
 use libtest_mimic::{Arguments, Trial};
 
 const MODALITIES: &[&dyn Modality] = &[&ctk_vision::Vision, &ctk_text::Word2Vec];
@@ -27,14 +30,38 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-/// Every shipped config is checked; those on generated data also take a few steps.
+/// Every shipped config is checked, and takes a few steps on tiny data of the same kind.
 fn config(modality: &'static dyn Modality, file: PathBuf) -> Vec<Trial> {
     let stem = format!("configs/{}/{}", modality.name(), file.file_name().unwrap().to_string_lossy());
-    let checked = move || {
-        let recipe = ctk_core::recipe::Recipe::read(&file)?;
-        modality.plan(&recipe).map(|_| ())
+    let checked = {
+        let file = file.clone();
+        move || modality.plan(&Recipe::read(&file)?).map(|_| ())
     };
-    vec![Trial::test(format!("{stem}/checks"), move || checked().map_err(|e: ctk_core::Error| e.to_string().into()))]
+    let steps = move || {
+        let folder = tempfile::tempdir()?;
+        tiny(modality.name(), &folder.path().join("data"))?;
+        let config = ["train", modality.name(), "--config", &file.to_string_lossy(), "--set", "train.max_steps=2"];
+        ctk(folder.path(), &[&config[..], &["--data", "data", "--out", "run", "--quiet"]].concat())
+    };
+    let trial = |what: &str, run: Box<dyn FnOnce() -> Result<()> + Send>| {
+        Trial::test(format!("{stem}/{what}"), move || run().map_err(|e| e.to_string().into()))
+    };
+    vec![trial("checks", Box::new(checked)), trial("takes-steps", Box::new(steps))]
+}
+
+/// A folder of four pictures, or of a small text.
+fn tiny(modality: &str, data: &Path) -> Result<()> {
+    std::fs::create_dir(data)?;
+    if modality == "word2vec" {
+        return Ok(std::fs::write(data.join("text.txt"), "the quick brown fox jumps over the lazy dog\n".repeat(100))?);
+    }
+    let set = |seed: u8| format!("train.seed={seed}");
+    (0..4).try_for_each(|seed| ctk(data, &["preview", "--set", &set(seed), "--out", &format!("{seed}.png")]))
+}
+
+fn ctk(folder: &Path, arguments: &[&str]) -> Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_ctk")).current_dir(folder).args(arguments).output()?;
+    if output.status.success() { Ok(()) } else { Err(Error::new(String::from_utf8_lossy(&output.stderr))) }
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

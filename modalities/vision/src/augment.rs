@@ -28,6 +28,9 @@ const SMALL: usize = 32;
 pub struct AugmentRecipe {
     /// Height and width of a view, in pixels.
     pub size: usize,
+    /// Height and width of the view of evaluation. Absent: `size`. Random crops enlarge what they show, so training on smaller
+    /// views than are evaluated costs less and fits better (Touvron et al. 2019).
+    pub eval_size: Option<usize>,
     /// Smallest and largest share of the picture's area that a random crop takes.
     pub crop: [f64; 2],
     /// Smallest and largest width over height of a random crop.
@@ -72,6 +75,7 @@ impl Default for AugmentRecipe {
     fn default() -> Self {
         AugmentRecipe {
             size: 32,
+            eval_size: None,
             crop: [0.08, 1.0],
             ratio: [3.0 / 4.0, 4.0 / 3.0],
             flip: 0.5,
@@ -95,6 +99,8 @@ impl AugmentRecipe {
     pub fn check(&self, recipe: &Recipe) -> Result<Augment> {
         let require = |holds: bool, key: &str, what: &str| recipe.require(holds, &format!("pairs.{key}"), what);
         require((4..=4096).contains(&self.size), "size", "must be 4 to 4096 pixels")?;
+        let eval_size = self.eval_size.unwrap_or(self.size);
+        require((4..=4096).contains(&eval_size), "eval_size", "must be 4 to 4096 pixels")?;
         let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
         require(
             ordered(self.crop) && self.crop[1] <= 1.0,
@@ -126,6 +132,7 @@ impl AugmentRecipe {
         }
         Ok(Augment {
             size: self.size,
+            eval_size,
             crop: self.crop,
             ratio: self.ratio,
             flip: self.flip,
@@ -150,6 +157,8 @@ impl AugmentRecipe {
 pub struct Augment {
     /// Height and width of a view, in pixels.
     pub size: usize,
+    /// Height and width of the view of evaluation.
+    pub eval_size: usize,
     crop: [f64; 2],
     ratio: [f64; 2],
     flip: f64,
@@ -187,13 +196,13 @@ impl Augment {
         self.normalised(out);
     }
 
-    /// The view of evaluation into `out`: the centre square (its `centre` share where the picture is larger than 32 px),
-    /// resized where it is not `size` already.
+    /// The view of evaluation into `out` (`eval_size · eval_size · 3`): the centre square (its `centre` share where the picture is larger than 32 px),
+    /// resized where it is not `eval_size` already.
     pub fn evaluation(&self, picture: &Picture, out: &mut [f32]) {
         let side = picture.height.min(picture.width);
         let kept = if side <= SMALL { side } else { ((side as f64 * self.centre).round() as usize).max(1) };
         let crop = Crop::centre(picture, kept, kept);
-        SCRATCH.with_borrow_mut(|scratch| crop::resample(picture, crop, self.size, false, scratch, out));
+        SCRATCH.with_borrow_mut(|scratch| crop::resample(picture, crop, self.eval_size, false, scratch, out));
         self.normalised(out);
     }
 
@@ -207,9 +216,9 @@ impl Augment {
         Augment { normalise: None, ..self.clone() }
     }
 
-    /// The same at another size.
-    pub fn sized(&self, size: usize) -> Augment {
-        Augment { size, ..self.clone() }
+    /// The same with another size of evaluation.
+    pub fn evaluated_at(&self, eval_size: usize) -> Augment {
+        Augment { eval_size, ..self.clone() }
     }
 
     fn normalised(&self, out: &mut [f32]) {

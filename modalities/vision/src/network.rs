@@ -37,7 +37,7 @@ pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, T
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
 pub(crate) fn features(encoder: &ResNet, images: &Images, augment: &Augment, device: &Device) -> Result<Features> {
     let mut rows = Vec::with_capacity(images.len() * encoder.width());
-    for batch in batches(images.len(), augment.size) {
+    for batch in batches(images.len(), augment.eval_size) {
         let x = Pixels::upload(&[&pixels::evaluation(images, augment, batch)?], device)?;
         rows.extend(encoder.encode(&x, &Pass::eval())?.flatten_all()?.to_vec1::<f32>()?);
     }
@@ -46,12 +46,12 @@ pub(crate) fn features(encoder: &ResNet, images: &Images, augment: &Augment, dev
 
 /// Raw pixels of the evaluation view, at most 32 × 32 of them: the representation that learned nothing.
 pub(crate) fn pixel_features(images: &Images, augment: &Augment) -> Result<Features> {
-    let small = augment.sized(augment.size.min(32));
+    let small = augment.evaluated_at(augment.eval_size.min(32));
     let mut rows = Vec::new();
-    for batch in batches(images.len(), small.size) {
+    for batch in batches(images.len(), small.eval_size) {
         rows.extend_from_slice(pixels::evaluation(images, &small, batch)?.values());
     }
-    Ok(named(images, rows, small.size * small.size * pixels::CHANNELS))
+    Ok(named(images, rows, small.eval_size * small.eval_size * pixels::CHANNELS))
 }
 
 /// Shares of the evaluation view's pixels in 8 × 8 × 8 bins of red, green and blue.
@@ -59,8 +59,8 @@ pub(crate) fn histogram_features(images: &Images, augment: &Augment) -> Result<F
     const BINS: usize = 8;
     let plain = augment.visible();
     let mut rows = vec![0.0; images.len() * BINS.pow(3)];
-    let share = 1.0 / (plain.size * plain.size) as f32;
-    for batch in batches(images.len(), plain.size) {
+    let share = 1.0 / (plain.eval_size * plain.eval_size) as f32;
+    for batch in batches(images.len(), plain.eval_size) {
         let views = pixels::evaluation(images, &plain, batch.clone())?;
         for (view, image) in batch.enumerate() {
             let row = &mut rows[image * BINS.pow(3)..][..BINS.pow(3)];
@@ -78,7 +78,7 @@ pub(crate) fn histogram_features(images: &Images, augment: &Augment) -> Result<F
 pub(crate) fn calibrate(encoder: &ResNet, images: &Images, augment: &Augment, device: &Device) -> Result<()> {
     // Forty steps of momentum .1 forget 98.5 % of the initial values.
     const STEPS: usize = 40;
-    let all = batches(images.len(), augment.size);
+    let all = batches(images.len(), augment.eval_size);
     let pass = Pass { train: false, ..Pass::eval().with(Statistics::Update) };
     for batch in all.iter().cycle().take(STEPS) {
         let x = Pixels::upload(&[&pixels::evaluation(images, augment, batch.clone())?], device)?;

@@ -106,7 +106,7 @@ impl PairGenerator for TwoViews {
 /// # Errors
 /// The first image (in order) that cannot be decoded, by name.
 pub fn evaluation(images: &Images, augment: &Augment, samples: Range<usize>) -> Result<Pixels> {
-    let length = augment.size * augment.size * CHANNELS;
+    let length = augment.eval_size * augment.eval_size * CHANNELS;
     let mut values = vec![0.0; samples.len() * length];
     let failures: Vec<Option<Error>> = values
         .par_chunks_mut(length)
@@ -121,7 +121,7 @@ pub fn evaluation(images: &Images, augment: &Augment, samples: Range<usize>) -> 
         .collect();
     match failures.into_iter().flatten().next() {
         Some(failure) => Err(failure),
-        None => Ok(Pixels { size: augment.size, values }),
+        None => Ok(Pixels { size: augment.eval_size, values }),
     }
 }
 

@@ -1,1 +1,157 @@
+use std::io::Write;
 
+use ctk_core::rng::Key;
+use rand::Rng as _;
+
+use super::*;
+
+const ALL: Limits = Limits { min_count: 1, max_size: None };
+
+fn file(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Lines of the corpus as words again.
+fn lines(corpus: &Corpus) -> Vec<String> {
+    let words = corpus.vocabulary().words();
+    corpus
+        .stream
+        .split(|&id| id == END)
+        .filter(|line| !line.is_empty())
+        .map(|line| line.iter().map(|&id| words[id as usize].as_str()).collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+#[test]
+fn words_lines_and_counts_come_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "a.txt", b"b a a\n\n  c a\tb \r\nrare b");
+    let corpus = Corpus::read(&[path], &Reading::default(), Limits { min_count: 2, max_size: None }).unwrap();
+    assert_eq!(corpus.tokens(), 8);
+    assert_eq!(corpus.vocabulary().words(), ["a", "b"]);
+    assert_eq!(corpus.vocabulary().counts(), [3, 3]);
+    assert_eq!(lines(&corpus), ["b a a", "a b", "b"]);
+    let two = Corpus::from_text("a a a b b c c c c\n", Limits { min_count: 1, max_size: Some(2) }).unwrap();
+    assert_eq!(two.vocabulary().words(), ["c", "a"]);
+}
+
+#[test]
+fn compression_folders_and_globs_read_the_same_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "one two three\nfour two one\n".repeat(200);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    file(folder.path(), "x/plain.txt", text.as_bytes());
+    file(folder.path(), "y/packed.gz", &gzip.finish().unwrap());
+    file(folder.path(), "z/packed.zst", &zstd::encode_all(text.as_bytes(), 1).unwrap());
+    file(folder.path(), "x/.hidden", b"hidden words");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let read = |paths: &[String]| Corpus::read(&find(paths).unwrap(), &Reading::default(), ALL).unwrap();
+    let plain = read(&[at("x/plain.txt")]);
+    for path in ["x", "y", "z/packed.zst", "*/packed.gz"] {
+        let other = read(&[at(path)]);
+        assert_eq!((&other.stream, other.vocabulary()), (&plain.stream, plain.vocabulary()), "{path}");
+    }
+    assert_eq!(read(&[at("x"), at("**/packed.*")]).tokens(), 3 * plain.tokens());
+    for wrong in ["nowhere.txt", "*.none"] {
+        assert!(find(&[at(wrong)]).unwrap_err().to_string().contains("hint: "), "{wrong}");
+    }
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    assert!(find(&[at("empty")]).unwrap_err().to_string().contains("no file in this folder"));
+}
+
+#[test]
+fn pieces_change_nothing() {
+    // Lines of all lengths, some far longer than a block, over several pieces and threads; against one plain split.
+    let mut rng = Key::new(7).rng();
+    let mut text = String::new();
+    while text.len() < 9 << 20 {
+        let words = if rng.random_range(0..200) == 0 { rng.random_range(0..60_000) } else { rng.random_range(0..40) };
+        (0..words).for_each(|_| text.push_str(&format!("w{} ", rng.random_range(0..3000u32))));
+        text.push('\n');
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "big.txt", text.as_bytes());
+    let whole = Corpus::from_text(&text, ALL).unwrap();
+    let pieces = Corpus::read(&[path], &Reading::default(), ALL).unwrap();
+    assert_eq!(pieces.vocabulary(), whole.vocabulary());
+    assert!(pieces.stream == whole.stream && pieces.blocks == whole.blocks);
+}
+
+#[test]
+fn blocks_hold_every_word_once_and_are_bounded() {
+    let mut rng = Key::new(8).rng();
+    for longest in [3, 50, 5000] {
+        let stream: Vec<u32> =
+            (0..30_000).map(|i| if rng.random_range(0..longest) == 0 || i == 29_999 { END } else { i }).collect();
+        let blocks = blocks(&stream);
+        let mut seen = Vec::new();
+        for block in &blocks {
+            let words: Vec<u32> = stream[block.clone()].iter().copied().filter(|&id| id != END).collect();
+            assert!(!words.is_empty() && words.len() <= BLOCK, "{} words", words.len());
+            seen.extend(words);
+        }
+        let all: Vec<u32> = stream.iter().copied().filter(|&id| id != END).collect();
+        assert_eq!(seen, all, "lines of about {longest}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused_or_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "bad.txt", b"good words\nbad \xff\xfe byte\nand \xc3 more words\n");
+    let refused = Corpus::read(&[&path], &Reading::default(), ALL).unwrap_err().to_string();
+    assert!(refused.contains("bad.txt: byte 15") && refused.contains("0xff") && refused.contains("hint: "), "{refused}");
+    let lenient = Reading { invalid: Invalid::Replace, ..Reading::default() };
+    let corpus = Corpus::read(&[&path], &lenient, ALL).unwrap();
+    assert!(corpus.notes()[0].contains("3 stretches") && corpus.notes()[0].contains("byte 15"), "{:?}", corpus.notes());
+    assert!(lines(&corpus)[1].starts_with("bad \u{fffd}"));
+    let mark = file(folder.path(), "mark.txt", b"\xef\xbb\xbffirst word\n");
+    assert_eq!(lines(&Corpus::read(&[mark], &Reading::default(), ALL).unwrap()), ["first word"]);
+}
+
+#[test]
+fn words_are_cut_lowered_and_normalised_as_asked() {
+    let cut = |reading: &Reading, text: &str| {
+        let mut words = Vec::new();
+        reading.words(text, |word| words.push(word.to_string())).unwrap();
+        words.join("|")
+    };
+    let with = |tokens: Tokens| Reading { tokens, ..Reading::default() };
+    assert_eq!(cut(&with(Tokens::Whitespace), "Don't stop, Zoë!"), "Don't|stop,|Zoë!");
+    assert_eq!(cut(&with(Tokens::Words), "Don't stop, Zoë!"), "Don|'|t|stop|,|Zoë|!");
+    assert_eq!(cut(&with(Tokens::Bert), "a-b,,c"), "a|-|b|,|,|c");
+    let lower = Reading { lowercase: true, normalise: Normalise::Nfkc, ..Reading::default() };
+    assert_eq!(cut(&lower, "ﬁne Zoe\u{308} ÄB x²"), "fine|zoë|äb|x2");
+    let nfc = Reading { normalise: Normalise::Nfc, ..Reading::default() };
+    assert_eq!(cut(&nfc, "Zoe\u{308} ²"), "Zoë|²");
+    assert!(Tokens::named("nonsense").unwrap_err().to_string().contains("hint: "));
+    assert!(Tokens::named("nowhere.json").unwrap_err().to_string().contains("nowhere.json"));
+}
+
+#[test]
+fn a_tokenizer_file_cuts_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":{"type":"Lowercase"},
+        "pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,
+        "model":{"type":"WordLevel","vocab":{"[UNK]":0,"a":1,"cat":2},"unk_token":"[UNK]"}}"#;
+    let path = file(folder.path(), "tokenizer.json", json.as_bytes());
+    let reading = Reading { tokens: Tokens::named(&path.display().to_string()).unwrap(), ..Reading::default() };
+    let mut words = Vec::new();
+    reading.words("A cat, a dog\n", |word| words.push(word.to_string())).unwrap();
+    assert_eq!(words, ["a", "cat", "[UNK]", "a", "[UNK]"]);
+}
+
+#[test]
+fn what_cannot_be_learned_from_is_said() {
+    let fails =
+        |text: &str, min_count: u64| Corpus::from_text(text, Limits { min_count, max_size: None }).unwrap_err().to_string();
+    assert!(fails("", 1).contains("the corpus is empty"));
+    assert!(fails(" \n \n", 1).contains("the corpus is empty"));
+    assert!(fails("word word word\n", 1).contains("one of the corpus's 1 different words"));
+    assert!(fails("a b c\n", 2).contains("none of the corpus's 3 different words"));
+    assert!(fails("a\nb\na\nb\n", 1).contains("no line of the corpus holds two words"));
+}

@@ -170,4 +170,27 @@ mod tests {
         std::fs::write(&path, b"no header at all").unwrap();
         assert!(read_binary(&path).unwrap_err().to_string().contains("first line"));
     }
+
+    #[test]
+    #[ignore = "needs python with gensim; CTK_PYTHON names the interpreter"]
+    fn gensim_reads_both_forms() {
+        let folder = tempfile::tempdir().unwrap();
+        let (text, binary) = (folder.path().join("v.txt"), folder.path().join("v.bin"));
+        write_text(&some(), &text).unwrap();
+        write_binary(&some(), &binary).unwrap();
+        let script = "import sys, json; from gensim.models import KeyedVectors as K\n\
+                      for path, binary in [(sys.argv[1], False), (sys.argv[2], True)]:\n    \
+                          k = K.load_word2vec_format(path, binary=binary)\n    \
+                          print(json.dumps([k.index_to_key, [float(v) for v in k.vectors.reshape(-1)]]))\n";
+        let python = std::env::var("CTK_PYTHON").unwrap_or_else(|_| "python3".into());
+        let output = std::process::Command::new(python).args(["-c", script]).args([text, binary]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(stdout.lines().count(), 2);
+        for line in stdout.lines() {
+            let (names, rows): (Vec<String>, Vec<f64>) = serde_json::from_str(line).unwrap();
+            assert_eq!(names, some().names);
+            assert!(rows.iter().zip(&some().rows).all(|(a, b)| *a as f32 == *b), "{rows:?}");
+        }
+    }
 }

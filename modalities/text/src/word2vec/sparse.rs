@@ -170,3 +170,6 @@ fn fill(rows: &Rows, tensors: &HashMap<String, Tensor>, name: &str) -> Result<()
     values.chunks_exact(width).enumerate().for_each(|(row, values)| rows.set(row, values));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The sparse learner against its oracle: candle's autograd on the very same pairs, one by one.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use ctk_core::dense::Dense;
+use ctk_core::encoder::Encoder;
+use ctk_core::head::ProjectionHead;
+use ctk_core::objective::NegativeSampling;
+use ctk_core::optim::Optimizer;
+use ctk_core::pair::{self, Views};
+use ctk_core::params::{Init, Kind, Param, Params};
+use ctk_core::pass::Pass;
+use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, SgdRecipe};
+use ctk_core::source::Source;
+use ctk_core::tower::{Dual, Tower};
+
+use super::super::kernel::draw;
+use super::super::windows::Windows;
+use super::*;
+use crate::corpus::{Corpus, Limits};
+use crate::language;
+
+#[derive(Default)]
+struct Ids(Vec<u32>);
+
+impl Views for Ids {
+    type On = Tensor;
+
+    fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
+        let ids: Vec<u32> = parts.iter().flat_map(|part| part.0.iter().copied()).collect();
+        Ok(Tensor::new(ids, device)?)
+    }
+}
+
+/// A table of rows as an encoder of the dense road.
+struct Table(Arc<Param>);
+
+impl Encoder for Table {
+    type Views = Ids;
+
+    fn width(&self) -> usize {
+        self.0.dims()[1]
+    }
+
+    fn encode(&self, ids: &Tensor, _: &Pass) -> Result<Tensor> {
+        Ok(self.0.var().index_select(ids, 0)?)
+    }
+}
+
+type Oracle = Dense<Dual<Table, Table>, NegativeSampling>;
+
+/// Both tables of `sparse`, in f64, on the dense road.
+fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
+    let (count, width) = (sparse.vocabulary.len(), sparse.settings.width);
+    let mut params = Params::new();
+    let none = HeadRecipe { layers: 0, width };
+    let mut tower = |name: &str, values: Vec<f32>| {
+        let param = params.root().sub(name).param("weight", (count, width), Kind::Weight, Init::Constant(0.0));
+        let tower =
+            Tower { encoder: Table(param.clone()), head: ProjectionHead::new(&none, width, params.root()), predictor: None };
+        (tower, param, values)
+    };
+    let sides = [tower("input", sparse.vectors()), tower("output", sparse.outputs())];
+    params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    let [left, right] = sides.map(|(tower, param, values)| {
+        let values = Tensor::from_vec(values, (count, width), &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+        param.var().set(&values).unwrap();
+        (tower, param)
+    });
+    let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.0, ..SgdRecipe::default() });
+    let towers = Dual { left: left.0, right: right.0, device: Device::Cpu };
+    (Dense::new(towers, NegativeSampling, params, Optimizer::new(&sgd)), [left.1, right.1])
+}
+
+fn values(param: &Param) -> Vec<f64> {
+    param.var().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn corpus() -> Corpus {
+    Corpus::from_text(&language::text(3_000, Key::new(0)), Limits { min_count: 3, max_size: None }).unwrap()
+}
+
+fn sparse(corpus: &Corpus, threads: usize) -> Sparse {
+    let settings = Settings { width: 20, negatives: 5, power: 0.75, rate: 0.1 };
+    Sparse::new(corpus.vocabulary(), settings, Key::new(1)).threads(threads)
+}
+
+#[test]
+fn the_fused_update_is_autograds_on_the_same_pairs() {
+    let corpus = corpus();
+    let windows = Windows::new(&corpus, 4, 0.01);
+    let mut sparse = sparse(&corpus, 1);
+    // Output rows start at zero, where half of the gradient vanishes: start the comparison elsewhere.
+    sparse.output = Rows::uniform(corpus.vocabulary().len(), 20, Key::new(2));
+    let (mut dense, [input, output]) = oracle(&sparse);
+    let start = [values(&input), values(&output)];
+    let rate = 0.1;
+    let mut block = windows.draw(&[0], Key::new(3)).unwrap().blocks.remove(0);
+    block.lines.truncate(40);
+
+    let one = Batch { blocks: vec![block.clone()] };
+    let again = |_| Ok(one.clone());
+    let fused = sparse.step(&Feed::new(1, Key::new(0), &again), rate).unwrap();
+
+    let mut rng = block.negatives.rng();
+    let (mut losses, mut drawn) = (Vec::new(), Vec::new());
+    for (centre, contexts) in block.windows() {
+        for &context in contexts.into_iter().flatten() {
+            draw(&sparse.noise, 5, centre, &mut rng, &mut drawn);
+            let noise = drawn.iter().flat_map(|&(id, times)| std::iter::repeat_n(id, times as usize));
+            let right: Vec<u32> = std::iter::once(centre).chain(noise).collect();
+            let labels = std::iter::once(1).chain(std::iter::repeat(0)).take(right.len()).collect();
+            let pair = |_| {
+                let (left, right) = (Ids(vec![context; right.len()]), Ids(right.clone()));
+                let samples = vec![0; right.0.len()];
+                Ok(pair::Batch { left, right, samples, labels: Some(Vec::clone(&labels)) })
+            };
+            let terms = dense.step(&Feed::new(1, Key::new(0), &pair), rate).unwrap();
+            losses.push(terms.loss.to_scalar::<f64>().unwrap());
+        }
+    }
+    assert!(losses.len() > 300, "{} pairs", losses.len());
+    let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!((fused.loss.to_scalar::<f64>().unwrap() - mean).abs() < 1e-5);
+    for (fused, (exact, start)) in [sparse.vectors(), sparse.outputs()].iter().zip([input, output].iter().zip(&start)) {
+        let exact = values(exact);
+        // The accumulated gradient, (start − end) / rate, is what must agree: to 1e-5 of its largest value.
+        let gradients = exact.iter().zip(start).map(|(e, s)| (s - e) / rate);
+        let largest = gradients.clone().fold(0.0f64, |m, g| m.max(g.abs()));
+        assert!(largest > 0.01, "the rows moved");
+        for ((g, s), f) in gradients.zip(start).zip(fused) {
+            let ours = (s - f64::from(*f)) / rate;
+            assert!((ours - g).abs() < 1e-5 * largest, "{ours} against {g}, the largest being {largest}");
+        }
+    }
+}
+
+/// Three passes over the corpus; the mean loss of the last.
+fn trained(threads: usize) -> (Sparse, f64) {
+    let corpus = corpus();
+    let windows = Windows::new(&corpus, 4, 0.01);
+    let mut sparse = sparse(&corpus, threads);
+    let mut loss = 0.0;
+    for epoch in 0..3 {
+        let draw = |part: usize| windows.draw(&[part as u32], Key::new(5).at(epoch));
+        let terms = sparse.step(&Feed::new(windows.len(), Key::new(0), &draw), 0.05).unwrap();
+        loss = terms.loss.to_scalar::<f64>().unwrap();
+    }
+    (sparse, loss)
+}
+
+#[test]
+fn one_thread_is_reproducible_and_many_learn_the_same() {
+    let ((a, one), (b, _), (_, four)) = (trained(1), trained(1), trained(4));
+    assert_eq!(a.vectors(), b.vectors(), "one thread, the same bits");
+    assert_eq!(a.outputs(), b.outputs());
+    assert!((one - four).abs() < 0.05 * one, "{one} alone, {four} by four");
+}
+
+#[test]
+fn an_error_in_a_part_reaches_the_caller() {
+    let corpus = corpus();
+    for threads in [1, 2] {
+        let broken = |part: usize| if part == 2 { Err(Error::new("part two is broken")) } else { Ok(Batch::default()) };
+        let error = sparse(&corpus, threads).step(&Feed::new(4, Key::new(0), &broken), 0.1).err().unwrap();
+        assert!(error.to_string().contains("part two is broken"));
+    }
+}
