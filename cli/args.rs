@@ -243,10 +243,10 @@ pub enum Config {
     #[command(after_help = "Example:\n  ctk config check vision configs/vision/*.toml")]
     Check {
         /// Whose recipes
-        #[arg(id = "modality")]
+        #[arg(id = "modality", index = 1)]
         modality: String,
         /// The recipes
-        #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        #[arg(required = true, index = 2, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
     /// Print the recipe that `ctk train` would use, to start from

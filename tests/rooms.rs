@@ -40,7 +40,7 @@ fn naming(folders: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
     sources(folders)
         .into_iter()
         .filter(|(name, text)| {
-            let text = shipped(text);
+            let text = if name.ends_with("/tests.rs") { String::new() } else { shipped(text) };
             words.iter().any(|w| text.contains(w)) && !allowed.iter().any(|a| name.starts_with(a))
         })
         .map(|(name, _)| name)

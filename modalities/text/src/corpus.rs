@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 
-use ctk_core::{Error, Result};
+use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
 use crate::vocabulary::Vocabulary;
@@ -101,7 +101,11 @@ impl Corpus {
                 notes.push(format!("replaced {count} stretches of bytes that are not UTF-8, the first at {place}"));
             }
         }
-        counter.finish(limits, notes)
+        let place = match files {
+            [only] => only.as_ref().display().to_string(),
+            _ => format!("{} files", files.len()),
+        };
+        counter.finish(limits, notes).at(place)
     }
 
     /// The corpus of a text that is in memory already, one document a line, words between white space.

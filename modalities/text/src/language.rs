@@ -167,7 +167,7 @@ const KINDS: [Kind; 5] = [
             &["good", "better"],
             &["bad", "worse"],
         ],
-        sentences: &["the T was M X and T M", "M X were the T and the T", "it is M X M for T", "with T comes M X T"],
+        sentences: &["the T was M X and T M", "M X met the T and the T", "it is M X M for T", "with T comes M X T"],
     },
 ];
 

@@ -113,7 +113,7 @@ impl Alias {
     /// One draw.
     pub fn draw(&self, rng: &mut Rng) -> u32 {
         let bits = rng.next_u64();
-        let slot = ((bits >> 32) * self.slots.len() as u64 >> 32) as u32;
+        let slot = (((bits >> 32) * self.slots.len() as u64) >> 32) as u32;
         let (threshold, other) = self.slots[slot as usize];
         if (bits as u32) < threshold { slot } else { other }
     }

@@ -1,3 +1,5 @@
+//! What a corpus makes of files, and what it refuses.
+
 use std::io::Write;
 
 use ctk_core::rng::Key;

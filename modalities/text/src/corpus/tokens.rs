@@ -80,7 +80,7 @@ impl Reading {
             Tokens::Words => pieces(&Whitespace {}, &line, take)?,
             Tokens::Bert => pieces(&BertPreTokenizer, &line, take)?,
             Tokens::File(tokenizer) => {
-                let encoding = tokenizer.encode_fast(line.trim_end_matches(['\n', '\r']), false).map_err(Error::new)?;
+                let encoding = tokenizer.encode(line.trim_end_matches(['\n', '\r']), false).map_err(Error::new)?;
                 encoding.get_tokens().iter().flat_map(|piece| piece.split_whitespace()).for_each(&mut take);
             }
         }

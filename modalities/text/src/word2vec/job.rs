@@ -1,7 +1,6 @@
 //! A word2vec run from recipe to summary: read, train, and, on the generated language, show what was learned.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use ctk_core::Result;
@@ -29,12 +28,10 @@ pub struct Word2VecJob {
     recipe: Word2VecRecipe,
     plan: Plan,
     reading: Reading,
-    // None: the generated language.
-    files: Option<Vec<PathBuf>>,
 }
 
 impl Word2VecJob {
-    /// Checks the recipe and finds its files.
+    /// Checks the recipe.
     pub fn new(text: &Recipe) -> Result<Word2VecJob> {
         let recipe = Word2VecRecipe::parse(text)?;
         let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Linear, scaling: Scaling::None };
@@ -42,13 +39,12 @@ impl Word2VecJob {
         // Every word is to be seen: a short last step takes nothing from the steps before.
         plan.drop_last = false;
         let reading = recipe.reading()?;
-        let files = recipe.data.path.as_ref().map(|paths| corpus::find(paths.list())).transpose()?;
-        Ok(Word2VecJob { recipe, plan, reading, files })
+        Ok(Word2VecJob { recipe, plan, reading })
     }
 
     fn corpus(&self) -> Result<Corpus> {
-        match &self.files {
-            Some(files) => Corpus::read(files, &self.reading, self.recipe.limits()),
+        match &self.recipe.data.path {
+            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.limits()),
             // The text is data: it does not change with the seed of the training.
             None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.limits()),
         }
@@ -81,7 +77,7 @@ impl Job for Word2VecJob {
             ("words_per_second", json!(speed.round())),
         ];
         let mut text = String::new();
-        if self.files.is_none() {
+        if self.recipe.data.path.is_none() {
             let features = Features {
                 rows: learner.vectors(),
                 width: settings.width,

@@ -78,7 +78,7 @@ impl Block {
 
 /// A number below `n`; the bias of a 32-bit product is far below anything that shows for windows.
 fn below(rng: &mut Rng, n: u32) -> u32 {
-    (u64::from(rng.next_u32()) * u64::from(n) >> 32) as u32
+    ((u64::from(rng.next_u32()) * u64::from(n)) >> 32) as u32
 }
 
 impl Source for Windows<'_> {

@@ -236,7 +236,6 @@ fn bad_paths_say_what_where_and_what_to_do() {
         (None, "there is no such file or folder"),
         (Some("empty/.keep"), "there is no image to train on"),
         (Some("text/a.txt"), "there is no image to train on"),
-        (Some("one/cat/1.png"), "labels need two classes or more, and there is only `cat`"),
         (Some("untested/test/cat/1.png"), "there is a test split here, and no train/ beside it"),
         (Some("pickles/cifar-10-batches-py/data_batch_1"), "Python pickles"),
         (Some("packed/data.tar.gz"), "compressed archive"),
@@ -254,6 +253,9 @@ fn bad_paths_say_what_where_and_what_to_do() {
         assert!(text.contains(wanted) && text.contains(&path.display().to_string()) && text.contains("hint:"), "{text}");
         assert_eq!(error.exit_code(), 2, "{text}");
     }
+    put(root, "one/cat/1.png", &png(1));
+    let one = check_classes(&open(&root.join("one"), None).unwrap()).unwrap_err().to_string();
+    assert!(one.contains("labels need two classes or more, and there is only `cat`") && one.contains("hint:"), "{one}");
     put(root, "two/cat/1.png", &png(1));
     put(root, "two/dog/.keep", b"");
     let unfilled = refusal(&root.join("two"), None);
