@@ -21,7 +21,7 @@ pub(super) fn is_batch(name: &str) -> bool {
 /// Whether a folder holds the Python version instead.
 pub(super) fn is_pickled(files: &[PathBuf]) -> bool {
     let has = |wanted: &str| files.iter().any(|f| file_name(f) == wanted);
-    (has("data_batch_1") && has("batches.meta")) || (has("train") && has("test") && has("meta"))
+    has("data_batch_1") || (has("train") && has("test") && has("meta"))
 }
 
 pub(super) fn open(folder: &Path) -> Result<Splits> {
