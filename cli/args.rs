@@ -130,6 +130,9 @@ pub enum Eval {
         /// Also probe what was not learned: the untrained network, raw pixels, a colour histogram
         #[arg(long)]
         baseline: bool,
+        /// How the classifier is fitted
+        #[arg(long, value_enum, default_value_t = Fit::Lbfgs)]
+        method: Fit,
     },
     /// Weighted k-nearest-neighbour classification on frozen features
     #[command(after_help = "Example:\n  ctk eval knn runs/vision-1 --json")]
@@ -161,12 +164,20 @@ pub enum Eval {
         #[arg(long, value_name = "N", default_value_t = 30_000)]
         restrict: usize,
     },
-    /// Alignment and uniformity of the representation; needs no labels
+    /// Alignment, uniformity and signs of collapse of the representation; needs no labels
     #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]
     Geometry {
         #[command(flatten)]
         model: ModelArgs,
     },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Fit {
+    /// To its optimum by L-BFGS; the L2 strength is picked on held-out training rows
+    Lbfgs,
+    /// SimCLR's protocol: 100 epochs of SGD with Nesterov momentum, no decay
+    Sgd,
 }
 
 #[derive(ClapArgs)]

@@ -14,7 +14,7 @@ pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
         Part::Test => Split::Test,
         Part::All => Split::All,
     };
-    let features = model.features(&Query { data: args.model.data.clone(), split, baseline: None })?;
+    let features = model.features(&Query { data: args.model.data.clone(), split, ..Query::default() })?;
     features.save(&args.out)?;
     let figures = json!({ "out": args.out.display().to_string(), "rows": features.len(), "width": features.width });
     output::figures(args.model.show.json, &figures)

@@ -2,16 +2,20 @@
 
 use ctk_core::error::Result;
 use ctk_core::eval::{Features, analogy, geometry, knn, linear_probe, similarity};
-use ctk_core::modality::{Query, Split};
+use ctk_core::modality::{Query, Split, View};
 use serde_json::{Value, json};
 
-use crate::args::{Eval, ModelArgs};
+use crate::args::{Eval, Fit, ModelArgs};
 use crate::{Modalities, export, output};
 
 pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     match args {
-        Eval::LinearProbe { model, baseline } => classify(&model, baseline, modalities, |train, test| {
-            let probe = linear_probe::linear_probe(train, test, &Default::default())?;
+        Eval::LinearProbe { model, baseline, method } => classify(&model, baseline, modalities, |train, test| {
+            let method = match method {
+                Fit::Lbfgs => linear_probe::Method::Lbfgs { strength: None },
+                Fit::Sgd => linear_probe::Method::Sgd { epochs: 100 },
+            };
+            let probe = linear_probe::linear_probe(train, test, &linear_probe::Options { method, ..Default::default() })?;
             Ok(json!({
                 "top1": probe.top1, "top5": probe.top5, "train": probe.train, "test": probe.test,
                 "classes": probe.classes, "regularisation": probe.regularisation,
@@ -37,8 +41,18 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             output::figures(model.show.json, &figures)
         }
         Eval::Geometry { model } => {
-            let found = geometry::geometry(&features(&model, modalities)?)?;
-            output::figures(model.show.json, &json!({ "uniformity": found.uniformity }))
+            let opened = export::open(&model, modalities)?;
+            let rows = |view| opened.features(&Query { data: model.data.clone(), view, ..Query::default() });
+            let found = geometry::geometry(&rows(None)?)?;
+            let alignment = match opened.views() {
+                true => Some(geometry::alignment(&rows(Some(View::Left))?, &rows(Some(View::Right))?)?),
+                false => None,
+            };
+            let figures = json!({
+                "alignment": alignment, "uniformity": found.uniformity, "spread": found.spread,
+                "dimensions": found.dimensions, "rows": found.rows,
+            });
+            output::figures(model.show.json, &figures)
         }
     }
 }
@@ -56,7 +70,7 @@ fn classify(
 ) -> Result<()> {
     let model = export::open(args, modalities)?;
     let rows = |split, baseline: Option<&str>| {
-        model.features(&Query { data: args.data.clone(), split, baseline: baseline.map(String::from) })
+        model.features(&Query { data: args.data.clone(), split, baseline: baseline.map(String::from), view: None })
     };
     // The test part first: data without labels is then found out before anything is encoded.
     let test = rows(Split::Test, None)?;

@@ -73,6 +73,17 @@ pub struct Query {
     pub split: Split,
     /// One of [`Model::baselines`] instead of the learned representation.
     pub baseline: Option<String>,
+    /// One side of the positive pairs that training draws, instead of the view of evaluation: see [`Model::views`].
+    pub view: Option<View>,
+}
+
+/// A side of a positive pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// The one.
+    Left,
+    /// The other.
+    Right,
 }
 
 /// A part of a dataset.
@@ -91,6 +102,11 @@ pub enum Split {
 pub trait Model {
     /// Representations of what `query` asks for.
     fn features(&self, query: &Query) -> Result<Features>;
+
+    /// Whether a sample has random views, so that [`Query::view`] has an answer.
+    fn views(&self) -> bool {
+        false
+    }
 
     /// Names of representations that were not learned, to compare with (`untrained`, `pixels`).
     fn baselines(&self) -> &'static [&'static str] {

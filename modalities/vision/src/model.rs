@@ -6,6 +6,7 @@ use ctk_core::checkpoint::Checkpoint;
 use ctk_core::dense::MODEL;
 use ctk_core::eval::Features;
 use ctk_core::modality::{Model, Query, Split};
+use ctk_core::rng::Key;
 use ctk_core::{Context, Device, Error, Result, files};
 
 use crate::data::{self, Images, Splits};
@@ -80,13 +81,21 @@ impl Model for Trained {
             })?,
         };
         let augment = &self.checked.augment;
-        match &query.baseline {
-            None => network::features(&self.encoder, &images, augment, &self.device),
-            Some(name) => {
+        match (&query.baseline, query.view) {
+            (None, None) => network::features(&self.encoder, &images, augment, &self.device),
+            (None, Some(view)) => {
+                let key = Key::new(self.checked.recipe.train.seed).of("evaluated pairs");
+                network::side(&self.encoder, &images, augment, view, key, &self.device)
+            }
+            (Some(name), _) => {
                 let [features] = job::baseline(&self.checked, name, &splits.train, [&images], &self.device)?;
                 Ok(features)
             }
         }
+    }
+
+    fn views(&self) -> bool {
+        true
     }
 
     fn baselines(&self) -> &'static [&'static str] {

@@ -1,10 +1,13 @@
 //! The network of a recipe, and what it makes of images: the one way features are computed, in training and after.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device};
 use ctk_core::dataset::Dataset;
 use ctk_core::encoder::Encoder;
 use ctk_core::eval::Features;
 use ctk_core::head::ProjectionHead;
+use ctk_core::modality::View;
 use ctk_core::pair::Views;
 use ctk_core::params::Params;
 use ctk_core::pass::{Pass, Statistics};
@@ -36,9 +39,31 @@ pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, T
 
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
 pub(crate) fn features(encoder: &ResNet, images: &Images, augment: &Augment, device: &Device) -> Result<Features> {
+    encoded(encoder, images, augment.eval_size, device, |batch| pixels::evaluation(images, augment, batch))
+}
+
+/// Representations of one side of a positive pair of each image, as [`features`].
+pub(crate) fn side(
+    encoder: &ResNet,
+    images: &Images,
+    augment: &Augment,
+    view: View,
+    key: Key,
+    device: &Device,
+) -> Result<Features> {
+    encoded(encoder, images, augment.size, device, |batch| pixels::side(images, augment, batch, view, key))
+}
+
+fn encoded(
+    encoder: &ResNet,
+    images: &Images,
+    size: usize,
+    device: &Device,
+    pixels: impl Fn(Range<usize>) -> Result<Pixels>,
+) -> Result<Features> {
     let mut rows = Vec::with_capacity(images.len() * encoder.width());
-    for batch in batches(images.len(), augment.eval_size) {
-        let x = Pixels::upload(&[&pixels::evaluation(images, augment, batch)?], device)?;
+    for batch in batches(images.len(), size) {
+        let x = Pixels::upload(&[&pixels(batch)?], device)?;
         rows.extend(encoder.encode(&x, &Pass::eval())?.flatten_all()?.to_vec1::<f32>()?);
     }
     Ok(named(images, rows, encoder.width()))
@@ -88,7 +113,7 @@ pub(crate) fn calibrate(encoder: &ResNet, images: &Images, augment: &Augment, de
 }
 
 /// Ranges of `0..len` that hold about as many pixels as 256 images of CIFAR.
-fn batches(len: usize, size: usize) -> Vec<std::ops::Range<usize>> {
+fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
     let batch = (256 * 32 * 32 / (size * size)).clamp(8, 256);
     (0..len).step_by(batch).map(|from| from..(from + batch).min(len)).collect()
 }

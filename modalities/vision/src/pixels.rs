@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 use ctk_core::dataset::Dataset;
+use ctk_core::modality::View;
 use ctk_core::pair::{PairGenerator, Views};
-use ctk_core::rng::Rng;
+use ctk_core::rng::{Key, Rng};
 use ctk_core::{Error, Result};
 use rayon::prelude::*;
 
@@ -106,14 +107,38 @@ impl PairGenerator for TwoViews {
 /// # Errors
 /// The first image (in order) that cannot be decoded, by name.
 pub fn evaluation(images: &Images, augment: &Augment, samples: Range<usize>) -> Result<Pixels> {
-    let length = augment.eval_size * augment.eval_size * CHANNELS;
+    each(images, augment.eval_size, samples, |picture, _, row| augment.evaluation(picture, row))
+}
+
+/// One side of the positive pairs that [`TwoViews`] makes of some images with `key`, sample by sample.
+///
+/// # Errors
+/// As [`evaluation`].
+pub fn side(images: &Images, augment: &Augment, samples: Range<usize>, view: View, key: Key) -> Result<Pixels> {
+    each(images, augment.size, samples, |picture, i, row| {
+        let rng = &mut key.at(i as u64).rng();
+        augment.view(picture, rng, row);
+        if view == View::Right {
+            augment.view(picture, rng, row);
+        }
+    })
+}
+
+/// A row of each sample, made on all threads.
+fn each(
+    images: &Images,
+    size: usize,
+    samples: Range<usize>,
+    make: impl Fn(&Picture, usize, &mut [f32]) + Sync,
+) -> Result<Pixels> {
+    let length = size * size * CHANNELS;
     let mut values = vec![0.0; samples.len() * length];
     let failures: Vec<Option<Error>> = values
         .par_chunks_mut(length)
         .zip(samples)
         .map(|(row, i)| match images.picture(i) {
             Ok(picture) => {
-                augment.evaluation(&picture, row);
+                make(&picture, i, row);
                 None
             }
             Err(e) => Some(e.at(images.name(i))),
@@ -121,13 +146,15 @@ pub fn evaluation(images: &Images, augment: &Augment, samples: Range<usize>) -> 
         .collect();
     match failures.into_iter().flatten().next() {
         Some(failure) => Err(failure),
-        None => Ok(Pixels { size: augment.eval_size, values }),
+        None => Ok(Pixels { size, values }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::AugmentRecipe;
+    use ctk_core::recipe::Recipe;
 
     #[test]
     fn left_and_right_become_one_batch() {
@@ -139,5 +166,18 @@ mod tests {
         assert_eq!(on.dims(), [3, 2, 2, 3]);
         assert_eq!(on.mean((1, 2, 3)).unwrap().to_vec1::<f32>().unwrap(), [0.25, 0.5, 0.75]);
         assert!(Pixels::upload(&[&Pixels::default()], &Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn a_side_is_that_of_the_pair() {
+        let augment = AugmentRecipe::default().check(&Recipe::new("test", "")).unwrap();
+        let images = crate::generated::open(5, 0).train;
+        let (mut left, mut right) = (Pixels::default(), Pixels::default());
+        for i in 2..5 {
+            let mut rng = Key::new(3).at(i as u64).rng();
+            TwoViews(augment.clone()).pairs(&images.picture(i).unwrap(), &mut rng, &mut left, &mut right).unwrap();
+        }
+        assert_eq!(side(&images, &augment, 2..5, View::Left, Key::new(3)).unwrap(), left);
+        assert_eq!(side(&images, &augment, 2..5, View::Right, Key::new(3)).unwrap(), right);
     }
 }

@@ -32,8 +32,8 @@ pub fn preview(images: &Images, augment: &Augment, seed: u64) -> Result<Vec<u8>>
     let mut tile = vec![0.0; size * size * 3];
     let mut rng = Key::new(seed).of("preview").rng();
     for place in 0..count {
-        // Spread over the data, which is often sorted by class.
-        let index = place * images.len() / count;
+        // Spread over the data, which is often sorted by class, or runs through the classes in turn.
+        let index = place * images.len() / count + place % (images.len() / count);
         let picture = images.picture(index).at(images.name(index))?;
         let (left, top) = (GAP + place % columns * cell.0, GAP + place / columns * cell.1);
         for part in 0..3 {

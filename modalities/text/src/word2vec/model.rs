@@ -46,7 +46,7 @@ fn table(tensors: &mut HashMap<String, Tensor>, name: &str, words: usize) -> Res
 }
 
 impl Model for Vectors {
-    /// A row a word, in order of frequency: the published (input) vectors.
+    /// A row a word, in order of frequency: the published (input) vectors. A word has no random views.
     fn features(&self, query: &Query) -> Result<Features> {
         if let Some(data) = &query.data {
             return Err(Error::usage("word2vec has vectors of its own vocabulary alone, not of other data")
