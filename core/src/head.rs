@@ -100,6 +100,41 @@ mod tests {
     }
 
     #[test]
+    fn gradients_are_finite_differences() {
+        let (params, head) = head(3);
+        // Weights of .01 would leave differences to rounding.
+        for p in params.iter().filter(|p| p.dims().len() == 2) {
+            p.var().set(&(p.var().as_tensor() * 50.0).unwrap()).unwrap();
+        }
+        let wave = |n: usize, f: f64| {
+            let values: Vec<f64> = (0..n).map(|i| (i as f64 * f + 0.4).sin()).collect();
+            Tensor::from_vec(values, (5, n / 5), &Device::Cpu).unwrap()
+        };
+        let x = candle_core::Var::from_tensor(&wave(30, 1.7)).unwrap();
+        let loss = |pass: &Pass| (head.project(&x, pass).unwrap() * wave(20, 0.9)).unwrap().sum_all().unwrap();
+        let store = loss(&Pass::train(Key::new(0), &crate::world::Solo).with(Statistics::Hold)).backward().unwrap();
+        let mut places = vec![("input".to_string(), x.clone(), store.get(&x).unwrap().clone())];
+        for (p, gradient) in params.iter().zip(params.gradients(&store).unwrap()).filter(|(p, _)| p.kind().trained()) {
+            places.push((p.name().to_string(), p.var().clone(), gradient.unwrap()));
+        }
+        assert_eq!(places.len(), 1 + 3 + 3 + 2, "the input, three matrices, three scales, two shifts");
+        for (name, var, gradient) in places {
+            let start = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for (i, g) in gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap().into_iter().enumerate() {
+                let at = |step: f64| {
+                    let mut moved = start.clone();
+                    moved[i] += step;
+                    var.set(&Tensor::from_vec(moved, var.dims(), &Device::Cpu).unwrap()).unwrap();
+                    loss(&Pass::eval().with(Statistics::Hold)).to_scalar::<f64>().unwrap()
+                };
+                let difference = (at(1e-6) - at(-1e-6)) / 2e-6;
+                at(0.0);
+                assert!((g - difference).abs() < 1e-6 * (1.0 + g.abs()), "d/d{name}[{i}]: {g}, by difference {difference}");
+            }
+        }
+    }
+
+    #[test]
     fn no_layers_are_the_identity() {
         let (_params, head) = head(0);
         let x = Tensor::arange(0f64, 12.0, &Device::Cpu).unwrap().reshape((2, 6)).unwrap();
