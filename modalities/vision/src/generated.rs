@@ -20,6 +20,15 @@ pub const TRAIN: usize = 4608;
 /// Test images of the default dataset.
 pub const TEST: usize = 1800;
 
+/// Period of a texture, in radii of its shape: a period of its own would tell one image from another, not class from class.
+const PERIOD: f32 = 0.5;
+
+/// Saturation of the colours before they are lightened or darkened.
+const VIVID: f32 = 0.7;
+
+/// Standard deviation of the noise on every value.
+const NOISE: f32 = 0.03;
+
 #[derive(Clone, Copy)]
 enum Shape {
     Disc,
@@ -68,13 +77,11 @@ impl Scene {
         let shape = SHAPES[self.class / TEXTURES.len()].0;
         let texture = TEXTURES[self.class % TEXTURES.len()].0;
         let size = SIZE as f32;
-        let radius = between(rng, 0.22, 0.42) * size;
-        let (cx, cy) = (between(rng, 0.3, 0.7) * size, between(rng, 0.3, 0.7) * size);
-        let period = between(rng, 4.0, 7.0);
+        let radius = between(rng, 0.34, 0.46) * size;
+        let (cx, cy) = (between(rng, 0.4, 0.6) * size, between(rng, 0.4, 0.6) * size);
+        let period = PERIOD * radius;
         let (px, py) = (between(rng, 0.0, period), between(rng, 0.0, period));
         let [ground, first, second] = colours(rng);
-        let noise = between(rng, 0.02, 0.08);
-        let slope = (between(rng, -0.15, 0.15), between(rng, -0.15, 0.15));
 
         let mut pixels = Vec::with_capacity(SIZE * SIZE * 3);
         for row in 0..SIZE {
@@ -83,17 +90,16 @@ impl Scene {
                 let mut sum = [0.0; 3];
                 for (dy, dx) in [(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)] {
                     let (x, y) = (column as f32 + dx, row as f32 + dy);
-                    let light = 1.0 + slope.0 * (x / size - 0.5) + slope.1 * (y / size - 0.5);
                     let colour = match inside(shape, (x - cx) / radius, (y - cy) / radius) {
                         false => ground,
                         true if mark(texture, (x + px) / period, (y + py) / period) => first,
                         true => second,
                     };
                     for (s, c) in sum.iter_mut().zip(colour) {
-                        *s += 0.25 * c * light;
+                        *s += 0.25 * c;
                     }
                 }
-                pixels.extend(sum.map(|v| ((v + noise * bell(rng)) * 255.0).round().clamp(0.0, 255.0) as u8));
+                pixels.extend(sum.map(|v| ((v + NOISE * bell(rng)) * 255.0).round().clamp(0.0, 255.0) as u8));
             }
         }
         Picture { height: SIZE, width: SIZE, pixels }
@@ -120,19 +126,21 @@ fn mark(texture: Texture, x: f32, y: f32) -> bool {
     }
 }
 
-/// Three colours of any hue: ground, first, second, each brighter than the one before by so much that they stay apart in gray.
-/// Their order is fixed since no augmentation changes it: it would tell one image from another without regard to its class.
+/// Brightness of ground, first and second colour: the texture and the edge of a shape stay visible in gray. Their order and
+/// distance are fixed since no augmentation changes them: they would tell one image from another without regard to its class.
+const LEVELS: [f32; 3] = [0.15, 0.5, 0.85];
+
+/// Three tones of one hue, which is any.
 fn colours(rng: &mut Rng) -> [[f32; 3]; 3] {
-    let levels = [between(rng, 0.1, 0.25), between(rng, 0.42, 0.58), between(rng, 0.75, 0.9)];
-    levels.map(|level| {
-        let hue = between(rng, 0.0, 6.0);
-        let vivid = between(rng, 0.2, 1.0);
-        let full = [5.0, 3.0, 1.0].map(|n| {
-            let k = (n + hue) % 6.0;
-            1.0 - vivid * k.min(4.0 - k).clamp(0.0, 1.0)
-        });
-        let bright = 0.299 * full[0] + 0.587 * full[1] + 0.114 * full[2];
+    let (hue, light) = (between(rng, 0.0, 6.0), between(rng, 0.7, 1.0));
+    let full = [5.0, 3.0, 1.0].map(|n| {
+        let k = (n + hue) % 6.0;
+        1.0 - VIVID * k.min(4.0 - k).clamp(0.0, 1.0)
+    });
+    let bright = 0.299 * full[0] + 0.587 * full[1] + 0.114 * full[2];
+    LEVELS.map(|level| {
         // Towards black or white, whichever way the wanted brightness lies.
+        let level = level * light;
         if bright > level {
             full.map(|c| c * level / bright)
         } else {

@@ -1,0 +1,203 @@
+//! What the generated dataset is for: contrast learns its classes, and nothing but the pairs tells it of them.
+//!
+//! The same network on the same data and steps, three ways: on pairs of one image, on pairs of two (which must learn
+//! nothing that helps), and with labels (the upper bound; minutes long, so ignored unless asked for):
+//!
+//!     cargo test --release -p ctk-vision --test generated -- --ignored --nocapture
+
+use std::sync::Arc;
+
+use candle_core::{D, DType, Device, Tensor};
+use ctk_core::Result;
+use ctk_core::dataset::Dataset;
+use ctk_core::dense::Dense;
+use ctk_core::encoder::Encoder;
+use ctk_core::eval::{Features, linear_probe};
+use ctk_core::events::Silent;
+use ctk_core::fit::fit;
+use ctk_core::head::ProjectionHead;
+use ctk_core::nn::{Layer, Linear, Sequential};
+use ctk_core::objective::{NtXent, Objective, Terms, attach};
+use ctk_core::optim::{Optimizer, Schedule};
+use ctk_core::pair::{Batch, PairGenerator, Views};
+use ctk_core::params::{Init, Kind, Params};
+use ctk_core::pass::Pass;
+use ctk_core::plan::Plan;
+use ctk_core::recipe::{LossRecipe, Recipe};
+use ctk_core::rng::{Key, Rng};
+use ctk_core::run::{Place, Run};
+use ctk_core::source::{Paired, Source};
+use ctk_core::tower::{Siamese, Side, Tower, Towers};
+use ctk_vision::augment::Augment;
+use ctk_vision::data::{Images, Splits};
+use ctk_vision::generated;
+use ctk_vision::image::Picture;
+use ctk_vision::pixels::{Pixels, TwoViews, evaluation};
+use ctk_vision::recipe::{EncoderRecipe, VisionRecipe};
+use ctk_vision::resnet::ResNet;
+
+const RECIPE: &str = include_str!("../../../configs/vision/generated.toml");
+
+/// The default recipe, with some keys changed.
+fn recipe(set: &[(&str, &str)]) -> (Recipe, VisionRecipe, Augment) {
+    let mut text = Recipe::new("the default recipe", RECIPE);
+    set.iter().for_each(|(key, value)| text.set(key, value).unwrap());
+    let recipe: VisionRecipe = text.parse().unwrap();
+    let augment = recipe.pairs.check(&text).unwrap();
+    (text, recipe, augment)
+}
+
+/// Pairs whose sides come from neighbours in the batch: everything as in training, but for what belongs together.
+struct Strangers(Paired<Images, TwoViews>);
+
+impl Source for Strangers {
+    type Batch = Batch<Pixels, Pixels>;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
+        let mut others = samples.to_vec();
+        others.rotate_left(1);
+        let (own, other) = (self.0.draw(samples, key)?, self.0.draw(&others, key)?);
+        Ok(Batch { right: other.right, ..own })
+    }
+}
+
+/// One view and its label.
+struct OneView(Augment);
+
+impl PairGenerator for OneView {
+    type Sample = Arc<Picture>;
+    type Left = Pixels;
+    type Right = ();
+
+    fn pairs(&self, sample: &Arc<Picture>, rng: &mut Rng, left: &mut Pixels, _: &mut ()) -> Result<()> {
+        self.0.view(sample, rng, left.grow(self.0.size));
+        Ok(())
+    }
+}
+
+/// The encoder with a classifier in the place of the head.
+struct Supervised {
+    encoder: ResNet,
+    classifier: Sequential,
+}
+
+impl Supervised {
+    fn logits(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        self.classifier.forward(&self.encoder.encode(x, pass)?, pass)
+    }
+}
+
+impl Towers for Supervised {
+    type Left = Pixels;
+    type Right = ();
+
+    fn project(&self, batch: &Batch<Pixels, ()>, pass: &Pass) -> Result<(Side, Side)> {
+        let logits = self.logits(&Pixels::upload(&[&batch.left], &Device::Cpu)?, pass)?;
+        let side = Side { query: logits.clone(), key: logits };
+        Ok((side.clone(), side))
+    }
+}
+
+struct CrossEntropy;
+
+impl Objective for CrossEntropy {
+    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, labels: Option<&[u32]>, _: &Pass) -> Result<Terms> {
+        let logits = &online.0.query;
+        let labels = Tensor::new(labels.unwrap(), &Device::Cpu)?.unsqueeze(1)?;
+        let n = logits.dim(0)? as f64;
+        let log = candle_nn::ops::log_softmax(&logits.detach(), D::Minus1)?;
+        let value = (log.gather(&labels, 1)?.mean_all()?.neg())?;
+        let truth = log.zeros_like()?.scatter_add(&labels, &Tensor::ones(labels.dims(), log.dtype(), &Device::Cpu)?, 1)?;
+        let gradient = ((log.exp()? - truth)? / n)?;
+        Ok(Terms { loss: attach(&value, &[(logits, gradient)])?, watch: Vec::new() })
+    }
+}
+
+/// Trains through the one loop.
+fn train<S: Source, T: Towers, O: Objective>(text: &Recipe, recipe: &VisionRecipe, source: &S, learner: &mut Dense<T, O>)
+where
+    Dense<T, O>: ctk_core::learner::Learner<Batch = S::Batch>,
+{
+    let folder = tempfile::tempdir().unwrap();
+    let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
+    let plan = Plan::new("vision", text, recipe.train.clone(), schedule).unwrap();
+    let place = Place::New(folder.path().join("run"));
+    let mut run = Run::new(place, "vision", text.clone(), Device::Cpu, Box::new(Silent), Arc::default()).unwrap();
+    fit(source, learner, &plan, &mut [], &mut run).unwrap();
+}
+
+fn encoder(recipe: &VisionRecipe, params: &mut Params) -> ResNet {
+    let EncoderRecipe::Resnet(of) = &recipe.encoder;
+    ResNet::new(of, params.root().sub("encoder")).unwrap()
+}
+
+/// What `of` makes of the evaluation views of `images`, row by row.
+fn rows(images: &Images, augment: &Augment, of: impl Fn(&Tensor) -> Result<Tensor>) -> Features {
+    let (mut rows, mut width) = (Vec::new(), 0);
+    for from in (0..images.len()).step_by(128) {
+        let pixels = evaluation(images, augment, from..(from + 128).min(images.len())).unwrap();
+        let part = of(&Pixels::upload(&[&pixels], &Device::Cpu).unwrap()).unwrap();
+        width = part.dims()[1];
+        rows.extend(part.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    }
+    Features { rows, width, names: images.names(), labels: images.labels(), classes: images.classes().to_vec() }
+}
+
+/// Probe accuracy after contrastive training on `source`.
+fn contrasted(text: &Recipe, recipe: &VisionRecipe, augment: &Augment, splits: &Splits, strangers: bool) -> f64 {
+    let mut params = Params::new();
+    let encoder = encoder(recipe, &mut params);
+    let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));
+    params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
+    let towers = Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };
+    let LossRecipe::NtXent(loss) = &recipe.loss;
+    let mut learner = Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer));
+    let source = Paired { data: splits.train.clone(), pairs: TwoViews(augment.clone()) };
+    if strangers {
+        train(text, recipe, &Strangers(source), &mut learner);
+    } else {
+        train(text, recipe, &source, &mut learner);
+    }
+    let encode = |x: &Tensor| learner.towers.tower.encoder.encode(x, &Pass::eval());
+    let (train, test) = (rows(&splits.train, augment, encode), rows(splits.test.as_ref().unwrap(), augment, encode));
+    linear_probe::linear_probe(&train, &test, &Default::default()).unwrap().top1
+}
+
+#[test]
+fn the_gain_comes_from_pairs_of_one_image() {
+    let (text, recipe, augment) = recipe(&[("data.train", "1800"), ("train.epochs", "12")]);
+    let splits = generated::open(1800, 900);
+    let learned = contrasted(&text, &recipe, &augment, &splits, false);
+    let strangers = contrasted(&text, &recipe, &augment, &splits, true);
+    println!("probe: pairs of one image {learned:.3}, of two {strangers:.3}");
+    assert!(learned > strangers + 0.2, "pairs of one image {learned}, of two {strangers}");
+}
+
+#[test]
+#[ignore = "minutes: the upper bound, for the figures of the default config"]
+fn labels_teach_the_same_network_nearly_everything() {
+    let (text, recipe, augment) = recipe(&[]);
+    let splits = generated::open(recipe.data.train, recipe.data.test);
+    let mut params = Params::new();
+    let encoder = encoder(&recipe, &mut params);
+    let scope = params.root().sub("head").sub("classifier");
+    let sizes = [generated::CLASSES, encoder.width()];
+    let classifier = Linear::new(sizes, true, Kind::Head, Init::Constant(0.0), scope);
+    let classifier = Sequential::new(vec![Layer::Linear(classifier)], params.sink());
+    params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
+    let towers = Supervised { encoder, classifier };
+    let mut learner = Dense::new(towers, CrossEntropy, params, Optimizer::new(&recipe.optimizer));
+    let source = Paired { data: splits.train.clone(), pairs: OneView(augment.clone()) };
+    train(&text, &recipe, &source, &mut learner);
+    let logits = rows(splits.test.as_ref().unwrap(), &augment, |x| learner.towers.logits(x, &Pass::eval()));
+    let hit = |(row, label): (&[f32], &u32)| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])) == Some(*label as usize);
+    let labels = logits.labels.as_ref().unwrap();
+    let right = logits.rows.chunks_exact(logits.width).zip(labels).filter(|&(row, label)| hit((row, label))).count();
+    let accuracy = right as f64 / labels.len() as f64;
+    println!("supervised: {accuracy:.4}");
+    assert!(accuracy >= 0.95, "{accuracy}");
+}
