@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use super::cpu::conv::{self, Geometry};
 use super::cpu::norm::column_sums;
 use super::layer::{Back, Flow, Host};
-use super::map::{Map, Real, values};
+use super::map::{Map, Real, read, values};
 use super::pool::window;
 use crate::error::{Error, Result};
 use crate::params::{Init, Kind, Param, Scope};
@@ -125,9 +125,9 @@ impl Linear {
 }
 
 fn apply<T: Real>(g: &Geometry, weight: &Param, x: &Map<T>) -> Result<Map<T>> {
-    let packed = conv::pack(&values(weight)?, g);
     let mut y = Map::new([g.n, g.oh, g.ow, g.o], x.pool());
-    conv::forward(g, x.data(), &packed, y.data_mut(), x.pool());
+    read(weight.var().as_tensor(), |weight| conv::forward(g, x.data(), weight, y.data_mut(), x.pool()))
+        .map_err(|e| e.at(weight.name()))?;
     Ok(y)
 }
 
@@ -135,8 +135,8 @@ fn input_gradient<T: Real>(g: &Geometry, weight: &Param, x: Flow<T>, dy: &Map<T>
     let (pool, shape) = (x.pool().clone(), x.shape());
     // The input has served: its memory may hold its own gradient.
     drop(x);
-    let packed = conv::pack(&values(weight)?, g);
     let mut dx = Map::new(shape, &pool);
-    conv::input_gradient(g, dy.data(), &packed, dx.data_mut(), &pool);
+    read(weight.var().as_tensor(), |weight| conv::input_gradient(g, dy.data(), weight, dx.data_mut(), &pool))
+        .map_err(|e| e.at(weight.name()))?;
     Ok(Arc::new(dx))
 }

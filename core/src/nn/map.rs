@@ -14,6 +14,22 @@ pub(crate) trait Real: Float + WithDType + std::ops::AddAssign + std::ops::MulAs
     fn of(v: f64) -> Self;
     /// To a statistic.
     fn wide(self) -> f64;
+    /// The numbers, if they are f32: what the fast kernels are written for.
+    fn f32s(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+    /// As [`f32s`](Real::f32s), to be written.
+    fn f32s_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+    /// Numbers in f32 as numbers of this type, if it is f32.
+    fn from_f32s(_: Vec<f32>) -> Option<Vec<Self>> {
+        None
+    }
+    /// The pool, if it is one of f32.
+    fn pool32(_: &Arc<Pool<Self>>) -> Option<&Arc<Pool<f32>>> {
+        None
+    }
 }
 
 impl Real for f32 {
@@ -23,6 +39,22 @@ impl Real for f32 {
 
     fn wide(self) -> f64 {
         f64::from(self)
+    }
+
+    fn f32s(x: &[f32]) -> Option<&[f32]> {
+        Some(x)
+    }
+
+    fn f32s_mut(x: &mut [f32]) -> Option<&mut [f32]> {
+        Some(x)
+    }
+
+    fn from_f32s(x: Vec<f32>) -> Option<Vec<f32>> {
+        Some(x)
+    }
+
+    fn pool32(pool: &Arc<Pool<f32>>) -> Option<&Arc<Pool<f32>>> {
+        Some(pool)
     }
 }
 
@@ -83,6 +115,44 @@ impl<T: Real> Pool<T> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Numbers of any value for a kernel's own use, on a cache line's border, from a pool and back to it.
+pub(crate) struct Scratch<T: Real> {
+    buffer: Vec<T>,
+    from: usize,
+    len: usize,
+    pool: Arc<Pool<T>>,
+}
+
+impl<T: Real> Scratch<T> {
+    /// `len` numbers.
+    pub fn new(len: usize, pool: &Arc<Pool<T>>) -> Self {
+        let line = 64 / size_of::<T>();
+        let buffer = pool.take(len + line);
+        let from = buffer.as_ptr().align_offset(64).min(line);
+        Scratch { buffer, from, len, pool: pool.clone() }
+    }
+}
+
+impl<T: Real> std::ops::Deref for Scratch<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.buffer[self.from..][..self.len]
+    }
+}
+
+impl<T: Real> std::ops::DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.buffer[self.from..][..self.len]
+    }
+}
+
+impl<T: Real> Drop for Scratch<T> {
+    fn drop(&mut self) {
+        self.pool.put(std::mem::take(&mut self.buffer));
     }
 }
 

@@ -36,6 +36,20 @@ fn cases() -> Vec<Case> {
         case("conv 3×3 of one pixel", &[1, 1, 1, 2], |mut s| vec![conv([3, 2], 3, 1, 1, s.sub("a"))]),
         case("conv 2×2, padding as wide as the kernel", &[1, 3, 3, 2], |mut s| vec![conv([2, 2], 2, 1, 2, s.sub("a"))]),
         case("conv of many blocks", &[2, 40, 41, 2], |mut s| vec![conv([3, 2], 3, 1, 1, s.sub("a"))]),
+        case("winograd of odd maps", &[2, 9, 13, 24], |mut s| vec![conv([40, 24], 3, 1, 1, s.sub("a"))]),
+        case("winograd of one image", &[1, 16, 16, 80], |mut s| vec![conv([72, 80], 3, 1, 1, s.sub("a"))]),
+        case("winograd of many bands", &[3, 40, 41, 8], |mut s| vec![conv([17, 8], 3, 1, 1, s.sub("a"))]),
+        case("winograd with large weights", &[1, 12, 13, 160], |mut s| vec![conv([192, 160], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 of 2×2 maps", &[5, 2, 2, 24], |mut s| vec![conv([80, 24], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 of pixels", &[3, 1, 1, 20], |mut s| vec![conv([33, 20], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2, wide", &[3, 9, 7, 40], |mut s| vec![conv([72, 40], 3, 2, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2 of many blocks", &[2, 40, 38, 9], |mut s| vec![conv([136, 9], 3, 2, 1, s.sub("a"))]),
+        case("conv 3×3 stride 3, no padding", &[2, 11, 8, 5], |mut s| vec![conv([4, 5], 3, 3, 0, s.sub("a"))]),
+        case("conv 5×5", &[2, 6, 5, 7], |mut s| vec![conv([9, 7], 5, 1, 2, s.sub("a"))]),
+        case("conv 7×7 stride 2", &[2, 19, 17, 3], |mut s| vec![conv([24, 3], 7, 2, 3, s.sub("a"))]),
+        case("conv 1×1 of few pixels", &[2, 3, 3, 40], |mut s| vec![conv([136, 40], 1, 1, 0, s.sub("a"))]),
+        case("conv 1×1 of many pixels", &[3, 20, 31, 24], |mut s| vec![conv([72, 24], 1, 1, 0, s.sub("a"))]),
+        case("conv 1×1 stride 2, wide", &[3, 15, 15, 24], |mut s| vec![conv([72, 24], 1, 2, 0, s.sub("a"))]),
         case("linear", &[4, 3], |mut s| vec![Layer::Linear(Linear::new([5, 3], true, Kind::Weight, NORMAL, s.sub("a")))]),
         case("linear of one row", &[1, 3], |mut s| {
             vec![Layer::Linear(Linear::new([2, 3], false, Kind::Weight, NORMAL, s.sub("a")))]
@@ -231,6 +245,18 @@ fn threads_do_not_change_a_bit() {
             },
         },
         Case {
+            name: "tiles",
+            input: &[9, 17, 15, 40],
+            build: |mut s| {
+                vec![
+                    conv([72, 40], 3, 1, 1, s.sub("a")),
+                    conv([160, 72], 1, 1, 0, s.sub("b")),
+                    conv([192, 160], 3, 1, 1, s.sub("c")),
+                    Layer::BatchNorm(BatchNorm::new(192, 1.0, s.sub("d")).relu()),
+                ]
+            },
+        },
+        Case {
             name: "long",
             input: &[4, 60, 61, 5],
             build: |mut s| {
@@ -255,6 +281,19 @@ fn threads_do_not_change_a_bit() {
         for threads in [2, 3, 8] {
             assert_eq!(one, bits(threads), "{} with {threads} threads", case.name);
         }
+    }
+}
+
+/// Runs this program's tests again with other vector instructions: they are chosen once a process.
+#[test]
+fn every_instruction_set_agrees() {
+    for isa in ["avx2", "portable"] {
+        let tests = ["kernels_and_graph_agree", "threads_do_not_change_a_bit", "a_network_that_diverged_is_seen"];
+        let names = tests.map(|name| format!("nn::tests::{name}"));
+        let mut program = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = program.args(names).arg("--exact").env("CTK_ISA", isa).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success() && said.contains("3 passed"), "{isa}: {said}");
     }
 }
 

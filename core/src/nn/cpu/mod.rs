@@ -4,10 +4,17 @@
 //! are added in the order of the blocks: one thread and sixteen give the same bits.
 
 pub mod conv;
+mod direct;
 pub mod elementwise;
-pub mod gemm;
+mod gemm;
+mod im2col;
+mod micro;
 pub mod norm;
+mod panels;
 pub mod pool;
+mod simd;
+mod taps;
+mod winograd;
 
 /// Numbers in one block of an elementwise pass: small enough to stay in a core's cache, large enough to be worth a task.
 const BLOCK: usize = 1 << 14;
@@ -17,8 +24,4 @@ fn block_rows(c: usize) -> usize {
     (BLOCK / c).max(1)
 }
 
-/// Runs a block's loop compiled for the widest vectors that this machine has; the arithmetic, and so the result, is the same.
-#[inline(always)]
-fn wide<R>(block: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(block)
-}
+use simd::wide;

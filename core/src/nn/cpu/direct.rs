@@ -1,0 +1,162 @@
+//! Convolutions of any kernel and stride in f32, without im2col: products whose left rows lie where the pixels lie.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::conv::Geometry;
+use super::micro::{Columns, Rows, panel_width};
+use super::panels::{Panels, widths};
+use super::simd::lanes;
+use super::taps::Taps;
+use crate::nn::map::{Pool, Scratch};
+
+/// Output pixels worked on at once: enough to use a panel of weights that is in cache often.
+const BLOCK: usize = 256;
+
+/// Tasks to aim for where the problem is small: enough for many cores.
+const TASKS: usize = 16;
+
+/// Y from X. Y is written whole.
+pub fn forward(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32], pool: &Arc<Pool<f32>>) {
+    product(&Taps::forward(g), g.n, x, &Panels::forward(weight, g, pool), g.o, y, pool);
+}
+
+/// dX from dY. dX is written whole.
+pub fn input_gradient(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32], pool: &Arc<Pool<f32>>) {
+    product(&Taps::backward(g), g.n, dy, &Panels::backward(weight, g, pool), g.c, dx, pool);
+}
+
+fn product(taps: &Taps, n: usize, a: &[f32], panels: &Panels, columns: usize, c: &mut [f32], pool: &Arc<Pool<f32>>) {
+    let [rows, width] = taps.output();
+    let rows = n * rows;
+    let block = BLOCK.div_ceil(width).min(rows);
+    if rows.div_ceil(block) >= TASKS || columns <= panel_width() {
+        let block = block.min(rows.div_ceil(TASKS));
+        c.par_chunks_mut(block * width * columns).enumerate().for_each(|(i, c)| {
+            let (from, to) = (i * block, ((i + 1) * block).min(rows));
+            for (runs, pixels) in taps.classes() {
+                let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
+                pixels.between(from, to, |a, pixel| {
+                    a_at.push(a);
+                    c_at.push(pixel * columns);
+                });
+                if a_at.is_empty() {
+                    continue;
+                }
+                for (first, width, b) in panels.iter() {
+                    let (a_at, c_at, c) = (&a_at, &c_at, &mut c[first..]);
+                    Rows { a, a_at, runs: &runs, b, c, c_at, width, add: false }.run();
+                }
+            }
+        });
+        return;
+    }
+    // Few pixels, many channels: a panel is a task, and its columns are put where they belong afterwards.
+    let pixels = rows * width;
+    let mut parts = Scratch::new(columns.div_ceil(panel_width()) * pixels * panel_width(), pool);
+    let panels: Vec<_> = panels.iter().collect();
+    let tasks = parts.par_chunks_mut(pixels * panel_width()).zip(&panels);
+    tasks.for_each(|(part, &(_, width, b))| {
+        for (runs, pixels) in taps.classes() {
+            let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
+            pixels.between(0, rows, |a, pixel| {
+                a_at.push(a);
+                c_at.push(pixel * width);
+            });
+            Rows { a, a_at: &a_at, runs: &runs, b, c: part, c_at: &c_at, width, add: false }.run();
+        }
+    });
+    let parts = &*parts;
+    c.par_chunks_mut(columns * pixels.div_ceil(TASKS)).enumerate().for_each(|(i, c)| {
+        for (j, c) in c.chunks_exact_mut(columns).enumerate() {
+            let pixel = i * pixels.div_ceil(TASKS) + j;
+            for (k, &(first, width, _)) in panels.iter().enumerate() {
+                c[first..first + width].copy_from_slice(&parts[(k * pixels * panel_width()) + pixel * width..][..width]);
+            }
+        }
+    });
+}
+
+/// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.
+pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> Vec<f32> {
+    let taps = Taps::forward(g);
+    let (count, depth, rows) = (g.kernel * g.kernel, g.kernel * g.kernel * g.c, g.n * g.oh);
+    let line = g.o.next_multiple_of(lanes());
+    let block = BLOCK.div_ceil(g.ow).min(rows);
+    let blocks = rows.div_ceil(block);
+    // Partial sums may take 16 MB. Where few of them fit, each is worked on in parts.
+    let groups = (blocks / 2).clamp(1, TASKS).min(((1 << 22) / (depth * line)).max(1));
+    let per_group = blocks.div_ceil(groups);
+    let groups = blocks.div_ceil(per_group);
+    let part = depth.div_ceil(TASKS.div_ceil(groups)).max(24);
+    let mut partial = Scratch::new(groups * depth * line, pool);
+    let tasks: Vec<(usize, usize, &mut [f32])> = partial
+        .chunks_mut(depth * line)
+        .enumerate()
+        .flat_map(|(group, sums)| sums.chunks_mut(part * line).enumerate().map(move |(i, sums)| (group, i * part, sums)))
+        .collect();
+    tasks.into_par_iter().for_each(|(group, first, sums)| {
+        let mut dz = Scratch::new(block * g.ow * line, pool);
+        let last = first + sums.len() / line;
+        for i in group * per_group..((group + 1) * per_group).min(blocks) {
+            let (from, to) = (i * block, ((i + 1) * block).min(rows));
+            let pixels = (to - from) * g.ow;
+            pack(&dy[from * g.ow * g.o..][..pixels * g.o], g.o, &mut dz);
+            for tap in first / g.c..last.div_ceil(g.c).min(count) {
+                let (mut a_at, mut number) = (Vec::new(), Vec::new());
+                taps.tap(tap, from, to, |a, pixel| {
+                    a_at.push(a);
+                    number.push(pixel);
+                });
+                // Channels of this tap that this task has.
+                let (lo, hi) = (first.max(tap * g.c), last.min((tap + 1) * g.c));
+                let mut offset = 0;
+                for (j, (_, stride)) in widths(g.o).enumerate() {
+                    let b_at: Vec<usize> = number.iter().map(|pixel| offset + pixel * stride).collect();
+                    Columns {
+                        a: &x[lo - tap * g.c..],
+                        a_at: &a_at,
+                        height: hi - lo,
+                        b: &dz,
+                        b_at: &b_at,
+                        c: &mut sums[(lo - first) * line + j * panel_width()..],
+                        stride: line,
+                        width: stride,
+                        add: i > group * per_group,
+                    }
+                    .run();
+                    offset += pixels * stride;
+                }
+            }
+        }
+    });
+    let partial = &*partial;
+    let mut dw = vec![0.0; g.o * depth];
+    dw.par_chunks_mut(16 * depth).enumerate().for_each(|(i, dw)| {
+        let width = dw.len() / depth;
+        for row in 0..depth {
+            let (tap, c) = (row / g.c, row % g.c);
+            let mut sum = [0.0; 16];
+            for group in 0..groups {
+                let from = &partial[(group * depth + row) * line + i * 16..][..width];
+                sum.iter_mut().zip(from).for_each(|(s, v)| *s += v);
+            }
+            sum[..width].iter().enumerate().for_each(|(o, &v)| dw[o * depth + c * count + tap] = v);
+        }
+    });
+    dw
+}
+
+/// Rows of `columns` numbers into panels; the columns that fill the last vector are zeros.
+fn pack(rows: &[f32], columns: usize, to: &mut [f32]) {
+    let (count, mut offset) = (rows.len() / columns, 0);
+    for (j, (width, stride)) in widths(columns).enumerate() {
+        let panel = &mut to[offset..][..count * stride];
+        for (to, from) in panel.chunks_exact_mut(stride).zip(rows.chunks_exact(columns)) {
+            to[..width].copy_from_slice(&from[j * panel_width()..][..width]);
+            to[width..].fill(0.0);
+        }
+        offset += count * stride;
+    }
+}

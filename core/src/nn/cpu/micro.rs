@@ -1,0 +1,244 @@
+//! Products of a matrix that lies scattered in memory: the inner loops of every convolution in f32.
+//!
+//! The left factor's rows (pixels) start anywhere, so that no patch of an image is ever copied together; the right factor
+//! (packed weights, or gradients) lies in [`Panels`](super::panels) whose rows are whole vectors. A tile of the product stays
+//! in registers while its sum runs.
+
+use super::simd::{Simd, WithSimd, run};
+
+/// A run of the inner dimension that is contiguous in both factors: `len` floats of the left one's row from `a` on, times rows
+/// `b..b + len` of the panel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub a: usize,
+    pub b: usize,
+    pub len: usize,
+}
+
+/// A scattered product `c[c_at[i] + j] (+)= Σ a[a_at[i] + run.a + k]·b[(run.b + k, j)]`, j below `width`.
+pub struct Rows<'a> {
+    pub a: &'a [f32],
+    pub a_at: &'a [usize],
+    pub runs: &'a [Run],
+    /// One panel.
+    pub b: &'a [f32],
+    pub c: &'a mut [f32],
+    pub c_at: &'a [usize],
+    pub width: usize,
+    /// Whether to add to what c holds.
+    pub add: bool,
+}
+
+/// A scattered product over pixels p, `c[(i, j)] (+)= Σ a[a_at[p] + i]·b[b_at[p] + j]`, i below `height`, j below `width`.
+pub struct Columns<'a> {
+    pub a: &'a [f32],
+    pub a_at: &'a [usize],
+    pub height: usize,
+    /// One panel.
+    pub b: &'a [f32],
+    pub b_at: &'a [usize],
+    pub c: &'a mut [f32],
+    /// From row to row of c.
+    pub stride: usize,
+    pub width: usize,
+    /// Whether to add to what c holds.
+    pub add: bool,
+}
+
+impl Rows<'_> {
+    /// Computes it.
+    ///
+    /// # Panics
+    /// If an index lies outside its slice.
+    pub fn run(self) {
+        run(self);
+    }
+}
+
+impl Columns<'_> {
+    /// Computes it.
+    ///
+    /// # Panics
+    /// If an index lies outside its slice.
+    pub fn run(self) {
+        run(self);
+    }
+}
+
+/// Vectors in the panel row that holds `width` floats.
+fn vectors<S: Simd>(width: usize) -> usize {
+    let count = width.div_ceil(S::F32_LANES);
+    assert!(0 < count && count <= panel::<S>(), "a panel row holds {width} floats");
+    count
+}
+
+/// Vectors in a whole panel's row.
+const fn panel<S: Simd>() -> usize {
+    if S::REGISTER_COUNT >= 32 { 4 } else { 2 }
+}
+
+/// Floats in a whole panel's row.
+pub fn panel_width() -> usize {
+    struct Width;
+    impl WithSimd for Width {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            panel::<S>() * S::F32_LANES
+        }
+    }
+    run(Width)
+}
+
+/// Calls a kernel for tiles of as many rows as the registers hold, then for what is left. Heights are odd or six: LLVM turns the
+/// broadcasts of a power of two into shuffles, at half the speed.
+macro_rules! tiles {
+    ($count:expr, $vectors:expr, $kernel:ident($($argument:expr),*)) => {{
+        let (count, mut i) = ($count, 0);
+        macro_rules! while_fits {
+            ($rows:literal, $columns:literal) => {
+                while i + $rows <= count {
+                    $kernel::<S, $rows, $columns>($($argument),*, i);
+                    i += $rows;
+                }
+            };
+        }
+        match $vectors {
+            4 => { while_fits!(6, 4); while_fits!(5, 4); while_fits!(3, 4); while_fits!(1, 4); }
+            3 => { while_fits!(7, 3); while_fits!(5, 3); while_fits!(3, 3); while_fits!(1, 3); }
+            2 if S::REGISTER_COUNT < 32 => { while_fits!(6, 2); while_fits!(5, 2); while_fits!(3, 2); while_fits!(1, 2); }
+            2 => { while_fits!(9, 2); while_fits!(5, 2); while_fits!(3, 2); while_fits!(1, 2); }
+            _ => { while_fits!(9, 1); while_fits!(5, 1); while_fits!(3, 1); while_fits!(1, 1); }
+        }
+    }};
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let count = vectors::<S>(self.width);
+        let stride = count * S::F32_LANES;
+        let (a_end, b_end) = self.runs.iter().fold((0, 0), |(a, b), run| (a.max(run.a + run.len), b.max(run.b + run.len)));
+        let last = |at: &[usize]| at.iter().max().copied().unwrap_or(0);
+        assert!(self.a_at.len() == self.c_at.len(), "rows of both sides");
+        assert!(
+            last(self.a_at) + a_end <= self.a.len() && b_end * stride <= self.b.len(),
+            "the product reads beyond its factors"
+        );
+        assert!(last(self.c_at) + self.width <= self.c.len(), "the product does not fit its output");
+        // SAFETY: the asserts above hold for every row of both tables and every run, and `tile` is asked for rows below
+        // their length.
+        unsafe { tiles!(self.a_at.len(), count, rows_tile(simd, &mut self)) }
+    }
+}
+
+/// One tile of [`Rows`], rows `first..first + M`, `N` vectors wide.
+///
+/// # Safety
+/// The rows, runs and `width` must lie inside the slices, as [`Rows`]' caller has checked, and `width` in `N` vectors.
+#[inline(always)]
+unsafe fn rows_tile<S: Simd, const M: usize, const N: usize>(simd: S, rows: &mut Rows, first: usize) {
+    let mut sum = [[simd.splat_f32s(0.0); N]; M];
+    let stride = N * S::F32_LANES;
+    for run in rows.runs {
+        // SAFETY: a_at[first + i] + run.a + len ≤ a.len() and (run.b + len)·stride ≤ b.len(), by the caller's promise.
+        unsafe {
+            let mut a = [rows.a.as_ptr(); M];
+            for i in 0..M {
+                a[i] = rows.a.as_ptr().add(*rows.a_at.get_unchecked(first + i) + run.a);
+            }
+            let mut b = rows.b.as_ptr().add(run.b * stride);
+            for k in 0..run.len {
+                let mut line = [simd.splat_f32s(0.0); N];
+                for j in 0..N {
+                    line[j] = b.add(j * S::F32_LANES).cast::<S::f32s>().read_unaligned();
+                }
+                for i in 0..M {
+                    let left = simd.splat_f32s(*a[i].add(k));
+                    for j in 0..N {
+                        sum[i][j] = simd.mul_add_e_f32s(left, line[j], sum[i][j]);
+                    }
+                }
+                b = b.add(stride);
+            }
+        }
+    }
+    for (i, sum) in sum.iter().enumerate() {
+        // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` floats.
+        unsafe { put(simd, rows.c.as_mut_ptr().add(*rows.c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
+    }
+}
+
+/// Writes or adds the first `width` floats of a tile's row.
+///
+/// # Safety
+/// `to` must be valid for `width` floats, at most those of N vectors.
+#[inline(always)]
+unsafe fn put<S: Simd, const N: usize>(simd: S, to: *mut f32, width: usize, add: bool, sum: &[S::f32s; N]) {
+    for (j, &v) in sum.iter().enumerate() {
+        let left = width - (j * S::F32_LANES).min(width);
+        // SAFETY: at most `left` floats from j·lanes on, which end at `width`.
+        unsafe {
+            let to = to.add(j * S::F32_LANES);
+            if left >= S::F32_LANES {
+                let to = to.cast::<S::f32s>();
+                to.write_unaligned(if add { simd.add_f32s(to.read_unaligned(), v) } else { v });
+            } else {
+                let to = std::slice::from_raw_parts_mut(to, left);
+                let v = if add { simd.add_f32s(simd.partial_load_f32s(to), v) } else { v };
+                simd.partial_store_f32s(to, v);
+            }
+        }
+    }
+}
+
+impl WithSimd for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let count = vectors::<S>(self.width);
+        let last = |at: &[usize]| at.iter().max().copied().unwrap_or(0);
+        assert!(self.a_at.len() == self.b_at.len(), "pixels of both sides");
+        assert!(
+            self.a_at.is_empty()
+                || last(self.a_at) + self.height <= self.a.len() && last(self.b_at) + count * S::F32_LANES <= self.b.len(),
+            "the product reads beyond its factors"
+        );
+        let rows = self.height.saturating_sub(1);
+        assert!(self.height == 0 || rows * self.stride + self.width <= self.c.len(), "the product does not fit its output");
+        // SAFETY: the asserts above hold for every pixel of both tables, and `tile` is asked for rows below `height`.
+        unsafe { tiles!(self.height, count, columns_tile(simd, &mut self)) }
+    }
+}
+
+/// One tile of [`Columns`], rows `first..first + M`, `N` vectors wide.
+///
+/// # Safety
+/// The pixels, `height` and `width` must lie inside the slices, as [`Columns`]' caller has checked, and `width` in `N` vectors.
+#[inline(always)]
+unsafe fn columns_tile<S: Simd, const M: usize, const N: usize>(simd: S, columns: &mut Columns, first: usize) {
+    let mut sum = [[simd.splat_f32s(0.0); N]; M];
+    for (&a, &b) in columns.a_at.iter().zip(columns.b_at) {
+        // SAFETY: a + first + M ≤ a + height ≤ a.len() and b + N·lanes ≤ b.len(), by the caller's promise.
+        unsafe {
+            let (a, b) = (columns.a.as_ptr().add(a + first), columns.b.as_ptr().add(b));
+            let mut line = [simd.splat_f32s(0.0); N];
+            for j in 0..N {
+                line[j] = b.add(j * S::F32_LANES).cast::<S::f32s>().read_unaligned();
+            }
+            for i in 0..M {
+                let left = simd.splat_f32s(*a.add(i));
+                for j in 0..N {
+                    sum[i][j] = simd.mul_add_e_f32s(left, line[j], sum[i][j]);
+                }
+            }
+        }
+    }
+    for (i, sum) in sum.iter().enumerate() {
+        // SAFETY: row first + i is below `height`, so its `width` floats lie inside c.
+        unsafe { put(simd, columns.c.as_mut_ptr().add((first + i) * columns.stride), columns.width, columns.add, sum) };
+    }
+}

@@ -1,0 +1,101 @@
+//! The transforms of F(4×4, 3×3) (Lavin & Gray 2016) on vectors of channels: points 0, ±1, ±2, ∞.
+//!
+//! A 4 × 4 tile of Y is Aᵀ[(G·g·Gᵀ) ∘ (Bᵀ·d·B)]A of a 6 × 6 patch d of X and a 3 × 3 kernel g; the kernel's gradient is
+//! Gᵀ[(Bᵀ·d·B) ∘ (A·dY·Aᵀ)]G.
+
+use crate::nn::cpu::simd::Simd;
+
+/// a·b + c with a constant.
+#[inline(always)]
+fn fma<S: Simd>(s: S, a: f32, b: S::f32s, c: S::f32s) -> S::f32s {
+    s.mul_add_e_f32s(s.splat_f32s(a), b, c)
+}
+
+#[inline(always)]
+fn mul<S: Simd>(s: S, a: f32, b: S::f32s) -> S::f32s {
+    s.mul_f32s(s.splat_f32s(a), b)
+}
+
+/// Bᵀ·d.
+#[inline(always)]
+fn input<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
+    let (p, q) = (fma(s, -4.0, d[2], d[4]), fma(s, -4.0, d[1], d[3]));
+    let (r, t) = (s.sub_f32s(d[4], d[2]), s.sub_f32s(d[3], d[1]));
+    [
+        fma(s, 4.0, d[0], fma(s, -5.0, d[2], d[4])),
+        s.add_f32s(p, q),
+        s.sub_f32s(p, q),
+        fma(s, 2.0, t, r),
+        fma(s, -2.0, t, r),
+        fma(s, 4.0, d[1], fma(s, -5.0, d[3], d[5])),
+    ]
+}
+
+/// Aᵀ·m.
+#[inline(always)]
+fn output<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
+    let (a, b) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
+    let (c, d) = (s.add_f32s(m[3], m[4]), s.sub_f32s(m[3], m[4]));
+    [s.add_f32s(m[0], s.add_f32s(a, c)), fma(s, 2.0, d, b), fma(s, 4.0, c, a), s.add_f32s(fma(s, 8.0, d, b), m[5])]
+}
+
+/// A·y.
+#[inline(always)]
+fn gradient<S: Simd>(s: S, y: [S::f32s; 4]) -> [S::f32s; 6] {
+    let (even, odd) = (s.add_f32s(y[0], y[2]), s.add_f32s(y[1], y[3]));
+    let (even2, odd2) = (fma(s, 4.0, y[2], y[0]), fma(s, 2.0, y[1], mul(s, 8.0, y[3])));
+    [y[0], s.add_f32s(even, odd), s.sub_f32s(even, odd), s.add_f32s(even2, odd2), s.sub_f32s(even2, odd2), y[3]]
+}
+
+/// G·g.
+#[inline(always)]
+fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
+    let (even, even2, odd2) = (s.add_f32s(g[0], g[2]), fma(s, 4.0, g[2], g[0]), mul(s, 2.0, g[1]));
+    [
+        mul(s, 0.25, g[0]),
+        mul(s, -1.0 / 6.0, s.add_f32s(even, g[1])),
+        mul(s, -1.0 / 6.0, s.sub_f32s(even, g[1])),
+        mul(s, 1.0 / 24.0, s.add_f32s(even2, odd2)),
+        mul(s, 1.0 / 24.0, s.sub_f32s(even2, odd2)),
+        g[2],
+    ]
+}
+
+/// Gᵀ·m.
+#[inline(always)]
+fn kernel_gradient<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
+    let (a, b) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
+    let (c, d) = (s.add_f32s(m[3], m[4]), s.sub_f32s(m[3], m[4]));
+    let sixth = mul(s, -1.0 / 6.0, a);
+    [
+        fma(s, 0.25, m[0], fma(s, 1.0 / 24.0, c, sixth)),
+        fma(s, -1.0 / 6.0, b, mul(s, 1.0 / 12.0, d)),
+        s.add_f32s(fma(s, 1.0 / 6.0, c, sixth), m[5]),
+    ]
+}
+
+/// f along both axes of a matrix whose rows `row(i)` gives; `put(i·N + j, value)` gets the result.
+macro_rules! both {
+    ($name:ident, $doc:literal, $along:ident, $from:literal, $to:literal) => {
+        #[doc = $doc]
+        #[inline(always)]
+        pub fn $name<S: Simd>(s: S, row: impl Fn(usize) -> [S::f32s; $from], mut put: impl FnMut(usize, S::f32s)) {
+            let mut half = [[s.splat_f32s(0.0); $to]; $from];
+            for i in 0..$from {
+                half[i] = $along(s, row(i));
+            }
+            for j in 0..$to {
+                let column = $along(s, std::array::from_fn(|i| half[i][j]));
+                for i in 0..$to {
+                    put(i * $to + j, column[i]);
+                }
+            }
+        }
+    };
+}
+
+both!(input_tile, "Bᵀ·d·B of a patch, row by row.", input, 6, 6);
+both!(output_tile, "Aᵀ·m·A, a tile of the output.", output, 6, 4);
+both!(gradient_tile, "A·dY·Aᵀ of a tile of the output's gradient.", gradient, 4, 6);
+both!(kernel_tile, "G·g·Gᵀ of a kernel.", kernel, 3, 6);
+both!(kernel_gradient_tile, "Gᵀ·m·G, a kernel's gradient.", kernel_gradient, 6, 3);
