@@ -80,6 +80,42 @@ fn product(taps: &Taps, n: usize, a: &[f32], panels: &Panels, columns: usize, c:
 
 /// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.
 pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> Vec<f32> {
+    if g.kernel == 1 && g.stride == 1 && g.padding == 0 {
+        // dWᵀ is the gradient of the convolution with both sides swapped: it comes out in the order that is wanted.
+        let swapped = Geometry { c: g.o, o: g.c, ..*g };
+        let (partial, line, groups) = partial_sums(&swapped, dy, x, pool);
+        let mut dw = vec![0.0; g.o * g.c];
+        dw.par_chunks_mut(16 * g.c).enumerate().for_each(|(i, dw)| {
+            for (j, dw) in dw.chunks_exact_mut(g.c).enumerate() {
+                for group in 0..groups {
+                    let from = &partial[(group * g.o + i * 16 + j) * line..][..g.c];
+                    if group == 0 { dw.copy_from_slice(from) } else { dw.iter_mut().zip(from).for_each(|(to, v)| *to += v) }
+                }
+            }
+        });
+        return dw;
+    }
+    let (partial, line, groups) = partial_sums(g, x, dy, pool);
+    let (count, depth) = (g.kernel * g.kernel, g.kernel * g.kernel * g.c);
+    let partial = &*partial;
+    let mut dw = vec![0.0; g.o * depth];
+    dw.par_chunks_mut(16 * depth).enumerate().for_each(|(i, dw)| {
+        let width = dw.len() / depth;
+        for row in 0..depth {
+            let (tap, c) = (row / g.c, row % g.c);
+            let mut sum = [0.0; 16];
+            for group in 0..groups {
+                let from = &partial[(group * depth + row) * line + i * 16..][..width];
+                sum.iter_mut().zip(from).for_each(|(s, v)| *s += v);
+            }
+            sum[..width].iter().enumerate().for_each(|(o, &v)| dw[o * depth + c * count + tap] = v);
+        }
+    });
+    dw
+}
+
+/// Sums of dW as a (tap, input channel) × output matrix, its rows `.1` floats apart: `.2` of them to be added.
+fn partial_sums(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> (Scratch<f32>, usize, usize) {
     let taps = Taps::forward(g);
     let (count, depth, rows) = (g.kernel * g.kernel, g.kernel * g.kernel * g.c, g.n * g.oh);
     let line = g.o.next_multiple_of(lanes());
@@ -131,21 +167,7 @@ pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>
             }
         }
     });
-    let partial = &*partial;
-    let mut dw = vec![0.0; g.o * depth];
-    dw.par_chunks_mut(16 * depth).enumerate().for_each(|(i, dw)| {
-        let width = dw.len() / depth;
-        for row in 0..depth {
-            let (tap, c) = (row / g.c, row % g.c);
-            let mut sum = [0.0; 16];
-            for group in 0..groups {
-                let from = &partial[(group * depth + row) * line + i * 16..][..width];
-                sum.iter_mut().zip(from).for_each(|(s, v)| *s += v);
-            }
-            sum[..width].iter().enumerate().for_each(|(o, &v)| dw[o * depth + c * count + tap] = v);
-        }
-    });
-    dw
+    (partial, line, groups)
 }
 
 /// Rows of `columns` numbers into panels; the columns that fill the last vector are zeros.

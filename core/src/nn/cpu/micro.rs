@@ -165,28 +165,49 @@ unsafe fn rows_tile<S: Simd, const M: usize, const N: usize>(simd: S, rows: &mut
             }
         }
     }
-    for (i, sum) in sum.iter().enumerate() {
-        // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` floats.
-        unsafe { put(simd, rows.c.as_mut_ptr().add(*rows.c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
-    }
+    let (c, c_at) = (rows.c.as_mut_ptr(), rows.c_at);
+    // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` floats.
+    unsafe { put(simd, |i| c.add(*c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
 }
 
-/// Writes or adds the first `width` floats of a tile's row.
+/// Writes or adds the first `width` floats of each row of a tile; row i goes to `to(i)`.
 ///
 /// # Safety
-/// `to` must be valid for `width` floats, at most those of N vectors.
+/// Every `to(i)` must be valid for `width` floats, at most those of N vectors, and apart from the others.
 #[inline(always)]
-unsafe fn put<S: Simd, const N: usize>(simd: S, to: *mut f32, width: usize, add: bool, sum: &[S::f32s; N]) {
-    for (j, &v) in sum.iter().enumerate() {
-        let left = width - (j * S::F32_LANES).min(width);
-        // SAFETY: at most `left` floats from j·lanes on, which end at `width`.
-        unsafe {
-            let to = to.add(j * S::F32_LANES);
-            if left >= S::F32_LANES {
-                let to = to.cast::<S::f32s>();
-                to.write_unaligned(if add { simd.add_f32s(to.read_unaligned(), v) } else { v });
-            } else {
-                let to = std::slice::from_raw_parts_mut(to, left);
+unsafe fn put<S: Simd, const M: usize, const N: usize>(
+    simd: S,
+    to: impl Fn(usize) -> *mut f32,
+    width: usize,
+    add: bool,
+    sum: [[S::f32s; N]; M],
+) {
+    let lanes = S::F32_LANES;
+    // Plain loops over constants, so that the sums never leave their registers.
+    if width == N * lanes && !add {
+        for i in 0..M {
+            for j in 0..N {
+                // SAFETY: the row holds N vectors.
+                unsafe { to(i).add(j * lanes).cast::<S::f32s>().write_unaligned(sum[i][j]) };
+            }
+        }
+    } else if width == N * lanes {
+        for i in 0..M {
+            for j in 0..N {
+                // SAFETY: the row holds N vectors.
+                unsafe {
+                    let to = to(i).add(j * lanes).cast::<S::f32s>();
+                    to.write_unaligned(simd.add_f32s(to.read_unaligned(), sum[i][j]));
+                }
+            }
+        }
+    } else {
+        let spilled = sum;
+        for (i, sum) in spilled.iter().enumerate() {
+            for (j, &v) in sum.iter().enumerate() {
+                let from = (j * lanes).min(width);
+                // SAFETY: floats `from..min(from + lanes, width)` of the row.
+                let to = unsafe { std::slice::from_raw_parts_mut(to(i).add(from), lanes.min(width - from)) };
                 let v = if add { simd.add_f32s(simd.partial_load_f32s(to), v) } else { v };
                 simd.partial_store_f32s(to, v);
             }
@@ -237,8 +258,7 @@ unsafe fn columns_tile<S: Simd, const M: usize, const N: usize>(simd: S, columns
             }
         }
     }
-    for (i, sum) in sum.iter().enumerate() {
-        // SAFETY: row first + i is below `height`, so its `width` floats lie inside c.
-        unsafe { put(simd, columns.c.as_mut_ptr().add((first + i) * columns.stride), columns.width, columns.add, sum) };
-    }
+    let (c, stride) = (columns.c.as_mut_ptr(), columns.stride);
+    // SAFETY: row first + i is below `height`, so its `width` floats lie inside c.
+    unsafe { put(simd, |i| c.add((first + i) * stride), columns.width, columns.add, sum) };
 }

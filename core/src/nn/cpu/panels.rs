@@ -32,6 +32,10 @@ impl Panels {
         Panels::fill(taps * c, g.o, pool, |first, width, stride, panel| {
             // Sixteen input channels at a time: their rows of the panel stay in the nearest cache.
             for from in (0..c).step_by(16) {
+                if taps == 1 && from + 16 <= c {
+                    transpose(&weight[first * c + from..], c, width, &mut panel[from * stride..], stride);
+                    continue;
+                }
                 let run = from * taps..c.min(from + 16) * taps;
                 for o in 0..width {
                     let weight = &weight[(first + o) * c * taps..][run.clone()];
@@ -51,6 +55,10 @@ impl Panels {
         Panels::fill(taps * g.o, c, pool, |first, width, stride, panel| {
             for o in 0..g.o {
                 let weight = &weight[(o * c + first) * taps..][..width * taps];
+                if taps == 1 {
+                    panel[o * stride..][..width].copy_from_slice(weight);
+                    continue;
+                }
                 for tap in 0..taps {
                     let row = &mut panel[(tap * g.o + o) * stride..][..width];
                     row.iter_mut().zip(weight[tap..].iter().step_by(taps)).for_each(|(to, &v)| *to = v);
@@ -80,5 +88,22 @@ impl Panels {
         widths(self.columns)
             .enumerate()
             .map(move |(j, (width, stride))| (j * panel_width(), width, &self.data[j * size..][..self.depth * stride]))
+    }
+}
+
+/// Sixteen columns of `rows` rows, `stride` apart, to sixteen rows, `to_stride` apart.
+fn transpose(from: &[f32], stride: usize, rows: usize, to: &mut [f32], to_stride: usize) {
+    for first in (0..rows).step_by(16) {
+        let count = (rows - first).min(16);
+        let mut tile = [[0.0; 16]; 16];
+        for i in 0..count {
+            let row: &[f32; 16] = from[(first + i) * stride..].first_chunk().unwrap_or(&[0.0; 16]);
+            for (tile, &v) in tile.iter_mut().zip(row) {
+                tile[i] = v;
+            }
+        }
+        for (j, tile) in tile.iter().enumerate() {
+            to[j * to_stride + first..][..count].copy_from_slice(&tile[..count]);
+        }
     }
 }

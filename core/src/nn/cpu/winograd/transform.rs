@@ -74,28 +74,28 @@ fn kernel_gradient<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
     ]
 }
 
-/// f along both axes of a matrix whose rows `row(i)` gives; `put(i·N + j, value)` gets the result.
+/// f along both axes of a matrix whose rows `row(i)` gives; `put(i·N + j, value)` gets the result. Written out index by index:
+/// what LLVM does not unroll, it keeps in memory.
 macro_rules! both {
-    ($name:ident, $doc:literal, $along:ident, $from:literal, $to:literal) => {
+    ($name:ident, $doc:literal, $along:ident, $from:literal: [$($i:literal)*], $to:literal: [$($j:literal)*]) => {
         #[doc = $doc]
         #[inline(always)]
         pub fn $name<S: Simd>(s: S, row: impl Fn(usize) -> [S::f32s; $from], mut put: impl FnMut(usize, S::f32s)) {
-            let mut half = [[s.splat_f32s(0.0); $to]; $from];
-            for i in 0..$from {
-                half[i] = $along(s, row(i));
-            }
-            for j in 0..$to {
-                let column = $along(s, std::array::from_fn(|i| half[i][j]));
-                for i in 0..$to {
-                    put(i * $to + j, column[i]);
-                }
-            }
+            let half = [$($along(s, row($i))),*];
+            both!(@columns s put $along half $to: [$($j)*], [$($i)*], [$($j)*]);
         }
     };
+    (@columns $s:ident $put:ident $along:ident $half:ident $to:literal: [$($j:literal)*], $i:tt, $k:tt) => {
+        $( both!(@column $s $put $along $half $to $j $i $k); )*
+    };
+    (@column $s:ident $put:ident $along:ident $half:ident $to:literal $j:literal [$($i:literal)*] [$($k:literal)*]) => {{
+        let column = $along($s, [$($half[$i][$j]),*]);
+        $( $put($k * $to + $j, column[$k]); )*
+    }};
 }
 
-both!(input_tile, "Bᵀ·d·B of a patch, row by row.", input, 6, 6);
-both!(output_tile, "Aᵀ·m·A, a tile of the output.", output, 6, 4);
-both!(gradient_tile, "A·dY·Aᵀ of a tile of the output's gradient.", gradient, 4, 6);
-both!(kernel_tile, "G·g·Gᵀ of a kernel.", kernel, 3, 6);
-both!(kernel_gradient_tile, "Gᵀ·m·G, a kernel's gradient.", kernel_gradient, 6, 3);
+both!(input_tile, "Bᵀ·d·B of a patch, row by row.", input, 6: [0 1 2 3 4 5], 6: [0 1 2 3 4 5]);
+both!(output_tile, "Aᵀ·m·A, a tile of the output.", output, 6: [0 1 2 3 4 5], 4: [0 1 2 3]);
+both!(gradient_tile, "A·dY·Aᵀ of a tile of the output's gradient.", gradient, 4: [0 1 2 3], 6: [0 1 2 3 4 5]);
+both!(kernel_tile, "G·g·Gᵀ of a kernel.", kernel, 3: [0 1 2], 6: [0 1 2 3 4 5]);
+both!(kernel_gradient_tile, "Gᵀ·m·G, a kernel's gradient.", kernel_gradient, 6: [0 1 2 3 4 5], 3: [0 1 2]);
