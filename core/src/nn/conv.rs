@@ -5,12 +5,13 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::cpu::conv::{self, Geometry};
-use super::cpu::norm::column_sums;
-use super::layer::{Back, Flow, Host};
-use super::map::{Map, Real, read, values};
+use super::cpu::norm::{Affine, BlockMoments, column_sums};
+use super::layer::{Act, Back, Flow, Host, Norm};
+use super::map::{Map, Pool, Real, read, values};
 use super::pool::window;
 use crate::error::{Error, Result};
 use crate::params::{Init, Kind, Param, Scope};
+use crate::pass::Statistics;
 
 /// A convolution with a square kernel and no bias: batch normalisation follows it.
 #[derive(Clone)]
@@ -40,16 +41,21 @@ impl Conv2d {
         Ok(Geometry { n, h, w, c, o, oh: size(h), ow: size(w), kernel, stride, padding })
     }
 
-    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
-        let g = self.geometry(x.shape())?;
-        let y = apply(&g, &self.weight, &x)?;
+    pub(crate) fn forward<T: Real>(&self, x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Back<T>>)> {
+        let g = self.geometry(x.map.shape())?;
+        let before = x.norm.clone().map(|norm| (x.map.clone(), norm));
+        let x = if conv::normalises::<T>(&g) { x } else { x.plain().into() };
+        let watch = host.statistics != Statistics::Frozen;
+        let (y, moments) = apply(&g, &self.weight, x.read(), watch, x.map.pool())?;
         let (weight, sink) = (self.weight.clone(), host.sink.clone());
         let back = host.back(move |dy, want| {
-            let dw = conv::weight_gradient(&g, x.data(), dy.data(), x.pool());
+            let dw = conv::weight_gradient(&g, x.read(), dy.data(), dy.pool());
             sink.add(&weight, Tensor::from_vec(dw, weight.dims(), weight.var().device())?)?;
-            if want { Ok(Some(input_gradient(&g, &weight, x, &dy)?)) } else { Ok(None) }
+            // The input has served: its memory may hold its own gradient.
+            drop(x);
+            if want { Ok(Some(input_gradient(&g, &weight, before, &dy)?)) } else { Ok(None) }
         });
-        Ok((Arc::new(y), back))
+        Ok((Act { map: Arc::new(y), norm: None, moments }, back))
     }
 
     pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
@@ -93,7 +99,7 @@ impl Linear {
 
     pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
         let g = self.geometry(x.shape())?;
-        let mut y = apply(&g, &self.weight, &x)?;
+        let (mut y, _) = apply(&g, &self.weight, (x.data(), None), false, x.pool())?;
         if let Some(bias) = &self.bias {
             let bias = values::<T>(bias)?;
             y.data_mut().chunks_exact_mut(g.o).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, &b)| *y += b));
@@ -101,13 +107,14 @@ impl Linear {
         let (Linear { weight, bias }, sink) = (self.clone(), host.sink.clone());
         let back = host.back(move |dy, want| {
             let device = weight.var().device();
-            let dw = conv::weight_gradient(&g, x.data(), dy.data(), x.pool());
+            let dw = conv::weight_gradient(&g, (x.data(), None), dy.data(), dy.pool());
+            drop(x);
             sink.add(&weight, Tensor::from_vec(dw, weight.dims(), device)?)?;
             if let Some(bias) = bias {
                 let db: Vec<T> = column_sums(dy.data(), g.o).into_iter().map(T::of).collect();
                 sink.add(&bias, Tensor::from_vec(db, g.o, device)?)?;
             }
-            if want { Ok(Some(input_gradient(&g, &weight, x, &dy)?)) } else { Ok(None) }
+            if want { Ok(Some(input_gradient(&g, &weight, None, &dy)?)) } else { Ok(None) }
         });
         Ok((Arc::new(y), back))
     }
@@ -124,19 +131,31 @@ impl Linear {
     }
 }
 
-fn apply<T: Real>(g: &Geometry, weight: &Param, x: &Map<T>) -> Result<Map<T>> {
-    let mut y = Map::new([g.n, g.oh, g.ow, g.o], x.pool());
-    read(weight.var().as_tensor(), |weight| conv::forward(g, x.data(), weight, y.data_mut(), x.pool()))
-        .map_err(|e| e.at(weight.name()))?;
-    Ok(y)
+fn apply<T: Real>(
+    g: &Geometry,
+    weight: &Param,
+    x: (&[T], Option<&Affine<T>>),
+    watch: bool,
+    pool: &Arc<Pool<T>>,
+) -> Result<(Map<T>, Option<Vec<BlockMoments>>)> {
+    let mut y = Map::new([g.n, g.oh, g.ow, g.o], pool);
+    let moments = read(weight.var().as_tensor(), |weight| conv::forward(g, x, weight, y.data_mut(), watch, pool));
+    Ok((y, moments.map_err(|e| e.at(weight.name()))?))
 }
 
-fn input_gradient<T: Real>(g: &Geometry, weight: &Param, x: Flow<T>, dy: &Map<T>) -> Result<Flow<T>> {
-    let (pool, shape) = (x.pool().clone(), x.shape());
-    // The input has served: its memory may hold its own gradient.
-    drop(x);
-    let mut dx = Map::new(shape, &pool);
-    read(weight.var().as_tensor(), |weight| conv::input_gradient(g, dy.data(), weight, dx.data_mut(), &pool))
-        .map_err(|e| e.at(weight.name()))?;
+/// The gradient of the input, which came from the normalisation of `before` if there is one.
+fn input_gradient<T: Real>(
+    g: &Geometry,
+    weight: &Param,
+    before: Option<(Flow<T>, Arc<Norm<T>>)>,
+    dy: &Map<T>,
+) -> Result<Flow<T>> {
+    let pool = dy.pool();
+    let mut dx = Map::new([g.n, g.h, g.w, g.c], pool);
+    let normal = before.as_ref().map(|(x, norm)| (x.data(), &norm.affine));
+    let sums = read(weight.var().as_tensor(), |weight| conv::input_gradient(g, dy.data(), weight, dx.data_mut(), normal, pool));
+    if let (Some(sums), Some((_, norm))) = (sums.map_err(|e| e.at(weight.name()))?, &before) {
+        norm.leave(sums);
+    }
     Ok(Arc::new(dx))
 }

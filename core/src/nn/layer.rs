@@ -1,10 +1,11 @@
 //! The closed set of layers, and how a chain of them runs forward, backward and as a graph.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 
 use super::cpu::elementwise;
+use super::cpu::norm::{Affine, BlockMoments};
 use super::map::{Map, Pool, Real};
 use super::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Residual, Select, pool, residual};
 use crate::error::Result;
@@ -34,8 +35,65 @@ pub enum Layer {
     Select(Select),
 }
 
-/// Maps on their way through layers; shared with the tape, so that nothing is stored twice.
+/// Maps on their way; shared with the tape, so that nothing is stored twice.
 pub(crate) type Flow<T> = Arc<Map<T>>;
+
+/// Σ dy and Σ dy·(x − mean) per channel: what a normalisation's step back begins with.
+pub(crate) type Sums = (Vec<f64>, Vec<f64>);
+
+/// A normalisation that nobody has applied yet: a convolution applies it as it reads, and then knows the sums that the
+/// normalisation's step back needs while the gradient is still in cache.
+pub(crate) struct Norm<T: Real> {
+    pub affine: Affine<T>,
+    sums: Mutex<Option<Sums>>,
+}
+
+impl<T: Real> Norm<T> {
+    pub fn new(affine: Affine<T>) -> Self {
+        Norm { affine, sums: Mutex::new(None) }
+    }
+
+    /// Leaves the sums of the gradient that goes back next.
+    pub fn leave(&self, sums: Sums) {
+        *self.sums.lock().unwrap_or_else(PoisonError::into_inner) = Some(sums);
+    }
+
+    /// The sums, if the layer above has left them.
+    pub fn take(&self) -> Option<Sums> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// What flows forward from layer to layer: maps, what is still to be done to them, and what is known of them. It has one
+/// reader; for more, [`plain`](Act::plain) comes first.
+pub(crate) struct Act<T: Real> {
+    pub map: Flow<T>,
+    /// What is still to be done.
+    pub norm: Option<Arc<Norm<T>>>,
+    /// Each block's statistics.
+    pub moments: Option<Vec<BlockMoments>>,
+}
+
+impl<T: Real> From<Flow<T>> for Act<T> {
+    fn from(map: Flow<T>) -> Self {
+        Act { map, norm: None, moments: None }
+    }
+}
+
+impl<T: Real> Act<T> {
+    /// The maps' numbers and what is still to be done to them.
+    pub fn read(&self) -> (&[T], Option<&Affine<T>>) {
+        (self.map.data(), self.norm.as_ref().map(|norm| &norm.affine))
+    }
+
+    /// The maps, with everything done.
+    pub fn plain(self) -> Flow<T> {
+        let Some(norm) = self.norm else { return self.map };
+        let mut y = Map::new(self.map.shape(), self.map.pool());
+        norm.affine.forward(self.map.data(), y.data_mut());
+        Arc::new(y)
+    }
+}
 
 /// One layer's step back: takes the output's gradient, leaves its parameters' gradients in the sink, and gives the input's
 /// gradient if it is wanted. It owns what the layer kept, and frees it.
@@ -66,13 +124,13 @@ impl Layer {
         matches!(self, Layer::GlobalAverage | Layer::Linear(_))
     }
 
-    fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
-        match self {
-            Layer::Conv2d(conv) => conv.forward(x, host),
-            Layer::Linear(linear) => linear.forward(x, host),
-            Layer::BatchNorm(norm) => norm.forward(x, host),
+    fn forward<T: Real>(&self, x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Back<T>>)> {
+        let (y, back) = match self {
+            Layer::Conv2d(conv) => return conv.forward(x, host),
+            Layer::BatchNorm(norm) => return norm.forward(x, host),
+            Layer::Linear(linear) => linear.forward(x.plain(), host),
             Layer::Relu => {
-                let mut y = Map::own(x);
+                let mut y = Map::own(x.plain());
                 elementwise::relu(y.data_mut());
                 let y = Arc::new(y);
                 let kept = y.clone();
@@ -83,12 +141,13 @@ impl Layer {
                 });
                 Ok((y, back))
             }
-            Layer::MaxPool(pool) => pool.forward(x, host),
-            Layer::AvgPool(pool) => pool.forward(x, host),
-            Layer::GlobalAverage => pool::global_average(&x, host),
-            Layer::Residual(block) => block.forward(x, host),
-            Layer::Select(select) => select.forward(x, host),
-        }
+            Layer::MaxPool(pool) => pool.forward(x.plain(), host),
+            Layer::AvgPool(pool) => pool.forward(x.plain(), host),
+            Layer::GlobalAverage => pool::global_average(&x.plain(), host),
+            Layer::Residual(block) => block.forward(x.plain(), host),
+            Layer::Select(select) => select.forward(x.plain(), host),
+        }?;
+        Ok((y.into(), back))
     }
 
     fn graph(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
@@ -107,8 +166,8 @@ impl Layer {
 }
 
 /// Runs layers in order; the tape is there if the pass keeps one.
-pub(crate) fn forward<T: Real>(layers: &[Layer], mut x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Tape<T>>)> {
-    let mut tape = Tape::new();
+pub(crate) fn forward<T: Real>(layers: &[Layer], x: Flow<T>, host: &Host<T>) -> Result<(Act<T>, Option<Tape<T>>)> {
+    let (mut x, mut tape) = (Act::from(x), Tape::new());
     for layer in layers {
         let (y, back) = layer.forward(x, host)?;
         tape.extend(back);

@@ -99,6 +99,7 @@ impl Sequential {
         pool.start(input.shape());
         let host = Host { pool: pool.clone(), sink: self.sink.clone(), statistics: pass.statistics, keep: pass.train };
         let (y, tape) = layer::forward(&self.layers, Arc::new(input), &host)?;
+        let y = y.plain();
         let shape = Shape::from_dims(&y.shape());
         let device = x.device();
         let Some(tape) = tape else { return Ok(Tensor::from_vec(y.data().to_vec(), shape, device)?) };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::cpu::norm::{Affine, moments};
-use super::layer::{Back, Flow, Host};
+use super::cpu::norm::{Affine, merge, moments};
+use super::layer::{Act, Back, Host, Norm};
 use super::map::{Map, Real, values};
 use super::residual::relu;
 use crate::error::{Error, Result};
@@ -79,12 +79,18 @@ impl BatchNorm {
         moved(&self.variance, &mut variance.iter().map(|v| v * unbiased))
     }
 
-    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Real>(&self, mut x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Back<T>>)> {
+        let known = x.moments.take();
+        let x = x.plain();
         let (rows, c) = (x.rows(), x.c);
         self.check(rows, c, host.statistics)?;
         let wide = |param: &Param| -> Result<Vec<f64>> { Ok(values::<T>(param)?.into_iter().map(T::wide).collect()) };
         let frozen = host.statistics == Statistics::Frozen;
-        let (mean, variance) = if frozen { (wide(&self.mean)?, wide(&self.variance)?) } else { moments(x.data(), c) };
+        let (mean, variance) = match known {
+            _ if frozen => (wide(&self.mean)?, wide(&self.variance)?),
+            Some(blocks) => merge(blocks, c),
+            None => moments(x.data(), c),
+        };
         if host.statistics == Statistics::Update {
             self.update(rows, &mean, &variance)?;
         }
@@ -95,12 +101,13 @@ impl BatchNorm {
             None => vec![<T as num_traits::Zero>::zero(); c],
         };
         let affine = Affine { mean: mean.into_iter().map(T::of).collect(), scale, shift, relu: self.relu };
-        let mut y = Map::new(x.shape(), x.pool());
-        affine.forward(x.data(), y.data_mut());
+        let lazy = Arc::new(Norm::new(affine));
+        let y = Act { map: x.clone(), norm: Some(lazy.clone()), moments: None };
 
         let (norm, sink) = (self.clone(), host.sink.clone());
         let back = host.back(move |dy, want| {
-            let (plain, centred) = affine.sums(x.data(), dy.data());
+            let affine = &lazy.affine;
+            let (plain, centred) = lazy.take().unwrap_or_else(|| affine.sums(x.data(), dy.data()));
             let device = norm.weight.var().device();
             let vector = |v: Vec<T>| Tensor::from_vec(v, c, device);
             sink.add(&norm.weight, vector(centred.iter().zip(&inverse).map(|(s, i)| T::of(s * i)).collect())?)?;
@@ -114,11 +121,21 @@ impl BatchNorm {
             let n = if frozen { f64::INFINITY } else { rows as f64 };
             let offset: Vec<T> = plain.iter().map(|s| T::of(s / n)).collect();
             let slope: Vec<T> = centred.iter().zip(&inverse).map(|(s, i)| T::of(s * i * i / n)).collect();
-            let mut dx = Map::own(dy);
-            affine.backward(x.data(), dx.data_mut(), &offset, &slope);
+            // In place, unless somebody else still needs dy.
+            let dx = match Arc::try_unwrap(dy) {
+                Ok(mut dx) => {
+                    affine.backward(x.data(), None, dx.data_mut(), &offset, &slope);
+                    dx
+                }
+                Err(dy) => {
+                    let mut dx = Map::new(x.shape(), x.pool());
+                    affine.backward(x.data(), Some(dy.data()), dx.data_mut(), &offset, &slope);
+                    dx
+                }
+            };
             Ok(Some(Arc::new(dx)))
         });
-        Ok((Arc::new(y), back))
+        Ok((y, back))
     }
 
     pub(crate) fn graph(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 
 use super::Layer;
+use super::cpu::norm::join;
 use super::cpu::{elementwise, pool};
 use super::layer::{self, Back, Flow, Host};
 use super::map::{Map, Real};
@@ -24,11 +25,12 @@ impl Residual {
     pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
         let (body, body_tape) = layer::forward(&self.body, x.clone(), host)?;
         let (shortcut, shortcut_tape) = layer::forward(&self.shortcut, x, host)?;
-        if body.shape() != shortcut.shape() {
-            return Err(misfit(&body.shape(), &shortcut.shape()));
+        if body.map.shape() != shortcut.map.shape() {
+            return Err(misfit(&body.map.shape(), &shortcut.map.shape()));
         }
-        let mut y = Map::own(body);
-        elementwise::add_relu(y.data_mut(), shortcut.data());
+        let mut y = Map::new(body.map.shape(), body.map.pool());
+        join(body.read(), shortcut.read(), body.map.c, y.data_mut());
+        drop((body, shortcut));
         let y = Arc::new(y);
         let kept = y.clone();
         let back = host.back(move |dy, want| {
@@ -79,6 +81,7 @@ impl Select {
             (0..f).for_each(|i| sum[i] = mean[i] + mean[f + i]);
         }
         let (logits, tape) = layer::forward(&self.gate, Arc::new(sum), host)?;
+        let logits = logits.plain();
         check(c, &logits.shape(), n)?;
         let (mut y, mut weight) = (Map::new([n, h, w, f], x.pool()), Map::new([n, 1, 1, f], x.pool()));
         pool::select(x.data(), logits.data(), pixels, f, y.data_mut(), weight.data_mut());

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use super::{direct, im2col, winograd};
+use super::norm::{Affine, BlockMoments};
+use super::rows::Moments;
+use super::{direct, im2col, simd, winograd};
+use crate::nn::layer::Sums;
 use crate::nn::map::{Pool, Real};
 
 /// A convolution's shapes: n × h × w × c images to n × oh × ow × o, square kernel, zeros around.
@@ -29,37 +32,70 @@ impl Geometry {
     }
 }
 
-/// Y from X and the weight (OIHW). Y is written whole.
-pub fn forward<T: Real>(g: &Geometry, x: &[T], weight: &[T], y: &mut [T], pool: &Arc<Pool<T>>) {
-    match (T::f32s(x), T::f32s(weight), T::pool32(pool)) {
-        (Some(x), Some(weight), Some(pool)) => {
-            let Some(y) = T::f32s_mut(y) else { return };
-            if winograd::pays(g) { winograd::forward(g, x, weight, y, pool) } else { direct::forward(g, x, weight, y, pool) }
-        }
-        _ => im2col::forward(g, x, &im2col::pack(weight, g), y, pool),
-    }
+/// Whether this convolution can normalise its input as it reads it.
+pub fn normalises<T: Real>(g: &Geometry) -> bool {
+    T::f32s(&[]).is_some() && winograd::pays(g)
 }
 
-/// dX from dY and the weight. dX is written whole.
-pub fn input_gradient<T: Real>(g: &Geometry, dy: &[T], weight: &[T], dx: &mut [T], pool: &Arc<Pool<T>>) {
-    match (T::f32s(dy), T::f32s(weight), T::pool32(pool)) {
-        (Some(dy), Some(weight), Some(pool)) => {
-            let Some(dx) = T::f32s_mut(dx) else { return };
-            let kernel = if winograd::pays(g) { winograd::input_gradient } else { direct::input_gradient };
-            kernel(g, dy, weight, dx, pool);
-        }
-        _ => im2col::input_gradient(g, dy, &im2col::pack(weight, g), dx, pool),
+/// Y from X, normalised on the way if it [can be](normalises), and the weight (OIHW). Y is written whole. With `watch`, the
+/// moments of Y's blocks, if they come cheaply.
+pub fn forward<T: Real>(
+    g: &Geometry,
+    x: (&[T], Option<&Affine<T>>),
+    weight: &[T],
+    y: &mut [T],
+    watch: bool,
+    pool: &Arc<Pool<T>>,
+) -> Option<Vec<BlockMoments>> {
+    if let (Some(data), Some(weight), Some(pool)) = (T::f32s(x.0), T::f32s(weight), T::pool32(pool)) {
+        let (y, normal, c) = (T::f32s_mut(y)?, x.1.and_then(Affine::normal), g.o);
+        let moments = |_: usize, rows: &[f32]| watch.then(|| simd::run(Moments { rows, c }));
+        let seen = if winograd::pays(g) {
+            winograd::forward(g, (data, normal), weight, y, moments, pool)
+        } else {
+            debug_assert!(normal.is_none(), "only tiles are normalised as they are read");
+            direct::forward(g, data, weight, y, moments, pool)
+        };
+        return seen.into_iter().collect();
     }
+    im2col::forward(g, x.0, &im2col::pack(weight, g), y, pool);
+    None
 }
 
-/// dW in OIHW from X and dY.
-pub fn weight_gradient<T: Real>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool<T>>) -> Vec<T> {
-    let fast = match (T::f32s(x), T::f32s(dy), T::pool32(pool)) {
-        (Some(x), Some(dy), Some(pool)) => {
-            let kernel = if winograd::pays(g) { winograd::weight_gradient } else { direct::weight_gradient };
-            T::from_f32s(kernel(g, x, dy, pool))
+/// dX from dY and the weight. dX is written whole. If X came from a normalisation, of `before`, the sums that its step back
+/// begins with, if they come cheaply.
+pub fn input_gradient<T: Real>(
+    g: &Geometry,
+    dy: &[T],
+    weight: &[T],
+    dx: &mut [T],
+    before: Option<(&[T], &Affine<T>)>,
+    pool: &Arc<Pool<T>>,
+) -> Option<Sums> {
+    if let (Some(dy), Some(weight), Some(pool)) = (T::f32s(dy), T::f32s(weight), T::pool32(pool)) {
+        let dx = T::f32s_mut(dx)?;
+        let before32 = before.and_then(|(x, affine)| Some((T::f32s(x)?, affine)));
+        let sums = |at: usize, dx: &[f32]| before32.and_then(|(x, affine)| affine.sums_of(&x[at..at + dx.len()], dx));
+        let seen = if winograd::pays(g) {
+            winograd::input_gradient(g, dy, weight, dx, sums, pool)
+        } else {
+            direct::input_gradient(g, dy, weight, dx, sums, pool)
+        };
+        let seen: Option<Vec<Vec<f64>>> = seen.into_iter().collect();
+        return Some(before?.1.split(&seen?));
+    }
+    im2col::input_gradient(g, dy, &im2col::pack(weight, g), dx, pool);
+    None
+}
+
+/// dW in OIHW from X, normalised on the way if it [can be](normalises), and dY.
+pub fn weight_gradient<T: Real>(g: &Geometry, x: (&[T], Option<&Affine<T>>), dy: &[T], pool: &Arc<Pool<T>>) -> Vec<T> {
+    let fast = match (T::f32s(x.0), T::f32s(dy), T::pool32(pool)) {
+        (Some(data), Some(dy), Some(pool)) if winograd::pays(g) => {
+            T::from_f32s(winograd::weight_gradient(g, (data, x.1.and_then(Affine::normal)), dy, pool))
         }
+        (Some(data), Some(dy), Some(pool)) => T::from_f32s(direct::weight_gradient(g, data, dy, pool)),
         _ => None,
     };
-    fast.unwrap_or_else(|| im2col::weight_gradient(g, x, dy, pool))
+    fast.unwrap_or_else(|| im2col::weight_gradient(g, x.0, dy, pool))
 }

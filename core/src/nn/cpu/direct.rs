@@ -17,23 +17,48 @@ const BLOCK: usize = 256;
 /// Tasks to aim for where the problem is small: enough for many cores.
 const TASKS: usize = 16;
 
-/// Y from X. Y is written whole.
-pub fn forward(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32], pool: &Arc<Pool<f32>>) {
-    product(&Taps::forward(g), g.n, x, &Panels::forward(weight, g, pool), g.o, y, pool);
+/// Y from X. Y is written whole; `each` sees every block of it, where it begins and its numbers, while it is in cache.
+pub fn forward<R: Send>(
+    g: &Geometry,
+    x: &[f32],
+    weight: &[f32],
+    y: &mut [f32],
+    each: impl Fn(usize, &[f32]) -> R + Sync,
+    pool: &Arc<Pool<f32>>,
+) -> Vec<R> {
+    product(&Taps::forward(g), g.n, x, &Panels::forward(weight, g, pool), g.o, y, each, pool)
 }
 
-/// dX from dY. dX is written whole.
-pub fn input_gradient(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32], pool: &Arc<Pool<f32>>) {
-    product(&Taps::backward(g), g.n, dy, &Panels::backward(weight, g, pool), g.c, dx, pool);
+/// dX from dY. dX is written whole, and shown block by block.
+pub fn input_gradient<R: Send>(
+    g: &Geometry,
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+    each: impl Fn(usize, &[f32]) -> R + Sync,
+    pool: &Arc<Pool<f32>>,
+) -> Vec<R> {
+    product(&Taps::backward(g), g.n, dy, &Panels::backward(weight, g, pool), g.c, dx, each, pool)
 }
 
-fn product(taps: &Taps, n: usize, a: &[f32], panels: &Panels, columns: usize, c: &mut [f32], pool: &Arc<Pool<f32>>) {
+#[expect(clippy::too_many_arguments, reason = "two factors, their product, and their shapes")]
+fn product<R: Send>(
+    taps: &Taps,
+    n: usize,
+    a: &[f32],
+    panels: &Panels,
+    columns: usize,
+    c: &mut [f32],
+    each: impl Fn(usize, &[f32]) -> R + Sync,
+    pool: &Arc<Pool<f32>>,
+) -> Vec<R> {
     let [rows, width] = taps.output();
     let rows = n * rows;
     let block = BLOCK.div_ceil(width).min(rows);
     if rows.div_ceil(block) >= TASKS || columns <= panel_width() {
         let block = block.min(rows.div_ceil(TASKS));
-        c.par_chunks_mut(block * width * columns).enumerate().for_each(|(i, c)| {
+        let size = block * width * columns;
+        let one = |(i, c): (usize, &mut [f32])| {
             let (from, to) = (i * block, ((i + 1) * block).min(rows));
             for (runs, pixels) in taps.classes() {
                 let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
@@ -49,8 +74,9 @@ fn product(taps: &Taps, n: usize, a: &[f32], panels: &Panels, columns: usize, c:
                     Rows { a, a_at, runs: &runs, b, c, c_at, width, add: false }.run();
                 }
             }
-        });
-        return;
+            each(i * size, c)
+        };
+        return c.par_chunks_mut(size).enumerate().map(one).collect();
     }
     // Few pixels, many channels: a panel is a task, and its columns are put where they belong afterwards.
     let pixels = rows * width;
@@ -68,14 +94,17 @@ fn product(taps: &Taps, n: usize, a: &[f32], panels: &Panels, columns: usize, c:
         }
     });
     let parts = &*parts;
-    c.par_chunks_mut(columns * pixels.div_ceil(TASKS)).enumerate().for_each(|(i, c)| {
+    let size = columns * pixels.div_ceil(TASKS);
+    let one = |(i, c): (usize, &mut [f32])| {
         for (j, c) in c.chunks_exact_mut(columns).enumerate() {
             let pixel = i * pixels.div_ceil(TASKS) + j;
             for (k, &(first, width, _)) in panels.iter().enumerate() {
                 c[first..first + width].copy_from_slice(&parts[(k * pixels * panel_width()) + pixel * width..][..width]);
             }
         }
-    });
+        each(i * size, c)
+    };
+    c.par_chunks_mut(size).enumerate().map(one).collect()
 }
 
 /// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.

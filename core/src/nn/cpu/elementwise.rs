@@ -22,12 +22,6 @@ pub fn add<T: Real>(x: &mut [T], y: &[T]) {
     both(x, y, |x, y| x + y);
 }
 
-/// x = max(x + y, 0), as [`relu`].
-pub fn add_relu<T: Real>(x: &mut [T], y: &[T]) {
-    let zero = <T as num_traits::Zero>::zero();
-    both(x, y, |x, y| if x + y < zero { zero } else { x + y });
-}
-
 fn both<T: Real>(x: &mut [T], y: &[T], one: impl Fn(T, T) -> T + Sync) {
     x.par_chunks_mut(BLOCK)
         .zip(y.par_chunks(BLOCK))

@@ -12,6 +12,7 @@ mod micro;
 pub mod norm;
 mod panels;
 pub mod pool;
+mod rows;
 mod simd;
 mod taps;
 mod winograd;

@@ -5,7 +5,8 @@
 
 use rayon::prelude::*;
 
-use super::{block_rows, wide};
+use super::rows::{GradientSums, Moments, Normal};
+use super::{block_rows, simd, wide};
 use crate::nn::map::Real;
 
 /// Rows summed in the working precision before the sum goes to f64.
@@ -27,7 +28,7 @@ pub(super) fn accumulate<T: Real>(rows: &[T], c: usize, sums: &mut [f64], map: i
 
 /// Rows, mean and summed squared deviations of a block.
 #[inline(always)]
-fn block_moments<T: Real>(block: &[T], c: usize) -> (f64, Vec<f64>, Vec<f64>) {
+fn block_moments<T: Real>(block: &[T], c: usize) -> BlockMoments {
     let n = (block.len() / c) as f64;
     let mut mean = vec![0.0; c];
     accumulate(block, c, &mut mean, |_, v| v);
@@ -55,9 +56,20 @@ fn block_moments<T: Real>(block: &[T], c: usize) -> (f64, Vec<f64>, Vec<f64>) {
     (n, mean, second)
 }
 
+/// Rows, mean and summed squared deviations of each of a block's columns.
+pub type BlockMoments = (f64, Vec<f64>, Vec<f64>);
+
 /// Mean and biased variance of each of `c` columns.
 pub fn moments<T: Real>(x: &[T], c: usize) -> (Vec<f64>, Vec<f64>) {
-    let blocks: Vec<_> = x.par_chunks(block_rows(c) * c).map(|block| wide(|| block_moments(block, c))).collect();
+    let one = |block: &[T]| match T::f32s(block) {
+        Some(rows) => simd::run(Moments { rows, c }),
+        None => wide(|| block_moments(block, c)),
+    };
+    merge(x.par_chunks(block_rows(c) * c).map(one).collect(), c)
+}
+
+/// Mean and biased variance of all blocks' columns.
+pub fn merge(blocks: Vec<BlockMoments>, c: usize) -> (Vec<f64>, Vec<f64>) {
     let (mut count, mut mean, mut spread) = (0.0, vec![0.0; c], vec![0.0; c]);
     for (n, block_mean, block_spread) in blocks {
         let total = count + n;
@@ -85,7 +97,8 @@ pub fn column_sums<T: Real>(x: &[T], c: usize) -> Vec<f64> {
     total(&blocks, c)
 }
 
-fn total(blocks: &[Vec<f64>], width: usize) -> Vec<f64> {
+/// The sum of all blocks' sums, in order.
+pub fn total(blocks: &[Vec<f64>], width: usize) -> Vec<f64> {
     let mut sums = vec![0.0; width];
     blocks.iter().for_each(|b| sums.iter_mut().zip(b).for_each(|(s, v)| *s += v));
     sums
@@ -127,9 +140,29 @@ impl<T: Real> Affine<T> {
     pub fn sums(&self, x: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
         let c = self.mean.len();
         let block = block_rows(c) * c;
-        let one = |(x, dy): (&[T], &[T])| wide(|| self.sums_block(x, dy));
+        let one = |(x, dy): (&[T], &[T])| match (T::f32s(x), T::f32s(dy)) {
+            (Some(x), Some(dy)) => self.sums_of(x, dy).unwrap_or_default(),
+            _ => wide(|| self.sums_block(x, dy)),
+        };
         let blocks: Vec<Vec<f64>> = x.par_chunks(block).zip(dy.par_chunks(block)).map(one).collect();
-        let mut plain = total(&blocks, 2 * c);
+        self.split(&blocks)
+    }
+
+    /// The sums of one block in f32, one after the other.
+    pub fn sums_of(&self, x: &[f32], dy: &[f32]) -> Option<Vec<f64>> {
+        Some(simd::run(GradientSums { x, dy, normal: self.normal()? }))
+    }
+
+    /// The same for kernels in f32.
+    pub fn normal(&self) -> Option<Normal<'_>> {
+        let [mean, scale, shift] = [&self.mean, &self.scale, &self.shift].map(|v| T::f32s(v));
+        Some(Normal { mean: mean?, scale: scale?, shift: shift?, relu: self.relu })
+    }
+
+    /// All blocks' sums, told apart.
+    pub fn split(&self, blocks: &[Vec<f64>]) -> (Vec<f64>, Vec<f64>) {
+        let c = self.mean.len();
+        let mut plain = total(blocks, 2 * c);
         let centred = plain.split_off(c);
         (plain, centred)
     }
@@ -156,11 +189,15 @@ impl<T: Real> Affine<T> {
         sums
     }
 
-    /// dx = scale·(dy − offset − (x − mean)·slope), dy masked by the ReLU, in place of dy.
-    pub fn backward(&self, x: &[T], dy: &mut [T], offset: &[T], slope: &[T]) {
+    /// dx = scale·(dy − offset − (x − mean)·slope), dy masked by the ReLU; in place of dy if there is no other memory.
+    pub fn backward(&self, x: &[T], dy: Option<&[T]>, dx: &mut [T], offset: &[T], slope: &[T]) {
         let block = block_rows(self.mean.len()) * self.mean.len();
-        let blocks = dy.par_chunks_mut(block).zip(x.par_chunks(block));
-        blocks.for_each(|(dy, x)| wide(|| self.backward_block(x, dy, offset, slope)));
+        dx.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate().for_each(|(i, (dx, x))| {
+            if let Some(dy) = dy {
+                dx.copy_from_slice(&dy[i * block..][..dx.len()]);
+            }
+            wide(|| self.backward_block(x, dx, offset, slope));
+        });
     }
 
     #[inline(always)]
@@ -174,4 +211,37 @@ impl<T: Real> Affine<T> {
             }
         }
     }
+
+    #[inline(always)]
+    fn add_block(&self, x: &[T], y: &mut [T], relu: bool) {
+        let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
+        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
+            let channels = self.mean.iter().zip(&self.scale).zip(&self.shift);
+            for ((y, &x), ((&mean, &scale), &shift)) in y.iter_mut().zip(x).zip(channels) {
+                let v = (x - mean) * scale + shift;
+                let v = *y + if self.relu && v < zero { zero } else { v };
+                *y = if relu && v < zero { zero } else { v };
+            }
+        }
+    }
+}
+
+/// y = max(a + b, 0), each perhaps normalised on the way: the end of a residual block, in one pass.
+pub fn join<T: Real>(a: (&[T], Option<&Affine<T>>), b: (&[T], Option<&Affine<T>>), c: usize, y: &mut [T]) {
+    let block = block_rows(c) * c;
+    let zero = <T as num_traits::Zero>::zero();
+    y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
+        let part = |x: &[T]| i * block..(i * block + y.len()).min(x.len());
+        let (x, z) = (&a.0[part(a.0)], &b.0[part(b.0)]);
+        wide(|| {
+            match b.1 {
+                Some(affine) => affine.forward_block(z, y),
+                None => y.copy_from_slice(z),
+            }
+            match a.1 {
+                Some(affine) => affine.add_block(x, y, true),
+                None => y.iter_mut().zip(x).for_each(|(y, &x)| *y = if *y + x < zero { zero } else { *y + x }),
+            }
+        });
+    });
 }

@@ -22,16 +22,27 @@ impl WithSimd for Moments<'_> {
         // Deviations are taken from the mean of a few rows: close enough to the block's that no digits are lost.
         let few = &self.rows[..self.rows.len().min(16 * c)];
         let share = simd.splat_f32s((c as f64 / few.len() as f64) as f32);
+        let zero = simd.splat_f32s(0.0);
         let mut from = 0;
         while from < c {
             let count = (c - from).min(S::F32_LANES);
-            let pivot = simd.mul_f32s(share, add_up(simd, few, c, from, count));
+            let mut pivot = zero;
+            for row in few.chunks_exact(c) {
+                pivot = simd.add_f32s(pivot, load_some(simd, row, from, count));
+            }
+            let pivot = simd.mul_f32s(share, pivot);
+            let (mut first, mut second) = ([0.0; 16], [0.0; 16]);
+            for run in self.rows.chunks(RUN * c) {
+                let (mut s, mut q) = (zero, zero);
+                for row in run.chunks_exact(c) {
+                    let d = simd.sub_f32s(load_some(simd, row, from, count), pivot);
+                    s = simd.add_f32s(s, d);
+                    q = simd.mul_add_e_f32s(d, d, q);
+                }
+                add_wide(simd, &mut first, s);
+                add_wide(simd, &mut second, q);
+            }
             let pivots = spill(simd, pivot);
-            let each = |row: &[f32]| {
-                let d = simd.sub_f32s(load_some(simd, row, 0, count), pivot);
-                [d, simd.mul_f32s(d, d)]
-            };
-            let [first, second] = sums(simd, self.rows, c, from, each);
             for i in 0..count {
                 mean[from + i] = f64::from(pivots[i]) + first[i] / n;
                 spread[from + i] = (second[i] - first[i] * first[i] / n).max(0.0);
@@ -42,14 +53,72 @@ impl WithSimd for Moments<'_> {
     }
 }
 
-/// Σ dy and Σ dy·(x − mean) per channel, one after the other, dy masked where (x − mean)·scale + shift ≤ 0 if `relu`.
-pub struct GradientSums<'a> {
-    pub x: &'a [f32],
-    pub dy: &'a [f32],
+/// (x − mean)·scale + shift per channel, then, perhaps, max(·, 0).
+#[derive(Clone, Copy)]
+pub struct Normal<'a> {
     pub mean: &'a [f32],
     pub scale: &'a [f32],
     pub shift: &'a [f32],
     pub relu: bool,
+}
+
+impl Normal<'_> {
+    /// For channels `from..from + count`.
+    #[inline(always)]
+    pub fn ready<S: Simd>(&self, simd: S, from: usize, count: usize) -> Ready<S> {
+        Ready {
+            mean: load_some(simd, self.mean, from, count),
+            scale: load_some(simd, self.scale, from, count),
+            shift: load_some(simd, self.shift, from, count),
+            floor: simd.splat_f32s(if self.relu { 0.0 } else { f32::NEG_INFINITY }),
+        }
+    }
+}
+
+/// A [`Normal`] of one vector of channels.
+#[derive(Clone, Copy)]
+pub struct Ready<S: Simd> {
+    mean: S::f32s,
+    scale: S::f32s,
+    shift: S::f32s,
+    floor: S::f32s,
+}
+
+impl<S: Simd> Ready<S> {
+    /// One that is not used.
+    #[inline(always)]
+    pub fn nothing(simd: S) -> Self {
+        let zero = simd.splat_f32s(0.0);
+        Ready { mean: zero, scale: zero, shift: zero, floor: zero }
+    }
+
+    /// Normalised x. Not-a-number passes, so that a network that diverged is seen.
+    #[inline(always)]
+    pub fn apply(&self, simd: S, x: S::f32s) -> S::f32s {
+        let y = simd.mul_add_e_f32s(simd.sub_f32s(x, self.mean), self.scale, self.shift);
+        simd.select_f32s(simd.less_than_f32s(y, self.floor), self.floor, y)
+    }
+
+    /// Six of them.
+    #[inline(always)]
+    pub fn six(&self, simd: S, x: [S::f32s; 6]) -> [S::f32s; 6] {
+        let [a, b, c, d, e, f] = x;
+        [
+            self.apply(simd, a),
+            self.apply(simd, b),
+            self.apply(simd, c),
+            self.apply(simd, d),
+            self.apply(simd, e),
+            self.apply(simd, f),
+        ]
+    }
+}
+
+/// Σ dy and Σ dy·(x − mean) per channel, one after the other, dy masked where the normalised x is ≤ 0 if a ReLU followed.
+pub struct GradientSums<'a> {
+    pub x: &'a [f32],
+    pub dy: &'a [f32],
+    pub normal: Normal<'a>,
 }
 
 impl WithSimd for GradientSums<'_> {
@@ -57,13 +126,15 @@ impl WithSimd for GradientSums<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f64> {
-        let c = self.mean.len();
+        let Normal { mean, scale, shift, relu } = self.normal;
+        let c = mean.len();
         let mut all = vec![0.0; 2 * c];
         let zero = simd.splat_f32s(0.0);
         let mut from = 0;
         while from < c {
             let count = (c - from).min(S::F32_LANES);
-            let [mean, scale, shift] = [self.mean, self.scale, self.shift].map(|v| load_some(simd, v, from, count));
+            let mean = load_some(simd, mean, from, count);
+            let (scale, shift) = (load_some(simd, scale, from, count), load_some(simd, shift, from, count));
             let (mut plain, mut centred) = ([0.0; 16], [0.0; 16]);
             for (x, dy) in self.x.chunks(RUN * c).zip(self.dy.chunks(RUN * c)) {
                 let (mut p, mut q) = (zero, zero);
@@ -71,12 +142,12 @@ impl WithSimd for GradientSums<'_> {
                     let t = simd.sub_f32s(load_some(simd, x, from, count), mean);
                     let dy = load_some(simd, dy, from, count);
                     let y = simd.mul_add_e_f32s(t, scale, shift);
-                    let d = if self.relu { simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy) } else { dy };
+                    let d = if relu { simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy) } else { dy };
                     p = simd.add_f32s(p, d);
                     q = simd.mul_add_e_f32s(d, t, q);
                 }
-                plain.iter_mut().zip(spill(simd, p)).for_each(|(to, v)| *to += f64::from(v));
-                centred.iter_mut().zip(spill(simd, q)).for_each(|(to, v)| *to += f64::from(v));
+                add_wide(simd, &mut plain, p);
+                add_wide(simd, &mut centred, q);
             }
             all[from..from + count].copy_from_slice(&plain[..count]);
             all[c + from..c + from + count].copy_from_slice(&centred[..count]);
@@ -93,36 +164,11 @@ fn spill<S: Simd>(simd: S, v: S::f32s) -> [f32; 16] {
     spilled
 }
 
-/// One vector of channels, added up in f32.
+/// Adds a vector of short sums to long ones.
 #[inline(always)]
-fn add_up<S: Simd>(simd: S, rows: &[f32], c: usize, from: usize, count: usize) -> S::f32s {
-    let mut sum = simd.splat_f32s(0.0);
-    for row in rows.chunks_exact(c) {
-        sum = simd.add_f32s(sum, load_some(simd, row, from, count));
+fn add_wide<S: Simd>(simd: S, sums: &mut [f64; 16], v: S::f32s) {
+    let v = spill(simd, v);
+    for i in 0..S::F32_LANES {
+        sums[i] += f64::from(v[i]);
     }
-    sum
-}
-
-/// Two sums of one vector of channels: runs in f32, their sums in f64.
-#[inline(always)]
-fn sums<S: Simd>(
-    simd: S,
-    rows: &[f32],
-    c: usize,
-    from: usize,
-    each: impl Fn(&[f32]) -> [S::f32s; 2],
-) -> [[f64; 16]; 2] {
-    let mut all = [[0.0; 16]; 2];
-    for run in rows.chunks(RUN * c) {
-        let (mut first, mut second) = (simd.splat_f32s(0.0), simd.splat_f32s(0.0));
-        for row in run.chunks_exact(c) {
-            let [a, b] = each(&row[from..]);
-            first = simd.add_f32s(first, a);
-            second = simd.add_f32s(second, b);
-        }
-        for (all, short) in all.iter_mut().zip([first, second]) {
-            all.iter_mut().zip(spill(simd, short)).for_each(|(to, v)| *to += f64::from(v));
-        }
-    }
-    all
 }

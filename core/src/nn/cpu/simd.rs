@@ -102,10 +102,3 @@ pub fn store<S: Simd>(simd: S, y: &mut [f32], at: usize, v: S::f32s) {
 pub fn store_some<S: Simd>(simd: S, y: &mut [f32], at: usize, count: usize, v: S::f32s) {
     if count >= S::F32_LANES { store(simd, y, at, v) } else { simd.partial_store_f32s(&mut y[at..at + count], v) }
 }
-
-/// max(v, 0); not-a-number passes, so that a network that diverged is seen.
-#[inline(always)]
-pub fn relu<S: Simd>(simd: S, v: S::f32s) -> S::f32s {
-    let zero = simd.splat_f32s(0.0);
-    simd.select_f32s(simd.less_than_f32s(v, zero), zero, v)
-}

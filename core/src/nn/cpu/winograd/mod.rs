@@ -20,6 +20,7 @@ use rayon::prelude::*;
 use super::conv::Geometry;
 use super::micro::{Columns, Rows, Run, panel_width};
 use super::panels::widths;
+use super::rows::Normal;
 use super::simd::{lanes, run};
 use super::taps::Taps;
 use crate::nn::map::{Pool, Scratch};
@@ -30,6 +31,9 @@ const PLANES: usize = 36;
 
 /// Floats between planes.
 const GAP: usize = 16;
+
+/// Maps, and what is to be done to them as they are read.
+pub type Source<'a> = (&'a [f32], Option<Normal<'a>>);
 
 /// Floats of U that are taken to stay in cache.
 const SMALL: usize = 1 << 20;
@@ -82,16 +86,31 @@ pub fn pays(g: &Geometry) -> bool {
     ours < direct && g.c.min(g.o) >= 8
 }
 
-/// Y from X and the weight (OIHW). Y is written whole.
-pub fn forward(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32], pool: &Arc<Pool<f32>>) {
+/// Y from X, normalised on the way if it is to be, and the weight (OIHW). Y is written whole; `each` sees every block of it,
+/// where it begins and its numbers, while it is in cache.
+pub fn forward<R: Send>(
+    g: &Geometry,
+    x: Source,
+    weight: &[f32],
+    y: &mut [f32],
+    each: impl Fn(usize, &[f32]) -> R + Sync,
+    pool: &Arc<Pool<f32>>,
+) -> Vec<R> {
     let s = Shape::new(g);
-    convolve(s, x, &kernels(s, weight, false, pool), y, pool);
+    convolve(s, x, &kernels(s, weight, false, pool), y, each, pool)
 }
 
-/// dX from dY and the weight: a convolution by the flipped weight. dX is written whole.
-pub fn input_gradient(g: &Geometry, dy: &[f32], weight: &[f32], dx: &mut [f32], pool: &Arc<Pool<f32>>) {
+/// dX from dY and the weight: a convolution by the flipped weight. dX is written whole, and shown block by block.
+pub fn input_gradient<R: Send>(
+    g: &Geometry,
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+    each: impl Fn(usize, &[f32]) -> R + Sync,
+    pool: &Arc<Pool<f32>>,
+) -> Vec<R> {
     let s = Shape::new(g).swapped();
-    convolve(s, dy, &kernels(s, weight, true, pool), dx, pool);
+    convolve(s, (dy, None), &kernels(s, weight, true, pool), dx, each, pool)
 }
 
 /// U. With `flip` the weight is that of the convolution whose gradient this one is.
@@ -114,38 +133,52 @@ fn tiles_in(s: Shape, bytes: usize) -> usize {
     bytes / (4 * PLANES * (s.c.next_multiple_of(lanes()) + s.o.next_multiple_of(lanes())))
 }
 
-fn convolve(s: Shape, x: &[f32], u: &[f32], y: &mut [f32], pool: &Arc<Pool<f32>>) {
+fn convolve<R: Send>(
+    s: Shape,
+    source: Source,
+    u: &[f32],
+    y: &mut [f32],
+    each: impl Fn(usize, &[f32]) -> R + Sync,
+    pool: &Arc<Pool<f32>>,
+) -> Vec<R> {
     let small = s.c * s.o * PLANES <= SMALL;
     let bands = if small {
         bands_of(s, tiles_in(s, 900_000).max(24)).min(s.bands().div_ceil(16))
     } else {
         bands_of(s, tiles_in(s, 12_000_000).max(96))
     };
+    let (x, normal) = source;
+    let start = |band| s.rows_before(band) * s.w * s.o;
     // Blocks are rows of tiles, whole rows of the output, so each has a slice of y of its own.
     let blocks: Vec<(usize, usize, &mut [f32])> = cut(s, 0, s.bands(), bands, y);
     if small {
-        blocks.into_par_iter().for_each(|(from, to, y)| {
+        let one = |(from, to, y): (usize, usize, &mut [f32])| {
             let tiles = (to - from) * s.across();
             let (mut v, mut m) = (patches_buffer(s, tiles, pool), sums_buffer(s, tiles, pool));
-            run(Inputs { s, x, from, to, v: &mut v });
+            run(Inputs { s, x, normal, from, to, v: &mut v });
             let at = patches_at(s, from, to, to - from);
-            m.par_chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product(s, &v, &at, u, i, m));
+            m.chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product(s, &v, &at, u, i, m));
             run(Outputs { s, from, to, first: 0, tiles, m: &m, y });
-        });
-        return;
+            each(start(from), y)
+        };
+        return blocks.into_par_iter().map(one).collect();
     }
+    let mut seen = Vec::new();
     for (from, to, y) in blocks {
         let tiles = (to - from) * s.across();
         let (mut v, mut m) = (patches_buffer(s, tiles, pool), sums_buffer(s, tiles, pool));
         let part = bands_of(s, 8);
-        fill(s, x, from, to, part, &mut v);
+        fill(s, source, from, to, part, &mut v);
         let at = patches_at(s, from, to, part);
         m.par_chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product(s, &v, &at, u, i, m));
         let m = &*m;
-        cut(s, from, to, part, y).into_par_iter().for_each(|(part, end, y)| {
+        let one = |(part, end, y): (usize, usize, &mut [f32])| {
             run(Outputs { s, from: part, to: end, first: (part - from) * s.across(), tiles, m, y });
-        });
+            each(start(part), y)
+        };
+        seen.par_extend(cut(s, from, to, part, y).into_par_iter().map(one));
     }
+    seen
 }
 
 /// `y`, the output of bands `from..to`, in blocks of `bands` bands.
@@ -174,11 +207,11 @@ fn sums_buffer(s: Shape, tiles: usize, pool: &Arc<Pool<f32>>) -> Scratch<f32> {
 }
 
 /// V of bands `from..to` in parts of `part` bands, a task each.
-fn fill(s: Shape, x: &[f32], from: usize, to: usize, part: usize, v: &mut [f32]) {
+fn fill(s: Shape, (x, normal): Source, from: usize, to: usize, part: usize, v: &mut [f32]) {
     let chunk = patches_len(s, part * s.across());
     v.par_chunks_mut(chunk).take((to - from).div_ceil(part)).enumerate().for_each(|(i, v)| {
         let first = from + i * part;
-        run(Inputs { s, x, from: first, to: (first + part).min(to), v });
+        run(Inputs { s, x, normal, from: first, to: (first + part).min(to), v });
     });
 }
 
@@ -204,8 +237,8 @@ fn product(s: Shape, v: &[f32], at: &[(usize, usize)], u: &[f32], number: usize,
     Rows { a: v, a_at: &a_at, runs: &runs, b, c: m, c_at: &c_at, width: stride, add: false }.run();
 }
 
-/// dW in OIHW from X and dY. The sum over tiles runs in order, whatever the number of threads.
-pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> Vec<f32> {
+/// dW in OIHW from X, normalised on the way if it is to be, and dY. The sum over tiles runs in order, whatever the number of threads.
+pub fn weight_gradient(g: &Geometry, x: Source, dy: &[f32], pool: &Arc<Pool<f32>>) -> Vec<f32> {
     let s = Shape::new(g);
     let bands = bands_of(s, tiles_in(s, 6_000_000).max(128));
     let part = bands_of(s, 8);

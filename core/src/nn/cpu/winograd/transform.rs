@@ -18,7 +18,7 @@ fn mul<S: Simd>(s: S, a: f32, b: S::f32s) -> S::f32s {
 
 /// Bᵀ·d.
 #[inline(always)]
-fn input<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
+pub fn input<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
     let (p, q) = (fma(s, -4.0, d[2], d[4]), fma(s, -4.0, d[1], d[3]));
     let (r, t) = (s.sub_f32s(d[4], d[2]), s.sub_f32s(d[3], d[1]));
     [
@@ -33,7 +33,7 @@ fn input<S: Simd>(s: S, d: [S::f32s; 6]) -> [S::f32s; 6] {
 
 /// Aᵀ·m.
 #[inline(always)]
-fn output<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
+pub fn output<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
     let (a, b) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
     let (c, d) = (s.add_f32s(m[3], m[4]), s.sub_f32s(m[3], m[4]));
     [s.add_f32s(m[0], s.add_f32s(a, c)), fma(s, 2.0, d, b), fma(s, 4.0, c, a), s.add_f32s(fma(s, 8.0, d, b), m[5])]
@@ -41,7 +41,7 @@ fn output<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 4] {
 
 /// A·y.
 #[inline(always)]
-fn gradient<S: Simd>(s: S, y: [S::f32s; 4]) -> [S::f32s; 6] {
+pub fn gradient<S: Simd>(s: S, y: [S::f32s; 4]) -> [S::f32s; 6] {
     let (even, odd) = (s.add_f32s(y[0], y[2]), s.add_f32s(y[1], y[3]));
     let (even2, odd2) = (fma(s, 4.0, y[2], y[0]), fma(s, 2.0, y[1], mul(s, 8.0, y[3])));
     [y[0], s.add_f32s(even, odd), s.sub_f32s(even, odd), s.add_f32s(even2, odd2), s.sub_f32s(even2, odd2), y[3]]
@@ -49,7 +49,7 @@ fn gradient<S: Simd>(s: S, y: [S::f32s; 4]) -> [S::f32s; 6] {
 
 /// G·g.
 #[inline(always)]
-fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
+pub fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
     let (even, even2, odd2) = (s.add_f32s(g[0], g[2]), fma(s, 4.0, g[2], g[0]), mul(s, 2.0, g[1]));
     [
         mul(s, 0.25, g[0]),
@@ -63,7 +63,7 @@ fn kernel<S: Simd>(s: S, g: [S::f32s; 3]) -> [S::f32s; 6] {
 
 /// Gᵀ·m.
 #[inline(always)]
-fn kernel_gradient<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
+pub fn kernel_gradient<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
     let (a, b) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
     let (c, d) = (s.add_f32s(m[3], m[4]), s.sub_f32s(m[3], m[4]));
     let sixth = mul(s, -1.0 / 6.0, a);
@@ -74,28 +74,19 @@ fn kernel_gradient<S: Simd>(s: S, m: [S::f32s; 6]) -> [S::f32s; 3] {
     ]
 }
 
-/// f along both axes of a matrix whose rows `row(i)` gives; `put(i·N + j, value)` gets the result. Written out index by index:
-/// what LLVM does not unroll, it keeps in memory.
-macro_rules! both {
-    ($name:ident, $doc:literal, $along:ident, $from:literal: [$($i:literal)*], $to:literal: [$($j:literal)*]) => {
-        #[doc = $doc]
-        #[inline(always)]
-        pub fn $name<S: Simd>(s: S, row: impl Fn(usize) -> [S::f32s; $from], mut put: impl FnMut(usize, S::f32s)) {
-            let half = [$($along(s, row($i))),*];
-            both!(@columns s put $along half $to: [$($j)*], [$($i)*], [$($j)*]);
-        }
-    };
-    (@columns $s:ident $put:ident $along:ident $half:ident $to:literal: [$($j:literal)*], $i:tt, $k:tt) => {
-        $( both!(@column $s $put $along $half $to $j $i $k); )*
-    };
-    (@column $s:ident $put:ident $along:ident $half:ident $to:literal $j:literal [$($i:literal)*] [$($k:literal)*]) => {{
-        let column = $along($s, [$($half[$i][$j]),*]);
-        $( $put($k * $to + $j, column[$k]); )*
+/// A transform along both axes of a matrix: `|i| row` gives its rows, and `|k, v| put` gets the result's k-th element, counted
+/// row by row of `n` columns. A macro, not a function of closures: those may stay calls, which vector registers do not survive.
+macro_rules! tile {
+    ($s:expr, $along:path, [$($f:literal)*] => $n:literal [$($t:literal)*], |$i:ident| $row:expr, |$k:ident, $v:ident| $put:expr) => {{
+        let half = [$({ let $i: usize = $f; $along($s, $row) }),*];
+        tile!(@columns $s, $along, half, [$($f)*], $n, [$($t)*], [$($t)*], $k, $v, $put);
     }};
+    (@columns $s:expr, $along:path, $half:ident, $from:tt, $n:literal, [$($j:literal)*], $to:tt, $k:ident, $v:ident, $put:expr) => {
+        $( tile!(@column $s, $along, $half, $from, $n, $j, $to, $k, $v, $put); )*
+    };
+    (@column $s:expr, $along:path, $half:ident, [$($f:literal)*], $n:literal, $j:literal, [$($t:literal)*], $k:ident, $v:ident, $put:expr) => {
+        let column = $along($s, [$($half[$f][$j]),*]);
+        $({ let $k: usize = $t * $n + $j; let $v = column[$t]; $put; })*
+    };
 }
-
-both!(input_tile, "Bᵀ·d·B of a patch, row by row.", input, 6: [0 1 2 3 4 5], 6: [0 1 2 3 4 5]);
-both!(output_tile, "Aᵀ·m·A, a tile of the output.", output, 6: [0 1 2 3 4 5], 4: [0 1 2 3]);
-both!(gradient_tile, "A·dY·Aᵀ of a tile of the output's gradient.", gradient, 4: [0 1 2 3], 6: [0 1 2 3 4 5]);
-both!(kernel_tile, "G·g·Gᵀ of a kernel.", kernel, 3: [0 1 2], 6: [0 1 2 3 4 5]);
-both!(kernel_gradient_tile, "Gᵀ·m·G, a kernel's gradient.", kernel_gradient, 6: [0 1 2 3 4 5], 3: [0 1 2]);
+pub(super) use tile;
