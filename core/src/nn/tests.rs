@@ -71,6 +71,39 @@ fn cases() -> Vec<Case> {
             let body = vec![conv([3, 3], 3, 1, 1, s.sub("a")), Layer::BatchNorm(BatchNorm::new(3, 1.0, s.sub("b")))];
             vec![Layer::Residual(Residual { body, shortcut: vec![] })]
         }),
+        case("tiles and norms", &[3, 11, 9, 9], |mut s| {
+            let body = vec![
+                conv([24, 9], 3, 1, 1, s.sub("a")),
+                Layer::BatchNorm(BatchNorm::new(24, 1.0, s.sub("b")).relu()),
+                conv([17, 24], 3, 1, 1, s.sub("c")),
+                Layer::BatchNorm(BatchNorm::new(17, 0.5, s.sub("d"))),
+            ];
+            let shortcut = vec![conv([17, 9], 1, 1, 0, s.sub("e")), Layer::BatchNorm(BatchNorm::new(17, 1.0, s.sub("f")))];
+            vec![
+                Layer::Residual(Residual { body, shortcut }),
+                conv([16, 17], 3, 1, 1, s.sub("g")),
+                Layer::BatchNorm(BatchNorm::without_bias(16, s.sub("h"))),
+                conv([8, 16], 3, 1, 1, s.sub("i")),
+                Layer::BatchNorm(BatchNorm::new(8, 1.0, s.sub("j")).relu()),
+            ]
+        }),
+        case("bottleneck", &[2, 8, 9, 24], |mut s| {
+            let body = vec![
+                conv([8, 24], 1, 1, 0, s.sub("a")),
+                Layer::BatchNorm(BatchNorm::new(8, 1.0, s.sub("b")).relu()),
+                conv([8, 8], 3, 1, 1, s.sub("c")),
+                Layer::BatchNorm(BatchNorm::new(8, 1.0, s.sub("d")).relu()),
+                conv([24, 8], 1, 1, 0, s.sub("e")),
+                Layer::BatchNorm(BatchNorm::new(24, 0.5, s.sub("f"))),
+            ];
+            vec![
+                Layer::Residual(Residual { body, shortcut: vec![] }),
+                Layer::BatchNorm(BatchNorm::new(24, 1.0, s.sub("g")).relu()),
+                Layer::BatchNorm(BatchNorm::new(24, 1.0, s.sub("h"))),
+                Layer::Relu,
+                Layer::GlobalAverage,
+            ]
+        }),
         case("small network", &[3, 9, 8, 3], |mut s| {
             let mut layers = vec![
                 conv([4, 3], 3, 1, 1, s.sub("stem")),

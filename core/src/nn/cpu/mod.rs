@@ -25,4 +25,4 @@ fn block_rows(c: usize) -> usize {
     (BLOCK / c).max(1)
 }
 
-use simd::wide;
+pub use simd::wide;

@@ -93,17 +93,21 @@ impl Panels {
 
 /// Sixteen columns of `rows` rows, `stride` apart, to sixteen rows, `to_stride` apart.
 fn transpose(from: &[f32], stride: usize, rows: usize, to: &mut [f32], to_stride: usize) {
+    let mut tile = [[0.0; 16]; 16];
     for first in (0..rows).step_by(16) {
         let count = (rows - first).min(16);
-        let mut tile = [[0.0; 16]; 16];
         for i in 0..count {
-            let row: &[f32; 16] = from[(first + i) * stride..].first_chunk().unwrap_or(&[0.0; 16]);
-            for (tile, &v) in tile.iter_mut().zip(row) {
-                tile[i] = v;
+            let row = &from[(first + i) * stride..][..16];
+            for j in 0..16 {
+                tile[j][i] = row[j];
             }
         }
         for (j, tile) in tile.iter().enumerate() {
-            to[j * to_stride + first..][..count].copy_from_slice(&tile[..count]);
+            let to = &mut to[j * to_stride + first..][..count];
+            match to.first_chunk_mut::<16>() {
+                Some(to) => *to = *tile,
+                None => to.copy_from_slice(&tile[..count]),
+            }
         }
     }
 }
