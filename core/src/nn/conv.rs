@@ -44,6 +44,7 @@ impl Conv2d {
     pub(crate) fn forward<T: Real>(&self, x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Back<T>>)> {
         let g = self.geometry(x.map.shape())?;
         let before = x.norm.clone().map(|norm| (x.map.clone(), norm));
+        let beside = x.beside.clone();
         let x = if conv::normalises::<T>(&g) { x } else { x.plain().into() };
         let watch = host.statistics != Statistics::Frozen;
         let (y, moments) = apply(&g, &self.weight, x.read(), watch, x.map.pool())?;
@@ -53,9 +54,10 @@ impl Conv2d {
             sink.add(&weight, Tensor::from_vec(dw, weight.dims(), weight.var().device())?)?;
             // The input has served: its memory may hold its own gradient.
             drop(x);
-            if want { Ok(Some(input_gradient(&g, &weight, before, &dy)?)) } else { Ok(None) }
+            let beside = beside.and_then(|beside| beside.take());
+            if want { Ok(Some(input_gradient(&g, &weight, beside, before, &dy)?)) } else { Ok(None) }
         });
-        Ok((Act { map: Arc::new(y), norm: None, moments }, back))
+        Ok((Act { moments, ..Arc::new(y).into() }, back))
     }
 
     pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
@@ -114,7 +116,7 @@ impl Linear {
                 let db: Vec<T> = column_sums(dy.data(), g.o).into_iter().map(T::of).collect();
                 sink.add(&bias, Tensor::from_vec(db, g.o, device)?)?;
             }
-            if want { Ok(Some(input_gradient(&g, &weight, None, &dy)?)) } else { Ok(None) }
+            if want { Ok(Some(input_gradient(&g, &weight, None, None, &dy)?)) } else { Ok(None) }
         });
         Ok((Arc::new(y), back))
     }
@@ -143,17 +145,20 @@ fn apply<T: Real>(
     Ok((y, moments.map_err(|e| e.at(weight.name()))?))
 }
 
-/// The gradient of the input, which came from the normalisation of `before` if there is one.
+/// The gradient of the input with what is `beside` it; the input came from the normalisation of `before` if there is one.
 fn input_gradient<T: Real>(
     g: &Geometry,
     weight: &Param,
+    beside: Option<Flow<T>>,
     before: Option<(Flow<T>, Arc<Norm<T>>)>,
     dy: &Map<T>,
 ) -> Result<Flow<T>> {
     let pool = dy.pool();
     let mut dx = Map::new([g.n, g.h, g.w, g.c], pool);
     let normal = before.as_ref().map(|(x, norm)| (x.data(), &norm.affine));
-    let sums = read(weight.var().as_tensor(), |weight| conv::input_gradient(g, dy.data(), weight, dx.data_mut(), normal, pool));
+    let sums = read(weight.var().as_tensor(), |weight| {
+        conv::input_gradient(g, dy.data(), weight, dx.data_mut(), beside.as_ref().map(|beside| beside.data()), normal, pool)
+    });
     if let (Some(sums), Some((_, norm))) = (sums.map_err(|e| e.at(weight.name()))?, &before) {
         norm.leave(sums);
     }

@@ -64,6 +64,25 @@ impl<T: Real> Norm<T> {
     }
 }
 
+/// A gradient that reaches a map by another way, to be added to the one that its reader sends back.
+pub(crate) struct Beside<T: Real>(Mutex<Option<Flow<T>>>);
+
+impl<T: Real> Beside<T> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Beside(Mutex::new(None)))
+    }
+
+    /// Leaves it for the reader's step back.
+    pub fn leave(&self, gradient: Flow<T>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient);
+    }
+
+    /// Takes it, to add it: the reader that can, or else who left it.
+    pub fn take(&self) -> Option<Flow<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// What flows forward from layer to layer: maps, what is still to be done to them, and what is known of them. It has one
 /// reader; for more, [`plain`](Act::plain) comes first.
 pub(crate) struct Act<T: Real> {
@@ -72,11 +91,13 @@ pub(crate) struct Act<T: Real> {
     pub norm: Option<Arc<Norm<T>>>,
     /// Each block's statistics.
     pub moments: Option<Vec<BlockMoments>>,
+    /// Where to look for what is to be added to the gradient sent back.
+    pub beside: Option<Arc<Beside<T>>>,
 }
 
 impl<T: Real> From<Flow<T>> for Act<T> {
     fn from(map: Flow<T>) -> Self {
-        Act { map, norm: None, moments: None }
+        Act { map, norm: None, moments: None, beside: None }
     }
 }
 
@@ -166,8 +187,8 @@ impl Layer {
 }
 
 /// Runs layers in order; the tape is there if the pass keeps one.
-pub(crate) fn forward<T: Real>(layers: &[Layer], x: Flow<T>, host: &Host<T>) -> Result<(Act<T>, Option<Tape<T>>)> {
-    let (mut x, mut tape) = (Act::from(x), Tape::new());
+pub(crate) fn forward<T: Real>(layers: &[Layer], mut x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Tape<T>>)> {
+    let mut tape = Tape::new();
     for layer in layers {
         let (y, back) = layer.forward(x, host)?;
         tape.extend(back);

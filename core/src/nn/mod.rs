@@ -36,7 +36,7 @@ pub use norm::BatchNorm;
 pub use pool::{AvgPool, MaxPool, Padding};
 pub use residual::{Residual, Select};
 
-use layer::{Flow, Host, Tape};
+use layer::{Act, Flow, Host, Tape};
 use map::{Map, Pool, Real};
 
 /// Layers in order, run as one operation.
@@ -98,7 +98,7 @@ impl Sequential {
         let input = Map::from_tensor(x, pool)?;
         pool.start(input.shape());
         let host = Host { pool: pool.clone(), sink: self.sink.clone(), statistics: pass.statistics, keep: pass.train };
-        let (y, tape) = layer::forward(&self.layers, Arc::new(input), &host)?;
+        let (y, tape) = layer::forward(&self.layers, Act::from(Arc::new(input)), &host)?;
         let y = y.plain();
         let shape = Shape::from_dims(&y.shape());
         let device = x.device();

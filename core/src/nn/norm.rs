@@ -102,7 +102,7 @@ impl BatchNorm {
         };
         let affine = Affine { mean: mean.into_iter().map(T::of).collect(), scale, shift, relu: self.relu };
         let lazy = Arc::new(Norm::new(affine));
-        let y = Act { map: x.clone(), norm: Some(lazy.clone()), moments: None };
+        let y = Act { norm: Some(lazy.clone()), ..Act::from(x.clone()) };
 
         let (norm, sink) = (self.clone(), host.sink.clone());
         let back = host.back(move |dy, want| {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 
 use super::Layer;
-use super::cpu::norm::join;
+use super::cpu::norm::{join, masked_sums};
 use super::cpu::{elementwise, pool};
-use super::layer::{self, Back, Flow, Host};
+use super::layer::{self, Act, Back, Beside, Flow, Host};
 use super::map::{Map, Real};
 use crate::error::{Error, Result};
 use crate::pass::Statistics;
@@ -23,27 +23,41 @@ pub struct Residual {
 
 impl Residual {
     pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
-        let (body, body_tape) = layer::forward(&self.body, x.clone(), host)?;
-        let (shortcut, shortcut_tape) = layer::forward(&self.shortcut, x, host)?;
+        let beside = Beside::new();
+        let input = Act { beside: Some(beside.clone()), ..x.clone().into() };
+        let (body, body_tape) = layer::forward(&self.body, input, host)?;
+        let (shortcut, shortcut_tape) = layer::forward(&self.shortcut, x.into(), host)?;
         if body.map.shape() != shortcut.map.shape() {
             return Err(misfit(&body.map.shape(), &shortcut.map.shape()));
         }
         let mut y = Map::new(body.map.shape(), body.map.pool());
         join(body.read(), shortcut.read(), body.map.c, y.data_mut());
-        drop((body, shortcut));
         let y = Arc::new(y);
         let kept = y.clone();
         let back = host.back(move |dy, want| {
             let mut dy = Map::own(dy);
-            elementwise::mask(dy.data_mut(), kept.data());
+            // What both normalisations will ask for, while dy is in cache.
+            let sums = masked_sums(dy.data_mut(), kept.data(), body.map.c, [body.read(), shortcut.read()]);
+            for (act, sums) in [body, shortcut].into_iter().zip(sums) {
+                if let (Some(norm), Some(sums)) = (act.norm, sums) {
+                    norm.leave(sums);
+                }
+            }
             drop(kept);
             let dy = Arc::new(dy);
-            let through = layer::backward(body_tape.unwrap_or_default(), dy.clone(), want)?;
-            let beside = layer::backward(shortcut_tape.unwrap_or_default(), dy, want)?;
-            let (Some(through), Some(beside)) = (through, beside) else { return Ok(None) };
-            let mut dx = Map::own(through);
-            elementwise::add(dx.data_mut(), beside.data());
-            Ok(Some(Arc::new(dx)))
+            if let Some(dx) = layer::backward(shortcut_tape.unwrap_or_default(), dy.clone(), want)? {
+                beside.leave(dx);
+            }
+            let through = layer::backward(body_tape.unwrap_or_default(), dy, want)?;
+            // The body's first layer has added it, if it could.
+            match (through, beside.take()) {
+                (Some(through), Some(rest)) => {
+                    let mut dx = Map::own(through);
+                    elementwise::add(dx.data_mut(), rest.data());
+                    Ok(Some(Arc::new(dx)))
+                }
+                (through, _) => Ok(through.filter(|_| want)),
+            }
         });
         Ok((y, back))
     }
@@ -80,7 +94,7 @@ impl Select {
         for (sum, mean) in sum.data_mut().chunks_exact_mut(f.max(1)).zip(mean.data().chunks_exact(c)) {
             (0..f).for_each(|i| sum[i] = mean[i] + mean[f + i]);
         }
-        let (logits, tape) = layer::forward(&self.gate, Arc::new(sum), host)?;
+        let (logits, tape) = layer::forward(&self.gate, Act::from(Arc::new(sum)), host)?;
         let logits = logits.plain();
         check(c, &logits.shape(), n)?;
         let (mut y, mut weight) = (Map::new([n, h, w, f], x.pool()), Map::new([n, 1, 1, f], x.pool()));

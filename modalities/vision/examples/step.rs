@@ -11,7 +11,7 @@ use candle_core::{D, DType, Tensor};
 use ctk_core::encoder::Encoder;
 use ctk_core::nn::{Layer, Linear, Sequential};
 use ctk_core::optim::Optimizer;
-use ctk_core::params::{Init, Kind, Params};
+use ctk_core::params::{Init, Kind, Param, Params};
 use ctk_core::pass::Pass;
 use ctk_core::recipe::{OptimizerRecipe, SgdRecipe};
 use ctk_core::rng::Key;
@@ -45,6 +45,7 @@ fn main() -> Result<()> {
     let x = Tensor::from_vec(x, (batch, size, size, 3), &Device::Cpu)?;
     let labels = Tensor::from_iter((0..batch).map(|i| (i % 10) as u32), &Device::Cpu)?.unsqueeze(1)?;
 
+    let products: usize = params.iter().filter_map(|p| products(p, &recipe, size)).sum();
     let before = peak();
     let mut times = Vec::new();
     let mut losses = Vec::new();
@@ -64,10 +65,27 @@ fn main() -> Result<()> {
     times.sort_by(f64::total_cmp);
     let (best, median) = (times[0], times[times.len() / 2]);
     let grown = peak() - before;
+    let rate = 6.0 * (batch * products) as f64 / best / 1e6;
     println!(
-        "{{\"depth\":{depth},\"width\":{width},\"size\":{size},\"batch\":{batch},\"best\":{best:.1},\"median\":{median:.1},\"peak_mb\":{grown:.0},\"losses\":{losses:?}}}"
+        "{{\"depth\":{depth},\"width\":{width},\"size\":{size},\"batch\":{batch},\"best\":{best:.1},\"median\":{median:.1},\"gflops\":{rate:.0},\"peak_mb\":{grown:.0},\"losses\":{losses:?}}}"
     );
     Ok(())
+}
+
+/// Products of two numbers in one image's forward pass through a convolution; none for other parameters.
+fn products(param: &Param, recipe: &ResnetRecipe, size: usize) -> Option<usize> {
+    let (4, name) = (param.dims().len(), param.name().strip_prefix("encoder.")?) else { return None };
+    let (stem, first) = if recipe.stem == Stem::Imagenet { (size.div_ceil(2), size.div_ceil(4)) } else { (size, size) };
+    let side = match name.strip_prefix("layer") {
+        None => stem,
+        Some(rest) => {
+            let group: u32 = rest.split('.').next()?.parse().ok()?;
+            // A bottleneck's first convolution comes before its stride.
+            let before = group > 1 && recipe.depth >= 50 && rest[1..].starts_with(".0.conv1.");
+            first.div_ceil(1 << (group - 1 - u32::from(before)))
+        }
+    };
+    Some(param.dims().iter().product::<usize>() * side * side)
 }
 
 /// The process's largest resident size so far in MB; 0 where the system does not tell.

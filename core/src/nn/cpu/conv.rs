@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use super::norm::{Affine, BlockMoments};
-use super::rows::Moments;
-use super::{direct, im2col, simd, winograd};
+use super::rows::{GradientSums, Moments};
+use super::{direct, elementwise, im2col, simd, wide, winograd};
 use crate::nn::layer::Sums;
 use crate::nn::map::{Pool, Real};
 
@@ -49,7 +49,7 @@ pub fn forward<T: Real>(
 ) -> Option<Vec<BlockMoments>> {
     if let (Some(data), Some(weight), Some(pool)) = (T::f32s(x.0), T::f32s(weight), T::pool32(pool)) {
         let (y, normal, c) = (T::f32s_mut(y)?, x.1.and_then(Affine::normal), g.o);
-        let moments = |_: usize, rows: &[f32]| watch.then(|| simd::run(Moments { rows, c }));
+        let moments = |_: usize, rows: &mut [f32]| watch.then(|| simd::run(Moments { rows: &*rows, c }));
         let seen = if winograd::pays(g) {
             winograd::forward(g, (data, normal), weight, y, moments, pool)
         } else {
@@ -62,29 +62,40 @@ pub fn forward<T: Real>(
     None
 }
 
-/// dX from dY and the weight. dX is written whole. If X came from a normalisation, of `before`, the sums that its step back
-/// begins with, if they come cheaply.
+/// dX from dY and the weight, plus what is `beside` it. dX is written whole. If X came from a normalisation, of `before`, the
+/// sums that its step back begins with, if they come cheaply.
 pub fn input_gradient<T: Real>(
     g: &Geometry,
     dy: &[T],
     weight: &[T],
     dx: &mut [T],
+    beside: Option<&[T]>,
     before: Option<(&[T], &Affine<T>)>,
     pool: &Arc<Pool<T>>,
 ) -> Option<Sums> {
     if let (Some(dy), Some(weight), Some(pool)) = (T::f32s(dy), T::f32s(weight), T::pool32(pool)) {
         let dx = T::f32s_mut(dx)?;
-        let before32 = before.and_then(|(x, affine)| Some((T::f32s(x)?, affine)));
-        let sums = |at: usize, dx: &[f32]| before32.and_then(|(x, affine)| affine.sums_of(&x[at..at + dx.len()], dx));
+        let beside = beside.and_then(T::f32s);
+        let before = before.and_then(|(x, affine)| Some((T::f32s(x)?, affine.normal()?, affine)));
+        let each = |at: usize, dx: &mut [f32]| {
+            if let Some(beside) = beside {
+                wide(|| dx.iter_mut().zip(&beside[at..]).for_each(|(x, &v)| *x += v));
+            }
+            let dy = &*dx;
+            before.map(|(x, normal, _)| simd::run(GradientSums { x: &x[at..at + dy.len()], dy, normal }))
+        };
         let seen = if winograd::pays(g) {
-            winograd::input_gradient(g, dy, weight, dx, sums, pool)
+            winograd::input_gradient(g, dy, weight, dx, each, pool)
         } else {
-            direct::input_gradient(g, dy, weight, dx, sums, pool)
+            direct::input_gradient(g, dy, weight, dx, each, pool)
         };
         let seen: Option<Vec<Vec<f64>>> = seen.into_iter().collect();
-        return Some(before?.1.split(&seen?));
+        return Some(before?.2.split(&seen?));
     }
     im2col::input_gradient(g, dy, &im2col::pack(weight, g), dx, pool);
+    if let Some(beside) = beside {
+        elementwise::add(dx, beside);
+    }
     None
 }
 

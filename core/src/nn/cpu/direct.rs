@@ -17,25 +17,25 @@ const BLOCK: usize = 256;
 /// Tasks to aim for where the problem is small: enough for many cores.
 const TASKS: usize = 16;
 
-/// Y from X. Y is written whole; `each` sees every block of it, where it begins and its numbers, while it is in cache.
+/// Y from X. Y is written whole; `each` gets every block of it, where it begins and its numbers, while it is in cache.
 pub fn forward<R: Send>(
     g: &Geometry,
     x: &[f32],
     weight: &[f32],
     y: &mut [f32],
-    each: impl Fn(usize, &[f32]) -> R + Sync,
+    each: impl Fn(usize, &mut [f32]) -> R + Sync,
     pool: &Arc<Pool<f32>>,
 ) -> Vec<R> {
     product(&Taps::forward(g), g.n, x, &Panels::forward(weight, g, pool), g.o, y, each, pool)
 }
 
-/// dX from dY. dX is written whole, and shown block by block.
+/// dX from dY. dX is written whole, and given to `each` block by block.
 pub fn input_gradient<R: Send>(
     g: &Geometry,
     dy: &[f32],
     weight: &[f32],
     dx: &mut [f32],
-    each: impl Fn(usize, &[f32]) -> R + Sync,
+    each: impl Fn(usize, &mut [f32]) -> R + Sync,
     pool: &Arc<Pool<f32>>,
 ) -> Vec<R> {
     product(&Taps::backward(g), g.n, dy, &Panels::backward(weight, g, pool), g.c, dx, each, pool)
@@ -49,7 +49,7 @@ fn product<R: Send>(
     panels: &Panels,
     columns: usize,
     c: &mut [f32],
-    each: impl Fn(usize, &[f32]) -> R + Sync,
+    each: impl Fn(usize, &mut [f32]) -> R + Sync,
     pool: &Arc<Pool<f32>>,
 ) -> Vec<R> {
     let [rows, width] = taps.output();

@@ -4,6 +4,8 @@
 //! (packed weights, or gradients) lies in [`Panels`](super::panels) whose rows are whole vectors. A tile of the product stays
 //! in registers while its sum runs.
 
+#![allow(clippy::needless_range_loop, reason = "constant loops over a register tile, to be unrolled")]
+
 use super::simd::{Simd, WithSimd, run};
 
 /// A run of the inner dimension that is contiguous in both factors: `len` floats of the left one's row from `a` on, times rows
@@ -97,7 +99,7 @@ macro_rules! tiles {
         let (count, mut i) = ($count, 0);
         macro_rules! while_fits {
             ($rows:literal, $columns:literal) => {
-                while i + $rows <= count {
+                while count - i >= $rows {
                     $kernel::<S, $rows, $columns>($($argument),*, i);
                     i += $rows;
                 }

@@ -1,7 +1,7 @@
 //! The kernels: slices in, slices out, no tensors.
 //!
 //! Work is split into blocks whose size depends on the problem's shape only, never on the number of threads, and partial sums
-//! are added in the order of the blocks: one thread and sixteen give the same bits.
+//! are added in the order of the blocks: one thread and sixteen give the same bits. Unsafe code is in `micro` and `gemm` alone.
 
 pub mod conv;
 mod direct;
@@ -17,6 +17,8 @@ mod simd;
 mod taps;
 mod winograd;
 
+pub use simd::wide;
+
 /// Numbers in one block of an elementwise pass: small enough to stay in a core's cache, large enough to be worth a task.
 const BLOCK: usize = 1 << 14;
 
@@ -24,5 +26,3 @@ const BLOCK: usize = 1 << 14;
 fn block_rows(c: usize) -> usize {
     (BLOCK / c).max(1)
 }
-
-pub use simd::wide;

@@ -140,17 +140,16 @@ impl<T: Real> Affine<T> {
     pub fn sums(&self, x: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
         let c = self.mean.len();
         let block = block_rows(c) * c;
-        let one = |(x, dy): (&[T], &[T])| match (T::f32s(x), T::f32s(dy)) {
-            (Some(x), Some(dy)) => self.sums_of(x, dy).unwrap_or_default(),
-            _ => wide(|| self.sums_block(x, dy)),
-        };
-        let blocks: Vec<Vec<f64>> = x.par_chunks(block).zip(dy.par_chunks(block)).map(one).collect();
+        let blocks: Vec<Vec<f64>> = x.par_chunks(block).zip(dy.par_chunks(block)).map(|(x, dy)| self.sums_of(x, dy)).collect();
         self.split(&blocks)
     }
 
-    /// The sums of one block in f32, one after the other.
-    pub fn sums_of(&self, x: &[f32], dy: &[f32]) -> Option<Vec<f64>> {
-        Some(simd::run(GradientSums { x, dy, normal: self.normal()? }))
+    /// The sums of one block, one after the other.
+    pub fn sums_of(&self, x: &[T], dy: &[T]) -> Vec<f64> {
+        match (T::f32s(x), T::f32s(dy), self.normal()) {
+            (Some(x), Some(dy), Some(normal)) => simd::run(GradientSums { x, dy, normal }),
+            _ => wide(|| self.sums_block(x, dy)),
+        }
     }
 
     /// The same for kernels in f32.
@@ -227,7 +226,7 @@ impl<T: Real> Affine<T> {
 }
 
 /// y = max(a + b, 0), each perhaps normalised on the way: the end of a residual block, in one pass.
-pub fn join<T: Real>(a: (&[T], Option<&Affine<T>>), b: (&[T], Option<&Affine<T>>), c: usize, y: &mut [T]) {
+pub fn join<T: Real>(a: Read<T>, b: Read<T>, c: usize, y: &mut [T]) {
     let block = block_rows(c) * c;
     let zero = <T as num_traits::Zero>::zero();
     y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
@@ -244,4 +243,26 @@ pub fn join<T: Real>(a: (&[T], Option<&Affine<T>>), b: (&[T], Option<&Affine<T>>
             }
         });
     });
+}
+
+/// A map and the normalisation that is still to be done to it.
+pub type Read<'a, T> = (&'a [T], Option<&'a Affine<T>>);
+
+/// The beginning of a residual block's way back, in one pass: dy is masked where y, the block's output, is 0, and each side that
+/// ends in a normalisation is told its [sums](Affine::sums).
+pub fn masked_sums<T: Real>(dy: &mut [T], y: &[T], c: usize, sides: [Read<T>; 2]) -> [Option<(Vec<f64>, Vec<f64>)>; 2] {
+    let block = block_rows(c) * c;
+    let zero = <T as num_traits::Zero>::zero();
+    let one = |(i, (dy, y)): (usize, (&mut [T], &[T]))| {
+        wide(|| dy.iter_mut().zip(y).for_each(|(d, &y)| *d = if y > zero { *d } else { zero }));
+        let dy = &*dy;
+        sides.map(|(x, affine)| affine.map(|affine| affine.sums_of(&x[i * block..][..dy.len()], dy)))
+    };
+    let blocks: Vec<[Option<Vec<f64>>; 2]> = dy.par_chunks_mut(block).zip(y.par_chunks(block)).enumerate().map(one).collect();
+    let mut sums = [Vec::new(), Vec::new()];
+    for seen in blocks {
+        sums.iter_mut().zip(seen).for_each(|(sums, seen)| sums.extend(seen));
+    }
+    let [left, right] = sums;
+    [sides[0].1.map(|affine| affine.split(&left)), sides[1].1.map(|affine| affine.split(&right))]
 }

@@ -1,5 +1,7 @@
 //! The right factor of a product, cut into panels of a few vectors' width so that the inner loop reads it in order.
 
+#![allow(clippy::needless_range_loop, reason = "a square that is turned")]
+
 use std::sync::Arc;
 
 use rayon::prelude::*;

@@ -1,6 +1,8 @@
 //! Column sums over rows of channels in f32, several vectors of channels at once with their sums in registers: what batch
 //! normalisation needs to know of a block while the block is still in cache.
 
+#![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
+
 use super::simd::{Simd, WithSimd, load_some, store};
 
 /// Rows summed in f32 before the sum goes to f64.

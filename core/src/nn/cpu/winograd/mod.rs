@@ -86,27 +86,27 @@ pub fn pays(g: &Geometry) -> bool {
     ours < direct && g.c.min(g.o) >= 8
 }
 
-/// Y from X, normalised on the way if it is to be, and the weight (OIHW). Y is written whole; `each` sees every block of it,
+/// Y from X, normalised on the way if it is to be, and the weight (OIHW). Y is written whole; `each` gets every block of it,
 /// where it begins and its numbers, while it is in cache.
 pub fn forward<R: Send>(
     g: &Geometry,
     x: Source,
     weight: &[f32],
     y: &mut [f32],
-    each: impl Fn(usize, &[f32]) -> R + Sync,
+    each: impl Fn(usize, &mut [f32]) -> R + Sync,
     pool: &Arc<Pool<f32>>,
 ) -> Vec<R> {
     let s = Shape::new(g);
     convolve(s, x, &kernels(s, weight, false, pool), y, each, pool)
 }
 
-/// dX from dY and the weight: a convolution by the flipped weight. dX is written whole, and shown block by block.
+/// dX from dY and the weight: a convolution by the flipped weight. dX is written whole, and given to `each` block by block.
 pub fn input_gradient<R: Send>(
     g: &Geometry,
     dy: &[f32],
     weight: &[f32],
     dx: &mut [f32],
-    each: impl Fn(usize, &[f32]) -> R + Sync,
+    each: impl Fn(usize, &mut [f32]) -> R + Sync,
     pool: &Arc<Pool<f32>>,
 ) -> Vec<R> {
     let s = Shape::new(g).swapped();
@@ -138,7 +138,7 @@ fn convolve<R: Send>(
     source: Source,
     u: &[f32],
     y: &mut [f32],
-    each: impl Fn(usize, &[f32]) -> R + Sync,
+    each: impl Fn(usize, &mut [f32]) -> R + Sync,
     pool: &Arc<Pool<f32>>,
 ) -> Vec<R> {
     let small = s.c * s.o * PLANES <= SMALL;

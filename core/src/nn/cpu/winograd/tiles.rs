@@ -1,5 +1,7 @@
 //! Kernels that carry tiles and weights to the planes and back, a vector of channels at a time.
 
+#![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
+
 use super::transform::{gradient, input, kernel, kernel_gradient, output, tile};
 use super::{GAP, PLANES, Shape};
 use crate::nn::cpu::micro::panel_width;
