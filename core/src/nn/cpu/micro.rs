@@ -6,7 +6,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "constant loops over a register tile, to be unrolled")]
 
-use super::simd::{Simd, WithSimd, run};
+use super::simd::{Simd, WithSimd, mul_add, run};
 
 /// A run of the inner dimension that is contiguous in both factors: `len` floats of the left one's row from `a` on, times rows
 /// `b..b + len` of the panel.
@@ -160,7 +160,7 @@ unsafe fn rows_tile<S: Simd, const M: usize, const N: usize>(simd: S, rows: &mut
                 for i in 0..M {
                     let left = simd.splat_f32s(*a[i].add(k));
                     for j in 0..N {
-                        sum[i][j] = simd.mul_add_e_f32s(left, line[j], sum[i][j]);
+                        sum[i][j] = mul_add(simd, left, line[j], sum[i][j]);
                     }
                 }
                 b = b.add(stride);
@@ -255,7 +255,7 @@ unsafe fn columns_tile<S: Simd, const M: usize, const N: usize>(simd: S, columns
             for i in 0..M {
                 let left = simd.splat_f32s(*a.add(i));
                 for j in 0..N {
-                    sum[i][j] = simd.mul_add_e_f32s(left, line[j], sum[i][j]);
+                    sum[i][j] = mul_add(simd, left, line[j], sum[i][j]);
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
-use super::simd::{Simd, WithSimd, load_some, store};
+use super::simd::{Simd, WithSimd, load_some, mul_add, store};
 
 /// Rows summed in f32 before the sum goes to f64.
 const RUN: usize = 64;
@@ -39,7 +39,7 @@ impl WithSimd for Moments<'_> {
                 for row in run.chunks_exact(c) {
                     let d = simd.sub_f32s(load_some(simd, row, from, count), pivot);
                     s = simd.add_f32s(s, d);
-                    q = simd.mul_add_e_f32s(d, d, q);
+                    q = mul_add(simd, d, d, q);
                 }
                 add_wide(simd, &mut first, s);
                 add_wide(simd, &mut second, q);
@@ -97,7 +97,7 @@ impl<S: Simd> Ready<S> {
     /// Normalised x. Not-a-number passes, so that a network that diverged is seen.
     #[inline(always)]
     pub fn apply(&self, simd: S, x: S::f32s) -> S::f32s {
-        let y = simd.mul_add_e_f32s(simd.sub_f32s(x, self.mean), self.scale, self.shift);
+        let y = mul_add(simd, simd.sub_f32s(x, self.mean), self.scale, self.shift);
         simd.select_f32s(simd.less_than_f32s(y, self.floor), self.floor, y)
     }
 
@@ -143,10 +143,10 @@ impl WithSimd for GradientSums<'_> {
                 for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
                     let t = simd.sub_f32s(load_some(simd, x, from, count), mean);
                     let dy = load_some(simd, dy, from, count);
-                    let y = simd.mul_add_e_f32s(t, scale, shift);
+                    let y = mul_add(simd, t, scale, shift);
                     let d = if relu { simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy) } else { dy };
                     p = simd.add_f32s(p, d);
-                    q = simd.mul_add_e_f32s(d, t, q);
+                    q = mul_add(simd, d, t, q);
                 }
                 add_wide(simd, &mut plain, p);
                 add_wide(simd, &mut centred, q);

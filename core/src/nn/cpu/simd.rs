@@ -4,6 +4,7 @@
 //! `avx2`, `portable`), read once, asks for less than the machine has: tests run every path, and two machines can be made to
 //! give the same bits.
 
+use std::any::TypeId;
 use std::sync::OnceLock;
 
 pub use pulp::{Simd, WithSimd};
@@ -75,6 +76,17 @@ pub fn wide<R>(block: impl FnOnce() -> R) -> R {
         }
     }
     run(Wide(block))
+}
+
+/// a·b + c, rounded once where the machine has an instruction for that. Portably it is two operations: pulp would call a
+/// function of the C library, fifty times slower.
+#[inline(always)]
+pub fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {
+        simd.add_f32s(simd.mul_f32s(a, b), c)
+    } else {
+        simd.mul_add_e_f32s(a, b, c)
+    }
 }
 
 /// A whole vector from `x[at..]`.

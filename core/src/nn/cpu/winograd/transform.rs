@@ -3,12 +3,12 @@
 //! A 4 × 4 tile of Y is Aᵀ[(G·g·Gᵀ) ∘ (Bᵀ·d·B)]A of a 6 × 6 patch d of X and a 3 × 3 kernel g; the kernel's gradient is
 //! Gᵀ[(Bᵀ·d·B) ∘ (A·dY·Aᵀ)]G.
 
-use crate::nn::cpu::simd::Simd;
+use crate::nn::cpu::simd::{Simd, mul_add};
 
 /// a·b + c with a constant.
 #[inline(always)]
 fn fma<S: Simd>(s: S, a: f32, b: S::f32s, c: S::f32s) -> S::f32s {
-    s.mul_add_e_f32s(s.splat_f32s(a), b, c)
+    mul_add(s, s.splat_f32s(a), b, c)
 }
 
 #[inline(always)]
