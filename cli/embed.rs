@@ -8,6 +8,7 @@ use crate::args::{Embed, Part};
 use crate::{Modalities, export, output};
 
 pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
+    ctk_core::eval::check_path(&args.out)?;
     let model = export::open(&args.model, modalities)?;
     let split = match args.split {
         Part::Train => Split::Train,

@@ -119,6 +119,8 @@ fn vision_trains_probes_embeds_and_exports() {
     let run = trained["run"].as_str().unwrap();
     assert!(at.join(run).join("splits.json").is_file(), "the hold-out is stored");
 
+    let encoder = Path::new(trained["checkpoint"].as_str().unwrap()).join("model.safetensors");
+    let before = fs::read(at.join(&encoder)).unwrap();
     let probe = json(at, &["eval", "linear-probe", run, "--baseline", "--json"]);
     for key in ["top1", "train", "test", "classes", "untrained_top1", "pixels_top1"] {
         assert!(probe[key].is_number(), "{key} is missing in {probe}");
@@ -127,7 +129,11 @@ fn vision_trains_probes_embeds_and_exports() {
     assert_eq!(probe["train"].as_u64().unwrap() + probe["test"].as_u64().unwrap(), 24);
     let knn = json(at, &["eval", "knn", trained["checkpoint"].as_str().unwrap(), "--json"]);
     assert!(knn["top1"].is_number() && knn["k"].is_number());
-    assert!(json(at, &["eval", "geometry", run, "--json"])["uniformity"].is_number());
+    let geometry = json(at, &["eval", "geometry", run, "--json"]);
+    assert!(geometry["uniformity"].is_number() && geometry["alignment"].is_number(), "{geometry}");
+    let sgd = json(at, &["eval", "linear-probe", run, "--method", "sgd", "--json"]);
+    assert!(sgd["top1"].is_number());
+    assert!(before == fs::read(at.join(&encoder)).unwrap(), "judging an encoder changes no byte of it");
 
     json(at, &["embed", run, "--data", "pictures", "--out", "f.safetensors", "--json"]);
     json(at, &["embed", run, "--out", "f.npy", "--json"]);
@@ -159,6 +165,16 @@ fn word2vec_trains_and_answers() {
     let word = text.lines().nth(5).unwrap().split(' ').next().unwrap();
     let near = json(at, &["neighbors", "out", word, "--count", "3", "--json"]);
     assert_eq!(near[word].as_array().unwrap().len(), 3);
+    for arguments in [
+        ["eval", "similarity", "out", "--pairs", "none.tsv"],
+        ["eval", "analogy", "out", "--questions", "none.tsv"],
+        ["embed", "out", "--out", "none.tsv", "--quiet"],
+    ] {
+        let wrong = ctk(at, &arguments);
+        let said = String::from_utf8(wrong.stderr).unwrap();
+        assert_eq!(wrong.status.code(), Some(2), "{said}");
+        assert!(said.contains("none.tsv") && said.contains("hint: "), "{said}");
+    }
     let unknown = ctk(at, &["neighbors", "out", "zzzzzz"]);
     assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zzzzzz"));
     assert_eq!(
@@ -221,6 +237,23 @@ fn probing_without_classes_says_so() {
     let said = String::from_utf8(one_class.stderr).unwrap();
     assert_eq!(one_class.status.code(), Some(2), "{said}");
     assert!(said.contains("class") && said.contains("hint: "), "{said}");
+}
+
+#[test]
+#[cfg_attr(not(ctk_data), ignore = "needs CTK_DATA")]
+fn photos_in_class_folders_train_and_are_probed() {
+    let dir = folder();
+    let at = dir.path();
+    let flowers =
+        Path::new(&std::env::var("CTK_DATA").expect("CTK_DATA names the folder of real data")).join("vision/flowers128");
+    let data = ["train", "vision", "--data", flowers.to_str().unwrap()];
+    let trained = json(at, &[&data[..], &QUICK].concat());
+    let splits: Value = serde_json::from_slice(&fs::read(at.join("out/splits.json")).unwrap()).unwrap();
+    let held_out = splits["held_out"].as_array().unwrap().len() as u64;
+    assert_eq!(splits["images"], 4317);
+    let knn = json(at, &["eval", "knn", trained["run"].as_str().unwrap(), "--json"]);
+    assert_eq!((knn["train"].as_u64(), knn["test"].as_u64()), (Some(4317 - held_out), Some(held_out)));
+    assert!(knn["top1"].as_f64().unwrap() > 0.25, "chance is a fifth: {knn}");
 }
 
 #[test]

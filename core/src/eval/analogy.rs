@@ -38,7 +38,7 @@ pub struct Analogy {
 
 /// Reads the format of `questions-words.txt`: sections `: name`, below them four words a line.
 pub fn read(path: &Path) -> Result<Vec<Question>> {
-    parse(&std::fs::read_to_string(path).at(path.display())?).at(path.display())
+    parse(&super::given(path)?).at(path.display())
 }
 
 /// [`read`] on a text that is in memory.

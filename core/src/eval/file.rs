@@ -31,6 +31,14 @@ fn format(path: &Path) -> Result<Format> {
     }
 }
 
+/// Whether [`Features::save`] knows the format that a file's name asks for: to be told before features are computed.
+///
+/// # Errors
+/// Where its ending is another.
+pub fn check_path(path: &Path) -> Result<()> {
+    format(path).map(|_| ())
+}
+
 /// Where the names of the rows in `path` are kept.
 pub fn names_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Features;
 use super::words::Words;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 
 /// Two words and how similar people find them.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub struct Similarity {
 /// Reads pairs, `word1 word2 score` a line with tabs, commas or spaces between; further columns are passed over. Lines
 /// before the first pair that are no pair are headers; after it, empty lines and those that begin with `#` are passed over.
 pub fn read(path: &Path) -> Result<Vec<Pair>> {
-    let text = std::fs::read_to_string(path).at(path.display())?;
+    let text = super::given(path)?;
     let mut pairs = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_start_matches('\u{feff}').trim();

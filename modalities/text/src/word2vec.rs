@@ -64,7 +64,7 @@ negatives = 5
 power = 0.75
 
 [optimizer.sgd]
-rate = 0.025
+rate = 0.05
 
 [train]
 epochs = 5

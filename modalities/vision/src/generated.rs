@@ -1,9 +1,11 @@
 //! The embedded dataset: small scenes, rendered when they are asked for, so that a first run needs no download.
 //!
 //! A class is a shape together with the texture on it. All else is drawn anew for every image and is what augmentations
-//! vary too: place, size, colours, phase of the texture, mirror image, and noise on every
-//! pixel. Colours say nothing of the class, and textures cover equal areas of their two colours, so neither raw pixels nor
-//! a colour histogram gets far. Training and test images come from different streams.
+//! vary too: place and size (crops), the phase of the texture (crops and mirroring), hue and lightness (jitter); and there
+//! is noise on every pixel. What augmentations would leave as it is, such as the distance of the tones, is the same in all
+//! images: contrast would tell images apart by it, without regard to their class. Colours say nothing of the class, and
+//! textures cover equal areas of their two tones, so neither raw pixels nor a colour histogram gets far. Training and test
+//! images come from different streams.
 
 use ctk_core::rng::{Key, Rng};
 use rand::{Rng as _, RngCore};

@@ -4,6 +4,9 @@
 //! straight into PyTorch. `variant = "google"` is google-research/simclr's: it projects the first block of EVERY group, pools as
 //! TensorFlow does and draws its weights as Keras does. Selective kernels (`sk_ratio`) bring ResNet-D with them in either
 //! variant, as in SimCLRv2: a stem of three 3 × 3 convolutions and shortcuts that average before they project.
+//!
+//! Depths 20, 32, 44, 56 and 110 are He et al.'s networks for CIFAR (§4.2): three groups of 16, 32 and 64 channels behind the
+//! small stem, here with projecting shortcuts.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,7 +27,7 @@ use crate::pixels::{CHANNELS, Pixels};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResnetRecipe {
-    /// Layers: 18, 34, 50, 101, 152 or 200.
+    /// Layers: 18, 34, 50, 101, 152 or 200; or CIFAR's narrow family of 20, 32, 44, 56 or 110.
     #[serde(deserialize_with = "depth")]
     pub depth: usize,
     /// Multiplies every channel count, stem and output included; each is rounded to the nearest multiple of 8. At least .25.
@@ -82,18 +85,19 @@ fn sk_ratio<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err(D::Error::custom(RATIOS)) }
 }
 
-const DEPTHS: &str = "depth must be 18, 34, 50, 101, 152 or 200";
+const DEPTHS: &str = "depth must be 18, 34, 50, 101, 152 or 200, or 20, 32, 44, 56 or 110";
 const WIDTHS: &str = "width must be between 0.25 and 64";
 const RATIOS: &str = "sk_ratio must be between 0 and 1";
 
-/// Blocks in each of the four groups.
-fn blocks(depth: usize) -> Option<[usize; 4]> {
+/// Blocks in each group: four, or the three of CIFAR's family, which has 6n + 2 layers.
+fn blocks(depth: usize) -> Option<Vec<usize>> {
     Some(match depth {
-        18 => [2, 2, 2, 2],
-        34 | 50 => [3, 4, 6, 3],
-        101 => [3, 4, 23, 3],
-        152 => [3, 8, 36, 3],
-        200 => [3, 24, 36, 3],
+        18 => vec![2, 2, 2, 2],
+        34 | 50 => vec![3, 4, 6, 3],
+        101 => vec![3, 4, 23, 3],
+        152 => vec![3, 8, 36, 3],
+        200 => vec![3, 24, 36, 3],
+        20 | 32 | 44 | 56 | 110 => vec![(depth - 2) / 6; 3],
         _ => return None,
     })
 }
@@ -114,15 +118,32 @@ impl ResnetRecipe {
         if !(0.0..=1.0).contains(&self.sk_ratio) {
             return fail(RATIOS);
         }
+        if self.narrow() && self.stem != Stem::Small {
+            return Err(Error::usage(format!(
+                "ResNet-{} is made for small images, and this stem divides them by four",
+                self.depth
+            ))
+            .hint("use stem = \"small\", or depth 18 or 34"));
+        }
         if self.selects() && !self.bottleneck() {
             return Err(Error::usage(format!("sk_ratio needs bottleneck blocks, which a ResNet-{} has not", self.depth))
-                .hint("use depth 50 or more, or sk_ratio = 0"));
+                .hint("use depth 50, 101, 152 or 200, or sk_ratio = 0"));
         }
         Ok(())
     }
 
     fn bottleneck(&self) -> bool {
-        self.depth >= 50
+        self.depth >= 50 && !self.narrow()
+    }
+
+    /// Whether it is one of CIFAR's family.
+    fn narrow(&self) -> bool {
+        matches!(self.depth, 20 | 32 | 44 | 56 | 110)
+    }
+
+    /// Channels of the first group before the width.
+    fn base(&self) -> usize {
+        if self.narrow() { 16 } else { 64 }
     }
 
     fn selects(&self) -> bool {
@@ -147,7 +168,7 @@ impl ResnetRecipe {
     }
 
     fn stem(&self, layers: &mut Vec<Layer>, scope: &mut Scope) -> usize {
-        let width = self.channels(64);
+        let width = self.channels(self.base());
         match (self.stem, self.selects()) {
             (Stem::Small, _) => layers.push(self.conv([width, CHANNELS], 3, 1, scope.sub("conv1"))),
             (Stem::Imagenet, false) => layers.push(self.conv([width, CHANNELS], 7, 2, scope.sub("conv1"))),
@@ -255,8 +276,8 @@ impl ResNet {
         recipe.check()?;
         let mut layers = Vec::new();
         let mut input = recipe.stem(&mut layers, &mut scope);
-        for (group, count) in blocks(recipe.depth).into_iter().flatten().enumerate() {
-            let planes = recipe.channels(64 << group);
+        for (group, count) in blocks(recipe.depth).unwrap_or_default().into_iter().enumerate() {
+            let planes = recipe.channels(recipe.base() << group);
             let output = if recipe.bottleneck() { 4 * planes } else { planes };
             let mut scope = scope.sub(format!("layer{}", group + 1));
             for i in 0..count {

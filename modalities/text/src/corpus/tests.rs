@@ -157,3 +157,18 @@ fn what_cannot_be_learned_from_is_said() {
     assert!(fails("a b c\n", 2).contains("none of the corpus's 3 different words"));
     assert!(fails("a\nb\na\nb\n", 1).contains("no line of the corpus holds two words"));
 }
+
+#[test]
+#[cfg_attr(not(ctk_data), ignore = "needs CTK_DATA")]
+fn news_and_reviews_are_what_other_programs_read() {
+    let text = Path::new(&std::env::var("CTK_DATA").expect("CTK_DATA names the folder of real data")).join("text");
+    let limits = Limits { min_count: 5, max_size: None };
+    let corpus = Corpus::read(&[text.join("news-reviews-17m.txt")], &Reading::default(), limits).unwrap();
+    // gensim counts the same.
+    assert_eq!((corpus.tokens(), corpus.vocabulary().len()), (17_014_669, 55_601));
+    let gold = text.join("word-benchmarks-en/gensim-4.4.0");
+    let pairs = |name: &str| ctk_core::eval::similarity::read(&gold.join(name)).unwrap().len();
+    assert_eq!((pairs("wordsim353.tsv"), pairs("simlex999.txt")), (353, 999));
+    let questions = ctk_core::eval::analogy::read(&gold.join("questions-words.txt")).unwrap();
+    assert_eq!((questions.len(), questions.iter().filter(|q| q.syntactic).count()), (19_544, 10_675));
+}

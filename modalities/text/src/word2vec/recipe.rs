@@ -189,13 +189,14 @@ impl Default for OptimizerRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SgdRecipe {
-    /// The rate at the start; it falls in a straight line to a ten-thousandth of it at the end.
+    /// The rate at the start; it falls in a straight line to a ten-thousandth of it at the end. word2vec.c starts at .025, which
+    /// on texts of some million words reaches a higher loss and fewer right analogies after one and after five epochs.
     pub rate: f64,
 }
 
 impl Default for SgdRecipe {
     fn default() -> Self {
-        SgdRecipe { rate: 0.025 }
+        SgdRecipe { rate: 0.05 }
     }
 }
 

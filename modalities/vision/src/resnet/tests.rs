@@ -59,6 +59,15 @@ fn counts_are_the_published_ones() {
     }
 }
 
+#[test]
+fn cifars_family_has_three_groups() {
+    // Counted in PyTorch.
+    for (depth, count) in [(20, 271_824), (56, 855_120), (110, 1_730_064)] {
+        let (params, net) = declare(&ResnetRecipe { depth, ..Default::default() });
+        assert_eq!((params.count(""), net.width()), (count, 64), "ResNet-{depth}");
+    }
+}
+
 fn off(a: &Tensor, b: &Tensor) -> f64 {
     let wide = |t: &Tensor| t.to_dtype(DType::F64).unwrap();
     let norm = |t: Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt();
@@ -89,6 +98,7 @@ fn networks_agree_with_their_reference() {
     for (recipe, size) in [
         (narrow.clone(), 9),
         (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::Google, ..narrow.clone() }, 33),
+        (ResnetRecipe { depth: 20, ..Default::default() }, 10),
         (ResnetRecipe { depth: 50, stem: Stem::Imagenet, sk_ratio: 0.0625, ..narrow }, 37),
     ] {
         let reference = learn(&recipe, DType::F64, true, size);
@@ -162,7 +172,10 @@ fn recipes_are_checked_where_they_are_wrong() {
     let shallow = parse("sk_ratio = 0.0625").unwrap();
     assert_eq!(shallow.check().unwrap_err().exit_code(), 2);
     assert!(ResNet::new(&shallow, Params::new().root()).is_err());
-    assert!(ResnetRecipe { depth: 20, ..Default::default() }.check().is_err());
+    assert!(ResnetRecipe { depth: 26, ..Default::default() }.check().is_err());
+    let large = ResnetRecipe { depth: 20, stem: Stem::Imagenet, ..Default::default() }.check().unwrap_err().to_string();
+    assert!(large.contains("small images") && large.contains("hint"), "{large}");
+    assert!(ResnetRecipe { depth: 56, sk_ratio: 0.0625, ..Default::default() }.check().is_err(), "no bottlenecks there");
 }
 
 #[test]
