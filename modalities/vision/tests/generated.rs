@@ -184,9 +184,8 @@ fn labels_teach_the_same_network_nearly_everything() {
     let splits = generated::open(recipe.data.train, recipe.data.test);
     let mut params = Params::new();
     let encoder = encoder(&recipe, &mut params);
-    let scope = params.root().sub("head").sub("classifier");
     let sizes = [generated::CLASSES, encoder.width()];
-    let classifier = Linear::new(sizes, true, Kind::Head, Init::Constant(0.0), scope);
+    let classifier = Linear::new(sizes, true, Kind::Head, Init::Constant(0.0), params.root().sub("head.classifier"));
     let classifier = Sequential::new(vec![Layer::Linear(classifier)], params.sink());
     params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
     let towers = Supervised { encoder, classifier };

@@ -74,7 +74,7 @@ impl Job for Word2VecJob {
         let mut figures = vec![
             ("tokens", json!(corpus.tokens())),
             ("vocabulary", json!(corpus.vocabulary().len())),
-            ("words_per_second", json!(speed.round())),
+            ("words_per_second", json!(speed.round() as u64)),
         ];
         let mut text = String::new();
         if self.recipe.data.path.is_none() {
