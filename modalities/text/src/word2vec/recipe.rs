@@ -190,7 +190,7 @@ impl Default for OptimizerRecipe {
 #[serde(default, deny_unknown_fields)]
 pub struct SgdRecipe {
     /// The rate at the start; it falls in a straight line to a ten-thousandth of it at the end. word2vec.c starts at .025, which
-    /// on texts of some million words reaches a higher loss and fewer right analogies after one and after five epochs.
+    /// on 17 million words of news reached a higher loss and fewer right analogies after one epoch, and after five (one seed).
     pub rate: f64,
 }
 
