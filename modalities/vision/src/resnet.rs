@@ -138,7 +138,7 @@ impl ResnetRecipe {
 
     /// Whether it is one of CIFAR's family.
     fn narrow(&self) -> bool {
-        matches!(self.depth, 20 | 32 | 44 | 56 | 110)
+        blocks(self.depth).is_some_and(|groups| groups.len() == 3)
     }
 
     /// Channels of the first group before the width.
