@@ -14,6 +14,17 @@ pub enum Statistics {
     Frozen,
 }
 
+/// What maps are kept and multiplied in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// All in f32.
+    #[default]
+    F32,
+    /// Feature maps and the factors of products in bf16; parameters, sums, statistics and losses in f32. On the CPU alone.
+    Bf16,
+}
+
 /// One forward pass.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
@@ -21,6 +32,8 @@ pub struct Pass<'a> {
     pub train: bool,
     /// What normalisation does.
     pub statistics: Statistics,
+    /// What maps are kept and multiplied in.
+    pub precision: Precision,
     /// The step's key, for dropout and the like: draw by (key, global row, layer name), never by call count.
     pub key: Key,
     /// The other ranks.
@@ -30,14 +43,20 @@ pub struct Pass<'a> {
 impl Pass<'static> {
     /// The pass of evaluation: running statistics, nothing kept.
     pub fn eval() -> Self {
-        Pass { train: false, statistics: Statistics::Frozen, key: Key::new(0), world: &crate::world::Solo }
+        let (precision, key) = (Precision::F32, Key::new(0));
+        Pass { train: false, statistics: Statistics::Frozen, precision, key, world: &crate::world::Solo }
     }
 }
 
 impl<'a> Pass<'a> {
     /// The pass of a training step.
     pub fn train(key: Key, world: &'a dyn Collective) -> Self {
-        Pass { train: true, statistics: Statistics::Update, key, world }
+        Pass { train: true, statistics: Statistics::Update, precision: Precision::F32, key, world }
+    }
+
+    /// The same pass in another precision.
+    pub fn at(self, precision: Precision) -> Self {
+        Pass { precision, ..self }
     }
 
     /// The same pass with other statistics.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::cpu::conv::{self, Geometry};
-use super::cpu::norm::{Affine, BlockMoments, column_sums};
+use super::cell::{Cell, Read, Real};
+use super::cpu::conv::Geometry;
+use super::cpu::norm::{BlockMoments, column_sums};
 use super::layer::{Act, Back, Flow, Host, Norm};
-use super::map::{Map, Pool, Real, read, values};
+use super::map::{Map, Pool, read, values};
 use super::pool::window;
 use crate::error::{Error, Result};
 use crate::params::{Init, Kind, Param, Scope};
@@ -41,16 +42,16 @@ impl Conv2d {
         Ok(Geometry { n, h, w, c, o, oh: size(h), ow: size(w), kernel, stride, padding })
     }
 
-    pub(crate) fn forward<T: Real>(&self, x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Cell>(&self, x: Act<T>, host: &Host) -> Result<(Act<T>, Option<Back<T>>)> {
         let g = self.geometry(x.map.shape())?;
         let before = x.norm.clone().map(|norm| (x.map.clone(), norm));
         let beside = x.beside.clone();
-        let x = if conv::normalises::<T>(&g) { x } else { x.plain().into() };
+        let x = if T::normalises(&g) { x } else { x.plain().into() };
         let watch = host.statistics != Statistics::Frozen;
         let (y, moments) = apply(&g, &self.weight, x.read(), watch, x.map.pool())?;
         let (weight, sink) = (self.weight.clone(), host.sink.clone());
         let back = host.back(move |dy, want| {
-            let dw = conv::weight_gradient(&g, x.read(), dy.data(), dy.pool());
+            let dw = T::weight_gradient(&g, x.read(), dy.data(), dy.pool());
             sink.add(&weight, Tensor::from_vec(dw, weight.dims(), weight.var().device())?)?;
             // The input has served: its memory may hold its own gradient.
             drop(x);
@@ -99,21 +100,22 @@ impl Linear {
         Ok(Geometry { n, h, w, c, o, oh: 1, ow: 1, kernel: 1, stride: 1, padding: 0 })
     }
 
-    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
         let g = self.geometry(x.shape())?;
         let (mut y, _) = apply(&g, &self.weight, (x.data(), None), false, x.pool())?;
         if let Some(bias) = &self.bias {
-            let bias = values::<T>(bias)?;
-            y.data_mut().chunks_exact_mut(g.o).for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, &b)| *y += b));
+            let bias = values::<T::Real>(bias)?;
+            let rows = y.data_mut().chunks_exact_mut(g.o);
+            rows.for_each(|row| row.iter_mut().zip(&bias).for_each(|(y, &b)| *y = T::down(y.up() + b)));
         }
         let (Linear { weight, bias }, sink) = (self.clone(), host.sink.clone());
         let back = host.back(move |dy, want| {
             let device = weight.var().device();
-            let dw = conv::weight_gradient(&g, (x.data(), None), dy.data(), dy.pool());
+            let dw = T::weight_gradient(&g, (x.data(), None), dy.data(), dy.pool());
             drop(x);
             sink.add(&weight, Tensor::from_vec(dw, weight.dims(), device)?)?;
             if let Some(bias) = bias {
-                let db: Vec<T> = column_sums(dy.data(), g.o).into_iter().map(T::of).collect();
+                let db: Vec<T::Real> = column_sums(dy.data(), g.o).into_iter().map(T::Real::of).collect();
                 sink.add(&bias, Tensor::from_vec(db, g.o, device)?)?;
             }
             if want { Ok(Some(input_gradient(&g, &weight, None, None, &dy)?)) } else { Ok(None) }
@@ -133,20 +135,20 @@ impl Linear {
     }
 }
 
-fn apply<T: Real>(
+fn apply<T: Cell>(
     g: &Geometry,
     weight: &Param,
-    x: (&[T], Option<&Affine<T>>),
+    x: Read<T>,
     watch: bool,
-    pool: &Arc<Pool<T>>,
+    pool: &Arc<Pool>,
 ) -> Result<(Map<T>, Option<Vec<BlockMoments>>)> {
     let mut y = Map::new([g.n, g.oh, g.ow, g.o], pool);
-    let moments = read(weight.var().as_tensor(), |weight| conv::forward(g, x, weight, y.data_mut(), watch, pool));
+    let moments = read(weight.var().as_tensor(), |weight| T::convolve(g, x, weight, y.data_mut(), watch, pool));
     Ok((y, moments.map_err(|e| e.at(weight.name()))?))
 }
 
 /// The gradient of the input with what is `beside` it; the input came from the normalisation of `before` if there is one.
-fn input_gradient<T: Real>(
+fn input_gradient<T: Cell>(
     g: &Geometry,
     weight: &Param,
     beside: Option<Flow<T>>,
@@ -157,7 +159,7 @@ fn input_gradient<T: Real>(
     let mut dx = Map::new([g.n, g.h, g.w, g.c], pool);
     let normal = before.as_ref().map(|(x, norm)| (x.data(), &norm.affine));
     let sums = read(weight.var().as_tensor(), |weight| {
-        conv::input_gradient(g, dy.data(), weight, dx.data_mut(), beside.as_ref().map(|beside| beside.data()), normal, pool)
+        T::input_gradient(g, dy.data(), weight, dx.data_mut(), beside.as_ref().map(|beside| beside.data()), normal, pool)
     });
     if let (Some(sums), Some((_, norm))) = (sums.map_err(|e| e.at(weight.name()))?, &before) {
         norm.leave(sums);

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 
+use super::cell::{Cell, Read};
 use super::cpu::elementwise;
 use super::cpu::norm::{Affine, BlockMoments};
-use super::map::{Map, Pool, Real};
+use super::map::{Map, Pool};
 use super::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Residual, Select, pool, residual};
 use crate::error::Result;
 use crate::params::Sink;
@@ -43,13 +44,13 @@ pub(crate) type Sums = (Vec<f64>, Vec<f64>);
 
 /// A normalisation that nobody has applied yet: a convolution applies it as it reads, and then knows the sums that the
 /// normalisation's step back needs while the gradient is still in cache.
-pub(crate) struct Norm<T: Real> {
-    pub affine: Affine<T>,
+pub(crate) struct Norm<T: Cell> {
+    pub affine: Affine<T::Real>,
     sums: Mutex<Option<Sums>>,
 }
 
-impl<T: Real> Norm<T> {
-    pub fn new(affine: Affine<T>) -> Self {
+impl<T: Cell> Norm<T> {
+    pub fn new(affine: Affine<T::Real>) -> Self {
         Norm { affine, sums: Mutex::new(None) }
     }
 
@@ -65,9 +66,9 @@ impl<T: Real> Norm<T> {
 }
 
 /// A gradient that reaches a map by another way, to be added to the one that its reader sends back.
-pub(crate) struct Beside<T: Real>(Mutex<Option<Flow<T>>>);
+pub(crate) struct Beside<T: Cell>(Mutex<Option<Flow<T>>>);
 
-impl<T: Real> Beside<T> {
+impl<T: Cell> Beside<T> {
     pub fn new() -> Arc<Self> {
         Arc::new(Beside(Mutex::new(None)))
     }
@@ -85,7 +86,7 @@ impl<T: Real> Beside<T> {
 
 /// What flows forward from layer to layer: maps, what is still to be done to them, and what is known of them. It has one
 /// reader; for more, [`plain`](Act::plain) comes first.
-pub(crate) struct Act<T: Real> {
+pub(crate) struct Act<T: Cell> {
     pub map: Flow<T>,
     /// What is still to be done.
     pub norm: Option<Arc<Norm<T>>>,
@@ -95,15 +96,15 @@ pub(crate) struct Act<T: Real> {
     pub beside: Option<Arc<Beside<T>>>,
 }
 
-impl<T: Real> From<Flow<T>> for Act<T> {
+impl<T: Cell> From<Flow<T>> for Act<T> {
     fn from(map: Flow<T>) -> Self {
         Act { map, norm: None, moments: None, beside: None }
     }
 }
 
-impl<T: Real> Act<T> {
+impl<T: Cell> Act<T> {
     /// The maps' numbers and what is still to be done to them.
-    pub fn read(&self) -> (&[T], Option<&Affine<T>>) {
+    pub fn read(&self) -> Read<'_, T> {
         (self.map.data(), self.norm.as_ref().map(|norm| &norm.affine))
     }
 
@@ -125,16 +126,16 @@ pub(crate) type Tape<T> = Vec<Back<T>>;
 
 /// What a pass over the host needs to know.
 #[derive(Clone)]
-pub(crate) struct Host<T: Real> {
-    pub pool: Arc<Pool<T>>,
+pub(crate) struct Host {
+    pub pool: Arc<Pool>,
     pub sink: Sink,
     pub statistics: Statistics,
     pub keep: bool,
 }
 
-impl<T: Real> Host<T> {
+impl Host {
     /// Makes a layer's step back, if one will be needed.
-    pub fn back(&self, step: impl FnOnce(Flow<T>, bool) -> Result<Option<Flow<T>>> + Send + 'static) -> Option<Back<T>> {
+    pub fn back<T: Cell>(&self, step: impl FnOnce(Flow<T>, bool) -> Result<Option<Flow<T>>> + Send + 'static) -> Option<Back<T>> {
         self.keep.then(|| Box::new(step) as Back<T>)
     }
 }
@@ -145,7 +146,7 @@ impl Layer {
         matches!(self, Layer::GlobalAverage | Layer::Linear(_))
     }
 
-    fn forward<T: Real>(&self, x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Back<T>>)> {
+    fn forward<T: Cell>(&self, x: Act<T>, host: &Host) -> Result<(Act<T>, Option<Back<T>>)> {
         let (y, back) = match self {
             Layer::Conv2d(conv) => return conv.forward(x, host),
             Layer::BatchNorm(norm) => return norm.forward(x, host),
@@ -187,7 +188,7 @@ impl Layer {
 }
 
 /// Runs layers in order; the tape is there if the pass keeps one.
-pub(crate) fn forward<T: Real>(layers: &[Layer], mut x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Tape<T>>)> {
+pub(crate) fn forward<T: Cell>(layers: &[Layer], mut x: Act<T>, host: &Host) -> Result<(Act<T>, Option<Tape<T>>)> {
     let mut tape = Tape::new();
     for layer in layers {
         let (y, back) = layer.forward(x, host)?;
@@ -198,7 +199,7 @@ pub(crate) fn forward<T: Real>(layers: &[Layer], mut x: Act<T>, host: &Host<T>) 
 }
 
 /// Plays a tape in reverse. The input's gradient is computed only if it is wanted.
-pub(crate) fn backward<T: Real>(tape: Tape<T>, dy: Flow<T>, want: bool) -> Result<Option<Flow<T>>> {
+pub(crate) fn backward<T: Cell>(tape: Tape<T>, dy: Flow<T>, want: bool) -> Result<Option<Flow<T>>> {
     let mut flow = Some(dy);
     for (i, back) in tape.into_iter().enumerate().rev() {
         let Some(dy) = flow.take() else { break };

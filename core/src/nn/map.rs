@@ -1,91 +1,36 @@
-//! Host buffers: numbers, feature maps, and the pool that keeps their memory warm.
+//! Host buffers: feature maps, scratch, and the pool that keeps their memory warm.
 
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{Tensor, WithDType};
-use num_traits::Float;
+use bytemuck::{Pod, Zeroable};
+use candle_core::Tensor;
+use rayon::prelude::*;
 
+use super::cell::{Cell, Real};
 use crate::error::Result;
 use crate::params::Param;
 
-/// What the kernels compute in: f32, or f64 for oracles.
-pub(crate) trait Real: Float + WithDType + std::ops::AddAssign + std::ops::MulAssign + Send + Sync + 'static {
-    /// From a statistic.
-    fn of(v: f64) -> Self;
-    /// To a statistic.
-    fn wide(self) -> f64;
-    /// The numbers, if they are f32: what the fast kernels are written for.
-    fn f32s(_: &[Self]) -> Option<&[f32]> {
-        None
-    }
-    /// As [`f32s`](Real::f32s), to be written.
-    fn f32s_mut(_: &mut [Self]) -> Option<&mut [f32]> {
-        None
-    }
-    /// Numbers in f32 as numbers of this type, if it is f32.
-    fn from_f32s(_: Vec<f32>) -> Option<Vec<Self>> {
-        None
-    }
-    /// The pool, if it is one of f32.
-    fn pool32(_: &Arc<Pool<Self>>) -> Option<&Arc<Pool<f32>>> {
-        None
-    }
-}
-
-impl Real for f32 {
-    fn of(v: f64) -> Self {
-        v as f32
-    }
-
-    fn wide(self) -> f64 {
-        f64::from(self)
-    }
-
-    fn f32s(x: &[f32]) -> Option<&[f32]> {
-        Some(x)
-    }
-
-    fn f32s_mut(x: &mut [f32]) -> Option<&mut [f32]> {
-        Some(x)
-    }
-
-    fn from_f32s(x: Vec<f32>) -> Option<Vec<f32>> {
-        Some(x)
-    }
-
-    fn pool32(pool: &Arc<Pool<f32>>) -> Option<&Arc<Pool<f32>>> {
-        Some(pool)
-    }
-}
-
-impl Real for f64 {
-    fn of(v: f64) -> Self {
-        v
-    }
-
-    fn wide(self) -> f64 {
-        self
-    }
-}
+/// A cache line: what buffers are made of, whatever they hold, so that every kind of number begins on a line's border and one
+/// pool serves all.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
 
 /// Buffers that were used before. A fresh large allocation costs a page fault every 4 KB, which is more than most layers'
 /// arithmetic; a step's maps have the same sizes as the last step's.
-pub(crate) struct Pool<T> {
-    state: Mutex<State<T>>,
+#[derive(Default)]
+pub(crate) struct Pool {
+    state: Mutex<State>,
 }
 
-struct State<T> {
-    free: Vec<Vec<T>>,
+#[derive(Default)]
+struct State {
+    free: Vec<Vec<Line>>,
     input: [usize; 4],
 }
 
-impl<T> Default for Pool<T> {
-    fn default() -> Self {
-        Pool { state: Mutex::new(State { free: Vec::new(), input: [0; 4] }) }
-    }
-}
-
-impl<T: Real> Pool<T> {
+impl Pool {
     /// Announces a pass over input of this shape. Buffers of another shape's passes would never fit: they are let go, so
     /// the pool holds no more than one pass needs.
     pub fn start(&self, input: [usize; 4]) {
@@ -96,68 +41,64 @@ impl<T: Real> Pool<T> {
         }
     }
 
-    /// A buffer of at least `len` numbers of any value.
-    pub fn take(&self, len: usize) -> Vec<T> {
+    fn take(&self, len: usize) -> Vec<Line> {
         let mut state = self.lock();
-        let fits = |v: &Vec<T>| v.len() >= len && v.len() <= len + len / 4 + 64;
+        let fits = |v: &Vec<Line>| v.len() >= len && v.len() <= len + len / 4 + 64;
         let best = (0..state.free.len()).filter(|&i| fits(&state.free[i])).min_by_key(|&i| state.free[i].len());
         let found = best.map(|i| state.free.swap_remove(i));
         drop(state);
-        found.unwrap_or_else(|| vec![<T as num_traits::Zero>::zero(); len])
+        found.unwrap_or_else(|| bytemuck::zeroed_vec(len))
     }
 
-    /// Gives a buffer back.
-    pub fn put(&self, buffer: Vec<T>) {
+    fn put(&self, buffer: Vec<Line>) {
         if !buffer.is_empty() {
             self.lock().free.push(buffer);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Numbers of any value for a kernel's own use, on a cache line's border, from a pool and back to it.
-pub(crate) struct Scratch<T: Real> {
-    buffer: Vec<T>,
-    from: usize,
+/// `len` numbers of any value, from a pool and back to it.
+pub(crate) struct Scratch<T> {
+    lines: Vec<Line>,
     len: usize,
-    pool: Arc<Pool<T>>,
+    pool: Arc<Pool>,
+    kind: PhantomData<T>,
 }
 
-impl<T: Real> Scratch<T> {
-    /// `len` numbers.
-    pub fn new(len: usize, pool: &Arc<Pool<T>>) -> Self {
-        let line = 64 / size_of::<T>();
-        let buffer = pool.take(len + line);
-        let from = buffer.as_ptr().align_offset(64).min(line);
-        Scratch { buffer, from, len, pool: pool.clone() }
+impl<T: Pod> Scratch<T> {
+    /// Numbers to be written before they are read.
+    pub fn new(len: usize, pool: &Arc<Pool>) -> Self {
+        let lines = pool.take((len * size_of::<T>()).div_ceil(size_of::<Line>()));
+        Scratch { lines, len, pool: pool.clone(), kind: PhantomData }
     }
 }
 
-impl<T: Real> std::ops::Deref for Scratch<T> {
+impl<T: Pod> std::ops::Deref for Scratch<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.buffer[self.from..][..self.len]
+        &bytemuck::cast_slice(&self.lines)[..self.len]
     }
 }
 
-impl<T: Real> std::ops::DerefMut for Scratch<T> {
+impl<T: Pod> std::ops::DerefMut for Scratch<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.buffer[self.from..][..self.len]
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
 }
 
-impl<T: Real> Drop for Scratch<T> {
+impl<T> Drop for Scratch<T> {
     fn drop(&mut self) {
-        self.pool.put(std::mem::take(&mut self.buffer));
+        self.pool.put(std::mem::take(&mut self.lines));
     }
 }
 
 /// Feature maps `(n, h, w, c)`, channels fastest; features have h = w = 1.
-pub(crate) struct Map<T: Real> {
+pub(crate) struct Map<T: Cell> {
     /// Images.
     pub n: usize,
     /// Height.
@@ -166,18 +107,20 @@ pub(crate) struct Map<T: Real> {
     pub w: usize,
     /// Channels.
     pub c: usize,
-    buffer: Vec<T>,
-    pool: Arc<Pool<T>>,
+    buffer: Scratch<T>,
 }
 
-impl<T: Real> Map<T> {
+/// Numbers that a task of a conversion takes.
+const BLOCK: usize = 1 << 16;
+
+impl<T: Cell> Map<T> {
     /// Maps of any value, to be written whole.
-    pub fn new([n, h, w, c]: [usize; 4], pool: &Arc<Pool<T>>) -> Self {
-        Map { n, h, w, c, buffer: pool.take(n * h * w * c), pool: pool.clone() }
+    pub fn new([n, h, w, c]: [usize; 4], pool: &Arc<Pool>) -> Self {
+        Map { n, h, w, c, buffer: Scratch::new(n * h * w * c, pool) }
     }
 
     /// A copy of a tensor, `(n, h, w, c)` or `(n, c)`.
-    pub fn from_tensor(x: &Tensor, pool: &Arc<Pool<T>>) -> Result<Self> {
+    pub fn from_tensor(x: &Tensor, pool: &Arc<Pool>) -> Result<Self> {
         let shape = match *x.dims() {
             [n, c] => [n, 1, 1, c],
             _ => {
@@ -185,15 +128,23 @@ impl<T: Real> Map<T> {
                 [n, h, w, c]
             }
         };
-        let mut map = Map::new(shape, pool);
-        read(x, |values| map.data_mut().copy_from_slice(values))?;
+        let mut map = Map::<T>::new(shape, pool);
+        read(x, |values: &[T::Real]| {
+            let blocks = map.data_mut().par_chunks_mut(BLOCK).zip(values.par_chunks(BLOCK));
+            blocks.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, &v)| *to = T::down(v)));
+        })?;
         Ok(map)
+    }
+
+    /// The numbers, for a tensor.
+    pub fn to_vec(&self) -> Vec<T::Real> {
+        self.data().iter().map(|v| v.up()).collect()
     }
 
     /// The same map, to be changed in place: copied only if somebody else still holds it.
     pub fn own(shared: Arc<Self>) -> Self {
         Arc::try_unwrap(shared).unwrap_or_else(|shared| {
-            let mut copy = Map::new(shared.shape(), &shared.pool);
+            let mut copy = Map::new(shared.shape(), shared.pool());
             copy.data_mut().copy_from_slice(shared.data());
             copy
         })
@@ -209,30 +160,19 @@ impl<T: Real> Map<T> {
         self.n * self.h * self.w
     }
 
-    fn len(&self) -> usize {
-        self.rows() * self.c
-    }
-
     /// The numbers.
     pub fn data(&self) -> &[T] {
-        &self.buffer[..self.len()]
+        &self.buffer
     }
 
     /// The numbers, to be written.
     pub fn data_mut(&mut self) -> &mut [T] {
-        let len = self.len();
-        &mut self.buffer[..len]
+        &mut self.buffer
     }
 
     /// Where it came from.
-    pub fn pool(&self) -> &Arc<Pool<T>> {
-        &self.pool
-    }
-}
-
-impl<T: Real> Drop for Map<T> {
-    fn drop(&mut self) {
-        self.pool.put(std::mem::take(&mut self.buffer));
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.buffer.pool
     }
 }
 

@@ -10,8 +10,10 @@
 //! first, and what devices other than the CPU run.
 //!
 //! Images are `(n, h, w, c)`, features `(n, c)`; parameters keep PyTorch's layouts (convolutions OIHW, linear layers
-//! (out, in)) and are packed on the way in. Everything works in f32 and f64; f64 is what finite differences are taken in.
+//! (out, in)) and are packed on the way in. Everything works in f32 and f64; f64 is what finite differences are taken in. A pass
+//! in [mixed precision](Precision::Bf16) keeps maps, and multiplies, in bf16; parameters, sums and statistics stay in f32.
 
+mod cell;
 mod conv;
 pub(crate) mod cpu;
 mod layer;
@@ -24,11 +26,11 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, Var, WithDType as _};
 
 use crate::error::{Error, Result};
 use crate::params::Sink;
-use crate::pass::Pass;
+use crate::pass::{Pass, Precision};
 
 pub use conv::{Conv2d, Linear};
 pub use layer::Layer;
@@ -36,22 +38,22 @@ pub use norm::BatchNorm;
 pub use pool::{AvgPool, MaxPool, Padding};
 pub use residual::{Residual, Select};
 
+use cell::{Bf16, Cell};
 use layer::{Act, Flow, Host, Tape};
-use map::{Map, Pool, Real};
+use map::{Map, Pool};
 
 /// Layers in order, run as one operation.
 pub struct Sequential {
     layers: Vec<Layer>,
     sink: Sink,
     exact: bool,
-    pool32: Arc<Pool<f32>>,
-    pool64: Arc<Pool<f64>>,
+    pool: Arc<Pool>,
 }
 
 impl Sequential {
     /// A chain whose parameters' gradients go to `sink`, the one of the [`Params`](crate::params::Params) they are declared in.
     pub fn new(layers: Vec<Layer>, sink: Sink) -> Self {
-        Sequential { layers, sink, exact: false, pool32: Arc::default(), pool64: Arc::default() }
+        Sequential { layers, sink, exact: false, pool: Arc::default() }
     }
 
     /// Whether to run in plain candle operations even where the kernels could: the reference, many times slower.
@@ -86,42 +88,44 @@ impl Sequential {
             if pass.train { y } else { y.detach() }
         } else {
             match x.dtype() {
-                DType::F32 => self.host::<f32>(x, pass, &self.pool32)?,
-                DType::F64 => self.host::<f64>(x, pass, &self.pool64)?,
+                DType::F32 if pass.precision == Precision::Bf16 => self.host::<Bf16>(x, pass)?,
+                DType::F32 => self.host::<f32>(x, pass)?,
+                DType::F64 => self.host::<f64>(x, pass)?,
                 other => return Err(Error::new(format!("a network runs in f32 or f64, not {other:?}"))),
             }
         };
         if flat { Ok(y.flatten_from(1)?) } else { Ok(y) }
     }
 
-    fn host<T: Real>(&self, x: &Tensor, pass: &Pass, pool: &Arc<Pool<T>>) -> Result<Tensor> {
-        let input = Map::from_tensor(x, pool)?;
+    fn host<T: Cell>(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let pool = &self.pool;
+        let input = Map::<T>::from_tensor(x, pool)?;
         pool.start(input.shape());
         let host = Host { pool: pool.clone(), sink: self.sink.clone(), statistics: pass.statistics, keep: pass.train };
         let (y, tape) = layer::forward(&self.layers, Act::from(Arc::new(input)), &host)?;
         let y = y.plain();
         let shape = Shape::from_dims(&y.shape());
         let device = x.device();
-        let Some(tape) = tape else { return Ok(Tensor::from_vec(y.data().to_vec(), shape, device)?) };
+        let Some(tape) = tape else { return Ok(Tensor::from_vec(y.to_vec(), shape, device)?) };
         let op = Chain {
-            output: Mutex::new(Some((T::to_cpu_storage_owned(y.data().to_vec()), shape))),
+            output: Mutex::new(Some((T::Real::to_cpu_storage_owned(y.to_vec()), shape))),
             tape: Mutex::new(Some(tape)),
             host,
         };
         // No parameter is an input of the operation, so a variable of no meaning makes candle come back for the gradient.
-        let tie = Var::zeros(1, T::DTYPE, device)?;
+        let tie = Var::zeros(1, T::Real::DTYPE, device)?;
         Ok(x.apply_op2(tie.as_tensor(), op)?)
     }
 }
 
 /// The operation that candle sees. Its forward has run already.
-struct Chain<T: Real> {
+struct Chain<T: Cell> {
     output: Mutex<Option<(CpuStorage, Shape)>>,
     tape: Mutex<Option<Tape<T>>>,
-    host: Host<T>,
+    host: Host,
 }
 
-impl<T: Real> CustomOp2 for Chain<T> {
+impl<T: Cell> CustomOp2 for Chain<T> {
     fn name(&self) -> &'static str {
         "sequential"
     }
@@ -143,7 +147,7 @@ impl<T: Real> CustomOp2 for Chain<T> {
             tape.ok_or_else(|| Error::new("a network's gradient was asked for twice; its tape is gone after the first time"))?;
         let dy: Flow<T> = Arc::new(Map::from_tensor(gradient, &self.host.pool)?);
         let dx = layer::backward(tape, dy, x.track_op())?;
-        let dx = dx.map(|dx| Tensor::from_vec(dx.data().to_vec(), x.shape(), x.device())).transpose()?;
+        let dx = dx.map(|dx| Tensor::from_vec(dx.to_vec(), x.shape(), x.device())).transpose()?;
         Ok((dx, None))
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::cpu::norm::{Affine, merge, moments};
+use super::cell::{Cell, Real};
+use super::cpu::norm::{Affine, merge, moments, zero};
 use super::layer::{Act, Back, Host, Norm};
-use super::map::{Map, Real, values};
+use super::map::{Map, values};
 use super::residual::relu;
 use crate::error::{Error, Result};
 use crate::params::{Init, Kind, Param, Scope};
@@ -79,12 +80,12 @@ impl BatchNorm {
         moved(&self.variance, &mut variance.iter().map(|v| v * unbiased))
     }
 
-    pub(crate) fn forward<T: Real>(&self, mut x: Act<T>, host: &Host<T>) -> Result<(Act<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Cell>(&self, mut x: Act<T>, host: &Host) -> Result<(Act<T>, Option<Back<T>>)> {
         let known = x.moments.take();
         let x = x.plain();
         let (rows, c) = (x.rows(), x.c);
         self.check(rows, c, host.statistics)?;
-        let wide = |param: &Param| -> Result<Vec<f64>> { Ok(values::<T>(param)?.into_iter().map(T::wide).collect()) };
+        let wide = |param: &Param| -> Result<Vec<f64>> { Ok(values::<T::Real>(param)?.into_iter().map(T::Real::wide).collect()) };
         let frozen = host.statistics == Statistics::Frozen;
         let (mean, variance) = match known {
             _ if frozen => (wide(&self.mean)?, wide(&self.variance)?),
@@ -95,12 +96,12 @@ impl BatchNorm {
             self.update(rows, &mean, &variance)?;
         }
         let inverse: Vec<f64> = variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
-        let scale = wide(&self.weight)?.iter().zip(&inverse).map(|(g, i)| T::of(g * i)).collect();
+        let scale = wide(&self.weight)?.iter().zip(&inverse).map(|(g, i)| T::Real::of(g * i)).collect();
         let shift = match &self.bias {
             Some(bias) => values(bias)?,
-            None => vec![<T as num_traits::Zero>::zero(); c],
+            None => vec![zero::<T>(); c],
         };
-        let affine = Affine { mean: mean.into_iter().map(T::of).collect(), scale, shift, relu: self.relu };
+        let affine = Affine { mean: mean.into_iter().map(T::Real::of).collect(), scale, shift, relu: self.relu };
         let lazy = Arc::new(Norm::new(affine));
         let y = Act { norm: Some(lazy.clone()), ..Act::from(x.clone()) };
 
@@ -109,18 +110,18 @@ impl BatchNorm {
             let affine = &lazy.affine;
             let (plain, centred) = lazy.take().unwrap_or_else(|| affine.sums(x.data(), dy.data()));
             let device = norm.weight.var().device();
-            let vector = |v: Vec<T>| Tensor::from_vec(v, c, device);
-            sink.add(&norm.weight, vector(centred.iter().zip(&inverse).map(|(s, i)| T::of(s * i)).collect())?)?;
+            let vector = |v: Vec<T::Real>| Tensor::from_vec(v, c, device);
+            sink.add(&norm.weight, vector(centred.iter().zip(&inverse).map(|(s, i)| T::Real::of(s * i)).collect())?)?;
             if let Some(bias) = &norm.bias {
-                sink.add(bias, vector(plain.iter().map(|&s| T::of(s)).collect())?)?;
+                sink.add(bias, vector(plain.iter().map(|&s| T::Real::of(s)).collect())?)?;
             }
             if !want {
                 return Ok(None);
             }
             // Batch statistics depend on x: dx loses its mean and its part along x. Frozen ones do not.
             let n = if frozen { f64::INFINITY } else { rows as f64 };
-            let offset: Vec<T> = plain.iter().map(|s| T::of(s / n)).collect();
-            let slope: Vec<T> = centred.iter().zip(&inverse).map(|(s, i)| T::of(s * i * i / n)).collect();
+            let offset: Vec<T::Real> = plain.iter().map(|s| T::Real::of(s / n)).collect();
+            let slope: Vec<T::Real> = centred.iter().zip(&inverse).map(|(s, i)| T::Real::of(s * i * i / n)).collect();
             // In place, unless somebody else still needs dy.
             let dx = match Arc::try_unwrap(dy) {
                 Ok(mut dx) => {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
+use super::cell::Cell;
 use super::cpu::pool::{self, Windows};
 use super::layer::{Back, Flow, Host};
-use super::map::{Map, Real};
+use super::map::Map;
 use crate::error::{Error, Result};
 
 /// What lies around an image that is pooled.
@@ -62,7 +63,7 @@ impl MaxPool {
         MaxPool { kernel, stride, padding }
     }
 
-    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
         let shape @ [n, h, w, c] = x.shape();
         let g = self.padding.windows([h, w, c], self.kernel, self.stride, false)?;
         let mut y = Map::new([n, g.oh, g.ow, c], x.pool());
@@ -106,7 +107,7 @@ impl AvgPool {
         AvgPool { kernel, stride, padding, count_outside }
     }
 
-    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
         let shape @ [n, h, w, c] = x.shape();
         let g = self.padding.windows([h, w, c], self.kernel, self.stride, self.count_outside)?;
         let mut y = Map::new([n, g.oh, g.ow, c], x.pool());
@@ -144,7 +145,7 @@ fn check(kernel: usize, stride: usize, padding: Padding) {
 }
 
 /// The mean of each channel over the image.
-pub(crate) fn global_average<T: Real>(x: &Map<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+pub(crate) fn global_average<T: Cell>(x: &Map<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
     let shape @ [n, h, w, c] = x.shape();
     let mut y = Map::new([n, 1, 1, c], x.pool());
     pool::global_mean(x.data(), h * w, c, y.data_mut());

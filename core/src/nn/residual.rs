@@ -5,10 +5,11 @@ use std::sync::Arc;
 use candle_core::{D, Tensor};
 
 use super::Layer;
+use super::cell::Cell;
 use super::cpu::norm::{join, masked_sums};
 use super::cpu::{elementwise, pool};
 use super::layer::{self, Act, Back, Beside, Flow, Host};
-use super::map::{Map, Real};
+use super::map::Map;
 use crate::error::{Error, Result};
 use crate::pass::Statistics;
 
@@ -22,7 +23,7 @@ pub struct Residual {
 }
 
 impl Residual {
-    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
         let beside = Beside::new();
         let input = Act { beside: Some(beside.clone()), ..x.clone().into() };
         let (body, body_tape) = layer::forward(&self.body, input, host)?;
@@ -85,14 +86,14 @@ pub struct Select {
 }
 
 impl Select {
-    pub(crate) fn forward<T: Real>(&self, x: Flow<T>, host: &Host<T>) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
         let [n, h, w, c] = x.shape();
         let (pixels, f) = (h * w, c / 2);
         let mut mean = Map::new([n, 1, 1, c], x.pool());
         pool::global_mean(x.data(), pixels, c, mean.data_mut());
         let mut sum = Map::new([n, 1, 1, f], x.pool());
         for (sum, mean) in sum.data_mut().chunks_exact_mut(f.max(1)).zip(mean.data().chunks_exact(c)) {
-            (0..f).for_each(|i| sum[i] = mean[i] + mean[f + i]);
+            (0..f).for_each(|i| sum[i] = T::down(mean[i].up() + mean[f + i].up()));
         }
         let (logits, tape) = layer::forward(&self.gate, Act::from(Arc::new(sum)), host)?;
         let logits = logits.plain();

@@ -12,7 +12,7 @@ use ctk_core::encoder::Encoder;
 use ctk_core::nn::{Layer, Linear, Sequential};
 use ctk_core::optim::Optimizer;
 use ctk_core::params::{Init, Kind, Param, Params};
-use ctk_core::pass::Pass;
+use ctk_core::pass::{Pass, Precision};
 use ctk_core::recipe::{OptimizerRecipe, SgdRecipe};
 use ctk_core::rng::Key;
 use ctk_core::world::Solo;
@@ -24,6 +24,7 @@ fn main() -> Result<()> {
     let number = |i: usize, default: usize| arguments.get(i).map_or(Ok(default), |a| a.parse().map_err(Error::new));
     let width: f64 = arguments.get(1).map_or(Ok(1.0), |a| a.parse().map_err(Error::new))?;
     let stem = if arguments.get(2).is_some_and(|a| a == "imagenet") { Stem::Imagenet } else { Stem::Small };
+    let precision = if arguments.get(6).is_some_and(|a| a == "bf16") { Precision::Bf16 } else { Precision::F32 };
     let (depth, size, batch, steps) = (number(0, 18)?, number(3, 32)?, number(4, 128)?, number(5, 5)?);
 
     let recipe = ResnetRecipe { depth, width, stem, ..ResnetRecipe::default() };
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
     let mut losses = Vec::new();
     for step in 0..steps + 2 {
         let start = Instant::now();
-        let pass = Pass::train(Key::new(step as u64), &Solo);
+        let pass = Pass::train(Key::new(step as u64), &Solo).at(precision);
         let logits = head.forward(&encoder.encode(&x, &pass)?, &pass)?;
         let picked = logits.gather(&labels, D::Minus1)?;
         let loss = (logits.exp()?.sum_keepdim(D::Minus1)?.log()? - picked)?.mean_all()?;

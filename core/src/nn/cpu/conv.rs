@@ -1,14 +1,15 @@
-//! Convolutions: the shapes, and which kernel computes what.
-//!
-//! f32 goes by [`winograd`] where that pays and by [`direct`] where not; f64, the oracle, by [`im2col`].
+//! Convolutions in f32 and bf16: the shapes, and which kernel computes what: [`winograd`] where that pays, [`direct`] where not.
 
 use std::sync::Arc;
 
+use super::fast::Fast;
 use super::norm::{Affine, BlockMoments};
+use super::passes::{Add, pass};
 use super::rows::{GradientSums, Moments};
-use super::{direct, elementwise, im2col, simd, wide, winograd};
+use super::{direct, simd, winograd};
+use crate::nn::cell::Read;
 use crate::nn::layer::Sums;
-use crate::nn::map::{Pool, Real};
+use crate::nn::map::Pool;
 
 /// A convolution's shapes: n × h × w × c images to n × oh × ow × o, square kernel, zeros around.
 #[derive(Clone, Copy, Debug)]
@@ -32,81 +33,71 @@ impl Geometry {
     }
 }
 
-/// Whether this convolution can normalise its input as it reads it.
-pub fn normalises<T: Real>(g: &Geometry) -> bool {
-    T::f32s(&[]).is_some() && winograd::pays(g)
+/// See [`Cell::normalises`](crate::nn::cell::Cell::normalises).
+pub fn normalises<T: Fast>(g: &Geometry) -> bool {
+    winograd::pays::<T::Form>(g)
 }
 
-/// Y from X, normalised on the way if it [can be](normalises), and the weight (OIHW). Y is written whole. With `watch`, the
-/// moments of Y's blocks, if they come cheaply.
-pub fn forward<T: Real>(
+/// See [`Cell::convolve`](crate::nn::cell::Cell::convolve).
+pub fn forward<T: Fast>(
     g: &Geometry,
-    x: (&[T], Option<&Affine<T>>),
-    weight: &[T],
+    (x, affine): Read<T>,
+    weight: &[f32],
     y: &mut [T],
     watch: bool,
-    pool: &Arc<Pool<T>>,
+    pool: &Arc<Pool>,
 ) -> Option<Vec<BlockMoments>> {
-    if let (Some(data), Some(weight), Some(pool)) = (T::f32s(x.0), T::f32s(weight), T::pool32(pool)) {
-        let (y, normal, c) = (T::f32s_mut(y)?, x.1.and_then(Affine::normal), g.o);
-        let moments = |_: usize, rows: &mut [f32]| watch.then(|| simd::run(Moments { rows: &*rows, c }));
-        let seen = if winograd::pays(g) {
-            winograd::forward(g, (data, normal), weight, y, moments, pool)
-        } else {
-            debug_assert!(normal.is_none(), "only tiles are normalised as they are read");
-            direct::forward(g, data, weight, y, moments, pool)
-        };
-        return seen.into_iter().collect();
-    }
-    im2col::forward(g, x.0, &im2col::pack(weight, g), y, pool);
-    None
+    let each = |_: usize, rows: &mut [T]| watch.then(|| moments(rows, g.o));
+    let seen = if winograd::pays::<T::Form>(g) {
+        winograd::forward(g, (x, affine.map(Affine::normal)), weight, y, each, pool)
+    } else {
+        debug_assert!(affine.is_none(), "only tiles are normalised as they are read");
+        direct::forward(g, x, weight, y, each, pool)
+    };
+    seen.into_iter().collect()
 }
 
-/// dX from dY and the weight, plus what is `beside` it. dX is written whole. If X came from a normalisation, of `before`, the
-/// sums that its step back begins with, if they come cheaply.
-pub fn input_gradient<T: Real>(
+/// See [`Cell::input_gradient`](crate::nn::cell::Cell::input_gradient).
+pub fn input_gradient<T: Fast>(
     g: &Geometry,
     dy: &[T],
-    weight: &[T],
+    weight: &[f32],
     dx: &mut [T],
     beside: Option<&[T]>,
-    before: Option<(&[T], &Affine<T>)>,
-    pool: &Arc<Pool<T>>,
+    before: Option<(&[T], &Affine<f32>)>,
+    pool: &Arc<Pool>,
 ) -> Option<Sums> {
-    if let (Some(dy), Some(weight), Some(pool)) = (T::f32s(dy), T::f32s(weight), T::pool32(pool)) {
-        let dx = T::f32s_mut(dx)?;
-        let beside = beside.and_then(T::f32s);
-        let before = before.and_then(|(x, affine)| Some((T::f32s(x)?, affine.normal()?, affine)));
-        let each = |at: usize, dx: &mut [f32]| {
-            if let Some(beside) = beside {
-                wide(|| dx.iter_mut().zip(&beside[at..]).for_each(|(x, &v)| *x += v));
-            }
-            let dy = &*dx;
-            before.map(|(x, normal, _)| simd::run(GradientSums { x: &x[at..at + dy.len()], dy, normal }))
-        };
-        let seen = if winograd::pays(g) {
-            winograd::input_gradient(g, dy, weight, dx, each, pool)
-        } else {
-            direct::input_gradient(g, dy, weight, dx, each, pool)
-        };
-        let seen: Option<Vec<Vec<f64>>> = seen.into_iter().collect();
-        return Some(before?.2.split(&seen?));
-    }
-    im2col::input_gradient(g, dy, &im2col::pack(weight, g), dx, pool);
-    if let Some(beside) = beside {
-        elementwise::add(dx, beside);
-    }
-    None
+    let each = |at: usize, dx: &mut [T]| {
+        if let Some(beside) = beside {
+            let beside = &beside[at..at + dx.len()];
+            pass(dx, beside, beside, beside.len(), Add);
+        }
+        before.map(|(x, affine)| gradient_sums(&x[at..at + dx.len()], dx, affine))
+    };
+    let seen = if winograd::pays::<T::Form>(g) {
+        winograd::input_gradient(g, dy, weight, dx, each, pool)
+    } else {
+        direct::input_gradient(g, dy, weight, dx, each, pool)
+    };
+    let seen: Option<Vec<Vec<f64>>> = seen.into_iter().collect();
+    Some(before?.1.split(&seen?))
 }
 
-/// dW in OIHW from X, normalised on the way if it [can be](normalises), and dY.
-pub fn weight_gradient<T: Real>(g: &Geometry, x: (&[T], Option<&Affine<T>>), dy: &[T], pool: &Arc<Pool<T>>) -> Vec<T> {
-    let fast = match (T::f32s(x.0), T::f32s(dy), T::pool32(pool)) {
-        (Some(data), Some(dy), Some(pool)) if winograd::pays(g) => {
-            T::from_f32s(winograd::weight_gradient(g, (data, x.1.and_then(Affine::normal)), dy, pool))
-        }
-        (Some(data), Some(dy), Some(pool)) => T::from_f32s(direct::weight_gradient(g, data, dy, pool)),
-        _ => None,
-    };
-    fast.unwrap_or_else(|| im2col::weight_gradient(g, x.0, dy, pool))
+/// See [`Cell::weight_gradient`](crate::nn::cell::Cell::weight_gradient).
+pub fn weight_gradient<T: Fast>(g: &Geometry, (x, affine): Read<T>, dy: &[T], pool: &Arc<Pool>) -> Vec<f32> {
+    if winograd::pays::<T::Form>(g) {
+        winograd::weight_gradient(g, (x, affine.map(Affine::normal)), dy, pool)
+    } else {
+        direct::weight_gradient(g, x, dy, pool)
+    }
+}
+
+/// See [`Cell::moments`](crate::nn::cell::Cell::moments).
+pub fn moments<T: Fast>(rows: &[T], c: usize) -> BlockMoments {
+    simd::run(Moments { rows, c })
+}
+
+/// See [`Cell::gradient_sums`](crate::nn::cell::Cell::gradient_sums).
+pub fn gradient_sums<T: Fast>(x: &[T], dy: &[T], affine: &Affine<f32>) -> Vec<f64> {
+    simd::run(GradientSums { x, dy, normal: affine.normal() })
 }

@@ -1,13 +1,14 @@
-//! Convolutions of any kernel and stride in f32, without im2col: products whose left rows lie where the pixels lie.
+//! Convolutions of any kernel and stride in f32 and bf16, without im2col: products whose left rows lie where the pixels lie.
 
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::conv::Geometry;
+use super::fast::{Factor, Fast, Interleave};
 use super::micro::{Columns, Rows, panel_width};
 use super::panels::{Panels, widths};
-use super::simd::lanes;
+use super::simd::{lanes, run};
 use super::taps::Taps;
 use crate::nn::map::{Pool, Scratch};
 
@@ -18,39 +19,63 @@ const BLOCK: usize = 256;
 const TASKS: usize = 16;
 
 /// Y from X. Y is written whole; `each` gets every block of it, where it begins and its numbers, while it is in cache.
-pub fn forward<R: Send>(
+pub fn forward<T: Fast, R: Send>(
     g: &Geometry,
-    x: &[f32],
+    x: &[T],
     weight: &[f32],
-    y: &mut [f32],
-    each: impl Fn(usize, &mut [f32]) -> R + Sync,
-    pool: &Arc<Pool<f32>>,
+    y: &mut [T],
+    each: impl Fn(usize, &mut [T]) -> R + Sync,
+    pool: &Arc<Pool>,
 ) -> Vec<R> {
-    product(&Taps::forward(g), g.n, x, &Panels::forward(weight, g, pool), g.o, y, each, pool)
+    let taps = Taps::forward(&Geometry { c: g.c.div_ceil(depth::<T>()), ..*g });
+    let panels = Panels::<T::Factor>::forward(weight, g, pool);
+    with_factors(x, g.c, pool, |x| product(&taps, g.n, x, &panels, g.o, y, each, pool))
 }
 
 /// dX from dY. dX is written whole, and given to `each` block by block.
-pub fn input_gradient<R: Send>(
+pub fn input_gradient<T: Fast, R: Send>(
     g: &Geometry,
-    dy: &[f32],
+    dy: &[T],
     weight: &[f32],
-    dx: &mut [f32],
-    each: impl Fn(usize, &mut [f32]) -> R + Sync,
-    pool: &Arc<Pool<f32>>,
+    dx: &mut [T],
+    each: impl Fn(usize, &mut [T]) -> R + Sync,
+    pool: &Arc<Pool>,
 ) -> Vec<R> {
-    product(&Taps::backward(g), g.n, dy, &Panels::backward(weight, g, pool), g.c, dx, each, pool)
+    let taps = Taps::backward(&Geometry { o: g.o.div_ceil(depth::<T>()), ..*g });
+    let panels = Panels::<T::Factor>::backward(weight, g, pool);
+    with_factors(dy, g.o, pool, |dy| product(&taps, g.n, dy, &panels, g.c, dx, each, pool))
+}
+
+/// Numbers that one multiplication takes from each side.
+fn depth<T: Fast>() -> usize {
+    T::Factor::DEPTH
+}
+
+/// Shows rows of `c` numbers as factors; rows that do not divide into them get a zero behind.
+fn with_factors<T: Fast, R>(rows: &[T], c: usize, pool: &Arc<Pool>, use_them: impl FnOnce(&[T::Factor]) -> R) -> R {
+    if c.is_multiple_of(depth::<T>()) {
+        return use_them(bytemuck::cast_slice(rows));
+    }
+    let mut whole = Scratch::<T>::new(rows.len() / c * (c + 1), pool);
+    whole.par_chunks_mut(BLOCK * (c + 1)).zip(rows.par_chunks(BLOCK * c)).for_each(|(to, from)| {
+        for (to, from) in to.chunks_exact_mut(c + 1).zip(from.chunks_exact(c)) {
+            to[..c].copy_from_slice(from);
+            to[c] = T::zeroed();
+        }
+    });
+    use_them(bytemuck::cast_slice(&whole))
 }
 
 #[expect(clippy::too_many_arguments, reason = "two factors, their product, and their shapes")]
-fn product<R: Send>(
+fn product<T: Fast, R: Send>(
     taps: &Taps,
     n: usize,
-    a: &[f32],
-    panels: &Panels,
+    a: &[T::Factor],
+    panels: &Panels<T::Factor>,
     columns: usize,
-    c: &mut [f32],
-    each: impl Fn(usize, &mut [f32]) -> R + Sync,
-    pool: &Arc<Pool<f32>>,
+    c: &mut [T],
+    each: impl Fn(usize, &mut [T]) -> R + Sync,
+    pool: &Arc<Pool>,
 ) -> Vec<R> {
     let [rows, width] = taps.output();
     let rows = n * rows;
@@ -58,7 +83,7 @@ fn product<R: Send>(
     if rows.div_ceil(block) >= TASKS || columns <= panel_width() {
         let block = block.min(rows.div_ceil(TASKS));
         let size = block * width * columns;
-        let one = |(i, c): (usize, &mut [f32])| {
+        let one = |(i, c): (usize, &mut [T])| {
             let (from, to) = (i * block, ((i + 1) * block).min(rows));
             for (runs, pixels) in taps.classes() {
                 let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
@@ -80,7 +105,7 @@ fn product<R: Send>(
     }
     // Few pixels, many channels: a panel is a task, and its columns are put where they belong afterwards.
     let pixels = rows * width;
-    let mut parts = Scratch::new(columns.div_ceil(panel_width()) * pixels * panel_width(), pool);
+    let mut parts = Scratch::<T>::new(columns.div_ceil(panel_width()) * pixels * panel_width(), pool);
     let panels: Vec<_> = panels.iter().collect();
     let tasks = parts.par_chunks_mut(pixels * panel_width()).zip(&panels);
     tasks.for_each(|(part, &(_, width, b))| {
@@ -95,7 +120,7 @@ fn product<R: Send>(
     });
     let parts = &*parts;
     let size = columns * pixels.div_ceil(TASKS);
-    let one = |(i, c): (usize, &mut [f32])| {
+    let one = |(i, c): (usize, &mut [T])| {
         for (j, c) in c.chunks_exact_mut(columns).enumerate() {
             let pixel = i * pixels.div_ceil(TASKS) + j;
             for (k, &(first, width, _)) in panels.iter().enumerate() {
@@ -108,7 +133,7 @@ fn product<R: Send>(
 }
 
 /// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.
-pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> Vec<f32> {
+pub fn weight_gradient<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> Vec<f32> {
     if g.kernel == 1 && g.stride == 1 && g.padding == 0 {
         // dWᵀ is the gradient of the convolution with both sides swapped: it comes out in the order that is wanted.
         let swapped = Geometry { c: g.o, o: g.c, ..*g };
@@ -144,7 +169,7 @@ pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>
 }
 
 /// Sums of dW as a (tap, input channel) × output matrix, its rows `.1` floats apart: `.2` of them to be added.
-fn partial_sums(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> (Scratch<f32>, usize, usize) {
+fn partial_sums<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> (Scratch<f32>, usize, usize) {
     let taps = Taps::forward(g);
     let (count, depth, rows) = (g.kernel * g.kernel, g.kernel * g.kernel * g.c, g.n * g.oh);
     let line = g.o.next_multiple_of(lanes());
@@ -162,28 +187,27 @@ fn partial_sums(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> (
         .flat_map(|(group, sums)| sums.chunks_mut(part * line).enumerate().map(move |(i, sums)| (group, i * part, sums)))
         .collect();
     tasks.into_par_iter().for_each(|(group, first, sums)| {
-        let mut dz = Scratch::new(block * g.ow * line, pool);
+        let cells = (block * g.ow).div_ceil(self::depth::<T>());
+        let mut right = Scratch::<T::Factor>::new(cells * line, pool);
         let last = first + sums.len() / line;
         for i in group * per_group..((group + 1) * per_group).min(blocks) {
             let (from, to) = (i * block, ((i + 1) * block).min(rows));
             let pixels = (to - from) * g.ow;
-            pack(&dy[from * g.ow * g.o..][..pixels * g.o], g.o, &mut dz);
+            let cells = pixels.div_ceil(self::depth::<T>());
+            pack(&dy[from * g.ow * g.o..][..pixels * g.o], g.o, &mut right);
             for tap in first / g.c..last.div_ceil(g.c).min(count) {
-                let (mut a_at, mut number) = (Vec::new(), Vec::new());
-                taps.tap(tap, from, to, |a, pixel| {
-                    a_at.push(a);
-                    number.push(pixel);
-                });
                 // Channels of this tap that this task has.
                 let (lo, hi) = (first.max(tap * g.c), last.min((tap + 1) * g.c));
+                let left = Left::new(&taps, tap, [from, to], &x[lo - tap * g.c..], hi - lo, pixels, pool);
+                let (a, a_at, number) = left.factors();
                 let mut offset = 0;
                 for (j, (_, stride)) in widths(g.o).enumerate() {
-                    let b_at: Vec<usize> = number.iter().map(|pixel| offset + pixel * stride).collect();
+                    let b_at: Vec<usize> = number.iter().map(|cell| offset + cell * stride).collect();
                     Columns {
-                        a: &x[lo - tap * g.c..],
-                        a_at: &a_at,
+                        a,
+                        a_at,
                         height: hi - lo,
-                        b: &dz,
+                        b: &right,
                         b_at: &b_at,
                         c: &mut sums[(lo - first) * line + j * panel_width()..],
                         stride: line,
@@ -191,7 +215,7 @@ fn partial_sums(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> (
                         add: i > group * per_group,
                     }
                     .run();
-                    offset += pixels * stride;
+                    offset += cells * stride;
                 }
             }
         }
@@ -199,15 +223,49 @@ fn partial_sums(g: &Geometry, x: &[f32], dy: &[f32], pool: &Arc<Pool<f32>>) -> (
     (partial, line, groups)
 }
 
-/// Rows of `columns` numbers into panels; the columns that fill the last vector are zeros.
-fn pack(rows: &[f32], columns: usize, to: &mut [f32]) {
-    let (count, mut offset) = (rows.len() / columns, 0);
-    for (j, (width, stride)) in widths(columns).enumerate() {
-        let panel = &mut to[offset..][..count * stride];
-        for (to, from) in panel.chunks_exact_mut(stride).zip(rows.chunks_exact(columns)) {
-            to[..width].copy_from_slice(&from[j * panel_width()..][..width]);
-            to[width..].fill(0.0);
+/// What a tap sees of a block: where the pixels lie, or pairs of them put side by side, and the number of each.
+struct Left<'a, T: Fast> {
+    x: &'a [T],
+    packed: Option<Scratch<T::Factor>>,
+    at: Vec<usize>,
+    number: Vec<usize>,
+}
+
+impl<'a, T: Fast> Left<'a, T> {
+    /// For output rows `from..to`, `height` channels from the first of `x` on.
+    fn new(taps: &Taps, tap: usize, [from, to]: [usize; 2], x: &'a [T], height: usize, pixels: usize, pool: &Arc<Pool>) -> Self {
+        let (mut at, mut number) = (Vec::new(), Vec::new());
+        if depth::<T>() == 1 {
+            taps.tap(tap, from, to, |a, pixel| {
+                at.push(a);
+                number.push(pixel);
+            });
+            return Left { x, packed: None, at, number };
         }
-        offset += count * stride;
+        let mut place = vec![None; pixels];
+        taps.tap(tap, from, to, |a, pixel| place[pixel] = Some(a));
+        place.resize(pixels.next_multiple_of(depth::<T>()), None);
+        let seen = |pair: &[Option<usize>]| pair.iter().any(Option::is_some);
+        number.extend(place.chunks(depth::<T>()).enumerate().filter(|(_, pair)| seen(pair)).map(|(i, _)| i));
+        let place: Vec<_> = place.chunks(depth::<T>()).filter(|pair| seen(pair)).flatten().copied().collect();
+        at.extend((0..number.len()).map(|i| i * height));
+        let mut packed = Scratch::<T::Factor>::new(number.len() * height, pool);
+        run(Interleave { rows: x, at: &place, width: height, line: height, to: &mut packed });
+        Left { x, packed: Some(packed), at, number }
+    }
+
+    fn factors(&self) -> (&[T::Factor], &[usize], &[usize]) {
+        (self.packed.as_deref().unwrap_or_else(|| bytemuck::cast_slice(self.x)), &self.at, &self.number)
+    }
+}
+
+/// Rows of `columns` numbers into panels of factors; the columns that fill the last vector are zeros.
+fn pack<T: Fast>(rows: &[T], columns: usize, to: &mut [T::Factor]) {
+    let count = rows.len() / columns;
+    let (cells, mut offset) = (count.div_ceil(depth::<T>()), 0);
+    for (j, (width, stride)) in widths(columns).enumerate() {
+        let at: Vec<Option<usize>> = (0..count).map(|row| Some(row * columns + j * panel_width())).collect();
+        run(Interleave { rows, at: &at, width, line: stride, to: &mut to[offset..][..cells * stride] });
+        offset += cells * stride;
     }
 }

@@ -1,29 +1,28 @@
-//! Elementwise passes, in place.
+//! Elementwise passes over whole maps, in place.
 
 use rayon::prelude::*;
 
+use super::norm::zero;
+use super::passes::{Add, Mask, Op, pass};
 use super::{BLOCK, wide};
-use crate::nn::map::Real;
+use crate::nn::cell::Cell;
 
 /// x = max(x, 0). Not-a-number passes, so that a network that diverged is seen.
-pub fn relu<T: Real>(x: &mut [T]) {
-    let zero = <T as num_traits::Zero>::zero();
-    x.par_chunks_mut(BLOCK).for_each(|x| wide(|| x.iter_mut().for_each(|x| *x = if *x < zero { zero } else { *x })));
+pub fn relu<T: Cell>(x: &mut [T]) {
+    let zero = zero::<T>();
+    x.par_chunks_mut(BLOCK).for_each(|x| wide(|| x.iter_mut().for_each(|x| *x = if x.up() < zero { T::zeroed() } else { *x })));
 }
 
 /// dy = 0 wherever y, the output of a ReLU, is 0.
-pub fn mask<T: Real>(dy: &mut [T], y: &[T]) {
-    let zero = <T as num_traits::Zero>::zero();
-    both(dy, y, |d, y| if y > zero { d } else { zero });
+pub fn mask<T: Cell>(dy: &mut [T], y: &[T]) {
+    both(dy, y, Mask);
 }
 
 /// x += y.
-pub fn add<T: Real>(x: &mut [T], y: &[T]) {
-    both(x, y, |x, y| x + y);
+pub fn add<T: Cell>(x: &mut [T], y: &[T]) {
+    both(x, y, Add);
 }
 
-fn both<T: Real>(x: &mut [T], y: &[T], one: impl Fn(T, T) -> T + Sync) {
-    x.par_chunks_mut(BLOCK)
-        .zip(y.par_chunks(BLOCK))
-        .for_each(|(x, y)| wide(|| x.iter_mut().zip(y).for_each(|(x, &y)| *x = one(*x, y))));
+fn both<T: Cell>(x: &mut [T], y: &[T], op: impl Op<T::Real> + Sync) {
+    x.par_chunks_mut(BLOCK).zip(y.par_chunks(BLOCK)).for_each(|(x, y)| pass(x, y, y, y.len(), op));
 }

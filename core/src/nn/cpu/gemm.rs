@@ -1,6 +1,6 @@
 //! The matrix product, on one thread: callers split the work, so that its order never depends on the number of threads.
 
-use crate::nn::map::Real;
+use crate::nn::cell::Real;
 
 /// A matrix inside a slice: `data[i * rows + j * columns]` is its element (i, j).
 #[derive(Clone, Copy)]

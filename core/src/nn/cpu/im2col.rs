@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::conv::Geometry;
 use super::gemm::{gemm, matrix, transposed};
-use crate::nn::map::{Pool, Real};
+use crate::nn::cell::Real;
+use crate::nn::map::{Pool, Scratch};
 
 impl Geometry {
     /// Numbers in a patch.
@@ -103,7 +104,7 @@ fn patches<T: Real>(x: &[T], g: &Geometry, first: usize, out: &mut [T]) {
 }
 
 /// Y from X and the packed weight. Y is written whole.
-pub fn forward<T: Real>(g: &Geometry, x: &[T], packed: &[T], y: &mut [T], pool: &Arc<Pool<T>>) {
+pub fn forward<T: Real>(g: &Geometry, x: &[T], packed: &[T], y: &mut [T], pool: &Arc<Pool>) {
     let (block, depth) = (g.block(), g.depth());
     y.par_chunks_mut(block * g.o).enumerate().for_each(|(i, y)| {
         let (first, count) = (i * block, y.len() / g.o);
@@ -111,16 +112,15 @@ pub fn forward<T: Real>(g: &Geometry, x: &[T], packed: &[T], y: &mut [T], pool: 
             let x = &x[first * g.c..][..count * g.c];
             gemm([count, g.o, depth], y, g.o, false, matrix(x, depth), transposed(packed, depth));
         } else {
-            let mut scratch = pool.take(block * depth);
+            let mut scratch = Scratch::new(block * depth, pool);
             patches(x, g, first, &mut scratch[..count * depth]);
             gemm([count, g.o, depth], y, g.o, false, matrix(&scratch, depth), transposed(packed, depth));
-            pool.put(scratch);
         }
     });
 }
 
 /// dX from dY and the packed weight. dX is written whole.
-pub fn input_gradient<T: Real>(g: &Geometry, dy: &[T], packed: &[T], dx: &mut [T], pool: &Arc<Pool<T>>) {
+pub fn input_gradient<T: Real>(g: &Geometry, dy: &[T], packed: &[T], dx: &mut [T], pool: &Arc<Pool>) {
     if g.is_matrix() {
         let block = g.block();
         return dx.par_chunks_mut(block * g.c).enumerate().for_each(|(i, dx)| {
@@ -136,13 +136,12 @@ pub fn input_gradient<T: Real>(g: &Geometry, dy: &[T], packed: &[T], dx: &mut [T
     let block = g.block().min(pixels);
     dx.par_chunks_mut(g.h * g.w * g.c).zip(dy.par_chunks(pixels * g.o)).for_each(|(dx, dy)| {
         dx.fill(<T as num_traits::Zero>::zero());
-        let mut scratch = pool.take(block * depth);
+        let mut scratch = Scratch::new(block * depth, pool);
         for (i, dy) in dy.chunks(block * g.o).enumerate() {
             let count = dy.len() / g.o;
             gemm([count, depth, g.o], &mut scratch, depth, false, matrix(dy, g.o), matrix(packed, depth));
             scatter(&scratch[..count * depth], g, i * block, dx);
         }
-        pool.put(scratch);
     });
 }
 
@@ -164,16 +163,16 @@ fn scatter<T: Real>(patches: &[T], g: &Geometry, first: usize, dx: &mut [T]) {
 }
 
 /// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.
-pub fn weight_gradient<T: Real>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool<T>>) -> Vec<T> {
+pub fn weight_gradient<T: Real>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> Vec<T> {
     let (block, depth, size) = (g.block(), g.depth(), g.o * g.depth());
     let blocks = g.rows().div_ceil(block);
     // Partial sums may take 32 MB: few for wide layers, where one block is work enough.
     let groups = ((1 << 23) / size).clamp(2, 16).min(blocks);
     let per_group = blocks.div_ceil(groups);
     let groups = blocks.div_ceil(per_group);
-    let mut partial = pool.take(groups * size);
-    partial[..groups * size].par_chunks_mut(size).enumerate().for_each(|(group, sum)| {
-        let mut scratch = if g.is_matrix() { Vec::new() } else { pool.take(block * depth) };
+    let mut partial = Scratch::<T>::new(groups * size, pool);
+    partial.par_chunks_mut(size).enumerate().for_each(|(group, sum)| {
+        let mut scratch = Scratch::new(if g.is_matrix() { 0 } else { block * depth }, pool);
         for i in group * per_group..((group + 1) * per_group).min(blocks) {
             let first = i * block;
             let count = block.min(g.rows() - first);
@@ -186,17 +185,15 @@ pub fn weight_gradient<T: Real>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool
             let add = i > group * per_group;
             gemm([g.o, depth, count], sum, depth, add, transposed(&dy[first * g.o..], g.o), matrix(rows, depth));
         }
-        pool.put(scratch);
     });
     let taps = g.kernel * g.kernel;
     let mut dw = vec![<T as num_traits::Zero>::zero(); size];
     dw.par_chunks_mut(depth).enumerate().for_each(|(o, dw)| {
-        for sum in partial[..groups * size].chunks_exact(size) {
+        for sum in partial.chunks_exact(size) {
             for (tap, sum) in sum[o * depth..][..depth].chunks_exact(g.c).enumerate() {
                 dw.iter_mut().skip(tap).step_by(taps).zip(sum).for_each(|(to, &v)| *to += v);
             }
         }
     });
-    pool.put(partial);
     dw
 }

@@ -1,4 +1,4 @@
-//! Products of a matrix that lies scattered in memory: the inner loops of every convolution in f32.
+//! MixedKernels of a matrix that lies scattered in memory: the inner loops of every convolution in f32 and bf16.
 //!
 //! The left factor's rows (pixels) start anywhere, so that no patch of an image is ever copied together; the right factor
 //! (packed weights, or gradients) lies in [`Panels`](super::panels) whose rows are whole vectors. A tile of the product stays
@@ -6,9 +6,10 @@
 
 #![allow(clippy::needless_range_loop, reason = "constant loops over a register tile, to be unrolled")]
 
-use super::simd::{Simd, WithSimd, mul_add, run};
+use super::fast::{Factor, Fast};
+use super::simd::{MixedKernel, Simd, WithSimd, run, run_mixed};
 
-/// A run of the inner dimension that is contiguous in both factors: `len` floats of the left one's row from `a` on, times rows
+/// A run of the inner dimension that is contiguous in both sides: `len` factors of the left one's row from `a` on, times rows
 /// `b..b + len` of the panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
@@ -18,26 +19,26 @@ pub struct Run {
 }
 
 /// A scattered product `c[c_at[i] + j] (+)= Σ a[a_at[i] + run.a + k]·b[(run.b + k, j)]`, j below `width`.
-pub struct Rows<'a> {
-    pub a: &'a [f32],
+pub struct Rows<'a, A, C> {
+    pub a: &'a [A],
     pub a_at: &'a [usize],
     pub runs: &'a [Run],
     /// One panel.
-    pub b: &'a [f32],
-    pub c: &'a mut [f32],
+    pub b: &'a [A],
+    pub c: &'a mut [C],
     pub c_at: &'a [usize],
     pub width: usize,
     /// Whether to add to what c holds.
     pub add: bool,
 }
 
-/// A scattered product over pixels p, `c[(i, j)] (+)= Σ a[a_at[p] + i]·b[b_at[p] + j]`, i below `height`, j below `width`.
-pub struct Columns<'a> {
-    pub a: &'a [f32],
+/// A scattered product over pixels p (in bf16, pairs of them), `c[(i, j)] (+)= Σ a[a_at[p] + i]·b[b_at[p] + j]`, i below `height`, j below `width`.
+pub struct Columns<'a, A> {
+    pub a: &'a [A],
     pub a_at: &'a [usize],
     pub height: usize,
     /// One panel.
-    pub b: &'a [f32],
+    pub b: &'a [A],
     pub b_at: &'a [usize],
     pub c: &'a mut [f32],
     /// From row to row of c.
@@ -47,23 +48,23 @@ pub struct Columns<'a> {
     pub add: bool,
 }
 
-impl Rows<'_> {
+impl<A: Factor, C: Fast> Rows<'_, A, C> {
     /// Computes it.
     ///
     /// # Panics
     /// If an index lies outside its slice.
     pub fn run(self) {
-        run(self);
+        run_mixed(self);
     }
 }
 
-impl Columns<'_> {
+impl<A: Factor> Columns<'_, A> {
     /// Computes it.
     ///
     /// # Panics
     /// If an index lies outside its slice.
     pub fn run(self) {
-        run(self);
+        run_mixed(self);
     }
 }
 
@@ -95,12 +96,12 @@ pub fn panel_width() -> usize {
 /// Calls a kernel for tiles of as many rows as the registers hold, then for what is left. Heights are odd or six: LLVM turns the
 /// broadcasts of a power of two into shuffles, at half the speed.
 macro_rules! tiles {
-    ($count:expr, $vectors:expr, $kernel:ident($($argument:expr),*)) => {{
+    ($count:expr, $vectors:expr, $kernel:ident[$($kind:ident),*]($($argument:expr),*)) => {{
         let (count, mut i) = ($count, 0);
         macro_rules! while_fits {
             ($rows:literal, $columns:literal) => {
                 while count - i >= $rows {
-                    $kernel::<S, $rows, $columns>($($argument),*, i);
+                    $kernel::<$($kind),*, $rows, $columns>($($argument),*, i);
                     i += $rows;
                 }
             };
@@ -115,11 +116,9 @@ macro_rules! tiles {
     }};
 }
 
-impl WithSimd for Rows<'_> {
-    type Output = ();
-
+impl<A: Factor, C: Fast> MixedKernel for Rows<'_, A, C> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with<S: Simd, const NATIVE: bool>(mut self, simd: S) {
         let count = vectors::<S>(self.width);
         let stride = count * S::F32_LANES;
         let (a_end, b_end) = self.runs.iter().fold((0, 0), |(a, b), run| (a.max(run.a + run.len), b.max(run.b + run.len)));
@@ -132,7 +131,7 @@ impl WithSimd for Rows<'_> {
         assert!(last(self.c_at) + self.width <= self.c.len(), "the product does not fit its output");
         // SAFETY: the asserts above hold for every row of both tables and every run, and `tile` is asked for rows below
         // their length.
-        unsafe { tiles!(self.a_at.len(), count, rows_tile(simd, &mut self)) }
+        unsafe { tiles!(self.a_at.len(), count, rows_tile[S, A, C, NATIVE](simd, &mut self)) }
     }
 }
 
@@ -141,7 +140,11 @@ impl WithSimd for Rows<'_> {
 /// # Safety
 /// The rows, runs and `width` must lie inside the slices, as [`Rows`]' caller has checked, and `width` in `N` vectors.
 #[inline(always)]
-unsafe fn rows_tile<S: Simd, const M: usize, const N: usize>(simd: S, rows: &mut Rows, first: usize) {
+unsafe fn rows_tile<S: Simd, A: Factor, C: Fast, const NATIVE: bool, const M: usize, const N: usize>(
+    simd: S,
+    rows: &mut Rows<A, C>,
+    first: usize,
+) {
     let mut sum = [[simd.splat_f32s(0.0); N]; M];
     let stride = N * S::F32_LANES;
     for run in rows.runs {
@@ -158,9 +161,9 @@ unsafe fn rows_tile<S: Simd, const M: usize, const N: usize>(simd: S, rows: &mut
                     line[j] = b.add(j * S::F32_LANES).cast::<S::f32s>().read_unaligned();
                 }
                 for i in 0..M {
-                    let left = simd.splat_f32s(*a[i].add(k));
+                    let left = (*a[i].add(k)).splat(simd);
                     for j in 0..N {
-                        sum[i][j] = mul_add(simd, left, line[j], sum[i][j]);
+                        sum[i][j] = A::multiply::<S, NATIVE>(simd, left, line[j], sum[i][j]);
                     }
                 }
                 b = b.add(stride);
@@ -169,17 +172,17 @@ unsafe fn rows_tile<S: Simd, const M: usize, const N: usize>(simd: S, rows: &mut
     }
     let (c, c_at) = (rows.c.as_mut_ptr(), rows.c_at);
     // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` floats.
-    unsafe { put(simd, |i| c.add(*c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
+    unsafe { put::<S, _, NATIVE, M, N>(simd, |i| c.add(*c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
 }
 
-/// Writes or adds the first `width` floats of each row of a tile; row i goes to `to(i)`.
+/// Writes or adds the first `width` numbers of each row of a tile; row i goes to `to(i)`.
 ///
 /// # Safety
-/// Every `to(i)` must be valid for `width` floats, at most those of N vectors, and apart from the others.
+/// Every `to(i)` must be valid for `width` numbers, at most those of N vectors, and apart from the others.
 #[inline(always)]
-unsafe fn put<S: Simd, const M: usize, const N: usize>(
+unsafe fn put<S: Simd, C: Fast, const NATIVE: bool, const M: usize, const N: usize>(
     simd: S,
-    to: impl Fn(usize) -> *mut f32,
+    to: impl Fn(usize) -> *mut C,
     width: usize,
     add: bool,
     sum: [[S::f32s; N]; M],
@@ -190,17 +193,17 @@ unsafe fn put<S: Simd, const M: usize, const N: usize>(
         for i in 0..M {
             for j in 0..N {
                 // SAFETY: the row holds N vectors.
-                unsafe { to(i).add(j * lanes).cast::<S::f32s>().write_unaligned(sum[i][j]) };
+                let to = unsafe { std::slice::from_raw_parts_mut(to(i).add(j * lanes), lanes) };
+                C::store::<S, NATIVE>(simd, to, 0, sum[i][j]);
             }
         }
     } else if width == N * lanes {
         for i in 0..M {
             for j in 0..N {
                 // SAFETY: the row holds N vectors.
-                unsafe {
-                    let to = to(i).add(j * lanes).cast::<S::f32s>();
-                    to.write_unaligned(simd.add_f32s(to.read_unaligned(), sum[i][j]));
-                }
+                let to = unsafe { std::slice::from_raw_parts_mut(to(i).add(j * lanes), lanes) };
+                let v = simd.add_f32s(C::load(simd, to, 0), sum[i][j]);
+                C::store::<S, NATIVE>(simd, to, 0, v);
             }
         }
     } else {
@@ -208,20 +211,19 @@ unsafe fn put<S: Simd, const M: usize, const N: usize>(
         for (i, sum) in spilled.iter().enumerate() {
             for (j, &v) in sum.iter().enumerate() {
                 let from = (j * lanes).min(width);
-                // SAFETY: floats `from..min(from + lanes, width)` of the row.
+                // SAFETY: numbers `from..min(from + lanes, width)` of the row.
                 let to = unsafe { std::slice::from_raw_parts_mut(to(i).add(from), lanes.min(width - from)) };
-                let v = if add { simd.add_f32s(simd.partial_load_f32s(to), v) } else { v };
-                simd.partial_store_f32s(to, v);
+                let count = to.len();
+                let v = if add { simd.add_f32s(C::load_some(simd, to, 0, count), v) } else { v };
+                C::store_some::<S, NATIVE>(simd, to, 0, count, v);
             }
         }
     }
 }
 
-impl WithSimd for Columns<'_> {
-    type Output = ();
-
+impl<A: Factor> MixedKernel for Columns<'_, A> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn with<S: Simd, const NATIVE: bool>(mut self, simd: S) {
         let count = vectors::<S>(self.width);
         let last = |at: &[usize]| at.iter().max().copied().unwrap_or(0);
         assert!(self.a_at.len() == self.b_at.len(), "pixels of both sides");
@@ -233,7 +235,7 @@ impl WithSimd for Columns<'_> {
         let rows = self.height.saturating_sub(1);
         assert!(self.height == 0 || rows * self.stride + self.width <= self.c.len(), "the product does not fit its output");
         // SAFETY: the asserts above hold for every pixel of both tables, and `tile` is asked for rows below `height`.
-        unsafe { tiles!(self.height, count, columns_tile(simd, &mut self)) }
+        unsafe { tiles!(self.height, count, columns_tile[S, A, NATIVE](simd, &mut self)) }
     }
 }
 
@@ -242,7 +244,11 @@ impl WithSimd for Columns<'_> {
 /// # Safety
 /// The pixels, `height` and `width` must lie inside the slices, as [`Columns`]' caller has checked, and `width` in `N` vectors.
 #[inline(always)]
-unsafe fn columns_tile<S: Simd, const M: usize, const N: usize>(simd: S, columns: &mut Columns, first: usize) {
+unsafe fn columns_tile<S: Simd, A: Factor, const NATIVE: bool, const M: usize, const N: usize>(
+    simd: S,
+    columns: &mut Columns<A>,
+    first: usize,
+) {
     let mut sum = [[simd.splat_f32s(0.0); N]; M];
     for (&a, &b) in columns.a_at.iter().zip(columns.b_at) {
         // SAFETY: a + first + M ≤ a + height ≤ a.len() and b + N·lanes ≤ b.len(), by the caller's promise.
@@ -253,14 +259,14 @@ unsafe fn columns_tile<S: Simd, const M: usize, const N: usize>(simd: S, columns
                 line[j] = b.add(j * S::F32_LANES).cast::<S::f32s>().read_unaligned();
             }
             for i in 0..M {
-                let left = simd.splat_f32s(*a.add(i));
+                let left = (*a.add(i)).splat(simd);
                 for j in 0..N {
-                    sum[i][j] = mul_add(simd, left, line[j], sum[i][j]);
+                    sum[i][j] = A::multiply::<S, NATIVE>(simd, left, line[j], sum[i][j]);
                 }
             }
         }
     }
     let (c, stride) = (columns.c.as_mut_ptr(), columns.stride);
     // SAFETY: row first + i is below `height`, so its `width` floats lie inside c.
-    unsafe { put(simd, |i| c.add((first + i) * stride), columns.width, columns.add, sum) };
+    unsafe { put::<S, _, NATIVE, M, N>(simd, |i| c.add((first + i) * stride), columns.width, columns.add, sum) };
 }

@@ -6,11 +6,13 @@
 pub mod conv;
 mod direct;
 pub mod elementwise;
+mod fast;
 mod gemm;
-mod im2col;
+pub mod im2col;
 mod micro;
 pub mod norm;
 mod panels;
+mod passes;
 pub mod pool;
 mod rows;
 mod simd;

@@ -5,22 +5,28 @@
 
 use rayon::prelude::*;
 
-use super::rows::{GradientSums, Moments, Normal};
-use super::{block_rows, simd, wide};
-use crate::nn::map::Real;
+use super::passes::{Apply, Backward, Channels, Join, Mask, Plain, pass};
+use super::rows::Normal;
+use super::{block_rows, wide};
+use crate::nn::cell::{Cell, Read, Real};
+
+/// 0, to compute with.
+pub fn zero<T: Cell>() -> T::Real {
+    <T::Real as num_traits::Zero>::zero()
+}
 
 /// Rows summed in the working precision before the sum goes to f64.
 const RUN: usize = 16;
 
 /// Adds the `map` of each row to `sums`: short runs in T, their sums in f64.
 #[inline(always)]
-pub(super) fn accumulate<T: Real>(rows: &[T], c: usize, sums: &mut [f64], map: impl Fn(usize, T) -> T) {
-    let zero = <T as num_traits::Zero>::zero();
+pub(super) fn accumulate<T: Cell>(rows: &[T], c: usize, sums: &mut [f64], map: impl Fn(usize, T::Real) -> T::Real) {
+    let zero = zero::<T>();
     let mut short = vec![zero; c];
     for run in rows.chunks(RUN * c) {
         short.fill(zero);
         for row in run.chunks_exact(c) {
-            short.iter_mut().zip(row).enumerate().for_each(|(i, (s, &v))| *s += map(i, v));
+            short.iter_mut().zip(row).enumerate().for_each(|(i, (s, &v))| *s += map(i, v.up()));
         }
         sums.iter_mut().zip(&short).for_each(|(sum, s)| *sum += s.wide());
     }
@@ -28,14 +34,14 @@ pub(super) fn accumulate<T: Real>(rows: &[T], c: usize, sums: &mut [f64], map: i
 
 /// Rows, mean and summed squared deviations of a block.
 #[inline(always)]
-fn block_moments<T: Real>(block: &[T], c: usize) -> BlockMoments {
+pub fn block_moments<T: Real>(block: &[T], c: usize) -> BlockMoments {
     let n = (block.len() / c) as f64;
     let mut mean = vec![0.0; c];
     accumulate(block, c, &mut mean, |_, v| v);
     // The pivot is the mean rounded to T; the first-order term puts right what the rounding lost.
     let pivot: Vec<T> = mean.iter().map(|s| T::of(s / n)).collect();
     let (mut first, mut second) = (vec![0.0; c], vec![0.0; c]);
-    let zero = <T as num_traits::Zero>::zero();
+    let zero = zero::<T>();
     let (mut short, mut square) = (vec![zero; c], vec![zero; c]);
     for run in block.chunks(RUN * c) {
         short.fill(zero);
@@ -60,12 +66,8 @@ fn block_moments<T: Real>(block: &[T], c: usize) -> BlockMoments {
 pub type BlockMoments = (f64, Vec<f64>, Vec<f64>);
 
 /// Mean and biased variance of each of `c` columns.
-pub fn moments<T: Real>(x: &[T], c: usize) -> (Vec<f64>, Vec<f64>) {
-    let one = |block: &[T]| match T::f32s(block) {
-        Some(rows) => simd::run(Moments { rows, c }),
-        None => wide(|| block_moments(block, c)),
-    };
-    merge(x.par_chunks(block_rows(c) * c).map(one).collect(), c)
+pub fn moments<T: Cell>(x: &[T], c: usize) -> (Vec<f64>, Vec<f64>) {
+    merge(x.par_chunks(block_rows(c) * c).map(|block| T::moments(block, c)).collect(), c)
 }
 
 /// Mean and biased variance of all blocks' columns.
@@ -85,7 +87,7 @@ pub fn merge(blocks: Vec<BlockMoments>, c: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// The sum of each of `c` columns.
-pub fn column_sums<T: Real>(x: &[T], c: usize) -> Vec<f64> {
+pub fn column_sums<T: Cell>(x: &[T], c: usize) -> Vec<f64> {
     let one = |block: &[T]| {
         wide(|| {
             let mut sums = vec![0.0; c];
@@ -116,46 +118,25 @@ pub struct Affine<T> {
     pub relu: bool,
 }
 
-impl<T: Real> Affine<T> {
+impl<R: Real> Affine<R> {
     /// y of x.
-    pub fn forward(&self, x: &[T], y: &mut [T]) {
+    pub fn forward<T: Cell<Real = R>>(&self, x: &[T], y: &mut [T]) {
         let block = block_rows(self.mean.len()) * self.mean.len();
         let blocks = y.par_chunks_mut(block).zip(x.par_chunks(block));
-        blocks.for_each(|(y, x)| wide(|| self.forward_block(x, y)));
+        blocks.for_each(|(y, x)| pass(y, x, x, self.mean.len(), Apply(self.channels(self.mean.len()))));
     }
 
+    /// The numbers of `c` channels, as slices whose length a loop knows.
     #[inline(always)]
-    fn forward_block(&self, x: &[T], y: &mut [T]) {
-        let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
-        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-            let channels = self.mean.iter().zip(&self.scale).zip(&self.shift);
-            for ((y, &x), ((&mean, &scale), &shift)) in y.iter_mut().zip(x).zip(channels) {
-                let v = (x - mean) * scale + shift;
-                *y = if self.relu && v < zero { zero } else { v };
-            }
-        }
+    fn channels(&self, c: usize) -> Channels<'_, R> {
+        Channels { mean: &self.mean[..c], scale: &self.scale[..c], shift: &self.shift[..c], relu: self.relu }
     }
 
     /// Σ dy and Σ dy·(x − mean) per channel, dy masked by the ReLU.
-    pub fn sums(&self, x: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
-        let c = self.mean.len();
-        let block = block_rows(c) * c;
-        let blocks: Vec<Vec<f64>> = x.par_chunks(block).zip(dy.par_chunks(block)).map(|(x, dy)| self.sums_of(x, dy)).collect();
-        self.split(&blocks)
-    }
-
-    /// The sums of one block, one after the other.
-    pub fn sums_of(&self, x: &[T], dy: &[T]) -> Vec<f64> {
-        match (T::f32s(x), T::f32s(dy), self.normal()) {
-            (Some(x), Some(dy), Some(normal)) => simd::run(GradientSums { x, dy, normal }),
-            _ => wide(|| self.sums_block(x, dy)),
-        }
-    }
-
-    /// The same for kernels in f32.
-    pub fn normal(&self) -> Option<Normal<'_>> {
-        let [mean, scale, shift] = [&self.mean, &self.scale, &self.shift].map(|v| T::f32s(v));
-        Some(Normal { mean: mean?, scale: scale?, shift: shift?, relu: self.relu })
+    pub fn sums<T: Cell<Real = R>>(&self, x: &[T], dy: &[T]) -> (Vec<f64>, Vec<f64>) {
+        let block = block_rows(self.mean.len()) * self.mean.len();
+        let blocks = x.par_chunks(block).zip(dy.par_chunks(block));
+        self.split(&blocks.map(|(x, dy)| T::gradient_sums(x, dy, self)).collect::<Vec<_>>())
     }
 
     /// All blocks' sums, told apart.
@@ -166,9 +147,9 @@ impl<T: Real> Affine<T> {
         (plain, centred)
     }
 
-    #[inline(always)]
-    fn sums_block(&self, x: &[T], dy: &[T]) -> Vec<f64> {
-        let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
+    /// The sums of one block, one after the other.
+    pub fn block_sums(&self, x: &[R], dy: &[R]) -> Vec<f64> {
+        let (c, zero) = (self.mean.len(), zero::<R>());
         let mut sums = vec![0.0; 2 * c];
         let mut short = vec![zero; 2 * c];
         for (x, dy) in x.chunks(RUN * c).zip(dy.chunks(RUN * c)) {
@@ -189,74 +170,48 @@ impl<T: Real> Affine<T> {
     }
 
     /// dx = scale·(dy − offset − (x − mean)·slope), dy masked by the ReLU; in place of dy if there is no other memory.
-    pub fn backward(&self, x: &[T], dy: Option<&[T]>, dx: &mut [T], offset: &[T], slope: &[T]) {
+    pub fn backward<T: Cell<Real = R>>(&self, x: &[T], dy: Option<&[T]>, dx: &mut [T], offset: &[R], slope: &[R]) {
         let block = block_rows(self.mean.len()) * self.mean.len();
         dx.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate().for_each(|(i, (dx, x))| {
             if let Some(dy) = dy {
                 dx.copy_from_slice(&dy[i * block..][..dx.len()]);
             }
-            wide(|| self.backward_block(x, dx, offset, slope));
+            let c = self.mean.len();
+            pass(dx, x, x, c, Backward { norm: self.channels(c), offset: &offset[..c], slope: &slope[..c] });
         });
     }
+}
 
-    #[inline(always)]
-    fn backward_block(&self, x: &[T], dy: &mut [T], offset: &[T], slope: &[T]) {
-        let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
-        for (dy, x) in dy.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-            let channels = self.mean.iter().zip(&self.scale).zip(&self.shift).zip(offset.iter().zip(slope));
-            for ((dy, &x), (((&mean, &scale), &shift), (&offset, &slope))) in dy.iter_mut().zip(x).zip(channels) {
-                let d = if self.relu && (x - mean) * scale + shift <= zero { zero } else { *dy };
-                *dy = scale * (d - offset - (x - mean) * slope);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn add_block(&self, x: &[T], y: &mut [T], relu: bool) {
-        let (c, zero) = (self.mean.len(), <T as num_traits::Zero>::zero());
-        for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-            let channels = self.mean.iter().zip(&self.scale).zip(&self.shift);
-            for ((y, &x), ((&mean, &scale), &shift)) in y.iter_mut().zip(x).zip(channels) {
-                let v = (x - mean) * scale + shift;
-                let v = *y + if self.relu && v < zero { zero } else { v };
-                *y = if relu && v < zero { zero } else { v };
-            }
-        }
+impl Affine<f32> {
+    /// The same for kernels in f32.
+    pub fn normal(&self) -> Normal<'_> {
+        Normal { mean: &self.mean, scale: &self.scale, shift: &self.shift, relu: self.relu }
     }
 }
 
 /// y = max(a + b, 0), each perhaps normalised on the way: the end of a residual block, in one pass.
-pub fn join<T: Real>(a: Read<T>, b: Read<T>, c: usize, y: &mut [T]) {
+pub fn join<T: Cell>(a: Read<T>, b: Read<T>, c: usize, y: &mut [T]) {
     let block = block_rows(c) * c;
-    let zero = <T as num_traits::Zero>::zero();
     y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
         let part = |x: &[T]| i * block..(i * block + y.len()).min(x.len());
         let (x, z) = (&a.0[part(a.0)], &b.0[part(b.0)]);
-        wide(|| {
-            match b.1 {
-                Some(affine) => affine.forward_block(z, y),
-                None => y.copy_from_slice(z),
-            }
-            match a.1 {
-                Some(affine) => affine.add_block(x, y, true),
-                None => y.iter_mut().zip(x).for_each(|(y, &x)| *y = if *y + x < zero { zero } else { *y + x }),
-            }
-        });
+        match (a.1.map(|a| a.channels(c)), b.1.map(|b| b.channels(c))) {
+            (Some(a), Some(b)) => pass(y, x, z, c, Join(a, b)),
+            (Some(a), None) => pass(y, x, z, c, Join(a, Plain)),
+            (None, Some(b)) => pass(y, x, z, c, Join(Plain, b)),
+            (None, None) => pass(y, x, z, c, Join(Plain, Plain)),
+        }
     });
 }
 
-/// A map and the normalisation that is still to be done to it.
-pub type Read<'a, T> = (&'a [T], Option<&'a Affine<T>>);
-
 /// The beginning of a residual block's way back, in one pass: dy is masked where y, the block's output, is 0, and each side that
 /// ends in a normalisation is told its [sums](Affine::sums).
-pub fn masked_sums<T: Real>(dy: &mut [T], y: &[T], c: usize, sides: [Read<T>; 2]) -> [Option<(Vec<f64>, Vec<f64>)>; 2] {
+pub fn masked_sums<T: Cell>(dy: &mut [T], y: &[T], c: usize, sides: [Read<T>; 2]) -> [Option<(Vec<f64>, Vec<f64>)>; 2] {
     let block = block_rows(c) * c;
-    let zero = <T as num_traits::Zero>::zero();
     let one = |(i, (dy, y)): (usize, (&mut [T], &[T]))| {
-        wide(|| dy.iter_mut().zip(y).for_each(|(d, &y)| *d = if y > zero { *d } else { zero }));
+        pass(dy, y, y, y.len(), Mask);
         let dy = &*dy;
-        sides.map(|(x, affine)| affine.map(|affine| affine.sums_of(&x[i * block..][..dy.len()], dy)))
+        sides.map(|(x, affine)| affine.map(|affine| T::gradient_sums(&x[i * block..][..dy.len()], dy, affine)))
     };
     let blocks: Vec<[Option<Vec<f64>>; 2]> = dy.par_chunks_mut(block).zip(y.par_chunks(block)).enumerate().map(one).collect();
     let mut sums = [Vec::new(), Vec::new()];

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::conv::Geometry;
+use super::fast::Factor;
 use super::micro::panel_width;
-use super::simd::lanes;
+use super::simd::{lanes, wide};
 use crate::nn::map::{Pool, Scratch};
 
 /// Widths of the panels that `columns` columns make, and the same rounded up to whole vectors.
@@ -20,31 +21,30 @@ pub fn widths(columns: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// A `depth` × `columns` matrix in panels, one after the other.
-pub struct Panels {
-    data: Scratch<f32>,
+/// A `depth` × `columns` matrix of factors in panels, one after the other.
+pub struct Panels<F> {
+    data: Scratch<F>,
     depth: usize,
     columns: usize,
 }
 
-impl Panels {
+impl<F: Factor> Panels<F> {
     /// Weights (OIHW) for [`Taps::forward`](super::taps::Taps::forward): rows are (tap, input channel), columns outputs.
-    pub fn forward(weight: &[f32], g: &Geometry, pool: &Arc<Pool<f32>>) -> Self {
+    pub fn forward(weight: &[f32], g: &Geometry, pool: &Arc<Pool>) -> Self {
         let (taps, c) = (g.kernel * g.kernel, g.c);
-        Panels::fill(taps * c, g.o, pool, |first, width, stride, panel| {
-            // Sixteen input channels at a time: their rows of the panel stay in the nearest cache.
-            for from in (0..c).step_by(16) {
-                if taps == 1 && from + 16 <= c {
-                    transpose(&weight[first * c + from..], c, width, &mut panel[from * stride..], stride);
+        let rows = c.div_ceil(F::DEPTH);
+        Panels::fill(taps * rows, g.o, pool, |first, width, stride, panel| {
+            // Sixteen rows at a time: their part of the panel stays in the nearest cache.
+            for from in (0..rows).step_by(16) {
+                if taps == 1 && (from + 16) * F::DEPTH <= c {
+                    transpose(&weight[first * c + from * F::DEPTH..], c, width, &mut panel[from * stride..], stride);
                     continue;
                 }
-                let run = from * taps..c.min(from + 16) * taps;
                 for o in 0..width {
-                    let weight = &weight[(first + o) * c * taps..][run.clone()];
-                    for (i, weight) in weight.chunks_exact(taps).enumerate() {
-                        for (tap, &v) in weight.iter().enumerate() {
-                            panel[(tap * c + from + i) * stride + o] = v;
-                        }
+                    let weight = &weight[(first + o) * c * taps..][..c * taps];
+                    for (i, tap) in (from..rows.min(from + 16)).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
+                        let number = |k| weight.get((i * F::DEPTH + k) * taps + tap).copied().unwrap_or(0.0);
+                        panel[(tap * rows + i) * stride + o] = F::of(number);
                     }
                 }
             }
@@ -52,40 +52,43 @@ impl Panels {
     }
 
     /// Weights (OIHW) for [`Taps::backward`](super::taps::Taps::backward): rows are (tap, output), columns input channels.
-    pub fn backward(weight: &[f32], g: &Geometry, pool: &Arc<Pool<f32>>) -> Self {
+    pub fn backward(weight: &[f32], g: &Geometry, pool: &Arc<Pool>) -> Self {
         let (taps, c) = (g.kernel * g.kernel, g.c);
-        Panels::fill(taps * g.o, c, pool, |first, width, stride, panel| {
-            for o in 0..g.o {
-                let weight = &weight[(o * c + first) * taps..][..width * taps];
-                if taps == 1 {
-                    panel[o * stride..][..width].copy_from_slice(weight);
-                    continue;
-                }
-                for tap in 0..taps {
-                    let row = &mut panel[(tap * g.o + o) * stride..][..width];
-                    row.iter_mut().zip(weight[tap..].iter().step_by(taps)).for_each(|(to, &v)| *to = v);
+        let rows = g.o.div_ceil(F::DEPTH);
+        Panels::fill(taps * rows, c, pool, |first, width, stride, panel| {
+            for (i, tap) in (0..rows).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
+                let row = &mut panel[(tap * rows + i) * stride..][..width];
+                // Beyond the last output there are zeros; its own weights stand in for what is not read.
+                let weight = |k: usize| &weight[((i * F::DEPTH + k).min(g.o - 1) * c + first) * taps..][..width * taps];
+                let (one, other, both) = (weight(0), weight(F::DEPTH - 1), (i + 1) * F::DEPTH <= g.o);
+                for (j, to) in row.iter_mut().enumerate() {
+                    *to = F::of(|k| match k {
+                        0 => one[j * taps + tap],
+                        _ if both => other[j * taps + tap],
+                        _ => 0.0,
+                    });
                 }
             }
         })
     }
 
     /// `fill(first column, width, stride, panel)` writes a panel whose last columns are zeros already.
-    fn fill(depth: usize, columns: usize, pool: &Arc<Pool<f32>>, fill: impl Fn(usize, usize, usize, &mut [f32]) + Sync) -> Self {
+    fn fill(depth: usize, columns: usize, pool: &Arc<Pool>, fill: impl Fn(usize, usize, usize, &mut [F]) + Sync) -> Self {
         let panel = panel_width();
         let mut data = Scratch::new(depth * columns.next_multiple_of(lanes()), pool);
         data.par_chunks_mut(depth * panel).enumerate().for_each(|(j, data)| {
             let width = panel.min(columns - j * panel);
             let stride = data.len() / depth;
             if width < stride {
-                data.fill(0.0);
+                data.fill(F::zeroed());
             }
-            fill(j * panel, width, stride, data);
+            wide(|| fill(j * panel, width, stride, data));
         });
         Panels { data, depth, columns }
     }
 
-    /// Each panel: its first column, its width, its numbers.
-    pub fn iter(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
+    /// Each panel: its first column, its width, its factors.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, usize, &[F])> {
         let size = self.depth * panel_width();
         widths(self.columns)
             .enumerate()
@@ -93,15 +96,16 @@ impl Panels {
     }
 }
 
-/// Sixteen columns of `rows` rows, `stride` apart, to sixteen rows, `to_stride` apart.
-fn transpose(from: &[f32], stride: usize, rows: usize, to: &mut [f32], to_stride: usize) {
-    let mut tile = [[0.0; 16]; 16];
+/// Sixteen columns of factors of `rows` rows, `stride` numbers apart, to sixteen rows, `to_stride` factors apart.
+#[inline(always)]
+fn transpose<F: Factor>(from: &[f32], stride: usize, rows: usize, to: &mut [F], to_stride: usize) {
+    let mut tile = [[F::zeroed(); 16]; 16];
     for first in (0..rows).step_by(16) {
         let count = (rows - first).min(16);
         for i in 0..count {
-            let row = &from[(first + i) * stride..][..16];
+            let row = &from[(first + i) * stride..][..16 * F::DEPTH];
             for j in 0..16 {
-                tile[j][i] = row[j];
+                tile[j][i] = F::of(|k| row[j * F::DEPTH + k]);
             }
         }
         for (j, tile) in tile.iter().enumerate() {

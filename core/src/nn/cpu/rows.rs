@@ -1,20 +1,21 @@
-//! Column sums over rows of channels in f32, several vectors of channels at once with their sums in registers: what batch
+//! Column sums over rows of channels in f32 and bf16, several vectors of channels at once with their sums in registers: what batch
 //! normalisation needs to know of a block while the block is still in cache.
 
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
-use super::simd::{Simd, WithSimd, load_some, mul_add, store};
+use super::fast::Fast;
+use super::simd::{Simd, WithSimd, mul_add};
 
 /// Rows summed in f32 before the sum goes to f64.
 const RUN: usize = 64;
 
 /// Rows, mean and summed squared deviations of a block: what [`merge`](super::norm::merge) takes.
-pub struct Moments<'a> {
-    pub rows: &'a [f32],
+pub struct Moments<'a, T> {
+    pub rows: &'a [T],
     pub c: usize,
 }
 
-impl WithSimd for Moments<'_> {
+impl<T: Fast> WithSimd for Moments<'_, T> {
     type Output = (f64, Vec<f64>, Vec<f64>);
 
     #[inline(always)]
@@ -30,14 +31,14 @@ impl WithSimd for Moments<'_> {
             let count = (c - from).min(S::F32_LANES);
             let mut pivot = zero;
             for row in few.chunks_exact(c) {
-                pivot = simd.add_f32s(pivot, load_some(simd, row, from, count));
+                pivot = simd.add_f32s(pivot, T::load_some(simd, row, from, count));
             }
             let pivot = simd.mul_f32s(share, pivot);
             let (mut first, mut second) = ([0.0; 16], [0.0; 16]);
             for run in self.rows.chunks(RUN * c) {
                 let (mut s, mut q) = (zero, zero);
                 for row in run.chunks_exact(c) {
-                    let d = simd.sub_f32s(load_some(simd, row, from, count), pivot);
+                    let d = simd.sub_f32s(T::load_some(simd, row, from, count), pivot);
                     s = simd.add_f32s(s, d);
                     q = mul_add(simd, d, d, q);
                 }
@@ -69,9 +70,9 @@ impl Normal<'_> {
     #[inline(always)]
     pub fn ready<S: Simd>(&self, simd: S, from: usize, count: usize) -> Ready<S> {
         Ready {
-            mean: load_some(simd, self.mean, from, count),
-            scale: load_some(simd, self.scale, from, count),
-            shift: load_some(simd, self.shift, from, count),
+            mean: f32::load_some(simd, self.mean, from, count),
+            scale: f32::load_some(simd, self.scale, from, count),
+            shift: f32::load_some(simd, self.shift, from, count),
             floor: simd.splat_f32s(if self.relu { 0.0 } else { f32::NEG_INFINITY }),
         }
     }
@@ -100,30 +101,16 @@ impl<S: Simd> Ready<S> {
         let y = mul_add(simd, simd.sub_f32s(x, self.mean), self.scale, self.shift);
         simd.select_f32s(simd.less_than_f32s(y, self.floor), self.floor, y)
     }
-
-    /// Six of them.
-    #[inline(always)]
-    pub fn six(&self, simd: S, x: [S::f32s; 6]) -> [S::f32s; 6] {
-        let [a, b, c, d, e, f] = x;
-        [
-            self.apply(simd, a),
-            self.apply(simd, b),
-            self.apply(simd, c),
-            self.apply(simd, d),
-            self.apply(simd, e),
-            self.apply(simd, f),
-        ]
-    }
 }
 
 /// Σ dy and Σ dy·(x − mean) per channel, one after the other, dy masked where the normalised x is ≤ 0 if a ReLU followed.
-pub struct GradientSums<'a> {
-    pub x: &'a [f32],
-    pub dy: &'a [f32],
+pub struct GradientSums<'a, T> {
+    pub x: &'a [T],
+    pub dy: &'a [T],
     pub normal: Normal<'a>,
 }
 
-impl WithSimd for GradientSums<'_> {
+impl<T: Fast> WithSimd for GradientSums<'_, T> {
     type Output = Vec<f64>;
 
     #[inline(always)]
@@ -135,14 +122,14 @@ impl WithSimd for GradientSums<'_> {
         let mut from = 0;
         while from < c {
             let count = (c - from).min(S::F32_LANES);
-            let mean = load_some(simd, mean, from, count);
-            let (scale, shift) = (load_some(simd, scale, from, count), load_some(simd, shift, from, count));
+            let mean = f32::load_some(simd, mean, from, count);
+            let (scale, shift) = (f32::load_some(simd, scale, from, count), f32::load_some(simd, shift, from, count));
             let (mut plain, mut centred) = ([0.0; 16], [0.0; 16]);
             for (x, dy) in self.x.chunks(RUN * c).zip(self.dy.chunks(RUN * c)) {
                 let (mut p, mut q) = (zero, zero);
                 for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
-                    let t = simd.sub_f32s(load_some(simd, x, from, count), mean);
-                    let dy = load_some(simd, dy, from, count);
+                    let t = simd.sub_f32s(T::load_some(simd, x, from, count), mean);
+                    let dy = T::load_some(simd, dy, from, count);
                     let y = mul_add(simd, t, scale, shift);
                     let d = if relu { simd.select_f32s(simd.less_than_or_equal_f32s(y, zero), zero, dy) } else { dy };
                     p = simd.add_f32s(p, d);
@@ -162,7 +149,7 @@ impl WithSimd for GradientSums<'_> {
 #[inline(always)]
 fn spill<S: Simd>(simd: S, v: S::f32s) -> [f32; 16] {
     let mut spilled = [0.0; 16];
-    store(simd, &mut spilled, 0, v);
+    <f32 as Fast>::store::<S, false>(simd, &mut spilled, 0, v);
     spilled
 }
 

@@ -2,15 +2,19 @@
 
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
-use super::transform::{gradient, input, kernel, kernel_gradient, output, tile};
-use super::{GAP, PLANES, Shape};
+use std::marker::PhantomData;
+
+use super::transform::{Form, tile};
+use super::{GAP, Shape};
+use crate::nn::cpu::fast::{Factor, Fast};
 use crate::nn::cpu::micro::panel_width;
 use crate::nn::cpu::panels::widths;
 use crate::nn::cpu::rows::{Normal, Ready};
-use crate::nn::cpu::simd::{Simd, WithSimd, load, load_some, store, store_some};
+use crate::nn::cpu::simd::{MixedKernel, Simd, WithSimd};
 
-/// U of one panel: outputs `first..first + width` of `outputs`, rows of `stride` floats.
-pub struct Kernels<'a> {
+/// U of one panel: outputs `first..first + width` of `outputs`, rows of `stride` factors.
+pub struct Kernels<'a, F, A> {
+    pub form: PhantomData<F>,
     pub weight: &'a [f32],
     /// Whether the weight is (input, output, 3, 3) and to be turned by half a turn.
     pub flip: bool,
@@ -19,43 +23,51 @@ pub struct Kernels<'a> {
     pub first: usize,
     pub width: usize,
     pub stride: usize,
-    pub u: &'a mut [f32],
+    pub u: &'a mut [A],
 }
 
-impl WithSimd for Kernels<'_> {
+impl<F: Form, A: Factor> WithSimd for Kernels<'_, F, A> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let lanes = S::F32_LANES;
+        let (lanes, rows) = (S::F32_LANES, self.inputs.div_ceil(A::DEPTH));
+        let size = rows * self.stride + GAP;
         let mut taps = [[0.0; 16]; 9];
+        let mut planes = [[simd.splat_f32s(0.0); 2]; 36];
         for from in (0..self.stride).step_by(lanes) {
             let count = lanes.min(self.width.saturating_sub(from));
-            for channel in 0..self.inputs {
-                for i in 0..lanes {
-                    let output = self.first + from + i;
-                    let at = if self.flip { channel * self.outputs + output } else { output * self.inputs + channel };
-                    let weight = if i < count { &self.weight[at * 9..][..9] } else { &[0.0; 9][..] };
-                    for (tap, &v) in weight.iter().enumerate() {
-                        taps[if self.flip { 8 - tap } else { tap }][i] = v;
+            for row in 0..rows {
+                for number in 0..A::DEPTH {
+                    let channel = row * A::DEPTH + number;
+                    for i in 0..lanes {
+                        let output = self.first + from + i;
+                        let at = if self.flip { channel * self.outputs + output } else { output * self.inputs + channel };
+                        let there = i < count && channel < self.inputs;
+                        let weight = if there { &self.weight[at * 9..][..9] } else { &[0.0; 9][..] };
+                        for (tap, &v) in weight.iter().enumerate() {
+                            taps[if self.flip { 8 - tap } else { tap }][i] = v;
+                        }
                     }
+                    tile!(
+                        simd,
+                        F::kernel,
+                        3 => F::PATCH,
+                        |i, j| f32::load(simd, &taps[i * 3 + j], 0),
+                        |k, v| planes[k][number] = v
+                    );
                 }
-                let (u, plane) = (&mut *self.u, self.inputs * self.stride + GAP);
-                let start = channel * self.stride + from;
-                tile!(
-                    simd,
-                    kernel,
-                    [0 1 2] => 6 [0 1 2 3 4 5],
-                    |i| [load(simd, &taps[i * 3], 0), load(simd, &taps[i * 3 + 1], 0), load(simd, &taps[i * 3 + 2], 0)],
-                    |k, v| store(simd, u, k * plane + start, v)
-                );
+                for k in 0..F::PLANES {
+                    A::join::<S, false>(simd, self.u, k * size + row * self.stride + from, planes[k]);
+                }
             }
         }
     }
 }
 
 /// dW of one panel, `(width, inputs, 3, 3)`, from dU, whose planes are `plane` floats apart.
-pub struct KernelGradients<'a> {
+pub struct KernelGradients<'a, F> {
+    pub form: PhantomData<F>,
     pub du: &'a [f32],
     pub inputs: usize,
     pub plane: usize,
@@ -64,7 +76,7 @@ pub struct KernelGradients<'a> {
     pub dw: &'a mut [f32],
 }
 
-impl WithSimd for KernelGradients<'_> {
+impl<F: Form> WithSimd for KernelGradients<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -76,10 +88,10 @@ impl WithSimd for KernelGradients<'_> {
                 let du = &self.du[channel * self.stride + from..];
                 tile!(
                     simd,
-                    kernel_gradient,
-                    [0 1 2 3 4 5] => 3 [0 1 2],
-                    |i| six(simd, du, i * 6 * self.plane, self.plane),
-                    |k, v| store(simd, &mut taps[k], 0, v)
+                    F::kernel_gradient,
+                    F::PATCH => 3,
+                    |i, j| f32::load(simd, du, (i * F::PATCH + j) * self.plane),
+                    |k, v| <f32 as Fast>::store::<S, false>(simd, &mut taps[k], 0, v)
                 );
                 for i in 0..lanes.min(self.width - from) {
                     let dw = &mut self.dw[((from + i) * self.inputs + channel) * 9..][..9];
@@ -91,23 +103,24 @@ impl WithSimd for KernelGradients<'_> {
 }
 
 /// V of bands `from..to` of what is normalised on the way, if it is.
-pub struct Inputs<'a> {
+pub struct Inputs<'a, F, T> {
+    pub form: PhantomData<F>,
     pub s: Shape,
-    pub x: &'a [f32],
+    pub x: &'a [T],
     pub normal: Option<Normal<'a>>,
     pub from: usize,
     pub to: usize,
-    pub v: &'a mut [f32],
+    pub v: &'a mut [T],
 }
 
-impl WithSimd for Inputs<'_> {
-    type Output = ();
-
+impl<F: Form, T: Fast> MixedKernel for Inputs<'_, F, T> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.normal {
-            None => self.tiles::<S, false>(simd, NOTHING),
-            Some(normal) => self.tiles::<S, true>(simd, normal),
+    fn with<S: Simd, const NATIVE: bool>(self, simd: S) {
+        match (self.normal, self.s.deep > 1) {
+            (None, false) => self.tiles::<S, NATIVE, false, false>(simd, NOTHING),
+            (None, true) => self.tiles::<S, NATIVE, false, true>(simd, NOTHING),
+            (Some(normal), false) => self.tiles::<S, NATIVE, true, false>(simd, normal),
+            (Some(normal), true) => self.tiles::<S, NATIVE, true, true>(simd, normal),
         }
     }
 }
@@ -115,141 +128,158 @@ impl WithSimd for Inputs<'_> {
 /// What is not looked at.
 const NOTHING: Normal = Normal { mean: &[], scale: &[], shift: &[], relu: false };
 
-impl Inputs<'_> {
+impl<F: Form, T: Fast> Inputs<'_, F, T> {
+    /// Patches of neighbouring tiles share two columns, so columns are transformed one after the other and used twice.
     #[inline(always)]
-    fn tiles<S: Simd, const NORMALISE: bool>(self, simd: S, normal: Normal) {
+    fn tiles<S: Simd, const NATIVE: bool, const NORMALISE: bool, const DEEP: bool>(self, simd: S, normal: Normal) {
         let Shape { h, w, c, .. } = self.s;
-        let (lanes, across, bands) = (S::F32_LANES, self.s.across(), h.div_ceil(4));
-        let padded = c.next_multiple_of(lanes);
-        let plane = (self.to - self.from) * across * padded + GAP;
+        let (lanes, across, bands) = (S::F32_LANES, w.div_ceil(F::TILE), h.div_ceil(F::TILE));
+        let line = self.s.line::<T>();
+        let plane = (self.to - self.from) * self.s.across() * line + GAP;
         let zero = simd.splat_f32s(0.0);
         for band in self.from..self.to {
             let image = &self.x[band / bands * h * w * c..][..h * w * c];
-            let top = band % bands * 4;
-            for tile in 0..across {
-                let (left, start) = (tile * 4, ((band - self.from) * across + tile) * padded);
-                let inside = top > 0 && left > 0 && top + 5 <= h && left + 5 <= w;
-                for from in (0..c).step_by(lanes) {
-                    let count = lanes.min(c - from);
-                    let ready = if NORMALISE { normal.ready(simd, from, count) } else { Ready::nothing(simd) };
-                    let v = &mut self.v[start + from..];
-                    // A patch inside the image is read where it lies; others are put together with zeros around.
-                    if inside && count == lanes {
-                        let patch = &image[((top - 1) * w + left - 1) * c + from..];
-                        tile!(
-                            simd,
-                            input,
-                            [0 1 2 3 4 5] => 6 [0 1 2 3 4 5],
-                            |y| {
-                                let row = six(simd, patch, y * w * c, c);
-                                if NORMALISE { ready.six(simd, row) } else { row }
-                            },
-                            |k, value| store(simd, v, k * plane, value)
-                        );
-                        continue;
+            let top = band % bands * F::TILE;
+            let inside = top > 0 && top + F::TILE < h;
+            for from in (0..c).step_by(lanes) {
+                let count = lanes.min(c - from);
+                let ready = if NORMALISE { normal.ready(simd, from, count) } else { Ready::nothing(simd) };
+                let mut columns = [[zero; 6]; 6];
+                let mut both = [[zero; 2]; 36];
+                for tile in 0..across {
+                    let left = tile * F::TILE;
+                    for j in 0..F::PATCH {
+                        if j < 2 && tile > 0 {
+                            columns[j] = columns[j + F::TILE];
+                            continue;
+                        }
+                        let x = (left + j).wrapping_sub(1);
+                        let mut column = [zero; 6];
+                        if x < w && inside && count == lanes {
+                            let column_at = &image[((top - 1) * w + x) * c + from..][..(F::PATCH - 1) * w * c + lanes];
+                            for i in 0..F::PATCH {
+                                let value = T::load(simd, column_at, i * w * c);
+                                column[i] = if NORMALISE { ready.apply(simd, value) } else { value };
+                            }
+                        } else if x < w {
+                            for i in 0..F::PATCH {
+                                let y = (top + i).wrapping_sub(1);
+                                if y < h {
+                                    let value = T::load_some(simd, image, (y * w + x) * c + from, count);
+                                    column[i] = if NORMALISE { ready.apply(simd, value) } else { value };
+                                }
+                            }
+                        }
+                        columns[j] = F::input(simd, column);
                     }
-                    let mut patch = [[zero; 6]; 6];
-                    for (dy, row) in patch.iter_mut().enumerate() {
-                        let y = (top + dy).wrapping_sub(1);
-                        for (dx, to) in row.iter_mut().enumerate() {
-                            let x = (left + dx).wrapping_sub(1);
-                            if y < h && x < w {
-                                let value = load_some(simd, image, (y * w + x) * c + from, count);
-                                *to = if NORMALISE { ready.apply(simd, value) } else { value };
+                    let (cell, number) = if DEEP { (tile / T::Factor::DEPTH, tile % T::Factor::DEPTH) } else { (tile, 0) };
+                    let start = ((band - self.from) * self.s.across() + cell) * line + from;
+                    for i in 0..F::PATCH {
+                        let mut row = [zero; 6];
+                        for j in 0..F::PATCH {
+                            row[j] = columns[j][i];
+                        }
+                        let row = F::input(simd, row);
+                        for j in 0..F::PATCH {
+                            if DEEP {
+                                both[i * F::PATCH + j][number] = row[j];
+                            } else {
+                                T::store::<S, NATIVE>(simd, self.v, (i * F::PATCH + j) * plane + start, row[j]);
                             }
                         }
                     }
-                    tile!(
-                        simd,
-                        input,
-                        [0 1 2 3 4 5] => 6 [0 1 2 3 4 5],
-                        |y| patch[y],
-                        |k, value| store(simd, v, k * plane, value)
-                    );
+                    if DEEP && (number + 1 == T::Factor::DEPTH || tile + 1 == across) {
+                        put_deep::<S, F, T, NATIVE>(simd, self.v, plane, start, &mut both, number);
+                    }
                 }
             }
         }
     }
 }
 
-/// Six vectors, `step` floats apart.
+/// Stores the planes of tiles that are put together, of which the last is `number`.
 #[inline(always)]
-fn six<S: Simd>(simd: S, x: &[f32], at: usize, step: usize) -> [S::f32s; 6] {
-    let x = &x[at..at + 5 * step + S::F32_LANES];
-    [
-        load(simd, x, 0),
-        load(simd, x, step),
-        load(simd, x, 2 * step),
-        load(simd, x, 3 * step),
-        load(simd, x, 4 * step),
-        load(simd, x, 5 * step),
-    ]
-}
-
-/// Four vectors, `step` floats apart.
-#[inline(always)]
-fn four<S: Simd>(simd: S, x: &[f32], at: usize, step: usize) -> [S::f32s; 4] {
-    let x = &x[at..at + 3 * step + S::F32_LANES];
-    [load(simd, x, 0), load(simd, x, step), load(simd, x, 2 * step), load(simd, x, 3 * step)]
+fn put_deep<S: Simd, F: Form, T: Fast, const NATIVE: bool>(
+    simd: S,
+    v: &mut [T],
+    plane: usize,
+    start: usize,
+    both: &mut [[S::f32s; 2]; 36],
+    number: usize,
+) {
+    let v: &mut [T::Factor] = bytemuck::cast_slice_mut(v);
+    for k in 0..F::PLANES {
+        if number == 0 {
+            both[k][1] = simd.splat_f32s(0.0);
+        }
+        T::Factor::join::<S, NATIVE>(simd, v, k * plane + start, both[k]);
+    }
 }
 
 /// Y of bands `from..to`, panel after panel in each plane.
-pub struct Gradients<'a> {
+pub struct Gradients<'a, F, T> {
+    pub form: PhantomData<F>,
     pub s: Shape,
-    pub dy: &'a [f32],
+    pub dy: &'a [T],
     pub from: usize,
     pub to: usize,
-    pub y: &'a mut [f32],
+    pub y: &'a mut [T],
 }
 
-impl WithSimd for Gradients<'_> {
-    type Output = ();
-
+impl<F: Form, T: Fast> MixedKernel for Gradients<'_, F, T> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with<S: Simd, const NATIVE: bool>(self, simd: S) {
+        if self.s.deep > 1 { self.tiles::<S, NATIVE, true>(simd) } else { self.tiles::<S, NATIVE, false>(simd) }
+    }
+}
+
+impl<F: Form, T: Fast> Gradients<'_, F, T> {
+    #[inline(always)]
+    fn tiles<S: Simd, const NATIVE: bool, const DEEP: bool>(self, simd: S) {
         let Shape { h, w, o, .. } = self.s;
-        let (lanes, across, bands) = (S::F32_LANES, self.s.across(), h.div_ceil(4));
-        let tiles = (self.to - self.from) * across;
-        let plane = tiles * o.next_multiple_of(lanes) + GAP;
+        let (lanes, across, bands) = (S::F32_LANES, w.div_ceil(F::TILE), h.div_ceil(F::TILE));
+        let cells = (self.to - self.from) * self.s.across();
+        let plane = cells * o.next_multiple_of(lanes) + GAP;
         let zero = simd.splat_f32s(0.0);
+        let mut both = [[zero; 2]; 36];
         for band in self.from..self.to {
             let image = &self.dy[band / bands * h * w * o..][..h * w * o];
-            let top = band % bands * 4;
-            for tile in 0..across {
-                let (left, number) = (tile * 4, (band - self.from) * across + tile);
-                for (panel, (_, stride)) in widths(o).enumerate() {
-                    let start = tiles * panel * panel_width() + number * stride;
-                    for within in (0..stride).step_by(lanes) {
-                        let from = panel * panel_width() + within;
-                        let count = lanes.min(o.saturating_sub(from));
-                        let y = &mut self.y[start + within..];
-                        if top + 4 <= h && left + 4 <= w && count == lanes {
-                            let tile = &image[(top * w + left) * o + from..];
-                            tile!(
-                                simd,
-                                gradient,
-                                [0 1 2 3] => 6 [0 1 2 3 4 5],
-                                |row| four(simd, tile, row * w * o, o),
-                                |k, v| store(simd, y, k * plane, v)
-                            );
-                            continue;
-                        }
-                        let mut tile = [[zero; 4]; 4];
-                        for (dy, row) in tile.iter_mut().enumerate() {
-                            for (dx, to) in row.iter_mut().enumerate() {
-                                let (y, x) = (top + dy, left + dx);
-                                if y < h && x < w {
-                                    *to = load_some(simd, image, (y * w + x) * o + from, count);
+            let top = band % bands * F::TILE;
+            for (panel, (_, stride)) in widths(o).enumerate() {
+                for within in (0..stride).step_by(lanes) {
+                    let from = panel * panel_width() + within;
+                    let count = lanes.min(o.saturating_sub(from));
+                    for tile in 0..across {
+                        let left = tile * F::TILE;
+                        let (cell, number) = if DEEP { (tile / T::Factor::DEPTH, tile % T::Factor::DEPTH) } else { (tile, 0) };
+                        let cell = (band - self.from) * self.s.across() + cell;
+                        let start = cells * panel * panel_width() + cell * stride + within;
+                        let mut tile_at = [[zero; 4]; 4];
+                        if top + F::TILE <= h && left + F::TILE <= w && count == lanes {
+                            let tile = &image[(top * w + left) * o + from..][..((F::TILE - 1) * (w + 1)) * o + lanes];
+                            for i in 0..F::TILE {
+                                for j in 0..F::TILE {
+                                    tile_at[i][j] = T::load(simd, tile, (i * w + j) * o);
+                                }
+                            }
+                        } else {
+                            for (i, row) in tile_at.iter_mut().enumerate().take(F::TILE) {
+                                for (j, to) in row.iter_mut().enumerate().take(F::TILE) {
+                                    let (y, x) = (top + i, left + j);
+                                    if y < h && x < w {
+                                        *to = T::load_some(simd, image, (y * w + x) * o + from, count);
+                                    }
                                 }
                             }
                         }
-                        tile!(
-                            simd,
-                            gradient,
-                            [0 1 2 3] => 6 [0 1 2 3 4 5],
-                            |row| tile[row],
-                            |k, v| store(simd, y, k * plane, v)
-                        );
+                        tile!(simd, F::gradient, F::TILE => F::PATCH, |i, j| tile_at[i][j], |k, v| if DEEP {
+                            both[k][number] = v;
+                        } else {
+                            T::store::<S, NATIVE>(simd, self.y, k * plane + start, v);
+                        });
+                        if DEEP && (number + 1 == T::Factor::DEPTH || tile + 1 == across) {
+                            put_deep::<S, F, T, NATIVE>(simd, self.y, plane, start, &mut both, number);
+                        }
                     }
                 }
             }
@@ -258,56 +288,57 @@ impl WithSimd for Gradients<'_> {
 }
 
 /// The output of bands `from..to` from M, which holds `tiles` tiles of which `first` is the first of these bands.
-pub struct Outputs<'a> {
+pub struct Outputs<'a, F, T> {
+    pub form: PhantomData<F>,
     pub s: Shape,
     pub from: usize,
     pub to: usize,
     pub first: usize,
     pub tiles: usize,
     pub m: &'a [f32],
-    pub y: &'a mut [f32],
+    pub y: &'a mut [T],
 }
 
-impl WithSimd for Outputs<'_> {
-    type Output = ();
-
+impl<F: Form, T: Fast> MixedKernel for Outputs<'_, F, T> {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with<S: Simd, const NATIVE: bool>(self, simd: S) {
         let Shape { h, w, o, .. } = self.s;
-        let (lanes, across, bands) = (S::F32_LANES, self.s.across(), h.div_ceil(4));
+        let (lanes, across, bands) = (S::F32_LANES, self.s.across(), h.div_ceil(F::TILE));
         let plane = self.tiles * panel_width() + GAP;
         let origin = self.s.rows_before(self.from);
         for band in self.from..self.to {
-            let (top, row) = (band % bands * 4, self.s.rows_before(band) - origin);
+            let (top, row) = (band % bands * F::TILE, self.s.rows_before(band) - origin);
             for tile in 0..across {
-                let (left, number) = (tile * 4, self.first + (band - self.from) * across + tile);
+                let (left, number) = (tile * F::TILE, self.first + (band - self.from) * across + tile);
                 for (panel, (_, stride)) in widths(o).enumerate() {
-                    let m = &self.m[panel * PLANES * plane + number * stride..];
+                    let m = &self.m[panel * F::PLANES * plane + number * stride..];
                     for within in (0..stride).step_by(lanes) {
                         let from = panel * panel_width() + within;
                         let (m, count) = (&m[within..], lanes.min(o - from));
                         let y = &mut self.y[(row * w + left) * o + from..];
-                        if top + 4 <= h && left + 4 <= w && count == lanes {
+                        if top + F::TILE <= h && left + F::TILE <= w && count == lanes {
+                            let y = &mut y[..((F::TILE - 1) * w + F::TILE - 1) * o + lanes];
                             tile!(
                                 simd,
-                                output,
-                                [0 1 2 3 4 5] => 4 [0 1 2 3],
-                                |i| six(simd, m, i * 6 * plane, plane),
-                                |k, v| store(simd, y, (k / 4 * w + k % 4) * o, v)
+                                F::output,
+                                F::PATCH => F::TILE,
+                                |i, j| f32::load(simd, m, (i * F::PATCH + j) * plane),
+                                |k, v| T::store::<S, NATIVE>(simd, y, (k / F::TILE * w + k % F::TILE) * o, v)
                             );
                             continue;
                         }
                         let mut tile = [simd.splat_f32s(0.0); 16];
                         tile!(
                             simd,
-                            output,
-                            [0 1 2 3 4 5] => 4 [0 1 2 3],
-                            |i| six(simd, m, i * 6 * plane, plane),
+                            F::output,
+                            F::PATCH => F::TILE,
+                            |i, j| f32::load(simd, m, (i * F::PATCH + j) * plane),
                             |k, v| tile[k] = v
                         );
-                        for (k, &v) in tile.iter().enumerate() {
-                            if top + k / 4 < h && left + k % 4 < w {
-                                store_some(simd, y, (k / 4 * w + k % 4) * o, count, v);
+                        for (k, &v) in tile.iter().enumerate().take(F::TILE * F::TILE) {
+                            let (i, j) = (k / F::TILE, k % F::TILE);
+                            if top + i < h && left + j < w {
+                                T::store_some::<S, NATIVE>(simd, y, (i * w + j) * o, count, v);
                             }
                         }
                     }
