@@ -6,10 +6,10 @@ use rayon::prelude::*;
 
 use super::conv::Geometry;
 use super::fast::{Factor, Fast, Interleave};
-use super::micro::{Columns, Rows, panel_width};
+use super::micro::{Columns, Places, Rows, panel_width};
 use super::panels::{Panels, widths};
 use super::simd::{lanes, run};
-use super::taps::Taps;
+use super::taps::{Pixels, Taps};
 use crate::nn::map::{Pool, Scratch};
 
 /// Output pixels worked on at once: enough to use a panel of weights that is in cache often.
@@ -86,11 +86,7 @@ fn product<T: Fast, R: Send>(
         let one = |(i, c): (usize, &mut [T])| {
             let (from, to) = (i * block, ((i + 1) * block).min(rows));
             for (runs, pixels) in taps.classes() {
-                let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
-                pixels.between(from, to, |a, pixel| {
-                    a_at.push(a);
-                    c_at.push(pixel * columns);
-                });
+                let (a_at, c_at) = places(&pixels, from, to, columns);
                 if a_at.is_empty() {
                     continue;
                 }
@@ -110,11 +106,7 @@ fn product<T: Fast, R: Send>(
     let tasks = parts.par_chunks_mut(pixels * panel_width()).zip(&panels);
     tasks.for_each(|(part, &(_, width, b))| {
         for (runs, pixels) in taps.classes() {
-            let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
-            pixels.between(0, rows, |a, pixel| {
-                a_at.push(a);
-                c_at.push(pixel * width);
-            });
+            let (a_at, c_at) = places(&pixels, 0, rows, width);
             Rows { a, a_at: &a_at, runs: &runs, b, c: part, c_at: &c_at, width, add: false }.run();
         }
     });
@@ -130,6 +122,16 @@ fn product<T: Fast, R: Send>(
         each(i * size, c)
     };
     c.par_chunks_mut(size).enumerate().map(one).collect()
+}
+
+/// Where the inputs and the outputs of a class's pixels begin, in output rows `from..to` of `stride` numbers a pixel.
+fn places(pixels: &Pixels, from: usize, to: usize, stride: usize) -> (Places, Places) {
+    let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
+    pixels.between(from, to, |a, pixel| {
+        a_at.push(a);
+        c_at.push(pixel * stride);
+    });
+    (a_at.into_iter().collect(), c_at.into_iter().collect())
 }
 
 /// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.
@@ -202,7 +204,7 @@ fn partial_sums<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> (
                 let (a, a_at, number) = left.factors();
                 let mut offset = 0;
                 for (j, (_, stride)) in widths(g.o).enumerate() {
-                    let b_at: Vec<usize> = number.iter().map(|cell| offset + cell * stride).collect();
+                    let b_at: Places = number.iter().map(|cell| offset + cell * stride).collect();
                     Columns {
                         a,
                         a_at,
@@ -227,7 +229,7 @@ fn partial_sums<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> (
 struct Left<'a, T: Fast> {
     x: &'a [T],
     packed: Option<Scratch<T::Factor>>,
-    at: Vec<usize>,
+    at: Places,
     number: Vec<usize>,
 }
 
@@ -240,7 +242,7 @@ impl<'a, T: Fast> Left<'a, T> {
                 at.push(a);
                 number.push(pixel);
             });
-            return Left { x, packed: None, at, number };
+            return Left { x, packed: None, at: at.into_iter().collect(), number };
         }
         let mut place = vec![None; pixels];
         taps.tap(tap, from, to, |a, pixel| place[pixel] = Some(a));
@@ -248,13 +250,13 @@ impl<'a, T: Fast> Left<'a, T> {
         let seen = |pair: &[Option<usize>]| pair.iter().any(Option::is_some);
         number.extend(place.chunks(depth::<T>()).enumerate().filter(|(_, pair)| seen(pair)).map(|(i, _)| i));
         let place: Vec<_> = place.chunks(depth::<T>()).filter(|pair| seen(pair)).flatten().copied().collect();
-        at.extend((0..number.len()).map(|i| i * height));
+        let at = (0..number.len()).map(|i| i * height).collect();
         let mut packed = Scratch::<T::Factor>::new(number.len() * height, pool);
         run(Interleave { rows: x, at: &place, width: height, line: height, to: &mut packed });
         Left { x, packed: Some(packed), at, number }
     }
 
-    fn factors(&self) -> (&[T::Factor], &[usize], &[usize]) {
+    fn factors(&self) -> (&[T::Factor], &Places, &[usize]) {
         (self.packed.as_deref().unwrap_or_else(|| bytemuck::cast_slice(self.x)), &self.at, &self.number)
     }
 }

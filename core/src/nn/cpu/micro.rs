@@ -18,15 +18,36 @@ pub struct Run {
     pub len: usize,
 }
 
+/// Where rows begin, and the last of these places, looked up once for many products.
+pub struct Places {
+    at: Vec<usize>,
+    last: usize,
+}
+
+impl FromIterator<usize> for Places {
+    fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
+        let at: Vec<usize> = places.into_iter().collect();
+        let last = at.iter().max().copied().unwrap_or(0);
+        Places { at, last }
+    }
+}
+
+impl Places {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.at.is_empty()
+    }
+}
+
 /// A scattered product `c[c_at[i] + j] (+)= Σ a[a_at[i] + run.a + k]·b[(run.b + k, j)]`, j below `width`.
 pub struct Rows<'a, A, C> {
     pub a: &'a [A],
-    pub a_at: &'a [usize],
+    pub a_at: &'a Places,
     pub runs: &'a [Run],
     /// One panel.
     pub b: &'a [A],
     pub c: &'a mut [C],
-    pub c_at: &'a [usize],
+    pub c_at: &'a Places,
     pub width: usize,
     /// Whether to add to what c holds.
     pub add: bool,
@@ -35,11 +56,11 @@ pub struct Rows<'a, A, C> {
 /// A scattered product over pixels p (in bf16, pairs of them), `c[(i, j)] (+)= Σ a[a_at[p] + i]·b[b_at[p] + j]`, i below `height`, j below `width`.
 pub struct Columns<'a, A> {
     pub a: &'a [A],
-    pub a_at: &'a [usize],
+    pub a_at: &'a Places,
     pub height: usize,
     /// One panel.
     pub b: &'a [A],
-    pub b_at: &'a [usize],
+    pub b_at: &'a Places,
     pub c: &'a mut [f32],
     /// From row to row of c.
     pub stride: usize,
@@ -122,16 +143,12 @@ impl<A: Factor, C: Fast> MixedKernel for Rows<'_, A, C> {
         let count = vectors::<S>(self.width);
         let stride = count * S::F32_LANES;
         let (a_end, b_end) = self.runs.iter().fold((0, 0), |(a, b), run| (a.max(run.a + run.len), b.max(run.b + run.len)));
-        let last = |at: &[usize]| at.iter().max().copied().unwrap_or(0);
-        assert!(self.a_at.len() == self.c_at.len(), "rows of both sides");
-        assert!(
-            last(self.a_at) + a_end <= self.a.len() && b_end * stride <= self.b.len(),
-            "the product reads beyond its factors"
-        );
-        assert!(last(self.c_at) + self.width <= self.c.len(), "the product does not fit its output");
+        assert!(self.a_at.at.len() == self.c_at.at.len(), "rows of both sides");
+        assert!(self.a_at.last + a_end <= self.a.len() && b_end * stride <= self.b.len(), "the product reads beyond its factors");
+        assert!(self.c_at.last + self.width <= self.c.len(), "the product does not fit its output");
         // SAFETY: the asserts above hold for every row of both tables and every run, and `tile` is asked for rows below
         // their length.
-        unsafe { tiles!(self.a_at.len(), count, rows_tile[S, A, C, NATIVE](simd, &mut self)) }
+        unsafe { tiles!(self.a_at.at.len(), count, rows_tile[S, A, C, NATIVE](simd, &mut self)) }
     }
 }
 
@@ -152,7 +169,7 @@ unsafe fn rows_tile<S: Simd, A: Factor, C: Fast, const NATIVE: bool, const M: us
         unsafe {
             let mut a = [rows.a.as_ptr(); M];
             for i in 0..M {
-                a[i] = rows.a.as_ptr().add(*rows.a_at.get_unchecked(first + i) + run.a);
+                a[i] = rows.a.as_ptr().add(*rows.a_at.at.get_unchecked(first + i) + run.a);
             }
             let mut b = rows.b.as_ptr().add(run.b * stride);
             for k in 0..run.len {
@@ -170,7 +187,7 @@ unsafe fn rows_tile<S: Simd, A: Factor, C: Fast, const NATIVE: bool, const M: us
             }
         }
     }
-    let (c, c_at) = (rows.c.as_mut_ptr(), rows.c_at);
+    let (c, c_at) = (rows.c.as_mut_ptr(), &rows.c_at.at);
     // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` floats.
     unsafe { put::<S, _, NATIVE, M, N>(simd, |i| c.add(*c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
 }
@@ -225,11 +242,10 @@ impl<A: Factor> MixedKernel for Columns<'_, A> {
     #[inline(always)]
     fn with<S: Simd, const NATIVE: bool>(mut self, simd: S) {
         let count = vectors::<S>(self.width);
-        let last = |at: &[usize]| at.iter().max().copied().unwrap_or(0);
-        assert!(self.a_at.len() == self.b_at.len(), "pixels of both sides");
+        assert!(self.a_at.at.len() == self.b_at.at.len(), "pixels of both sides");
         assert!(
             self.a_at.is_empty()
-                || last(self.a_at) + self.height <= self.a.len() && last(self.b_at) + count * S::F32_LANES <= self.b.len(),
+                || self.a_at.last + self.height <= self.a.len() && self.b_at.last + count * S::F32_LANES <= self.b.len(),
             "the product reads beyond its factors"
         );
         let rows = self.height.saturating_sub(1);
@@ -250,7 +266,7 @@ unsafe fn columns_tile<S: Simd, A: Factor, const NATIVE: bool, const M: usize, c
     first: usize,
 ) {
     let mut sum = [[simd.splat_f32s(0.0); N]; M];
-    for (&a, &b) in columns.a_at.iter().zip(columns.b_at) {
+    for (&a, &b) in columns.a_at.at.iter().zip(&columns.b_at.at) {
         // SAFETY: a + first + M ≤ a + height ≤ a.len() and b + N·lanes ≤ b.len(), by the caller's promise.
         unsafe {
             let (a, b) = (columns.a.as_ptr().add(a + first), columns.b.as_ptr().add(b));

@@ -15,6 +15,9 @@ pub fn zero<T: Cell>() -> T::Real {
     <T::Real as num_traits::Zero>::zero()
 }
 
+/// Numbers in a row that is long enough for vectors.
+const WIDE: usize = 256;
+
 /// Rows summed in the working precision before the sum goes to f64.
 const RUN: usize = 16;
 
@@ -123,11 +126,22 @@ impl<R: Real> Affine<R> {
     pub fn forward<T: Cell<Real = R>>(&self, x: &[T], y: &mut [T]) {
         let block = block_rows(self.mean.len()) * self.mean.len();
         let blocks = y.par_chunks_mut(block).zip(x.par_chunks(block));
-        blocks.for_each(|(y, x)| pass(y, x, x, self.mean.len(), Apply(self.channels(self.mean.len()))));
+        let (c, wide) = (self.row(), self.widened());
+        blocks.for_each(|(y, x)| pass(y, x, x, c, Apply(wide.channels(c))));
+    }
+
+    /// Numbers in a row that passes work on: several rows of few channels are one, so that vectors are filled.
+    fn row(&self) -> usize {
+        self.mean.len() * (WIDE / self.mean.len()).max(1)
+    }
+
+    /// The same for such rows.
+    fn widened(&self) -> Affine<R> {
+        let wide = |v: &[R]| v.repeat((WIDE / v.len()).max(1));
+        Affine { mean: wide(&self.mean), scale: wide(&self.scale), shift: wide(&self.shift), relu: self.relu }
     }
 
     /// The numbers of `c` channels, as slices whose length a loop knows.
-    #[inline(always)]
     fn channels(&self, c: usize) -> Channels<'_, R> {
         Channels { mean: &self.mean[..c], scale: &self.scale[..c], shift: &self.shift[..c], relu: self.relu }
     }
@@ -172,12 +186,13 @@ impl<R: Real> Affine<R> {
     /// dx = scale·(dy − offset − (x − mean)·slope), dy masked by the ReLU; in place of dy if there is no other memory.
     pub fn backward<T: Cell<Real = R>>(&self, x: &[T], dy: Option<&[T]>, dx: &mut [T], offset: &[R], slope: &[R]) {
         let block = block_rows(self.mean.len()) * self.mean.len();
+        let (c, wide) = (self.row(), self.widened());
+        let [offset, slope] = [offset, slope].map(|v| v.repeat(c / v.len()));
         dx.par_chunks_mut(block).zip(x.par_chunks(block)).enumerate().for_each(|(i, (dx, x))| {
             if let Some(dy) = dy {
                 dx.copy_from_slice(&dy[i * block..][..dx.len()]);
             }
-            let c = self.mean.len();
-            pass(dx, x, x, c, Backward { norm: self.channels(c), offset: &offset[..c], slope: &slope[..c] });
+            pass(dx, x, x, c, Backward { norm: wide.channels(c), offset: &offset[..c], slope: &slope[..c] });
         });
     }
 }
@@ -192,10 +207,11 @@ impl Affine<f32> {
 /// y = max(a + b, 0), each perhaps normalised on the way: the end of a residual block, in one pass.
 pub fn join<T: Cell>(a: Read<T>, b: Read<T>, c: usize, y: &mut [T]) {
     let block = block_rows(c) * c;
+    let (wide_a, wide_b, c) = (a.1.map(Affine::widened), b.1.map(Affine::widened), c * (WIDE / c).max(1));
     y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
         let part = |x: &[T]| i * block..(i * block + y.len()).min(x.len());
         let (x, z) = (&a.0[part(a.0)], &b.0[part(b.0)]);
-        match (a.1.map(|a| a.channels(c)), b.1.map(|b| b.channels(c))) {
+        match (wide_a.as_ref().map(|a| a.channels(c)), wide_b.as_ref().map(|b| b.channels(c))) {
             (Some(a), Some(b)) => pass(y, x, z, c, Join(a, b)),
             (Some(a), None) => pass(y, x, z, c, Join(a, Plain)),
             (None, Some(b)) => pass(y, x, z, c, Join(Plain, b)),

@@ -12,7 +12,7 @@ pub trait Op<R>: Copy {
     fn at(&self, channel: usize, y: R, x: R, z: R) -> R;
 }
 
-/// y = op(y, x, z) in rows of `c` channels.
+/// y = op(y, x, z) in rows of `c` channels, the last of which may be short.
 pub fn pass<T: Cell, O: Op<T::Real>>(y: &mut [T], x: &[T], z: &[T], c: usize, op: O) {
     run(Pass { y, x, z, c, op });
 }
@@ -31,8 +31,9 @@ impl<T: Cell, O: Op<T::Real>> WithSimd for Pass<'_, T, O> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Pass { y, x, z, c, op } = self;
-        for ((y, x), z) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(z.chunks_exact(c)) {
-            for i in 0..c {
+        for ((y, x), z) in y.chunks_mut(c).zip(x.chunks(c)).zip(z.chunks(c)) {
+            let (x, z) = (&x[..y.len()], &z[..y.len()]);
+            for i in 0..y.len() {
                 y[i] = T::down(op.at(i, y[i].up(), x[i].up(), z[i].up()));
             }
         }

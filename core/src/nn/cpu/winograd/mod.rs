@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use super::conv::Geometry;
 use super::fast::{Factor, Fast};
-use super::micro::{Columns, Rows, Run, panel_width};
+use super::micro::{Columns, Places, Rows, Run, panel_width};
 use super::panels::widths;
 use super::rows::Normal;
 use super::simd::{lanes, run, run_mixed};
@@ -168,10 +168,10 @@ fn convolve<T: Fast, R: Send>(
     if small {
         let one = |(from, to, y): (usize, usize, &mut [T])| {
             let tiles = (to - from) * s.across();
-            let (mut v, mut m) = (patches_buffer::<T>(s, tiles, pool), sums_buffer::<T>(s, tiles, pool));
-            run_mixed(Inputs { form, s, x, normal, from, to, v: &mut v });
-            let at = patches_at::<T>(s, from, to, to - from);
-            m.chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product::<T>(s, &v, &at, u, i, m));
+            let (mut v, mut m) = (patches_buffer::<T>(s, to - from, to - from, pool), sums_buffer::<T>(s, tiles, pool));
+            run_mixed(Inputs { form, s, x, normal, from, to, tiles, v: &mut v });
+            let product = Planes::new(s, &v, u, from, to, to - from);
+            m.chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product.run(i, m));
             run_mixed(Outputs { form, s, from, to, first: 0, tiles, m: &m, y });
             each(start(from), y)
         };
@@ -180,11 +180,11 @@ fn convolve<T: Fast, R: Send>(
     let mut seen = Vec::new();
     for (from, to, y) in blocks {
         let tiles = (to - from) * s.across();
-        let (mut v, mut m) = (patches_buffer::<T>(s, tiles, pool), sums_buffer::<T>(s, tiles, pool));
         let part = bands_of(s, 8);
+        let (mut v, mut m) = (patches_buffer::<T>(s, to - from, part, pool), sums_buffer::<T>(s, tiles, pool));
         fill(s, source, from, to, part, &mut v);
-        let at = patches_at::<T>(s, from, to, part);
-        m.par_chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product::<T>(s, &v, &at, u, i, m));
+        let product = Planes::new(s, &v, u, from, to, part);
+        m.par_chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product.run(i, m));
         let m = &*m;
         let one = |(part, end, y): (usize, usize, &mut [T])| {
             run_mixed(Outputs { form, s, from: part, to: end, first: (part - from) * s.across(), tiles, m, y });
@@ -212,9 +212,9 @@ fn patches_len<T: Fast>(s: Shape, tiles: usize) -> usize {
     T::Form::PLANES * (tiles * s.line::<T>() + GAP) * s.deep
 }
 
-fn patches_buffer<T: Fast>(s: Shape, tiles: usize, pool: &Arc<Pool>) -> Scratch<T> {
-    // Parts have a gap each; there are at most as many as tiles.
-    Scratch::new(patches_len::<T>(s, tiles) + tiles * T::Form::PLANES * GAP * s.deep, pool)
+/// Room for V of so many bands in parts.
+fn patches_buffer<T: Fast>(s: Shape, bands: usize, part: usize, pool: &Arc<Pool>) -> Scratch<T> {
+    Scratch::new(bands.div_ceil(part) * patches_len::<T>(s, part * s.across()), pool)
 }
 
 fn sums_buffer<T: Fast>(s: Shape, tiles: usize, pool: &Arc<Pool>) -> Scratch<f32> {
@@ -226,38 +226,58 @@ fn fill<T: Fast>(s: Shape, (x, normal): Source<T>, from: usize, to: usize, part:
     let chunk = patches_len::<T>(s, part * s.across());
     v.par_chunks_mut(chunk).take((to - from).div_ceil(part)).enumerate().for_each(|(i, v)| {
         let (form, first) = (PhantomData::<T::Form>, from + i * part);
-        run_mixed(Inputs { form, s, x, normal, from: first, to: (first + part).min(to), v });
+        let tiles = part * s.across();
+        run_mixed(Inputs { form, s, x, normal, from: first, to: (first + part).min(to), tiles, v });
     });
 }
 
-/// Where each tile's first plane begins in V that was filled in parts, and the size of its planes; in factors if V is made of them.
-fn patches_at<T: Fast>(s: Shape, from: usize, to: usize, part: usize) -> Vec<(usize, usize)> {
-    let (c, chunk) = (s.line::<T>(), patches_len::<T>(s, part * s.across()) / s.deep);
-    let mut at = Vec::with_capacity((to - from) * s.across());
-    for (i, first) in (from..to).step_by(part).enumerate() {
-        let tiles = (part.min(to - first)) * s.across();
-        at.extend((0..tiles).map(|tile| (i * chunk + tile * c, tiles * c + GAP)));
-    }
-    at
+/// Where each tile begins in V that was filled in parts, and the size of a plane; in factors if V is made of them.
+fn patches_at<T: Fast>(s: Shape, from: usize, to: usize, part: usize) -> (Places, usize) {
+    let (tiles, line) = (part * s.across(), s.line::<T>());
+    let (chunk, size) = (patches_len::<T>(s, tiles) / s.deep, tiles * line + GAP);
+    let at = (0..(to - from) * s.across()).map(|tile| tile / tiles * chunk + tile % tiles * line);
+    (at.collect(), size)
 }
 
-/// One plane of one panel of M.
-fn product<T: Fast>(s: Shape, v: &[T], at: &[(usize, usize)], u: &[T::Factor], number: usize, m: &mut [f32]) {
-    let (panel, plane) = (number / T::Form::PLANES, number % T::Form::PLANES);
-    let Some((_, stride)) = widths(s.o).nth(panel) else { return };
-    let (depth, rows) = (T::Factor::DEPTH, s.c.div_ceil(T::Factor::DEPTH));
-    let a_at: Vec<usize> = at.iter().map(|(first, size)| (first + plane * size) / depth).collect();
-    let c_at: Vec<usize> = (0..at.len()).map(|tile| tile * stride).collect();
-    let b = &u[panel * T::Form::PLANES * (rows * panel_width() + GAP) + plane * (rows * stride + GAP)..][..rows * stride];
-    let runs = [Run { a: 0, b: 0, len: rows }];
-    Rows { a: whole(v), a_at: &a_at, runs: &runs, b, c: m, c_at: &c_at, width: stride, add: false }.run();
+/// The products of V and U.
+struct Planes<'a, T: Fast> {
+    s: Shape,
+    v: &'a [T::Factor],
+    u: &'a [T::Factor],
+    at: Places,
+    size: usize,
+    /// Where tiles begin in a plane of a panel of M, by the panel's stride.
+    panels: Vec<(usize, Places)>,
+}
+
+impl<'a, T: Fast> Planes<'a, T> {
+    fn new(s: Shape, v: &'a [T], u: &'a [T::Factor], from: usize, to: usize, part: usize) -> Self {
+        let depth = T::Factor::DEPTH;
+        let tiles = (to - from) * s.across();
+        let (all, line, chunk) = (part * s.across(), s.line::<T>(), patches_len::<T>(s, part * s.across()));
+        let at = (0..tiles).map(|tile| (tile / all * chunk + tile % all * line) / depth).collect();
+        let panels = widths(s.o).map(|(_, stride)| (stride, (0..tiles).map(|tile| tile * stride).collect())).collect();
+        Planes { s, v: whole(v), u, at, size: (all * line + GAP) / depth, panels }
+    }
+
+    /// One plane of one panel of M.
+    fn run(&self, number: usize, m: &mut [f32]) {
+        let (panel, plane) = (number / T::Form::PLANES, number % T::Form::PLANES);
+        let Some((stride, c_at)) = self.panels.get(panel) else { return };
+        let (rows, width) = (self.s.c.div_ceil(T::Factor::DEPTH), *stride);
+        let first = panel * T::Form::PLANES * (rows * panel_width() + GAP) + plane * (rows * width + GAP);
+        let (a, b) = (&self.v[plane * self.size..], &self.u[first..][..rows * width]);
+        let runs = [Run { a: 0, b: 0, len: rows }];
+        Rows { a, a_at: &self.at, runs: &runs, b, c: m, c_at, width, add: false }.run();
+    }
 }
 
 /// dW in OIHW from X, normalised on the way if it is to be, and dY. The sum over tiles runs in order, whatever the number of threads.
 pub fn weight_gradient<T: Fast>(g: &Geometry, x: Source<T>, dy: &[T], pool: &Arc<Pool>) -> Vec<f32> {
     let (form, deep) = (PhantomData::<T::Form>, T::Factor::DEPTH);
     let s = Shape { deep, ..Shape::new::<T::Form>(g) };
-    let bands = bands_of(s, tiles_in::<T>(s, 6_000_000).max(128 / deep));
+    // A block of V and Y is at least as large as dU, which every block reads and writes.
+    let bands = bands_of(s, tiles_in::<T>(s, 6_000_000).max(128 / deep).max(s.c * s.o / (s.c + s.o)));
     let part = bands_of(s, 8);
     let size = s.c * panel_width() + GAP;
     let panels: Vec<(usize, usize)> = widths(s.o).collect();
@@ -265,28 +285,27 @@ pub fn weight_gradient<T: Fast>(g: &Geometry, x: Source<T>, dy: &[T], pool: &Arc
     for from in (0..s.bands()).step_by(bands) {
         let to = (from + bands).min(s.bands());
         let tiles = (to - from) * s.across();
-        let (mut v, mut y) = (patches_buffer::<T>(s, tiles, pool), patches_buffer::<T>(s.swapped(), tiles, pool));
+        let (mut v, mut y) =
+            (patches_buffer::<T>(s, to - from, part, pool), patches_buffer::<T>(s.swapped(), to - from, part, pool));
         fill(s, x, from, to, part, &mut v);
         let columns: usize = panels.iter().map(|(_, stride)| stride).sum();
-        let chunk = T::Form::PLANES * (part * s.across() * columns + GAP);
+        let cells = part * s.across();
+        let chunk = T::Form::PLANES * (cells * columns + GAP);
         y.par_chunks_mut(chunk * deep).take((to - from).div_ceil(part)).enumerate().for_each(|(i, y)| {
             let first = from + i * part;
-            run_mixed(Gradients { form, s, dy, from: first, to: (first + part).min(to), y });
+            run_mixed(Gradients { form, s, dy, from: first, to: (first + part).min(to), tiles: cells, y });
         });
-        let at = patches_at::<T>(s, from, to, part);
+        let (at, plane_size) = patches_at::<T>(s, from, to, part);
+        let b_at: Vec<Places> = panels
+            .iter()
+            .map(|(_, stride)| (0..tiles).map(|tile| tile / cells * chunk + tile % cells * stride).collect())
+            .collect();
         let (a, b): (&[T::Factor], &[T::Factor]) = (whole(&v), whole(&y));
         du.par_chunks_mut(size).enumerate().for_each(|(i, du)| {
             let (panel, plane) = (i / T::Form::PLANES, i % T::Form::PLANES);
-            let stride = panels[panel].1;
-            let a_at: Vec<usize> = at.iter().map(|(first, size)| first + plane * size).collect();
-            let mut b_at = Vec::with_capacity(tiles);
-            for (i, first) in (from..to).step_by(part).enumerate() {
-                let tiles = part.min(to - first) * s.across();
-                let start = i * chunk + plane * (tiles * columns + GAP) + tiles * panel * panel_width();
-                b_at.extend((0..tiles).map(|tile| start + tile * stride));
-            }
-            let (a_at, b_at, add) = (&a_at, &b_at, from > 0);
-            Columns { a, a_at, height: s.c, b, b_at, c: du, stride, width: stride, add }.run();
+            let (stride, b_at, add) = (panels[panel].1, &b_at[panel], from > 0);
+            let (a, b) = (&a[plane * plane_size..], &b[plane * (cells * columns + GAP) + cells * panel * panel_width()..]);
+            Columns { a, a_at: &at, height: s.c, b, b_at, c: du, stride, width: stride, add }.run();
         });
     }
     let mut dw = vec![0.0; s.o * s.c * 9];

@@ -110,6 +110,8 @@ pub struct Inputs<'a, F, T> {
     pub normal: Option<Normal<'a>>,
     pub from: usize,
     pub to: usize,
+    /// Tiles, or factors made of them, that V has room for.
+    pub tiles: usize,
     pub v: &'a mut [T],
 }
 
@@ -135,7 +137,7 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
         let Shape { h, w, c, .. } = self.s;
         let (lanes, across, bands) = (S::F32_LANES, w.div_ceil(F::TILE), h.div_ceil(F::TILE));
         let line = self.s.line::<T>();
-        let plane = (self.to - self.from) * self.s.across() * line + GAP;
+        let plane = self.tiles * line + GAP;
         let zero = simd.splat_f32s(0.0);
         for band in self.from..self.to {
             let image = &self.x[band / bands * h * w * c..][..h * w * c];
@@ -223,6 +225,8 @@ pub struct Gradients<'a, F, T> {
     pub dy: &'a [T],
     pub from: usize,
     pub to: usize,
+    /// Tiles, or factors made of them, that Y has room for.
+    pub tiles: usize,
     pub y: &'a mut [T],
 }
 
@@ -238,7 +242,7 @@ impl<F: Form, T: Fast> Gradients<'_, F, T> {
     fn tiles<S: Simd, const NATIVE: bool, const DEEP: bool>(self, simd: S) {
         let Shape { h, w, o, .. } = self.s;
         let (lanes, across, bands) = (S::F32_LANES, w.div_ceil(F::TILE), h.div_ceil(F::TILE));
-        let cells = (self.to - self.from) * self.s.across();
+        let cells = self.tiles;
         let plane = cells * o.next_multiple_of(lanes) + GAP;
         let zero = simd.splat_f32s(0.0);
         let mut both = [[zero; 2]; 36];
