@@ -190,19 +190,3 @@ fn defaults_follow_the_size_and_bad_figures_are_found() {
         assert!(error.to_string().contains(key) && error.exit_code() == 2, "{error}");
     }
 }
-
-#[test]
-fn a_view_is_cheap() {
-    // A loose bound, for builds beside other work; about a tenth of it is usual.
-    let augment = augment("");
-    let picture = ramp(32, 32);
-    let rng = &mut Key::new(0).rng();
-    let mut out = vec![0.0; 32 * 32 * 3];
-    let start = std::time::Instant::now();
-    for _ in 0..1000 {
-        augment.view(&picture, rng, &mut out);
-    }
-    let each = start.elapsed().as_secs_f64() / 1000.0;
-    println!("{:.1} µs a view", each * 1e6);
-    assert!(each < 1e-3, "{each} s a view");
-}
