@@ -176,7 +176,15 @@ pub struct Augment {
     normalise: Option<NormaliseRecipe>,
 }
 
-/// What one view needs on its way from picture to batch.
+/// What one random view is made with, in the order in which it is drawn.
+struct Draw {
+    crop: Crop,
+    mirror: bool,
+    changes: Vec<Change>,
+    sigma: Option<f64>,
+}
+
+/// What a view needs on its way from picture to batch.
 #[derive(Default)]
 struct Room {
     view: Planes,
@@ -192,27 +200,42 @@ thread_local! {
 impl Augment {
     /// One random view of `picture` into `out` (`size · size · 3`, channels last).
     pub fn view(&self, picture: &Picture, rng: &mut Rng, out: &mut [f32]) {
+        let Draw { crop, mirror, changes, sigma } = self.draw(picture, rng);
+        ROOM.with_borrow_mut(|Room { view, resample, blur }| {
+            view.reset(self.size);
+            // Inlined, or the loops inside would be compiled for the oldest machines.
+            wide(
+                #[inline(always)]
+                || resample::resample(picture, crop, mirror, resample, view),
+            );
+            wide(
+                #[inline(always)]
+                || jitter::apply(&changes, view),
+            );
+            if let Some(sigma) = sigma {
+                wide(
+                    #[inline(always)]
+                    || blur::blur(view, sigma, blur),
+                );
+            }
+            wide(
+                #[inline(always)]
+                || view.interleave(self.normalise, out),
+            );
+        });
+    }
+
+    fn draw(&self, picture: &Picture, rng: &mut Rng) -> Draw {
         let crop = Crop::random(picture, self.crop, self.ratio, rng);
         let mirror = chance(self.flip, rng);
-        let mut changes = Vec::with_capacity(5);
+        let mut changes = Vec::new();
         if chance(self.jitter_probability, rng) {
             changes.extend(self.ranges.draw(rng));
         }
         if chance(self.gray, rng) {
             changes.push(Change::Gray);
         }
-        let sigma = chance(self.blur, rng).then(|| uniform(self.sigma, rng));
-        ROOM.with_borrow_mut(|room| {
-            room.view.reset(self.size);
-            wide(|| resample::resample(picture, crop, mirror, &mut room.resample, &mut room.view));
-            if !changes.is_empty() {
-                wide(|| jitter::apply(&changes, &mut room.view));
-            }
-            if let Some(sigma) = sigma {
-                wide(|| blur::blur(&mut room.view, sigma, &mut room.blur));
-            }
-            wide(|| room.view.interleave(self.normalise, out));
-        });
+        Draw { crop, mirror, changes, sigma: chance(self.blur, rng).then(|| uniform(self.sigma, rng)) }
     }
 
     /// The view of evaluation into `out` (`eval_size · eval_size · 3`): the centre square (its `centre` share where the picture is larger than 32 px),
@@ -245,10 +268,16 @@ pub fn thumbnail(picture: &Picture, size: usize, out: &mut [f32]) {
 }
 
 fn plain(picture: &Picture, crop: Crop, size: usize, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
-    ROOM.with_borrow_mut(|room| {
-        room.view.reset(size);
-        wide(|| resample::resample(picture, crop, false, &mut room.resample, &mut room.view));
-        wide(|| room.view.interleave(normalise, out));
+    ROOM.with_borrow_mut(|Room { view, resample, .. }| {
+        view.reset(size);
+        wide(
+            #[inline(always)]
+            || resample::resample(picture, crop, false, resample, view),
+        );
+        wide(
+            #[inline(always)]
+            || view.interleave(normalise, out),
+        );
     });
 }
 
@@ -260,5 +289,7 @@ fn chance(probability: f64, rng: &mut Rng) -> bool {
     rng.random::<f64>() < probability
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

@@ -32,20 +32,20 @@ pub(super) fn blur(view: &mut Planes, sigma: f64, room: &mut Room) {
     let Room { line: padded, across, sources } = room;
     padded.clear();
     padded.resize(row / 3 * LANES + 2 * radius, 0.0);
-    across.clear();
-    for line in view.lines() {
+    across.resize(size * row, [0.0; LANES]);
+    for (line, across) in view.lines().zip(across.chunks_exact_mut(row / 3)) {
         let line = &line.as_flattened()[..size];
         padded[radius..radius + size].copy_from_slice(line);
         for k in 0..radius {
             padded[k] = line[radius - k];
             padded[radius + size + k] = line[size - 2 - k];
         }
-        for block in 0..row / 3 {
+        for (block, to) in across.iter_mut().enumerate() {
             let mut sum = [0.0; LANES];
-            for (k, &weight) in kernel.iter().enumerate() {
-                add(&mut sum, weight, &padded[block * LANES + k..]);
+            for (&weight, values) in kernel.iter().zip(padded[block * LANES..].windows(LANES)) {
+                add(&mut sum, weight, values);
             }
-            across.push(sum);
+            *to = sum;
         }
     }
     sources.clear();
@@ -57,7 +57,10 @@ pub(super) fn blur(view: &mut Planes, sigma: f64, room: &mut Room) {
             for (&weight, &source) in kernel.iter().zip(&sources[y..]) {
                 add(&mut sum, weight, &across[source + column]);
             }
-            view.blocks_mut()[y * row + column] = sum.map(|v| v.clamp(0.0, 1.0));
+            let to = &mut view.blocks_mut()[y * row + column];
+            for i in 0..LANES {
+                to[i] = sum[i].clamp(0.0, 1.0);
+            }
         }
     }
 }

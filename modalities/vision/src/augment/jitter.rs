@@ -53,6 +53,9 @@ impl Ranges {
 /// Changes a picture in place, one change after the other, each clipped to [0, 1]. At most one of them may be a contrast.
 #[inline(always)]
 pub(super) fn apply(changes: &[Change], view: &mut Planes) {
+    if changes.is_empty() {
+        return;
+    }
     // A contrast looks at the whole picture first: what comes before it is one pass, what follows another.
     let contrast = changes.iter().position(|change| matches!(change, Change::Contrast(_)));
     let (before, after) = changes.split_at(contrast.unwrap_or(0));
@@ -61,7 +64,9 @@ pub(super) fn apply(changes: &[Change], view: &mut Planes) {
         let pixels = (view.size() * view.size()) as f64;
         let mut total = [0.0_f64; LANES];
         for [red, green, blue] in view.rows_mut() {
-            before.iter().for_each(|change| change.line([red, green, blue], 0.0));
+            for change in before {
+                change.line([red, green, blue], 0.0);
+            }
             // A row in f32, the rest in f64: exact enough for any size.
             let mut sum = [0.0_f32; LANES];
             for ((red, green), blue) in red.iter().zip(green.iter()).zip(blue.iter()) {
@@ -74,7 +79,9 @@ pub(super) fn apply(changes: &[Change], view: &mut Planes) {
         mean = (total.iter().sum::<f64>() / pixels) as f32;
     }
     for [red, green, blue] in view.rows_mut() {
-        after.iter().for_each(|change| change.line([red, green, blue], mean));
+        for change in after {
+            change.line([red, green, blue], mean);
+        }
     }
 }
 

@@ -65,18 +65,18 @@ impl Planes {
     pub fn interleave(&self, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
         let line = self.line();
         for (row, out) in self.blocks.chunks_exact(3 * line).zip(out.chunks_exact_mut(3 * self.size)) {
-            for (i, out) in out.chunks_mut(3 * LANES).enumerate() {
-                let mut colours = [row[i], row[line + i], row[2 * line + i]];
-                if let Some(NormaliseRecipe { mean, deviation }) = normalise {
+            let (red, rest) = row.as_flattened().split_at(line * LANES);
+            let (green, blue) = rest.split_at(line * LANES);
+            let pixels = out.as_chunks_mut::<3>().0;
+            for (((pixel, &red), &green), &blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+                *pixel = [red, green, blue];
+            }
+            if let Some(NormaliseRecipe { mean, deviation }) = normalise {
+                for pixel in pixels {
                     for c in 0..3 {
-                        colours[c] = colours[c].map(|v| (v - mean[c]) / deviation[c]);
+                        pixel[c] = (pixel[c] - mean[c]) / deviation[c];
                     }
                 }
-                let mut pixels = [[0.0; 3]; LANES];
-                for (x, pixel) in pixels.iter_mut().enumerate() {
-                    *pixel = [colours[0][x], colours[1][x], colours[2][x]];
-                }
-                out.copy_from_slice(&pixels.as_flattened()[..out.len()]);
             }
         }
     }

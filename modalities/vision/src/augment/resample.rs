@@ -69,18 +69,22 @@ fn across<const TAPS: usize>(line: &[f32], filter: &Filter, [red, green, blue]: 
     let taps = if TAPS > 0 { TAPS } else { filter.taps };
     let places = filter.first.chunks(LANES).zip(filter.weights.chunks(LANES * taps));
     for (((places, weights), red), (green, blue)) in places.zip(red).zip(green.iter_mut().zip(blue)) {
-        [*red, *green, *blue] = [[0.0; LANES]; 3];
+        let mut pixels = [[0.0; 4]; LANES];
         for (x, (&first, weights)) in places.iter().zip(weights.chunks_exact(taps)).enumerate() {
             // Four at a time: the fourth is the next pixel's red, and is dropped.
-            let pixels = &line[first as usize * 3..][..3 * taps + 1];
+            let source = &line[first as usize * 3..][..3 * taps + 1];
             let mut sum = [0.0_f32; 4];
             for (k, weight) in weights.iter().enumerate() {
-                for (s, v) in sum.iter_mut().zip(&pixels[3 * k..3 * k + 4]) {
+                for (s, v) in sum.iter_mut().zip(&source[3 * k..3 * k + 4]) {
                     *s += weight * v;
                 }
             }
-            let sum = sum.map(|v| v.clamp(0.0, 1.0));
-            (red[x], green[x], blue[x]) = (sum[0], sum[1], sum[2]);
+            pixels[x] = sum;
+        }
+        for i in 0..LANES {
+            red[i] = pixels[i][0].clamp(0.0, 1.0);
+            green[i] = pixels[i][1].clamp(0.0, 1.0);
+            blue[i] = pixels[i][2].clamp(0.0, 1.0);
         }
     }
 }
