@@ -65,6 +65,9 @@ impl Cache {
     pub fn line(&self, count: usize, pixels: usize) -> String {
         let bytes = |n: usize| ByteSize::b(n as u64).display().si();
         let needed = (pixels + OVERHEAD).saturating_mul(count);
+        if self.limit == 0 {
+            return format!("decoded images are not kept (data.cache is off); keeping them would take about {}", bytes(needed));
+        }
         if needed <= self.limit {
             return format!("decoded images stay in memory: about {} of at most {}", bytes(needed), bytes(self.limit));
         }
@@ -122,6 +125,6 @@ mod tests {
         assert_eq!(all, "decoded images stay in memory: about 158.4 MB of at most 1.0 GB");
         let some = Cache::new(1_000_000_000).line(1_000_000, 562_500);
         assert!(some.contains("562.6 GB") && some.contains(": 0 % stay"), "{some}");
-        assert!(Cache::new(0).line(10, 100).contains("allows 0 B: 0 % stay"));
+        assert!(Cache::new(0).line(10, 100).contains("not kept"));
     }
 }
