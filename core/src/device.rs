@@ -1,8 +1,9 @@
-//! Where tensors live, by the name a user gives.
+//! Where tensors live, by the name a user gives; threads and vectors of the CPU.
 
 use candle_core::Device;
 
 use crate::error::{Error, Result};
+pub use crate::nn::cpu::wide;
 
 /// The device called `name`: `auto` (CUDA where this binary was built for it and a card answers, else the CPU), `cpu`,
 /// `cuda`, `cuda:N`.

@@ -6,10 +6,13 @@
 mod blur;
 mod crop;
 mod jitter;
+mod planes;
+mod resample;
 
 use std::cell::RefCell;
 
 use ctk_core::Result;
+use ctk_core::device::wide;
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Rng;
 use rand::Rng as _;
@@ -18,6 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::Picture;
 use crop::Crop;
+use jitter::Change;
+use planes::Planes;
 
 /// Pictures up to this size are CIFAR's kind: no blur, half the jitter, no centre crop.
 const SMALL: usize = 32;
@@ -171,29 +176,66 @@ pub struct Augment {
     normalise: Option<NormaliseRecipe>,
 }
 
+/// What one random view is made with, in the order in which it is drawn.
+struct Draw {
+    crop: Crop,
+    mirror: bool,
+    changes: Vec<Change>,
+    sigma: Option<f64>,
+}
+
+/// What a view needs on its way from picture to batch.
+#[derive(Default)]
+struct Room {
+    view: Planes,
+    resample: resample::Room,
+    blur: blur::Room,
+}
+
 thread_local! {
-    // One a loader thread: a large picture's rows would otherwise be allocated anew for every view.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    // One a loader thread: it would otherwise be allocated anew for every view.
+    static ROOM: RefCell<Room> = RefCell::default();
 }
 
 impl Augment {
     /// One random view of `picture` into `out` (`size · size · 3`, channels last).
     pub fn view(&self, picture: &Picture, rng: &mut Rng, out: &mut [f32]) {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let crop = Crop::random(picture, self.crop, self.ratio, rng);
-            let mirror = chance(self.flip, rng);
-            crop::resample(picture, crop, self.size, mirror, scratch, out);
-            if chance(self.jitter_probability, rng) {
-                self.ranges.draw(rng).iter().for_each(|change| change.apply(out));
+        let Draw { crop, mirror, changes, sigma } = self.draw(picture, rng);
+        ROOM.with_borrow_mut(|Room { view, resample, blur }| {
+            view.reset(self.size);
+            // Inlined, or the loops inside would be compiled for the oldest machines.
+            wide(
+                #[inline(always)]
+                || resample::resample(picture, crop, mirror, resample, view),
+            );
+            wide(
+                #[inline(always)]
+                || jitter::apply(&changes, view),
+            );
+            if let Some(sigma) = sigma {
+                wide(
+                    #[inline(always)]
+                    || blur::blur(view, sigma, blur),
+                );
             }
-            if chance(self.gray, rng) {
-                jitter::to_gray(out);
-            }
-            if chance(self.blur, rng) {
-                blur::blur(out, self.size, uniform(self.sigma, rng), scratch);
-            }
+            wide(
+                #[inline(always)]
+                || view.interleave(self.normalise, out),
+            );
         });
-        self.normalised(out);
+    }
+
+    fn draw(&self, picture: &Picture, rng: &mut Rng) -> Draw {
+        let crop = Crop::random(picture, self.crop, self.ratio, rng);
+        let mirror = chance(self.flip, rng);
+        let mut changes = Vec::new();
+        if chance(self.jitter_probability, rng) {
+            changes.extend(self.ranges.draw(rng));
+        }
+        if chance(self.gray, rng) {
+            changes.push(Change::Gray);
+        }
+        Draw { crop, mirror, changes, sigma: chance(self.blur, rng).then(|| uniform(self.sigma, rng)) }
     }
 
     /// The view of evaluation into `out` (`eval_size · eval_size · 3`): the centre square (its `centre` share where the picture is larger than 32 px),
@@ -201,9 +243,7 @@ impl Augment {
     pub fn evaluation(&self, picture: &Picture, out: &mut [f32]) {
         let side = picture.height.min(picture.width);
         let kept = if side <= SMALL { side } else { ((side as f64 * self.centre).round() as usize).max(1) };
-        let crop = Crop::centre(picture, kept, kept);
-        SCRATCH.with_borrow_mut(|scratch| crop::resample(picture, crop, self.eval_size, false, scratch, out));
-        self.normalised(out);
+        plain(picture, Crop::centre(picture, kept, kept), self.eval_size, self.normalise, out);
     }
 
     /// Crop and flip only: what a linear probe's or a fine-tuned network's training sees.
@@ -220,21 +260,25 @@ impl Augment {
     pub fn evaluated_at(&self, eval_size: usize) -> Augment {
         Augment { eval_size, ..self.clone() }
     }
-
-    fn normalised(&self, out: &mut [f32]) {
-        if let Some(NormaliseRecipe { mean, deviation }) = self.normalise {
-            for pixel in out.as_chunks_mut::<3>().0 {
-                for c in 0..3 {
-                    pixel[c] = (pixel[c] - mean[c]) / deviation[c];
-                }
-            }
-        }
-    }
 }
 
 /// The whole picture, squeezed into `size` × `size`, for eyes: values in [0, 1].
 pub fn thumbnail(picture: &Picture, size: usize, out: &mut [f32]) {
-    crop::resample(picture, Crop::whole(picture), size, false, &mut Vec::new(), out);
+    plain(picture, Crop::whole(picture), size, None, out);
+}
+
+fn plain(picture: &Picture, crop: Crop, size: usize, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
+    ROOM.with_borrow_mut(|Room { view, resample, .. }| {
+        view.reset(size);
+        wide(
+            #[inline(always)]
+            || resample::resample(picture, crop, false, resample, view),
+        );
+        wide(
+            #[inline(always)]
+            || view.interleave(normalise, out),
+        );
+    });
 }
 
 fn uniform([low, high]: [f64; 2], rng: &mut Rng) -> f64 {
@@ -245,5 +289,7 @@ fn chance(probability: f64, rng: &mut Rng) -> bool {
     rng.random::<f64>() < probability
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

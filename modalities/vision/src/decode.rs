@@ -10,10 +10,16 @@
 //!
 //! A file that ends early is an error: half a picture filled with gray would be learned as if it were one.
 
+use std::fmt::Display;
 use std::io::Cursor;
 
 use ctk_core::{Error, Result};
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::image::Picture;
 
@@ -25,14 +31,27 @@ const MOST_PIXELS: u64 = 178_956_970;
 /// # Errors
 /// Where the bytes are no PNG or JPEG, end early, or claim an absurd size. The caller knows the file's name.
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
-    let (mut decoder, format) = open(bytes)?;
-    if format == ImageFormat::Jpeg && jpeg_ends_early(bytes) {
-        return Err(Error::new("this JPEG ends before its picture does").hint(BROKEN));
-    }
-    let orientation = decoder.orientation().map_err(broken)?;
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    picture.apply_orientation(orientation);
-    let rgb = picture.into_rgb8();
+    let opened = open(bytes)?;
+    let orientation = opened.orientation;
+    let rgb = match opened.decoder {
+        Decoder::Jpeg(_) if jpeg_ends_early(bytes) => {
+            return Err(Error::new("this JPEG ends before its picture does").hint(BROKEN));
+        }
+        Decoder::Jpeg(mut decoder) => {
+            let pixels = decoder.decode().map_err(broken)?;
+            RgbImage::from_raw(opened.width, opened.height, pixels)
+                .ok_or_else(|| broken("its size is not what its header says"))?
+        }
+        Decoder::Png(decoder) => DynamicImage::from_decoder(decoder).map_err(broken)?.into_rgb8(),
+    };
+    let rgb = match orientation {
+        Orientation::NoTransforms => rgb,
+        turned => {
+            let mut picture = DynamicImage::from(rgb);
+            picture.apply_orientation(turned);
+            picture.into_rgb8()
+        }
+    };
     Ok(Picture { height: rgb.height() as usize, width: rgb.width() as usize, pixels: rgb.into_raw() })
 }
 
@@ -41,10 +60,9 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
 /// # Errors
 /// As [`decode`], as far as a header can tell.
 pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
-    use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
-    let (mut decoder, _) = open(bytes)?;
-    let (width, height) = decoder.dimensions();
-    Ok(match decoder.orientation().map_err(broken)? {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    let Opened { width, height, orientation, .. } = open(bytes)?;
+    Ok(match orientation {
         Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (width as usize, height as usize),
         _ => (height as usize, width as usize),
     })
@@ -52,22 +70,54 @@ pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
 
 const BROKEN: &str = "remove the file, or store it again as PNG or JPEG";
 
-fn open(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat)> {
-    let format = match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg)) => format,
+/// A file whose header was read.
+struct Opened<'a> {
+    width: u32,
+    height: u32,
+    orientation: Orientation,
+    decoder: Decoder<'a>,
+}
+
+enum Decoder<'a> {
+    // Not through `image`, which reads the header three times and turns gray into RGB slowly, and afterwards.
+    Jpeg(Box<JpegDecoder<ZCursor<&'a [u8]>>>),
+    Png(Box<dyn ImageDecoder + 'a>),
+}
+
+fn open(bytes: &[u8]) -> Result<Opened<'_>> {
+    let opened = match image::guess_format(bytes) {
+        Ok(ImageFormat::Jpeg) => {
+            let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB).set_strict_mode(false);
+            let options = options.set_max_width(usize::MAX).set_max_height(usize::MAX);
+            let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+            decoder.decode_headers().map_err(broken)?;
+            let (width, height) = decoder.dimensions().ok_or_else(|| broken("it has no size"))?;
+            let orientation = decoder.exif().and_then(|exif| Orientation::from_exif_chunk(exif));
+            Opened {
+                width: width as u32,
+                height: height as u32,
+                orientation: orientation.unwrap_or(Orientation::NoTransforms),
+                decoder: Decoder::Jpeg(Box::new(decoder)),
+            }
+        }
+        Ok(ImageFormat::Png) => {
+            let reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+            let mut decoder = reader.into_decoder().map_err(broken)?;
+            let ((width, height), orientation) = (decoder.dimensions(), decoder.orientation().map_err(broken)?);
+            Opened { width, height, orientation, decoder: Decoder::Png(Box::new(decoder)) }
+        }
         Ok(other) => return Err(Error::new(format!("this is {other:?}, and only PNG and JPEG are read")).hint(BROKEN)),
         Err(_) if bytes.is_empty() => return Err(Error::new("this file is empty").hint(BROKEN)),
         Err(_) => return Err(Error::new("this is no image: neither PNG nor JPEG").hint(BROKEN)),
     };
-    let decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(broken)?;
-    let (width, height) = decoder.dimensions();
+    let Opened { width, height, .. } = opened;
     if u64::from(width) * u64::from(height) > MOST_PIXELS {
         return Err(Error::new(format!("this image claims {width} × {height} pixels, more than {MOST_PIXELS}")).hint(BROKEN));
     }
-    Ok((decoder, format))
+    Ok(opened)
 }
 
-fn broken(e: ImageError) -> Error {
+fn broken(e: impl Display) -> Error {
     Error::new(format!("cannot decode the image: {e}")).hint(BROKEN)
 }
 
@@ -78,7 +128,7 @@ fn jpeg_ends_early(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[marker, code]) = bytes.get(at..at + 2) {
         match (marker, code) {
-            (0xFF, 0xDA) => return !bytes[at..].windows(2).any(|w| w == [0xFF, 0xD9]),
+            (0xFF, 0xDA) => return !bytes[at..].windows(2).rev().any(|w| w == [0xFF, 0xD9]),
             (0xFF, 0xFF) => at += 1,
             (0xFF, 0x01 | 0xD0..=0xD8) => at += 2,
             (0xFF, _) => match bytes.get(at + 2..at + 4) {

@@ -18,7 +18,7 @@ use ctk_core::tower::Siamese;
 use ctk_core::{Error, Result};
 use serde_json::json;
 
-use crate::data::{self, Images, Splits};
+use crate::data::{self, Cache, Images, Splits};
 use crate::generated;
 use crate::holdout::Holdout;
 use crate::network;
@@ -58,6 +58,7 @@ impl Job for Train {
         if images.len() < recipe.train.batch {
             run.tell(&Event::Note(&format!("the batch is all {} images there are, not {}", images.len(), recipe.train.batch)));
         }
+        run.tell(&Event::Note(&images.cache_line()?));
         let device = run.device().clone();
         let (params, tower) = network::build(recipe, &device)?;
         let LossRecipe::NtXent(loss) = &recipe.loss;
@@ -163,8 +164,9 @@ fn splits(of: &DataRecipe, seed: u64, run: &mut Run) -> Result<Splits> {
 
 /// What lies at the recipe's path, or the generated dataset.
 pub(crate) fn open(of: &DataRecipe) -> Result<Splits> {
-    match &of.path {
-        Some(path) => data::open(path, of.format),
-        None => Ok(generated::open(of.train, of.test)),
-    }
+    let splits = match &of.path {
+        Some(path) => data::open(path, of.format)?,
+        None => generated::open(of.train, of.test),
+    };
+    Ok(splits.cached(Cache::of(&of.cache)?))
 }

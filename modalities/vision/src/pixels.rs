@@ -154,7 +154,9 @@ fn each(
 mod tests {
     use super::*;
     use crate::augment::AugmentRecipe;
+    use crate::data::Cache;
     use ctk_core::recipe::Recipe;
+    use ctk_core::source::{Paired, Source};
 
     #[test]
     fn left_and_right_become_one_batch() {
@@ -179,5 +181,22 @@ mod tests {
         }
         assert_eq!(side(&images, &augment, 2..5, View::Left, Key::new(3)).unwrap(), left);
         assert_eq!(side(&images, &augment, 2..5, View::Right, Key::new(3)).unwrap(), right);
+    }
+
+    #[test]
+    fn batches_do_not_depend_on_the_cache() {
+        let augment = AugmentRecipe::default().check(&Recipe::new("test", "")).unwrap();
+        let drawn = |cache: &str| {
+            let data = crate::generated::open(6, 0).cached(Cache::of(cache).unwrap()).train;
+            let source = Paired { data, pairs: TwoViews(augment.clone()) };
+            // The second time some or all of them are in memory.
+            [[4, 0, 5, 2], [2, 1, 4, 3]].map(|samples| {
+                let batch = source.draw(&samples, Key::new(1)).unwrap();
+                (batch.left, batch.right)
+            })
+        };
+        let expected = drawn("off");
+        assert_eq!(drawn("7KB"), expected);
+        assert_eq!(drawn("auto"), expected);
     }
 }

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Augment, AugmentRecipe};
-use crate::data::{self, Format};
+use crate::data::{self, Cache, Format};
 use crate::resnet::ResnetRecipe;
 use crate::{generated, holdout};
 
@@ -64,6 +64,9 @@ pub struct DataRecipe {
     pub path: Option<PathBuf>,
     /// Forces the kind.
     pub format: Option<Format>,
+    /// Memory for decoded images: `auto` (half of what is free), `off`, or an amount such as `2GB`. Does not change what is
+    /// learned; images beyond it are decoded in every epoch.
+    pub cache: String,
     /// Share of each class that is held out where labelled data has no test part.
     pub holdout: f64,
     /// Training images of the generated dataset.
@@ -74,7 +77,14 @@ pub struct DataRecipe {
 
 impl Default for DataRecipe {
     fn default() -> Self {
-        DataRecipe { path: None, format: None, holdout: holdout::SHARE, train: generated::TRAIN, test: generated::TEST }
+        DataRecipe {
+            path: None,
+            format: None,
+            cache: "auto".to_string(),
+            holdout: holdout::SHARE,
+            train: generated::TRAIN,
+            test: generated::TEST,
+        }
     }
 }
 
@@ -99,6 +109,7 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     let augment = recipe.pairs.check(text)?;
     let EncoderRecipe::Resnet(resnet) = &recipe.encoder;
     resnet.check().map_err(|e| e.at(text.place_of("encoder.resnet")))?;
+    Cache::of(&recipe.data.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
     text.require(recipe.data.holdout > 0.0 && recipe.data.holdout < 1.0, "data.holdout", "must be a share between 0 and 1")?;
     text.require(recipe.data.train > 0, "data.train", "must be at least 1")?;
     recipe.head.check(text)?;

@@ -1,5 +1,7 @@
 //! Gaussian blur: separable, reflected at the edges.
 
+use super::planes::{LANES, Lanes, Planes};
+
 /// The kernel's radius for pictures of height `size`: Google's `kernel_size = height // 10`, halved (224 → 11, 96 → 4, 32 → 1).
 pub(super) fn radius(size: usize) -> usize {
     (size / 10) / 2
@@ -12,31 +14,62 @@ pub(super) fn kernel(radius: usize, sigma: f64) -> Vec<f32> {
     (0..=2 * radius).map(|k| (at(k) / sum) as f32).collect()
 }
 
-/// Blurs a `size` × `size` channels-last picture in place and clips it to [0, 1]. Outside, the picture is reflected about
-/// its outermost pixels (torchvision's `gaussian_blur`; Google's code sees zeros there, which darkens the border).
-pub(super) fn blur(pixels: &mut [f32], size: usize, sigma: f64, scratch: &mut Vec<f32>) {
+/// What a blur keeps from one view to the next, so that it is not allocated anew.
+#[derive(Default)]
+pub(super) struct Room {
+    line: Vec<f32>,
+    across: Vec<Lanes>,
+    sources: Vec<usize>,
+}
+
+/// Blurs a picture in place and clips it to [0, 1]. Outside, the picture is reflected about its outermost pixels
+/// (torchvision's `gaussian_blur`; Google's code sees zeros there, which darkens the border).
+#[inline(always)]
+pub(super) fn blur(view: &mut Planes, sigma: f64, room: &mut Room) {
+    let (size, row) = (view.size(), view.row());
     let radius = radius(size);
     let kernel = kernel(radius, sigma);
-    let (row, padded) = (size * 3, (size + 2 * radius) * 3);
-    scratch.clear();
-    scratch.resize(padded + size * row, 0.0);
-    let (line, across) = scratch.split_at_mut(padded);
-    for (from, to) in pixels.chunks_exact(row).zip(across.chunks_exact_mut(row)) {
-        for x in 0..size + 2 * radius {
-            let source = reflect(x as isize - radius as isize, size) * 3;
-            line[x * 3..x * 3 + 3].copy_from_slice(&from[source..source + 3]);
+    let Room { line: padded, across, sources } = room;
+    padded.clear();
+    padded.resize(row / 3 * LANES + 2 * radius, 0.0);
+    across.resize(size * row, [0.0; LANES]);
+    for (line, across) in view.lines().zip(across.chunks_exact_mut(row / 3)) {
+        let line = &line.as_flattened()[..size];
+        padded[radius..radius + size].copy_from_slice(line);
+        for k in 0..radius {
+            padded[k] = line[radius - k];
+            padded[radius + size + k] = line[size - 2 - k];
         }
-        for (k, &weight) in kernel.iter().enumerate() {
-            to.iter_mut().zip(&line[k * 3..]).for_each(|(t, v)| *t += weight * v);
+        for (block, to) in across.iter_mut().enumerate() {
+            let mut sum = [0.0; LANES];
+            for (&weight, values) in kernel.iter().zip(padded[block * LANES..].windows(LANES)) {
+                add(&mut sum, weight, values);
+            }
+            *to = sum;
         }
     }
-    for (y, to) in pixels.chunks_exact_mut(row).enumerate() {
-        to.fill(0.0);
-        for (k, &weight) in kernel.iter().enumerate() {
-            let source = reflect((y + k) as isize - radius as isize, size) * row;
-            to.iter_mut().zip(&across[source..source + row]).for_each(|(t, v)| *t += weight * v);
+    sources.clear();
+    sources.extend((0..size + 2 * radius).map(|y| reflect(y as isize - radius as isize, size) * row));
+    // One column of blocks after the other: the rows that a kernel reaches stay in the nearest cache.
+    for column in 0..row {
+        for y in 0..size {
+            let mut sum = [0.0; LANES];
+            for (&weight, &source) in kernel.iter().zip(&sources[y..]) {
+                add(&mut sum, weight, &across[source + column]);
+            }
+            let to = &mut view.blocks_mut()[y * row + column];
+            for i in 0..LANES {
+                to[i] = sum[i].clamp(0.0, 1.0);
+            }
         }
-        to.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+    }
+}
+
+#[inline(always)]
+fn add(sum: &mut Lanes, weight: f32, values: &[f32]) {
+    let values = &values[..LANES];
+    for i in 0..LANES {
+        sum[i] += weight * values[i];
     }
 }
 
@@ -55,12 +88,25 @@ mod tests {
         assert_eq!([224, 96, 32, 19].map(radius), [11, 4, 1, 0]);
     }
 
+    /// The blurred picture, channels last.
+    fn blurred(size: usize, sigma: f64, value: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
+        let mut view = Planes::default();
+        view.reset(size);
+        for (y, row) in view.rows_mut().enumerate() {
+            for (c, line) in row.into_iter().enumerate() {
+                (0..size).for_each(|x| line.as_flattened_mut()[x] = value(y, x, c));
+            }
+        }
+        blur(&mut view, sigma, &mut Room::default());
+        let mut out = vec![0.0; size * size * 3];
+        view.interleave(None, &mut out);
+        out
+    }
+
     #[test]
     fn a_single_bright_pixel_becomes_the_gaussian() {
         let (size, sigma) = (96, 1.3);
-        let mut pixels = vec![0.0; size * size * 3];
-        pixels[(40 * size + 50) * 3 + 1] = 1.0;
-        blur(&mut pixels, size, sigma, &mut Vec::new());
+        let pixels = blurred(size, sigma, |y, x, c| if (y, x, c) == (40, 50, 1) { 1.0 } else { 0.0 });
         let weight = |k: i32| (-f64::from(k * k) / (2.0 * sigma * sigma)).exp();
         let sum: f64 = (-4..=4).map(weight).sum();
         for y in 0..size {
@@ -75,8 +121,7 @@ mod tests {
 
     #[test]
     fn a_plain_picture_stays_plain_up_to_the_edge() {
-        let mut pixels = vec![0.75; 96 * 96 * 3];
-        blur(&mut pixels, 96, 2.0, &mut Vec::new());
+        let pixels = blurred(96, 2.0, |_, _, _| 0.75);
         assert!(pixels.iter().all(|v| (v - 0.75).abs() < 1e-6));
     }
 

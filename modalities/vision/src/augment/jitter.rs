@@ -3,6 +3,7 @@
 use ctk_core::rng::Rng;
 
 use super::crop::below;
+use super::planes::{LANES, Lanes, Planes};
 use super::uniform;
 
 /// Rec. 601 luma, PIL's and torchvision's gray.
@@ -28,6 +29,8 @@ pub(super) enum Change {
     Saturation(f32),
     /// Turns the hue of HSV by this share of a turn.
     Hue(f32),
+    /// Drops all colour.
+    Gray,
 }
 
 impl Ranges {
@@ -47,67 +50,92 @@ impl Ranges {
     }
 }
 
-impl Change {
-    /// Changes channels-last pixels in place and clips to [0, 1].
-    pub fn apply(self, pixels: &mut [f32]) {
-        match self {
-            Change::Brightness(factor) => pixels.iter_mut().for_each(|v| *v = (*v * factor).clamp(0.0, 1.0)),
-            Change::Contrast(factor) => {
-                let rest = (1.0 - factor) * mean_gray(pixels);
-                pixels.iter_mut().for_each(|v| *v = (*v * factor + rest).clamp(0.0, 1.0));
+/// Changes a picture in place, one change after the other, each clipped to [0, 1]. At most one of them may be a contrast.
+#[inline(always)]
+pub(super) fn apply(changes: &[Change], view: &mut Planes) {
+    if changes.is_empty() {
+        return;
+    }
+    // A contrast looks at the whole picture first: what comes before it is one pass, what follows another.
+    let contrast = changes.iter().position(|change| matches!(change, Change::Contrast(_)));
+    let (before, after) = changes.split_at(contrast.unwrap_or(0));
+    let mut mean = 0.0;
+    if contrast.is_some() {
+        let pixels = (view.size() * view.size()) as f64;
+        let mut total = [0.0_f64; LANES];
+        for [red, green, blue] in view.rows_mut() {
+            for change in before {
+                change.line([red, green, blue], 0.0);
             }
-            Change::Saturation(factor) => {
-                for pixel in pixels.as_chunks_mut::<3>().0 {
-                    let rest = (1.0 - factor) * gray(pixel);
-                    *pixel = pixel.map(|v| (v * factor + rest).clamp(0.0, 1.0));
+            // A row in f32, the rest in f64: exact enough for any size.
+            let mut sum = [0.0_f32; LANES];
+            for ((red, green), blue) in red.iter().zip(green.iter()).zip(blue.iter()) {
+                for i in 0..LANES {
+                    sum[i] += gray([red[i], green[i], blue[i]]);
                 }
             }
-            Change::Hue(0.0) => {}
-            Change::Hue(turn) => {
-                for pixel in pixels.as_chunks_mut::<3>().0 {
-                    *pixel = turned(*pixel, turn * 6.0);
-                }
-            }
+            total.iter_mut().zip(sum).for_each(|(total, sum)| *total += f64::from(sum));
+        }
+        mean = (total.iter().sum::<f64>() / pixels) as f32;
+    }
+    for [red, green, blue] in view.rows_mut() {
+        for change in after {
+            change.line([red, green, blue], mean);
         }
     }
 }
 
-/// Makes every pixel gray.
-pub(super) fn to_gray(pixels: &mut [f32]) {
-    for pixel in pixels.as_chunks_mut::<3>().0 {
-        *pixel = [gray(pixel).clamp(0.0, 1.0); 3];
+impl Change {
+    /// Changes a row's three lines; `mean` is the picture's mean gray.
+    #[inline(always)]
+    fn line(self, lines: [&mut [Lanes]; 3], mean: f32) {
+        match self {
+            Change::Brightness(factor) => map(lines, |pixel| pixel.map(|v| (v * factor).clamp(0.0, 1.0))),
+            Change::Contrast(factor) => {
+                let rest = (1.0 - factor) * mean;
+                map(lines, |pixel| pixel.map(|v| (v * factor + rest).clamp(0.0, 1.0)));
+            }
+            Change::Saturation(factor) => map(lines, |pixel| {
+                let rest = (1.0 - factor) * gray(pixel);
+                pixel.map(|v| (v * factor + rest).clamp(0.0, 1.0))
+            }),
+            Change::Hue(0.0) => {}
+            Change::Hue(turn) => map(lines, |pixel| turned(pixel, turn * 6.0)),
+            Change::Gray => map(lines, |pixel| [gray(pixel).clamp(0.0, 1.0); 3]),
+        }
     }
 }
 
-fn gray(pixel: &[f32; 3]) -> f32 {
-    LUMA[0] * pixel[0] + LUMA[1] * pixel[1] + LUMA[2] * pixel[2]
+#[inline(always)]
+fn map([red, green, blue]: [&mut [Lanes]; 3], change: impl Fn([f32; 3]) -> [f32; 3]) {
+    for ((red, green), blue) in red.iter_mut().zip(green).zip(blue) {
+        for i in 0..LANES {
+            [red[i], green[i], blue[i]] = change([red[i], green[i], blue[i]]);
+        }
+    }
 }
 
-fn mean_gray(pixels: &[f32]) -> f32 {
-    // Short sums in f32, their total in f64: exact enough for any size, and the inner loop stays in vectors.
-    let total: f64 = pixels.chunks(3 * 64).map(|some| f64::from(some.as_chunks::<3>().0.iter().map(gray).sum::<f32>())).sum();
-    (total * 3.0 / pixels.len() as f64) as f32
+#[inline(always)]
+fn gray([red, green, blue]: [f32; 3]) -> f32 {
+    LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 }
 
-/// Turns the hue by `sixths` of a turn; HSV's value and saturation stay.
+/// Turns the hue by `sixths` of a turn, −3 to 3; HSV's value and saturation stay. Selections, no branches: lanes differ.
+#[inline(always)]
 fn turned([r, g, b]: [f32; 3], sixths: f32) -> [f32; 3] {
-    let high = r.max(g).max(b);
-    let chroma = high - r.min(g).min(b);
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let smaller = |a: f32, b: f32| if a < b { a } else { b };
+    let high = larger(larger(r, g), b);
+    let chroma = high - smaller(smaller(r, g), b);
     let safe = if chroma > 0.0 { chroma } else { 1.0 };
-    let hue = if high == r {
-        (g - b) / safe
-    } else if high == g {
-        (b - r) / safe + 2.0
-    } else {
-        (r - g) / safe + 4.0
-    };
-    let hue = hue + sixths + 12.0;
-    [5.0, 3.0, 1.0].map(|n| {
-        // (n + hue) mod 6; the argument is positive.
-        let k = n + hue;
-        let k = k - 6.0 * (k * (1.0 / 6.0)).floor();
-        high - chroma * k.min(4.0 - k).clamp(0.0, 1.0)
-    })
+    let (difference, start) = if high == r { (g - b, 0.0) } else { (r - g, 4.0) };
+    let (difference, start) = if high == g && high != r { (b - r, 2.0) } else { (difference, start) };
+    // In sixths of a turn, from −1 to 5, and turned from −4 to 8: one turn forward or back brings it to [0, 6).
+    let hue = difference / safe + start + sixths;
+    let hue = if hue < 0.0 { hue + 6.0 } else { hue };
+    let hue = if hue >= 6.0 { hue - 6.0 } else { hue };
+    let lack = [2.0 - (hue - 3.0).abs(), (hue - 2.0).abs() - 1.0, (hue - 4.0).abs() - 1.0];
+    lack.map(|lack| high - chroma * lack.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -116,9 +144,23 @@ mod tests {
     use ctk_core::rng::Key;
 
     fn after(change: Change, pixel: [f32; 3]) -> [f32; 3] {
-        let mut pixel = pixel;
-        change.apply(&mut pixel);
-        pixel
+        changed(change, &[pixel; 4])[0]
+    }
+
+    /// What a change makes of a square of pixels.
+    fn changed(change: Change, pixels: &[[f32; 3]]) -> Vec<[f32; 3]> {
+        let size = pixels.len().isqrt();
+        let mut view = Planes::default();
+        view.reset(size);
+        for (row, pixels) in view.rows_mut().zip(pixels.chunks(size)) {
+            for (c, line) in row.into_iter().enumerate() {
+                line.as_flattened_mut().iter_mut().zip(pixels).for_each(|(v, pixel)| *v = pixel[c]);
+            }
+        }
+        apply(&[change], &mut view);
+        let mut out = vec![0.0; size * size * 3];
+        view.interleave(None, &mut out);
+        out.as_chunks::<3>().0.to_vec()
     }
 
     fn near(a: [f32; 3], b: [f32; 3]) {
@@ -131,9 +173,9 @@ mod tests {
         let gray = 0.299 * 0.2 + 0.587 * 0.4 + 0.114 * 0.8;
         near(after(Change::Saturation(0.0), [0.2, 0.4, 0.8]), [gray; 3]);
         near(after(Change::Saturation(0.5), [0.2, 0.4, 0.8]), [0.2, 0.4, 0.8].map(|v| 0.5 * v + 0.5 * gray));
-        let mut two = [0.2, 0.2, 0.2, 0.6, 0.6, 0.6];
-        Change::Contrast(0.5).apply(&mut two);
-        near([two[0], two[3], two[5]], [0.3, 0.5, 0.5]);
+        let two = changed(Change::Contrast(0.5), &[[0.2; 3], [0.6; 3], [0.6; 3], [0.2; 3]]);
+        near([two[0][0], two[1][0], two[2][2]], [0.3, 0.5, 0.5]);
+        near(after(Change::Gray, [0.2, 0.4, 0.8]), [gray; 3]);
     }
 
     #[test]
@@ -162,6 +204,7 @@ mod tests {
                 Change::Contrast(_) => 1,
                 Change::Saturation(_) => 2,
                 Change::Hue(_) => 3,
+                Change::Gray => unreachable!("is not drawn here"),
             });
             *counts.entry(order.to_vec()).or_default() += 1.0;
         }

@@ -133,7 +133,7 @@ fn a_fixed_seeds_pixels_do_not_move() {
     }
 }
 const GOLDEN_32: &str = "8b220a8a32756849";
-const GOLDEN_96: &str = "d555cc912f620f66";
+const GOLDEN_96: &str = "c57a579997d540ca";
 
 #[test]
 fn resampling_keeps_a_ramp_and_antialiases() {
@@ -189,20 +189,4 @@ fn defaults_follow_the_size_and_bad_figures_are_found() {
         let error = recipe.parse::<AugmentRecipe>().unwrap().check(&recipe).unwrap_err();
         assert!(error.to_string().contains(key) && error.exit_code() == 2, "{error}");
     }
-}
-
-#[test]
-fn a_view_is_cheap() {
-    // A loose bound, for builds beside other work; about a tenth of it is usual.
-    let augment = augment("");
-    let picture = ramp(32, 32);
-    let rng = &mut Key::new(0).rng();
-    let mut out = vec![0.0; 32 * 32 * 3];
-    let start = std::time::Instant::now();
-    for _ in 0..1000 {
-        augment.view(&picture, rng, &mut out);
-    }
-    let each = start.elapsed().as_secs_f64() / 1000.0;
-    println!("{:.1} µs a view", each * 1e6);
-    assert!(each < 1e-3, "{each} s a view");
 }

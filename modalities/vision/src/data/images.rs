@@ -1,22 +1,19 @@
-//! Images by index: where each one's bytes lie, and the cache of what was decoded.
+//! Images by index: where each one's bytes lie, and what was decoded of them.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ctk_core::dataset::Dataset;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
+use super::cache::Cache;
 use crate::decode;
 use crate::generated;
 use crate::image::Picture;
-
-/// Memory for decoded pictures where nobody says otherwise: 1 GB, all of CIFAR several times over.
-pub const CACHE: usize = 1 << 30;
 
 /// A list of images, labelled or not. Clones, parts and unions share the images and what was decoded of them.
 #[derive(Clone)]
@@ -64,11 +61,6 @@ pub(crate) enum Layout {
     Columns(usize, usize),
     /// One row-major plane (IDX).
     Gray(usize, usize),
-}
-
-/// Room for decoded pictures. Which ones are kept depends on who came first, what is returned does not.
-struct Cache {
-    room: AtomicUsize,
 }
 
 impl Item {
@@ -119,8 +111,22 @@ impl Span {
 
 impl Images {
     pub(crate) fn new(items: Vec<Item>, classes: Vec<String>) -> Images {
-        let cache = Cache { room: AtomicUsize::new(CACHE) };
-        Images { items: items.into_iter().map(Arc::new).collect(), classes: Arc::new(classes), cache: Arc::new(cache) }
+        Images { items: items.into_iter().map(Arc::new).collect(), classes: Arc::new(classes), cache: Arc::default() }
+    }
+
+    /// The same images with room in `cache` for what is decoded of them.
+    pub fn cached(self, cache: &Arc<Cache>) -> Images {
+        Images { cache: cache.clone(), ..self }
+    }
+
+    /// One line for whoever watches: how much of what will be decoded stays in memory.
+    ///
+    /// # Errors
+    /// A file whose header cannot be read.
+    pub fn cache_line(&self) -> Result<String> {
+        let sizes = self.sizes(64)?.into_iter().map(|(height, width)| height * width * 3).collect::<Vec<_>>();
+        let mean = sizes.iter().sum::<usize>() / sizes.len().max(1);
+        Ok(self.cache.line(self.items.len(), mean))
     }
 
     /// Image `index`, from the cache or decoded here, on the thread that asks.
@@ -131,10 +137,9 @@ impl Images {
         }
         let picture = Arc::new(item.read()?);
         let bytes = picture.pixels.len();
-        let fits = self.cache.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes)).is_ok();
         // Two threads may decode the same image; the one that comes second gives its room back.
-        if fits && item.decoded.set(picture.clone()).is_err() {
-            self.cache.room.fetch_add(bytes, Ordering::Relaxed);
+        if self.cache.take(bytes) && item.decoded.set(picture.clone()).is_err() {
+            self.cache.give_back(bytes);
         }
         Ok(picture)
     }
@@ -177,14 +182,19 @@ impl Images {
     }
 
     /// The median of `sample` images' shorter sides, spread evenly over the data: what a general recipe goes by.
+    ///
+    /// # Errors
+    /// A file whose header cannot be read; no image at all.
     pub fn median_side(&self, sample: usize) -> Result<usize> {
-        let count = sample.clamp(1, self.items.len().max(1)).min(self.items.len());
-        let mut sides = (0..count)
-            .map(|i| &self.items[i * self.items.len() / count])
-            .map(|item| item.size().map(|(h, w)| h.min(w)))
-            .collect::<Result<Vec<_>>>()?;
+        let mut sides: Vec<usize> = self.sizes(sample)?.into_iter().map(|(height, width)| height.min(width)).collect();
         sides.sort_unstable();
         sides.get(sides.len() / 2).copied().ok_or_else(|| Error::new("there is no image to look at"))
+    }
+
+    /// Height and width of `sample` images, spread evenly over the data, without decoding.
+    fn sizes(&self, sample: usize) -> Result<Vec<(usize, usize)>> {
+        let count = sample.min(self.items.len());
+        (0..count).map(|i| self.items[i * self.items.len() / count].size()).collect()
     }
 }
 
@@ -227,8 +237,7 @@ mod tests {
 
     #[test]
     fn a_full_cache_changes_nothing_but_time() {
-        let (full, empty) = (gray(10), gray(10));
-        empty.cache.room.store(25, Ordering::Relaxed);
+        let (full, empty) = (gray(10), gray(10).cached(&Arc::new(Cache::new(250))));
         for _ in 0..2 {
             for i in 0..10 {
                 assert_eq!(full.picture(i).unwrap(), empty.picture(i).unwrap());
@@ -236,7 +245,6 @@ mod tests {
         }
         let kept = |images: &Images| images.items.iter().filter(|item| item.decoded.get().is_some()).count();
         assert_eq!((kept(&full), kept(&empty)), (10, 2));
-        assert_eq!(empty.cache.room.load(Ordering::Relaxed), 1);
     }
 
     #[test]

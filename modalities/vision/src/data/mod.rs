@@ -9,6 +9,7 @@
 //! | `tar` | `.tar` files by WebDataset's names (`key.jpg`, `key.cls`) | `tar.rs` |
 //! | `stl` | STL-10's binary folder | `stl.rs` |
 
+mod cache;
 mod cifar;
 mod folder;
 mod idx;
@@ -18,13 +19,15 @@ mod tar;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ctk_core::dataset::Dataset;
 use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use images::{CACHE, Images};
+pub use cache::Cache;
+pub use images::Images;
 pub(crate) use images::{Item, Layout, Span, Stored, relative};
 
 /// Kinds of image data.
@@ -65,6 +68,13 @@ impl Splits {
     /// Everything there is: train, test, unlabelled.
     pub fn all(&self) -> Images {
         [&self.test, &self.unlabelled].into_iter().flatten().fold(self.train.clone(), |all, more| all.and(more))
+    }
+
+    /// The same with one room for what is decoded of any of them.
+    pub fn cached(self, cache: Cache) -> Splits {
+        let cache = Arc::new(cache);
+        let share = |images: Images| images.cached(&cache);
+        Splits { train: share(self.train), test: self.test.map(share), unlabelled: self.unlabelled.map(share) }
     }
 
     /// Whether the training part has labels.

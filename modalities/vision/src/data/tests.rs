@@ -321,6 +321,11 @@ fn photos_of_mixed_sizes_decode() {
     let gray = (0..60).filter(|&i| images.get(i).unwrap().pixels.as_chunks::<3>().0.iter().all(|p| p[0] == p[1] && p[1] == p[2]));
     assert_eq!(gray.count(), 20);
     assert!(images.median_side(60).unwrap() > 100);
+    // They are decoded without the `image` crate, which is the oracle here: its pixels are the same.
+    for (i, name) in images.names().into_iter().enumerate() {
+        let theirs = image::open(real("imagenet-sample-60").join(&name)).unwrap().into_rgb8();
+        assert_eq!(images.get(i).unwrap().pixels, theirs.into_raw(), "{name}");
+    }
 }
 
 #[test]
