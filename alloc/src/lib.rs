@@ -1,9 +1,9 @@
 //! A bounded caching allocator: large blocks that were freed are handed out again, their pages still in place.
 //!
 //! Every step of a training run allocates the same large arrays anew: gradients, inputs, logits. A system's allocator gives
-//! such blocks back to the kernel when they are freed, and the kernel zeroes their pages, one fault every 4 KB, when they are
+//! large blocks back to the kernel when they are freed, and the kernel zeroes their pages, one fault every 4 KB, when they are
 //! next asked for. [`Caching`] keeps freed blocks of 128 KB and more instead, up to a bound. Smaller requests go straight to the
-//! system.
+//! system. What it saves depends on the system: glibc learns by itself to keep blocks of up to 32 MB.
 //!
 //! ```
 //! #[global_allocator]
@@ -26,24 +26,13 @@ use cache::{Cache, Leaving};
 /// The system's allocator, and idle blocks in front of it.
 pub struct Caching {
     bound: usize,
-    huge: bool,
     cache: Mutex<Cache>,
 }
-
-/// Blocks of at least this size lie on huge pages, where that is asked for: eight of 2 MB, so that little is lost at the end.
-const HUGE: usize = 16 << 20;
 
 impl Caching {
     /// Keeps at most `bound` bytes idle.
     pub const fn new(bound: usize) -> Self {
-        Caching { bound, huge: false, cache: Mutex::new(Cache::new()) }
-    }
-
-    /// Asks the kernel for huge pages where blocks are large (Linux; elsewhere it changes nothing): fewer faults and fewer misses
-    /// of the address cache, for up to 2 MB more a block.
-    pub const fn huge_pages(mut self) -> Self {
-        self.huge = cfg!(all(target_os = "linux", not(miri)));
-        self
+        Caching { bound, cache: Mutex::new(Cache::new()) }
     }
 
     /// Bytes that are idle now.
@@ -64,7 +53,7 @@ impl Caching {
 
     /// An idle block of `class`, if there is one.
     fn take(&self, class: usize) -> Option<*mut u8> {
-        // Bound first, so that the lock is free again before the system is asked for anything.
+        // A statement of its own: the lock is free again before the system is asked for anything.
         let taken = self.lock().take(class);
         taken.map_err(|leaving| self.release(leaving)).ok()
     }
@@ -79,11 +68,7 @@ impl Caching {
     fn fresh(&self, class: usize, zeroed: bool) -> *mut u8 {
         let layout = block_layout(class);
         // SAFETY: no class is of size 0.
-        let block = unsafe { if zeroed { System.alloc_zeroed(layout) } else { System.alloc(layout) } };
-        if self.huge && layout.size() >= HUGE && !block.is_null() {
-            advise(block, layout.size());
-        }
-        block
+        unsafe { if zeroed { System.alloc_zeroed(layout) } else { System.alloc(layout) } }
     }
 }
 
@@ -98,21 +83,6 @@ fn block_layout(class: usize) -> Layout {
     // SAFETY: the alignment is a power of two, and the largest class is far from overflowing.
     unsafe { Layout::from_size_align_unchecked(class::size(class), class::ALIGN) }
 }
-
-/// Asks for huge pages under the whole pages of a block.
-#[cfg(target_os = "linux")]
-fn advise(block: *mut u8, size: usize) {
-    const PAGE: usize = 2 << 20;
-    let skipped = block.align_offset(PAGE);
-    if skipped < size {
-        // SAFETY: the range lies inside a block that was just allocated; the advice changes no byte of it, and a kernel that
-        // does not follow it changes nothing.
-        unsafe { libc::madvise(block.add(skipped).cast(), (size - skipped) / PAGE * PAGE, libc::MADV_HUGEPAGE) };
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn advise(_: *mut u8, _: usize) {}
 
 // SAFETY: what has a class is served by whole blocks of it, allocated by the system with `block_layout` and given back with
 // the same; a block is at least as large and as aligned as what it serves (`class::of`), and is either in use by one caller or

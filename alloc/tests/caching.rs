@@ -62,7 +62,7 @@ fn no_more_than_the_bound_is_idle_and_the_oldest_sizes_leave_first() {
 
 #[test]
 fn growing_and_shrinking_keep_what_was_written() {
-    let cache = Caching::new(1024 * KB).huge_pages();
+    let cache = Caching::new(1024 * KB);
     let sizes = [4 * KB, 127 * KB, 128 * KB, 129 * KB, 300 * KB, 20_000 * KB, 310 * KB, 128 * KB, 100 * KB, KB];
     // SAFETY: each block is resized or freed once, with the layout that it had, and read within its size.
     unsafe {

@@ -14,6 +14,7 @@ nothing else. The table is on stdout, followed with --json by one line of everyt
 import argparse
 import json
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -180,6 +181,10 @@ def main():
     if a.list:
         print("\n".join(row[0] for row in rows))
         return
+    if shutil.which(a.ctk) is None:
+        parser.error(f"{a.ctk} is no program: give the path of ctk")
+    if a.data is not None and not pathlib.Path(a.data).is_dir():
+        parser.error(f"{a.data} is no folder")
     if not rows:
         parser.error(f"no row begins with {' or '.join(a.rows)}; --list names them")
     lines, raw = [], {}

@@ -128,8 +128,8 @@ def step(a):
     return {"step_ms": {"best": best, "median": median}, "peak_rss_mb": max(0.0, resident("VmHWM:") - before)}
 
 
-def views(a):
-    """The folder's images, decoded once before any clock starts, as pairs of lightly's views."""
+def views(a, count):
+    """`count` images spread over the folder (or all), decoded once before any clock starts, as pairs of lightly's views."""
     from lightly.transforms import SimCLRTransform
     from torchvision.datasets import ImageFolder
 
@@ -138,6 +138,8 @@ def views(a):
         input_size=a.size, cj_strength=0.5 if small else 1.0, gaussian_blur=0.0 if small else 0.5, normalize=None
     )
     data = ImageFolder(a.data, transform=transform)
+    count = min(count, len(data.samples))
+    data.samples = [data.samples[i * len(data.samples) // count] for i in range(count)]
     decoded = {path: data.loader(path) for path, _ in data.samples}
     data.loader = decoded.__getitem__
     return data
@@ -147,7 +149,8 @@ def simclr(a):
     """The whole of a training step, its views drawn by `workers` processes beside it (0: between steps)."""
     from torch.utils.data import DataLoader
 
-    loader = DataLoader(views(a), a.batch, shuffle=True, drop_last=True, num_workers=a.workers, persistent_workers=a.workers > 0)
+    data = views(a, (WARM + a.steps) * a.batch)
+    loader = DataLoader(data, a.batch, shuffle=True, drop_last=True, num_workers=a.workers, persistent_workers=a.workers > 0)
     model = SimClr(NETWORKS[a.network]()).train().to(**CHANNELS_LAST)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     done = 0
@@ -169,14 +172,13 @@ def simclr(a):
 def augment(a):
     """One view on one thread."""
     torch.set_num_threads(1)
-    data = views(a)
-    pairs = [i * len(data) // a.batch for i in range(a.batch)]
+    data = views(a, a.batch)
     times = []
     for _ in range(WARM + a.steps):
         start = time.perf_counter()
-        for i in pairs:
+        for i in range(len(data)):
             data[i]
-        times.append((time.perf_counter() - start) * 1e6 / (2 * a.batch))
+        times.append((time.perf_counter() - start) * 1e6 / (2 * len(data)))
     return {"view_us": statistics.median(times[WARM:])}
 
 
