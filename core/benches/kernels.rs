@@ -13,6 +13,10 @@ use ctk_core::rng::Key;
 use ctk_core::world::Solo;
 use rand::Rng as _;
 
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: ctk_alloc::Caching = ctk_alloc::Caching::new(256 << 20);
+
 /// Images in a batch: few, so that a shape takes milliseconds.
 const IMAGES: usize = 32;
 
