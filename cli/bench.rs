@@ -51,7 +51,7 @@ fn figures(report: &Report) -> Value {
         "epoch_seconds": short(report.samples as f64 / speed(report)), "epoch_images": report.samples,
         "batch": report.batch, "threads": report.threads, "isa": report.isa, "precision": report.precision,
     });
-    report.what.iter().for_each(|(name, value)| figures[*name] = json!(value));
+    report.what.iter().for_each(|(name, value)| figures[*name] = value.clone());
     figures
 }
 
@@ -63,7 +63,8 @@ fn speed(report: &Report) -> f64 {
 /// The same for people.
 fn table(report: &Report) -> String {
     let s = &report.learner;
-    let what: Vec<String> = report.what.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
+    let what: Vec<String> = report.what.iter().map(|(name, value)| format!("{name} {}", word(value))).collect();
     let mut text = format!("{}, batch {}\n", what.join(", "), report.batch);
     text.push_str(&format!("{} threads, {}, {}\n\n", report.threads, report.isa, report.precision));
     let mut row = |name: &str, value: f64, unit: &str| text.push_str(&format!("{name:22} {value:10.1} {unit}\n"));

@@ -165,7 +165,7 @@ fn bench_times_a_recipe_and_leaves_nothing_behind() {
         assert!(timed["simclr_step_ms"][key].as_f64().unwrap_or(0.0) > 0.0, "{key} is missing in {timed}");
     }
     assert_eq!((&timed["threads"], &timed["precision"], &timed["epoch_images"]), (&1.into(), &"f32".into(), &50_000.into()));
-    assert!(timed["isa"].is_string() && timed["width"] == "0.5" && timed["data"] == "random");
+    assert!(timed["isa"].is_string() && timed["width"] == 0.5 && timed["data"] == "random");
     let seconds = 5e4 / timed["images_per_second"].as_f64().unwrap();
     assert!((timed["epoch_seconds"].as_f64().unwrap() / seconds - 1.0).abs() < 0.01);
 

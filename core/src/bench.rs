@@ -38,8 +38,8 @@ pub struct Request {
 /// What was measured. Times are milliseconds.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The network, its input and the data, in words.
-    pub what: Vec<(&'static str, String)>,
+    /// The network, its input and the data.
+    pub what: Vec<(&'static str, serde_json::Value)>,
     /// [`Classifier`]'s step.
     pub step: Laps,
     /// Thousand millions of operations a second in the best of those steps.

@@ -17,6 +17,7 @@ use ctk_core::source::Paired;
 use ctk_core::{Error, Result};
 use rand::{Rng as _, RngCore};
 use rayon::prelude::*;
+use serde_json::json;
 
 use crate::data::Images;
 use crate::image::Picture;
@@ -63,11 +64,11 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     let stem = if of.stem == Stem::Small { "small" } else { "imagenet" };
     Ok(Report {
         what: vec![
-            ("encoder", format!("resnet{}", of.depth)),
-            ("width", of.width.to_string()),
-            ("stem", stem.to_string()),
-            ("size", augment.size.to_string()),
-            ("data", data),
+            ("encoder", json!(format!("resnet{}", of.depth))),
+            ("width", json!(of.width)),
+            ("stem", json!(stem)),
+            ("size", json!(augment.size)),
+            ("data", json!(data)),
         ],
         // A step is three forward passes: itself, and the gradients of input and weights. A product is two operations.
         gflops: 6.0 * (train.batch * products) as f64 / step.best() / 1e6,
