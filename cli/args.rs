@@ -40,6 +40,17 @@ pub enum Verb {
     /// Draw the view pairs a recipe makes: everybody's first look
     #[command(after_help = "Example:\n  ctk preview --data photos/ --out views.png")]
     Preview(Preview),
+    /// Time a recipe's step on this machine, on random input
+    ///
+    /// Without --config and --data: ResNet-18, 32 px, a batch of 128, 50,000 images an epoch. Other flags change the recipe.
+    ///
+    /// The step is an encoder's forward and backward pass with a linear classifier and SGD. The SimCLR step is the whole of
+    /// training's: its parts are timed one after the other, its total as training runs it, views being made beside the
+    /// network's work. Views are made of the recipe's pictures where they are there, else of random ones. Memory is by how much
+    /// the process grew. Speed counts direct convolutions: faster algorithms can exceed a matrix product's.
+    #[command(after_help = "Examples:\n  ctk bench vision --encoder resnet50 --size 64 --batch 32\n  \
+        ctk bench vision --config configs/vision/cifar10.toml --data cifar10/ --threads 2 --json")]
+    Bench(Bench),
     /// Run a file of the config-driven test matrix by hand
     #[command(after_help = "Example:\n  ctk matrix tests/matrix/smoke.toml")]
     Matrix(Matrix),
@@ -236,6 +247,41 @@ pub struct Preview {
     /// The picture to write
     #[arg(long, value_name = "FILE.png", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
+}
+
+#[derive(ClapArgs)]
+pub struct Bench {
+    /// Whose step
+    #[arg(id = "modality")]
+    pub modality: String,
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// The encoder: resnet18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 200
+    #[arg(long, value_name = "NAME")]
+    pub encoder: Option<String>,
+    /// Multiplies the encoder's channels
+    #[arg(long, value_name = "FACTOR")]
+    pub width: Option<f64>,
+    /// What comes before the encoder's blocks
+    #[arg(long, value_parser = ["small", "imagenet"])]
+    pub stem: Option<String>,
+    /// Height and width of an image, in pixels
+    #[arg(long, value_name = "N")]
+    pub size: Option<usize>,
+    /// Images a step; the SimCLR step works on two views of each
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+    /// Steps by the clock, after two that are not
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub steps: u16,
+    /// How numbers are stored between layers
+    #[arg(long, value_parser = ["f32", "bf16"])]
+    pub precision: Option<String>,
+    /// Of weights, input and views
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub show: Show,
 }
 
 #[derive(ClapArgs)]

@@ -11,6 +11,7 @@
 //! running, 2 the command line or the config is wrong.
 
 mod args;
+mod bench;
 mod config;
 mod embed;
 mod eval;
@@ -78,6 +79,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Neighbors(verb) => neighbors::run(verb, modalities),
         Verb::Export(verb) => export::run(verb, modalities),
         Verb::Preview(verb) => preview::run(verb, modalities),
+        Verb::Bench(verb) => bench::run(verb, modalities),
         Verb::Matrix(verb) => matrix::run(verb, modalities),
         Verb::Config(verb) => config::run(verb, modalities),
         Verb::Completions { shell } => {

@@ -66,10 +66,15 @@ pub fn train(
 
 /// The recipe that the arguments mean.
 pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
-    let mut recipe = match &args.config {
+    let recipe = match &args.config {
         Some(file) => Recipe::read(file)?,
         None => Recipe::new(format!("the default {} recipe", modality.name()), modality.recipe(args.data.as_deref())?),
     };
+    changed(recipe, args)
+}
+
+/// `recipe` with the changes that the arguments ask for.
+pub fn changed(mut recipe: Recipe, args: &RecipeArgs) -> Result<Recipe> {
     if let Some(data) = &args.data {
         // As a TOML string, or a folder named `3` would become a number.
         recipe.set("data.path", &Value::String(data.display().to_string()).to_string())?;

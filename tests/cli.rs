@@ -148,6 +148,54 @@ fn vision_trains_probes_embeds_and_exports() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
 }
 
+const TINY: [&str; 11] = ["bench", "vision", "--encoder", "resnet20", "--size", "8", "--batch", "4", "--steps", "1", "--quiet"];
+
+#[test]
+fn bench_times_a_recipe_and_leaves_nothing_behind() {
+    let dir = folder();
+    let at = dir.path();
+    let timed = json(at, &[&TINY[..], &["--width", "0.5", "--threads", "1", "--seed", "3", "--json"]].concat());
+    for key in
+        ["images_per_second", "gflops", "gemm_peak_gflops", "peak_share", "peak_rss_mb", "simclr_peak_rss_mb", "epoch_seconds"]
+    {
+        assert!(timed[key].as_f64().unwrap_or(0.0) > 0.0, "{key} is missing in {timed}");
+    }
+    assert!(timed["step_ms"]["best"].as_f64().unwrap() <= timed["step_ms"]["median"].as_f64().unwrap());
+    for key in ["augment", "forward", "backward", "loss", "optimizer", "total"] {
+        assert!(timed["simclr_step_ms"][key].as_f64().unwrap_or(0.0) > 0.0, "{key} is missing in {timed}");
+    }
+    assert_eq!((&timed["threads"], &timed["precision"], &timed["epoch_images"]), (&1.into(), &"f32".into(), &50_000.into()));
+    assert!(timed["isa"].is_string() && timed["width"] == 0.5 && timed["data"] == "random");
+    let seconds = 5e4 / timed["images_per_second"].as_f64().unwrap();
+    assert!((timed["epoch_seconds"].as_f64().unwrap() / seconds - 1.0).abs() < 0.01);
+
+    // A recipe's own encoder, batch, loss and pictures; flags change it; data that is not here is said so.
+    class(at, "pictures/cat", 12, 20);
+    write(at, "mine.toml", "[encoder.resnet]\ndepth = 20\nwidth = 0.5\n[train]\nbatch = 6\npart = 3\n");
+    let mine = ["bench", "vision", "--config", "mine.toml", "--size", "8", "--steps", "1", "--quiet", "--json"];
+    let timed = json(at, &[&mine[..], &["--data", "pictures"]].concat());
+    assert_eq!((&timed["batch"], &timed["epoch_images"], &timed["data"]), (&6.into(), &12.into(), &"pictures".into()));
+    let away = json(at, &[&mine[..], &["--set", "data.path=away"]].concat());
+    assert_eq!(away["epoch_images"], 50_000);
+    assert!(away["data"].as_str().unwrap().contains("not here"), "{away}");
+
+    let table = String::from_utf8(ctk(at, &TINY).stdout).unwrap();
+    assert!(table.contains("SimCLR step") && table.contains("images a second"), "{table}");
+    fails(at, &["bench", "vision", "--encoder", "vgg16"], 2, &["vgg16", "hint: "]);
+    for (wrong, parts) in [
+        (["--stem", "imagenet"], ["ResNet-20", "hint: "]),
+        (["--width", "0"], ["width", "hint: "]),
+        (["--set", "train.batch"], ["section.key=value", "hint: "]),
+        (["--config", "none.toml"], ["none.toml", "hint: "]),
+        (["--precision", "bf16"], ["bf16", "hint: "]),
+    ] {
+        let arguments: Vec<&str> = ["bench", "vision", "--encoder", "resnet20"].into_iter().chain(wrong).collect();
+        fails(at, &arguments, 2, &parts);
+    }
+    fails(at, &["bench", "word2vec"], 2, &["word2vec", "hint: "]);
+    assert!(!at.join("runs").exists(), "nothing is written");
+}
+
 #[test]
 fn word2vec_trains_and_answers() {
     let dir = folder();
@@ -280,6 +328,7 @@ fn every_help_shows_an_example() {
         "neighbors",
         "export",
         "preview",
+        "bench",
         "matrix",
         "config",
         "completions",

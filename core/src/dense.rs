@@ -21,6 +21,21 @@ pub const HEAD: &str = "head.safetensors";
 /// Where the optimizer's state goes.
 pub const TRAINER: &str = "trainer.safetensors";
 
+/// What a step has just done: see [`Dense::stages`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its batch, or the next part of it, is here.
+    Batch,
+    /// Embeddings of what is here.
+    Forward,
+    /// The loss and its gradient with respect to the embeddings.
+    Loss,
+    /// Gradients of the parameters.
+    Backward,
+    /// The parameters have moved.
+    Optimizer,
+}
+
 /// A model that learns by backpropagation. Parameters below `encoder.` are the model, those below `head.` the rest.
 pub struct Dense<T, O> {
     /// Views to embeddings.
@@ -41,10 +56,42 @@ impl<T: Towers, O: Objective> Dense<T, O> {
         Dense { towers, objective, params, optimizer, world: Box::new(Solo) }
     }
 
-    fn whole(&self, batch: &Batch<T::Left, T::Right>, pass: &Pass) -> Result<(Terms, Gradients)> {
-        let sides = self.towers.project(batch, pass)?;
+    /// A step (see [`Learner::step`]) that tells `done` of each stage as it ends; a batch in parts goes through some of them
+    /// once a part.
+    ///
+    /// # Errors
+    /// Whatever drawing the batch or computing met.
+    pub fn stages(&mut self, feed: &Feed<Batch<T::Left, T::Right>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
+        let pass = Pass::train(feed.key(), &*self.world);
+        let (terms, mut gradients) = match feed.parts() {
+            1 => self.whole(feed, &pass, done)?,
+            _ => self.in_parts(feed, &pass, done)?,
+        };
+        if self.world.world() > 1 {
+            for gradient in gradients.iter_mut().flatten() {
+                *gradient = self.world.sum(gradient)?;
+            }
+        }
+        self.optimizer.step(&self.params, &gradients, rate)?;
+        self.objective.settle(None, &pass)?;
+        done(Stage::Optimizer);
+        Ok(terms)
+    }
+
+    fn whole(
+        &self,
+        feed: &Feed<Batch<T::Left, T::Right>>,
+        pass: &Pass,
+        done: &mut dyn FnMut(Stage),
+    ) -> Result<(Terms, Gradients)> {
+        let batch = feed.part(0)?;
+        done(Stage::Batch);
+        let sides = self.towers.project(&batch, pass)?;
+        done(Stage::Forward);
         let terms = self.objective.loss(&sides, None, batch.labels.as_deref(), pass)?;
+        done(Stage::Loss);
         let gradients = self.params.gradients(&terms.loss.backward()?)?;
+        done(Stage::Backward);
         Ok((terms, gradients))
     }
 
@@ -52,15 +99,22 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// respect to them; then each part again, with a graph, pulled by that gradient. The sum over parts is the gradient of
     /// the whole batch, except that batch normalisation sees one part at a time. Running statistics move in the second
     /// pass only.
-    fn in_parts(&self, feed: &Feed<Batch<T::Left, T::Right>>, pass: &Pass) -> Result<(Terms, Gradients)> {
+    fn in_parts(
+        &self,
+        feed: &Feed<Batch<T::Left, T::Right>>,
+        pass: &Pass,
+        done: &mut dyn FnMut(Stage),
+    ) -> Result<(Terms, Gradients)> {
         let look = Pass { train: false, ..pass.with(Statistics::Hold) };
         let (mut lefts, mut rights, mut labels, mut sizes) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::new());
         for part in 0..feed.parts() {
             let batch = feed.part(part)?;
+            done(Stage::Batch);
             if batch.samples.is_empty() {
                 break;
             }
             let (left, right) = self.towers.project(&batch, &look)?;
+            done(Stage::Forward);
             sizes.push(batch.samples.len());
             lefts.push(left);
             rights.push(right);
@@ -72,10 +126,14 @@ impl<T: Towers, O: Objective> Dense<T, O> {
         let (left, right) = (Cached::new(&lefts)?, Cached::new(&rights)?);
         let terms = self.objective.loss(&(left.side(), right.side()), None, labels.as_deref(), pass)?;
         let store = terms.loss.backward()?;
+        done(Stage::Loss);
         let mut sum: Gradients = Vec::new();
         let mut from = 0;
         for (part, &size) in sizes.iter().enumerate() {
-            let (l, r) = self.towers.project(&feed.part(part)?, pass)?;
+            let batch = feed.part(part)?;
+            done(Stage::Batch);
+            let (l, r) = self.towers.project(&batch, pass)?;
+            done(Stage::Forward);
             let mut pull = Vec::new();
             for (side, cached) in [(&l, &left), (&r, &right)] {
                 pull.extend(dot(&side.query, store.get(&cached.query), from, size)?);
@@ -89,6 +147,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
             })?;
             let total = total.ok_or_else(|| Error::new("the loss does not depend on the embeddings"))?;
             add(&mut sum, self.params.gradients(&total.backward()?)?)?;
+            done(Stage::Backward);
             from += size;
         }
         Ok((terms, sum))
@@ -99,19 +158,7 @@ impl<T: Towers, O: Objective> Learner for Dense<T, O> {
     type Batch = Batch<T::Left, T::Right>;
 
     fn step(&mut self, feed: &Feed<Self::Batch>, rate: f64) -> Result<Terms> {
-        let pass = Pass::train(feed.key(), &*self.world);
-        let (terms, mut gradients) = match feed.parts() {
-            1 => self.whole(&feed.part(0)?, &pass)?,
-            _ => self.in_parts(feed, &pass)?,
-        };
-        if self.world.world() > 1 {
-            for gradient in gradients.iter_mut().flatten() {
-                *gradient = self.world.sum(gradient)?;
-            }
-        }
-        self.optimizer.step(&self.params, &gradients, rate)?;
-        self.objective.settle(None, &pass)?;
-        Ok(terms)
+        self.stages(feed, rate, &mut |_| ())
     }
 
     fn save(&self, writer: &mut Writer) -> Result<()> {
@@ -236,8 +283,8 @@ mod tests {
         }
     }
 
-    /// Ten steps of NT-Xent through a linear layer; the losses before and after, and W.
-    fn ten_steps(parts: &[std::ops::Range<usize>]) -> (f64, f64, Vec<f64>) {
+    /// NT-Xent through a linear layer.
+    fn learner() -> Dense<Dual<Twice, Same>, NtXent> {
         let mut params = Params::new();
         let w = params.root().sub("encoder").param("weight", (2, 5), Kind::Weight, Init::Constant(0.0));
         params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
@@ -252,16 +299,36 @@ mod tests {
         let right = Tower { encoder: Same, head: ProjectionHead::new(&none, 4, params.root().sub("head.r")), predictor: None };
         let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.0, ..SgdRecipe::default() });
         let towers = Dual { left, right, device: Device::Cpu };
-        let mut dense = Dense::new(towers, NtXent { temperature: 0.5, scale: 1.0, memory: None }, params, Optimizer::new(&sgd));
+        Dense::new(towers, NtXent { temperature: 0.5, scale: 1.0, memory: None }, params, Optimizer::new(&sgd))
+    }
+
+    /// Ten steps; the losses before and after, and W.
+    fn ten_steps(parts: &[std::ops::Range<usize>]) -> (f64, f64, Vec<f64>) {
+        let mut dense = learner();
         let draw = |p: usize| Ok(part(parts[p].clone()));
         let feed = Feed::new(parts.len(), Key::new(0), &draw);
-        let mut step = || dense.step(&feed, 0.1).unwrap().loss.to_scalar::<f64>().unwrap();
-        let before = step();
+        let step = |dense: &mut Dense<_, _>| dense.step(&feed, 0.1).unwrap().loss.to_scalar::<f64>().unwrap();
+        let before = step(&mut dense);
         (1..10).for_each(|_| {
-            step();
+            step(&mut dense);
         });
-        let weights = w.var().flatten_all().unwrap().to_vec1().unwrap();
-        (before, step(), weights)
+        let weights = dense.towers.left.encoder.0.var().flatten_all().unwrap().to_vec1().unwrap();
+        (before, step(&mut dense), weights)
+    }
+
+    #[test]
+    fn stages_are_told_in_order_whole_and_in_parts() {
+        use Stage::{Backward, Batch, Forward, Loss, Optimizer};
+        let part_of_step = |parts: usize| {
+            let draw = |p: usize| Ok(part(p * 4..p * 4 + 4));
+            let mut told = Vec::new();
+            learner().stages(&Feed::new(parts, Key::new(0), &draw), 0.1, &mut |stage| told.push(stage)).unwrap();
+            told
+        };
+        assert_eq!(part_of_step(1), [Batch, Forward, Loss, Backward, Optimizer]);
+        let again = [Batch, Forward, Backward];
+        let cached = [&[Batch, Forward, Batch, Forward, Loss][..], &again, &again, &[Optimizer]].concat();
+        assert_eq!(part_of_step(2), cached);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use rand::seq::SliceRandom;
 
 use crate::error::{Error, Result};
 use crate::rng::Key;
+use crate::source::Source;
 
 /// Which samples each step holds: a pure function of (key, epoch).
 pub struct Order {
@@ -53,6 +54,13 @@ impl Order {
             return (from as u32..to as u32).collect();
         }
         self.permutation(epoch)[from..to].to_vec()
+    }
+
+    /// Draws unit `unit` of a run: its steps' parts, one after the other. Each epoch has a key of its own below `views`.
+    pub fn draw<S: Source>(&self, source: &S, unit: usize, views: Key) -> Result<S::Batch> {
+        let (step, part) = (unit / self.parts(), unit % self.parts());
+        let (epoch, within) = (step / self.steps(), step % self.steps());
+        source.draw(&self.samples(epoch, within, part), views.at(epoch as u64))
     }
 
     fn permutation(&self, epoch: usize) -> Arc<Vec<u32>> {

@@ -78,11 +78,7 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
         run.tell(&Event::Note("this run is finished already: nothing left to train"));
     }
 
-    let draw = |unit: usize| {
-        let (step, part) = (unit / parts, unit % parts);
-        let (epoch, within) = (step / per_epoch, step % per_epoch);
-        source.draw(&order.samples(epoch, within, part), key.of("views").at(epoch as u64))
-    };
+    let draw = |unit: usize| order.draw(source, unit, key.of("views"));
     let mut log = Log::new(start);
     Loader::run(train.loaders, 2 * train.loaders.max(1), start * parts..last * parts, &draw, |loader| {
         for step in start..last {

@@ -13,11 +13,13 @@
 //! - [`objective`] and [`optim`] learn; [`learner`], [`dense`] and [`fit`] are the loop.
 //! - [`recipe`] and [`plan`] are the config, as written and as checked.
 //! - [`run`], [`checkpoint`], [`events`] and [`files`] are all that is ever written.
+//! - [`bench`] times steps on this machine.
 //! - [`eval`] judges frozen [`Features`](eval::Features).
 //! - [`modality`] is the front door that a plugin implements.
 //!
 //! Core knows no image, no token and no terminal.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod dataset;
 pub mod dense;

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
+use crate::bench::{Report, Request};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::eval::Features;
+use crate::events::Watch;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::run::Run;
@@ -32,10 +34,24 @@ pub trait Modality: Sync {
     /// A trained model from its checkpoint.
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>>;
 
+    /// The recipe that [`bench`](Modality::bench) times where the user gave none: the same on every machine.
+    fn yardstick(&self) -> Result<&'static str> {
+        Err(untimed(self.name()))
+    }
+
+    /// Times the recipe's step on this machine, changed as `request` says. `watch` is told what is being timed.
+    fn bench(&self, _recipe: &Recipe, _request: &Request, _watch: &mut dyn Watch) -> Result<Report> {
+        Err(untimed(self.name()))
+    }
+
     /// Draws view pairs of the recipe's data into a picture.
     fn preview(&self, _recipe: &Recipe, _out: &Path) -> Result<()> {
         Err(Error::usage(format!("{} has nothing to preview", self.name())).hint("only vision draws its view pairs"))
     }
+}
+
+fn untimed(modality: &str) -> Error {
+    Error::usage(format!("{modality} has no step to time")).hint("`ctk bench vision` times one")
 }
 
 /// A checked recipe, ready to run.

@@ -3,33 +3,27 @@
 use std::path::Path;
 
 use ctk_core::dataset::Dataset;
-use ctk_core::dense::Dense;
 use ctk_core::eval::{Features, knn, linear_probe};
 use ctk_core::events::Event;
 use ctk_core::fit::{Probe, fit};
 use ctk_core::modality::{Job, Summary};
-use ctk_core::objective::NtXent;
-use ctk_core::optim::{Optimizer, Schedule};
+use ctk_core::optim::Schedule;
 use ctk_core::plan::Plan;
-use ctk_core::recipe::{LossRecipe, Recipe};
+use ctk_core::recipe::Recipe;
 use ctk_core::run::Run;
 use ctk_core::source::Paired;
-use ctk_core::tower::Siamese;
 use ctk_core::{Error, Result};
 use serde_json::json;
 
 use crate::data::{self, Cache, Images, Splits};
 use crate::generated;
 use crate::holdout::Holdout;
-use crate::network;
+use crate::network::{self, Learner};
 use crate::pixels::TwoViews;
 use crate::recipe::{Checked, DataRecipe};
-use crate::resnet::ResNet;
 
 /// Where a drawn hold-out is stored in a run.
 pub(crate) const SPLITS: &str = "splits.json";
-
-type Learner = Dense<Siamese<ResNet>, NtXent>;
 
 /// A checked recipe, ready to run.
 pub(crate) struct Train {
@@ -60,11 +54,7 @@ impl Job for Train {
         }
         run.tell(&Event::Note(&images.cache_line()?));
         let device = run.device().clone();
-        let (params, tower) = network::build(recipe, &device)?;
-        let LossRecipe::NtXent(loss) = &recipe.loss;
-        let objective = NtXent { temperature: loss.temperature, scale: loss.scale, memory: None };
-        let towers = Siamese { tower, device: device.clone() };
-        let mut learner: Learner = Dense::new(towers, objective, params, Optimizer::new(&recipe.optimizer));
+        let mut learner = network::learner(recipe, &device)?;
         let source = Paired { data: images, pairs: TwoViews(augment.clone()) };
 
         let encode =

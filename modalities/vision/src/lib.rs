@@ -4,9 +4,10 @@
 //!   [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
 //! - [`resnet`] is the encoder.
 //! - [`augment`] makes a view of a picture; [`pixels`] makes pairs and batches of views; [`preview`] shows them.
-//! - [`resnet`] is the encoder; [`recipe`] the config; [`Vision`] the front door.
+//! - [`recipe`] is the config; [`Vision`] the front door, `bench` what stands behind `ctk bench vision`.
 
 pub mod augment;
+mod bench;
 pub mod data;
 pub mod decode;
 pub mod generated;
@@ -22,7 +23,9 @@ pub mod resnet;
 
 use std::path::Path;
 
+use ctk_core::bench::{Report, Request};
 use ctk_core::checkpoint::Checkpoint;
+use ctk_core::events::Watch;
 use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result, files};
@@ -49,6 +52,14 @@ impl Modality for Vision {
 
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>> {
         Ok(Box::new(model::Trained::open(from, device)?))
+    }
+
+    fn yardstick(&self) -> Result<&'static str> {
+        Ok(bench::YARDSTICK)
+    }
+
+    fn bench(&self, recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
+        bench::run(recipe, request, watch)
     }
 
     fn preview(&self, recipe: &Recipe, out: &Path) -> Result<()> {

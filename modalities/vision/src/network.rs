@@ -4,15 +4,19 @@ use std::ops::Range;
 
 use candle_core::{DType, Device};
 use ctk_core::dataset::Dataset;
+use ctk_core::dense::Dense;
 use ctk_core::encoder::Encoder;
 use ctk_core::eval::Features;
 use ctk_core::head::ProjectionHead;
 use ctk_core::modality::View;
+use ctk_core::objective::NtXent;
+use ctk_core::optim::Optimizer;
 use ctk_core::pair::Views;
 use ctk_core::params::Params;
 use ctk_core::pass::{Pass, Statistics};
+use ctk_core::recipe::LossRecipe;
 use ctk_core::rng::Key;
-use ctk_core::tower::Tower;
+use ctk_core::tower::{Siamese, Tower};
 use ctk_core::{Context, Result};
 
 use crate::augment::Augment;
@@ -35,6 +39,17 @@ pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, T
         resnet::load_torchvision(&params, "encoder", &tensors).at(file.display())?;
     }
     Ok((params, Tower { encoder, head, predictor: None }))
+}
+
+/// What `ctk train vision` trains.
+pub(crate) type Learner = Dense<Siamese<ResNet>, NtXent>;
+
+/// The learner of a recipe, before its first step.
+pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
+    let (params, tower) = build(recipe, device)?;
+    let LossRecipe::NtXent(loss) = &recipe.loss;
+    let towers = Siamese { tower, device: device.clone() };
+    Ok(Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer)))
 }
 
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.

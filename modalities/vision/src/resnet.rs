@@ -132,6 +132,25 @@ impl ResnetRecipe {
         Ok(())
     }
 
+    /// Products of two numbers in one image's forward pass, its convolutions computed directly; `params` are the network's,
+    /// declared below `prefix.`.
+    pub fn products(&self, params: &Params, prefix: &str, size: usize) -> usize {
+        let (stem, first) = if self.stem == Stem::Imagenet { (size.div_ceil(2), size.div_ceil(4)) } else { (size, size) };
+        let side = |name: &str| match name.strip_prefix("layer").and_then(|rest| rest.split_once('.')) {
+            None => stem,
+            Some((_, rest)) if rest.contains(".sk.") => 1,
+            Some((group, rest)) => {
+                let group: u32 = group.parse().unwrap_or(1);
+                // A bottleneck's first convolution comes before its stride.
+                let before = group > 1 && self.bottleneck() && rest.starts_with("0.conv1.");
+                first.div_ceil(1 << (group - 1 - u32::from(before)))
+            }
+        };
+        let convolutions = params.iter().filter(|param| param.dims().len() == 4);
+        let named = convolutions.filter_map(|param| Some((param, param.name().strip_prefix(prefix)?.strip_prefix('.')?)));
+        named.map(|(param, name)| param.dims().iter().product::<usize>() * side(name).pow(2)).sum()
+    }
+
     fn bottleneck(&self) -> bool {
         self.depth >= 50 && !self.narrow()
     }

@@ -1,0 +1,208 @@
+"""ctk against PyTorch and lightly: the same work in turn, a fresh process each, and the README's table of ratios.
+
+    python3 -m venv venv && venv/bin/pip install -r requirements.txt
+    cargo build --release
+    venv/bin/python compare.py ../../target/release/ctk --data DATA/vision/cifar10
+    venv/bin/python compare.py ../../target/release/ctk --rows resnet20 augment --data DATA/vision/cifar10 --pairs 2
+
+Rows whose names begin with one of --rows are run; `--list` names them all. A ratio is how many times faster, or smaller, ctk
+is: the median of the pairs', with the smallest and the largest. The folder --data holds one folder of images a class, or
+`train/` with those below it. Its images are decoded before the clock starts on both sides. Run it on a machine that does
+nothing else. The table is on stdout, followed with --json by one line of everything measured.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+
+# Network for ctk (encoder, width, stem) and its name here; size; batch.
+STEPS = {
+    "resnet18": (("resnet18", 1, "small"), 32, 128),
+    "resnet20": (("resnet20", 1, "small"), 32, 256),
+    "resnet50": (("resnet50", 1, "imagenet"), 64, 32),
+}
+# Width of a ResNet-18; batch; steps by the clock.
+WHOLE = {"resnet18": (1.0, 256, 6), "resnet18-quarter": (0.25, 256, 20)}
+
+RECIPE = """[pairs]
+size = {size}
+[encoder.resnet]
+depth = 18
+width = {width}
+stem = "small"
+[head]
+layers = 3
+width = 128
+[loss.nt-xent]
+temperature = 0.5
+[optimizer.sgd]
+rate = 0.01
+[schedule]
+warmup = 0
+scaling = "none"
+[train]
+batch = {batch}
+max_steps = {steps}
+log_every = 1
+save_every = 1000000
+"""
+SIZE, WARM = 32, 2
+
+
+class Failed(Exception):
+    """A program that ended badly, with what it said."""
+
+
+def call(*command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise Failed(f"{pathlib.Path(command[0]).name}: {said[0] if 'error' in said[0] else said[-1]}" if said else "no word")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class Bench:
+    def __init__(self, a):
+        self.a = a
+        self.best = {}  # workers by network, once they are known
+
+    def peer(self, work, *flags):
+        return call(sys.executable, HERE / "peer.py", work, "--threads", self.a.threads, *flags)
+
+    def ctk(self, *flags):
+        return call(self.a.ctk, *flags, "--threads", self.a.threads, "--quiet", "--json")
+
+    def folder(self):
+        if self.a.data is None:
+            raise Failed("needs --data")
+        below = pathlib.Path(self.a.data) / "train"
+        return below if below.is_dir() else pathlib.Path(self.a.data)
+
+    def step(self, name, bf16):
+        (encoder, width, stem), size, batch = STEPS[name]
+        shape = ["--size", size, "--batch", batch, "--steps", self.a.steps]
+        precision = "bf16" if bf16 else "f32"
+        ctk = lambda: self.ctk(
+            "bench", "vision", "--encoder", encoder, "--width", width, "--stem", stem, "--precision", precision, *shape
+        )
+        return ctk, lambda: self.peer("step", "--network", name, *shape, *(["--bf16"] if bf16 else []))
+
+    def whole(self, name):
+        width, batch, steps = WHOLE[name]
+        shape = ["--network", name, "--size", SIZE, "--batch", batch, "--steps", steps]
+
+        def ctk():
+            with tempfile.TemporaryDirectory() as there:
+                recipe, run = pathlib.Path(there) / "recipe.toml", pathlib.Path(there) / "run"
+                recipe.write_text(RECIPE.format(size=SIZE, width=width, batch=batch, steps=WARM + steps))
+                self.ctk("train", "vision", "--config", recipe, "--data", self.folder(), "--out", run)
+                lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            seconds = sum(batch / line["samples_per_second"] for line in lines if "loss" in line and line["step"] > WARM)
+            return {"images_per_second": steps * batch / seconds}
+
+        def peer():
+            run = lambda workers: self.peer("simclr", *shape, "--data", self.folder(), "--workers", workers)
+            if name in self.best:
+                return run(self.best[name])
+            tried = {workers: run(workers) for workers in (0, 1, 2)}
+            self.best[name] = max(tried, key=lambda workers: tried[workers]["images_per_second"])
+            return {"workers": self.best[name], **tried[self.best[name]]}
+
+        return ctk, peer
+
+    def augment(self):
+        def ctk():
+            flags = ["--encoder", "resnet20", "--width", 0.25, "--size", SIZE, "--batch", 256, "--data", self.folder()]
+            timed = self.ctk("bench", "vision", *flags)
+            return {"view_us": timed["simclr_step_ms"]["augment"] * 1e3 / (2 * timed["batch"])}
+
+        return ctk, lambda: self.peer("augment", "--size", SIZE, "--batch", 256, "--data", self.folder())
+
+    def rows(self):
+        """Name, what it is, the two programs, and what is compared: figure, unit, whether more is better."""
+        speed, memory = ("step_ms", "ms", False), ("peak_rss_mb", "MB", False)
+        for bf16 in (False, True):
+            for name, ((encoder, _, stem), size, batch) in STEPS.items():
+                precision = "bf16" if bf16 else "f32"
+                what = f"{encoder}, {stem} stem, {size} px, batch {batch}, {precision}"
+                yield f"{name}-{precision}", what, self.step(name, bf16), [speed, memory]
+        for name, (width, batch, _) in WHOLE.items():
+            what = f"SimCLR with its data, resnet18 of width {width:g}, {SIZE} px, batch {batch}"
+            yield f"simclr-{name}", what, self.whole(name), [("images_per_second", "images/s", True)]
+        yield "augment", f"one view, {SIZE} px, one thread", self.augment(), [("view_us", "µs", False)]
+
+
+def figure(result, key):
+    value = result[key]
+    return value["median"] if isinstance(value, dict) else value
+
+
+def compare(row, pairs):
+    """The row's programs in turn, and a line of the table for each of its figures."""
+    name, what, (ctk, peer), figures = row
+    results = []
+    for pair in range(pairs):
+        print(f"{name}: pair {pair + 1} of {pairs}", file=sys.stderr, flush=True)
+        # Who is first changes, so that a machine that slows down slows both.
+        first, second = (ctk, peer) if pair % 2 == 0 else (peer, ctk)
+        one, two = first(), second()
+        results.append((one, two) if pair % 2 == 0 else (two, one))
+    lines = []
+    for key, unit, more in figures:
+        ours, theirs = ([figure(side, key) for side in sides] for sides in zip(*results))
+        ratios = [(o / t if more else t / o) for o, t in zip(ours, theirs)]
+        lines.append({
+            "row": name, "what": what, "figure": key, "unit": unit, "ctk": statistics.median(ours),
+            "peer": statistics.median(theirs), "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios),
+            "pairs": pairs,
+        })
+    return lines, results
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ctk", help="the program")
+    parser.add_argument("--data", help="a folder of images; without it the rows that need one are left out")
+    parser.add_argument("--rows", nargs="+", default=[""], metavar="NAME", help="beginnings of the names of rows")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="steps by the clock in a process")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--list", action="store_true", help="name the rows")
+    parser.add_argument("--json", action="store_true")
+    a = parser.parse_args()
+    rows = [row for row in Bench(a).rows() if any(row[0].startswith(name) for name in a.rows)]
+    if a.list:
+        print("\n".join(row[0] for row in rows))
+        return
+    if shutil.which(a.ctk) is None:
+        parser.error(f"{a.ctk} is no program: give the path of ctk")
+    if a.data is not None and not pathlib.Path(a.data).is_dir():
+        parser.error(f"{a.data} is no folder")
+    if not rows:
+        parser.error(f"no row begins with {' or '.join(a.rows)}; --list names them")
+    lines, raw = [], {}
+    for row in rows:
+        try:
+            added, raw[row[0]] = compare(row, a.pairs)
+            lines += added
+        except Failed as why:
+            print(f"{row[0]}: left out: {why}", file=sys.stderr)
+    print("| work | ctk | PyTorch | ratio, median (least to most) |\n|---|---|---|---|")
+    for line in lines:
+        figures = " | ".join(f"{line[side]:.0f} {line['unit']}" for side in ("ctk", "peer"))
+        memory = ", memory" if line["unit"] == "MB" else ""
+        print(f"| {line['what']}{memory} | {figures} | {line['ratio']:.2f} ({line['least']:.2f} to {line['most']:.2f}) |")
+    if a.json:
+        print(json.dumps({"lines": lines, "runs": raw}))
+    sys.exit(0 if lines else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+//! Every kernel alone, at the shapes of ResNet-18, -20 and -50: `cargo bench -p ctk-core --bench kernels -- 3x3`.
+//!
+//! A kernel is run as a network of one layer, so that what is timed is what training calls: the copies in and out of the graph
+//! are part of it. `forward` keeps nothing, `dw` is the way back without the input's gradient, `dw+dx` with it. `elem/s` are
+//! operations a second: two a product for convolutions and matrices, one a number for the rest; `dw+dx` is two of either.
+
+use candle_core::{DType, Device, Tensor, Var};
+use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, Linear, MaxPool, Padding, Residual, Sequential};
+use ctk_core::params::{Init, Kind, Params, Scope};
+use ctk_core::pass::Pass;
+use ctk_core::rng::Key;
+use ctk_core::world::Solo;
+use rand::Rng as _;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: ctk_alloc::Caching = ctk_alloc::Caching::new(256 << 20);
+
+/// Images in a batch: few, so that a shape takes milliseconds.
+const IMAGES: usize = 32;
+
+/// Kernel, stride, channels in and out, height and width of the input.
+const CONVOLUTIONS: [(usize, usize, usize, usize, usize); 19] = [
+    // ResNet-18 at 32 px: stem, each group's blocks, what halves the maps, a projection.
+    (3, 1, 3, 64, 32),
+    (3, 1, 64, 64, 32),
+    (3, 1, 128, 128, 16),
+    (3, 1, 256, 256, 8),
+    (3, 1, 512, 512, 4),
+    (3, 2, 64, 128, 32),
+    (3, 2, 128, 256, 16),
+    (3, 2, 256, 512, 8),
+    (1, 2, 64, 128, 32),
+    // ResNet-20.
+    (3, 1, 16, 16, 32),
+    (3, 1, 32, 32, 16),
+    (3, 1, 64, 64, 8),
+    (3, 2, 16, 32, 32),
+    // ResNet-50 at 64 px: stem, and the two 1 × 1 convolutions of a block.
+    (7, 2, 3, 64, 64),
+    (1, 1, 64, 256, 16),
+    (1, 1, 256, 64, 16),
+    (1, 1, 256, 1024, 4),
+    (1, 1, 512, 2048, 2),
+    (1, 1, 2048, 512, 2),
+];
+
+/// A network of one layer, and its input.
+struct Subject {
+    net: Sequential,
+    params: Params,
+    x: Tensor,
+}
+
+impl Subject {
+    fn new(shape: &[usize], layer: impl FnOnce(Scope) -> Layer) -> Subject {
+        let mut params = Params::new();
+        let layer = layer(params.root().sub("layer"));
+        params.materialise(Key::new(0), DType::F32, &Device::Cpu).expect("parameters");
+        let mut rng = Key::new(1).rng();
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let x = Tensor::from_vec(values, shape, &Device::Cpu).expect("an input");
+        Subject { net: Sequential::new(vec![layer], params.sink()), params, x }
+    }
+
+    fn time(&self, c: &mut Criterion, group: &str, name: &str, operations: usize) {
+        let mut group = c.benchmark_group(format!("{group} {name}"));
+        group.sample_size(10).throughput(Throughput::Elements(operations as u64));
+        let look = Pass { train: false, ..Pass::train(Key::new(0), &Solo) };
+        group.bench_function("forward", |b| b.iter(|| self.net.forward(&self.x, &look).expect("forward")));
+        let learned = self.params.iter().next().is_some();
+        if learned {
+            self.back(&mut group, "dw", &self.x);
+            group.throughput(Throughput::Elements(2 * operations as u64));
+        }
+        let input = Var::from_tensor(&self.x).expect("a leaf");
+        self.back(&mut group, if learned { "dw+dx" } else { "dx" }, input.as_tensor());
+    }
+
+    /// The way back alone: each forward pass before it is the set-up, whose time does not count.
+    fn back(&self, group: &mut BenchmarkGroup<WallTime>, name: &str, x: &Tensor) {
+        let pass = Pass::train(Key::new(0), &Solo);
+        let forward = || self.net.forward(x, &pass).and_then(|y| Ok(y.sum_all()?)).expect("forward");
+        let back = |sum: Tensor| sum.backward().map(|store| self.params.gradients(&store)).expect("backward");
+        group.bench_function(name, |b| b.iter_batched(forward, back, BatchSize::PerIteration));
+    }
+}
+
+fn convolutions(c: &mut Criterion) {
+    for (kernel, stride, input, output, size) in CONVOLUTIONS {
+        let init = Init::Normal { std: 0.05 };
+        let subject = Subject::new(&[IMAGES, size, size, input], |scope| {
+            Layer::Conv2d(Conv2d::new([output, input], kernel, stride, (kernel - 1) / 2, init, scope))
+        });
+        let side = size.div_ceil(stride);
+        let operations = 2 * IMAGES * side * side * kernel * kernel * input * output;
+        let name = format!("s{stride} {input}-{output} {size}px");
+        subject.time(c, &format!("{kernel}x{kernel}"), &name, operations);
+    }
+}
+
+fn linear(c: &mut Criterion) {
+    for (rows, input, output) in [(256, 512, 512), (256, 512, 128), (64, 2048, 2048)] {
+        let init = Init::Normal { std: 0.05 };
+        let subject =
+            Subject::new(&[rows, input], |scope| Layer::Linear(Linear::new([output, input], false, Kind::Weight, init, scope)));
+        subject.time(c, "linear", &format!("{rows} rows {input}-{output}"), 2 * rows * input * output);
+    }
+}
+
+fn norms_and_joins(c: &mut Criterion) {
+    for (channels, size) in [(64, 32), (16, 32), (256, 16), (512, 4)] {
+        let (shape, name) = ([IMAGES, size, size, channels], format!("{channels} {size}px"));
+        let numbers = shape.iter().product();
+        let norm = Subject::new(&shape, |scope| Layer::BatchNorm(BatchNorm::new(channels, 1.0, scope).relu()));
+        norm.time(c, "batch norm", &name, numbers);
+        let join = Subject::new(&shape, |scope| {
+            let body = vec![Layer::BatchNorm(BatchNorm::new(channels, 1.0, scope))];
+            Layer::Residual(Residual { body, shortcut: Vec::new() })
+        });
+        join.time(c, "norm and join", &name, numbers);
+    }
+}
+
+fn pools(c: &mut Criterion) {
+    let shape = [IMAGES, 32, 32, 64];
+    let numbers = shape.iter().product();
+    Subject::new(&shape, |_| Layer::MaxPool(MaxPool::new(3, 2, Padding::Both(1)))).time(c, "max pool", "3 s2 64 32px", numbers);
+    let average = AvgPool::new(2, 2, Padding::After(1), true);
+    Subject::new(&shape, |_| Layer::AvgPool(average)).time(c, "average pool", "2 s2 64 32px", numbers);
+    Subject::new(&[IMAGES, 4, 4, 512], |_| Layer::GlobalAverage).time(c, "global average", "512 4px", IMAGES * 16 * 512);
+}
+
+criterion_group!(kernels, convolutions, linear, norms_and_joins, pools);
+criterion_main!(kernels);

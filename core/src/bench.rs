@@ -1,0 +1,292 @@
+//! What a training step costs on this machine: laps, memory, the matrix product's peak, and the steps that are timed.
+//!
+//! [`Classifier`] is the step by which frameworks are compared: an encoder with a linear classifier on input that is there
+//! already. [`learner`] times a learner's own step, stage by stage and as training runs it.
+
+use std::time::Instant;
+
+use candle_core::{D, DType, Device, Tensor};
+
+use crate::dense::{Dense, Stage};
+use crate::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::feed::{Feed, Loader, Order};
+use crate::nn::{Layer, Linear, Sequential};
+use crate::objective::Objective;
+use crate::optim::Optimizer;
+use crate::pair::{Batch, Views};
+use crate::params::{Init, Kind, Params, Scope};
+use crate::pass::Pass;
+use crate::recipe::{OptimizerRecipe, SgdRecipe, TrainRecipe};
+use crate::rng::Key;
+use crate::source::Source;
+use crate::tower::Towers;
+use crate::world::Solo;
+
+/// Steps before the clock starts: buffers are made, and caches filled.
+pub const WARM: usize = 2;
+
+/// What is to be timed.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Changes to the recipe by the names that the command line has for them, each with its value.
+    pub changes: Vec<(&'static str, String)>,
+    /// Steps timed.
+    pub steps: usize,
+}
+
+/// What was measured. Times are milliseconds.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The network, its input and the data.
+    pub what: Vec<(&'static str, serde_json::Value)>,
+    /// [`Classifier`]'s step.
+    pub step: Laps,
+    /// Thousand millions of operations a second in the best of those steps.
+    pub gflops: f64,
+    /// The same of a matrix product: [`product_peak`].
+    pub peak_gflops: f64,
+    /// By how many MB the process's largest resident size grew over those steps, building the model included.
+    pub memory: f64,
+    /// The learner's own step.
+    pub learner: Stages,
+    /// As `memory`, of the learner.
+    pub learner_memory: f64,
+    /// Samples a step of the learner.
+    pub batch: usize,
+    /// Samples in an epoch.
+    pub samples: usize,
+    /// How numbers are stored between layers.
+    pub precision: &'static str,
+    /// Threads that computed, loaders aside.
+    pub threads: usize,
+    /// The vector instructions they used.
+    pub isa: &'static str,
+}
+
+/// Times of repeated work, in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Laps(Vec<f64>);
+
+impl Laps {
+    /// Runs `work` [`WARM`] times, then `count` times by the clock; `work` is told which time it is.
+    pub fn run(count: usize, mut work: impl FnMut(usize) -> Result<()>) -> Result<Laps> {
+        let mut laps = Vec::new();
+        for i in 0..WARM + count.max(1) {
+            let start = Instant::now();
+            work(i)?;
+            laps.push(milliseconds(start));
+        }
+        Ok(Laps::of(laps.split_off(WARM)))
+    }
+
+    fn of(mut laps: Vec<f64>) -> Laps {
+        laps.sort_by(f64::total_cmp);
+        Laps(laps)
+    }
+
+    /// The shortest.
+    pub fn best(&self) -> f64 {
+        self.0[0]
+    }
+
+    /// The one in the middle.
+    pub fn median(&self) -> f64 {
+        self.0[self.0.len() / 2]
+    }
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+/// Medians of a learner's stages, each alone, and of the whole as training runs it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stages {
+    /// Drawing a batch, on one thread, as a loader does.
+    pub batch: f64,
+    /// Batch to embeddings.
+    pub forward: f64,
+    /// Embeddings to gradients of the backward pass.
+    pub backward: f64,
+    /// The loss and its gradient.
+    pub loss: f64,
+    /// Moving the parameters.
+    pub optimizer: f64,
+    /// The step while loaders draw the next batches beside it: less than the sum.
+    pub total: f64,
+}
+
+/// The resident memory of this process. 0 where the system does not tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory(f64);
+
+impl Memory {
+    /// From now on.
+    pub fn now() -> Self {
+        Memory(status("VmRSS:"))
+    }
+
+    /// By how many MB the largest size so far is above that.
+    pub fn grown(self) -> f64 {
+        (status("VmHWM:") - self.0).max(0.0)
+    }
+}
+
+/// A figure of the kernel's in MB.
+fn status(name: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+/// Threads that compute.
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// Thousand millions of operations a second of a product of square f32 matrices on all threads, the best of several: what the
+/// machine can give.
+pub fn product_peak() -> Result<f64> {
+    const SIDE: usize = 1024;
+    let factor = Tensor::full(0.5f32, (SIDE, SIDE), &Device::Cpu)?;
+    let laps = Laps::run(6, |_| factor.matmul(&factor).map(drop).map_err(Error::from))?;
+    Ok(2.0 * (SIDE as f64).powi(3) / laps.best() / 1e6)
+}
+
+/// The vector instructions that kernels run by: the widest that the machine has, or what `CTK_ISA` allows (see `nn`).
+pub fn isa() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let wish = std::env::var("CTK_ISA").unwrap_or_default();
+        let (wide, narrow) = (pulp::x86::V4::try_new().is_some(), pulp::x86::V3::try_new().is_some());
+        match wish.as_str() {
+            "portable" => {}
+            "avx2" if narrow => return "avx2",
+            "avx2" => {}
+            _ if wide => return "avx512",
+            _ if narrow => return "avx2",
+            _ => {}
+        }
+    }
+    "portable"
+}
+
+/// An encoder with a linear classifier and SGD with momentum.
+pub struct Classifier<E> {
+    encoder: E,
+    head: Sequential,
+    params: Params,
+    optimizer: Optimizer,
+    labels: Tensor,
+}
+
+impl<E: Encoder> Classifier<E> {
+    /// Classifies into ten; `rows` is the batch, `build` declares the encoder.
+    ///
+    /// # Errors
+    /// Those of `build`.
+    pub fn new(rows: usize, key: Key, build: impl FnOnce(Scope) -> Result<E>) -> Result<Self> {
+        const CLASSES: usize = 10;
+        let mut params = Params::new();
+        let encoder = build(params.root().sub("encoder"))?;
+        let init = Init::Normal { std: 0.03 };
+        let linear = Linear::new([CLASSES, encoder.width()], true, Kind::Head, init, params.root().sub("head"));
+        let head = Sequential::new(vec![Layer::Linear(linear)], params.sink());
+        params.materialise(key, DType::F32, &Device::Cpu)?;
+        let sgd = SgdRecipe { momentum: 0.9, decay: 1e-4, ..SgdRecipe::default() };
+        let labels = Tensor::from_iter((0..rows).map(|i| (i % CLASSES) as u32), &Device::Cpu)?.unsqueeze(1)?;
+        Ok(Classifier { encoder, head, params, optimizer: Optimizer::new(&OptimizerRecipe::Sgd(sgd)), labels })
+    }
+
+    /// Forward, backward, update.
+    ///
+    /// # Errors
+    /// When the loss is no longer finite.
+    pub fn step(&mut self, x: &<E::Views as Views>::On, key: Key) -> Result<f32> {
+        let pass = Pass::train(key, &Solo);
+        let logits = self.head.forward(&self.encoder.encode(x, &pass)?, &pass)?;
+        let picked = logits.gather(&self.labels, D::Minus1)?;
+        let loss = (logits.exp()?.sum_keepdim(D::Minus1)?.log()? - picked)?.mean_all()?;
+        let gradients = self.params.gradients(&loss.backward()?)?;
+        self.optimizer.step(&self.params, &gradients, 0.01)?;
+        let loss = loss.to_scalar::<f32>()?;
+        if loss.is_finite() { Ok(loss) } else { Err(Error::new("the loss is no longer a finite number: nothing was timed")) }
+    }
+
+    /// Its parameters, those of the encoder below `encoder.`.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+}
+
+/// Times a learner's step: its stages one after the other, then the whole while loaders draw ahead.
+pub fn learner<T, O, S>(learner: &mut Dense<T, O>, source: &S, train: &TrainRecipe, steps: usize) -> Result<Stages>
+where
+    T: Towers<Left: Send, Right: Send>,
+    O: Objective,
+    S: Source<Batch = Batch<T::Left, T::Right>>,
+{
+    let (key, part) = (Key::new(train.seed), train.part.unwrap_or(train.batch));
+    let order = Order::new(source.len(), train.batch, part, true, true, key);
+    let draw = |unit: usize| order.draw(source, unit, key.of("views"));
+    let (steps, parts) = (WARM + steps.max(1), order.parts());
+
+    let mut spent: [Vec<f64>; 5] = Default::default();
+    for step in 0..steps {
+        let mut laps = [0.0; 5];
+        let mut last = Instant::now();
+        let pull = |part: usize| draw(step * parts + part);
+        learner.stages(&Feed::new(parts, key.of("step").at(step as u64), &pull), RATE, &mut |stage: Stage| {
+            laps[stage as usize] += milliseconds(last);
+            last = Instant::now();
+        })?;
+        if step >= WARM {
+            laps.into_iter().zip(&mut spent).for_each(|(lap, spent)| spent.push(lap));
+        }
+    }
+    let [batch, forward, loss, backward, optimizer] = spent.map(|laps| Laps::of(laps).median());
+
+    // More units than are taken: the last steps too have a loader beside them.
+    let (depth, first) = (2 * train.loaders.max(1), steps * parts);
+    let units = first..first + (steps + depth) * parts;
+    let total = Loader::run(train.loaders, depth, units, &draw, |loader| {
+        Laps::run(steps - WARM, |step| {
+            let pull = |part: usize| loader.take(first + step * parts + part);
+            let feed = Feed::new(parts, key.of("step").at((steps + step) as u64), &pull);
+            learner.stages(&feed, RATE, &mut |_| ()).map(drop)
+        })
+    })?;
+    Ok(Stages { batch, forward, backward, loss, optimizer, total: total.median() })
+}
+
+/// Any rate takes the same time; a small one stays finite.
+const RATE: f64 = 1e-3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn laps_leave_out_the_first_and_are_in_order() {
+        let mut seen = Vec::new();
+        let laps = Laps::run(3, |i| {
+            seen.push(i);
+            Ok(())
+        });
+        assert_eq!((seen, laps.unwrap().0.len()), (vec![0, 1, 2, 3, 4], 3));
+        let laps = Laps::of(vec![3.0, 1.0, 2.0]);
+        assert_eq!((laps.best(), laps.median()), (1.0, 2.0));
+        assert!(Laps::run(1, |_| Err(Error::new("no"))).is_err());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_grows_by_what_is_touched() {
+        let before = Memory::now();
+        let touched = std::hint::black_box(vec![1u8; 64 << 20]);
+        assert!(before.grown() > 60.0, "{} MB", before.grown());
+        drop(touched);
+        assert!(before.grown() > 60.0, "the largest size stays");
+    }
+}

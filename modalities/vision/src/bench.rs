@@ -1,0 +1,215 @@
+//! `ctk bench vision`: what a recipe's step costs on this machine.
+//!
+//! The network's input is random. Views are made of the recipe's own pictures where they are at hand, decoded before the clock
+//! starts (as training finds them from the second epoch on), and of random ones of the views' size where they are not.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use ctk_core::bench::{self, Classifier, Laps, Memory, Report, Request};
+use ctk_core::dataset::Dataset;
+use ctk_core::events::{Event, Watch};
+use ctk_core::optim::Schedule;
+use ctk_core::plan::Plan;
+use ctk_core::recipe::Recipe;
+use ctk_core::rng::Key;
+use ctk_core::source::Paired;
+use ctk_core::{Error, Result};
+use rand::{Rng as _, RngCore};
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::data::Images;
+use crate::image::Picture;
+use crate::pixels::{CHANNELS, TwoViews};
+use crate::recipe::{self, Checked, DataRecipe, EncoderRecipe};
+use crate::resnet::{ResNet, Stem};
+use crate::{job, network};
+
+/// What is timed where the user names no recipe: the network and batch that small-image SimCLR is usually compared by, and
+/// CIFAR's number of images.
+pub(crate) const YARDSTICK: &str = "[data]\ntrain = 50000\n\n[pairs]\nsize = 32\n\n[encoder.resnet]\ndepth = 18\nwidth = 1.0\n\
+    stem = \"small\"\n\n[train]\nbatch = 128\n";
+
+/// Images in an epoch where the recipe's data is not at hand.
+const ASSUMED: usize = 50_000;
+
+pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
+    let (text, precision) = changed(recipe, request)?;
+    let Checked { recipe, augment } = recipe::check(&text)?;
+    let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
+    let train = Plan::new("vision", &text, recipe.train.clone(), schedule)?.train;
+    let EncoderRecipe::Resnet(of) = &recipe.encoder;
+    let (pictures, samples, data) = pictures(&recipe.data, train.batch, augment.size, train.seed)?;
+
+    watch.event(&Event::Note("timing the encoder's step"));
+    let before = Memory::now();
+    let key = Key::new(train.seed);
+    let mut classifier = Classifier::new(train.batch, key, |scope| ResNet::new(of, scope))?;
+    let products = of.products(classifier.params(), "encoder", augment.size);
+    let x = noise(train.batch, augment.size, key)?;
+    let step = Laps::run(request.steps, |i| classifier.step(&x, key.at(i as u64)).map(drop))?;
+    let memory = before.grown();
+    drop((classifier, x));
+
+    watch.event(&Event::Note("timing the SimCLR step"));
+    let mut learner = network::learner(&recipe, &Device::Cpu)?;
+    let batch = train.batch.min(pictures.len());
+    let source = Paired { data: pictures, pairs: TwoViews(augment.clone()) };
+    let stages = bench::learner(&mut learner, &source, &train, request.steps)?;
+    let learner_memory = before.grown();
+    drop(learner);
+
+    watch.event(&Event::Note("timing a matrix product"));
+    let stem = if of.stem == Stem::Small { "small" } else { "imagenet" };
+    Ok(Report {
+        what: vec![
+            ("encoder", json!(format!("resnet{}", of.depth))),
+            ("width", json!(of.width)),
+            ("stem", json!(stem)),
+            ("size", json!(augment.size)),
+            ("data", json!(data)),
+        ],
+        // A step is three forward passes: itself, and the gradients of input and weights. A product is two operations.
+        gflops: 6.0 * (train.batch * products) as f64 / step.best() / 1e6,
+        step,
+        peak_gflops: bench::product_peak()?,
+        memory,
+        learner: stages,
+        learner_memory,
+        batch,
+        samples,
+        precision,
+        threads: bench::threads(),
+        isa: bench::isa(),
+    })
+}
+
+/// The recipe with what the command line says of it, and the precision.
+fn changed(recipe: &Recipe, request: &Request) -> Result<(Recipe, &'static str)> {
+    let (mut recipe, mut precision) = (recipe.clone(), "f32");
+    for (name, value) in &request.changes {
+        match *name {
+            "encoder" => {
+                let depth = value.strip_prefix("resnet").filter(|depth| depth.parse::<usize>().is_ok());
+                let unknown = || Error::usage(format!("--encoder {value}: there is no such encoder")).hint(ENCODERS);
+                recipe.set("encoder.resnet.depth", depth.ok_or_else(unknown)?)?;
+            }
+            "width" => recipe.set("encoder.resnet.width", value)?,
+            "stem" => recipe.set("encoder.resnet.stem", value)?,
+            "size" => recipe.set("pairs.size", value)?,
+            "batch" => recipe.set("train.batch", value)?,
+            "seed" => recipe.set("train.seed", value)?,
+            "precision" => precision = self::precision(value)?,
+            other => return Err(Error::usage(format!("vision knows no --{other} to time"))),
+        }
+    }
+    Ok((recipe, precision))
+}
+
+const ENCODERS: &str = "write resnet and its depth, as in resnet18: 18, 34, 50, 101, 152 or 200, or 20, 32, 44, 56 or 110";
+
+/// How numbers are stored between layers.
+fn precision(name: &str) -> Result<&'static str> {
+    match name {
+        "f32" => Ok("f32"),
+        other => Err(Error::usage(format!("--precision {other} is not built yet")).hint("use --precision f32")),
+    }
+}
+
+/// Pictures to make views of, how many an epoch has, and both in words.
+fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pictures, usize, String)> {
+    let there = of.path.as_ref().filter(|path| path.exists());
+    let Some(path) = there else {
+        let samples = if of.path.is_some() { ASSUMED } else { of.train };
+        let word = if of.path.is_some() { "random, the recipe's is not here" } else { "random" };
+        return Ok((Pictures::Random(random(batch, size, seed)), samples, word.to_string()));
+    };
+    let all = job::open(of)?.pretraining();
+    // Some batches are enough, spread over the data.
+    let count = all.len().min(4 * batch);
+    let some = all.select(&(0..count).map(|i| i * all.len() / count).collect::<Vec<_>>());
+    let decoded: Vec<Result<()>> =
+        (0..count).into_par_iter().map(|i| some.get(i).map(drop).map_err(|e| e.at(some.name(i)))).collect();
+    decoded.into_iter().collect::<Result<()>>()?;
+    Ok((Pictures::Stored(some), all.len(), path.display().to_string()))
+}
+
+/// Noise of each pixel, or what a recipe names.
+enum Pictures {
+    Random(Vec<Arc<Picture>>),
+    Stored(Images),
+}
+
+impl Dataset for Pictures {
+    type Sample = Arc<Picture>;
+
+    fn len(&self) -> usize {
+        match self {
+            Pictures::Random(pictures) => pictures.len(),
+            Pictures::Stored(images) => images.len(),
+        }
+    }
+
+    fn get(&self, index: usize) -> Result<Arc<Picture>> {
+        match self {
+            Pictures::Random(pictures) => Ok(pictures[index].clone()),
+            Pictures::Stored(images) => images.get(index),
+        }
+    }
+
+    fn name(&self, index: usize) -> String {
+        match self {
+            Pictures::Random(_) => format!("random/{index}"),
+            Pictures::Stored(images) => images.name(index),
+        }
+    }
+}
+
+fn random(count: usize, size: usize, seed: u64) -> Vec<Arc<Picture>> {
+    let key = Key::new(seed).of("bench pictures");
+    let picture = |i: usize| {
+        let mut pixels = vec![0; size * size * CHANNELS];
+        key.at(i as u64).rng().fill_bytes(&mut pixels);
+        Arc::new(Picture { height: size, width: size, pixels })
+    };
+    (0..count).into_par_iter().map(picture).collect()
+}
+
+/// A network's input.
+fn noise(rows: usize, size: usize, key: Key) -> Result<Tensor> {
+    let mut rng = key.of("bench input").rng();
+    let values: Vec<f32> = (0..rows * size * size * CHANNELS).map(|_| rng.random_range(-1.0..1.0)).collect();
+    Ok(Tensor::from_vec(values, (rows, size, size, CHANNELS), &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctk_core::params::Params;
+
+    #[test]
+    fn products_are_those_that_others_count() {
+        // torchvision's documentation gives 1.81, 4.09 and 7.8 thousand millions at 224 px, the classifier's 0.5 or 2 million
+        // included; He et al. 2016 have .69 hundred millions of ResNet-32 on CIFAR, the projections apart.
+        let large = [(18, "imagenet", 224, 1814), (50, "imagenet", 224, 4087), (101, "imagenet", 224, 7799)];
+        for (depth, stem, size, millions) in large.into_iter().chain([(18, "small", 32, 555), (32, "small", 32, 69)]) {
+            let text = format!("[encoder.resnet]\ndepth = {depth}\nstem = \"{stem}\"\n");
+            let EncoderRecipe::Resnet(of) = recipe::check(&Recipe::new("test", text)).unwrap().recipe.encoder;
+            let mut params = Params::new();
+            ResNet::new(&of, params.root().sub("encoder")).unwrap();
+            let products = of.products(&params, "encoder", size) / 1_000_000;
+            assert!(products.abs_diff(millions) <= 2, "ResNet-{depth}: {products}");
+        }
+    }
+
+    #[test]
+    fn the_yardstick_is_a_recipe_and_flags_change_it() {
+        let changes = vec![("encoder", "resnet20".to_string()), ("size", "24".to_string()), ("seed", "3".to_string())];
+        let request = Request { changes, steps: 1 };
+        let (text, _) = changed(&Recipe::new("test", YARDSTICK), &request).unwrap();
+        let recipe = recipe::check(&text).unwrap().recipe;
+        let EncoderRecipe::Resnet(of) = &recipe.encoder;
+        assert_eq!((of.depth, recipe.pairs.size, recipe.train.seed, recipe.train.batch), (20, 24, 3, 128));
+    }
+}
