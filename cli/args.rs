@@ -274,7 +274,7 @@ pub struct Bench {
     /// Steps by the clock, after two that are not
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub steps: u16,
-    /// How numbers are stored between layers
+    /// What feature maps are kept and multiplied in
     #[arg(long, value_parser = ["f32", "bf16"])]
     pub precision: Option<String>,
     /// Of weights, input and views

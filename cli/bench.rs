@@ -49,7 +49,7 @@ fn figures(report: &Report) -> Value {
         "peak_share": short(report.gflops / report.peak_gflops), "peak_rss_mb": short(report.memory),
         "simclr_peak_rss_mb": short(report.learner_memory),
         "epoch_seconds": short(report.samples as f64 / speed(report)), "epoch_images": report.samples,
-        "batch": report.batch, "threads": report.threads, "isa": report.isa, "precision": report.precision,
+        "batch": report.batch, "threads": report.threads, "isa": report.isa, "precision": report.precision.to_string(),
     });
     report.what.iter().for_each(|(name, value)| figures[*name] = value.clone());
     figures

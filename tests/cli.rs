@@ -187,7 +187,6 @@ fn bench_times_a_recipe_and_leaves_nothing_behind() {
         (["--width", "0"], ["width", "hint: "]),
         (["--set", "train.batch"], ["section.key=value", "hint: "]),
         (["--config", "none.toml"], ["none.toml", "hint: "]),
-        (["--precision", "bf16"], ["bf16", "hint: "]),
     ] {
         let arguments: Vec<&str> = ["bench", "vision", "--encoder", "resnet20"].into_iter().chain(wrong).collect();
         fails(at, &arguments, 2, &parts);

@@ -16,7 +16,7 @@ use crate::objective::Objective;
 use crate::optim::Optimizer;
 use crate::pair::{Batch, Views};
 use crate::params::{Init, Kind, Params, Scope};
-use crate::pass::Pass;
+use crate::pass::{Pass, Precision};
 use crate::recipe::{OptimizerRecipe, SgdRecipe, TrainRecipe};
 use crate::rng::Key;
 use crate::source::Source;
@@ -56,8 +56,8 @@ pub struct Report {
     pub batch: usize,
     /// Samples in an epoch.
     pub samples: usize,
-    /// How numbers are stored between layers.
-    pub precision: &'static str,
+    /// What feature maps were kept and multiplied in.
+    pub precision: Precision,
     /// Threads that computed, loaders aside.
     pub threads: usize,
     /// The vector instructions they used.
@@ -154,24 +154,6 @@ pub fn product_peak() -> Result<f64> {
     Ok(2.0 * (SIDE as f64).powi(3) / laps.best() / 1e6)
 }
 
-/// The vector instructions that kernels run by: the widest that the machine has, or what `CTK_ISA` allows (see `nn`).
-pub fn isa() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let wish = std::env::var("CTK_ISA").unwrap_or_default();
-        let (wide, narrow) = (pulp::x86::V4::try_new().is_some(), pulp::x86::V3::try_new().is_some());
-        match wish.as_str() {
-            "portable" => {}
-            "avx2" if narrow => return "avx2",
-            "avx2" => {}
-            _ if wide => return "avx512",
-            _ if narrow => return "avx2",
-            _ => {}
-        }
-    }
-    "portable"
-}
-
 /// An encoder with a linear classifier and SGD with momentum.
 pub struct Classifier<E> {
     encoder: E,
@@ -179,14 +161,15 @@ pub struct Classifier<E> {
     params: Params,
     optimizer: Optimizer,
     labels: Tensor,
+    precision: Precision,
 }
 
 impl<E: Encoder> Classifier<E> {
-    /// Classifies into ten; `rows` is the batch, `build` declares the encoder.
+    /// Classifies into ten; `rows` is the batch, `build` declares the encoder, which runs in `precision`.
     ///
     /// # Errors
     /// Those of `build`.
-    pub fn new(rows: usize, key: Key, build: impl FnOnce(Scope) -> Result<E>) -> Result<Self> {
+    pub fn new(rows: usize, key: Key, precision: Precision, build: impl FnOnce(Scope) -> Result<E>) -> Result<Self> {
         const CLASSES: usize = 10;
         let mut params = Params::new();
         let encoder = build(params.root().sub("encoder"))?;
@@ -196,7 +179,8 @@ impl<E: Encoder> Classifier<E> {
         params.materialise(key, DType::F32, &Device::Cpu)?;
         let sgd = SgdRecipe { momentum: 0.9, decay: 1e-4, ..SgdRecipe::default() };
         let labels = Tensor::from_iter((0..rows).map(|i| (i % CLASSES) as u32), &Device::Cpu)?.unsqueeze(1)?;
-        Ok(Classifier { encoder, head, params, optimizer: Optimizer::new(&OptimizerRecipe::Sgd(sgd)), labels })
+        let optimizer = Optimizer::new(&OptimizerRecipe::Sgd(sgd));
+        Ok(Classifier { encoder, head, params, optimizer, labels, precision })
     }
 
     /// Forward, backward, update.
@@ -204,7 +188,7 @@ impl<E: Encoder> Classifier<E> {
     /// # Errors
     /// When the loss is no longer finite.
     pub fn step(&mut self, x: &<E::Views as Views>::On, key: Key) -> Result<f32> {
-        let pass = Pass::train(key, &Solo);
+        let pass = Pass::train(key, &Solo).at(self.precision);
         let logits = self.head.forward(&self.encoder.encode(x, &pass)?, &pass)?;
         let picked = logits.gather(&self.labels, D::Minus1)?;
         let loss = (logits.exp()?.sum_keepdim(D::Minus1)?.log()? - picked)?.mean_all()?;

@@ -8,7 +8,7 @@ use crate::objective::{Objective, Terms};
 use crate::optim::Optimizer;
 use crate::pair::Batch;
 use crate::params::{Gradients, Params};
-use crate::pass::{Pass, Statistics};
+use crate::pass::{Pass, Precision, Statistics};
 use crate::tower::{Side, Towers};
 use crate::world::{Collective, Solo};
 
@@ -46,14 +46,16 @@ pub struct Dense<T, O> {
     pub params: Params,
     /// Moves them.
     pub optimizer: Optimizer,
+    /// What a step's feature maps are kept and multiplied in.
+    pub precision: Precision,
     /// The other ranks.
     pub world: Box<dyn Collective>,
 }
 
 impl<T: Towers, O: Objective> Dense<T, O> {
-    /// A learner alone in the world.
+    /// A learner alone in the world, in f32.
     pub fn new(towers: T, objective: O, params: Params, optimizer: Optimizer) -> Self {
-        Dense { towers, objective, params, optimizer, world: Box::new(Solo) }
+        Dense { towers, objective, params, optimizer, precision: Precision::F32, world: Box::new(Solo) }
     }
 
     /// A step (see [`Learner::step`]) that tells `done` of each stage as it ends; a batch in parts goes through some of them
@@ -62,7 +64,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// # Errors
     /// Whatever drawing the batch or computing met.
     pub fn stages(&mut self, feed: &Feed<Batch<T::Left, T::Right>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
-        let pass = Pass::train(feed.key(), &*self.world);
+        let pass = Pass::train(feed.key(), &*self.world).at(self.precision);
         let (terms, mut gradients) = match feed.parts() {
             1 => self.whole(feed, &pass, done)?,
             _ => self.in_parts(feed, &pass, done)?,

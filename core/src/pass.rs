@@ -14,7 +14,7 @@ pub enum Statistics {
     Frozen,
 }
 
-/// What maps are kept and multiplied in.
+/// What feature maps are kept and multiplied in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -23,6 +23,15 @@ pub enum Precision {
     F32,
     /// Feature maps and the factors of products in bf16; parameters, sums, statistics and losses in f32. On the CPU alone.
     Bf16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
 }
 
 /// One forward pass.

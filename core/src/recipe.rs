@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::pass::Precision;
 
 /// A recipe as text, and where it came from.
 #[derive(Clone, Debug)]
@@ -373,6 +374,9 @@ pub struct TrainRecipe {
     pub max_steps: Option<usize>,
     /// Samples worked through at once: below `batch`, gradients are cached part by part (large batches in little memory).
     pub part: Option<usize>,
+    /// What feature maps are kept and multiplied in while training: `f32`, or `bf16` (on the CPU; parameters, sums, statistics and
+    /// the loss stay in f32). Features are always computed in f32.
+    pub precision: Precision,
     /// Threads that load data; 0 loads between steps. Does not change what is learned.
     pub loaders: usize,
     /// Steps between two lines of metrics.
@@ -391,6 +395,7 @@ impl Default for TrainRecipe {
             seed: 0,
             max_steps: None,
             part: None,
+            precision: Precision::F32,
             loaders: 1,
             log_every: 10,
             save_every: 1,

@@ -35,7 +35,7 @@ pub(crate) const YARDSTICK: &str = "[data]\ntrain = 50000\n\n[pairs]\nsize = 32\
 const ASSUMED: usize = 50_000;
 
 pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
-    let (text, precision) = changed(recipe, request)?;
+    let text = changed(recipe, request)?;
     let Checked { recipe, augment } = recipe::check(&text)?;
     let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
     let train = Plan::new("vision", &text, recipe.train.clone(), schedule)?.train;
@@ -45,7 +45,7 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     watch.event(&Event::Note("timing the encoder's step"));
     let before = Memory::now();
     let key = Key::new(train.seed);
-    let mut classifier = Classifier::new(train.batch, key, |scope| ResNet::new(of, scope))?;
+    let mut classifier = Classifier::new(train.batch, key, train.precision, |scope| ResNet::new(of, scope))?;
     let products = of.products(classifier.params(), "encoder", augment.size);
     let x = noise(train.batch, augment.size, key)?;
     let step = Laps::run(request.steps, |i| classifier.step(&x, key.at(i as u64)).map(drop))?;
@@ -79,15 +79,15 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
         learner_memory,
         batch,
         samples,
-        precision,
+        precision: train.precision,
         threads: bench::threads(),
-        isa: bench::isa(),
+        isa: ctk_core::nn::isa(),
     })
 }
 
-/// The recipe with what the command line says of it, and the precision.
-fn changed(recipe: &Recipe, request: &Request) -> Result<(Recipe, &'static str)> {
-    let (mut recipe, mut precision) = (recipe.clone(), "f32");
+/// The recipe with what the command line says of it.
+fn changed(recipe: &Recipe, request: &Request) -> Result<Recipe> {
+    let mut recipe = recipe.clone();
     for (name, value) in &request.changes {
         match *name {
             "encoder" => {
@@ -100,22 +100,14 @@ fn changed(recipe: &Recipe, request: &Request) -> Result<(Recipe, &'static str)>
             "size" => recipe.set("pairs.size", value)?,
             "batch" => recipe.set("train.batch", value)?,
             "seed" => recipe.set("train.seed", value)?,
-            "precision" => precision = self::precision(value)?,
+            "precision" => recipe.set("train.precision", value)?,
             other => return Err(Error::usage(format!("vision knows no --{other} to time"))),
         }
     }
-    Ok((recipe, precision))
+    Ok(recipe)
 }
 
 const ENCODERS: &str = "write resnet and its depth, as in resnet18: 18, 34, 50, 101, 152 or 200, or 20, 32, 44, 56 or 110";
-
-/// How numbers are stored between layers.
-fn precision(name: &str) -> Result<&'static str> {
-    match name {
-        "f32" => Ok("f32"),
-        other => Err(Error::usage(format!("--precision {other} is not built yet")).hint("use --precision f32")),
-    }
-}
 
 /// Pictures to make views of, how many an epoch has, and both in words.
 fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pictures, usize, String)> {
@@ -207,7 +199,7 @@ mod tests {
     fn the_yardstick_is_a_recipe_and_flags_change_it() {
         let changes = vec![("encoder", "resnet20".to_string()), ("size", "24".to_string()), ("seed", "3".to_string())];
         let request = Request { changes, steps: 1 };
-        let (text, _) = changed(&Recipe::new("test", YARDSTICK), &request).unwrap();
+        let text = changed(&Recipe::new("test", YARDSTICK), &request).unwrap();
         let recipe = recipe::check(&text).unwrap().recipe;
         let EncoderRecipe::Resnet(of) = &recipe.encoder;
         assert_eq!((of.depth, recipe.pairs.size, recipe.train.seed, recipe.train.batch), (20, 24, 3, 128));

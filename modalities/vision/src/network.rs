@@ -13,11 +13,11 @@ use ctk_core::objective::NtXent;
 use ctk_core::optim::Optimizer;
 use ctk_core::pair::Views;
 use ctk_core::params::Params;
-use ctk_core::pass::{Pass, Statistics};
+use ctk_core::pass::{Pass, Precision, Statistics};
 use ctk_core::recipe::LossRecipe;
 use ctk_core::rng::Key;
 use ctk_core::tower::{Siamese, Tower};
-use ctk_core::{Context, Result};
+use ctk_core::{Context, Error, Result};
 
 use crate::augment::Augment;
 use crate::data::Images;
@@ -46,10 +46,15 @@ pub(crate) type Learner = Dense<Siamese<ResNet>, NtXent>;
 
 /// The learner of a recipe, before its first step.
 pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
+    let precision = recipe.train.precision;
+    if precision != Precision::F32 && !device.is_cpu() {
+        let what = format!("train.precision = \"{precision}\" is for the CPU: other devices run in f32");
+        return Err(Error::usage(what).hint("leave it out, or train on the CPU"));
+    }
     let (params, tower) = build(recipe, device)?;
     let LossRecipe::NtXent(loss) = &recipe.loss;
     let towers = Siamese { tower, device: device.clone() };
-    Ok(Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer)))
+    Ok(Dense { precision, ..Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer)) })
 }
 
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.

@@ -19,7 +19,7 @@ mod simd;
 mod taps;
 mod winograd;
 
-pub use simd::wide;
+pub use simd::{isa, wide};
 
 /// Numbers in one block of an elementwise pass: small enough to stay in a core's cache, large enough to be worth a task.
 const BLOCK: usize = 1 << 14;

@@ -38,14 +38,27 @@ fn detect(_: Option<&str>) -> Isa {
     Isa::Portable
 }
 
-fn isa() -> Isa {
+fn chosen() -> Isa {
     static ISA: OnceLock<Isa> = OnceLock::new();
     *ISA.get_or_init(|| detect(std::env::var("CTK_ISA").ok().as_deref()))
 }
 
+/// The vector instructions that kernels run by, as `CTK_ISA` names them; `avx512bf16` is AVX-512 with products of bf16.
+pub fn isa() -> &'static str {
+    match chosen() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(_, true) => "avx512bf16",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(_, false) => "avx512",
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(_) => "avx2",
+        Isa::Portable => "portable",
+    }
+}
+
 /// Runs a kernel compiled for the widest vectors that this machine has, or that `CTK_ISA` allows.
 pub fn run<K: WithSimd>(kernel: K) -> K::Output {
-    match isa() {
+    match chosen() {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(simd, _) => Simd::vectorize(simd, kernel),
         #[cfg(target_arch = "x86_64")]
@@ -75,8 +88,8 @@ pub fn run_mixed<K: MixedKernel>(kernel: K) {
         }
     }
     #[cfg(target_arch = "x86_64")]
-    if let Isa::Avx512(simd, true) = isa() {
-        // SAFETY: `isa` has found AVX512-BF16, and `simd` is the proof of the rest.
+    if let Isa::Avx512(simd, true) = chosen() {
+        // SAFETY: `chosen` has found AVX512-BF16, and `simd` is the proof of the rest.
         return unsafe { with_bf16(simd, kernel) };
     }
     run(Emulated(kernel));

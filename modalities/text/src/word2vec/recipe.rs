@@ -1,6 +1,7 @@
 //! The recipe of word2vec: what can be written in its TOML, and what each key is without being written.
 
 use ctk_core::Result;
+use ctk_core::pass::Precision;
 use ctk_core::recipe::{self, Recipe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -233,7 +234,8 @@ impl TrainRecipe {
     /// What the training loop reads. A part is one block, so that threads find work for themselves.
     pub fn core(&self) -> recipe::TrainRecipe {
         let TrainRecipe { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep } = *self;
-        recipe::TrainRecipe { epochs, batch, seed, max_steps, part: Some(1), loaders, log_every, save_every, keep }
+        let precision = Precision::F32;
+        recipe::TrainRecipe { epochs, batch, seed, max_steps, part: Some(1), precision, loaders, log_every, save_every, keep }
     }
 }
 
