@@ -346,4 +346,6 @@ pub fn load_torchvision(params: &Params, prefix: &str, tensors: &HashMap<String,
 }
 
 #[cfg(test)]
+mod steps;
+#[cfg(test)]
 mod tests;

@@ -44,6 +44,9 @@ pub trait Factor: Pod + Send + Sync {
     /// Vectors of numbers 0, 1, … of factors, put together to `to[at..]`.
     fn join<S: Simd, const NATIVE: bool>(simd: S, to: &mut [Self], at: usize, numbers: [S::f32s; 2]);
 
+    /// Sixteen factors of numbers that lie side by side.
+    fn row<S: Simd, const NATIVE: bool>(simd: S, numbers: &[f32], to: &mut [Self; 16]);
+
     /// The same in all places of a vector.
     fn splat<S: Simd>(self, simd: S) -> S::f32s;
 
@@ -99,6 +102,11 @@ impl Factor for f32 {
     #[inline(always)]
     fn join<S: Simd, const NATIVE: bool>(simd: S, to: &mut [f32], at: usize, numbers: [S::f32s; 2]) {
         <f32 as Fast>::store::<S, false>(simd, to, at, numbers[0]);
+    }
+
+    #[inline(always)]
+    fn row<S: Simd, const NATIVE: bool>(_: S, numbers: &[f32], to: &mut [f32; 16]) {
+        to.copy_from_slice(numbers);
     }
 
     #[inline(always)]
@@ -176,6 +184,14 @@ impl Factor for Pair {
         let upper = simd.wrapping_dyn_shl_u32s(bits[1], simd.splat_u32s(16));
         let pairs = simd.or_u32s(bits[0], upper);
         cast_slice_mut::<Pair, [u8; 4]>(&mut to[at..at + S::F32_LANES]).copy_from_slice(cast_slice(&[pairs]));
+    }
+
+    #[inline(always)]
+    fn row<S: Simd, const NATIVE: bool>(simd: S, numbers: &[f32], to: &mut [Pair; 16]) {
+        let to: &mut [Bf16] = cast_slice_mut(to);
+        for at in (0..to.len()).step_by(S::F32_LANES) {
+            Bf16::store::<S, NATIVE>(simd, to, at, f32::load(simd, numbers, at));
+        }
     }
 
     #[inline(always)]

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::conv::Geometry;
-use super::fast::Factor;
+use super::fast::{Factor, Fast as _};
 use super::micro::panel_width;
-use super::simd::{lanes, wide};
+use super::simd::{MixedKernel, Simd, lanes, run_mixed};
 use crate::nn::map::{Pool, Scratch};
 
 /// Widths of the panels that `columns` columns make, and the same rounded up to whole vectors.
@@ -37,7 +37,8 @@ impl<F: Factor> Panels<F> {
             // Sixteen rows at a time: their part of the panel stays in the nearest cache.
             for from in (0..rows).step_by(16) {
                 if taps == 1 && (from + 16) * F::DEPTH <= c {
-                    transpose(&weight[first * c + from * F::DEPTH..], c, width, &mut panel[from * stride..], stride);
+                    let (from, to) = (&weight[first * c + from * F::DEPTH..], &mut panel[from * stride..]);
+                    run_mixed(Transpose { from, stride: c, rows: width, to, to_stride: stride });
                     continue;
                 }
                 for o in 0..width {
@@ -61,6 +62,10 @@ impl<F: Factor> Panels<F> {
                 // Beyond the last output there are zeros; its own weights stand in for what is not read.
                 let weight = |k: usize| &weight[((i * F::DEPTH + k).min(g.o - 1) * c + first) * taps..][..width * taps];
                 let (one, other, both) = (weight(0), weight(F::DEPTH - 1), (i + 1) * F::DEPTH <= g.o);
+                if taps == 1 && both {
+                    run_mixed(Join { numbers: [one, other], to: row });
+                    continue;
+                }
                 for (j, to) in row.iter_mut().enumerate() {
                     *to = F::of(|k| match k {
                         0 => one[j * taps + tap],
@@ -82,7 +87,7 @@ impl<F: Factor> Panels<F> {
             if width < stride {
                 data.fill(F::zeroed());
             }
-            wide(|| fill(j * panel, width, stride, data));
+            fill(j * panel, width, stride, data);
         });
         Panels { data, depth, columns }
     }
@@ -96,23 +101,52 @@ impl<F: Factor> Panels<F> {
     }
 }
 
-/// Sixteen columns of factors of `rows` rows, `stride` numbers apart, to sixteen rows, `to_stride` factors apart.
-#[inline(always)]
-fn transpose<F: Factor>(from: &[f32], stride: usize, rows: usize, to: &mut [F], to_stride: usize) {
-    let mut tile = [[F::zeroed(); 16]; 16];
-    for first in (0..rows).step_by(16) {
-        let count = (rows - first).min(16);
-        for i in 0..count {
-            let row = &from[(first + i) * stride..][..16 * F::DEPTH];
-            for j in 0..16 {
-                tile[j][i] = F::of(|k| row[j * F::DEPTH + k]);
-            }
+/// Rows of numbers 0, 1, … of factors, put together.
+struct Join<'a, F> {
+    numbers: [&'a [f32]; 2],
+    to: &'a mut [F],
+}
+
+impl<F: Factor> MixedKernel for Join<'_, F> {
+    #[inline(always)]
+    fn with<S: Simd, const NATIVE: bool>(self, simd: S) {
+        let Join { numbers: [one, other], to } = self;
+        let whole = to.len() / S::F32_LANES * S::F32_LANES;
+        for at in (0..whole).step_by(S::F32_LANES) {
+            F::join::<S, NATIVE>(simd, to, at, [f32::load(simd, one, at), f32::load(simd, other, at)]);
         }
-        for (j, tile) in tile.iter().enumerate() {
-            let to = &mut to[j * to_stride + first..][..count];
-            match to.first_chunk_mut::<16>() {
-                Some(to) => *to = *tile,
-                None => to.copy_from_slice(&tile[..count]),
+        for at in whole..to.len() {
+            to[at] = F::of(|k| if k == 0 { one[at] } else { other[at] });
+        }
+    }
+}
+
+/// Sixteen columns of factors of `rows` rows, `stride` numbers apart, to sixteen rows, `to_stride` factors apart.
+struct Transpose<'a, F> {
+    from: &'a [f32],
+    stride: usize,
+    rows: usize,
+    to: &'a mut [F],
+    to_stride: usize,
+}
+
+impl<F: Factor> MixedKernel for Transpose<'_, F> {
+    #[inline(always)]
+    fn with<S: Simd, const NATIVE: bool>(self, simd: S) {
+        let Transpose { from, stride, rows, to, to_stride } = self;
+        let (mut square, mut turned) = ([[F::zeroed(); 16]; 16], [[F::zeroed(); 16]; 16]);
+        for first in (0..rows).step_by(16) {
+            let count = (rows - first).min(16);
+            for i in 0..count {
+                F::row::<S, NATIVE>(simd, &from[(first + i) * stride..][..16 * F::DEPTH], &mut square[i]);
+            }
+            for i in 0..16 {
+                for j in 0..16 {
+                    turned[j][i] = square[i][j];
+                }
+            }
+            for j in 0..16 {
+                to[j * to_stride + first..][..count].copy_from_slice(&turned[j][..count]);
             }
         }
     }
