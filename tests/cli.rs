@@ -179,6 +179,10 @@ fn bench_times_a_recipe_and_leaves_nothing_behind() {
     assert_eq!(away["epoch_images"], 50_000);
     assert!(away["data"].as_str().unwrap().contains("not here"), "{away}");
 
+    let mixed = json(at, &[&TINY[..], &["--precision", "bf16", "--json"]].concat());
+    assert_eq!(mixed["precision"], "bf16");
+    fails(at, &["bench", "vision", "--set", "train.precision=fp16"], 2, &["fp16", "bf16", "hint: "]);
+
     let table = String::from_utf8(ctk(at, &TINY).stdout).unwrap();
     assert!(table.contains("SimCLR step") && table.contains("images a second"), "{table}");
     fails(at, &["bench", "vision", "--encoder", "vgg16"], 2, &["vgg16", "hint: "]);

@@ -89,10 +89,10 @@ impl<A: Factor> Columns<'_, A> {
     }
 }
 
-/// Vectors in the panel row that holds `width` floats.
+/// Vectors in the panel row that holds `width` factors.
 fn vectors<S: Simd>(width: usize) -> usize {
     let count = width.div_ceil(S::F32_LANES);
-    assert!(0 < count && count <= panel::<S>(), "a panel row holds {width} floats");
+    assert!(0 < count && count <= panel::<S>(), "a panel row holds {width} factors");
     count
 }
 
@@ -188,7 +188,7 @@ unsafe fn rows_tile<S: Simd, A: Factor, C: Fast, const NATIVE: bool, const M: us
         }
     }
     let (c, c_at) = (rows.c.as_mut_ptr(), &rows.c_at.at);
-    // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` floats.
+    // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` numbers.
     unsafe { put::<S, _, NATIVE, M, N>(simd, |i| c.add(*c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
 }
 
@@ -283,6 +283,6 @@ unsafe fn columns_tile<S: Simd, A: Factor, const NATIVE: bool, const M: usize, c
         }
     }
     let (c, stride) = (columns.c.as_mut_ptr(), columns.stride);
-    // SAFETY: row first + i is below `height`, so its `width` floats lie inside c.
+    // SAFETY: row first + i is below `height`, so its `width` numbers lie inside c.
     unsafe { put::<S, _, NATIVE, M, N>(simd, |i| c.add((first + i) * stride), columns.width, columns.add, sum) };
 }

@@ -1,7 +1,8 @@
 //! The kernels: slices in, slices out, no tensors.
 //!
 //! Work is split into blocks whose size depends on the problem's shape only, never on the number of threads, and partial sums
-//! are added in the order of the blocks: one thread and sixteen give the same bits. Unsafe code is in `micro` and `gemm` alone.
+//! are added in the order of the blocks: one thread and sixteen give the same bits. Unsafe code is in `micro`, `simd`, `fast`
+//! (one call) and `gemm` alone.
 
 pub mod conv;
 mod direct;
