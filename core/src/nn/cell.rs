@@ -151,6 +151,12 @@ impl Cell for f64 {
     }
 }
 
+/// 0, to compute with.
+#[inline(always)]
+pub(crate) fn zero<T: Cell>() -> T::Real {
+    <T::Real as num_traits::Zero>::zero()
+}
+
 /// f32 and bf16 share their kernels.
 macro_rules! fast_cell {
     ($cell:ty, |$self:ident| $up:expr, |$v:ident| $down:expr) => {

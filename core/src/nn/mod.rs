@@ -33,7 +33,6 @@ use crate::params::Sink;
 use crate::pass::{Pass, Precision};
 
 pub use conv::{Conv2d, Linear};
-pub use cpu::isa;
 pub use layer::Layer;
 pub use norm::BatchNorm;
 pub use pool::{AvgPool, MaxPool, Padding};

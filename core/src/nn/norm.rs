@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use super::cell::{Cell, Real};
-use super::cpu::norm::{Affine, merge, moments, zero};
+use super::cell::{Cell, Real, zero};
+use super::cpu::norm::{Affine, merge, moments};
 use super::layer::{Act, Back, Host, Norm};
 use super::map::{Map, values};
 use super::residual::relu;

@@ -81,7 +81,7 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
         samples,
         precision: train.precision,
         threads: bench::threads(),
-        isa: ctk_core::nn::isa(),
+        isa: ctk_core::device::isa(),
     })
 }
 

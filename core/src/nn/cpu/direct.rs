@@ -247,12 +247,16 @@ impl<'a, T: Fast> Left<'a, T> {
         let mut place = vec![None; pixels];
         taps.tap(tap, from, to, |a, pixel| place[pixel] = Some(a));
         place.resize(pixels.next_multiple_of(depth::<T>()), None);
-        let seen = |pair: &[Option<usize>]| pair.iter().any(Option::is_some);
-        number.extend(place.chunks(depth::<T>()).enumerate().filter(|(_, pair)| seen(pair)).map(|(i, _)| i));
-        let place: Vec<_> = place.chunks(depth::<T>()).filter(|pair| seen(pair)).flatten().copied().collect();
+        let mut seen = Vec::with_capacity(place.len());
+        for (cell, pair) in place.chunks(depth::<T>()).enumerate() {
+            if pair.iter().any(Option::is_some) {
+                number.push(cell);
+                seen.extend_from_slice(pair);
+            }
+        }
         let at = (0..number.len()).map(|i| i * height).collect();
         let mut packed = Scratch::<T::Factor>::new(number.len() * height, pool);
-        run(Interleave { rows: x, at: &place, width: height, line: height, to: &mut packed });
+        run(Interleave { rows: x, at: &seen, width: height, line: height, to: &mut packed });
         Left { x, packed: Some(packed), at, number }
     }
 

@@ -2,10 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::norm::zero;
 use super::passes::{Add, Mask, Op, pass};
 use super::{BLOCK, wide};
-use crate::nn::cell::Cell;
+use crate::nn::cell::{Cell, zero};
 
 /// x = max(x, 0). Not-a-number passes, so that a network that diverged is seen.
 pub fn relu<T: Cell>(x: &mut [T]) {

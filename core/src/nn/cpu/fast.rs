@@ -76,7 +76,7 @@ impl Fast for f32 {
     #[inline(always)]
     fn store_some<S: Simd, const NATIVE: bool>(simd: S, y: &mut [f32], at: usize, count: usize, v: S::f32s) {
         if count >= S::F32_LANES {
-            <Self as Fast>::store::<S, NATIVE>(simd, y, at, v)
+            Self::store::<S, NATIVE>(simd, y, at, v)
         } else {
             simd.partial_store_f32s(&mut y[at..at + count], v)
         }
@@ -101,7 +101,7 @@ impl Factor for f32 {
 
     #[inline(always)]
     fn join<S: Simd, const NATIVE: bool>(simd: S, to: &mut [f32], at: usize, numbers: [S::f32s; 2]) {
-        <f32 as Fast>::store::<S, false>(simd, to, at, numbers[0]);
+        f32::store::<S, false>(simd, to, at, numbers[0]);
     }
 
     #[inline(always)]
@@ -147,7 +147,7 @@ impl Fast for Bf16 {
     #[inline(always)]
     fn store_some<S: Simd, const NATIVE: bool>(simd: S, y: &mut [Bf16], at: usize, count: usize, v: S::f32s) {
         if count >= S::F32_LANES {
-            return <Self as Fast>::store::<S, NATIVE>(simd, y, at, v);
+            return Self::store::<S, NATIVE>(simd, y, at, v);
         }
         let mut some = [Bf16(0); 16];
         Self::store::<S, NATIVE>(simd, &mut some, 0, v);

@@ -8,15 +8,12 @@ use rayon::prelude::*;
 use super::passes::{Apply, Backward, Channels, Join, Mask, Plain, pass};
 use super::rows::Normal;
 use super::{block_rows, wide};
-use crate::nn::cell::{Cell, Read, Real};
+use crate::nn::cell::{Cell, Read, Real, zero};
 
-/// 0, to compute with.
-pub fn zero<T: Cell>() -> T::Real {
-    <T::Real as num_traits::Zero>::zero()
+/// Numbers in a row that passes over `c` channels work on: several rows of few channels are one, so that vectors are filled.
+fn wide_row(c: usize) -> usize {
+    c * (256 / c).max(1)
 }
-
-/// Numbers in a row that is long enough for vectors.
-const WIDE: usize = 256;
 
 /// Rows summed in the working precision before the sum goes to f64.
 const RUN: usize = 16;
@@ -130,14 +127,14 @@ impl<R: Real> Affine<R> {
         blocks.for_each(|(y, x)| pass(y, x, x, c, Apply(wide.channels(c))));
     }
 
-    /// Numbers in a row that passes work on: several rows of few channels are one, so that vectors are filled.
+    /// Numbers in a row that passes work on.
     fn row(&self) -> usize {
-        self.mean.len() * (WIDE / self.mean.len()).max(1)
+        wide_row(self.mean.len())
     }
 
     /// The same for such rows.
     fn widened(&self) -> Affine<R> {
-        let wide = |v: &[R]| v.repeat((WIDE / v.len()).max(1));
+        let wide = |v: &[R]| v.repeat(self.row() / v.len());
         Affine { mean: wide(&self.mean), scale: wide(&self.scale), shift: wide(&self.shift), relu: self.relu }
     }
 
@@ -207,7 +204,7 @@ impl Affine<f32> {
 /// y = max(a + b, 0), each perhaps normalised on the way: the end of a residual block, in one pass.
 pub fn join<T: Cell>(a: Read<T>, b: Read<T>, c: usize, y: &mut [T]) {
     let block = block_rows(c) * c;
-    let (wide_a, wide_b, c) = (a.1.map(Affine::widened), b.1.map(Affine::widened), c * (WIDE / c).max(1));
+    let (wide_a, wide_b, c) = (a.1.map(Affine::widened), b.1.map(Affine::widened), wide_row(c));
     y.par_chunks_mut(block).enumerate().for_each(|(i, y)| {
         let part = |x: &[T]| i * block..(i * block + y.len()).min(x.len());
         let (x, z) = (&a.0[part(a.0)], &b.0[part(b.0)]);

@@ -4,7 +4,7 @@
 //! narrowest vectors.
 
 use super::simd::{Simd, WithSimd, run};
-use crate::nn::cell::{Cell, Real};
+use crate::nn::cell::{Cell, Real, zero};
 
 /// What becomes of a channel's numbers.
 pub trait Op<R>: Copy {
@@ -69,7 +69,7 @@ impl<R: Real> Alone<R> for Channels<'_, R> {
     #[inline(always)]
     fn of(&self, i: usize, x: R) -> R {
         let v = (x - self.mean[i]) * self.scale[i] + self.shift[i];
-        let zero = <R as num_traits::Zero>::zero();
+        let zero = zero::<R>();
         if self.relu && v < zero { zero } else { v }
     }
 }
@@ -93,7 +93,7 @@ impl<R: Real, A: Alone<R>, B: Alone<R>> Op<R> for Join<A, B> {
     #[inline(always)]
     fn at(&self, i: usize, _: R, x: R, z: R) -> R {
         let v = self.0.of(i, x) + self.1.of(i, z);
-        let zero = <R as num_traits::Zero>::zero();
+        let zero = zero::<R>();
         // Not-a-number passes, so that a network that diverged is seen.
         if v < zero { zero } else { v }
     }
@@ -106,7 +106,7 @@ pub struct Mask;
 impl<R: Real> Op<R> for Mask {
     #[inline(always)]
     fn at(&self, _: usize, y: R, x: R, _: R) -> R {
-        let zero = <R as num_traits::Zero>::zero();
+        let zero = zero::<R>();
         if x > zero { y } else { zero }
     }
 }
@@ -135,7 +135,7 @@ impl<R: Real> Op<R> for Backward<'_, R> {
     #[inline(always)]
     fn at(&self, i: usize, y: R, x: R, _: R) -> R {
         let Channels { mean, scale, shift, relu } = self.norm;
-        let (x, zero) = (x - mean[i], <R as num_traits::Zero>::zero());
+        let (x, zero) = (x - mean[i], zero::<R>());
         let d = if relu && x * scale[i] + shift[i] <= zero { zero } else { y };
         scale[i] * (d - self.offset[i] - x * self.slope[i])
     }

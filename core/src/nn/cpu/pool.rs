@@ -3,8 +3,8 @@
 use num_traits::Float as _;
 use rayon::prelude::*;
 
-use super::norm::{accumulate, zero};
-use crate::nn::cell::{Cell, Real};
+use super::norm::accumulate;
+use crate::nn::cell::{Cell, Real, zero};
 
 /// A pooling's shapes: h × w × c images to oh × ow × c; windows begin `top` rows and `left` columns outside.
 #[derive(Clone, Copy, Debug)]

@@ -149,7 +149,7 @@ impl<T: Fast> WithSimd for GradientSums<'_, T> {
 #[inline(always)]
 fn spill<S: Simd>(simd: S, v: S::f32s) -> [f32; 16] {
     let mut spilled = [0.0; 16];
-    <f32 as Fast>::store::<S, false>(simd, &mut spilled, 0, v);
+    f32::store::<S, false>(simd, &mut spilled, 0, v);
     spilled
 }
 

@@ -231,12 +231,14 @@ fn fill<T: Fast>(s: Shape, (x, normal): Source<T>, from: usize, to: usize, part:
     });
 }
 
-/// Where each tile begins in V that was filled in parts, and the size of a plane; in factors if V is made of them.
+/// Where each tile begins in V that was filled in parts, and the size of a plane, in factors.
 fn patches_at<T: Fast>(s: Shape, from: usize, to: usize, part: usize) -> (Places, usize) {
     let (tiles, line) = (part * s.across(), s.line::<T>());
     let (chunk, size) = (patches_len::<T>(s, tiles) / s.deep, tiles * line + GAP);
-    let at = (0..(to - from) * s.across()).map(|tile| tile / tiles * chunk + tile % tiles * line);
-    (at.collect(), size)
+    // What lies side by side in V is numbers, unless tiles were put together to factors.
+    let unit = T::Factor::DEPTH / s.deep;
+    let at = (0..(to - from) * s.across()).map(|tile| (tile / tiles * chunk + tile % tiles * line) / unit);
+    (at.collect(), size / unit)
 }
 
 /// The products of V and U.
@@ -252,12 +254,10 @@ struct Planes<'a, T: Fast> {
 
 impl<'a, T: Fast> Planes<'a, T> {
     fn new(s: Shape, v: &'a [T], u: &'a [T::Factor], from: usize, to: usize, part: usize) -> Self {
-        let depth = T::Factor::DEPTH;
+        let (at, size) = patches_at::<T>(s, from, to, part);
         let tiles = (to - from) * s.across();
-        let (all, line, chunk) = (part * s.across(), s.line::<T>(), patches_len::<T>(s, part * s.across()));
-        let at = (0..tiles).map(|tile| (tile / all * chunk + tile % all * line) / depth).collect();
         let panels = widths(s.o).map(|(_, stride)| (stride, (0..tiles).map(|tile| tile * stride).collect())).collect();
-        Planes { s, v: whole(v), u, at, size: (all * line + GAP) / depth, panels }
+        Planes { s, v: whole(v), u, at, size, panels }
     }
 
     /// One plane of one panel of M.

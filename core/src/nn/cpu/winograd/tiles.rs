@@ -91,7 +91,7 @@ impl<F: Form> WithSimd for KernelGradients<'_, F> {
                     F::kernel_gradient,
                     F::PATCH => 3,
                     |i, j| f32::load(simd, du, (i * F::PATCH + j) * self.plane),
-                    |k, v| <f32 as Fast>::store::<S, false>(simd, &mut taps[k], 0, v)
+                    |k, v| f32::store::<S, false>(simd, &mut taps[k], 0, v)
                 );
                 for i in 0..lanes.min(self.width - from) {
                     let dw = &mut self.dw[((from + i) * self.inputs + channel) * 9..][..9];
