@@ -4,6 +4,7 @@
 //! All three are a few [`Update`]s a parameter. What a parameter is ([`Kind`](crate::params::Kind)) decides about decay: weights
 //! alone are decayed and adapted; scales, shifts, biases and the supervised head are not.
 
+mod momentum;
 mod schedule;
 mod update;
 
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::params::{Gradients, Param, Params};
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe, OptimizerRecipe, SgdRecipe};
 
+use momentum::Momentum;
 pub use schedule::{Rates, Schedule};
 use update::{Update, norm};
 
@@ -139,12 +141,8 @@ fn sgd(recipe: &SgdRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: 
     let Some(v) = buffers.first() else {
         return Update::Linear(1.0 - rate * decay, -rate, 0.0).apply(w, g, g);
     };
-    Update::Linear(recipe.momentum, 1.0, decay).apply(v, g, w)?;
-    if recipe.nesterov {
-        Update::Linear(1.0 - rate * decay, -rate, -rate * recipe.momentum).apply(w, g, v)
-    } else {
-        Update::Linear(1.0, -rate, 0.0).apply(w, v, v)
-    }
+    let weight = if recipe.nesterov { [1.0 - rate * decay, -rate, -rate * recipe.momentum] } else { [1.0, 0.0, -rate] };
+    Momentum { velocity: [recipe.momentum, 1.0, decay], weight }.apply(w, v, g)
 }
 
 /// LARS (You et al. 2017) as SimCLR's `lars_optimizer.py` has it, in both of its forms. ‖g‖ is taken of the decayed gradient;
@@ -160,8 +158,8 @@ fn lars(recipe: &LarsRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate
     match recipe.form {
         LarsForm::Classic => {
             let scaled = rate * if adapted { trust(norm(g, w, decay)?)? } else { 1.0 };
-            Update::Linear(recipe.momentum, scaled, scaled * decay).apply(v, g, w)?;
-            Update::Linear(1.0, -1.0, 0.0).apply(w, v, v)
+            let velocity = [recipe.momentum, scaled, scaled * decay];
+            Momentum { velocity, weight: [1.0, 0.0, -1.0] }.apply(w, v, g)
         }
         LarsForm::Popular => {
             Update::Linear(recipe.momentum, 1.0, decay).apply(v, g, w)?;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::nn::cpu::wide;
 
 /// Elements a block: fixed, so that the number of threads cannot change a sum.
-const BLOCK: usize = 1 << 14;
+pub(super) const BLOCK: usize = 1 << 14;
 
 /// A new value of d from d, x and y, element by element.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,11 +54,14 @@ impl Update {
 
 fn zip<T: WithDType>(d: &mut [T], x: &[T], y: &[T], f: impl Fn(f64, f64, f64) -> f64 + Sync) {
     d.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK).zip(y.par_chunks(BLOCK))).for_each(|(d, (x, y))| {
-        wide(|| {
-            for (d, (x, y)) in d.iter_mut().zip(x.iter().zip(y)) {
-                *d = T::from_f64(f(d.to_f64(), x.to_f64(), y.to_f64()));
-            }
-        });
+        wide(
+            #[inline(always)]
+            || {
+                for (d, (x, y)) in d.iter_mut().zip(x.iter().zip(y)) {
+                    *d = T::from_f64(f(d.to_f64(), x.to_f64(), y.to_f64()));
+                }
+            },
+        );
     });
 }
 

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::conv::Geometry;
 use super::fast::{Factor, Fast, Interleave};
 use super::micro::{Columns, Places, Rows, panel_width};
-use super::panels::{Panels, widths};
+use super::panels::{Panels, Weights, widths};
 use super::simd::{lanes, run};
 use super::taps::{Pixels, Taps};
 use crate::nn::map::{Pool, Scratch};
@@ -28,8 +28,7 @@ pub fn forward<T: Fast, R: Send>(
     pool: &Arc<Pool>,
 ) -> Vec<R> {
     let taps = Taps::forward(&Geometry { c: g.c.div_ceil(depth::<T>()), ..*g });
-    let panels = Panels::<T::Factor>::forward(weight, g, pool);
-    with_factors(x, g.c, pool, |x| product(&taps, g.n, x, &panels, g.o, y, each, pool))
+    with_factors(x, g.c, pool, |x| product(&taps, g.n, x, Weights::forward(weight, g), y, each, pool))
 }
 
 /// dX from dY. dX is written whole, and given to `each` block by block.
@@ -42,8 +41,7 @@ pub fn input_gradient<T: Fast, R: Send>(
     pool: &Arc<Pool>,
 ) -> Vec<R> {
     let taps = Taps::backward(&Geometry { o: g.o.div_ceil(depth::<T>()), ..*g });
-    let panels = Panels::<T::Factor>::backward(weight, g, pool);
-    with_factors(dy, g.o, pool, |dy| product(&taps, g.n, dy, &panels, g.c, dx, each, pool))
+    with_factors(dy, g.o, pool, |dy| product(&taps, g.n, dy, Weights::backward(weight, g), dx, each, pool))
 }
 
 /// Numbers that one multiplication takes from each side.
@@ -66,23 +64,22 @@ fn with_factors<T: Fast, R>(rows: &[T], c: usize, pool: &Arc<Pool>, use_them: im
     use_them(bytemuck::cast_slice(&whole))
 }
 
-#[expect(clippy::too_many_arguments, reason = "two factors, their product, and their shapes")]
 fn product<T: Fast, R: Send>(
     taps: &Taps,
     n: usize,
     a: &[T::Factor],
-    panels: &Panels<T::Factor>,
-    columns: usize,
+    weights: Weights,
     c: &mut [T],
     each: impl Fn(usize, &mut [T]) -> R + Sync,
     pool: &Arc<Pool>,
 ) -> Vec<R> {
-    let [rows, width] = taps.output();
+    let ([rows, width], columns) = (taps.output(), weights.columns());
     let rows = n * rows;
     let block = BLOCK.div_ceil(width).min(rows);
     if rows.div_ceil(block) >= TASKS || columns <= panel_width() {
         let block = block.min(rows.div_ceil(TASKS));
         let size = block * width * columns;
+        let panels: Panels<T::Factor> = weights.panels(pool);
         let one = |(i, c): (usize, &mut [T])| {
             let (from, to) = (i * block, ((i + 1) * block).min(rows));
             for (runs, pixels) in taps.classes() {
@@ -91,7 +88,7 @@ fn product<T: Fast, R: Send>(
                     continue;
                 }
                 for (first, width, b) in panels.iter() {
-                    let (a_at, c_at, c) = (&a_at, &c_at, &mut c[first..]);
+                    let (a_at, c_at, c) = (a_at.all(), c_at.all(), &mut c[first..]);
                     Rows { a, a_at, runs: &runs, b, c, c_at, width, add: false }.run();
                 }
             }
@@ -99,15 +96,18 @@ fn product<T: Fast, R: Send>(
         };
         return c.par_chunks_mut(size).enumerate().map(one).collect();
     }
-    // Few pixels, many channels: a panel is a task, and its columns are put where they belong afterwards.
+    // Few pixels, many channels: a panel is a task, which packs its weights and uses them while they are in cache; its columns are
+    // put where they belong afterwards.
     let pixels = rows * width;
     let mut parts = Scratch::<T>::new(columns.div_ceil(panel_width()) * pixels * panel_width(), pool);
-    let panels: Vec<_> = panels.iter().collect();
-    let tasks = parts.par_chunks_mut(pixels * panel_width()).zip(&panels);
-    tasks.for_each(|(part, &(_, width, b))| {
-        for (runs, pixels) in taps.classes() {
-            let (a_at, c_at) = places(&pixels, 0, rows, width);
-            Rows { a, a_at: &a_at, runs: &runs, b, c: part, c_at: &c_at, width, add: false }.run();
+    let classes: Vec<_> = taps.classes().collect();
+    let panels: Vec<(usize, usize)> = widths(columns).collect();
+    parts.par_chunks_mut(pixels * panel_width()).zip(&panels).enumerate().for_each(|(j, (part, &(width, stride)))| {
+        let mut b = Scratch::<T::Factor>::new(weights.depth::<T::Factor>() * stride, pool);
+        weights.panel(j, &mut b);
+        for (runs, pixels) in &classes {
+            let (a_at, c_at) = places(pixels, 0, rows, width);
+            Rows { a, a_at: a_at.all(), runs, b: &b, c: part, c_at: c_at.all(), width, add: false }.run();
         }
     });
     let parts = &*parts;
@@ -115,8 +115,9 @@ fn product<T: Fast, R: Send>(
     let one = |(i, c): (usize, &mut [T])| {
         for (j, c) in c.chunks_exact_mut(columns).enumerate() {
             let pixel = i * pixels.div_ceil(TASKS) + j;
-            for (k, &(first, width, _)) in panels.iter().enumerate() {
-                c[first..first + width].copy_from_slice(&parts[(k * pixels * panel_width()) + pixel * width..][..width]);
+            for (k, &(width, _)) in panels.iter().enumerate() {
+                let part = &parts[k * pixels * panel_width() + pixel * width..][..width];
+                c[k * panel_width()..][..width].copy_from_slice(part);
             }
         }
         each(i * size, c)
@@ -136,32 +137,38 @@ fn places(pixels: &Pixels, from: usize, to: usize, stride: usize) -> (Places, Pl
 
 /// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.
 pub fn weight_gradient<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> Vec<f32> {
+    let depth = g.kernel * g.kernel * g.c;
+    let mut dw = vec![0.0; g.o * depth];
     if g.kernel == 1 && g.stride == 1 && g.padding == 0 {
         // dWᵀ is the gradient of the convolution with both sides swapped: it comes out in the order that is wanted.
-        let swapped = Geometry { c: g.o, o: g.c, ..*g };
-        let (partial, line, groups) = partial_sums(&swapped, dy, x, pool);
-        let mut dw = vec![0.0; g.o * g.c];
+        let sums = Sums::new::<T>(&Geometry { c: g.o, o: g.c, ..*g });
+        if sums.groups == 1 && sums.line == g.c {
+            sums.fill(dy, x, &mut dw, pool);
+            return dw;
+        }
+        let mut partial = Scratch::new(sums.len(), pool);
+        sums.fill(dy, x, &mut partial, pool);
         dw.par_chunks_mut(16 * g.c).enumerate().for_each(|(i, dw)| {
             for (j, dw) in dw.chunks_exact_mut(g.c).enumerate() {
-                for group in 0..groups {
-                    let from = &partial[(group * g.o + i * 16 + j) * line..][..g.c];
+                for group in 0..sums.groups {
+                    let from = &partial[(group * g.o + i * 16 + j) * sums.line..][..g.c];
                     if group == 0 { dw.copy_from_slice(from) } else { dw.iter_mut().zip(from).for_each(|(to, v)| *to += v) }
                 }
             }
         });
         return dw;
     }
-    let (partial, line, groups) = partial_sums(g, x, dy, pool);
-    let (count, depth) = (g.kernel * g.kernel, g.kernel * g.kernel * g.c);
-    let partial = &*partial;
-    let mut dw = vec![0.0; g.o * depth];
+    let sums = Sums::new::<T>(g);
+    let mut partial = Scratch::new(sums.len(), pool);
+    sums.fill(x, dy, &mut partial, pool);
+    let count = g.kernel * g.kernel;
     dw.par_chunks_mut(16 * depth).enumerate().for_each(|(i, dw)| {
         let width = dw.len() / depth;
         for row in 0..depth {
             let (tap, c) = (row / g.c, row % g.c);
             let mut sum = [0.0; 16];
-            for group in 0..groups {
-                let from = &partial[(group * depth + row) * line + i * 16..][..width];
+            for group in 0..sums.groups {
+                let from = &partial[(group * depth + row) * sums.line + i * 16..][..width];
                 sum.iter_mut().zip(from).for_each(|(s, v)| *s += v);
             }
             sum[..width].iter().enumerate().for_each(|(o, &v)| dw[o * depth + c * count + tap] = v);
@@ -170,59 +177,84 @@ pub fn weight_gradient<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool
     dw
 }
 
-/// Sums of dW as a (tap, input channel) × output matrix, its rows `.1` floats apart: `.2` of them to be added.
-fn partial_sums<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> (Scratch<f32>, usize, usize) {
-    let taps = Taps::forward(g);
-    let (count, depth, rows) = (g.kernel * g.kernel, g.kernel * g.kernel * g.c, g.n * g.oh);
-    let line = g.o.next_multiple_of(lanes());
-    let block = BLOCK.div_ceil(g.ow).min(rows);
-    let blocks = rows.div_ceil(block);
-    // Partial sums may take 16 MB. Where few of them fit, each is worked on in parts.
-    let groups = (blocks / 2).clamp(1, TASKS).min(((1 << 22) / (depth * line)).max(1));
-    let per_group = blocks.div_ceil(groups);
-    let groups = blocks.div_ceil(per_group);
-    let part = depth.div_ceil(TASKS.div_ceil(groups)).max(24);
-    let mut partial = Scratch::new(groups * depth * line, pool);
-    let tasks: Vec<(usize, usize, &mut [f32])> = partial
-        .chunks_mut(depth * line)
-        .enumerate()
-        .flat_map(|(group, sums)| sums.chunks_mut(part * line).enumerate().map(move |(i, sums)| (group, i * part, sums)))
-        .collect();
-    tasks.into_par_iter().for_each(|(group, first, sums)| {
-        let cells = (block * g.ow).div_ceil(self::depth::<T>());
-        let mut right = Scratch::<T::Factor>::new(cells * line, pool);
-        let last = first + sums.len() / line;
-        for i in group * per_group..((group + 1) * per_group).min(blocks) {
-            let (from, to) = (i * block, ((i + 1) * block).min(rows));
-            let pixels = (to - from) * g.ow;
-            let cells = pixels.div_ceil(self::depth::<T>());
-            pack(&dy[from * g.ow * g.o..][..pixels * g.o], g.o, &mut right);
-            for tap in first / g.c..last.div_ceil(g.c).min(count) {
-                // Channels of this tap that this task has.
-                let (lo, hi) = (first.max(tap * g.c), last.min((tap + 1) * g.c));
-                let left = Left::new(&taps, tap, [from, to], &x[lo - tap * g.c..], hi - lo, pixels, pool);
-                let (a, a_at, number) = left.factors();
-                let mut offset = 0;
-                for (j, (_, stride)) in widths(g.o).enumerate() {
-                    let b_at: Places = number.iter().map(|cell| offset + cell * stride).collect();
-                    Columns {
-                        a,
-                        a_at,
-                        height: hi - lo,
-                        b: &right,
-                        b_at: &b_at,
-                        c: &mut sums[(lo - first) * line + j * panel_width()..],
-                        stride: line,
-                        width: stride,
-                        add: i > group * per_group,
+/// Sums of dW as (tap, input channel) × output matrices, one of each group of output rows, to be added.
+struct Sums {
+    g: Geometry,
+    /// Numbers from row to row of a matrix.
+    line: usize,
+    /// Output rows that are worked on at once, and how many such blocks a group has.
+    block: usize,
+    blocks: usize,
+    /// How many matrices there are.
+    groups: usize,
+}
+
+impl Sums {
+    fn new<T: Fast>(g: &Geometry) -> Self {
+        let (depth, rows, line) = (g.kernel * g.kernel * g.c, g.n * g.oh, g.o.next_multiple_of(lanes()));
+        let block = BLOCK.div_ceil(g.ow).min(rows);
+        let all = rows.div_ceil(block);
+        // They may take 16 MB. Where few of them fit, each is worked on in parts.
+        let groups = (all / 2).clamp(1, TASKS).min(((1 << 22) / (depth * line)).max(1));
+        let blocks = all.div_ceil(groups);
+        Sums { g: *g, line, block, blocks, groups: all.div_ceil(blocks) }
+    }
+
+    /// Rows of a matrix.
+    fn depth(&self) -> usize {
+        self.g.kernel * self.g.kernel * self.g.c
+    }
+
+    /// Numbers in all of them.
+    fn len(&self) -> usize {
+        self.groups * self.depth() * self.line
+    }
+
+    /// Writes them.
+    fn fill<T: Fast>(&self, x: &[T], dy: &[T], to: &mut [f32], pool: &Arc<Pool>) {
+        let Sums { g, line, block, .. } = *self;
+        let (taps, count, depth, rows) = (Taps::forward(&g), g.kernel * g.kernel, self.depth(), g.n * g.oh);
+        let part = depth.div_ceil(TASKS.div_ceil(self.groups)).max(24);
+        let tasks: Vec<(usize, usize, &mut [f32])> = to
+            .chunks_mut(depth * line)
+            .enumerate()
+            .flat_map(|(group, sums)| sums.chunks_mut(part * line).enumerate().map(move |(i, sums)| (group, i * part, sums)))
+            .collect();
+        tasks.into_par_iter().for_each(|(group, first, sums)| {
+            let cells = (block * g.ow).div_ceil(self::depth::<T>());
+            let mut right = Scratch::<T::Factor>::new(cells * line, pool);
+            let last = first + sums.len() / line;
+            for i in group * self.blocks..((group + 1) * self.blocks).min(rows.div_ceil(block)) {
+                let (from, to) = (i * block, ((i + 1) * block).min(rows));
+                let pixels = (to - from) * g.ow;
+                let cells = pixels.div_ceil(self::depth::<T>());
+                pack(&dy[from * g.ow * g.o..][..pixels * g.o], g.o, &mut right);
+                for tap in first / g.c..last.div_ceil(g.c).min(count) {
+                    // Channels of this tap that this task has.
+                    let (lo, hi) = (first.max(tap * g.c), last.min((tap + 1) * g.c));
+                    let left = Left::new(&taps, tap, [from, to], &x[lo - tap * g.c..], hi - lo, pixels, pool);
+                    let (a, a_at, number) = left.factors();
+                    let mut offset = 0;
+                    for (j, (_, stride)) in widths(g.o).enumerate() {
+                        let b_at: Places = number.iter().map(|cell| offset + cell * stride).collect();
+                        Columns {
+                            a,
+                            a_at: a_at.all(),
+                            height: hi - lo,
+                            b: &right,
+                            b_at: b_at.all(),
+                            c: &mut sums[(lo - first) * line + j * panel_width()..],
+                            stride: line,
+                            width: stride,
+                            add: i > group * self.blocks,
+                        }
+                        .run();
+                        offset += cells * stride;
                     }
-                    .run();
-                    offset += cells * stride;
                 }
             }
-        }
-    });
-    (partial, line, groups)
+        });
+    }
 }
 
 /// What a tap sees of a block: where the pixels lie, or pairs of them put side by side, and the number of each.

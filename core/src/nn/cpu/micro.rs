@@ -24,6 +24,14 @@ pub struct Places {
     last: usize,
 }
 
+/// The first few of some places.
+#[derive(Clone, Copy)]
+pub struct First<'a> {
+    at: &'a [usize],
+    /// No place is beyond it.
+    last: usize,
+}
+
 impl FromIterator<usize> for Places {
     fn from_iter<I: IntoIterator<Item = usize>>(places: I) -> Self {
         let at: Vec<usize> = places.into_iter().collect();
@@ -37,17 +45,30 @@ impl Places {
     pub fn is_empty(&self) -> bool {
         self.at.is_empty()
     }
+
+    /// All of them.
+    pub fn all(&self) -> First<'_> {
+        self.first(self.at.len())
+    }
+
+    /// The first `count`. What is read by them must be large enough for all.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn first(&self, count: usize) -> First<'_> {
+        First { at: &self.at[..count], last: self.last }
+    }
 }
 
 /// A scattered product `c[c_at[i] + j] (+)= Σ a[a_at[i] + run.a + k]·b[(run.b + k, j)]`, j below `width`.
 pub struct Rows<'a, A, C> {
     pub a: &'a [A],
-    pub a_at: &'a Places,
+    pub a_at: First<'a>,
     pub runs: &'a [Run],
     /// One panel.
     pub b: &'a [A],
     pub c: &'a mut [C],
-    pub c_at: &'a Places,
+    pub c_at: First<'a>,
     pub width: usize,
     /// Whether to add to what c holds.
     pub add: bool,
@@ -56,11 +77,11 @@ pub struct Rows<'a, A, C> {
 /// A scattered product over pixels p (in bf16, pairs of them), `c[(i, j)] (+)= Σ a[a_at[p] + i]·b[b_at[p] + j]`, i below `height`, j below `width`.
 pub struct Columns<'a, A> {
     pub a: &'a [A],
-    pub a_at: &'a Places,
+    pub a_at: First<'a>,
     pub height: usize,
     /// One panel.
     pub b: &'a [A],
-    pub b_at: &'a Places,
+    pub b_at: First<'a>,
     pub c: &'a mut [f32],
     /// From row to row of c.
     pub stride: usize,
@@ -131,8 +152,9 @@ macro_rules! tiles {
             4 => { while_fits!(6, 4); while_fits!(5, 4); while_fits!(3, 4); while_fits!(1, 4); }
             3 => { while_fits!(7, 3); while_fits!(5, 3); while_fits!(3, 3); while_fits!(1, 3); }
             2 if S::REGISTER_COUNT < 32 => { while_fits!(6, 2); while_fits!(5, 2); while_fits!(3, 2); while_fits!(1, 2); }
-            2 => { while_fits!(9, 2); while_fits!(5, 2); while_fits!(3, 2); while_fits!(1, 2); }
-            _ => { while_fits!(9, 1); while_fits!(5, 1); while_fits!(3, 1); while_fits!(1, 1); }
+            2 => { while_fits!(13, 2); while_fits!(9, 2); while_fits!(5, 2); while_fits!(3, 2); while_fits!(1, 2); }
+            1 if S::REGISTER_COUNT < 32 => { while_fits!(9, 1); while_fits!(5, 1); while_fits!(3, 1); while_fits!(1, 1); }
+            _ => { while_fits!(11, 1); while_fits!(5, 1); while_fits!(3, 1); while_fits!(1, 1); }
         }
     }};
 }
@@ -187,7 +209,7 @@ unsafe fn rows_tile<S: Simd, A: Factor, C: Fast, const NATIVE: bool, const M: us
             }
         }
     }
-    let (c, c_at) = (rows.c.as_mut_ptr(), &rows.c_at.at);
+    let (c, c_at) = (rows.c.as_mut_ptr(), rows.c_at.at);
     // SAFETY: c_at[first + i] + width ≤ c.len(), and `put` writes `width` numbers.
     unsafe { put::<S, _, NATIVE, M, N>(simd, |i| c.add(*c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
 }
@@ -244,7 +266,7 @@ impl<A: Factor> MixedKernel for Columns<'_, A> {
         let count = vectors::<S>(self.width);
         assert!(self.a_at.at.len() == self.b_at.at.len(), "pixels of both sides");
         assert!(
-            self.a_at.is_empty()
+            self.a_at.at.is_empty()
                 || self.a_at.last + self.height <= self.a.len() && self.b_at.last + count * S::F32_LANES <= self.b.len(),
             "the product reads beyond its factors"
         );
@@ -266,7 +288,7 @@ unsafe fn columns_tile<S: Simd, A: Factor, const NATIVE: bool, const M: usize, c
     first: usize,
 ) {
     let mut sum = [[simd.splat_f32s(0.0); N]; M];
-    for (&a, &b) in columns.a_at.at.iter().zip(&columns.b_at.at) {
+    for (&a, &b) in columns.a_at.at.iter().zip(columns.b_at.at) {
         // SAFETY: a + first + M ≤ a + height ≤ a.len() and b + N·lanes ≤ b.len(), by the caller's promise.
         unsafe {
             let (a, b) = (columns.a.as_ptr().add(a + first), columns.b.as_ptr().add(b));

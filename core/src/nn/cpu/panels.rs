@@ -21,6 +21,106 @@ pub fn widths(columns: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
+/// Weights (OIHW) as the right factor of a convolution, or of its gradient, `depth` × `columns`.
+#[derive(Clone, Copy)]
+pub struct Weights<'a> {
+    weight: &'a [f32],
+    /// Input channels and taps of an output's kernel.
+    c: usize,
+    taps: usize,
+    /// Outputs.
+    o: usize,
+    /// Whether sums run over outputs.
+    back: bool,
+}
+
+impl<'a> Weights<'a> {
+    /// For [`Taps::forward`](super::taps::Taps::forward): rows are (tap, input channel), columns outputs.
+    pub fn forward(weight: &'a [f32], g: &Geometry) -> Self {
+        Weights { weight, c: g.c, taps: g.kernel * g.kernel, o: g.o, back: false }
+    }
+
+    /// For [`Taps::backward`](super::taps::Taps::backward): rows are (tap, output), columns input channels.
+    pub fn backward(weight: &'a [f32], g: &Geometry) -> Self {
+        Weights { back: true, ..Weights::forward(weight, g) }
+    }
+
+    /// Rows of factors of a tap.
+    fn rows<F: Factor>(&self) -> usize {
+        if self.back { self.o } else { self.c }.div_ceil(F::DEPTH)
+    }
+
+    /// Rows of factors.
+    pub fn depth<F: Factor>(&self) -> usize {
+        self.taps * self.rows::<F>()
+    }
+
+    /// Columns.
+    pub fn columns(&self) -> usize {
+        if self.back { self.c } else { self.o }
+    }
+
+    /// All panels, one after the other.
+    pub fn panels<F: Factor>(&self, pool: &Arc<Pool>) -> Panels<F> {
+        let (depth, columns) = (self.depth::<F>(), self.columns());
+        let mut data = Scratch::new(depth * columns.next_multiple_of(lanes()), pool);
+        data.par_chunks_mut(depth * panel_width()).enumerate().for_each(|(j, data)| self.panel(j, data));
+        Panels { data, depth, columns }
+    }
+
+    /// The panel number `j`. Its last columns, which fill a vector, are zeros.
+    pub fn panel<F: Factor>(&self, j: usize, to: &mut [F]) {
+        let first = j * panel_width();
+        let (width, stride) = (panel_width().min(self.columns() - first), to.len() / self.depth::<F>());
+        if width < stride {
+            to.fill(F::zeroed());
+        }
+        if self.back { self.inputs(first, width, stride, to) } else { self.outputs(first, width, stride, to) }
+    }
+
+    fn outputs<F: Factor>(&self, first: usize, width: usize, stride: usize, panel: &mut [F]) {
+        let Weights { c, taps, .. } = *self;
+        let rows = self.rows::<F>();
+        // Sixteen rows at a time: their part of the panel stays in the nearest cache.
+        for from in (0..rows).step_by(16) {
+            if taps == 1 && (from + 16) * F::DEPTH <= c {
+                let (from, to) = (&self.weight[first * c + from * F::DEPTH..], &mut panel[from * stride..]);
+                run_mixed(Transpose { from, stride: c, rows: width, to, to_stride: stride });
+                continue;
+            }
+            for o in 0..width {
+                let weight = &self.weight[(first + o) * c * taps..][..c * taps];
+                for (i, tap) in (from..rows.min(from + 16)).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
+                    let number = |k| weight.get((i * F::DEPTH + k) * taps + tap).copied().unwrap_or(0.0);
+                    panel[(tap * rows + i) * stride + o] = F::of(number);
+                }
+            }
+        }
+    }
+
+    fn inputs<F: Factor>(&self, first: usize, width: usize, stride: usize, panel: &mut [F]) {
+        let Weights { c, taps, o, .. } = *self;
+        let rows = self.rows::<F>();
+        for (i, tap) in (0..rows).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
+            let row = &mut panel[(tap * rows + i) * stride..][..width];
+            // Beyond the last output there are zeros; its own weights stand in for what is not read.
+            let weight = |k: usize| &self.weight[((i * F::DEPTH + k).min(o - 1) * c + first) * taps..][..width * taps];
+            let (one, other, both) = (weight(0), weight(F::DEPTH - 1), (i + 1) * F::DEPTH <= o);
+            if taps == 1 && both {
+                run_mixed(Join { numbers: [one, other], to: row });
+                continue;
+            }
+            for (j, to) in row.iter_mut().enumerate() {
+                *to = F::of(|k| match k {
+                    0 => one[j * taps + tap],
+                    _ if both => other[j * taps + tap],
+                    _ => 0.0,
+                });
+            }
+        }
+    }
+}
+
 /// A `depth` × `columns` matrix of factors in panels, one after the other.
 pub struct Panels<F> {
     data: Scratch<F>,
@@ -29,69 +129,6 @@ pub struct Panels<F> {
 }
 
 impl<F: Factor> Panels<F> {
-    /// Weights (OIHW) for [`Taps::forward`](super::taps::Taps::forward): rows are (tap, input channel), columns outputs.
-    pub fn forward(weight: &[f32], g: &Geometry, pool: &Arc<Pool>) -> Self {
-        let (taps, c) = (g.kernel * g.kernel, g.c);
-        let rows = c.div_ceil(F::DEPTH);
-        Panels::fill(taps * rows, g.o, pool, |first, width, stride, panel| {
-            // Sixteen rows at a time: their part of the panel stays in the nearest cache.
-            for from in (0..rows).step_by(16) {
-                if taps == 1 && (from + 16) * F::DEPTH <= c {
-                    let (from, to) = (&weight[first * c + from * F::DEPTH..], &mut panel[from * stride..]);
-                    run_mixed(Transpose { from, stride: c, rows: width, to, to_stride: stride });
-                    continue;
-                }
-                for o in 0..width {
-                    let weight = &weight[(first + o) * c * taps..][..c * taps];
-                    for (i, tap) in (from..rows.min(from + 16)).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
-                        let number = |k| weight.get((i * F::DEPTH + k) * taps + tap).copied().unwrap_or(0.0);
-                        panel[(tap * rows + i) * stride + o] = F::of(number);
-                    }
-                }
-            }
-        })
-    }
-
-    /// Weights (OIHW) for [`Taps::backward`](super::taps::Taps::backward): rows are (tap, output), columns input channels.
-    pub fn backward(weight: &[f32], g: &Geometry, pool: &Arc<Pool>) -> Self {
-        let (taps, c) = (g.kernel * g.kernel, g.c);
-        let rows = g.o.div_ceil(F::DEPTH);
-        Panels::fill(taps * rows, c, pool, |first, width, stride, panel| {
-            for (i, tap) in (0..rows).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
-                let row = &mut panel[(tap * rows + i) * stride..][..width];
-                // Beyond the last output there are zeros; its own weights stand in for what is not read.
-                let weight = |k: usize| &weight[((i * F::DEPTH + k).min(g.o - 1) * c + first) * taps..][..width * taps];
-                let (one, other, both) = (weight(0), weight(F::DEPTH - 1), (i + 1) * F::DEPTH <= g.o);
-                if taps == 1 && both {
-                    run_mixed(Join { numbers: [one, other], to: row });
-                    continue;
-                }
-                for (j, to) in row.iter_mut().enumerate() {
-                    *to = F::of(|k| match k {
-                        0 => one[j * taps + tap],
-                        _ if both => other[j * taps + tap],
-                        _ => 0.0,
-                    });
-                }
-            }
-        })
-    }
-
-    /// `fill(first column, width, stride, panel)` writes a panel whose last columns are zeros already.
-    fn fill(depth: usize, columns: usize, pool: &Arc<Pool>, fill: impl Fn(usize, usize, usize, &mut [F]) + Sync) -> Self {
-        let panel = panel_width();
-        let mut data = Scratch::new(depth * columns.next_multiple_of(lanes()), pool);
-        data.par_chunks_mut(depth * panel).enumerate().for_each(|(j, data)| {
-            let width = panel.min(columns - j * panel);
-            let stride = data.len() / depth;
-            if width < stride {
-                data.fill(F::zeroed());
-            }
-            fill(j * panel, width, stride, data);
-        });
-        Panels { data, depth, columns }
-    }
-
     /// Each panel: its first column, its width, its factors.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize, &[F])> {
         let size = self.depth * panel_width();

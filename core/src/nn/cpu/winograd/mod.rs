@@ -35,6 +35,12 @@ const GAP: usize = 16;
 /// Maps, and what is to be done to them as they are read.
 pub type Source<'a, T> = (&'a [T], Option<Normal<'a>>);
 
+/// Numbers of dU that are taken to stay there beside it.
+const SMALL_SUM: usize = 1 << 16;
+
+/// Groups of bands whose gradients of small weights are summed apart.
+const GROUPS: usize = 16;
+
 /// Factors of U that are taken to stay in cache.
 const SMALL: usize = 1 << 20;
 
@@ -165,13 +171,14 @@ fn convolve<T: Fast, R: Send>(
     let start = |band| s.rows_before(band) * s.w * s.o;
     // Blocks are rows of tiles, whole rows of the output, so each has a slice of y of its own.
     let blocks: Vec<(usize, usize, &mut [T])> = cut(s, 0, s.bands(), bands, y);
+    let (tiles, part) = (bands * s.across(), if small { bands } else { bands_of(s, 8) });
+    let product = Planes::<T>::new(s, u, tiles, part * s.across());
+    let size = tiles * panel_width() + GAP;
     if small {
         let one = |(from, to, y): (usize, usize, &mut [T])| {
-            let tiles = (to - from) * s.across();
-            let (mut v, mut m) = (patches_buffer::<T>(s, to - from, to - from, pool), sums_buffer::<T>(s, tiles, pool));
+            let (mut v, mut m) = (patches_buffer::<T>(s, bands, bands, pool), sums_buffer::<T>(s, tiles, pool));
             run_mixed(Inputs { form, s, x, normal, from, to, tiles, v: &mut v });
-            let product = Planes::new(s, &v, u, from, to, to - from);
-            m.chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product.run(i, m));
+            m.chunks_mut(size).enumerate().for_each(|(i, m)| product.run(i, &v, m, (to - from) * s.across()));
             run_mixed(Outputs { form, s, from, to, first: 0, tiles, m: &m, y });
             each(start(from), y)
         };
@@ -179,12 +186,9 @@ fn convolve<T: Fast, R: Send>(
     }
     let mut seen = Vec::new();
     for (from, to, y) in blocks {
-        let tiles = (to - from) * s.across();
-        let part = bands_of(s, 8);
-        let (mut v, mut m) = (patches_buffer::<T>(s, to - from, part, pool), sums_buffer::<T>(s, tiles, pool));
+        let (mut v, mut m) = (patches_buffer::<T>(s, bands, part, pool), sums_buffer::<T>(s, tiles, pool));
         fill(s, source, from, to, part, &mut v);
-        let product = Planes::new(s, &v, u, from, to, part);
-        m.par_chunks_mut(tiles * panel_width() + GAP).enumerate().for_each(|(i, m)| product.run(i, m));
+        m.par_chunks_mut(size).enumerate().for_each(|(i, m)| product.run(i, &v, m, (to - from) * s.across()));
         let m = &*m;
         let one = |(part, end, y): (usize, usize, &mut [T])| {
             run_mixed(Outputs { form, s, from: part, to: end, first: (part - from) * s.across(), tiles, m, y });
@@ -231,20 +235,19 @@ fn fill<T: Fast>(s: Shape, (x, normal): Source<T>, from: usize, to: usize, part:
     });
 }
 
-/// Where each tile begins in V that was filled in parts, and the size of a plane, in factors.
-fn patches_at<T: Fast>(s: Shape, from: usize, to: usize, part: usize) -> (Places, usize) {
-    let (tiles, line) = (part * s.across(), s.line::<T>());
-    let (chunk, size) = (patches_len::<T>(s, tiles) / s.deep, tiles * line + GAP);
+/// Where each of `count` tiles begins in V that was filled in parts of `part` tiles, and the size of a plane, in factors.
+fn patches_at<T: Fast>(s: Shape, count: usize, part: usize) -> (Places, usize) {
+    let line = s.line::<T>();
+    let (chunk, size) = (patches_len::<T>(s, part) / s.deep, part * line + GAP);
     // What lies side by side in V is numbers, unless tiles were put together to factors.
     let unit = T::Factor::DEPTH / s.deep;
-    let at = (0..(to - from) * s.across()).map(|tile| (tile / tiles * chunk + tile % tiles * line) / unit);
+    let at = (0..count).map(|tile| (tile / part * chunk + tile % part * line) / unit);
     (at.collect(), size / unit)
 }
 
-/// The products of V and U.
+/// The products of V and U, of up to so many tiles.
 struct Planes<'a, T: Fast> {
     s: Shape,
-    v: &'a [T::Factor],
     u: &'a [T::Factor],
     at: Places,
     size: usize,
@@ -253,67 +256,130 @@ struct Planes<'a, T: Fast> {
 }
 
 impl<'a, T: Fast> Planes<'a, T> {
-    fn new(s: Shape, v: &'a [T], u: &'a [T::Factor], from: usize, to: usize, part: usize) -> Self {
-        let (at, size) = patches_at::<T>(s, from, to, part);
-        let tiles = (to - from) * s.across();
+    /// For up to `tiles` tiles, V filled in parts of `part`.
+    fn new(s: Shape, u: &'a [T::Factor], tiles: usize, part: usize) -> Self {
+        let (at, size) = patches_at::<T>(s, tiles, part);
         let panels = widths(s.o).map(|(_, stride)| (stride, (0..tiles).map(|tile| tile * stride).collect())).collect();
-        Planes { s, v: whole(v), u, at, size, panels }
+        Planes { s, u, at, size, panels }
     }
 
-    /// One plane of one panel of M.
-    fn run(&self, number: usize, m: &mut [f32]) {
+    /// One plane of one panel of M, for the first `tiles` tiles.
+    fn run(&self, number: usize, v: &[T], m: &mut [f32], tiles: usize) {
         let (panel, plane) = (number / T::Form::PLANES, number % T::Form::PLANES);
         let Some((stride, c_at)) = self.panels.get(panel) else { return };
         let (rows, width) = (self.s.c.div_ceil(T::Factor::DEPTH), *stride);
         let first = panel * T::Form::PLANES * (rows * panel_width() + GAP) + plane * (rows * width + GAP);
-        let (a, b) = (&self.v[plane * self.size..], &self.u[first..][..rows * width]);
+        let (a, b) = (&whole(v)[plane * self.size..], &self.u[first..][..rows * width]);
         let runs = [Run { a: 0, b: 0, len: rows }];
-        Rows { a, a_at: &self.at, runs: &runs, b, c: m, c_at, width, add: false }.run();
+        let (a_at, c_at) = (self.at.first(tiles), c_at.first(tiles));
+        Rows { a, a_at, runs: &runs, b, c: m, c_at, width, add: false }.run();
     }
 }
 
-/// dW in OIHW from X, normalised on the way if it is to be, and dY. The sum over tiles runs in order, whatever the number of threads.
+/// dW in OIHW from X, normalised on the way if it is to be, and dY. The order of its sums depends on shapes alone.
 pub fn weight_gradient<T: Fast>(g: &Geometry, x: Source<T>, dy: &[T], pool: &Arc<Pool>) -> Vec<f32> {
-    let (form, deep) = (PhantomData::<T::Form>, T::Factor::DEPTH);
-    let s = Shape { deep, ..Shape::new::<T::Form>(g) };
-    // A block of V and Y is at least as large as dU, which every block reads and writes.
-    let bands = bands_of(s, tiles_in::<T>(s, 6_000_000).max(128 / deep).max(s.c * s.o / (s.c + s.o)));
-    let part = bands_of(s, 8);
+    let s = Shape { deep: T::Factor::DEPTH, ..Shape::new::<T::Form>(g) };
     let size = s.c * panel_width() + GAP;
-    let panels: Vec<(usize, usize)> = widths(s.o).collect();
-    let mut du = Scratch::<f32>::new(panels.len() * T::Form::PLANES * size, pool);
-    for from in (0..s.bands()).step_by(bands) {
-        let to = (from + bands).min(s.bands());
-        let tiles = (to - from) * s.across();
-        let (mut v, mut y) =
-            (patches_buffer::<T>(s, to - from, part, pool), patches_buffer::<T>(s.swapped(), to - from, part, pool));
-        fill(s, x, from, to, part, &mut v);
-        let columns: usize = panels.iter().map(|(_, stride)| stride).sum();
-        let cells = part * s.across();
-        let chunk = T::Form::PLANES * (cells * columns + GAP);
-        y.par_chunks_mut(chunk * deep).take((to - from).div_ceil(part)).enumerate().for_each(|(i, y)| {
-            let first = from + i * part;
-            run_mixed(Gradients { form, s, dy, from: first, to: (first + part).min(to), tiles: cells, y });
+    let planes = s.o.div_ceil(panel_width()) * T::Form::PLANES;
+    let small = s.c * s.o * T::Form::PLANES <= SMALL_SUM;
+    let group = if small { s.bands().div_ceil(GROUPS) } else { s.bands() };
+    let mut du = Scratch::<f32>::new(s.bands().div_ceil(group) * planes * size, pool);
+    if small {
+        // A dU for each of a few groups of bands, whose blocks stay in the cache of the core that works on them.
+        let bands = bands_of(s, tiles_in::<T>(s, 300_000).max(8)).min(group);
+        let block = Block::<T>::new(s, bands, bands);
+        du.par_chunks_mut(planes * size).enumerate().for_each(|(i, du)| {
+            let (first, last) = (i * group, ((i + 1) * group).min(s.bands()));
+            for from in (first..last).step_by(bands) {
+                let filled = block.fill(x, dy, from, (from + bands).min(last), pool);
+                du.chunks_mut(size).enumerate().for_each(|(i, du)| block.product(i, &filled, du, from > first));
+            }
         });
-        let (at, plane_size) = patches_at::<T>(s, from, to, part);
-        let b_at: Vec<Places> = panels
-            .iter()
-            .map(|(_, stride)| (0..tiles).map(|tile| tile / cells * chunk + tile % cells * stride).collect())
-            .collect();
-        let (a, b): (&[T::Factor], &[T::Factor]) = (whole(&v), whole(&y));
+    } else {
+        // A block of V and Y is at least as large as dU, which every block reads and writes.
+        let bands = bands_of(s, tiles_in::<T>(s, 6_000_000).max(128 / s.deep).max(s.c * s.o / (s.c + s.o)));
+        let block = Block::<T>::new(s, bands, bands_of(s, 8));
+        for from in (0..s.bands()).step_by(bands) {
+            let filled = block.fill(x, dy, from, (from + bands).min(s.bands()), pool);
+            du.par_chunks_mut(size).enumerate().for_each(|(i, du)| block.product(i, &filled, du, from > 0));
+        }
+    }
+    let (du, others) = du.split_at_mut(planes * size);
+    if !others.is_empty() {
         du.par_chunks_mut(size).enumerate().for_each(|(i, du)| {
-            let (panel, plane) = (i / T::Form::PLANES, i % T::Form::PLANES);
-            let (stride, b_at, add) = (panels[panel].1, &b_at[panel], from > 0);
-            let (a, b) = (&a[plane * plane_size..], &b[plane * (cells * columns + GAP) + cells * panel * panel_width()..]);
-            Columns { a, a_at: &at, height: s.c, b, b_at, c: du, stride, width: stride, add }.run();
+            for other in others.chunks(planes * size) {
+                du.iter_mut().zip(&other[i * size..]).for_each(|(sum, v)| *sum += v);
+            }
         });
     }
+    let form = PhantomData::<T::Form>;
     let mut dw = vec![0.0; s.o * s.c * 9];
-    let tasks = dw.par_chunks_mut(panel_width() * s.c * 9).zip(du.par_chunks(T::Form::PLANES * size)).zip(&panels);
-    tasks.for_each(|((dw, du), &(width, stride))| {
+    let panels: Vec<(usize, usize)> = widths(s.o).collect();
+    let tasks = dw.par_chunks_mut(panel_width() * s.c * 9).zip(du.par_chunks(T::Form::PLANES * size)).zip(panels);
+    tasks.for_each(|((dw, du), (width, stride))| {
         run(KernelGradients { form, du, inputs: s.c, plane: size, width, stride, dw });
     });
     dw
+}
+
+/// How V and Y of up to so many bands lie, where tiles are put together to factors.
+struct Block<T> {
+    s: Shape,
+    bands: usize,
+    /// Bands that are filled by one task.
+    part: usize,
+    /// Where tiles begin in V, and the size of its planes.
+    v: (Places, usize),
+    /// A panel of Y: its stride, where tiles begin in it.
+    panels: Vec<(usize, Places)>,
+    /// Columns of all panels.
+    columns: usize,
+    kind: PhantomData<T>,
+}
+
+/// V and Y, and of how many tiles.
+struct Filled<T> {
+    v: Scratch<T>,
+    y: Scratch<T>,
+    tiles: usize,
+}
+
+impl<T: Fast> Block<T> {
+    fn new(s: Shape, bands: usize, part: usize) -> Self {
+        let (all, tiles, columns) = (bands * s.across(), part * s.across(), widths(s.o).map(|(_, stride)| stride).sum());
+        let block = Block { s, bands, part, v: patches_at::<T>(s, all, tiles), panels: Vec::new(), columns, kind: PhantomData };
+        let chunk = T::Form::PLANES * block.plane();
+        let at = |stride| (0..all).map(move |tile| tile / tiles * chunk + tile % tiles * stride).collect();
+        Block { panels: widths(s.o).map(|(_, stride)| (stride, at(stride))).collect(), ..block }
+    }
+
+    /// Factors in a part's plane of Y.
+    fn plane(&self) -> usize {
+        self.part * self.s.across() * self.columns + GAP
+    }
+
+    /// V and Y of bands `from..to`.
+    fn fill(&self, x: Source<T>, dy: &[T], from: usize, to: usize, pool: &Arc<Pool>) -> Filled<T> {
+        let Block { s, bands, part, .. } = *self;
+        let [mut v, mut y] = [s, s.swapped()].map(|s| patches_buffer::<T>(s, bands, part, pool));
+        fill(s, x, from, to, part, &mut v);
+        let parts = y.par_chunks_mut(T::Form::PLANES * self.plane() * s.deep).take((to - from).div_ceil(part));
+        parts.enumerate().for_each(|(i, y)| {
+            let (form, first) = (PhantomData::<T::Form>, from + i * part);
+            run_mixed(Gradients { form, s, dy, from: first, to: (first + part).min(to), tiles: part * s.across(), y });
+        });
+        Filled { v, y, tiles: (to - from) * s.across() }
+    }
+
+    /// One plane of one panel of dU, or what is to be added to it.
+    fn product(&self, number: usize, filled: &Filled<T>, du: &mut [f32], add: bool) {
+        let (panel, plane) = (number / T::Form::PLANES, number % T::Form::PLANES);
+        let ((a_at, size), (stride, b_at)) = (&self.v, &self.panels[panel]);
+        let first = plane * self.plane() + self.part * self.s.across() * panel * panel_width();
+        let (a, b) = (&whole(&filled.v)[plane * size..], &whole(&filled.y)[first..]);
+        let (a_at, b_at, stride) = (a_at.first(filled.tiles), b_at.first(filled.tiles), *stride);
+        Columns { a, a_at, height: self.s.c, b, b_at, c: du, stride, width: stride, add }.run();
+    }
 }
 
 /// Numbers as factors, but for a last one that is alone.
