@@ -23,6 +23,26 @@ pub trait Fast: Cell<Real = f32> {
     /// A whole vector to `y[at..]`. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
     fn store<S: Simd, const NATIVE: bool>(simd: S, y: &mut [Self], at: usize, v: S::f32s);
 
+    /// A whole vector from where `x` points.
+    ///
+    /// # Safety
+    /// A vector's numbers must be readable there.
+    #[inline(always)]
+    unsafe fn read<S: Simd>(simd: S, x: *const Self) -> S::f32s {
+        // SAFETY: by the caller's promise.
+        Self::load(simd, unsafe { std::slice::from_raw_parts(x, S::F32_LANES) }, 0)
+    }
+
+    /// A whole vector to where `y` points. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
+    ///
+    /// # Safety
+    /// A vector's numbers must be there, and nobody else's meanwhile.
+    #[inline(always)]
+    unsafe fn write<S: Simd, const NATIVE: bool>(simd: S, y: *mut Self, v: S::f32s) {
+        // SAFETY: by the caller's promise.
+        Self::store::<S, NATIVE>(simd, unsafe { std::slice::from_raw_parts_mut(y, S::F32_LANES) }, 0, v);
+    }
+
     /// The first `count` numbers of a vector from `x[at..]`, the rest zeros.
     fn load_some<S: Simd>(simd: S, x: &[Self], at: usize, count: usize) -> S::f32s;
 

@@ -46,10 +46,12 @@ impl<T: Fast> WithSimd for Moments<'_, T> {
                 add_wide(simd, &mut second, q);
             }
             let pivots = spill(simd, pivot);
-            for i in 0..count {
-                mean[from + i] = f64::from(pivots[i]) + first[i] / n;
-                spread[from + i] = (second[i] - first[i] * first[i] / n).max(0.0);
+            for i in 0..16 {
+                second[i] = (second[i] - first[i] * first[i] / n).max(0.0);
+                first[i] = f64::from(pivots[i]) + first[i] / n;
             }
+            mean[from..from + count].copy_from_slice(&first[..count]);
+            spread[from..from + count].copy_from_slice(&second[..count]);
             from += count;
         }
         (n, mean, spread)
@@ -157,7 +159,7 @@ fn spill<S: Simd>(simd: S, v: S::f32s) -> [f32; 16] {
 #[inline(always)]
 fn add_wide<S: Simd>(simd: S, sums: &mut [f64; 16], v: S::f32s) {
     let v = spill(simd, v);
-    for i in 0..S::F32_LANES {
+    for i in 0..16 {
         sums[i] += f64::from(v[i]);
     }
 }

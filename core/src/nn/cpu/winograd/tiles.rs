@@ -85,12 +85,13 @@ impl<F: Form> WithSimd for KernelGradients<'_, F> {
         let mut taps = [[0.0; 16]; 9];
         for from in (0..self.width).step_by(lanes) {
             for channel in 0..self.inputs {
-                let du = &self.du[channel * self.stride + from..];
+                let du = &self.du[channel * self.stride + from..][..(F::PLANES - 1) * self.plane + lanes];
                 tile!(
                     simd,
                     F::kernel_gradient,
                     F::PATCH => 3,
-                    |i, j| f32::load(simd, du, (i * F::PATCH + j) * self.plane),
+                    // SAFETY: `du` ends a vector after the last plane's row begins.
+                    |i, j| unsafe { f32::read(simd, du.as_ptr().add((i * F::PATCH + j) * self.plane)) },
                     |k, v| f32::store::<S, false>(simd, &mut taps[k], 0, v)
                 );
                 for i in 0..lanes.min(self.width - from) {
@@ -160,7 +161,8 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
                         if x < w && inside && count == lanes {
                             let column_at = &image[((top - 1) * w + x) * c + from..][..(F::PATCH - 1) * w * c + lanes];
                             for i in 0..F::PATCH {
-                                let value = T::load(simd, column_at, i * w * c);
+                                // SAFETY: the slice ends a vector after the last row's beginning.
+                                let value = unsafe { T::read(simd, column_at.as_ptr().add(i * w * c)) };
                                 column[i] = if NORMALISE { ready.apply(simd, value) } else { value };
                             }
                         } else if x < w {
@@ -176,6 +178,7 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
                     }
                     let (cell, number) = if DEEP { (tile / T::Factor::DEPTH, tile % T::Factor::DEPTH) } else { (tile, 0) };
                     let start = ((band - self.from) * self.s.across() + cell) * line + from;
+                    let v = &mut self.v[start * self.s.deep..][..((F::PLANES - 1) * plane + lanes) * self.s.deep];
                     for i in 0..F::PATCH {
                         let mut row = [zero; 6];
                         for j in 0..F::PATCH {
@@ -186,12 +189,13 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
                             if DEEP {
                                 both[i * F::PATCH + j][number] = row[j];
                             } else {
-                                T::store::<S, NATIVE>(simd, self.v, (i * F::PATCH + j) * plane + start, row[j]);
+                                // SAFETY: `v` ends a vector after the last plane's tile begins.
+                                unsafe { T::write::<S, NATIVE>(simd, v.as_mut_ptr().add((i * F::PATCH + j) * plane), row[j]) };
                             }
                         }
                     }
                     if DEEP && (number + 1 == T::Factor::DEPTH || tile + 1 == across) {
-                        put_deep::<S, F, T, NATIVE>(simd, self.v, plane, start, &mut both, number);
+                        put_deep::<S, F, T, NATIVE>(simd, v, plane, &mut both, number);
                     }
                 }
             }
@@ -199,22 +203,24 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
     }
 }
 
-/// Stores the planes of tiles that are put together, of which the last is `number`.
+/// Stores the planes of tiles that are put together, of which the last is `number`, each plane's to where it begins in `v`.
 #[inline(always)]
 fn put_deep<S: Simd, F: Form, T: Fast, const NATIVE: bool>(
     simd: S,
     v: &mut [T],
     plane: usize,
-    start: usize,
     both: &mut [[S::f32s; 2]; 36],
     number: usize,
 ) {
     let v: &mut [T::Factor] = bytemuck::cast_slice_mut(v);
+    let v = &mut v[..(F::PLANES - 1) * plane + S::F32_LANES];
     for k in 0..F::PLANES {
         if number == 0 {
             both[k][1] = simd.splat_f32s(0.0);
         }
-        T::Factor::join::<S, NATIVE>(simd, v, k * plane + start, both[k]);
+        // SAFETY: `v` ends a vector after the last plane's tile begins.
+        let to = unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().add(k * plane), S::F32_LANES) };
+        T::Factor::join::<S, NATIVE>(simd, to, 0, both[k]);
     }
 }
 
@@ -258,12 +264,14 @@ impl<F: Form, T: Fast> Gradients<'_, F, T> {
                         let (cell, number) = if DEEP { (tile / T::Factor::DEPTH, tile % T::Factor::DEPTH) } else { (tile, 0) };
                         let cell = (band - self.from) * self.s.across() + cell;
                         let start = cells * panel * panel_width() + cell * stride + within;
+                        let to = &mut self.y[start * self.s.deep..][..((F::PLANES - 1) * plane + lanes) * self.s.deep];
                         let mut tile_at = [[zero; 4]; 4];
                         if top + F::TILE <= h && left + F::TILE <= w && count == lanes {
                             let tile = &image[(top * w + left) * o + from..][..((F::TILE - 1) * (w + 1)) * o + lanes];
                             for i in 0..F::TILE {
                                 for j in 0..F::TILE {
-                                    tile_at[i][j] = T::load(simd, tile, (i * w + j) * o);
+                                    // SAFETY: the slice ends a vector after the last pixel's beginning.
+                                    tile_at[i][j] = unsafe { T::read(simd, tile.as_ptr().add((i * w + j) * o)) };
                                 }
                             }
                         } else {
@@ -279,10 +287,11 @@ impl<F: Form, T: Fast> Gradients<'_, F, T> {
                         tile!(simd, F::gradient, F::TILE => F::PATCH, |i, j| tile_at[i][j], |k, v| if DEEP {
                             both[k][number] = v;
                         } else {
-                            T::store::<S, NATIVE>(simd, self.y, k * plane + start, v);
+                            // SAFETY: `to` ends a vector after the last plane's tile begins.
+                            unsafe { T::write::<S, NATIVE>(simd, to.as_mut_ptr().add(k * plane), v) };
                         });
                         if DEEP && (number + 1 == T::Factor::DEPTH || tile + 1 == across) {
-                            put_deep::<S, F, T, NATIVE>(simd, self.y, plane, start, &mut both, number);
+                            put_deep::<S, F, T, NATIVE>(simd, to, plane, &mut both, number);
                         }
                     }
                 }
@@ -318,7 +327,7 @@ impl<F: Form, T: Fast> MixedKernel for Outputs<'_, F, T> {
                     let m = &self.m[panel * F::PLANES * plane + number * stride..];
                     for within in (0..stride).step_by(lanes) {
                         let from = panel * panel_width() + within;
-                        let (m, count) = (&m[within..], lanes.min(o - from));
+                        let (m, count) = (&m[within..][..(F::PLANES - 1) * plane + lanes], lanes.min(o - from));
                         let y = &mut self.y[(row * w + left) * o + from..];
                         if top + F::TILE <= h && left + F::TILE <= w && count == lanes {
                             let y = &mut y[..((F::TILE - 1) * w + F::TILE - 1) * o + lanes];
@@ -326,8 +335,12 @@ impl<F: Form, T: Fast> MixedKernel for Outputs<'_, F, T> {
                                 simd,
                                 F::output,
                                 F::PATCH => F::TILE,
-                                |i, j| f32::load(simd, m, (i * F::PATCH + j) * plane),
-                                |k, v| T::store::<S, NATIVE>(simd, y, (k / F::TILE * w + k % F::TILE) * o, v)
+                                // SAFETY: `m` ends a vector after the last plane's tile begins.
+                                |i, j| unsafe { f32::read(simd, m.as_ptr().add((i * F::PATCH + j) * plane)) },
+                                |k, v| {
+                                    // SAFETY: the slice ends a vector after the last pixel's beginning.
+                                    unsafe { T::write::<S, NATIVE>(simd, y.as_mut_ptr().add((k / F::TILE * w + k % F::TILE) * o), v) }
+                                }
                             );
                             continue;
                         }
@@ -336,7 +349,8 @@ impl<F: Form, T: Fast> MixedKernel for Outputs<'_, F, T> {
                             simd,
                             F::output,
                             F::PATCH => F::TILE,
-                            |i, j| f32::load(simd, m, (i * F::PATCH + j) * plane),
+                            // SAFETY: as above.
+                            |i, j| unsafe { f32::read(simd, m.as_ptr().add((i * F::PATCH + j) * plane)) },
                             |k, v| tile[k] = v
                         );
                         for (k, &v) in tile.iter().enumerate().take(F::TILE * F::TILE) {
