@@ -259,7 +259,7 @@ pub struct Bench {
     /// The encoder: resnet18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 200
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<String>,
-    /// Multiplies the encoder's channels
+    /// Multiplies the encoder's channels; default: 1 with --encoder, or else what the recipe says
     #[arg(long, value_name = "FACTOR")]
     pub width: Option<f64>,
     /// What comes before the encoder's blocks

@@ -5,10 +5,10 @@
     venv/bin/python compare.py ../../target/release/ctk --data DATA/vision/cifar10
     venv/bin/python compare.py ../../target/release/ctk --rows resnet20 augment --data DATA/vision/cifar10 --pairs 2
 
-Rows whose names begin with one of --rows are run; `--list` names them all. A ratio is how many times faster, or smaller, ctk
-is: the median of the pairs', with the smallest and the largest. The folder --data holds one folder of images a class, or
-`train/` with those below it. Its images are decoded before the clock starts on both sides. Run it on a machine that does
-nothing else. The table is on stdout, followed with --json by one line of everything measured.
+Rows that are among --rows, or whose names begin with one of these, are run; `--list` names them all. A ratio is how many times
+faster, or smaller, ctk is: the median of the pairs', with the smallest and the largest. The folder --data holds one folder of
+images a class, or `train/` with those below it. Its images are decoded before the clock starts on both sides. Run it on a
+machine that does nothing else. The table is on stdout, followed with --json by one line of everything measured.
 """
 
 import argparse
@@ -49,6 +49,7 @@ warmup = 0
 scaling = "none"
 [train]
 batch = {batch}
+precision = "{precision}"
 max_steps = {steps}
 log_every = 1
 save_every = 1000000
@@ -71,7 +72,7 @@ def call(*command):
 class Bench:
     def __init__(self, a):
         self.a = a
-        self.best = {}  # workers by network, once they are known
+        self.best = {}  # workers by network and precision, once they are known
 
     def peer(self, work, *flags):
         return call(sys.executable, HERE / "peer.py", work, "--threads", self.a.threads, *flags)
@@ -85,35 +86,38 @@ class Bench:
         below = pathlib.Path(self.a.data) / "train"
         return below if below.is_dir() else pathlib.Path(self.a.data)
 
-    def step(self, name, bf16):
+    def step(self, name, precision):
         (encoder, width, stem), size, batch = STEPS[name]
         shape = ["--size", size, "--batch", batch, "--steps", self.a.steps]
-        precision = "bf16" if bf16 else "f32"
+        bf16 = ["--bf16"] if precision == "bf16" else []
         ctk = lambda: self.ctk(
             "bench", "vision", "--encoder", encoder, "--width", width, "--stem", stem, "--precision", precision, *shape
         )
-        return ctk, lambda: self.peer("step", "--network", name, *shape, *(["--bf16"] if bf16 else []))
+        return ctk, lambda: self.peer("step", "--network", name, *shape, *bf16)
 
-    def whole(self, name):
+    def whole(self, name, precision):
         width, batch, steps = WHOLE[name]
         shape = ["--network", name, "--size", SIZE, "--batch", batch, "--steps", steps]
+        bf16 = ["--bf16"] if precision == "bf16" else []
 
         def ctk():
             with tempfile.TemporaryDirectory() as there:
                 recipe, run = pathlib.Path(there) / "recipe.toml", pathlib.Path(there) / "run"
-                recipe.write_text(RECIPE.format(size=SIZE, width=width, batch=batch, steps=WARM + steps))
+                text = RECIPE.format(size=SIZE, width=width, batch=batch, steps=WARM + steps, precision=precision)
+                recipe.write_text(text)
                 self.ctk("train", "vision", "--config", recipe, "--data", self.folder(), "--out", run)
                 lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
             seconds = sum(batch / line["samples_per_second"] for line in lines if "loss" in line and line["step"] > WARM)
             return {"images_per_second": steps * batch / seconds}
 
         def peer():
-            run = lambda workers: self.peer("simclr", *shape, "--data", self.folder(), "--workers", workers)
-            if name in self.best:
-                return run(self.best[name])
+            run = lambda workers: self.peer("simclr", *shape, "--data", self.folder(), "--workers", workers, *bf16)
+            row = name, precision
+            if row in self.best:
+                return run(self.best[row])
             tried = {workers: run(workers) for workers in (0, 1, 2)}
-            self.best[name] = max(tried, key=lambda workers: tried[workers]["images_per_second"])
-            return {"workers": self.best[name], **tried[self.best[name]]}
+            self.best[row] = max(tried, key=lambda workers: tried[workers]["images_per_second"])
+            return {"workers": self.best[row], **tried[self.best[row]]}
 
         return ctk, peer
 
@@ -128,14 +132,14 @@ class Bench:
     def rows(self):
         """Name, what it is, the two programs, and what is compared: figure, unit, whether more is better."""
         speed, memory = ("step_ms", "ms", False), ("peak_rss_mb", "MB", False)
-        for bf16 in (False, True):
+        for precision in ("f32", "bf16"):
             for name, ((encoder, _, stem), size, batch) in STEPS.items():
-                precision = "bf16" if bf16 else "f32"
                 what = f"{encoder}, {stem} stem, {size} px, batch {batch}, {precision}"
-                yield f"{name}-{precision}", what, self.step(name, bf16), [speed, memory]
-        for name, (width, batch, _) in WHOLE.items():
-            what = f"SimCLR with its data, resnet18 of width {width:g}, {SIZE} px, batch {batch}"
-            yield f"simclr-{name}", what, self.whole(name), [("images_per_second", "images/s", True)]
+                yield f"{name}-{precision}", what, self.step(name, precision), [speed, memory]
+        for precision in ("f32", "bf16"):
+            for name, (width, batch, _) in WHOLE.items():
+                what = f"SimCLR with its data, resnet18 of width {width:g}, {SIZE} px, batch {batch}, {precision}"
+                yield f"simclr-{precision}-{name}", what, self.whole(name, precision), [("images_per_second", "images/s", True)]
         yield "augment", f"one view, {SIZE} px, one thread", self.augment(), [("view_us", "µs", False)]
 
 
@@ -170,14 +174,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ctk", help="the program")
     parser.add_argument("--data", help="a folder of images; without it the rows that need one are left out")
-    parser.add_argument("--rows", nargs="+", default=[""], metavar="NAME", help="beginnings of the names of rows")
+    parser.add_argument("--rows", nargs="+", default=[""], metavar="NAME", help="names of rows, or their beginnings")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="steps by the clock in a process")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
-    rows = [row for row in Bench(a).rows() if any(row[0].startswith(name) for name in a.rows)]
+    rows = list(Bench(a).rows())
+    names = [row[0] for row in rows]
+    rows = [row for row in rows if any(row[0] == name or name not in names and row[0].startswith(name) for name in a.rows)]
     if a.list:
         print("\n".join(row[0] for row in rows))
         return

@@ -94,6 +94,8 @@ fn changed(recipe: &Recipe, request: &Request) -> Result<Recipe> {
                 let depth = value.strip_prefix("resnet").filter(|depth| depth.parse::<usize>().is_ok());
                 let unknown = || Error::usage(format!("--encoder {value}: there is no such encoder")).hint(ENCODERS);
                 recipe.set("encoder.resnet.depth", depth.ok_or_else(unknown)?)?;
+                // Who names an encoder means all of it; a --width comes later.
+                recipe.set("encoder.resnet.width", "1.0")?;
             }
             "width" => recipe.set("encoder.resnet.width", value)?,
             "stem" => recipe.set("encoder.resnet.stem", value)?,
@@ -203,5 +205,14 @@ mod tests {
         let recipe = recipe::check(&text).unwrap().recipe;
         let EncoderRecipe::Resnet(of) = &recipe.encoder;
         assert_eq!((of.depth, recipe.pairs.size, recipe.train.seed, recipe.train.batch), (20, 24, 3, 128));
+
+        let width = |changes: &[(&'static str, &str)]| {
+            let changes = changes.iter().map(|&(name, value)| (name, value.to_string())).collect();
+            let narrow = Recipe::new("test", "[encoder.resnet]\nwidth = 0.25\n");
+            let text = changed(&narrow, &Request { changes, steps: 1 }).unwrap();
+            let EncoderRecipe::Resnet(of) = recipe::check(&text).unwrap().recipe.encoder;
+            of.width
+        };
+        assert_eq!([width(&[]), width(&[("encoder", "resnet34")]), width(&[("encoder", "resnet34"), ("width", "2")])], [0.25, 1.0, 2.0]);
     }
 }

@@ -15,6 +15,9 @@ use crate::nn::map::{Pool, Scratch};
 /// Output pixels worked on at once: enough to use a panel of weights that is in cache often.
 const BLOCK: usize = 256;
 
+/// Channels so few that a tap of them is not worth a product: images are padded, and rows of taps are products.
+const FEW: usize = 16;
+
 /// Tasks to aim for where the problem is small: enough for many cores.
 const TASKS: usize = 16;
 
@@ -137,6 +140,11 @@ fn places(pixels: &Pixels, from: usize, to: usize, stride: usize) -> (Places, Pl
 
 /// dW in OIHW from X and dY: partial sums over a fixed number of row groups, added in order.
 pub fn weight_gradient<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Pool>) -> Vec<f32> {
+    if g.padding > 0 && g.c < FEW {
+        let padded = pad(g, x, pool);
+        let (h, w) = (g.h + 2 * g.padding, g.w + 2 * g.padding);
+        return weight_gradient(&Geometry { h, w, padding: 0, ..*g }, &padded, dy, pool);
+    }
     let depth = g.kernel * g.kernel * g.c;
     let mut dw = vec![0.0; g.o * depth];
     if g.kernel == 1 && g.stride == 1 && g.padding == 0 {
@@ -213,7 +221,10 @@ impl Sums {
     /// Writes them.
     fn fill<T: Fast>(&self, x: &[T], dy: &[T], to: &mut [f32], pool: &Arc<Pool>) {
         let Sums { g, line, block, .. } = *self;
-        let (taps, count, depth, rows) = (Taps::forward(&g), g.kernel * g.kernel, self.depth(), g.n * g.oh);
+        let (taps, depth, rows) = (Taps::forward(&g), self.depth(), g.n * g.oh);
+        // Without padding, what the taps of a kernel's row see of a pixel always lies side by side: they are worked on as one.
+        let merged = if g.padding == 0 { g.kernel } else { 1 };
+        let wide = merged * g.c;
         let part = depth.div_ceil(TASKS.div_ceil(self.groups)).max(24);
         let tasks: Vec<(usize, usize, &mut [f32])> = to
             .chunks_mut(depth * line)
@@ -224,15 +235,15 @@ impl Sums {
             let cells = (block * g.ow).div_ceil(self::depth::<T>());
             let mut right = Scratch::<T::Factor>::new(cells * line, pool);
             let last = first + sums.len() / line;
-            for i in group * self.blocks..((group + 1) * self.blocks).min(rows.div_ceil(block)) {
-                let (from, to) = (i * block, ((i + 1) * block).min(rows));
+            for at in group * self.blocks..((group + 1) * self.blocks).min(rows.div_ceil(block)) {
+                let (from, to) = (at * block, ((at + 1) * block).min(rows));
                 let pixels = (to - from) * g.ow;
                 let cells = pixels.div_ceil(self::depth::<T>());
                 pack(&dy[from * g.ow * g.o..][..pixels * g.o], g.o, &mut right);
-                for tap in first / g.c..last.div_ceil(g.c).min(count) {
-                    // Channels of this tap that this task has.
-                    let (lo, hi) = (first.max(tap * g.c), last.min((tap + 1) * g.c));
-                    let left = Left::new(&taps, tap, [from, to], &x[lo - tap * g.c..], hi - lo, pixels, pool);
+                for i in first / wide..last.div_ceil(wide) {
+                    // Channels of these taps that this task has.
+                    let (lo, hi) = (first.max(i * wide), last.min((i + 1) * wide));
+                    let left = Left::new(&taps, i * merged, [from, to], &x[lo - i * wide..], hi - lo, pixels, pool);
                     let (a, a_at, number) = left.factors();
                     let mut offset = 0;
                     for (j, (_, stride)) in widths(g.o).enumerate() {
@@ -246,7 +257,7 @@ impl Sums {
                             c: &mut sums[(lo - first) * line + j * panel_width()..],
                             stride: line,
                             width: stride,
-                            add: i > group * self.blocks,
+                            add: at > group * self.blocks,
                         }
                         .run();
                         offset += cells * stride;
@@ -295,6 +306,21 @@ impl<'a, T: Fast> Left<'a, T> {
     fn factors(&self) -> (&[T::Factor], &Places, &[usize]) {
         (self.packed.as_deref().unwrap_or_else(|| bytemuck::cast_slice(self.x)), &self.at, &self.number)
     }
+}
+
+/// Images with their padding.
+fn pad<T: Fast>(g: &Geometry, x: &[T], pool: &Arc<Pool>) -> Scratch<T> {
+    let (edge, width) = (g.padding * g.c, g.w * g.c);
+    let line = width + 2 * edge;
+    let mut padded = Scratch::<T>::new(g.n * (g.h + 2 * g.padding) * line, pool);
+    let images = padded.par_chunks_exact_mut((g.h + 2 * g.padding) * line).zip(x.par_chunks_exact(g.h * width));
+    images.for_each(|(to, image)| {
+        to.fill(T::zeroed());
+        for (to, row) in to.chunks_exact_mut(line).skip(g.padding).zip(image.chunks_exact(width)) {
+            to[edge..edge + width].copy_from_slice(row);
+        }
+    });
+    padded
 }
 
 /// Rows of `columns` numbers into panels of factors; the columns that fill the last vector are zeros.

@@ -35,7 +35,7 @@ const GAP: usize = 16;
 /// Maps, and what is to be done to them as they are read.
 pub type Source<'a, T> = (&'a [T], Option<Normal<'a>>);
 
-/// Numbers of dU that are taken to stay there beside it.
+/// Numbers of dU that are taken to stay in a core's cache, beside a block of V and Y.
 const SMALL_SUM: usize = 1 << 16;
 
 /// Groups of bands whose gradients of small weights are summed apart.
