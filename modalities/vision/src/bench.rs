@@ -213,6 +213,9 @@ mod tests {
             let EncoderRecipe::Resnet(of) = recipe::check(&text).unwrap().recipe.encoder;
             of.width
         };
-        assert_eq!([width(&[]), width(&[("encoder", "resnet34")]), width(&[("encoder", "resnet34"), ("width", "2")])], [0.25, 1.0, 2.0]);
+        assert_eq!(
+            [width(&[]), width(&[("encoder", "resnet34")]), width(&[("encoder", "resnet34"), ("width", "2")])],
+            [0.25, 1.0, 2.0]
+        );
     }
 }
