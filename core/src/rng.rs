@@ -4,10 +4,37 @@
 //! Nothing in ctk draws from a generator that somebody else may have advanced, so the number of threads, the order of the
 //! work and a resume cannot change what is drawn.
 
-use rand::SeedableRng;
+use rand::{RngCore, SeedableRng};
 
 /// The stream of one key. Use it through `rand`'s traits.
 pub type Rng = rand_chacha::ChaCha8Rng;
+
+/// A light stream: SplitMix64 (Steele, Lea and Flood 2014), a hash of a counter, in a tenth of ChaCha's time. Where its 64 bits
+/// of state and its quality do: negatives, windows, words that are dropped.
+#[derive(Clone, Debug)]
+pub struct Stream(u64);
+
+impl RngCore for Stream {
+    #[inline]
+    fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The upper half of [`next_u64`](RngCore::next_u64).
+    #[inline]
+    fn next_u32(&mut self) -> u32 {
+        (self.next_u64() >> 32) as u32
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for eight in bytes.chunks_mut(8) {
+            eight.copy_from_slice(&self.next_u64().to_le_bytes()[..eight.len()]);
+        }
+    }
+}
 
 /// A 256-bit name of what randomness is for, derived step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +61,12 @@ impl Key {
         Rng::from_seed(self.0)
     }
 
+    /// A fresh stream for draws by the million; two calls give the same stream.
+    pub fn stream(self) -> Stream {
+        let [a, b, c, d] = std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| self.0[8 * i + j])));
+        Stream(a ^ b ^ c ^ d)
+    }
+
     // The tag keeps `of` and `at` apart, whatever bytes a name has.
     fn derive(self, tag: u8, bytes: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
@@ -45,7 +78,6 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::RngCore;
 
     #[test]
     fn streams_depend_on_the_key_alone() {
@@ -61,5 +93,17 @@ mod tests {
         // Every recorded figure hangs on this number.
         assert_eq!(Key::new(0).of("test").at(1).rng().next_u64(), GOLDEN);
     }
+
+    #[test]
+    fn the_light_stream_is_split_mix() {
+        // The first values of the published generator from seed 1234567.
+        let mut stream = Stream(1_234_567);
+        assert_eq!(stream.next_u64(), 6_457_827_717_110_365_317);
+        assert_eq!(stream.next_u64(), 3_203_168_211_198_807_973);
+        let key = Key::new(7).of("views");
+        assert_eq!(key.stream().next_u64(), key.stream().next_u64());
+        assert_ne!(key.stream().next_u64(), key.at(1).stream().next_u64());
+    }
+
     const GOLDEN: u64 = 12827895311345693293;
 }

@@ -61,9 +61,14 @@ impl Job for Word2VecJob {
         let corpus = self.corpus()?;
         corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
         let LossRecipe::NegativeSampling(loss) = &self.recipe.loss;
-        let settings =
-            Settings { width: self.recipe.width(), negatives: loss.negatives, power: loss.power, rate: self.recipe.rate() };
-        let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed));
+        let settings = Settings {
+            width: self.recipe.width(),
+            negatives: loss.negatives,
+            sharing: self.recipe.pairs.negatives,
+            power: loss.power,
+            rate: self.recipe.rate(),
+        };
+        let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
         let source = Windows::new(&corpus, self.recipe.pairs.window, self.recipe.pairs.subsample);
         let fitted = fit(&source, &mut learner, &self.plan, &mut [], run)?;
 

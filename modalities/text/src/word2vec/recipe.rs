@@ -106,12 +106,25 @@ pub struct PairsRecipe {
     /// Threshold t of subsampling, a share of the text: a word of share f is kept with probability (√(f/t) + 1)·t/f. 0 keeps
     /// all. word2vec.c's own default is 1e-3; 1e-4 is better on texts of some million words and faster.
     pub subsample: f64,
+    /// Which pairs a draw of negatives is for: `shared`, all pairs of a centre word, or `per-pair`, one (word2vec.c).
+    pub negatives: Negatives,
 }
 
 impl Default for PairsRecipe {
     fn default() -> Self {
-        PairsRecipe { window: 5, subsample: 1e-4 }
+        PairsRecipe { window: 5, subsample: 1e-4, negatives: Negatives::Shared }
     }
+}
+
+/// Which pairs share negatives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Negatives {
+    /// All pairs of a centre word: several times as fast.
+    #[default]
+    Shared,
+    /// None: each pair has its own, as in word2vec.c.
+    PerPair,
 }
 
 /// `[encoder.*]`.

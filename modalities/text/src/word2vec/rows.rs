@@ -2,15 +2,21 @@
 //!
 //! Hogwild (Niu et al. 2011): threads read and write the same rows, and an update may be lost when two meet, which for
 //! sparse gradients does not matter. In Rust `&mut` to a shared row would be undefined behaviour, so a value is an atomic
-//! holding the bits of two floats, read and written relaxed: on every machine a plain load and store, with no `unsafe`.
-//! Work is done on local copies: a row is read, changed and written back whole.
+//! holding the bits of two floats, read and written relaxed: on every machine a plain load and store. [`step`] trains rows,
+//! by vectors where the machine has them.
 //!
-//! Rows are padded to 16 floats and start at 64 bytes, one cache line, so that two rows never share a line. To run the
-//! tests of this room under Miri: `cargo +nightly miri test -p ctk-text rows`.
+//! Rows are padded to 16 floats and start at 64 bytes, one cache line, so that two rows never share a line; tables lie in
+//! large pages where the system has them, since rows are read in no order. To run the tests of this room under Miri:
+//! `cargo +nightly miri test -p ctk-text rows`.
+
+pub mod step;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod x86;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ctk_core::rng::Key;
+use ctk_core::{Context, Error, Result};
 use rand::RngCore;
 
 /// Floats of a cache line.
@@ -19,25 +25,66 @@ pub const LANES: usize = 16;
 /// A cache line of a local row.
 pub type Lane = [f32; LANES];
 
+/// A cache line of a shared row.
+#[derive(Default)]
 #[repr(align(64))]
-struct Line([AtomicU64; LANES / 2]);
+pub struct Line([AtomicU64; LANES / 2]);
+
+impl Line {
+    /// Copies a row, padding included.
+    #[inline]
+    fn read(row: &[Line], into: &mut [Lane]) {
+        for (line, lane) in row.iter().zip(into) {
+            for (cell, local) in line.0.iter().zip(lane.as_chunks_mut::<2>().0) {
+                *local = unpack(cell.load(Relaxed));
+            }
+        }
+    }
+
+    /// Overwrites a row. The padding must be zero and stays so.
+    #[inline]
+    fn write(row: &[Line], from: &[Lane]) {
+        for (line, lane) in row.iter().zip(from) {
+            for (cell, local) in line.0.iter().zip(lane.as_chunks::<2>().0) {
+                cell.store(pack(*local), Relaxed);
+            }
+        }
+    }
+
+    /// row += moves.
+    #[inline]
+    fn add(row: &[Line], moves: &[Lane]) {
+        for (line, lane) in row.iter().zip(moves) {
+            for (cell, [x, y]) in line.0.iter().zip(lane.as_chunks::<2>().0) {
+                let [a, b] = unpack(cell.load(Relaxed));
+                cell.store(pack([a + x, b + y]), Relaxed);
+            }
+        }
+    }
+}
 
 /// A table of float rows.
 pub struct Rows {
-    lines: Vec<Line>,
+    lines: Lines,
     width: usize,
 }
 
 impl Rows {
     /// `count` rows of `width` zeros.
-    pub fn zeros(count: usize, width: usize) -> Rows {
-        let lines = (0..count * width.div_ceil(LANES)).map(|_| Line(Default::default())).collect();
-        Rows { lines, width }
+    ///
+    /// # Errors
+    /// There is not as much memory.
+    pub fn zeros(count: usize, width: usize) -> Result<Rows> {
+        let lines = Lines::zeros(count * width.div_ceil(LANES)).at(format!("a table of {count} rows of {width} values"))?;
+        Ok(Rows { lines, width })
     }
 
     /// `count` rows of `width` values U(−½, ½) / width, as word2vec.c starts; each row has its own stream.
-    pub fn uniform(count: usize, width: usize, key: Key) -> Rows {
-        let rows = Rows::zeros(count, width);
+    ///
+    /// # Errors
+    /// There is not as much memory.
+    pub fn uniform(count: usize, width: usize, key: Key) -> Result<Rows> {
+        let rows = Rows::zeros(count, width)?;
         let mut values = vec![0.0; width];
         for row in 0..count {
             let mut rng = key.at(row as u64).rng();
@@ -45,17 +92,17 @@ impl Rows {
             values.fill_with(|| ((rng.next_u32() >> 8) as f32 / (1 << 24) as f32 - 0.5) / width as f32);
             rows.set(row, &values);
         }
-        rows
+        Ok(rows)
     }
 
     /// Number of rows.
     pub fn len(&self) -> usize {
-        self.lines.len() / self.lanes()
+        self.lines.get().len() / self.lanes()
     }
 
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.lines.get().is_empty()
     }
 
     /// Values a row.
@@ -66,26 +113,6 @@ impl Rows {
     /// Cache lines a row: how long a local copy must be.
     pub fn lanes(&self) -> usize {
         self.width.div_ceil(LANES)
-    }
-
-    /// Copies row `row` to `into`, padding included.
-    #[inline]
-    pub fn read(&self, row: u32, into: &mut [Lane]) {
-        for (line, lane) in self.line(row as usize).iter().zip(into) {
-            for (cell, local) in line.0.iter().zip(lane.as_chunks_mut::<2>().0) {
-                *local = unpack(cell.load(Relaxed));
-            }
-        }
-    }
-
-    /// Copies `from` to row `row`. The padding must be zero and stays so.
-    #[inline]
-    pub fn write(&self, row: u32, from: &[Lane]) {
-        for (line, lane) in self.line(row as usize).iter().zip(from) {
-            for (cell, local) in line.0.iter().zip(lane.as_chunks::<2>().0) {
-                cell.store(pack(*local), Relaxed);
-            }
-        }
     }
 
     /// Asks for row `row` to be brought near.
@@ -106,7 +133,7 @@ impl Rows {
         assert_eq!(values.len(), self.width, "one value a column");
         let mut lanes = vec![[0.0; LANES]; self.lanes()];
         lanes.as_flattened_mut()[..self.width].copy_from_slice(values);
-        self.write(row as u32, &lanes);
+        Line::write(self.line(row), &lanes);
     }
 
     /// All values, row by row, without padding.
@@ -114,14 +141,56 @@ impl Rows {
         let mut lanes = vec![[0.0; LANES]; self.lanes()];
         let mut values = Vec::with_capacity(self.len() * self.width);
         for row in 0..self.len() {
-            self.read(row as u32, &mut lanes);
+            Line::read(self.line(row), &mut lanes);
             values.extend_from_slice(&lanes.as_flattened()[..self.width]);
         }
         values
     }
 
+    #[inline]
     fn line(&self, row: usize) -> &[Line] {
-        &self.lines[row * self.lanes()..][..self.lanes()]
+        &self.lines.get()[row * self.lanes()..][..self.lanes()]
+    }
+}
+
+/// Lines of zeros in memory that the system is asked to keep in large pages.
+#[cfg(not(miri))]
+struct Lines {
+    map: memmap2::MmapRaw,
+    count: usize,
+}
+
+#[cfg(not(miri))]
+impl Lines {
+    fn zeros(count: usize) -> Result<Lines> {
+        let bytes = count.checked_mul(size_of::<Line>()).ok_or_else(|| Error::new("more memory than can be addressed"))?;
+        let map = memmap2::MmapRaw::from(memmap2::MmapMut::map_anon(bytes.max(1))?);
+        // Only a wish: where there are no large pages, small ones do.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Ok(Lines { map, count })
+    }
+
+    #[inline]
+    fn get(&self) -> &[Line] {
+        // SAFETY: the map is anonymous, so its bytes are zeros, which are a valid `Line`, and nobody else's; it begins at a page,
+        // so at 64 bytes; it has room for `count` of them and lives as long as `self`; and it is touched through here alone.
+        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<Line>().cast_const(), self.count) }
+    }
+}
+
+/// Miri has no maps.
+#[cfg(miri)]
+struct Lines(Vec<Line>);
+
+#[cfg(miri)]
+impl Lines {
+    fn zeros(count: usize) -> Result<Lines> {
+        Ok(Lines((0..count).map(|_| Line::default()).collect()))
+    }
+
+    fn get(&self) -> &[Line] {
+        &self.0
     }
 }
 
@@ -139,14 +208,14 @@ mod tests {
 
     #[test]
     fn rows_keep_their_values_and_their_padding() {
-        let rows = Rows::zeros(3, 20);
+        let rows = Rows::zeros(3, 20).unwrap();
         let values: Vec<f32> = (0..20).map(|v| v as f32).collect();
         rows.set(1, &values);
         let mut local = [[1.0; LANES]; 2];
-        rows.read(1, &mut local);
+        Line::read(rows.line(1), &mut local);
         assert_eq!(local.as_flattened()[..20], values);
         assert!(local.as_flattened()[20..].iter().all(|&v| v == 0.0), "the padding is zero");
-        rows.write(2, &local);
+        Line::write(rows.line(2), &local);
         assert_eq!(rows.to_vec()[40..], values);
         assert_eq!(rows.to_vec()[..20], [0.0; 20]);
         assert_eq!(rows.line(1).as_ptr() as usize % 64, 0);
@@ -154,19 +223,19 @@ mod tests {
 
     #[test]
     fn initial_values_fill_the_range_whatever_the_number_of_rows() {
-        let rows = Rows::uniform(200, 50, Key::new(3)).to_vec();
+        let rows = Rows::uniform(200, 50, Key::new(3)).unwrap().to_vec();
         assert!(rows.iter().all(|v| v.abs() <= 0.01));
         let mean = rows.iter().sum::<f32>() / 1e4;
         let variance = rows.iter().map(|v| v * v).sum::<f32>() / 1e4;
         // Four standard errors of a uniform's mean and variance.
         assert!(mean.abs() < 4.0 * 0.0058 / 100.0 && (variance / 3.333e-5 - 1.0).abs() < 0.036, "{mean} {variance}");
-        assert_eq!(Rows::uniform(100, 50, Key::new(3)).to_vec(), rows[..5000]);
+        assert_eq!(Rows::uniform(100, 50, Key::new(3)).unwrap().to_vec(), rows[..5000]);
     }
 
     #[test]
     fn threads_meet_on_rows_without_tearing_a_value() {
         // Every value ever written is one of few; a torn or invented one would show.
-        let rows = Rows::zeros(4, 40);
+        let rows = Rows::zeros(4, 40).unwrap();
         let allowed: Vec<u32> = (0..=4).map(|t| (t as f32 * 1.7).to_bits()).collect();
         let rounds = if cfg!(miri) { 20 } else { 20_000 };
         std::thread::scope(|scope| {
@@ -175,9 +244,9 @@ mod tests {
                 scope.spawn(move || {
                     let mut local = [[0.0; LANES]; 3];
                     for round in 0..rounds {
-                        rows.read((round + thread) % 4, &mut local);
+                        Line::read(rows.line(((round + thread) % 4) as usize), &mut local);
                         assert!(local.as_flattened().iter().all(|v| allowed.contains(&v.to_bits())));
-                        rows.write(round % 4, &[[thread as f32 * 1.7; LANES]; 3]);
+                        Line::write(rows.line((round % 4) as usize), &[[thread as f32 * 1.7; LANES]; 3]);
                     }
                 });
             }
@@ -187,7 +256,7 @@ mod tests {
 
     #[test]
     fn threads_on_rows_of_their_own_lose_nothing() {
-        let rows = Rows::zeros(8, 24);
+        let rows = Rows::zeros(8, 24).unwrap();
         let rounds = if cfg!(miri) { 10 } else { 10_000 };
         std::thread::scope(|scope| {
             for thread in 0..4u32 {
@@ -196,9 +265,9 @@ mod tests {
                     let mut local = [[0.0; LANES]; 2];
                     for round in 0..2 * rounds {
                         let row = 2 * thread + round % 2;
-                        rows.read(row, &mut local);
+                        Line::read(rows.line(row as usize), &mut local);
                         local.as_flattened_mut()[..24].iter_mut().for_each(|v| *v += 1.0);
-                        rows.write(row, &local);
+                        Line::write(rows.line(row as usize), &local);
                     }
                 });
             }

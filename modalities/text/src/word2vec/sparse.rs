@@ -13,8 +13,10 @@ use ctk_core::learner::Learner;
 use ctk_core::objective::Terms;
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
+use rayon::prelude::*;
 
-use super::kernel::{Kernel, Scratch, Sum};
+use super::kernel::{Kernel, Sum, Worker};
+use super::recipe::Negatives;
 use super::rows::Rows;
 use super::windows::Batch;
 use crate::vocabulary::{Alias, Vocabulary};
@@ -26,6 +28,10 @@ pub const HEAD: &str = "head.safetensors";
 /// The words, one a row.
 pub const VOCABULARY: &str = "vocabulary.tsv";
 
+/// Above so many words the loss is taken of one window in [`SAMPLE`]: a mean of hundreds of thousands needs no more.
+const MANY: u64 = 1 << 20;
+const SAMPLE: usize = 32;
+
 /// The rate never falls below this share of its peak (word2vec.c).
 const FLOOR: f64 = 1e-4;
 
@@ -36,6 +42,8 @@ pub struct Settings {
     pub width: usize,
     /// Negatives a pair.
     pub negatives: usize,
+    /// Whether a window's pairs share them.
+    pub sharing: Negatives,
     /// The power of counts that negatives follow.
     pub power: f64,
     /// The peak rate.
@@ -54,16 +62,19 @@ pub struct Sparse {
 
 impl Sparse {
     /// Input rows U(−½, ½)/width, output rows 0, trained by as many threads as rayon's pool has.
-    pub fn new(vocabulary: &Vocabulary, settings: Settings, key: Key) -> Sparse {
+    ///
+    /// # Errors
+    /// The tables do not fit into memory.
+    pub fn new(vocabulary: &Vocabulary, settings: Settings, key: Key) -> Result<Sparse> {
         let (count, width) = (vocabulary.len(), settings.width);
-        Sparse {
-            input: Rows::uniform(count, width, key.of("init")),
-            output: Rows::zeros(count, width),
+        Ok(Sparse {
+            input: Rows::uniform(count, width, key.of("init"))?,
+            output: Rows::zeros(count, width)?,
             noise: vocabulary.noise(settings.power),
             vocabulary: vocabulary.clone(),
             settings,
             threads: rayon::current_num_threads(),
-        }
+        })
     }
 
     /// The same learner on `threads` threads.
@@ -82,33 +93,36 @@ impl Sparse {
     }
 
     fn kernel(&self) -> Kernel<'_> {
-        Kernel { input: &self.input, output: &self.output, noise: &self.noise, negatives: self.settings.negatives }
+        Kernel {
+            input: &self.input,
+            output: &self.output,
+            noise: &self.noise,
+            negatives: self.settings.negatives,
+            sharing: self.settings.sharing,
+            sample: if self.vocabulary.total() > MANY { SAMPLE } else { 1 },
+        }
     }
 
     /// Pulls parts until none is left; says which ones it had.
     fn work(&self, feed: &Feed<Batch>, next: &AtomicUsize, rate: f32) -> Vec<(usize, Result<Sum>)> {
-        let kernel = self.kernel();
-        let mut scratch = Scratch::new(&kernel);
+        let mut worker = Worker::new(self.kernel());
         let mut done = Vec::new();
         loop {
             let part = next.fetch_add(1, Ordering::Relaxed);
             if part >= feed.parts() {
                 return done;
             }
-            done.push((part, feed.part(part).map(|batch| train(&kernel, &batch, rate, &mut scratch))));
+            done.push((part, feed.part(part).map(|batch| train(&mut worker, &batch, rate))));
         }
     }
 }
 
-fn train(kernel: &Kernel, batch: &Batch, rate: f32, scratch: &mut Scratch) -> Sum {
+fn train(worker: &mut Worker, batch: &Batch, rate: f32) -> Sum {
     let mut sum = Sum::default();
     for block in &batch.blocks {
-        let mut rng = block.negatives.rng();
-        for (centre, contexts) in block.windows() {
-            let window = kernel.window(centre, contexts, &mut rng, rate, scratch);
-            sum.loss += window.loss;
-            sum.pairs += window.pairs;
-        }
+        let part = worker.block(block, rate);
+        sum.loss += part.loss;
+        sum.pairs += part.pairs;
     }
     sum
 }
@@ -116,8 +130,8 @@ fn train(kernel: &Kernel, batch: &Batch, rate: f32, scratch: &mut Scratch) -> Su
 impl Learner for Sparse {
     type Batch = Batch;
 
-    /// One pass over the step's parts. The loss is the mean over its pairs, each taken just before its own update; 0 where
-    /// subsampling left no pair.
+    /// One pass over the step's parts. The loss is the mean over its pairs, or a sample of them, each taken just before its own
+    /// update; 0 where subsampling left no pair.
     fn step(&mut self, feed: &Feed<Batch>, rate: f64) -> Result<Terms> {
         let rate = rate.max(self.settings.rate * FLOOR) as f32;
         let next = AtomicUsize::new(0);
@@ -126,10 +140,7 @@ impl Learner for Sparse {
             self.work(feed, &next, rate)
         } else {
             let this = &*self;
-            std::thread::scope(|scope| {
-                let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| this.work(feed, &next, rate))).collect();
-                workers.into_iter().flat_map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-            })
+            (0..threads).into_par_iter().with_max_len(1).flat_map_iter(|_| this.work(feed, &next, rate)).collect()
         };
         parts.sort_unstable_by_key(|(part, _)| *part);
         let mut total = Sum::default();

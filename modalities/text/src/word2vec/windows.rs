@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use ctk_core::Result;
-use ctk_core::rng::{Key, Rng};
+use ctk_core::rng::{Key, Stream};
 use ctk_core::source::Source;
 use rand::RngCore;
 
@@ -42,42 +42,65 @@ pub struct Batch {
 pub struct Block {
     /// The words that were kept.
     pub ids: Vec<u32>,
-    /// The window of each of them: 1..=window, uniform.
+    /// The window of each of them: 1..=`reach`, uniform.
     pub radii: Vec<u32>,
+    /// The largest window there can be.
+    pub reach: usize,
     /// Where lines lie in `ids`; windows do not cross them.
     pub lines: Vec<Range<usize>>,
-    /// The stream that negatives are drawn from: for each centre in order, for each of its contexts in order.
+    /// The stream that negatives are drawn from, window by window.
     pub negatives: Key,
 }
 
+/// A centre word and the words around it, by their places in a block.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// The words, the centre among them.
+    pub words: Range<usize>,
+    /// The centre.
+    pub centre: usize,
+}
+
+impl Window {
+    /// Number of words around the centre.
+    pub fn pairs(&self) -> usize {
+        self.words.len() - 1
+    }
+
+    /// The words around the centre.
+    pub fn contexts(&self) -> impl Iterator<Item = usize> {
+        (self.words.start..self.centre).chain(self.centre + 1..self.words.end)
+    }
+}
+
 impl Block {
-    /// Each centre word with its contexts to the left and to the right.
-    pub fn windows(&self) -> impl Iterator<Item = (u32, [&[u32]; 2])> {
+    /// The window of each word, in order.
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
         self.lines.iter().flat_map(move |line| {
-            line.clone().map(move |at| {
-                let radius = self.radii[at] as usize;
-                let (from, to) = (at.saturating_sub(radius).max(line.start), (at + 1 + radius).min(line.end));
-                (self.ids[at], [&self.ids[from..at], &self.ids[at + 1..to]])
+            line.clone().map(move |centre| {
+                let radius = self.radii[centre] as usize;
+                let words = centre.saturating_sub(radius).max(line.start)..(centre + 1 + radius).min(line.end);
+                Window { words, centre }
             })
         })
     }
 
     fn draw(block: &[u32], keep: &[u32], window: u32, key: Key) -> Block {
-        let mut thin = key.of("subsample").rng();
+        let mut thin = key.of("subsample").stream();
         let (mut ids, mut lines) = (Vec::with_capacity(block.len()), Vec::new());
         for line in block.split(|&id| id == END) {
             let start = ids.len();
             ids.extend(line.iter().filter(|&&id| thin.next_u32() <= keep[id as usize]));
             lines.push(start..ids.len());
         }
-        let mut shrink = key.of("window").rng();
+        let mut shrink = key.of("window").stream();
         let radii = ids.iter().map(|_| 1 + below(&mut shrink, window)).collect();
-        Block { ids, radii, lines, negatives: key.of("negatives") }
+        Block { ids, radii, reach: window as usize, lines, negatives: key.of("negatives") }
     }
 }
 
 /// A number below `n`; the bias of a 32-bit product is far below anything that shows for windows.
-fn below(rng: &mut Rng, n: u32) -> u32 {
+fn below(rng: &mut Stream, n: u32) -> u32 {
     ((u64::from(rng.next_u32()) * u64::from(n)) >> 32) as u32
 }
 
@@ -116,9 +139,10 @@ mod tests {
         for block in &batch.blocks {
             words += block.ids.len();
             block.radii.iter().for_each(|&r| seen[r as usize - 1] += 1.0);
-            for (centre, [left, right]) in block.windows() {
-                assert!(left.len() + right.len() <= 3, "lines of four words");
-                assert!(left.len() <= 5 && right.len() <= 5 && (centre as usize) < corpus.vocabulary().len());
+            for window in block.windows() {
+                assert!(window.pairs() <= 3, "lines of four words");
+                assert_eq!(window.contexts().count(), window.pairs());
+                assert!(window.words.contains(&window.centre) && window.contexts().all(|at| at != window.centre));
             }
         }
         assert_eq!(words, 12_000);

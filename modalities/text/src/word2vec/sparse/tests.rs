@@ -15,8 +15,7 @@ use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, SgdRecipe};
 use ctk_core::source::Source;
 use ctk_core::tower::{Dual, Tower};
 
-use super::super::kernel::draw;
-use super::super::windows::Windows;
+use super::super::windows::{Block, Windows};
 use super::*;
 use crate::corpus::{Corpus, Limits};
 use crate::language;
@@ -82,56 +81,83 @@ fn corpus() -> Corpus {
 }
 
 fn sparse(corpus: &Corpus, threads: usize) -> Sparse {
-    let settings = Settings { width: 20, negatives: 5, power: 0.75, rate: 0.1 };
-    Sparse::new(corpus.vocabulary(), settings, Key::new(1)).threads(threads)
+    let settings = Settings { width: 20, negatives: 5, sharing: Negatives::Shared, power: 0.75, rate: 0.1 };
+    Sparse::new(corpus.vocabulary(), settings, Key::new(1)).unwrap().threads(threads)
+}
+
+/// A block in which no word is twice in a window: there, the order in which vectors take contexts cannot show.
+fn block(words: u32) -> Block {
+    let ids: Vec<u32> = (0..3 * words).map(|i| i * 7 % words).collect();
+    let lines = (0..ids.len()).step_by(14).map(|start| start..(start + 14).min(ids.len())).collect();
+    let radii = ids.iter().map(|id| 1 + id % 6).collect();
+    Block { ids, radii, reach: 6, lines, negatives: Key::new(3).of("negatives") }
 }
 
 #[test]
 fn the_fused_update_is_autograds_on_the_same_pairs() {
-    let corpus = corpus();
-    let windows = Windows::new(&corpus, 4, 0.01);
-    let mut sparse = sparse(&corpus, 1);
-    // Output rows start at zero, where half of the gradient vanishes: start the comparison elsewhere.
-    sparse.output = Rows::uniform(corpus.vocabulary().len(), 20, Key::new(2));
-    let (mut dense, [input, output]) = oracle(&sparse);
-    let start = [values(&input), values(&output)];
-    let rate = 0.1;
-    let mut block = windows.draw(&[0], Key::new(3)).unwrap().blocks.remove(0);
-    block.lines.truncate(40);
+    for (sharing, negatives) in [(Negatives::Shared, 5), (Negatives::PerPair, 5), (Negatives::Shared, 2)] {
+        let corpus = corpus();
+        let mut sparse = sparse(&corpus, 1);
+        (sparse.settings.sharing, sparse.settings.negatives) = (sharing, negatives);
+        // Output rows start at zero, where half of the gradient vanishes: start the comparison elsewhere.
+        sparse.output = Rows::uniform(corpus.vocabulary().len(), 20, Key::new(2)).unwrap();
+        let (mut dense, [input, output]) = oracle(&sparse);
+        let start = [values(&input), values(&output)];
+        let rate = 0.1;
+        let block = block(corpus.vocabulary().len() as u32 / 7 * 7 - 1);
+        let mut drawn = Vec::new();
+        sparse.kernel().draw(&block, |outputs| drawn.push(outputs));
 
-    let one = Batch { blocks: vec![block.clone()] };
-    let again = |_| Ok(one.clone());
-    let fused = sparse.step(&Feed::new(1, Key::new(0), &again), rate).unwrap();
+        let one = Batch { blocks: vec![block.clone()] };
+        let again = |_| Ok(one.clone());
+        let fused = sparse.step(&Feed::new(1, Key::new(0), &again), rate).unwrap();
 
-    let mut rng = block.negatives.rng();
-    let (mut losses, mut drawn) = (Vec::new(), Vec::new());
-    for (centre, contexts) in block.windows() {
-        for &context in contexts.into_iter().flatten() {
-            draw(&sparse.noise, 5, centre, &mut rng, &mut drawn);
-            let noise = drawn.iter().flat_map(|&(id, times)| std::iter::repeat_n(id, times as usize));
-            let right: Vec<u32> = std::iter::once(centre).chain(noise).collect();
-            let labels = std::iter::once(1).chain(std::iter::repeat(0)).take(right.len()).collect();
-            let pair = |_| {
-                let (left, right) = (Ids(vec![context; right.len()]), Ids(right.clone()));
-                let samples = vec![0; right.0.len()];
-                Ok(pair::Batch { left, right, samples, labels: Some(Vec::clone(&labels)) })
+        let (mut loss, mut pairs) = (0.0, 0);
+        let mut drawn = drawn.iter();
+        for window in block.windows() {
+            let contexts: Vec<u32> = window.contexts().map(|at| block.ids[at]).collect();
+            let turns: Vec<&[u32]> = match sharing {
+                // Ten contexts are one step, what is left is the next.
+                Negatives::Shared => contexts.chunks(10).collect(),
+                Negatives::PerPair => contexts.chunks(1).collect(),
             };
-            let terms = dense.step(&Feed::new(1, Key::new(0), &pair), rate).unwrap();
-            losses.push(terms.loss.to_scalar::<f64>().unwrap());
+            let mut outputs = drawn.next();
+            for (turn, contexts) in turns.into_iter().enumerate() {
+                if turn > 0 && sharing == Negatives::PerPair {
+                    outputs = drawn.next();
+                }
+                let outputs = outputs.unwrap();
+                let right: Vec<u32> = outputs
+                    .ids
+                    .iter()
+                    .zip(outputs.weights)
+                    .flat_map(|(&id, times)| std::iter::repeat_n(id, times as usize))
+                    .collect();
+                let pair = |_| {
+                    let left = Ids(contexts.iter().flat_map(|&c| std::iter::repeat_n(c, right.len())).collect());
+                    let labels = (0..left.0.len()).map(|i| u32::from(i % right.len() == 0)).collect();
+                    let (samples, right) = (vec![0; left.0.len()], Ids(right.repeat(contexts.len())));
+                    Ok(pair::Batch { left, right, samples, labels: Some(labels) })
+                };
+                // The oracle takes the mean over the pairs.
+                let count = contexts.len() as f64;
+                let terms = dense.step(&Feed::new(1, Key::new(0), &pair), rate * count).unwrap();
+                loss += terms.loss.to_scalar::<f64>().unwrap() * count;
+                pairs += contexts.len();
+            }
         }
-    }
-    assert!(losses.len() > 300, "{} pairs", losses.len());
-    let mean = losses.iter().sum::<f64>() / losses.len() as f64;
-    assert!((fused.loss.to_scalar::<f64>().unwrap() - mean).abs() < 1e-5);
-    for (fused, (exact, start)) in [sparse.vectors(), sparse.outputs()].iter().zip([input, output].iter().zip(&start)) {
-        let exact = values(exact);
-        // The accumulated gradient, (start − end) / rate, is what must agree: to 1e-5 of its largest value.
-        let gradients = exact.iter().zip(start).map(|(e, s)| (s - e) / rate);
-        let largest = gradients.clone().fold(0.0f64, |m, g| m.max(g.abs()));
-        assert!(largest > 0.01, "the rows moved");
-        for ((g, s), f) in gradients.zip(start).zip(fused) {
-            let ours = (s - f64::from(*f)) / rate;
-            assert!((ours - g).abs() < 1e-5 * largest, "{ours} against {g}, the largest being {largest}");
+        assert!(pairs > 300 && drawn.next().is_none(), "{pairs} pairs");
+        assert!((fused.loss.to_scalar::<f64>().unwrap() - loss / pairs as f64).abs() < 1e-5);
+        for (fused, (exact, start)) in [sparse.vectors(), sparse.outputs()].iter().zip([input, output].iter().zip(&start)) {
+            let exact = values(exact);
+            // The accumulated gradient, (start − end) / rate, is what must agree: to 1e-5 of its largest value.
+            let gradients = exact.iter().zip(start).map(|(e, s)| (s - e) / rate);
+            let largest = gradients.clone().fold(0.0f64, |m, g| m.max(g.abs()));
+            assert!(largest > 0.01, "the rows moved");
+            for ((g, s), f) in gradients.zip(start).zip(fused) {
+                let ours = (s - f64::from(*f)) / rate;
+                assert!((ours - g).abs() < 1e-5 * largest, "{ours} against {g}, the largest being {largest}");
+            }
         }
     }
 }

@@ -1,0 +1,123 @@
+//! Each way of making a step against f64.
+
+use ctk_core::rng::Key;
+
+use super::*;
+
+/// The instructions that this machine can be asked for.
+const ISAS: [&str; 3] = ["avx512", "avx2", "portable"];
+
+fn table(count: usize, width: usize, name: &str) -> Rows {
+    // Scores of a few units, so that σ is bent.
+    let rows = Rows::uniform(count, width, Key::new(1).of(name)).unwrap();
+    let scale = 4.0 * (width as f32).sqrt();
+    let values: Vec<f32> = rows.to_vec().iter().map(|v| v * scale).collect();
+    values.chunks_exact(width).enumerate().for_each(|(row, values)| rows.set(row, values));
+    rows
+}
+
+struct Exact {
+    input: Vec<f64>,
+    output: Vec<f64>,
+    loss: f64,
+}
+
+/// The same window in f64: ten words at a time.
+fn exact(input: &Rows, output: &Rows, outputs: &[u32; OUTPUTS], weights: &[f32; OUTPUTS], rate: f32, contexts: &[u32]) -> Exact {
+    let d = input.width();
+    let wide = |rows: &Rows| rows.to_vec().into_iter().map(f64::from).collect::<Vec<f64>>();
+    let (mut v, mut u, mut loss) = (wide(input), wide(output), 0.0);
+    for contexts in contexts.chunks(CONTEXTS) {
+        let (before_v, before_u) = (v.clone(), u.clone());
+        for &c in contexts {
+            for (j, (&o, &weight)) in outputs.iter().zip(weights).enumerate().filter(|(_, (o, _))| **o != NONE) {
+                let (c, o) = (c as usize * d, o as usize * d);
+                let score: f64 = (0..d).map(|k| before_v[c + k] * before_u[o + k]).sum();
+                let (label, weight) = (f64::from(u8::from(j == 0)), f64::from(weight));
+                let slope = f64::from(rate) * weight * (label - 1.0 / (1.0 + (-score).exp()));
+                loss += weight * if j == 0 { (-score).exp().ln_1p() } else { score.exp().ln_1p() };
+                for k in 0..d {
+                    v[c + k] += slope * before_u[o + k];
+                    u[o + k] += slope * before_v[c + k];
+                }
+            }
+        }
+    }
+    Exact { input: v, output: u, loss }
+}
+
+fn close(rows: &Rows, exact: &[f64], what: &str) {
+    let largest = exact.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    for (ours, exact) in rows.to_vec().into_iter().zip(exact) {
+        assert!((f64::from(ours) - exact).abs() <= 2e-6 * largest, "{what}: {ours} for {exact}");
+    }
+}
+
+#[test]
+fn every_way_agrees_with_f64_at_every_width_and_number_of_contexts() {
+    let (widths, counts): (&[usize], &[usize]) = if cfg!(miri) {
+        (&[1, 20], &[1, 2, 11])
+    } else {
+        (&[1, 7, 8, 9, 16, 17, 24, 25, 100, 128, 200, 256, 300], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 23])
+    };
+    for isa in ISAS {
+        for &width in widths {
+            for &count in counts {
+                let (input, output) = (table(40, width, "input"), table(40, width, "output"));
+                let words: Vec<u32> = (0..=count as u32).collect();
+                let centre = count / 2;
+                let contexts: Vec<u32> = words.iter().copied().filter(|w| *w != centre as u32).collect();
+                for (outputs, weights) in [
+                    ([centre as u32, 30, 31, 32, 33, 34], [1.0; OUTPUTS]),
+                    ([centre as u32, 30, NONE, 32, NONE, 34], [1.0, 2.0, 0.0, 1.0, 0.0, 1.0]),
+                    ([NONE, 30, 31, NONE, NONE, NONE], [0.0, 1.0, 3.0, 0.0, 0.0, 0.0]),
+                ] {
+                    let expected = exact(&input, &output, &outputs, &weights, 0.3, &contexts);
+                    let mut loss = 0.0;
+                    let mut stepper = Stepper::new(&input, &output, isa);
+                    stepper.window(&outputs, &weights, 0.3, &words, centre, Some(&mut loss));
+                    let what = format!("{isa}, {width} values, {count} contexts");
+                    close(&input, &expected.input, &what);
+                    close(&output, &expected.output, &what);
+                    assert!((loss / expected.loss - 1.0).abs() < 1e-5, "{what}: loss {loss} for {}", expected.loss);
+                    let none = stepper.none.iter().flat_map(|line| &line.0);
+                    assert!(none.into_iter().all(|cell| cell.load(std::sync::atomic::Ordering::Relaxed) == 0), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_word_that_is_twice_in_a_window_moves_twice() {
+    // With outputs that do not move, both ways of taking a repeated word agree with f64.
+    for isa in ISAS {
+        let (input, output) = (table(8, 20, "input"), table(8, 20, "output"));
+        let words = [1, 1, 0, 1, 2];
+        let small = 1e-4;
+        let expected = exact(&input, &output, &[0, 3, 4, 5, 6, 7], &[1.0; OUTPUTS], small, &[1, 1, 1, 2]);
+        Stepper::new(&input, &output, isa).window(&[0, 3, 4, 5, 6, 7], &[1.0; OUTPUTS], small, &words, 2, None);
+        close(&input, &expected.input, isa);
+        close(&output, &expected.output, isa);
+    }
+}
+
+#[test]
+fn scores_far_from_zero_stay_finite() {
+    for isa in ISAS {
+        let (input, output) = (Rows::zeros(2, 16).unwrap(), Rows::zeros(6, 16).unwrap());
+        input.set(0, &[30.0; 16]);
+        (0..6).for_each(|row| output.set(row, &[if row % 2 == 0 { -30.0 } else { 30.0 }; 16]));
+        let mut loss = 0.0;
+        Stepper::new(&input, &output, isa).window(&[0, 1, 2, 3, 4, 5], &[1.0; OUTPUTS], 0.1, &[0, 1], 1, Some(&mut loss));
+        assert!(input.to_vec().iter().chain(&output.to_vec()).all(|v| v.is_finite()), "{isa}");
+        assert!((loss / (14_400.0 * 4.0) - 1.0).abs() < 1e-6, "{isa}: {loss}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "range")]
+fn a_word_that_is_in_no_table_is_refused() {
+    let (input, output) = (table(3, 8, "input"), table(3, 8, "output"));
+    Stepper::new(&input, &output, "portable").window(&[0, 1, 2, 0, 1, 2], &[1.0; OUTPUTS], 0.1, &[0, 3], 0, None);
+}

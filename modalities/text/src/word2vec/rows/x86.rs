@@ -1,0 +1,350 @@
+//! The step in AVX-512 and in AVX2 with FMA.
+//!
+//! A row's values are loaded and stored by one instruction of assembly each: to the compiler that is neither a plain access,
+//! which other threads would make undefined, nor an atomic one, which it would not turn into vectors. What the machine does
+//! with them is what it does with relaxed atomics of their 4-byte parts.
+//!
+//! Scores are summed for two contexts by six outputs at a time, twelve sums in registers, and brought to one vector of lanes,
+//! so that one exponential serves all twelve. Rows are then moved vector by vector, each read and written once.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+use super::step::{LABELS, OUTPUTS, Run, Step, Two};
+use super::{LANES, Line};
+
+/// A vector of floats. All functions: the machine has its instructions; `load` and `store`: as [`Run`] promises, within the row.
+trait Vector: Copy {
+    /// What takes a half line that is left over at a row's end.
+    type Rest: Vector<Rest = Self::Rest>;
+    /// Half lines it spans.
+    const HALVES: usize;
+    const BYTES: usize = 32 * Self::HALVES;
+
+    unsafe fn load(row: *const Line, at: usize) -> Self;
+    unsafe fn store(self, row: *const Line, at: usize);
+    unsafe fn zero() -> Self;
+    unsafe fn splat(x: &f32) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    /// self·by + to.
+    unsafe fn mul_add(self, by: Self, to: Self) -> Self;
+    /// A rest as the first of a vector's lanes, zeros as the others.
+    unsafe fn widen(rest: Self::Rest) -> Self;
+    /// Sums the lanes of six vectors twice: into `scores`, and as slopes into `slopes`.
+    unsafe fn finish(first: &[Self; OUTPUTS], second: &[Self; OUTPUTS], rates: &Two, scores: &mut Two, slopes: &mut Two);
+}
+
+impl Vector for __m512 {
+    type Rest = __m256;
+    const HALVES: usize = 2;
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(row: *const Line, at: usize) -> Self {
+        let out;
+        unsafe {
+            asm!("vmovaps {}, [{} + {}]", out(zmm_reg) out, in(reg) row, in(reg) at, options(nostack, preserves_flags, readonly))
+        };
+        out
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store(self, row: *const Line, at: usize) {
+        unsafe { asm!("vmovaps [{} + {}], {}", in(reg) row, in(reg) at, in(zmm_reg) self, options(nostack, preserves_flags)) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn zero() -> Self {
+        _mm512_setzero_ps()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn splat(x: &f32) -> Self {
+        _mm512_set1_ps(*x)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(self, other: Self) -> Self {
+        _mm512_add_ps(self, other)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn mul(self, other: Self) -> Self {
+        _mm512_mul_ps(self, other)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
+        _mm512_fmadd_ps(self, by, to)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn widen(rest: __m256) -> Self {
+        _mm512_zextps256_ps512(rest)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn finish(a: &[Self; OUTPUTS], b: &[Self; OUTPUTS], rates: &Two, scores: &mut Two, slopes: &mut Two) {
+        // Each quarter of `four` has the sums of that quarter of its four arguments, in their order.
+        let four = |a, b, c, d| {
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+            _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)))
+        };
+        // The quarters of both, added in pairs.
+        let halve = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (x, y, z) = (four(a[0], a[1], a[2], a[3]), four(a[4], a[5], b[0], b[1]), four(b[2], b[3], b[4], b[5]));
+        let score = halve(halve(x, y), halve(z, z));
+        // σ(x) = 1 / (1 + 2^(n + f)) with n + f = −x log₂ e: a polynomial for 2^f, the exponent for 2^n.
+        let x = _mm512_min_ps(_mm512_max_ps(score, _mm512_set1_ps(-FAR)), _mm512_set1_ps(FAR));
+        let t = _mm512_mul_ps(x, _mm512_set1_ps(-std::f32::consts::LOG2_E));
+        let n = _mm512_roundscale_ps::<8>(t);
+        let f = _mm512_sub_ps(t, n);
+        let mut power = _mm512_set1_ps(POWER[0]);
+        for c in &POWER[1..] {
+            power = _mm512_fmadd_ps(power, f, _mm512_set1_ps(*c));
+        }
+        let one = _mm512_set1_ps(1.0);
+        let sigmoid = _mm512_div_ps(one, _mm512_add_ps(one, _mm512_scalef_ps(power, n)));
+        unsafe {
+            let slope = _mm512_mul_ps(_mm512_load_ps(rates.as_ptr()), _mm512_sub_ps(_mm512_load_ps(LABELS.0.as_ptr()), sigmoid));
+            _mm512_store_ps(scores.as_mut_ptr(), score);
+            _mm512_store_ps(slopes.as_mut_ptr(), slope);
+        }
+    }
+}
+
+impl Vector for __m256 {
+    type Rest = __m256;
+    const HALVES: usize = 1;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn load(row: *const Line, at: usize) -> Self {
+        let out;
+        unsafe {
+            asm!("vmovaps {}, [{} + {}]", out(ymm_reg) out, in(reg) row, in(reg) at, options(nostack, preserves_flags, readonly))
+        };
+        out
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn store(self, row: *const Line, at: usize) {
+        unsafe { asm!("vmovaps [{} + {}], {}", in(reg) row, in(reg) at, in(ymm_reg) self, options(nostack, preserves_flags)) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn zero() -> Self {
+        _mm256_setzero_ps()
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn splat(x: &f32) -> Self {
+        _mm256_set1_ps(*x)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn add(self, other: Self) -> Self {
+        _mm256_add_ps(self, other)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn mul(self, other: Self) -> Self {
+        _mm256_mul_ps(self, other)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
+        _mm256_fmadd_ps(self, by, to)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn widen(rest: __m256) -> Self {
+        rest
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn finish(a: &[Self; OUTPUTS], b: &[Self; OUTPUTS], rates: &Two, scores: &mut Two, slopes: &mut Two) {
+        let four = |a, b, c, d| {
+            let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+            _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves))
+        };
+        let (x, y, z) = (four(a[0], a[1], a[2], a[3]), four(a[4], a[5], b[0], b[1]), four(b[2], b[3], b[4], b[5]));
+        let one = _mm256_set1_ps(1.0);
+        for (at, score) in [_mm256_set_m128(y, x), _mm256_set_m128(z, z)].into_iter().enumerate() {
+            // As in 512 bits, but that the exponent is put together by hand.
+            let x = _mm256_min_ps(_mm256_max_ps(score, _mm256_set1_ps(-FAR)), _mm256_set1_ps(FAR));
+            let t = _mm256_mul_ps(x, _mm256_set1_ps(-std::f32::consts::LOG2_E));
+            let n = _mm256_round_ps::<8>(t);
+            let f = _mm256_sub_ps(t, n);
+            let mut power = _mm256_set1_ps(POWER[0]);
+            for c in &POWER[1..] {
+                power = _mm256_fmadd_ps(power, f, _mm256_set1_ps(*c));
+            }
+            let exponent = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
+            let power = _mm256_mul_ps(power, _mm256_castsi256_ps(exponent));
+            let sigmoid = _mm256_div_ps(one, _mm256_add_ps(one, power));
+            unsafe {
+                let (rate, label) = (_mm256_load_ps(rates.as_ptr().add(8 * at)), _mm256_load_ps(LABELS.0.as_ptr().add(8 * at)));
+                _mm256_store_ps(scores.as_mut_ptr().add(8 * at), score);
+                _mm256_store_ps(slopes.as_mut_ptr().add(8 * at), _mm256_mul_ps(rate, _mm256_sub_ps(label, sigmoid)));
+            }
+        }
+    }
+}
+
+/// Beyond it σ is 0 or 1 to every digit of a float, and e^x is still a finite one.
+const FAR: f32 = 80.0;
+
+/// 2^f on [−½, ½] from the highest power down (Taylor's, of degree 6: exact to 1.2e-7).
+const POWER: [f32; 7] = [0.000_154_035_3, 0.001_333_355_8, 0.009_618_129, 0.055_504_11, 0.240_226_5, 0.693_147_2, 1.0];
+
+/// Both phases for `M` contexts and rows of `halves` half lines.
+#[inline(always)]
+unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
+    unsafe {
+        let (whole, rest) = (halves / V::HALVES, halves % V::HALVES > 0);
+        for pair in 0..M / 2 {
+            scores::<V, 2>(step, pair, whole, rest);
+        }
+        if M % 2 == 1 {
+            scores::<V, 1>(step, M / 2, whole, rest);
+        }
+        for at in 0..whole {
+            update::<V, M>(step, at * V::BYTES);
+        }
+        if rest {
+            update::<V::Rest, M>(step, whole * V::BYTES);
+        }
+    }
+}
+
+/// The scores and slopes of contexts 2·`pair` and, if `N` is 2, the next.
+#[inline(always)]
+unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole: usize, rest: bool) {
+    unsafe {
+        let outputs = step.outputs;
+        let contexts: [*const Line; N] = std::array::from_fn(|i| *step.contexts.get_unchecked(2 * pair + i));
+        let mut sums = [[V::zero(); OUTPUTS]; 2];
+        if rest {
+            let at = whole * V::BYTES;
+            let inputs: [V::Rest; N] = std::array::from_fn(|i| V::Rest::load(contexts[i], at));
+            for j in 0..OUTPUTS {
+                let output = V::Rest::load(outputs[j], at);
+                for i in 0..N {
+                    sums[i][j] = V::widen(inputs[i].mul(output));
+                }
+            }
+        }
+        for at in 0..whole {
+            let at = at * V::BYTES;
+            let inputs: [V; N] = std::array::from_fn(|i| V::load(contexts[i], at));
+            for j in 0..OUTPUTS {
+                let output = V::load(outputs[j], at);
+                for i in 0..N {
+                    sums[i][j] = inputs[i].mul_add(output, sums[i][j]);
+                }
+            }
+        }
+        let (scores, slopes) = (step.scores.get_unchecked_mut(pair), step.slopes.get_unchecked_mut(pair));
+        V::finish(&sums[0], &sums[1], &step.rates, scores, slopes);
+    }
+}
+
+/// Moves one vector, at byte `at`, of all rows.
+#[inline(always)]
+unsafe fn update<V: Vector, const M: usize>(step: &Step, at: usize) {
+    unsafe {
+        let outputs: [V; OUTPUTS] = std::array::from_fn(|j| V::load(step.outputs[j], at));
+        let mut moved = outputs;
+        for pair in 0..M / 2 {
+            let slopes = step.slopes.get_unchecked(pair);
+            let (a, b) = (*step.contexts.get_unchecked(2 * pair), *step.contexts.get_unchecked(2 * pair + 1));
+            let (x, y) = (V::load(a, at), V::load(b, at));
+            let (mut to_x, mut by_y) = (x, V::zero());
+            for j in 0..OUTPUTS {
+                let (g, h) = (V::splat(&slopes[j]), V::splat(&slopes[OUTPUTS + j]));
+                moved[j] = h.mul_add(y, g.mul_add(x, moved[j]));
+                to_x = g.mul_add(outputs[j], to_x);
+                by_y = h.mul_add(outputs[j], by_y);
+            }
+            to_x.store(a, at);
+            // Both may be one row, so the second is read again.
+            V::load(b, at).add(by_y).store(b, at);
+        }
+        if M % 2 == 1 {
+            let (slopes, a) = (step.slopes.get_unchecked(M / 2), *step.contexts.get_unchecked(M - 1));
+            let x = V::load(a, at);
+            let mut to_x = x;
+            for j in 0..OUTPUTS {
+                let g = V::splat(&slopes[j]);
+                moved[j] = g.mul_add(x, moved[j]);
+                to_x = g.mul_add(outputs[j], to_x);
+            }
+            to_x.store(a, at);
+        }
+        for j in 0..OUTPUTS {
+            moved[j].store(step.outputs[j], at);
+        }
+    }
+}
+
+macro_rules! compiled {
+    ($pick:ident, $step:ident, $vector:ty, $features:literal) => {
+        /// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
+        pub(super) fn $pick(halves: usize) -> Run {
+            match halves {
+                13 => $step::<13>, // 100 values
+                16 => $step::<16>, // 128
+                25 => $step::<25>, // 200
+                32 => $step::<32>, // 256
+                38 => $step::<38>, // 300
+                _ => $step::<0>,
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $step<const HALVES: usize>(step: &mut Step) {
+            let halves = if HALVES > 0 { HALVES } else { step.halves };
+            // SAFETY: the caller's promise; each arm reads as many contexts as there are.
+            unsafe {
+                match step.count {
+                    1 => both::<$vector, 1>(step, halves),
+                    2 => both::<$vector, 2>(step, halves),
+                    3 => both::<$vector, 3>(step, halves),
+                    4 => both::<$vector, 4>(step, halves),
+                    5 => both::<$vector, 5>(step, halves),
+                    6 => both::<$vector, 6>(step, halves),
+                    7 => both::<$vector, 7>(step, halves),
+                    8 => both::<$vector, 8>(step, halves),
+                    9 => both::<$vector, 9>(step, halves),
+                    10 => both::<$vector, 10>(step, halves),
+                    _ => unreachable!("a step has 1 to 10 contexts"),
+                }
+            }
+        }
+    };
+}
+
+compiled!(avx512, step512, __m512, "avx512f,avx512dq,avx512vl,avx2,fma");
+compiled!(avx2, step256, __m256, "avx2,fma");
+
+const _: () = assert!(2 * OUTPUTS <= LANES);
