@@ -8,11 +8,13 @@
 //! ([`Negatives::PerPair`], as in word2vec.c). Either way all gradients are taken before any row moves (see
 //! [`rows::step`](super::rows::step)). A draw that equals the centre is skipped, one that was drawn before counts again.
 
+use std::ops::Range;
+
 use ctk_core::rng::Stream;
 
 use super::recipe::Negatives;
 use super::rows::Rows;
-use super::rows::step::{NONE, OUTPUTS, Stepper};
+use super::rows::step::{Inputs, NONE, OUTPUTS, Outputs, Stepper};
 use super::windows::Block;
 use crate::vocabulary::Alias;
 
@@ -29,6 +31,8 @@ pub struct Kernel<'a> {
     pub input: &'a Rows,
     /// The vectors they are contrasted with.
     pub output: &'a Rows,
+    /// One row of zeros.
+    pub none: &'a Rows,
     /// Where negatives come from.
     pub noise: &'a Alias,
     /// Negatives a pair.
@@ -48,9 +52,9 @@ pub struct Sum {
     pub pairs: u64,
 }
 
-/// The outputs of one step.
+/// The outputs of one step, by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outputs {
+pub struct Drawn {
     /// The centre, or [`NONE`] in all but the first of a pair's steps, and negatives.
     pub ids: [u32; OUTPUTS],
     /// How often each counts.
@@ -61,45 +65,44 @@ pub struct Outputs {
 pub struct Worker<'a> {
     kernel: Kernel<'a>,
     stepper: Stepper<'a>,
-    drawn: Vec<Outputs>,
+    inputs: Inputs<'a>,
+    outputs: Vec<Outputs<'a>>,
 }
 
 impl<'a> Worker<'a> {
-    /// Trains by the widest vectors that the machine has.
-    pub fn new(kernel: Kernel<'a>) -> Worker<'a> {
-        let stepper = Stepper::new(kernel.input, kernel.output, ctk_core::device::isa());
-        Worker { kernel, stepper, drawn: Vec::new() }
+    /// Trains at learning rate `rate`, by the widest vectors that the machine has.
+    pub fn new(kernel: Kernel<'a>, rate: f32) -> Worker<'a> {
+        let stepper = Stepper::new(kernel.input, kernel.output, kernel.none, rate, ctk_core::device::isa());
+        Worker { kernel, stepper, inputs: Inputs::default(), outputs: Vec::new() }
     }
 
-    /// Trains one block at learning rate `rate`.
-    pub fn block(&mut self, block: &Block, rate: f32) -> Sum {
-        let Worker { kernel, stepper, drawn } = self;
-        drawn.clear();
-        kernel.draw(block, |outputs| drawn.push(outputs));
-        let ids = &block.ids;
-        let ahead = AHEAD * kernel.steps();
+    /// Trains one block.
+    pub fn block(&mut self, block: &Block) -> Sum {
+        let Worker { kernel, stepper, inputs, outputs } = self;
+        stepper.inputs(&block.ids, inputs);
+        outputs.clear();
+        kernel.draw(block, |drawn| outputs.push(stepper.outputs(&drawn.ids, drawn.weights)));
         // What the first windows need; from then on, each asks for what a later one will.
-        ids.iter().take(block.reach + AHEAD).for_each(|&id| kernel.input.prefetch(id));
-        drawn.iter().take(ahead).for_each(|outputs| kernel.fetch(outputs));
+        let ahead = AHEAD * kernel.steps();
+        (0..block.reach + AHEAD).for_each(|at| stepper.fetch_input(inputs, at));
+        outputs.iter().take(ahead).for_each(|outputs| stepper.fetch(outputs));
 
         let (mut sum, mut next) = (Sum::default(), 0);
         for (index, window) in block.windows().enumerate() {
-            if let Some(&id) = ids.get(window.centre + block.reach + AHEAD) {
-                kernel.input.prefetch(id);
-            }
+            stepper.fetch_input(inputs, window.centre + block.reach + AHEAD);
             let mut loss = index.is_multiple_of(kernel.sample).then_some(0.0);
-            let mut train = |words: &[u32], centre: usize| {
+            let mut train = |words: Range<usize>| {
                 for _ in 0..kernel.steps() {
-                    if let Some(outputs) = drawn.get(next + ahead) {
-                        kernel.fetch(outputs);
+                    if let Some(later) = outputs.get(next + ahead) {
+                        stepper.fetch(later);
                     }
-                    stepper.window(&drawn[next].ids, &drawn[next].weights, rate, words, centre, loss.as_mut());
+                    stepper.window(&outputs[next], inputs, words.clone(), window.centre, loss.as_mut());
                     next += 1;
                 }
             };
             match kernel.sharing {
-                Negatives::Shared => train(&ids[window.words.clone()], window.centre - window.words.start),
-                Negatives::PerPair => window.contexts().for_each(|at| train(&[ids[at], ids[window.centre]], 1)),
+                Negatives::Shared => train(window.words.clone()),
+                Negatives::PerPair => window.contexts().for_each(|at| train(at..at + 1)),
             }
             if let Some(loss) = loss {
                 sum.loss += loss;
@@ -116,25 +119,21 @@ impl Kernel<'_> {
         self.negatives.div_ceil(NOISE)
     }
 
-    fn fetch(&self, outputs: &Outputs) {
-        outputs.ids.iter().filter(|&&id| id != NONE).for_each(|&id| self.output.prefetch(id));
-    }
-
     /// The outputs of each step of a block, in order.
-    pub fn draw(&self, block: &Block, mut into: impl FnMut(Outputs)) {
+    pub fn draw(&self, block: &Block, mut into: impl FnMut(Drawn)) {
         let mut stream = block.negatives.stream();
         for window in block.windows() {
             let turns = if self.sharing == Negatives::Shared { 1 } else { window.pairs() };
             for _ in 0..turns {
                 for step in 0..self.steps() {
-                    into(self.outputs(block.ids[window.centre], step, &mut stream));
+                    into(self.drawn(block.ids[window.centre], step, &mut stream));
                 }
             }
         }
     }
 
     #[inline]
-    fn outputs(&self, centre: u32, step: usize, stream: &mut Stream) -> Outputs {
+    fn drawn(&self, centre: u32, step: usize, stream: &mut Stream) -> Drawn {
         let mut ids = [centre; OUTPUTS];
         let count = (self.negatives - step * NOISE).min(NOISE);
         ids[1..=count].fill_with(|| self.noise.draw(stream));
@@ -145,13 +144,13 @@ impl Kernel<'_> {
                 equal |= ids[i] == ids[j];
             }
         }
-        if equal { merge(ids, step == 0) } else { Outputs { ids, weights: [1.0; OUTPUTS] } }
+        if equal { merge(ids, step == 0) } else { Drawn { ids, weights: [1.0; OUTPUTS] } }
     }
 }
 
 /// Skips draws that equal output 0, counts equal ones together, and drops output 0 itself unless it is `wanted`.
 #[cold]
-fn merge(mut ids: [u32; OUTPUTS], wanted: bool) -> Outputs {
+fn merge(mut ids: [u32; OUTPUTS], wanted: bool) -> Drawn {
     let centre = ids[0];
     let mut weights = [1.0; OUTPUTS];
     for j in 1..OUTPUTS {
@@ -166,7 +165,7 @@ fn merge(mut ids: [u32; OUTPUTS], wanted: bool) -> Outputs {
     if !wanted {
         (ids[0], weights[0]) = (NONE, 0.0);
     }
-    Outputs { ids, weights }
+    Drawn { ids, weights }
 }
 
 #[cfg(test)]

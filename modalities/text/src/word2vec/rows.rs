@@ -13,6 +13,7 @@ pub mod step;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ctk_core::rng::Key;
@@ -63,10 +64,22 @@ impl Line {
     }
 }
 
+/// Where a row of a table lies.
+#[derive(Clone, Copy)]
+struct Row<'a>(*const Line, PhantomData<&'a Rows>);
+
+impl Row<'_> {
+    #[inline]
+    fn pointer(self) -> *const Line {
+        self.0
+    }
+}
+
 /// A table of float rows.
 pub struct Rows {
     lines: Lines,
     width: usize,
+    lanes: usize,
 }
 
 impl Rows {
@@ -75,8 +88,9 @@ impl Rows {
     /// # Errors
     /// There is not as much memory.
     pub fn zeros(count: usize, width: usize) -> Result<Rows> {
-        let lines = Lines::zeros(count * width.div_ceil(LANES)).at(format!("a table of {count} rows of {width} values"))?;
-        Ok(Rows { lines, width })
+        let lanes = width.div_ceil(LANES);
+        let lines = Lines::zeros(count * lanes).at(format!("a table of {count} rows of {width} values"))?;
+        Ok(Rows { lines, width, lanes })
     }
 
     /// `count` rows of `width` values U(−½, ½) / width, as word2vec.c starts; each row has its own stream.
@@ -112,17 +126,23 @@ impl Rows {
 
     /// Cache lines a row: how long a local copy must be.
     pub fn lanes(&self) -> usize {
-        self.width.div_ceil(LANES)
+        self.lanes
     }
 
-    /// Asks for row `row` to be brought near.
+    /// Row number `row`.
     #[inline]
-    pub fn prefetch(&self, row: u32) {
+    fn row(&self, row: u32) -> Row<'_> {
+        Row(self.line(row as usize).as_ptr(), PhantomData)
+    }
+
+    /// Asks for a row of as many values to be brought near.
+    #[inline]
+    fn prefetch(&self, row: Row) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        for line in self.line(row as usize) {
+        for line in 0..self.lanes {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint; the address is that of a live line, and nothing is read or written.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).cast()) };
+            // SAFETY: a hint, which reads and writes nothing, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.0.wrapping_add(line).cast()) };
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = row;

@@ -30,7 +30,7 @@ pub const VOCABULARY: &str = "vocabulary.tsv";
 
 /// Above so many words the loss is taken of one window in [`SAMPLE`]: a mean of hundreds of thousands needs no more.
 const MANY: u64 = 1 << 20;
-const SAMPLE: usize = 32;
+const SAMPLE: usize = 64;
 
 /// The rate never falls below this share of its peak (word2vec.c).
 const FLOOR: f64 = 1e-4;
@@ -55,6 +55,7 @@ pub struct Sparse {
     vocabulary: Vocabulary,
     input: Rows,
     output: Rows,
+    none: Rows,
     noise: Alias,
     settings: Settings,
     threads: usize,
@@ -70,6 +71,7 @@ impl Sparse {
         Ok(Sparse {
             input: Rows::uniform(count, width, key.of("init"))?,
             output: Rows::zeros(count, width)?,
+            none: Rows::zeros(1, width)?,
             noise: vocabulary.noise(settings.power),
             vocabulary: vocabulary.clone(),
             settings,
@@ -96,6 +98,7 @@ impl Sparse {
         Kernel {
             input: &self.input,
             output: &self.output,
+            none: &self.none,
             noise: &self.noise,
             negatives: self.settings.negatives,
             sharing: self.settings.sharing,
@@ -105,22 +108,22 @@ impl Sparse {
 
     /// Pulls parts until none is left; says which ones it had.
     fn work(&self, feed: &Feed<Batch>, next: &AtomicUsize, rate: f32) -> Vec<(usize, Result<Sum>)> {
-        let mut worker = Worker::new(self.kernel());
+        let mut worker = Worker::new(self.kernel(), rate);
         let mut done = Vec::new();
         loop {
             let part = next.fetch_add(1, Ordering::Relaxed);
             if part >= feed.parts() {
                 return done;
             }
-            done.push((part, feed.part(part).map(|batch| train(&mut worker, &batch, rate))));
+            done.push((part, feed.part(part).map(|batch| train(&mut worker, &batch))));
         }
     }
 }
 
-fn train(worker: &mut Worker, batch: &Batch, rate: f32) -> Sum {
+fn train(worker: &mut Worker, batch: &Batch) -> Sum {
     let mut sum = Sum::default();
     for block in &batch.blocks {
-        let part = worker.block(block, rate);
+        let part = worker.block(block);
         sum.loss += part.loss;
         sum.pairs += part.pairs;
     }

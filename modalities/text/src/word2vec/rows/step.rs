@@ -8,7 +8,9 @@
 //! HogBatch (Ji et al. 2016, "Parallelizing Word2Vec in Shared and Distributed Memory"): a small product of matrices where
 //! word2vec.c has many dot products. `x86` has it in vectors; [`portable`] is the same in plain Rust, which Miri accepts.
 
-use super::{LANES, Lane, Line, Rows};
+use std::ops::Range;
+
+use super::{LANES, Lane, Line, Row, Rows};
 
 /// Input rows a step at most: the contexts of a window of five to each side.
 pub const CONTEXTS: usize = 10;
@@ -36,9 +38,10 @@ pub(super) struct Step {
     pub scores: [Two; CONTEXTS / 2],
     /// gᵢⱼ, two contexts a line.
     pub slopes: [Two; CONTEXTS / 2],
-    pub contexts: [*const Line; CONTEXTS],
+    /// The first `count` are in use; the rest is room to copy into.
+    pub contexts: [*const Line; 2 * CONTEXTS],
     pub outputs: [*const Line; OUTPUTS],
-    /// Contexts in use, 1 to [`CONTEXTS`].
+    /// 1 to [`CONTEXTS`].
     pub count: usize,
     /// Half lines (8 floats) of a row that hold values.
     pub halves: usize,
@@ -50,91 +53,149 @@ pub(super) struct Step {
 /// modelled as such) alone; `count` is 1 to [`CONTEXTS`]; the machine has the instructions that the function is made of.
 pub(super) type Run = unsafe fn(&mut Step);
 
-/// Steps on two tables of rows; one for each thread.
+/// The outputs of a step: the word that was seen, then noise, and how often each counts.
+#[derive(Clone, Copy)]
+pub struct Outputs<'a> {
+    rows: [Row<'a>; OUTPUTS],
+    weights: [f32; OUTPUTS],
+    // Whether all weights are 1.
+    plain: bool,
+    lanes: usize,
+}
+
+/// Input rows, in the order of a text.
+#[derive(Default)]
+pub struct Inputs<'a> {
+    rows: Vec<Row<'a>>,
+    lanes: usize,
+}
+
+/// Steps on two tables of rows, at one rate; one for each thread.
 pub struct Stepper<'a> {
     input: &'a Rows,
     output: &'a Rows,
-    none: Vec<Line>,
+    none: &'a Rows,
+    rate: f32,
     step: Box<Step>,
     run: Run,
 }
 
 impl<'a> Stepper<'a> {
-    /// Steps on `input` and `output`, which have rows of one width, by the instructions `isa` (see
-    /// [`ctk_core::device::isa`]).
-    pub fn new(input: &'a Rows, output: &'a Rows, isa: &str) -> Stepper<'a> {
-        assert_eq!(input.width(), output.width(), "both tables have rows of one width");
-        let nothing: *const Line = std::ptr::null();
+    /// Steps on `input` and `output` by the instructions `isa` (see [`ctk_core::device::isa`]). All three tables have rows of
+    /// one width; `none`'s only row stands for an output that is none, and stays 0.
+    pub fn new(input: &'a Rows, output: &'a Rows, none: &'a Rows, rate: f32, isa: &str) -> Stepper<'a> {
+        assert!(input.width() == output.width() && input.width() == none.width(), "all tables have rows of one width");
+        let nothing = none.row(0);
         let step = Step {
-            rates: [0.0; LANES],
+            rates: two([rate; OUTPUTS]),
             scores: [[0.0; LANES]; CONTEXTS / 2],
             slopes: [[0.0; LANES]; CONTEXTS / 2],
-            contexts: [nothing; CONTEXTS],
-            outputs: [nothing; OUTPUTS],
+            contexts: [nothing.pointer(); 2 * CONTEXTS],
+            outputs: [nothing.pointer(); OUTPUTS],
             count: 0,
             halves: input.width().div_ceil(LANES / 2),
             local: Vec::new(),
         };
-        let none = (0..input.lanes()).map(|_| Line::default()).collect();
-        Stepper { input, output, none, run: choose(isa, step.halves), step: Box::new(step) }
+        Stepper { input, output, none, rate, run: choose(isa, step.halves), step: Box::new(step) }
     }
 
-    /// Trains the words of `ids`, except the one at `centre`, against `outputs`, where output j (which may be [`NONE`]) counts
-    /// `weights[j]` times. More than [`CONTEXTS`] words are taken in turns of as many. Their loss is added to `loss`, if that is
-    /// asked for.
+    /// Outputs by their numbers, of which all but the first may be [`NONE`].
+    #[inline]
+    pub fn outputs(&self, ids: &[u32; OUTPUTS], weights: [f32; OUTPUTS]) -> Outputs<'a> {
+        let rows = ids.map(|id| if id == NONE { self.none.row(0) } else { self.output.row(id) });
+        Outputs { rows, weights, plain: weights == [1.0; OUTPUTS], lanes: self.output.lanes() }
+    }
+
+    /// Asks for the rows of `outputs` to be brought near.
+    #[inline]
+    pub fn fetch(&self, outputs: &Outputs) {
+        outputs.rows.iter().for_each(|row| self.output.prefetch(*row));
+    }
+
+    /// The rows of `ids`.
+    pub fn inputs(&self, ids: &[u32], into: &mut Inputs<'a>) {
+        into.lanes = self.input.lanes();
+        into.rows.clear();
+        into.rows.extend(ids.iter().map(|&id| self.input.row(id)));
+        // Windows are copied whole, so there must be something behind the last.
+        into.rows.extend(std::iter::repeat_n(self.none.row(0), 2 * CONTEXTS));
+    }
+
+    /// Asks for one of `inputs` to be brought near, if there are as many.
+    #[inline]
+    pub fn fetch_input(&self, inputs: &Inputs, at: usize) {
+        inputs.rows.get(at).into_iter().for_each(|row| self.input.prefetch(*row));
+    }
+
+    /// Trains the rows `words` of `inputs`, but for the one at `without`, against `outputs`. More than [`CONTEXTS`] are taken in
+    /// turns of as many. Their loss is added to `loss`, if that is asked for.
     ///
-    /// A word that is twice in one turn is moved twice. By vectors, its second occurrence moves the outputs by where its first
+    /// A row that is twice in one turn is moved twice. By vectors, its second occurrence moves the outputs by where its first
     /// has brought it.
     #[inline]
     pub fn window(
         &mut self,
-        outputs: &[u32; OUTPUTS],
-        weights: &[f32; OUTPUTS],
-        rate: f32,
-        ids: &[u32],
-        centre: usize,
+        outputs: &Outputs<'a>,
+        inputs: &Inputs<'a>,
+        words: Range<usize>,
+        without: usize,
         mut loss: Option<&mut f64>,
     ) {
-        assert!(centre < ids.len(), "the centre is one of the words");
-        for (pointer, &id) in self.step.outputs.iter_mut().zip(outputs) {
-            *pointer = if id == NONE { self.none.as_ptr() } else { self.output.line(id as usize).as_ptr() };
+        let lanes = self.input.lanes();
+        assert!(inputs.lanes == lanes && outputs.lanes == lanes, "rows of other tables");
+        let (step, inputs) = (&mut *self.step, &inputs.rows[..]);
+        step.outputs = outputs.rows.map(Row::pointer);
+        if !outputs.plain {
+            step.rates = two(outputs.weights.map(|weight| weight * self.rate));
         }
-        for (j, weight) in weights.iter().enumerate() {
-            self.step.rates[j] = weight * rate;
-            self.step.rates[OUTPUTS + j] = weight * rate;
-        }
-        let (mut done, last) = (0, ids.len() - 1);
-        while done < last {
-            // Always ten pointers, of which some are not used: a loop of one length is one the machine can foresee.
-            for (i, pointer) in self.step.contexts.iter_mut().enumerate() {
-                let at = done + i;
-                let at = (at + usize::from(at >= centre)).min(last);
-                *pointer = self.input.line(ids[at] as usize).as_ptr();
+        let mut at = words.start;
+        while at + usize::from(at == without) < words.end {
+            // Always as many, of which some are not used: copies of one length are ones that the machine can foresee.
+            let inside = (at..words.end.min(at + CONTEXTS)).contains(&without);
+            copy(&inputs[at..], &mut step.contexts);
+            if inside {
+                copy(&inputs[without + 1..], &mut step.contexts[without - at..]);
             }
-            self.step.count = (last - done).min(CONTEXTS);
-            // SAFETY: each pointer is that of a row of one of the tables or of `none`, which have rows of `halves` half lines and
-            // outlive the step; lines are atomics; `count` is above 0, since `done` is below `last`; `choose` gave `run`.
-            unsafe { (self.run)(&mut self.step) };
+            let end = words.end.min(at + CONTEXTS + usize::from(inside));
+            step.count = end - at - usize::from(inside);
+            // SAFETY: the pointers are of rows of tables that live for `'a`, with `lanes` lines each, as asserted; lines are
+            // atomics; `count` is 1 to `CONTEXTS`, since something is left; `choose` gave `run`.
+            unsafe { (self.run)(step) };
             if let Some(loss) = loss.as_deref_mut() {
-                *loss += self.step.loss(weights);
+                *loss += step.loss(&outputs.weights);
             }
-            done += CONTEXTS;
+            at = end;
+        }
+        if !outputs.plain {
+            step.rates = two([self.rate; OUTPUTS]);
         }
     }
+}
+
+fn two(rates: [f32; OUTPUTS]) -> Two {
+    std::array::from_fn(|lane| if lane < 2 * OUTPUTS { rates[lane % OUTPUTS] } else { 0.0 })
+}
+
+#[inline]
+fn copy(from: &[Row], to: &mut [*const Line]) {
+    let from: &[Row; CONTEXTS] = from[..CONTEXTS].try_into().expect("as many were asked for");
+    to[..CONTEXTS].copy_from_slice(&from.map(Row::pointer));
 }
 
 impl Step {
     /// −Σ log σ(±s) of the step that was run, output j counted `weights[j]` times.
     fn loss(&self, weights: &[f32; OUTPUTS]) -> f64 {
-        let mut loss = 0.0;
+        // log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|), and one logarithm serves: of the product, whose factors are at most 2.
+        let (mut sum, mut product) = (0.0, 1.0);
         for i in 0..self.count {
             let scores = &self.scores[i / 2][i % 2 * OUTPUTS..][..OUTPUTS];
             for (j, (score, weight)) in scores.iter().zip(weights).enumerate() {
-                let against = f64::from(if j == 0 { -score } else { *score });
-                loss += f64::from(*weight) * (against.max(0.0) + (-against.abs()).exp().ln_1p());
+                let against = if j == 0 { -score } else { *score };
+                sum += weight * against.max(0.0);
+                product *= f64::from(1.0 + (-against.abs()).exp()).powi(*weight as i32);
             }
         }
-        loss
+        f64::from(sum) + product.ln()
     }
 }
 

@@ -106,7 +106,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
         let rate = 0.1;
         let block = block(corpus.vocabulary().len() as u32 / 7 * 7 - 1);
         let mut drawn = Vec::new();
-        sparse.kernel().draw(&block, |outputs| drawn.push(outputs));
+        sparse.kernel().draw(&block, |one| drawn.push(one));
 
         let one = Batch { blocks: vec![block.clone()] };
         let again = |_| Ok(one.clone());

@@ -53,6 +53,21 @@ fn close(rows: &Rows, exact: &[f64], what: &str) {
     }
 }
 
+struct Tables<'a> {
+    input: &'a Rows,
+    output: &'a Rows,
+    none: &'a Rows,
+}
+
+/// One window of all `words`, whose centre is in their middle.
+fn train(on: Tables, isa: &str, rate: f32, outputs: (&[u32; OUTPUTS], [f32; OUTPUTS]), words: &[u32], loss: Option<&mut f64>) {
+    let mut stepper = Stepper::new(on.input, on.output, on.none, rate, isa);
+    let mut inputs = Inputs::default();
+    stepper.inputs(words, &mut inputs);
+    let outputs = stepper.outputs(outputs.0, outputs.1);
+    stepper.window(&outputs, &inputs, 0..words.len(), words.len() / 2, loss);
+}
+
 #[test]
 fn every_way_agrees_with_f64_at_every_width_and_number_of_contexts() {
     let (widths, counts): (&[usize], &[usize]) = if cfg!(miri) {
@@ -65,7 +80,7 @@ fn every_way_agrees_with_f64_at_every_width_and_number_of_contexts() {
             for &count in counts {
                 let (input, output) = (table(40, width, "input"), table(40, width, "output"));
                 let words: Vec<u32> = (0..=count as u32).collect();
-                let centre = count / 2;
+                let centre = words.len() / 2;
                 let contexts: Vec<u32> = words.iter().copied().filter(|w| *w != centre as u32).collect();
                 for (outputs, weights) in [
                     ([centre as u32, 30, 31, 32, 33, 34], [1.0; OUTPUTS]),
@@ -74,14 +89,20 @@ fn every_way_agrees_with_f64_at_every_width_and_number_of_contexts() {
                 ] {
                     let expected = exact(&input, &output, &outputs, &weights, 0.3, &contexts);
                     let mut loss = 0.0;
-                    let mut stepper = Stepper::new(&input, &output, isa);
-                    stepper.window(&outputs, &weights, 0.3, &words, centre, Some(&mut loss));
+                    let none = Rows::zeros(1, width).unwrap();
+                    train(
+                        Tables { input: &input, output: &output, none: &none },
+                        isa,
+                        0.3,
+                        (&outputs, weights),
+                        &words,
+                        Some(&mut loss),
+                    );
                     let what = format!("{isa}, {width} values, {count} contexts");
                     close(&input, &expected.input, &what);
                     close(&output, &expected.output, &what);
                     assert!((loss / expected.loss - 1.0).abs() < 1e-5, "{what}: loss {loss} for {}", expected.loss);
-                    let none = stepper.none.iter().flat_map(|line| &line.0);
-                    assert!(none.into_iter().all(|cell| cell.load(std::sync::atomic::Ordering::Relaxed) == 0), "{what}");
+                    assert!(none.to_vec().iter().all(|v| *v == 0.0), "{what}");
                 }
             }
         }
@@ -96,7 +117,9 @@ fn a_word_that_is_twice_in_a_window_moves_twice() {
         let words = [1, 1, 0, 1, 2];
         let small = 1e-4;
         let expected = exact(&input, &output, &[0, 3, 4, 5, 6, 7], &[1.0; OUTPUTS], small, &[1, 1, 1, 2]);
-        Stepper::new(&input, &output, isa).window(&[0, 3, 4, 5, 6, 7], &[1.0; OUTPUTS], small, &words, 2, None);
+        let none = Rows::zeros(1, 20).unwrap();
+        let tables = Tables { input: &input, output: &output, none: &none };
+        train(tables, isa, small, (&[0, 3, 4, 5, 6, 7], [1.0; OUTPUTS]), &words, None);
         close(&input, &expected.input, isa);
         close(&output, &expected.output, isa);
     }
@@ -109,7 +132,9 @@ fn scores_far_from_zero_stay_finite() {
         input.set(0, &[30.0; 16]);
         (0..6).for_each(|row| output.set(row, &[if row % 2 == 0 { -30.0 } else { 30.0 }; 16]));
         let mut loss = 0.0;
-        Stepper::new(&input, &output, isa).window(&[0, 1, 2, 3, 4, 5], &[1.0; OUTPUTS], 0.1, &[0, 1], 1, Some(&mut loss));
+        let none = Rows::zeros(1, 16).unwrap();
+        let tables = Tables { input: &input, output: &output, none: &none };
+        train(tables, isa, 0.1, (&[0, 1, 2, 3, 4, 5], [1.0; OUTPUTS]), &[0, 1], Some(&mut loss));
         assert!(input.to_vec().iter().chain(&output.to_vec()).all(|v| v.is_finite()), "{isa}");
         assert!((loss / (14_400.0 * 4.0) - 1.0).abs() < 1e-6, "{isa}: {loss}");
     }
@@ -119,5 +144,7 @@ fn scores_far_from_zero_stay_finite() {
 #[should_panic(expected = "range")]
 fn a_word_that_is_in_no_table_is_refused() {
     let (input, output) = (table(3, 8, "input"), table(3, 8, "output"));
-    Stepper::new(&input, &output, "portable").window(&[0, 1, 2, 0, 1, 2], &[1.0; OUTPUTS], 0.1, &[0, 3], 0, None);
+    let none = Rows::zeros(1, 8).unwrap();
+    let tables = Tables { input: &input, output: &output, none: &none };
+    train(tables, "portable", 0.1, (&[0, 1, 2, 0, 1, 2], [1.0; OUTPUTS]), &[0, 3], None);
 }
