@@ -13,8 +13,7 @@ use std::ops::Range;
 use ctk_core::rng::Stream;
 
 use super::recipe::Negatives;
-use super::rows::Rows;
-use super::rows::step::{Inputs, NONE, OUTPUTS, Outputs, Stepper};
+use super::rows::step::{NONE, OUTPUTS, Stepper, Tables};
 use super::windows::Block;
 use crate::vocabulary::Alias;
 
@@ -27,19 +26,15 @@ const AHEAD: usize = 2;
 /// What a table of rows is trained with.
 #[derive(Clone, Copy)]
 pub struct Kernel<'a> {
-    /// The vectors that are published.
-    pub input: &'a Rows,
-    /// The vectors they are contrasted with.
-    pub output: &'a Rows,
-    /// One row of zeros.
-    pub none: &'a Rows,
+    /// The rows.
+    pub tables: Tables<'a>,
     /// Where negatives come from.
     pub noise: &'a Alias,
     /// Negatives a pair.
     pub negatives: usize,
     /// Who shares them: the contexts of a window, or nobody.
     pub sharing: Negatives,
-    /// The loss is taken of one window in so many.
+    /// The loss is taken of one window in so many, a power of two.
     pub sample: usize,
 }
 
@@ -52,53 +47,38 @@ pub struct Sum {
     pub pairs: u64,
 }
 
-/// The outputs of one step, by their numbers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Drawn {
-    /// The centre, or [`NONE`] in all but the first of a pair's steps, and negatives.
-    pub ids: [u32; OUTPUTS],
-    /// How often each counts.
-    pub weights: [f32; OUTPUTS],
-}
-
 /// One thread's way to train.
 pub struct Worker<'a> {
     kernel: Kernel<'a>,
     stepper: Stepper<'a>,
-    inputs: Inputs<'a>,
-    outputs: Vec<Outputs<'a>>,
 }
 
 impl<'a> Worker<'a> {
     /// Trains at learning rate `rate`, by the widest vectors that the machine has.
     pub fn new(kernel: Kernel<'a>, rate: f32) -> Worker<'a> {
-        let stepper = Stepper::new(kernel.input, kernel.output, kernel.none, rate, ctk_core::device::isa());
-        Worker { kernel, stepper, inputs: Inputs::default(), outputs: Vec::new() }
+        Worker { kernel, stepper: Stepper::new(kernel.tables, rate, ctk_core::device::isa()) }
     }
 
     /// Trains one block.
     pub fn block(&mut self, block: &Block) -> Sum {
-        let Worker { kernel, stepper, inputs, outputs } = self;
-        stepper.inputs(&block.ids, inputs);
-        outputs.clear();
-        kernel.draw(block, |drawn| outputs.push(stepper.outputs(&drawn.ids, drawn.weights)));
+        let Worker { kernel, stepper } = self;
+        stepper.block(&block.ids);
+        kernel.draw(block, |ids, weights| stepper.push(ids, weights));
         // What the first windows need; from then on, each asks for what a later one will.
-        let ahead = AHEAD * kernel.steps();
-        (0..block.reach + AHEAD).for_each(|at| stepper.fetch_input(inputs, at));
-        outputs.iter().take(ahead).for_each(|outputs| stepper.fetch(outputs));
+        let steps = kernel.steps();
+        (0..AHEAD * steps).for_each(|step| stepper.fetch_outputs(step));
+        (0..block.reach + AHEAD).for_each(|at| stepper.fetch_input(at));
 
         let (mut sum, mut next) = (Sum::default(), 0);
         for (index, window) in block.windows().enumerate() {
-            stepper.fetch_input(inputs, window.centre + block.reach + AHEAD);
-            let mut loss = index.is_multiple_of(kernel.sample).then_some(0.0);
+            stepper.fetch_input(window.centre + block.reach + AHEAD);
+            let mut loss = (index & (kernel.sample - 1) == 0).then_some(0.0);
             let mut train = |words: Range<usize>| {
-                for _ in 0..kernel.steps() {
-                    if let Some(later) = outputs.get(next + ahead) {
-                        stepper.fetch(later);
-                    }
-                    stepper.window(&outputs[next], inputs, words.clone(), window.centre, loss.as_mut());
-                    next += 1;
+                for step in next..next + steps {
+                    stepper.fetch_outputs(step + AHEAD * steps);
+                    stepper.step(step, words.clone(), window.centre, loss.as_mut());
                 }
+                next += steps;
             };
             match kernel.sharing {
                 Negatives::Shared => train(window.words.clone()),
@@ -119,38 +99,45 @@ impl Kernel<'_> {
         self.negatives.div_ceil(NOISE)
     }
 
-    /// The outputs of each step of a block, in order.
-    pub fn draw(&self, block: &Block, mut into: impl FnMut(Drawn)) {
+    /// The outputs of each step of a block, in order: the centre, or [`NONE`] in all but the first of a pair's steps, and
+    /// negatives, with how often each counts, unless that is once.
+    pub fn draw(&self, block: &Block, mut into: impl FnMut([u32; OUTPUTS], Option<[f32; OUTPUTS]>)) {
         let mut stream = block.negatives.stream();
         for window in block.windows() {
             let turns = if self.sharing == Negatives::Shared { 1 } else { window.pairs() };
             for _ in 0..turns {
                 for step in 0..self.steps() {
-                    into(self.drawn(block.ids[window.centre], step, &mut stream));
+                    let ids = self.draw_step(block.ids[window.centre], step, &mut stream);
+                    // Nearly always all six differ, and then there is nothing to do. Without a branch for each pair of them.
+                    let mut equal = step > 0;
+                    for i in 1..OUTPUTS {
+                        for j in 0..i {
+                            equal |= ids[i] == ids[j];
+                        }
+                    }
+                    if equal {
+                        let (ids, weights) = merge(ids, step == 0);
+                        into(ids, Some(weights));
+                    } else {
+                        into(ids, None);
+                    }
                 }
             }
         }
     }
 
     #[inline]
-    fn drawn(&self, centre: u32, step: usize, stream: &mut Stream) -> Drawn {
+    fn draw_step(&self, centre: u32, step: usize, stream: &mut Stream) -> [u32; OUTPUTS] {
         let mut ids = [centre; OUTPUTS];
         let count = (self.negatives - step * NOISE).min(NOISE);
         ids[1..=count].fill_with(|| self.noise.draw(stream));
-        // Nearly always all six differ, and then there is nothing to do. Without a branch for each pair of them.
-        let mut equal = step > 0;
-        for i in 1..OUTPUTS {
-            for j in 0..i {
-                equal |= ids[i] == ids[j];
-            }
-        }
-        if equal { merge(ids, step == 0) } else { Drawn { ids, weights: [1.0; OUTPUTS] } }
+        ids
     }
 }
 
 /// Skips draws that equal output 0, counts equal ones together, and drops output 0 itself unless it is `wanted`.
 #[cold]
-fn merge(mut ids: [u32; OUTPUTS], wanted: bool) -> Drawn {
+fn merge(mut ids: [u32; OUTPUTS], wanted: bool) -> ([u32; OUTPUTS], [f32; OUTPUTS]) {
     let centre = ids[0];
     let mut weights = [1.0; OUTPUTS];
     for j in 1..OUTPUTS {
@@ -165,7 +152,7 @@ fn merge(mut ids: [u32; OUTPUTS], wanted: bool) -> Drawn {
     if !wanted {
         (ids[0], weights[0]) = (NONE, 0.0);
     }
-    Drawn { ids, weights }
+    (ids, weights)
 }
 
 #[cfg(test)]
@@ -174,11 +161,7 @@ mod tests {
 
     #[test]
     fn draws_that_equal_the_centre_are_skipped_and_equal_ones_counted_together() {
-        let merged = merge([3, 7, 3, 8, 7, 7], true);
-        assert_eq!(merged.ids, [3, 7, NONE, 8, NONE, NONE]);
-        assert_eq!(merged.weights, [1.0, 3.0, 0.0, 1.0, 0.0, 0.0]);
-        let later = merge([3, 7, 3, 8, 3, 3], false);
-        assert_eq!((later.ids[0], later.weights[0]), (NONE, 0.0));
-        assert_eq!(later.weights, [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(merge([3, 7, 3, 8, 7, 7], true), ([3, 7, NONE, 8, NONE, NONE], [1.0, 3.0, 0.0, 1.0, 0.0, 0.0]));
+        assert_eq!(merge([3, 7, 3, 8, 3, 3], false), ([NONE, 7, NONE, 8, NONE, NONE], [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]));
     }
 }

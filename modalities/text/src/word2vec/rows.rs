@@ -13,7 +13,6 @@ pub mod step;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ctk_core::rng::Key;
@@ -61,17 +60,6 @@ impl Line {
                 cell.store(pack([a + x, b + y]), Relaxed);
             }
         }
-    }
-}
-
-/// Where a row of a table lies.
-#[derive(Clone, Copy)]
-struct Row<'a>(*const Line, PhantomData<&'a Rows>);
-
-impl Row<'_> {
-    #[inline]
-    fn pointer(self) -> *const Line {
-        self.0
     }
 }
 
@@ -129,20 +117,22 @@ impl Rows {
         self.lanes
     }
 
-    /// Row number `row`.
+    /// Where row 0 begins.
     #[inline]
-    fn row(&self, row: u32) -> Row<'_> {
-        Row(self.line(row as usize).as_ptr(), PhantomData)
+    fn start(&self) -> *const Line {
+        self.lines.get().as_ptr()
     }
 
     /// Asks for a row of as many values to be brought near.
     #[inline]
-    fn prefetch(&self, row: Row) {
+    fn prefetch(&self, row: *const Line) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         for line in 0..self.lanes {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint, which reads and writes nothing, whatever the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.0.wrapping_add(line).cast()) };
+            // To be written to: a line that another core has would otherwise be asked for twice, to read it and to own it.
+            // SAFETY: a hint, which reads and writes nothing, whatever the address; a machine without it does nothing.
+            unsafe {
+                std::arch::asm!("prefetchw [{}]", in(reg) row.wrapping_add(line), options(nostack, preserves_flags, readonly))
+            };
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = row;

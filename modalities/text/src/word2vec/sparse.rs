@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use super::kernel::{Kernel, Sum, Worker};
 use super::recipe::Negatives;
 use super::rows::Rows;
+use super::rows::step::Tables;
 use super::windows::Batch;
 use crate::vocabulary::{Alias, Vocabulary};
 
@@ -96,9 +97,7 @@ impl Sparse {
 
     fn kernel(&self) -> Kernel<'_> {
         Kernel {
-            input: &self.input,
-            output: &self.output,
-            none: &self.none,
+            tables: Tables { input: &self.input, output: &self.output, none: &self.none },
             noise: &self.noise,
             negatives: self.settings.negatives,
             sharing: self.settings.sharing,

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::{LANES, Lane, Line, Row, Rows};
+use super::{LANES, Lane, Line, Rows};
 
 /// Input rows a step at most: the contexts of a window of five to each side.
 pub const CONTEXTS: usize = 10;
@@ -53,133 +53,139 @@ pub(super) struct Step {
 /// modelled as such) alone; `count` is 1 to [`CONTEXTS`]; the machine has the instructions that the function is made of.
 pub(super) type Run = unsafe fn(&mut Step);
 
-/// The outputs of a step: the word that was seen, then noise, and how often each counts.
-#[derive(Clone, Copy)]
-pub struct Outputs<'a> {
-    rows: [Row<'a>; OUTPUTS],
-    weights: [f32; OUTPUTS],
-    // Whether all weights are 1.
-    plain: bool,
-    lanes: usize,
-}
-
-/// Input rows, in the order of a text.
-#[derive(Default)]
-pub struct Inputs<'a> {
-    rows: Vec<Row<'a>>,
-    lanes: usize,
-}
-
-/// Steps on two tables of rows, at one rate; one for each thread.
+/// Steps on two tables of rows, at one rate, through one block of text after another; one for each thread.
 pub struct Stepper<'a> {
-    input: &'a Rows,
-    output: &'a Rows,
-    none: &'a Rows,
+    tables: Tables<'a>,
     rate: f32,
     step: Box<Step>,
     run: Run,
+    // The input rows of the block's words; behind them some more, since windows are copied whole.
+    inputs: Vec<*const Line>,
+    // The output rows of its steps, by number, in order.
+    outputs: Vec<[u32; OUTPUTS]>,
+    // Those of which not all count once, with their place; in them a row may be `NONE`.
+    odd: Vec<(usize, [f32; OUTPUTS])>,
+    odd_next: usize,
+}
+
+/// What steps are made on: three tables with rows of one width.
+#[derive(Clone, Copy)]
+pub struct Tables<'a> {
+    /// The vectors that are published.
+    pub input: &'a Rows,
+    /// The vectors they are contrasted with.
+    pub output: &'a Rows,
+    /// One row that stands for an output that is none, and stays 0.
+    pub none: &'a Rows,
 }
 
 impl<'a> Stepper<'a> {
-    /// Steps on `input` and `output` by the instructions `isa` (see [`ctk_core::device::isa`]). All three tables have rows of
-    /// one width; `none`'s only row stands for an output that is none, and stays 0.
-    pub fn new(input: &'a Rows, output: &'a Rows, none: &'a Rows, rate: f32, isa: &str) -> Stepper<'a> {
+    /// Steps by the instructions `isa` (see [`ctk_core::device::isa`]).
+    pub fn new(tables: Tables<'a>, rate: f32, isa: &str) -> Stepper<'a> {
+        let Tables { input, output, none } = tables;
         assert!(input.width() == output.width() && input.width() == none.width(), "all tables have rows of one width");
-        let nothing = none.row(0);
+        let nothing = none.line(0).as_ptr();
         let step = Step {
             rates: two([rate; OUTPUTS]),
             scores: [[0.0; LANES]; CONTEXTS / 2],
             slopes: [[0.0; LANES]; CONTEXTS / 2],
-            contexts: [nothing.pointer(); 2 * CONTEXTS],
-            outputs: [nothing.pointer(); OUTPUTS],
+            contexts: [nothing; 2 * CONTEXTS],
+            outputs: [nothing; OUTPUTS],
             count: 0,
             halves: input.width().div_ceil(LANES / 2),
             local: Vec::new(),
         };
-        Stepper { input, output, none, rate, run: choose(isa, step.halves), step: Box::new(step) }
+        let run = choose(isa, step.halves);
+        let (inputs, outputs, odd) = Default::default();
+        Stepper { tables, rate, step: Box::new(step), run, inputs, outputs, odd, odd_next: 0 }
     }
 
-    /// Outputs by their numbers, of which all but the first may be [`NONE`].
+    /// Goes to a block of the words `ids`, whose steps are then [pushed](Self::push).
+    pub fn block(&mut self, ids: &[u32]) {
+        let Tables { input, none, .. } = self.tables;
+        self.inputs.clear();
+        self.inputs.extend(ids.iter().map(|&id| input.line(id as usize).as_ptr()));
+        self.inputs.extend(std::iter::repeat_n(none.line(0).as_ptr(), 2 * CONTEXTS));
+        self.outputs.clear();
+        self.odd.clear();
+        self.odd_next = 0;
+    }
+
+    /// Adds a step's outputs: the word that was seen, then noise. Each counts once, or as `weights` say; then some may be [`NONE`].
     #[inline]
-    pub fn outputs(&self, ids: &[u32; OUTPUTS], weights: [f32; OUTPUTS]) -> Outputs<'a> {
-        let rows = ids.map(|id| if id == NONE { self.none.row(0) } else { self.output.row(id) });
-        Outputs { rows, weights, plain: weights == [1.0; OUTPUTS], lanes: self.output.lanes() }
+    pub fn push(&mut self, ids: [u32; OUTPUTS], weights: Option<[f32; OUTPUTS]>) {
+        // Here, so that the steps need not ask again.
+        let last = ids.iter().filter(|&&id| weights.is_none() || id != NONE).max();
+        assert!(last.is_none_or(|&id| (id as usize) < self.tables.output.len()), "a word out of the table's range");
+        if let Some(weights) = weights {
+            self.odd.push((self.outputs.len(), weights));
+        }
+        self.outputs.push(ids);
     }
 
-    /// Asks for the rows of `outputs` to be brought near.
+    /// Asks for the outputs of step `step` to be brought near, if there is one.
     #[inline]
-    pub fn fetch(&self, outputs: &Outputs) {
-        outputs.rows.iter().for_each(|row| self.output.prefetch(*row));
+    pub fn fetch_outputs(&self, step: usize) {
+        let output = self.tables.output;
+        for &id in self.outputs.get(step).into_iter().flatten() {
+            output.prefetch(output.start().wrapping_add(id as usize * output.lanes()));
+        }
     }
 
-    /// The rows of `ids`.
-    pub fn inputs(&self, ids: &[u32], into: &mut Inputs<'a>) {
-        into.lanes = self.input.lanes();
-        into.rows.clear();
-        into.rows.extend(ids.iter().map(|&id| self.input.row(id)));
-        // Windows are copied whole, so there must be something behind the last.
-        into.rows.extend(std::iter::repeat_n(self.none.row(0), 2 * CONTEXTS));
-    }
-
-    /// Asks for one of `inputs` to be brought near, if there are as many.
+    /// Asks for the input row of word `at` of the block to be brought near, if there is one.
     #[inline]
-    pub fn fetch_input(&self, inputs: &Inputs, at: usize) {
-        inputs.rows.get(at).into_iter().for_each(|row| self.input.prefetch(*row));
+    pub fn fetch_input(&self, at: usize) {
+        self.inputs.get(at).into_iter().for_each(|row| self.tables.input.prefetch(*row));
     }
 
-    /// Trains the rows `words` of `inputs`, but for the one at `without`, against `outputs`. More than [`CONTEXTS`] are taken in
-    /// turns of as many. Their loss is added to `loss`, if that is asked for.
+    /// Makes step `step`: trains the block's words `words`, but for the one at `without`. More than [`CONTEXTS`] are taken in
+    /// turns of as many. Their loss is added to `loss`, if that is asked for. A block's steps are made in order.
     ///
-    /// A row that is twice in one turn is moved twice. By vectors, its second occurrence moves the outputs by where its first
+    /// A word that is twice in one turn is moved twice. By vectors, its second occurrence moves the outputs by where its first
     /// has brought it.
     #[inline]
-    pub fn window(
-        &mut self,
-        outputs: &Outputs<'a>,
-        inputs: &Inputs<'a>,
-        words: Range<usize>,
-        without: usize,
-        mut loss: Option<&mut f64>,
-    ) {
-        let lanes = self.input.lanes();
-        assert!(inputs.lanes == lanes && outputs.lanes == lanes, "rows of other tables");
-        let (step, inputs) = (&mut *self.step, &inputs.rows[..]);
-        step.outputs = outputs.rows.map(Row::pointer);
-        if !outputs.plain {
-            step.rates = two(outputs.weights.map(|weight| weight * self.rate));
+    pub fn step(&mut self, step: usize, words: Range<usize>, without: usize, mut loss: Option<&mut f64>) {
+        let (inputs, output) = (&self.inputs[..], self.tables.output);
+        let ids = self.outputs[step];
+        let weights = match self.odd.get(self.odd_next) {
+            Some((at, weights)) if *at == step => Some(*weights),
+            _ => None,
+        };
+        let state = &mut *self.step;
+        state.outputs = ids.map(|id| output.start().wrapping_add(id as usize * output.lanes()));
+        if let Some(weights) = weights {
+            self.odd_next += 1;
+            let none = self.tables.none.start();
+            (0..OUTPUTS).filter(|&j| ids[j] == NONE).for_each(|j| state.outputs[j] = none);
+            state.rates = two(weights.map(|weight| weight * self.rate));
         }
         let mut at = words.start;
         while at + usize::from(at == without) < words.end {
             // Always as many, of which some are not used: copies of one length are ones that the machine can foresee.
             let inside = (at..words.end.min(at + CONTEXTS)).contains(&without);
-            copy(&inputs[at..], &mut step.contexts);
+            state.contexts[..CONTEXTS].copy_from_slice(&inputs[at..][..CONTEXTS]);
             if inside {
-                copy(&inputs[without + 1..], &mut step.contexts[without - at..]);
+                state.contexts[without - at..][..CONTEXTS].copy_from_slice(&inputs[without + 1..][..CONTEXTS]);
             }
             let end = words.end.min(at + CONTEXTS + usize::from(inside));
-            step.count = end - at - usize::from(inside);
-            // SAFETY: the pointers are of rows of tables that live for `'a`, with `lanes` lines each, as asserted; lines are
-            // atomics; `count` is 1 to `CONTEXTS`, since something is left; `choose` gave `run`.
-            unsafe { (self.run)(step) };
+            state.count = end - at - usize::from(inside);
+            // SAFETY: the pointers are of rows of the tables: the contexts' were found by `line`, the outputs' numbers were held
+            // against the table's length by `push`; rows have `halves` half lines and live for `'a`; lines are atomics; `count`
+            // is 1 to `CONTEXTS`, since something is left; `choose` gave `run`.
+            unsafe { (self.run)(state) };
             if let Some(loss) = loss.as_deref_mut() {
-                *loss += step.loss(&outputs.weights);
+                *loss += state.loss(&weights.unwrap_or([1.0; OUTPUTS]));
             }
             at = end;
         }
-        if !outputs.plain {
-            step.rates = two([self.rate; OUTPUTS]);
+        if weights.is_some() {
+            state.rates = two([self.rate; OUTPUTS]);
         }
     }
 }
 
 fn two(rates: [f32; OUTPUTS]) -> Two {
     std::array::from_fn(|lane| if lane < 2 * OUTPUTS { rates[lane % OUTPUTS] } else { 0.0 })
-}
-
-#[inline]
-fn copy(from: &[Row], to: &mut [*const Line]) {
-    let from: &[Row; CONTEXTS] = from[..CONTEXTS].try_into().expect("as many were asked for");
-    to[..CONTEXTS].copy_from_slice(&from.map(Row::pointer));
 }
 
 impl Step {

@@ -106,7 +106,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
         let rate = 0.1;
         let block = block(corpus.vocabulary().len() as u32 / 7 * 7 - 1);
         let mut drawn = Vec::new();
-        sparse.kernel().draw(&block, |one| drawn.push(one));
+        sparse.kernel().draw(&block, |ids, weights| drawn.push((ids, weights.unwrap_or([1.0; 6]))));
 
         let one = Batch { blocks: vec![block.clone()] };
         let again = |_| Ok(one.clone());
@@ -126,13 +126,9 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
                 if turn > 0 && sharing == Negatives::PerPair {
                     outputs = drawn.next();
                 }
-                let outputs = outputs.unwrap();
-                let right: Vec<u32> = outputs
-                    .ids
-                    .iter()
-                    .zip(outputs.weights)
-                    .flat_map(|(&id, times)| std::iter::repeat_n(id, times as usize))
-                    .collect();
+                let (ids, weights) = outputs.unwrap();
+                let times = ids.iter().zip(weights);
+                let right: Vec<u32> = times.flat_map(|(&id, &times)| std::iter::repeat_n(id, times as usize)).collect();
                 let pair = |_| {
                     let left = Ids(contexts.iter().flat_map(|&c| std::iter::repeat_n(c, right.len())).collect());
                     let labels = (0..left.0.len()).map(|i| u32::from(i % right.len() == 0)).collect();

@@ -53,19 +53,12 @@ fn close(rows: &Rows, exact: &[f64], what: &str) {
     }
 }
 
-struct Tables<'a> {
-    input: &'a Rows,
-    output: &'a Rows,
-    none: &'a Rows,
-}
-
 /// One window of all `words`, whose centre is in their middle.
 fn train(on: Tables, isa: &str, rate: f32, outputs: (&[u32; OUTPUTS], [f32; OUTPUTS]), words: &[u32], loss: Option<&mut f64>) {
-    let mut stepper = Stepper::new(on.input, on.output, on.none, rate, isa);
-    let mut inputs = Inputs::default();
-    stepper.inputs(words, &mut inputs);
-    let outputs = stepper.outputs(outputs.0, outputs.1);
-    stepper.window(&outputs, &inputs, 0..words.len(), words.len() / 2, loss);
+    let mut stepper = Stepper::new(on, rate, isa);
+    stepper.block(words);
+    stepper.push(*outputs.0, (outputs.1 != [1.0; OUTPUTS]).then_some(outputs.1));
+    stepper.step(0, 0..words.len(), words.len() / 2, loss);
 }
 
 #[test]
