@@ -66,17 +66,15 @@ impl<'a> Worker<'a> {
         kernel.draw(block, |ids, weights| stepper.push(ids, weights));
         // What the first windows need; from then on, each asks for what a later one will.
         let steps = kernel.steps();
-        (0..AHEAD * steps).for_each(|step| stepper.fetch_outputs(step));
-        (0..block.reach + AHEAD).for_each(|at| stepper.fetch_input(at));
+        stepper.fetch(block.reach + AHEAD, AHEAD * steps);
 
         let (mut sum, mut next) = (Sum::default(), 0);
         for (index, window) in block.windows().enumerate() {
-            stepper.fetch_input(window.centre + block.reach + AHEAD);
+            let word = window.centre + block.reach + AHEAD;
             let mut loss = (index & (kernel.sample - 1) == 0).then_some(0.0);
             let mut train = |words: Range<usize>| {
                 for step in next..next + steps {
-                    stepper.fetch_outputs(step + AHEAD * steps);
-                    stepper.step(step, words.clone(), window.centre, loss.as_mut());
+                    stepper.step(step, words.clone(), window.centre, (word, step + AHEAD * steps), loss.as_mut());
                 }
                 next += steps;
             };

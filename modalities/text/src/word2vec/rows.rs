@@ -127,13 +127,7 @@ impl Rows {
     #[inline]
     fn prefetch(&self, row: *const Line) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        for line in 0..self.lanes {
-            // To be written to: a line that another core has would otherwise be asked for twice, to read it and to own it.
-            // SAFETY: a hint, which reads and writes nothing, whatever the address; a machine without it does nothing.
-            unsafe {
-                std::arch::asm!("prefetchw [{}]", in(reg) row.wrapping_add(line), options(nostack, preserves_flags, readonly))
-            };
-        }
+        (0..self.lanes).for_each(|line| x86::fetch(row.wrapping_add(line)));
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = row;
     }

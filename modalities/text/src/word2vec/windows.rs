@@ -87,12 +87,17 @@ impl Block {
 
     fn draw(block: &[u32], keep: &[u32], window: u32, key: Key) -> Block {
         let mut thin = key.of("subsample").stream();
-        let (mut ids, mut lines) = (Vec::with_capacity(block.len()), Vec::new());
+        let (mut ids, mut count, mut lines) = (vec![0; block.len()], 0, Vec::new());
         for line in block.split(|&id| id == END) {
-            let start = ids.len();
-            ids.extend(line.iter().filter(|&&id| thin.next_u32() <= keep[id as usize]));
-            lines.push(start..ids.len());
+            let start = count;
+            for &id in line {
+                // Written in any case: whether it is kept is chance, which a branch would foresee badly.
+                ids[count] = id;
+                count += usize::from(thin.next_u32() <= keep[id as usize]);
+            }
+            lines.push(start..count);
         }
+        ids.truncate(count);
         let mut shrink = key.of("window").stream();
         let radii = ids.iter().map(|_| 1 + below(&mut shrink, window)).collect();
         Block { ids, radii, reach: window as usize, lines, negatives: key.of("negatives") }

@@ -41,6 +41,8 @@ pub(super) struct Step {
     /// The first `count` are in use; the rest is room to copy into.
     pub contexts: [*const Line; 2 * CONTEXTS],
     pub outputs: [*const Line; OUTPUTS],
+    /// Rows that a later step will need, to be asked for at the start of this one.
+    pub later: [*const Line; OUTPUTS + 1],
     /// 1 to [`CONTEXTS`].
     pub count: usize,
     /// Half lines (8 floats) of a row that hold values.
@@ -91,6 +93,7 @@ impl<'a> Stepper<'a> {
             slopes: [[0.0; LANES]; CONTEXTS / 2],
             contexts: [nothing; 2 * CONTEXTS],
             outputs: [nothing; OUTPUTS],
+            later: [nothing; OUTPUTS + 1],
             count: 0,
             halves: input.width().div_ceil(LANES / 2),
             local: Vec::new(),
@@ -123,28 +126,23 @@ impl<'a> Stepper<'a> {
         self.outputs.push(ids);
     }
 
-    /// Asks for the outputs of step `step` to be brought near, if there is one.
-    #[inline]
-    pub fn fetch_outputs(&self, step: usize) {
-        let output = self.tables.output;
-        for &id in self.outputs.get(step).into_iter().flatten() {
-            output.prefetch(output.start().wrapping_add(id as usize * output.lanes()));
+    /// Asks for the rows of the first steps: the inputs of `words` words, and the outputs of `steps` steps.
+    pub fn fetch(&self, words: usize, steps: usize) {
+        let Tables { input, output, .. } = self.tables;
+        self.inputs.iter().take(words).for_each(|row| input.prefetch(*row));
+        for id in self.outputs.iter().take(steps).flatten() {
+            output.prefetch(output.start().wrapping_add(*id as usize * output.lanes()));
         }
     }
 
-    /// Asks for the input row of word `at` of the block to be brought near, if there is one.
-    #[inline]
-    pub fn fetch_input(&self, at: usize) {
-        self.inputs.get(at).into_iter().for_each(|row| self.tables.input.prefetch(*row));
-    }
-
     /// Makes step `step`: trains the block's words `words`, but for the one at `without`. More than [`CONTEXTS`] are taken in
-    /// turns of as many. Their loss is added to `loss`, if that is asked for. A block's steps are made in order.
+    /// turns of as many. Their loss is added to `loss`, if that is asked for. A block's steps are made in order. Meanwhile the
+    /// rows of word `later.0` and step `later.1` are asked for.
     ///
     /// A word that is twice in one turn is moved twice. By vectors, its second occurrence moves the outputs by where its first
     /// has brought it.
     #[inline]
-    pub fn step(&mut self, step: usize, words: Range<usize>, without: usize, mut loss: Option<&mut f64>) {
+    pub fn step(&mut self, step: usize, words: Range<usize>, without: usize, later: (usize, usize), mut loss: Option<&mut f64>) {
         let (inputs, output) = (&self.inputs[..], self.tables.output);
         let ids = self.outputs[step];
         let weights = match self.odd.get(self.odd_next) {
@@ -152,7 +150,15 @@ impl<'a> Stepper<'a> {
             _ => None,
         };
         let state = &mut *self.step;
-        state.outputs = ids.map(|id| output.start().wrapping_add(id as usize * output.lanes()));
+        let row = |id: u32| output.start().wrapping_add(id as usize * output.lanes());
+        state.outputs = ids.map(row);
+        // At a block's end there is nothing more to ask for: what was asked for last then comes again.
+        if let Some(ids) = self.outputs.get(later.1) {
+            state.later[..OUTPUTS].copy_from_slice(&ids.map(row));
+        }
+        if let Some(input) = inputs.get(later.0) {
+            state.later[OUTPUTS] = *input;
+        }
         if let Some(weights) = weights {
             self.odd_next += 1;
             let none = self.tables.none.start();

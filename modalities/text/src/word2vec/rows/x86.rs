@@ -221,6 +221,11 @@ const POWER: [f32; 7] = [0.000_154_035_3, 0.001_333_355_8, 0.009_618_129, 0.055_
 #[inline(always)]
 unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
     unsafe {
+        for row in step.later {
+            for line in 0..halves.div_ceil(2) {
+                fetch(row.wrapping_add(line));
+            }
+        }
         let (whole, rest) = (halves / V::HALVES, halves % V::HALVES > 0);
         for pair in 0..M / 2 {
             scores::<V, 2>(step, pair, whole, rest);
@@ -228,13 +233,23 @@ unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
         if M % 2 == 1 {
             scores::<V, 1>(step, M / 2, whole, rest);
         }
+        // Copies, since the compiler takes every store to a row for one to `step`.
+        let outputs = step.outputs;
         for at in 0..whole {
-            update::<V, M>(step, at * V::BYTES);
+            update::<V, M>(step, &outputs, at * V::BYTES);
         }
         if rest {
-            update::<V::Rest, M>(step, whole * V::BYTES);
+            update::<V::Rest, M>(step, &outputs, whole * V::BYTES);
         }
     }
+}
+
+/// Asks for a line that is to be written to: one that another core has would be asked for twice, to read it and to own it, if
+/// this did not say what for. A hint, which reads and writes nothing, whatever the address; where it is not known, nothing.
+#[inline(always)]
+pub(super) fn fetch(line: *const Line) {
+    // SAFETY: as said.
+    unsafe { asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly)) };
 }
 
 /// The scores and slopes of contexts 2·`pair` and, if `N` is 2, the next.
@@ -271,9 +286,9 @@ unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole:
 
 /// Moves one vector, at byte `at`, of all rows.
 #[inline(always)]
-unsafe fn update<V: Vector, const M: usize>(step: &Step, at: usize) {
+unsafe fn update<V: Vector, const M: usize>(step: &Step, rows: &[*const Line; OUTPUTS], at: usize) {
     unsafe {
-        let outputs: [V; OUTPUTS] = std::array::from_fn(|j| V::load(step.outputs[j], at));
+        let outputs: [V; OUTPUTS] = std::array::from_fn(|j| V::load(rows[j], at));
         let mut moved = outputs;
         for pair in 0..M / 2 {
             let slopes = step.slopes.get_unchecked(pair);
@@ -302,7 +317,7 @@ unsafe fn update<V: Vector, const M: usize>(step: &Step, at: usize) {
             to_x.store(a, at);
         }
         for j in 0..OUTPUTS {
-            moved[j].store(step.outputs[j], at);
+            moved[j].store(rows[j], at);
         }
     }
 }

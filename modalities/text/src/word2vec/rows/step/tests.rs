@@ -58,7 +58,7 @@ fn train(on: Tables, isa: &str, rate: f32, outputs: (&[u32; OUTPUTS], [f32; OUTP
     let mut stepper = Stepper::new(on, rate, isa);
     stepper.block(words);
     stepper.push(*outputs.0, (outputs.1 != [1.0; OUTPUTS]).then_some(outputs.1));
-    stepper.step(0, 0..words.len(), words.len() / 2, loss);
+    stepper.step(0, 0..words.len(), words.len() / 2, (1, 1), loss);
 }
 
 #[test]
