@@ -113,11 +113,6 @@ impl Chunks {
         Ok(Chunks { path: path.to_path_buf(), reader, compressed: gzip || zstd, offset: 0, rest: Vec::new(), done: false })
     }
 
-    /// Whether the file is compressed.
-    pub fn compressed(&self) -> bool {
-        self.compressed
-    }
-
     fn read(&mut self) -> Result<Option<Chunk>> {
         let mut bytes = std::mem::take(&mut self.rest);
         let mut goal = CHUNK;

@@ -1,0 +1,307 @@
+//! From files to one stream of numbers: pieces of text are read in turn, numbered on all threads, and joined in order.
+//!
+//! Each thread numbers words for itself, for as long as there is text; when all are done, words get their final numbers, by
+//! falling count, and the stream is translated. The result does not hang on which thread had what.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ctk_core::{Context, Error, Result};
+use rayon::prelude::*;
+
+use super::files::{Chunk, Chunks};
+use super::words::{Hash, Words};
+use super::{END, Invalid, Limits, Reading, Tokens, place};
+use crate::vocabulary::Vocabulary;
+
+/// In place of a word that is not kept.
+const DROPPED: u32 = END - 1;
+
+/// A whole text as numbers.
+pub struct Numbered {
+    /// Word numbers, with [`END`] after each line.
+    pub stream: Vec<u32>,
+    /// The words that were kept.
+    pub vocabulary: Vocabulary,
+    /// Words as they were read.
+    pub tokens: u64,
+    /// What happened on the way.
+    pub notes: Vec<String>,
+}
+
+/// Numbers the words of `files`, in order.
+pub fn number(files: &[&Path], reading: &Reading, limits: Limits) -> Result<Numbered> {
+    let place = match files {
+        [only] => only.display().to_string(),
+        _ => format!("{} files", files.len()),
+    };
+    let text = Mutex::new(Text { files, open: None, next: 0, failed: false });
+    let joined = Mutex::new(Joined::default());
+    let threads = 0..rayon::current_num_threads();
+    let workers: Vec<Worker> =
+        threads.into_par_iter().with_max_len(1).map(|me| Worker::run(me, &text, reading, &joined)).collect();
+    let mut workers = workers;
+    let failed = workers.iter_mut().filter_map(|worker| worker.failed.take()).min_by_key(|(number, _)| *number);
+    if let Some((_, e)) = failed {
+        return Err(e);
+    }
+    let joined = joined.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let notes = joined.notes(files);
+    finish(joined, workers, limits, notes).at(place)
+}
+
+/// Numbers the words of a text that is in memory already, between white space.
+pub fn number_text(text: &str, limits: Limits) -> Result<Numbered> {
+    let mut worker = Worker::default();
+    let chunk = Chunk { bytes: text.as_bytes().to_vec(), offset: 0, compressed: false };
+    let opened = Opened { number: 0, file: 0, first: true };
+    let mut joined = Joined::default();
+    joined.add(0, worker.piece(opened, chunk, &Reading::default(), Path::new("text"))?);
+    finish(joined, vec![worker], limits, Vec::new())
+}
+
+/// The pieces of all files, to be taken by whoever has time.
+struct Text<'a> {
+    files: &'a [&'a Path],
+    open: Option<(usize, Chunks, bool)>,
+    next: usize,
+    failed: bool,
+}
+
+/// Which piece it is.
+#[derive(Clone, Copy)]
+struct Opened {
+    number: usize,
+    file: usize,
+    // Whether a file begins with it.
+    first: bool,
+}
+
+impl Text<'_> {
+    fn take(&mut self) -> Option<(Opened, Result<Chunk>)> {
+        while !self.failed {
+            let file = match &mut self.open {
+                Some((file, chunks, first)) => {
+                    if let Some(chunk) = chunks.next() {
+                        let opened = Opened { number: self.next, file: *file, first: std::mem::take(first) };
+                        self.next += 1;
+                        self.failed = chunk.is_err();
+                        return Some((opened, chunk));
+                    }
+                    *file + 1
+                }
+                None => 0,
+            };
+            let path = self.files.get(file)?;
+            match Chunks::open(path) {
+                Ok(chunks) => self.open = Some((file, chunks, true)),
+                Err(e) => {
+                    self.failed = true;
+                    return Some((Opened { number: self.next, file, first: true }, Err(e)));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// One piece under its worker's numbers.
+struct Piece {
+    opened: Opened,
+    stream: Vec<u32>,
+    // Where the first replacement was made, and how many there were.
+    replaced: Option<(u64, u64)>,
+    compressed: bool,
+}
+
+/// The pieces so far, in order, under their workers' numbers.
+#[derive(Default)]
+struct Joined {
+    stream: Vec<u32>,
+    // Where each worker's numbers stand.
+    parts: Vec<(usize, Range<usize>)>,
+    // Pieces that were done before their turn.
+    early: BTreeMap<usize, (usize, Piece)>,
+    next: usize,
+    // File, place of its first replacement, their number, and whether the place is one of decompressed text.
+    replaced: Vec<(usize, u64, u64, bool)>,
+}
+
+impl Joined {
+    fn add(&mut self, worker: usize, piece: Piece) {
+        self.early.insert(piece.opened.number, (worker, piece));
+        while let Some((worker, piece)) = self.early.remove(&self.next) {
+            self.next += 1;
+            if let Some((at, count)) = piece.replaced {
+                self.replaced.push((piece.opened.file, at, count, piece.compressed));
+            }
+            let open = self.stream.last().is_some_and(|last| *last != END);
+            let ends = piece.stream.first() == Some(&END);
+            // The end of the file before ends its last line.
+            if open && piece.opened.first && !ends {
+                self.stream.push(END);
+            }
+            let start = self.stream.len();
+            self.stream.extend_from_slice(&piece.stream[usize::from(ends && !open)..]);
+            self.parts.push((worker, start..self.stream.len()));
+        }
+    }
+
+    /// What was replaced, file by file.
+    fn notes(&self, files: &[&Path]) -> Vec<String> {
+        let mut notes = Vec::new();
+        for of_file in self.replaced.chunk_by(|a, b| a.0 == b.0) {
+            let (file, at, _, compressed) = of_file[0];
+            let count: u64 = of_file.iter().map(|(.., count, _)| count).sum();
+            let place = place(files[file], at, compressed);
+            notes.push(format!("replaced {count} stretches of bytes that are not UTF-8, the first at {place}"));
+        }
+        notes
+    }
+}
+
+#[derive(Default)]
+struct Worker {
+    words: Words,
+    failed: Option<(usize, Error)>,
+}
+
+impl Worker {
+    fn run(me: usize, text: &Mutex<Text>, reading: &Reading, joined: &Mutex<Joined>) -> Worker {
+        let mut worker = Worker::default();
+        loop {
+            let (taken, files) = {
+                let mut text = lock(text);
+                (text.take(), text.files)
+            };
+            let Some((opened, chunk)) = taken else { return worker };
+            match chunk.and_then(|chunk| worker.piece(opened, chunk, reading, files[opened.file])) {
+                Ok(piece) => lock(joined).add(me, piece),
+                Err(e) => {
+                    lock(text).failed = true;
+                    worker.failed = Some((opened.number, e));
+                    return worker;
+                }
+            }
+        }
+    }
+
+    fn piece(&mut self, opened: Opened, mut chunk: Chunk, reading: &Reading, path: &Path) -> Result<Piece> {
+        let mut piece = Piece { opened, stream: Vec::new(), replaced: None, compressed: chunk.compressed };
+        let stream = &mut piece.stream;
+        stream.reserve(chunk.bytes.len() / 5);
+        // Control characters that are no white space are parts of words.
+        let plain = |b: &u8| b.is_ascii() && (*b >= b' ' || (b'\t'..=b'\r').contains(b));
+        if matches!(reading.tokens, Tokens::Whitespace) && chunk.bytes.iter().all(plain) {
+            if reading.lowercase {
+                chunk.bytes.make_ascii_lowercase();
+            }
+            self.words.scan(&chunk.bytes, stream);
+        } else {
+            let text = match std::str::from_utf8(&chunk.bytes) {
+                Ok(text) => std::borrow::Cow::Borrowed(text),
+                Err(e) => {
+                    let at = chunk.offset + e.valid_up_to() as u64;
+                    if reading.invalid == Invalid::Refuse {
+                        let byte = chunk.bytes[e.valid_up_to()];
+                        return Err(Error::new(format!("this is not UTF-8: byte 0x{byte:02x} belongs to no character"))
+                            .at(place(path, at, chunk.compressed))
+                            .hint("convert the file (iconv -t utf-8), or set data.invalid = \"replace\""));
+                    }
+                    let bad = chunk.bytes.utf8_chunks().filter(|c| !c.invalid().is_empty()).count() as u64;
+                    piece.replaced = Some((at, bad));
+                    String::from_utf8_lossy(&chunk.bytes)
+                }
+            };
+            for line in text.split_inclusive('\n') {
+                reading.words(line, |word| stream.push(self.words.number(word)))?;
+                // An end before any word counts: it may close the line of the piece before.
+                if line.ends_with('\n') && stream.last() != Some(&END) {
+                    stream.push(END);
+                }
+            }
+        }
+        Ok(piece)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives words their final numbers, and drops those that are not kept.
+fn finish(joined: Joined, workers: Vec<Worker>, limits: Limits, notes: Vec<String>) -> Result<Numbered> {
+    let Joined { mut stream, parts, .. } = joined;
+    let (mut words, mut names, mut sizes) = (HashMap::<Box<str>, u64, Hash>::default(), Vec::new(), Vec::new());
+    for (number, worker) in workers.into_iter().enumerate() {
+        let counts = worker.words.counts().to_vec();
+        sizes.push(counts.len());
+        for (word, local) in worker.words.into_words() {
+            *words.entry(word.clone()).or_default() += counts[local as usize];
+            names.push((number, local, word));
+        }
+    }
+    let tokens: u64 = words.values().sum();
+    if tokens == 0 {
+        return Err(Error::new("the corpus is empty: there is no word in it").hint("give text files with one document a line"));
+    }
+    let different = words.len();
+    let mut order: Vec<(Box<str>, u64)> = words.into_iter().filter(|(_, count)| *count >= limits.min_count).collect();
+    // Ties by word: the order must not hang on where a word was first seen.
+    order.par_sort_unstable_by(|(a, i), (b, j)| j.cmp(i).then_with(|| a.cmp(b)));
+    order.truncate(limits.max_size.unwrap_or(usize::MAX));
+    if order.len() < 2 {
+        return Err(Error::new(format!(
+            "the vocabulary has {} of the corpus's {different} different words: word2vec needs at least two",
+            ["none", "one"][order.len()]
+        ))
+        .hint(format!("lower vocabulary.min_count (it is {}), or give more text", limits.min_count)));
+    }
+    let last: HashMap<&str, u32, Hash> = order.iter().enumerate().map(|(new, (word, _))| (&**word, new as u32)).collect();
+    let mut numbers: Vec<Vec<u32>> = sizes.into_iter().map(|size| vec![DROPPED; size]).collect();
+    for (worker, local, word) in &names {
+        if let Some(&number) = last.get(&**word) {
+            numbers[*worker][*local as usize] = number;
+        }
+    }
+    drop((names, last));
+
+    let mut rest = &mut stream[..];
+    let mut slices = Vec::with_capacity(parts.len());
+    let mut at = 0;
+    for (worker, part) in parts {
+        // Between parts stand ends of files, which stay.
+        let (_, from) = rest.split_at_mut(part.start - at);
+        let (slice, behind) = from.split_at_mut(part.len());
+        (rest, at) = (behind, part.end);
+        slices.push((worker, slice));
+    }
+    slices.into_par_iter().for_each(|(worker, slice)| {
+        slice.iter_mut().filter(|word| **word != END).for_each(|word| *word = numbers[worker][*word as usize]);
+    });
+    close_up(&mut stream);
+    if !stream.split(|&id| id == END).any(|line| line.len() > 1) {
+        return Err(Error::new("no line of the corpus holds two words of the vocabulary: there is no pair to learn from").hint(
+            "a line is a document: windows do not cross its end. Put whole texts on lines, or lower vocabulary.min_count",
+        ));
+    }
+    let (words, counts) = order.into_iter().map(|(word, count)| (String::from(word), count)).unzip();
+    Ok(Numbered { stream, vocabulary: Vocabulary::new(words, counts), tokens, notes })
+}
+
+/// Takes out words that were dropped, and the ends of lines that are empty then; ends the last line.
+fn close_up(stream: &mut Vec<u32>) {
+    let mut to = 0;
+    for from in 0..stream.len() {
+        let word = stream[from];
+        stream[to] = word;
+        to += usize::from(word < DROPPED || (word == END && to > 0 && stream[to - 1] != END));
+    }
+    stream.truncate(to);
+    if stream.last().is_some_and(|last| *last != END) {
+        stream.push(END);
+    }
+    stream.shrink_to_fit();
+}
