@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod model;
 pub mod recipe;
 pub mod rows;
+pub mod shards;
 pub mod sparse;
 pub mod windows;
 

@@ -67,6 +67,7 @@ impl Job for Word2VecJob {
             sharing: self.recipe.pairs.negatives,
             power: loss.power,
             rate: self.recipe.rate(),
+            shards: self.recipe.train.deterministic.then_some(self.recipe.train.shards),
         };
         let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
         let source = Windows::new(&corpus, self.recipe.pairs.window, self.recipe.pairs.subsample);

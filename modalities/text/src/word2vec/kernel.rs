@@ -47,23 +47,44 @@ pub struct Sum {
     pub pairs: u64,
 }
 
-/// One thread's way to train.
-pub struct Worker<'a> {
-    kernel: Kernel<'a>,
-    stepper: Stepper<'a>,
+/// Who is told of rows before they are trained.
+pub trait Touch {
+    /// The input row of `id` will be.
+    fn input(&mut self, id: u32);
+    /// The output row of `id` will be.
+    fn output(&mut self, id: u32);
 }
 
-impl<'a> Worker<'a> {
+/// Nobody.
+pub struct Untold;
+
+impl Touch for Untold {
+    fn input(&mut self, _: u32) {}
+    fn output(&mut self, _: u32) {}
+}
+
+/// One thread's way to train.
+pub struct Worker<'a, T> {
+    kernel: Kernel<'a>,
+    stepper: Stepper<'a>,
+    touch: T,
+}
+
+impl<'a, T: Touch> Worker<'a, T> {
     /// Trains at learning rate `rate`, by the widest vectors that the machine has.
-    pub fn new(kernel: Kernel<'a>, rate: f32) -> Worker<'a> {
-        Worker { kernel, stepper: Stepper::new(kernel.tables, rate, ctk_core::device::isa()) }
+    pub fn new(kernel: Kernel<'a>, touch: T, rate: f32) -> Worker<'a, T> {
+        Worker { kernel, stepper: Stepper::new(kernel.tables, rate, ctk_core::device::isa()), touch }
     }
 
     /// Trains one block.
     pub fn block(&mut self, block: &Block) -> Sum {
-        let Worker { kernel, stepper } = self;
+        let Worker { kernel, stepper, touch } = self;
+        block.ids.iter().for_each(|&id| touch.input(id));
         stepper.block(&block.ids);
-        kernel.draw(block, |ids, weights| stepper.push(ids, weights));
+        kernel.draw(block, |ids, weights| {
+            ids.iter().filter(|&&id| weights.is_none() || id != NONE).for_each(|&id| touch.output(id));
+            stepper.push(ids, weights);
+        });
         // What the first windows need; from then on, each asks for what a later one will.
         let steps = kernel.steps();
         stepper.fetch(block.reach + AHEAD, AHEAD * steps);

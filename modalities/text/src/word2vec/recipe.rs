@@ -226,6 +226,12 @@ pub struct TrainRecipe {
     pub seed: u64,
     /// Ends the run early, whole: the schedule is not shortened.
     pub max_steps: Option<usize>,
+    /// Whether a run gives the same bits on any number of threads, at some cost in time, and memory for each shard's copy of the
+    /// vectors. Without it, runs of more than one thread differ, none better than another.
+    pub deterministic: bool,
+    /// Parts that a deterministic step is made in, at once: threads above their number have nothing to do. Changes what is
+    /// learned.
+    pub shards: usize,
     /// Threads that draw windows ahead. 0, the default: the training threads draw their own, which is faster. Does not
     /// change what is learned.
     pub loaders: usize,
@@ -239,14 +245,25 @@ pub struct TrainRecipe {
 
 impl Default for TrainRecipe {
     fn default() -> Self {
-        TrainRecipe { epochs: 5, batch: 64, seed: 0, max_steps: None, loaders: 0, log_every: 10, save_every: 1, keep: 2 }
+        TrainRecipe {
+            epochs: 5,
+            batch: 64,
+            seed: 0,
+            max_steps: None,
+            deterministic: false,
+            shards: 4,
+            loaders: 0,
+            log_every: 10,
+            save_every: 1,
+            keep: 2,
+        }
     }
 }
 
 impl TrainRecipe {
     /// What the training loop reads. A part is one block, so that threads find work for themselves.
     pub fn core(&self) -> recipe::TrainRecipe {
-        let TrainRecipe { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep } = *self;
+        let TrainRecipe { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep, .. } = *self;
         let precision = Precision::F32;
         recipe::TrainRecipe { epochs, batch, seed, max_steps, part: Some(1), precision, loaders, log_every, save_every, keep }
     }
@@ -271,6 +288,7 @@ impl Word2VecRecipe {
             "must be between -4 and 4",
         )?;
         text.require(recipe.rate() > 0.0 && recipe.rate().is_finite(), "optimizer.sgd.rate", "must be above 0")?;
+        text.require((1..=256).contains(&recipe.train.shards), "train.shards", "must be 1 to 256")?;
         text.require(recipe.vocabulary.min_count > 0, "vocabulary.min_count", "must be at least 1")?;
         text.require(recipe.vocabulary.max_size.is_none_or(|n| n >= 2), "vocabulary.max_size", "must be at least 2")?;
         text.require(recipe.data.words > 0, "data.words", "must be at least 1")?;
@@ -314,6 +332,7 @@ mod tests {
             ("[encoder.table]\nwidth = 0\n", "encoder.table.width"),
             ("[loss.negative-sampling]\nnegatives = 0\n", "negatives"),
             ("[optimizer.sgd]\nrate = 0.0\n", "optimizer.sgd.rate"),
+            ("[train]\nshards = 0\n", "train.shards"),
             ("[vocabulary]\nmin_count = 0\n", "vocabulary.min_count"),
             ("[vocabulary]\nmax_size = 1\n", "vocabulary.max_size"),
             ("[data]\npath = []\n", "data.path"),

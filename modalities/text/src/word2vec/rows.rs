@@ -140,6 +140,37 @@ impl Rows {
         Line::write(self.line(row), &lanes);
     }
 
+    /// Copies row `row` of another table with rows of as many values.
+    #[inline]
+    pub fn copy(&self, from: &Rows, row: u32) {
+        for (to, from) in self.line(row as usize).iter().zip(from.line(row as usize)) {
+            for (to, from) in to.0.iter().zip(&from.0) {
+                to.store(from.load(Relaxed), Relaxed);
+            }
+        }
+    }
+
+    /// Row `row` moves by the sum of what it has moved in `copies`, in their order. `local` is room to work in.
+    pub fn add_moves<'a>(&self, row: u32, copies: impl Iterator<Item = &'a Rows>, local: &mut Vec<Lane>) {
+        let mut copies = copies.peekable();
+        if copies.peek().is_none() {
+            return;
+        }
+        let (line, lanes) = (self.line(row as usize), self.lanes);
+        local.resize(3 * lanes, [0.0; LANES]);
+        let (start, rest) = local.split_at_mut(lanes);
+        let (sum, copy) = rest.split_at_mut(lanes);
+        Line::read(line, start);
+        sum.copy_from_slice(start);
+        for rows in copies {
+            Line::read(rows.line(row as usize), copy);
+            for ((sum, copy), start) in sum.iter_mut().zip(&*copy).zip(&*start) {
+                *sum = std::array::from_fn(|i| sum[i] + (copy[i] - start[i]));
+            }
+        }
+        Line::write(line, sum);
+    }
+
     /// All values, row by row, without padding.
     pub fn to_vec(&self) -> Vec<f32> {
         let mut lanes = vec![[0.0; LANES]; self.lanes()];

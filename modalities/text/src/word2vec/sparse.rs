@@ -1,7 +1,8 @@
 //! The sparse learner: rows that many threads train at once, each on parts that it pulls for itself.
 //!
 //! With one thread a run is reproducible bit for bit. With more, threads write rows without a lock (see
-//! [`rows`](super::rows)), so equal seeds give equally good vectors, not equal bits: the one exception to ctk's rule.
+//! [`rows`](super::rows)), so equal seeds give equally good vectors, not equal bits: the one exception to ctk's rule. Whoever
+//! needs the bits trains in [`shards`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,10 +16,11 @@ use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
-use super::kernel::{Kernel, Sum, Worker};
+use super::kernel::{Kernel, Sum, Touch, Untold, Worker};
 use super::recipe::Negatives;
 use super::rows::Rows;
 use super::rows::step::Tables;
+use super::shards::{self, Shard};
 use super::windows::Batch;
 use crate::vocabulary::{Alias, Vocabulary};
 
@@ -49,6 +51,8 @@ pub struct Settings {
     pub power: f64,
     /// The peak rate.
     pub rate: f64,
+    /// Train in so many shards, with the same bits on any number of threads; if none, without a lock.
+    pub shards: Option<usize>,
 }
 
 /// Two tables of rows in training.
@@ -60,6 +64,9 @@ pub struct Sparse {
     noise: Alias,
     settings: Settings,
     threads: usize,
+    shards: Vec<Shard>,
+    // Steps that were made in shards.
+    period: u32,
 }
 
 impl Sparse {
@@ -69,10 +76,16 @@ impl Sparse {
     /// The tables do not fit into memory.
     pub fn new(vocabulary: &Vocabulary, settings: Settings, key: Key) -> Result<Sparse> {
         let (count, width) = (vocabulary.len(), settings.width);
+        let input = Rows::uniform(count, width, key.of("init"))?;
+        let (output, none) = (Rows::zeros(count, width)?, Rows::zeros(1, width)?);
+        let tables = Tables { input: &input, output: &output, none: &none };
+        let shards = (0..settings.shards.unwrap_or(0)).map(|_| Shard::new(tables)).collect::<Result<_>>()?;
         Ok(Sparse {
-            input: Rows::uniform(count, width, key.of("init"))?,
-            output: Rows::zeros(count, width)?,
-            none: Rows::zeros(1, width)?,
+            input,
+            output,
+            none,
+            shards,
+            period: 0,
             noise: vocabulary.noise(settings.power),
             vocabulary: vocabulary.clone(),
             settings,
@@ -95,9 +108,13 @@ impl Sparse {
         self.output.to_vec()
     }
 
+    fn tables(&self) -> Tables<'_> {
+        Tables { input: &self.input, output: &self.output, none: &self.none }
+    }
+
     fn kernel(&self) -> Kernel<'_> {
         Kernel {
-            tables: Tables { input: &self.input, output: &self.output, none: &self.none },
+            tables: self.tables(),
             noise: &self.noise,
             negatives: self.settings.negatives,
             sharing: self.settings.sharing,
@@ -105,21 +122,49 @@ impl Sparse {
         }
     }
 
-    /// Pulls parts until none is left; says which ones it had.
-    fn work(&self, feed: &Feed<Batch>, next: &AtomicUsize, rate: f32) -> Vec<(usize, Result<Sum>)> {
-        let mut worker = Worker::new(self.kernel(), rate);
-        let mut done = Vec::new();
-        loop {
-            let part = next.fetch_add(1, Ordering::Relaxed);
-            if part >= feed.parts() {
-                return done;
+    /// Threads pull parts until none is left, and train the same rows.
+    fn lock_free(&self, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
+        let next = AtomicUsize::new(0);
+        let work = |_| {
+            let mut worker = Worker::new(self.kernel(), Untold, rate);
+            let mut done = Vec::new();
+            loop {
+                let part = next.fetch_add(1, Ordering::Relaxed);
+                if part >= feed.parts() {
+                    return done;
+                }
+                done.push((part, feed.part(part).map(|batch| train(&mut worker, &batch))));
             }
-            done.push((part, feed.part(part).map(|batch| train(&mut worker, &batch))));
+        };
+        match self.threads.min(feed.parts()) {
+            0 | 1 => work(0),
+            threads => (0..threads).into_par_iter().with_max_len(1).flat_map_iter(work).collect(),
         }
+    }
+
+    /// Each shard trains the parts that are its own, on rows that are its own.
+    fn sharded(&mut self, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
+        let mut shards = std::mem::take(&mut self.shards);
+        self.period += 1;
+        let (count, period) = (shards.len(), self.period);
+        let work = |(number, shard): (usize, &mut Shard)| {
+            let (tables, copying) = shard.private(self.tables(), period);
+            let mut worker = Worker::new(Kernel { tables, ..self.kernel() }, copying, rate);
+            let parts = (number..feed.parts()).step_by(count);
+            parts.map(|part| (part, feed.part(part).map(|batch| train(&mut worker, &batch)))).collect::<Vec<_>>()
+        };
+        let done = if self.threads == 1 {
+            shards.iter_mut().enumerate().flat_map(work).collect()
+        } else {
+            shards.par_iter_mut().enumerate().with_max_len(1).flat_map_iter(work).collect()
+        };
+        shards::merge(self.tables(), &shards, period);
+        self.shards = shards;
+        done
     }
 }
 
-fn train(worker: &mut Worker, batch: &Batch) -> Sum {
+fn train<T: Touch>(worker: &mut Worker<T>, batch: &Batch) -> Sum {
     let mut sum = Sum::default();
     for block in &batch.blocks {
         let part = worker.block(block);
@@ -136,14 +181,7 @@ impl Learner for Sparse {
     /// update; 0 where subsampling left no pair.
     fn step(&mut self, feed: &Feed<Batch>, rate: f64) -> Result<Terms> {
         let rate = rate.max(self.settings.rate * FLOOR) as f32;
-        let next = AtomicUsize::new(0);
-        let threads = self.threads.min(feed.parts());
-        let mut parts = if threads <= 1 {
-            self.work(feed, &next, rate)
-        } else {
-            let this = &*self;
-            (0..threads).into_par_iter().with_max_len(1).flat_map_iter(|_| this.work(feed, &next, rate)).collect()
-        };
+        let mut parts = if self.shards.is_empty() { self.lock_free(feed, rate) } else { self.sharded(feed, rate) };
         parts.sort_unstable_by_key(|(part, _)| *part);
         let mut total = Sum::default();
         for (_, sum) in parts {

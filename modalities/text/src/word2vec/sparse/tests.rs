@@ -81,7 +81,7 @@ fn corpus() -> Corpus {
 }
 
 fn sparse(corpus: &Corpus, threads: usize) -> Sparse {
-    let settings = Settings { width: 20, negatives: 5, sharing: Negatives::Shared, power: 0.75, rate: 0.1 };
+    let settings = Settings { width: 20, negatives: 5, sharing: Negatives::Shared, power: 0.75, rate: 0.1, shards: None };
     Sparse::new(corpus.vocabulary(), settings, Key::new(1)).unwrap().threads(threads)
 }
 
@@ -160,9 +160,17 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
 
 /// Three passes over the corpus; the mean loss of the last.
 fn trained(threads: usize) -> (Sparse, f64) {
+    pass_three_times(sparse(&corpus(), threads))
+}
+
+fn in_shards(threads: usize, shards: usize) -> (Sparse, f64) {
+    let settings = Settings { shards: Some(shards), ..sparse(&corpus(), 1).settings };
+    pass_three_times(Sparse::new(corpus().vocabulary(), settings, Key::new(1)).unwrap().threads(threads))
+}
+
+fn pass_three_times(mut sparse: Sparse) -> (Sparse, f64) {
     let corpus = corpus();
     let windows = Windows::new(&corpus, 4, 0.01);
-    let mut sparse = sparse(&corpus, threads);
     let mut loss = 0.0;
     for epoch in 0..3 {
         let draw = |part: usize| windows.draw(&[part as u32], Key::new(5).at(epoch));
@@ -178,6 +186,22 @@ fn one_thread_is_reproducible_and_many_learn_the_same() {
     assert_eq!(a.vectors(), b.vectors(), "one thread, the same bits");
     assert_eq!(a.outputs(), b.outputs());
     assert!((one - four).abs() < 0.05 * one, "{one} alone, {four} by four");
+}
+
+#[test]
+fn shards_give_the_same_bits_on_any_number_of_threads_and_learn_the_same() {
+    let (one, loss) = in_shards(1, 3);
+    for threads in [2, 3, 8] {
+        let (other, same) = in_shards(threads, 3);
+        assert!(one.vectors() == other.vectors() && one.outputs() == other.outputs(), "{threads} threads");
+        assert_eq!(loss, same);
+    }
+    assert_ne!(one.vectors(), in_shards(1, 2).0.vectors(), "the number of shards shows");
+    // A single shard trains as a thread does, but for the rounding of base + (copy - base).
+    let ((single, _), (plain, free)) = (in_shards(2, 1), trained(1));
+    let apart = single.vectors().iter().zip(plain.vectors()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(apart < 1e-5, "{apart}");
+    assert!((loss - free).abs() < 0.05 * free, "{loss} in shards, {free} without a lock");
 }
 
 #[test]
