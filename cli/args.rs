@@ -82,7 +82,8 @@ pub struct RecipeArgs {
     /// The recipe, a TOML file; default: one that fits --data, or the embedded default
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// The data: a folder or file, its kind is found by looking; default: what the recipe names, or generated data
+    /// The data: a folder or file, its kind is found by looking, or - for text from standard input; default: what the recipe
+    /// names, or generated data
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub data: Option<PathBuf>,
     /// Set one key of the recipe; may be repeated

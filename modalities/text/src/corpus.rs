@@ -119,7 +119,7 @@ impl Corpus {
 
 fn place(path: &Path, offset: u64, compressed: bool) -> String {
     let of = if compressed { " of the decompressed text" } else { "" };
-    format!("{}: byte {offset}{of}", path.display())
+    format!("{}: byte {offset}{of}", files::shown(path))
 }
 
 /// Packs whole short lines into blocks and cuts lines that are longer than one.

@@ -10,7 +10,15 @@ use globset::GlobBuilder;
 /// Bytes of a piece; a line's end is looked for around here.
 const CHUNK: usize = 4 << 20;
 
-/// The files that `paths` name: files, folders (every file below, hidden ones left out) and globs, in the order given,
+/// The path that stands for standard input.
+const STDIN: &str = "-";
+
+/// How errors name a file.
+pub fn shown(path: &Path) -> String {
+    if path == Path::new(STDIN) { "standard input".to_string() } else { path.display().to_string() }
+}
+
+/// The files that `paths` name: `-` for standard input, files, folders (every file below, hidden ones left out) and globs, in the order given,
 /// each folder's and glob's files sorted.
 ///
 /// # Errors
@@ -19,7 +27,7 @@ pub fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for given in paths {
         let path = Path::new(given);
-        if path.is_file() {
+        if given == STDIN || path.is_file() {
             found.push(path.to_path_buf());
         } else if path.is_dir() {
             let before = found.len();
@@ -34,7 +42,7 @@ pub fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
         } else {
             return Err(Error::usage("there is no such file or folder")
                 .at(path.display())
-                .hint("data.path takes text files, folders of them, and globs"));
+                .hint("data.path takes text files, folders of them, globs, and - for standard input"));
         }
     }
     Ok(found)
@@ -100,13 +108,15 @@ pub struct Chunks {
 impl Chunks {
     /// Opens a file; gzip and zstd are known by their first bytes.
     pub fn open(path: &Path) -> Result<Chunks> {
-        let mut file = BufReader::with_capacity(1 << 16, File::open(path).at(path.display())?);
-        let head = file.fill_buf().at(path.display())?;
+        let file: Box<dyn Read + Send> =
+            if path == Path::new(STDIN) { Box::new(std::io::stdin()) } else { Box::new(File::open(path).at(path.display())?) };
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let head = file.fill_buf().at(shown(path))?;
         let (gzip, zstd) = (head.starts_with(&[0x1f, 0x8b]), head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
         let reader: Box<dyn Read + Send> = if gzip {
             Box::new(flate2::bufread::MultiGzDecoder::new(file))
         } else if zstd {
-            Box::new(zstd::Decoder::with_buffer(file).at(path.display())?)
+            Box::new(zstd::Decoder::with_buffer(file).at(shown(path))?)
         } else {
             Box::new(file)
         };
@@ -118,7 +128,7 @@ impl Chunks {
         let mut goal = CHUNK;
         let cut = loop {
             let want = goal.saturating_sub(bytes.len()) as u64;
-            let read = self.reader.by_ref().take(want).read_to_end(&mut bytes).at(self.path.display())?;
+            let read = self.reader.by_ref().take(want).read_to_end(&mut bytes).at(shown(&self.path))?;
             if read == 0 {
                 self.done = true;
                 break bytes.len();

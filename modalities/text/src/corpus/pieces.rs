@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
-use super::files::{Chunk, Chunks};
+use super::files::{Chunk, Chunks, shown};
 use super::words::{Hash, Words};
 use super::{END, Invalid, Limits, Reading, Tokens, place};
 use crate::vocabulary::Vocabulary;
@@ -34,7 +34,7 @@ pub struct Numbered {
 /// Numbers the words of `files`, in order.
 pub fn number(files: &[&Path], reading: &Reading, limits: Limits) -> Result<Numbered> {
     let place = match files {
-        [only] => only.display().to_string(),
+        [only] => shown(only),
         _ => format!("{} files", files.len()),
     };
     let text = Mutex::new(Text { files, open: None, next: 0, failed: false });

@@ -17,7 +17,7 @@ use ctk_core::source::Source;
 use serde_json::json;
 
 use super::NAME;
-use super::recipe::{LossRecipe, Word2VecRecipe};
+use super::recipe::{CbowGradient, LossRecipe, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
 use super::windows::Windows;
 use crate::corpus::{self, Corpus, Reading};
@@ -64,6 +64,8 @@ impl Job for Word2VecJob {
         let settings = Settings {
             width: self.recipe.width(),
             negatives: loss.negatives,
+            architecture: self.recipe.pairs.architecture,
+            exact: self.recipe.pairs.cbow_gradient == CbowGradient::Exact,
             sharing: self.recipe.pairs.negatives,
             power: loss.power,
             rate: self.recipe.rate(),

@@ -1,4 +1,4 @@
-//! Skip-gram with negative sampling on one block of text: draws negatives and trains window after window.
+//! Skip-gram and CBOW with negative sampling on one block of text: draws negatives and trains window after window.
 //!
 //! The loss of one pair and its gradient are derived in [`ctk_core::objective::NegativeSampling`]. As in word2vec.c and gensim,
 //! v is the INPUT row of a context word and u the OUTPUT row of the centre word; summed over a text this is skip-gram with the
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use ctk_core::rng::Stream;
 
-use super::recipe::Negatives;
+use super::recipe::{Architecture, Negatives};
 use super::rows::step::{NONE, OUTPUTS, Stepper, Tables};
 use super::windows::Block;
 use crate::vocabulary::Alias;
@@ -32,6 +32,10 @@ pub struct Kernel<'a> {
     pub noise: &'a Alias,
     /// Negatives a pair.
     pub negatives: usize,
+    /// What is trained against them: each context, or their mean.
+    pub architecture: Architecture,
+    /// Whether a mean's gradient goes to its words divided by their number, as it is.
+    pub exact: bool,
     /// Who shares them: the contexts of a window, or nobody.
     pub sharing: Negatives,
     /// The loss is taken of one window in so many, a power of two.
@@ -95,7 +99,11 @@ impl<'a, T: Touch> Worker<'a, T> {
             let mut loss = (index & (kernel.sample - 1) == 0).then_some(0.0);
             let mut train = |words: Range<usize>| {
                 for step in next..next + steps {
-                    stepper.step(step, words.clone(), window.centre, (word, step + AHEAD * steps), loss.as_mut());
+                    let (centre, later, loss) = (window.centre, (word, step + AHEAD * steps), loss.as_mut());
+                    match kernel.architecture {
+                        Architecture::SkipGram => stepper.step(step, words.clone(), centre, later, loss),
+                        Architecture::Cbow => stepper.bag(step, words.clone(), centre, kernel.exact, later, loss),
+                    }
                 }
                 next += steps;
             };
@@ -105,7 +113,10 @@ impl<'a, T: Touch> Worker<'a, T> {
             }
             if let Some(loss) = loss {
                 sum.loss += loss;
-                sum.pairs += window.pairs() as u64;
+                sum.pairs += match kernel.architecture {
+                    Architecture::SkipGram => window.pairs() as u64,
+                    Architecture::Cbow => window.pairs().min(1) as u64,
+                };
             }
         }
         sum

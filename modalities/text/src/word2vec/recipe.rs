@@ -32,8 +32,8 @@ pub struct Word2VecRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
-    /// Text files (plain, .gz, .zst), folders of them, globs; one or a list. Absent: the generated language. A line is a
-    /// document: windows do not cross its end.
+    /// Text files (plain, .gz, .zst), folders of them, globs, or `-` for standard input; one or a list. Absent: the generated
+    /// language. A line is a document: windows do not cross its end.
     pub path: Option<Paths>,
     /// What a word is: `whitespace` (what stands between white space), `words` (runs of word characters, and runs of other
     /// visible ones), `bert` (every punctuation character by itself), or the path of a `tokenizers` .json file.
@@ -106,14 +106,46 @@ pub struct PairsRecipe {
     /// Threshold t of subsampling, a share of the text: a word of share f is kept with probability (√(f/t) + 1)·t/f. 0 keeps
     /// all. word2vec.c's own default is 1e-3; 1e-4 is better on texts of some million words and faster.
     pub subsample: f64,
+    /// What a centre word is paired with: `skip-gram`, each word of its window, or `cbow`, their mean.
+    pub architecture: Architecture,
+    /// What each word of a mean moves by: `word2vec`, all of the mean's gradient (word2vec.c, gensim), or `exact`, its share of it.
+    pub cbow_gradient: CbowGradient,
     /// Which pairs a draw of negatives is for: `shared`, all pairs of a centre word, or `per-pair`, one (word2vec.c).
     pub negatives: Negatives,
 }
 
 impl Default for PairsRecipe {
     fn default() -> Self {
-        PairsRecipe { window: 5, subsample: 1e-4, negatives: Negatives::Shared }
+        PairsRecipe {
+            window: 5,
+            subsample: 1e-4,
+            architecture: Architecture::SkipGram,
+            cbow_gradient: CbowGradient::Word2vec,
+            negatives: Negatives::Shared,
+        }
     }
+}
+
+/// What a centre word is paired with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Architecture {
+    /// Each word of its window.
+    #[default]
+    SkipGram,
+    /// Their mean, a continuous bag of words.
+    Cbow,
+}
+
+/// What each word of a mean moves by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CbowGradient {
+    /// All of the mean's gradient, as in word2vec.c and gensim.
+    #[default]
+    Word2vec,
+    /// Its share of it.
+    Exact,
 }
 
 /// Which pairs share negatives.
@@ -274,6 +306,11 @@ impl Word2VecRecipe {
     pub fn parse(text: &Recipe) -> Result<Word2VecRecipe> {
         let recipe: Word2VecRecipe = text.parse()?;
         let LossRecipe::NegativeSampling(loss) = &recipe.loss;
+        text.require(
+            recipe.pairs.architecture == Architecture::SkipGram || recipe.pairs.negatives == Negatives::Shared,
+            "pairs.negatives",
+            "must be `shared` with cbow, where a centre word has one pair",
+        )?;
         text.require((1..=1000).contains(&recipe.pairs.window), "pairs.window", "must be 1 to 1000 words")?;
         text.require(
             recipe.pairs.subsample >= 0.0 && recipe.pairs.subsample.is_finite(),
@@ -328,6 +365,7 @@ mod tests {
     fn what_cannot_be_is_refused_with_its_line() {
         for (text, key) in [
             ("[pairs]\nwindow = 0\n", "a.toml:2:"),
+            ("[pairs]\narchitecture = \"cbow\"\nnegatives = \"per-pair\"\n", "a.toml:3:"),
             ("[pairs]\nsubsample = -1.0\n", "pairs.subsample"),
             ("[encoder.table]\nwidth = 0\n", "encoder.table.width"),
             ("[loss.negative-sampling]\nnegatives = 0\n", "negatives"),

@@ -17,7 +17,7 @@ use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
 use super::kernel::{Kernel, Sum, Touch, Untold, Worker};
-use super::recipe::Negatives;
+use super::recipe::{Architecture, Negatives};
 use super::rows::Rows;
 use super::rows::step::Tables;
 use super::shards::{self, Shard};
@@ -45,6 +45,10 @@ pub struct Settings {
     pub width: usize,
     /// Negatives a pair.
     pub negatives: usize,
+    /// What is trained against them.
+    pub architecture: Architecture,
+    /// Whether CBOW's gradient is divided by the number of words.
+    pub exact: bool,
     /// Whether a window's pairs share them.
     pub sharing: Negatives,
     /// The power of counts that negatives follow.
@@ -117,6 +121,8 @@ impl Sparse {
             tables: self.tables(),
             noise: &self.noise,
             negatives: self.settings.negatives,
+            architecture: self.settings.architecture,
+            exact: self.settings.exact,
             sharing: self.settings.sharing,
             sample: if self.vocabulary.total() > MANY { SAMPLE } else { 1 },
         }

@@ -7,6 +7,9 @@
 //! with y₀ = 1 and the other yⱼ = 0: output 0 is the word that was seen, the rest are noise. This is the window step of
 //! HogBatch (Ji et al. 2016, "Parallelizing Word2Vec in Shared and Distributed Memory"): a small product of matrices where
 //! word2vec.c has many dot products. `x86` has it in vectors; [`portable`] is the same in plain Rust, which Miri accepts.
+//!
+//! A bag of words (CBOW) is one input row made for the moment, the mean of its words' rows. It takes the same step, and what it
+//! has moved by then goes back to the words.
 
 use std::ops::Range;
 
@@ -47,20 +50,35 @@ pub(super) struct Step {
     pub count: usize,
     /// Half lines (8 floats) of a row that hold values.
     pub halves: usize,
+    /// The words of a bag.
+    pub words: Vec<*const Line>,
+    /// What each of a bag's words moves by, as a share of what their mean moves by.
+    pub back: f32,
+    /// Where the mean of a bag is kept, and where it is trained: two rows that nobody shares.
+    pub bag: [*const Line; 2],
     local: Vec<Lane>,
 }
 
 /// # Safety
-/// `contexts[..count]` and all `outputs` point to rows of `halves` half lines, live and touched by atomics (or by what is
+/// `contexts[..count]`, all `outputs`, `words` and `bag` point to rows of `halves` half lines, live and touched by atomics (or by what is
 /// modelled as such) alone; `count` is 1 to [`CONTEXTS`]; the machine has the instructions that the function is made of.
 pub(super) type Run = unsafe fn(&mut Step);
+
+/// The two kinds of step: of each context by itself, and of a bag of them.
+#[derive(Clone, Copy)]
+pub(super) struct Ways {
+    pub contexts: Run,
+    pub bag: Run,
+}
 
 /// Steps on two tables of rows, at one rate, through one block of text after another; one for each thread.
 pub struct Stepper<'a> {
     tables: Tables<'a>,
     rate: f32,
     step: Box<Step>,
-    run: Run,
+    ways: Ways,
+    // The rows of `Step::bag`.
+    _bag: Vec<Line>,
     // The input rows of the block's words; behind them some more, since windows are copied whole.
     inputs: Vec<*const Line>,
     // The output rows of its steps, by number, in order.
@@ -87,6 +105,8 @@ impl<'a> Stepper<'a> {
         let Tables { input, output, none } = tables;
         assert!(input.width() == output.width() && input.width() == none.width(), "all tables have rows of one width");
         let nothing = none.line(0).as_ptr();
+        let lanes = input.lanes();
+        let bag: Vec<Line> = (0..2 * lanes).map(|_| Line::default()).collect();
         let step = Step {
             rates: two([rate; OUTPUTS]),
             scores: [[0.0; LANES]; CONTEXTS / 2],
@@ -96,11 +116,14 @@ impl<'a> Stepper<'a> {
             later: [nothing; OUTPUTS + 1],
             count: 0,
             halves: input.width().div_ceil(LANES / 2),
+            words: Vec::new(),
+            back: 1.0,
+            bag: [bag.as_ptr(), bag[lanes..].as_ptr()],
             local: Vec::new(),
         };
-        let run = choose(isa, step.halves);
+        let ways = choose(isa, step.halves);
         let (inputs, outputs, odd) = Default::default();
-        Stepper { tables, rate, step: Box::new(step), run, inputs, outputs, odd, odd_next: 0 }
+        Stepper { tables, rate, step: Box::new(step), ways, _bag: bag, inputs, outputs, odd, odd_next: 0 }
     }
 
     /// Goes to a block of the words `ids`, whose steps are then [pushed](Self::push).
@@ -143,28 +166,8 @@ impl<'a> Stepper<'a> {
     /// has brought it.
     #[inline]
     pub fn step(&mut self, step: usize, words: Range<usize>, without: usize, later: (usize, usize), mut loss: Option<&mut f64>) {
-        let (inputs, output) = (&self.inputs[..], self.tables.output);
-        let ids = self.outputs[step];
-        let weights = match self.odd.get(self.odd_next) {
-            Some((at, weights)) if *at == step => Some(*weights),
-            _ => None,
-        };
-        let state = &mut *self.step;
-        let row = |id: u32| output.start().wrapping_add(id as usize * output.lanes());
-        state.outputs = ids.map(row);
-        // At a block's end there is nothing more to ask for: what was asked for last then comes again.
-        if let Some(ids) = self.outputs.get(later.1) {
-            state.later[..OUTPUTS].copy_from_slice(&ids.map(row));
-        }
-        if let Some(input) = inputs.get(later.0) {
-            state.later[OUTPUTS] = *input;
-        }
-        if let Some(weights) = weights {
-            self.odd_next += 1;
-            let none = self.tables.none.start();
-            (0..OUTPUTS).filter(|&j| ids[j] == NONE).for_each(|j| state.outputs[j] = none);
-            state.rates = two(weights.map(|weight| weight * self.rate));
-        }
+        let weights = self.begin(step, later);
+        let (state, inputs) = (&mut *self.step, &self.inputs[..]);
         let mut at = words.start;
         while at + usize::from(at == without) < words.end {
             // Always as many, of which some are not used: copies of one length are ones that the machine can foresee.
@@ -177,15 +180,72 @@ impl<'a> Stepper<'a> {
             state.count = end - at - usize::from(inside);
             // SAFETY: the pointers are of rows of the tables: the contexts' were found by `line`, the outputs' numbers were held
             // against the table's length by `push`; rows have `halves` half lines and live for `'a`; lines are atomics; `count`
-            // is 1 to `CONTEXTS`, since something is left; `choose` gave `run`.
-            unsafe { (self.run)(state) };
+            // is 1 to `CONTEXTS`, since something is left; `choose` gave `ways`.
+            unsafe { (self.ways.contexts)(state) };
             if let Some(loss) = loss.as_deref_mut() {
                 *loss += state.loss(&weights.unwrap_or([1.0; OUTPUTS]));
             }
             at = end;
         }
+        self.end(weights);
+    }
+
+    /// As [`step`](Self::step), but that the words are one bag: their mean is trained, and each moves by what that has moved, or,
+    /// if `exact`, by its share of it, which is the gradient (word2vec.c and gensim do the former).
+    #[inline]
+    pub fn bag(
+        &mut self,
+        step: usize,
+        words: Range<usize>,
+        without: usize,
+        exact: bool,
+        later: (usize, usize),
+        loss: Option<&mut f64>,
+    ) {
+        let weights = self.begin(step, later);
+        let state = &mut *self.step;
+        state.words.clear();
+        state.words.extend_from_slice(&self.inputs[words.start..without]);
+        state.words.extend_from_slice(&self.inputs[without + 1..words.end]);
+        if !state.words.is_empty() {
+            state.back = if exact { 1.0 / state.words.len() as f32 } else { 1.0 };
+            (state.contexts[0], state.count) = (state.bag[1], 1);
+            // SAFETY: as above; `bag` is of two rows of `lanes` lines that are this stepper's own.
+            unsafe { (self.ways.bag)(state) };
+            if let Some(loss) = loss {
+                *loss += state.loss(&weights.unwrap_or([1.0; OUTPUTS]));
+            }
+        }
+        self.end(weights);
+    }
+
+    /// Goes to a step's outputs; says how often each counts, if not once.
+    #[inline]
+    fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<[f32; OUTPUTS]> {
+        let output = self.tables.output;
+        let ids = self.outputs[step];
+        let row = |id: u32| output.start().wrapping_add(id as usize * output.lanes());
+        let state = &mut *self.step;
+        state.outputs = ids.map(row);
+        // At a block's end there is nothing more to ask for: what was asked for last then comes again.
+        if let Some(ids) = self.outputs.get(later.1) {
+            state.later[..OUTPUTS].copy_from_slice(&ids.map(row));
+        }
+        if let Some(input) = self.inputs.get(later.0) {
+            state.later[OUTPUTS] = *input;
+        }
+        let (_, weights) = self.odd.get(self.odd_next).filter(|(at, _)| *at == step)?;
+        self.odd_next += 1;
+        let none = self.tables.none.start();
+        (0..OUTPUTS).filter(|&j| ids[j] == NONE).for_each(|j| state.outputs[j] = none);
+        state.rates = two(weights.map(|weight| weight * self.rate));
+        Some(*weights)
+    }
+
+    #[inline]
+    fn end(&mut self, weights: Option<[f32; OUTPUTS]>) {
         if weights.is_some() {
-            state.rates = two([self.rate; OUTPUTS]);
+            self.step.rates = two([self.rate; OUTPUTS]);
         }
     }
 }
@@ -212,7 +272,7 @@ impl Step {
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-fn choose(isa: &str, halves: usize) -> Run {
+fn choose(isa: &str, halves: usize) -> Ways {
     // Asked again, since a name alone must not lead to instructions that the machine has not.
     if isa.starts_with("avx512") && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
         return super::x86::avx512(halves);
@@ -220,12 +280,35 @@ fn choose(isa: &str, halves: usize) -> Run {
     if isa.starts_with("avx") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         return super::x86::avx2(halves);
     }
-    portable
+    PORTABLE
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-fn choose(_: &str, _: usize) -> Run {
-    portable
+fn choose(_: &str, _: usize) -> Ways {
+    PORTABLE
+}
+
+const PORTABLE: Ways = Ways { contexts: portable, bag: portable_bag };
+
+/// A bag's step in plain Rust.
+unsafe fn portable_bag(step: &mut Step) {
+    let lanes = step.halves.div_ceil(2);
+    // SAFETY: the caller's promise; `lanes` lines hold `halves` half lines.
+    let row = |pointer: *const Line| unsafe { std::slice::from_raw_parts(pointer, lanes) };
+    let (mut word, mut mean) = (vec![[0.0; LANES]; lanes], vec![[0.0; LANES]; lanes]);
+    let share = 1.0 / step.words.len() as f32;
+    for &pointer in &step.words {
+        Line::read(row(pointer), &mut word);
+        add(share, &word, &mut mean);
+    }
+    step.bag.iter().for_each(|pointer| Line::write(row(*pointer), &mean));
+    // SAFETY: the caller's promise.
+    unsafe { portable(step) };
+    let mut moved = vec![[0.0; LANES]; lanes];
+    Line::read(row(step.bag[1]), &mut word);
+    add(step.back, &word, &mut moved);
+    add(-step.back, &mean, &mut moved);
+    step.words.iter().for_each(|pointer| Line::add(row(*pointer), &moved));
 }
 
 /// A step in plain Rust, on local copies of its rows.

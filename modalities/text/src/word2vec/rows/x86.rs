@@ -10,10 +10,10 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::step::{LABELS, OUTPUTS, Run, Step, Two};
+use super::step::{LABELS, OUTPUTS, Step, Two, Ways};
 use super::{LANES, Line};
 
-/// A vector of floats. All functions: the machine has its instructions; `load` and `store`: as [`Run`] promises, within the row.
+/// A vector of floats. All functions: the machine has its instructions; `load` and `store`: as [`Run`](super::step::Run) promises, within the row.
 trait Vector: Copy {
     /// What takes a half line that is left over at a row's end.
     type Rest: Vector<Rest = Self::Rest>;
@@ -322,18 +322,67 @@ unsafe fn update<V: Vector, const M: usize>(step: &Step, rows: &[*const Line; OU
     }
 }
 
+/// A bag's step: the mean of its words' rows is put down twice, one is trained, and what it moved by goes to each word.
+#[inline(always)]
+unsafe fn of_bag<V: Vector>(step: &mut Step, halves: usize) {
+    unsafe {
+        let (whole, rest) = (halves / V::HALVES, halves % V::HALVES > 0);
+        (0..whole).for_each(|at| mean::<V>(step, at * V::BYTES));
+        if rest {
+            mean::<V::Rest>(step, whole * V::BYTES);
+        }
+        both::<V, 1>(step, halves);
+        (0..whole).for_each(|at| give_back::<V>(step, at * V::BYTES));
+        if rest {
+            give_back::<V::Rest>(step, whole * V::BYTES);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn mean<V: Vector>(step: &Step, at: usize) {
+    unsafe {
+        let mut sum = V::zero();
+        for &word in &step.words {
+            sum = sum.add(V::load(word, at));
+        }
+        let mean = sum.mul(V::splat(&(1.0 / step.words.len() as f32)));
+        mean.store(step.bag[0], at);
+        mean.store(step.bag[1], at);
+    }
+}
+
+#[inline(always)]
+unsafe fn give_back<V: Vector>(step: &Step, at: usize) {
+    unsafe {
+        let back = V::splat(&step.back);
+        let moved = V::load(step.bag[1], at).mul(back);
+        let moved = V::load(step.bag[0], at).mul_add(V::splat(&-step.back), moved);
+        for &word in &step.words {
+            V::load(word, at).add(moved).store(word, at);
+        }
+    }
+}
+
 macro_rules! compiled {
-    ($pick:ident, $step:ident, $vector:ty, $features:literal) => {
+    ($pick:ident, $step:ident, $bag:ident, $vector:ty, $features:literal) => {
         /// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
-        pub(super) fn $pick(halves: usize) -> Run {
+        pub(super) fn $pick(halves: usize) -> Ways {
             match halves {
-                13 => $step::<13>, // 100 values
-                16 => $step::<16>, // 128
-                25 => $step::<25>, // 200
-                32 => $step::<32>, // 256
-                38 => $step::<38>, // 300
-                _ => $step::<0>,
+                13 => Ways { contexts: $step::<13>, bag: $bag::<13> }, // 100 values
+                16 => Ways { contexts: $step::<16>, bag: $bag::<16> }, // 128
+                25 => Ways { contexts: $step::<25>, bag: $bag::<25> }, // 200
+                32 => Ways { contexts: $step::<32>, bag: $bag::<32> }, // 256
+                38 => Ways { contexts: $step::<38>, bag: $bag::<38> }, // 300
+                _ => Ways { contexts: $step::<0>, bag: $bag::<0> },
             }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $bag<const HALVES: usize>(step: &mut Step) {
+            let halves = if HALVES > 0 { HALVES } else { step.halves };
+            // SAFETY: the caller's promise.
+            unsafe { of_bag::<$vector>(step, halves) }
         }
 
         #[target_feature(enable = $features)]
@@ -359,7 +408,7 @@ macro_rules! compiled {
     };
 }
 
-compiled!(avx512, step512, __m512, "avx512f,avx512dq,avx512vl,avx2,fma");
-compiled!(avx2, step256, __m256, "avx2,fma");
+compiled!(avx512, step512, bag512, __m512, "avx512f,avx512dq,avx512vl,avx2,fma");
+compiled!(avx2, step256, bag256, __m256, "avx2,fma");
 
 const _: () = assert!(2 * OUTPUTS <= LANES);

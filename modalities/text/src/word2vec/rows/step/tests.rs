@@ -141,3 +141,46 @@ fn a_word_that_is_in_no_table_is_refused() {
     let tables = Tables { input: &input, output: &output, none: &none };
     train(tables, "portable", 0.1, (&[0, 1, 2, 0, 1, 2], [1.0; OUTPUTS]), &[0, 3], None);
 }
+
+#[test]
+fn a_bag_moves_as_its_mean_does() {
+    let (widths, counts): (&[usize], &[usize]) =
+        if cfg!(miri) { (&[20], &[1, 3]) } else { (&[7, 16, 24, 100, 300], &[1, 2, 5, 10, 17]) };
+    for (isa, exact) in ISAS.into_iter().flat_map(|isa| [(isa, false), (isa, true)]) {
+        for (&width, &count) in widths.iter().flat_map(|width| counts.iter().map(move |count| (width, count))) {
+            let (input, output, none) = (table(40, width, "input"), table(40, width, "output"), Rows::zeros(1, width).unwrap());
+            let (outputs, weights, rate) = ([0, 30, 31, 32, NONE, 34], [1.0, 1.0, 2.0, 1.0, 0.0, 1.0], 0.3f32);
+            let words: Vec<u32> = (0..=count as u32).collect();
+
+            let (mut v, mut u, mut expected) = (input.to_vec(), output.to_vec(), 0.0);
+            let mean: Vec<f64> =
+                (0..width).map(|k| (1..=count).map(|c| f64::from(v[c * width + k])).sum::<f64>() / count as f64).collect();
+            let mut moved = vec![0.0; width];
+            for (j, (&o, weight)) in outputs.iter().zip(weights).enumerate().filter(|(_, (o, _))| **o != NONE) {
+                let row = &mut u[o as usize * width..][..width];
+                let score: f64 = row.iter().zip(&mean).map(|(u, m)| f64::from(*u) * m).sum();
+                let (label, weight) = (f64::from(u8::from(j == 0)), f64::from(weight));
+                let slope = f64::from(rate) * weight * (label - 1.0 / (1.0 + (-score).exp()));
+                expected += weight * if j == 0 { (-score).exp().ln_1p() } else { score.exp().ln_1p() };
+                for (k, u) in row.iter_mut().enumerate() {
+                    moved[k] += slope * f64::from(*u);
+                    *u = (f64::from(*u) + slope * mean[k]) as f32;
+                }
+            }
+            let share = if exact { 1.0 / count as f64 } else { 1.0 };
+            for (at, v) in v.iter_mut().enumerate().filter(|(at, _)| (1..=count).contains(&(at / width))) {
+                *v = (f64::from(*v) + share * moved[at % width]) as f32;
+            }
+
+            let mut stepper = Stepper::new(Tables { input: &input, output: &output, none: &none }, rate, isa);
+            stepper.block(&words);
+            stepper.push(outputs, Some(weights));
+            let mut loss = 0.0;
+            stepper.bag(0, 0..words.len(), 0, exact, (1, 1), Some(&mut loss));
+            let what = format!("{isa}, {width} values, {count} words");
+            close(&input, &v.into_iter().map(f64::from).collect::<Vec<_>>(), &what);
+            close(&output, &u.into_iter().map(f64::from).collect::<Vec<_>>(), &what);
+            assert!((loss / expected - 1.0).abs() < 1e-5, "{what}: loss {loss} for {expected}");
+        }
+    }
+}
