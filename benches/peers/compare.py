@@ -1,14 +1,15 @@
-"""ctk against PyTorch and lightly: the same work in turn, a fresh process each, and the README's table of ratios.
+"""ctk against PyTorch, lightly and gensim: the same work in turn, a fresh process each, and the README's table of ratios.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     cargo build --release
     venv/bin/python compare.py ../../target/release/ctk --data DATA/vision/cifar10
     venv/bin/python compare.py ../../target/release/ctk --rows resnet20 augment --data DATA/vision/cifar10 --pairs 2
+    venv/bin/python compare.py ../../target/release/ctk --rows words --text news.txt
 
 Rows that are among --rows, or whose names begin with one of these, are run; `--list` names them all. A ratio is how many times
 faster, or smaller, ctk is: the median of the pairs', with the smallest and the largest. The folder --data holds one folder of
-images a class, or `train/` with those below it. Its images are decoded before the clock starts on both sides. Run it on a
-machine that does nothing else. The table is on stdout, followed with --json by one line of everything measured.
+images a class, or `train/` with those below it. Its images are decoded before the clock starts on both sides. --text is a plain
+text, a document a line, lower case, of some million words. Run it on a machine that does nothing else. The table is on stdout, followed with --json by one line of everything measured.
 """
 
 import argparse
@@ -55,6 +56,13 @@ log_every = 1
 save_every = 1000000
 """
 SIZE, WARM = 32, 2
+
+# Values a word, and what each program needs to be told.
+WORDS = {
+    "skip-gram-100": (100, "skip-gram", []),
+    "skip-gram-300": (300, "skip-gram", []),
+    "cbow-100": (100, "cbow", ["--cbow"]),
+}
 
 
 class Failed(Exception):
@@ -129,6 +137,28 @@ class Bench:
 
         return ctk, lambda: self.peer("augment", "--size", SIZE, "--batch", 256, "--data", self.folder())
 
+    def words(self, name):
+        width, architecture, flags = WORDS[name]
+
+        def text():
+            if self.a.text is None:
+                raise Failed("needs --text")
+            return self.a.text
+
+        def ctk():
+            changes = {
+                "encoder.table.width": width, "pairs.architecture": architecture, "pairs.window": 5, "pairs.subsample": 1e-4,
+                "loss.negative-sampling.negatives": 5, "vocabulary.min_count": 5, "optimizer.sgd.rate": 0.025, "train.epochs": 1,
+            }
+            sets = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+            with tempfile.TemporaryDirectory() as there:
+                return self.ctk("train", "word2vec", "--data", text(), "--out", pathlib.Path(there) / "run", *sets)
+
+        def peer():
+            return call(sys.executable, HERE / "words.py", text(), "--width", width, "--threads", self.a.threads, *flags)
+
+        return ctk, peer
+
     def rows(self):
         """Name, what it is, the two programs, and what is compared: figure, unit, whether more is better."""
         speed, memory = ("step_ms", "ms", False), ("peak_rss_mb", "MB", False)
@@ -140,6 +170,9 @@ class Bench:
             for name, (width, batch, _) in WHOLE.items():
                 what = f"SimCLR with its data, resnet18 of width {width:g}, {SIZE} px, batch {batch}, {precision}"
                 yield f"simclr-{precision}-{name}", what, self.whole(name, precision), [("images_per_second", "images/s", True)]
+        for name, (width, architecture, _) in WORDS.items():
+            what = f"word2vec, {architecture}, {width} values, one epoch"
+            yield f"words-{name}", what, self.words(name), [("words_per_second", "words/s", True), ("total_seconds", "s", False)]
         yield "augment", f"one view, {SIZE} px, one thread", self.augment(), [("view_us", "µs", False)]
 
 
@@ -174,6 +207,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ctk", help="the program")
     parser.add_argument("--data", help="a folder of images; without it the rows that need one are left out")
+    parser.add_argument("--text", help="a text; without it the rows of words are left out")
     parser.add_argument("--rows", nargs="+", default=[""], metavar="NAME", help="names of rows, or their beginnings")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="steps by the clock in a process")
@@ -191,6 +225,8 @@ def main():
         parser.error(f"{a.ctk} is no program: give the path of ctk")
     if a.data is not None and not pathlib.Path(a.data).is_dir():
         parser.error(f"{a.data} is no folder")
+    if a.text is not None and not pathlib.Path(a.text).is_file():
+        parser.error(f"{a.text} is no file")
     if not rows:
         parser.error(f"no row begins with {' or '.join(a.rows)}; --list names them")
     lines, raw = [], {}
@@ -200,10 +236,11 @@ def main():
             lines += added
         except Failed as why:
             print(f"{row[0]}: left out: {why}", file=sys.stderr)
-    print("| work | ctk | PyTorch | ratio, median (least to most) |\n|---|---|---|---|")
+    print("| work | ctk | peer | ratio, median (least to most) |\n|---|---|---|---|")
     for line in lines:
-        figures = " | ".join(f"{line[side]:.0f} {line['unit']}" for side in ("ctk", "peer"))
-        memory = ", memory" if line["unit"] == "MB" else ""
+        digits = 2 if line["unit"] == "s" else 0
+        figures = " | ".join(f"{line[side]:.{digits}f} {line['unit']}" for side in ("ctk", "peer"))
+        memory = {"MB": ", memory", "s": ", from text to vectors"}.get(line["unit"], "")
         print(f"| {line['what']}{memory} | {figures} | {line['ratio']:.2f} ({line['least']:.2f} to {line['most']:.2f}) |")
     if a.json:
         print(json.dumps({"lines": lines, "runs": raw}))

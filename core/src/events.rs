@@ -55,7 +55,7 @@ pub struct Progress {
 }
 
 /// Somebody who is told.
-pub trait Watch {
+pub trait Watch: Send {
     /// Called from the training thread, in order.
     fn event(&mut self, event: &Event);
 }

@@ -13,7 +13,7 @@
 //! - [`objective`] and [`optim`] learn; [`learner`], [`dense`] and [`fit`] are the loop.
 //! - [`recipe`] and [`plan`] are the config, as written and as checked.
 //! - [`run`], [`checkpoint`], [`events`] and [`files`] are all that is ever written.
-//! - [`bench`] times steps on this machine.
+//! - [`bench`] times steps on this machine; [`memory`] reads amounts of memory.
 //! - [`eval`] judges frozen [`Features`](eval::Features).
 //! - [`modality`] is the front door that a plugin implements.
 //!
@@ -33,6 +33,7 @@ pub mod files;
 pub mod fit;
 pub mod head;
 pub mod learner;
+pub mod memory;
 pub mod modality;
 pub mod nn;
 pub mod objective;

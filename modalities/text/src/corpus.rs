@@ -1,10 +1,12 @@
 //! The corpus: text files, read once into a stream of word numbers.
 //!
 //! Text is never whole in memory: pieces of a few megabytes are cut at line ends, turned into numbers on all threads and
-//! merged in order, so the result does not depend on the number of threads. What stays is four bytes a word. A line is a
+//! joined in order, so the result does not depend on the number of threads. What stays is four bytes a word, in a file if that
+//! does not fit into memory. A line is a
 //! document: no window crosses its end.
 
 mod files;
+mod numbers;
 mod pieces;
 mod tokens;
 mod words;
@@ -15,9 +17,11 @@ use std::path::Path;
 use ctk_core::Result;
 
 use crate::vocabulary::Vocabulary;
+use numbers::Numbers;
 use pieces::Numbered;
 
 pub use files::find;
+pub use numbers::Room;
 pub use tokens::{Invalid, Normalise, Tokens};
 
 /// Words of a block at most. Blocks are the samples of training: small enough to balance threads, large enough to make a
@@ -58,7 +62,7 @@ pub struct Limits {
 /// A corpus as numbers.
 #[derive(Debug)]
 pub struct Corpus {
-    stream: Vec<u32>,
+    stream: Numbers,
     blocks: Vec<Range<usize>>,
     vocabulary: Vocabulary,
     tokens: u64,
@@ -71,9 +75,9 @@ impl Corpus {
     /// # Errors
     /// A file that cannot be read or, under [`Invalid::Refuse`], is not UTF-8; no words at all; fewer than two words left by
     /// `limits`; no line with two of them.
-    pub fn read(files: &[impl AsRef<Path>], reading: &Reading, limits: Limits) -> Result<Corpus> {
+    pub fn read(files: &[impl AsRef<Path>], reading: &Reading, limits: Limits, room: &mut Room) -> Result<Corpus> {
         let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
-        Ok(Corpus::new(pieces::number(&files, reading, limits)?))
+        Ok(Corpus::new(pieces::number(&files, reading, limits, room)?))
     }
 
     /// The corpus of a text that is in memory already, one document a line, words between white space.
@@ -82,8 +86,8 @@ impl Corpus {
     }
 
     fn new(numbered: Numbered) -> Corpus {
-        let Numbered { stream, vocabulary, tokens, notes } = numbered;
-        Corpus { blocks: blocks(&stream), stream, vocabulary, tokens, notes }
+        let Numbered { stream, blocks, vocabulary, tokens, notes } = numbered;
+        Corpus { stream, blocks, vocabulary, tokens, notes }
     }
 
     /// Words as they were read, the dropped ones included.
@@ -111,42 +115,21 @@ impl Corpus {
         self.blocks.is_empty()
     }
 
-    /// Block `index`: word numbers, with [`END`] after each line that ends inside it. At most [`BLOCK`] words.
-    pub fn block(&self, index: usize) -> &[u32] {
-        &self.stream[self.blocks[index].clone()]
+    /// Block `index`: word numbers, with [`END`] after each line that ends inside it. At most [`BLOCK`] words. `buffer` is room for
+    /// it, where it is not in memory.
+    pub fn block<'a>(&'a self, index: usize, buffer: &'a mut Vec<u32>) -> Result<&'a [u32]> {
+        self.stream.get(self.blocks[index].clone(), buffer)
+    }
+
+    /// Whether the text did not fit into memory.
+    pub fn in_file(&self) -> bool {
+        self.stream.in_file()
     }
 }
 
 fn place(path: &Path, offset: u64, compressed: bool) -> String {
     let of = if compressed { " of the decompressed text" } else { "" };
     format!("{}: byte {offset}{of}", files::shown(path))
-}
-
-/// Packs whole short lines into blocks and cuts lines that are longer than one.
-fn blocks(stream: &[u32]) -> Vec<Range<usize>> {
-    let mut blocks = Vec::new();
-    let (mut start, mut words, mut at) = (0, 0, 0);
-    while at < stream.len() {
-        let line = stream[at..].iter().position(|&id| id == END).unwrap_or(stream.len() - at);
-        let line = at..at + line;
-        if words + line.len() > BLOCK {
-            if words > 0 {
-                blocks.push(start..at);
-                words = 0;
-            }
-            while at + BLOCK < line.end {
-                blocks.push(at..at + BLOCK);
-                at += BLOCK;
-            }
-            start = at;
-        }
-        words += line.end - at;
-        at = (line.end + 1).min(stream.len());
-    }
-    if words > 0 {
-        blocks.push(start..stream.len());
-    }
-    blocks
 }
 
 #[cfg(test)]

@@ -69,6 +69,6 @@ rate = 0.05
 
 [train]
 epochs = 5
-batch = 64
+batch = 256
 seed = 0
 ";

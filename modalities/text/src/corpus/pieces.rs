@@ -12,8 +12,9 @@ use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
 use super::files::{Chunk, Chunks, shown};
+use super::numbers::{Numbers, Room};
 use super::words::{Hash, Words};
-use super::{END, Invalid, Limits, Reading, Tokens, place};
+use super::{BLOCK, END, Invalid, Limits, Reading, Tokens, place};
 use crate::vocabulary::Vocabulary;
 
 /// In place of a word that is not kept.
@@ -22,7 +23,9 @@ const DROPPED: u32 = END - 1;
 /// A whole text as numbers.
 pub struct Numbered {
     /// Word numbers, with [`END`] after each line.
-    pub stream: Vec<u32>,
+    pub stream: Numbers,
+    /// Where training cuts it.
+    pub blocks: Vec<Range<usize>>,
     /// The words that were kept.
     pub vocabulary: Vocabulary,
     /// Words as they were read.
@@ -32,17 +35,16 @@ pub struct Numbered {
 }
 
 /// Numbers the words of `files`, in order.
-pub fn number(files: &[&Path], reading: &Reading, limits: Limits) -> Result<Numbered> {
+pub fn number(files: &[&Path], reading: &Reading, limits: Limits, room: &mut Room) -> Result<Numbered> {
     let place = match files {
         [only] => shown(only),
         _ => format!("{} files", files.len()),
     };
     let text = Mutex::new(Text { files, open: None, next: 0, failed: false });
-    let joined = Mutex::new(Joined::default());
+    let joined = Mutex::new(Joined::new(room));
     let threads = 0..rayon::current_num_threads();
-    let workers: Vec<Worker> =
-        threads.into_par_iter().with_max_len(1).map(|me| Worker::run(me, &text, reading, &joined)).collect();
-    let mut workers = workers;
+    let run = |me| Worker::run(me, &text, reading, &joined);
+    let mut workers: Vec<Worker> = threads.into_par_iter().with_max_len(1).map(run).collect();
     let failed = workers.iter_mut().filter_map(|worker| worker.failed.take()).min_by_key(|(number, _)| *number);
     if let Some((_, e)) = failed {
         return Err(e);
@@ -57,8 +59,9 @@ pub fn number_text(text: &str, limits: Limits) -> Result<Numbered> {
     let mut worker = Worker::default();
     let chunk = Chunk { bytes: text.as_bytes().to_vec(), offset: 0, compressed: false };
     let opened = Opened { number: 0, file: 0, first: true };
-    let mut joined = Joined::default();
-    joined.add(0, worker.piece(opened, chunk, &Reading::default(), Path::new("text"))?);
+    let mut room = Room { limit: usize::MAX, folder: &mut || Ok(std::env::temp_dir()) };
+    let mut joined = Joined::new(&mut room);
+    joined.add(0, worker.piece(opened, chunk, &Reading::default(), Path::new("text"))?)?;
     finish(joined, vec![worker], limits, Vec::new())
 }
 
@@ -117,9 +120,9 @@ struct Piece {
 }
 
 /// The pieces so far, in order, under their workers' numbers.
-#[derive(Default)]
-struct Joined {
-    stream: Vec<u32>,
+struct Joined<'a, 'r> {
+    stream: Numbers,
+    room: &'a mut Room<'r>,
     // Where each worker's numbers stand.
     parts: Vec<(usize, Range<usize>)>,
     // Pieces that were done before their turn.
@@ -129,24 +132,30 @@ struct Joined {
     replaced: Vec<(usize, u64, u64, bool)>,
 }
 
-impl Joined {
-    fn add(&mut self, worker: usize, piece: Piece) {
+impl<'a, 'r> Joined<'a, 'r> {
+    fn new(room: &'a mut Room<'r>) -> Self {
+        let (stream, parts, early, next, replaced) = Default::default();
+        Joined { stream, room, parts, early, next, replaced }
+    }
+
+    fn add(&mut self, worker: usize, piece: Piece) -> Result<()> {
         self.early.insert(piece.opened.number, (worker, piece));
         while let Some((worker, piece)) = self.early.remove(&self.next) {
             self.next += 1;
             if let Some((at, count)) = piece.replaced {
                 self.replaced.push((piece.opened.file, at, count, piece.compressed));
             }
-            let open = self.stream.last().is_some_and(|last| *last != END);
+            let open = self.stream.last().is_some_and(|last| last != END);
             let ends = piece.stream.first() == Some(&END);
             // The end of the file before ends its last line.
             if open && piece.opened.first && !ends {
-                self.stream.push(END);
+                self.stream.extend(&[END], self.room)?;
             }
             let start = self.stream.len();
-            self.stream.extend_from_slice(&piece.stream[usize::from(ends && !open)..]);
+            self.stream.extend(&piece.stream[usize::from(ends && !open)..], self.room)?;
             self.parts.push((worker, start..self.stream.len()));
         }
+        Ok(())
     }
 
     /// What was replaced, file by file.
@@ -177,8 +186,9 @@ impl Worker {
                 (text.take(), text.files)
             };
             let Some((opened, chunk)) = taken else { return worker };
-            match chunk.and_then(|chunk| worker.piece(opened, chunk, reading, files[opened.file])) {
-                Ok(piece) => lock(joined).add(me, piece),
+            let piece = chunk.and_then(|chunk| worker.piece(opened, chunk, reading, files[opened.file]));
+            match piece.and_then(|piece| lock(joined).add(me, piece)) {
+                Ok(()) => {}
                 Err(e) => {
                     lock(text).failed = true;
                     worker.failed = Some((opened.number, e));
@@ -268,40 +278,128 @@ fn finish(joined: Joined, workers: Vec<Worker>, limits: Limits, notes: Vec<Strin
     }
     drop((names, last));
 
-    let mut rest = &mut stream[..];
-    let mut slices = Vec::with_capacity(parts.len());
-    let mut at = 0;
-    for (worker, part) in parts {
-        // Between parts stand ends of files, which stay.
-        let (_, from) = rest.split_at_mut(part.start - at);
-        let (slice, behind) = from.split_at_mut(part.len());
-        (rest, at) = (behind, part.end);
-        slices.push((worker, slice));
-    }
-    slices.into_par_iter().for_each(|(worker, slice)| {
-        slice.iter_mut().filter(|word| **word != END).for_each(|word| *word = numbers[worker][*word as usize]);
-    });
-    close_up(&mut stream);
-    if !stream.split(|&id| id == END).any(|line| line.len() > 1) {
+    let blocks = translate(&mut stream, parts, &numbers)?;
+    let Some(blocks) = blocks else {
         return Err(Error::new("no line of the corpus holds two words of the vocabulary: there is no pair to learn from").hint(
             "a line is a document: windows do not cross its end. Put whole texts on lines, or lower vocabulary.min_count",
         ));
-    }
+    };
     let (words, counts) = order.into_iter().map(|(word, count)| (String::from(word), count)).unzip();
-    Ok(Numbered { stream, vocabulary: Vocabulary::new(words, counts), tokens, notes })
+    Ok(Numbered { stream, blocks, vocabulary: Vocabulary::new(words, counts), tokens, notes })
 }
 
-/// Takes out words that were dropped, and the ends of lines that are empty then; ends the last line.
-fn close_up(stream: &mut Vec<u32>) {
-    let mut to = 0;
-    for from in 0..stream.len() {
-        let word = stream[from];
-        stream[to] = word;
-        to += usize::from(word < DROPPED || (word == END && to > 0 && stream[to - 1] != END));
+/// Final numbers for the workers'; words that are dropped close up. The blocks, unless no line has two words.
+fn translate(stream: &mut Numbers, parts: Vec<(usize, Range<usize>)>, numbers: &[Vec<u32>]) -> Result<Option<Vec<Range<usize>>>> {
+    let of = |worker: usize, slice: &mut [u32]| {
+        slice.iter_mut().filter(|word| **word != END).for_each(|word| *word = numbers[worker][*word as usize]);
+    };
+    let (mut close, mut cut) = (CloseUp::default(), Cut::default());
+    if let Some(memory) = stream.in_memory() {
+        let mut rest = &mut memory[..];
+        let mut slices = Vec::with_capacity(parts.len());
+        let mut at = 0;
+        for (worker, part) in parts {
+            // Between parts stand ends of files, which stay.
+            let (slice, behind) = std::mem::take(&mut rest)[part.start - at..].split_at_mut(part.len());
+            (rest, at) = (behind, part.end);
+            slices.push((worker, slice));
+        }
+        slices.into_par_iter().for_each(|(worker, slice)| of(worker, slice));
+        let kept = close.up(memory);
+        cut.push(&memory[..kept]);
+        memory.truncate(kept);
+    } else {
+        let (mut buffer, mut from) = (Vec::new(), 0);
+        for (worker, part) in parts {
+            let start = part.start - from;
+            stream.get(from..part.end, &mut buffer)?;
+            from = part.end;
+            of(worker, &mut buffer[start..]);
+            // What is written never reaches what is still to be read.
+            let (at, kept) = (cut.at, close.up(&mut buffer));
+            stream.set(at, &buffer[..kept])?;
+            cut.push(&buffer[..kept]);
+        }
     }
-    stream.truncate(to);
-    if stream.last().is_some_and(|last| *last != END) {
-        stream.push(END);
+    stream.truncate(cut.at);
+    Ok(cut.finish())
+}
+
+/// Takes out words that were dropped, and the ends of lines that are empty then.
+struct CloseUp {
+    // Whether what was kept last, if anything, ended a line.
+    ended: bool,
+}
+
+impl Default for CloseUp {
+    fn default() -> Self {
+        CloseUp { ended: true }
     }
-    stream.shrink_to_fit();
+}
+
+impl CloseUp {
+    /// Moves what is kept of `stream`, the next part, to its front; how much that is.
+    fn up(&mut self, stream: &mut [u32]) -> usize {
+        let mut to = 0;
+        for from in 0..stream.len() {
+            let word = stream[from];
+            stream[to] = word;
+            let kept = word < DROPPED || (word == END && !self.ended);
+            to += usize::from(kept);
+            self.ended = if kept { word == END } else { self.ended };
+        }
+        to
+    }
+}
+
+/// Packs whole short lines into blocks and cuts lines that are longer than one.
+#[derive(Default)]
+pub(super) struct Cut {
+    blocks: Vec<Range<usize>>,
+    // The block that is open: where it starts, and its words in lines that are whole.
+    start: usize,
+    words: usize,
+    // Where the open line starts.
+    line: usize,
+    at: usize,
+    pair: bool,
+}
+
+impl Cut {
+    /// The next part of the stream.
+    pub(super) fn push(&mut self, part: &[u32]) {
+        for end in part.iter().enumerate().filter(|(_, id)| **id == END).map(|(at, _)| at) {
+            self.end_line(self.at + end);
+        }
+        self.at += part.len();
+    }
+
+    fn end_line(&mut self, end: usize) {
+        let mut line = self.line;
+        self.pair |= end - line > 1;
+        if self.words + (end - line) > BLOCK {
+            if self.words > 0 {
+                self.blocks.push(self.start..line);
+                self.words = 0;
+            }
+            while line + BLOCK < end {
+                self.blocks.push(line..line + BLOCK);
+                line += BLOCK;
+            }
+            self.start = line;
+        }
+        self.words += end - line;
+        self.line = end + 1;
+    }
+
+    /// All blocks, if there is a line of two words.
+    pub(super) fn finish(mut self) -> Option<Vec<Range<usize>>> {
+        if self.line < self.at {
+            self.end_line(self.at);
+        }
+        if self.words > 0 {
+            self.blocks.push(self.start..self.at);
+        }
+        self.pair.then_some(self.blocks)
+    }
 }

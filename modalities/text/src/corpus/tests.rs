@@ -16,11 +16,18 @@ fn file(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
+fn read(files: &[impl AsRef<Path>], reading: &Reading, limits: Limits) -> Result<Corpus> {
+    Corpus::read(files, reading, limits, &mut Room { limit: usize::MAX, folder: &mut || panic!("there is room") })
+}
+
+fn stream(corpus: &Corpus) -> Vec<u32> {
+    corpus.stream.get(0..corpus.stream.len(), &mut Vec::new()).unwrap().to_vec()
+}
+
 /// Lines of the corpus as words again.
 fn lines(corpus: &Corpus) -> Vec<String> {
     let words = corpus.vocabulary().words();
-    corpus
-        .stream
+    stream(corpus)
         .split(|&id| id == END)
         .filter(|line| !line.is_empty())
         .map(|line| line.iter().map(|&id| words[id as usize].as_str()).collect::<Vec<_>>().join(" "))
@@ -31,7 +38,7 @@ fn lines(corpus: &Corpus) -> Vec<String> {
 fn words_lines_and_counts_come_through() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "a.txt", b"b a a\n\n  c a\tb \r\nrare b");
-    let corpus = Corpus::read(&[path], &Reading::default(), Limits { min_count: 2, max_size: None }).unwrap();
+    let corpus = read(&[path], &Reading::default(), Limits { min_count: 2, max_size: None }).unwrap();
     assert_eq!(corpus.tokens(), 8);
     assert_eq!(corpus.vocabulary().words(), ["a", "b"]);
     assert_eq!(corpus.vocabulary().counts(), [3, 3]);
@@ -51,13 +58,13 @@ fn compression_folders_and_globs_read_the_same_text() {
     file(folder.path(), "z/packed.zst", &zstd::encode_all(text.as_bytes(), 1).unwrap());
     file(folder.path(), "x/.hidden", b"hidden words");
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let read = |paths: &[String]| Corpus::read(&find(paths).unwrap(), &Reading::default(), ALL).unwrap();
-    let plain = read(&[at("x/plain.txt")]);
+    let found = |paths: &[String]| read(&find(paths).unwrap(), &Reading::default(), ALL).unwrap();
+    let plain = found(&[at("x/plain.txt")]);
     for path in ["x", "y", "z/packed.zst", "*/packed.gz"] {
-        let other = read(&[at(path)]);
-        assert_eq!((&other.stream, other.vocabulary()), (&plain.stream, plain.vocabulary()), "{path}");
+        let other = found(&[at(path)]);
+        assert_eq!((stream(&other), other.vocabulary()), (stream(&plain), plain.vocabulary()), "{path}");
     }
-    assert_eq!(read(&[at("x"), at("**/packed.*")]).tokens(), 3 * plain.tokens());
+    assert_eq!(found(&[at("x"), at("**/packed.*")]).tokens(), 3 * plain.tokens());
     for wrong in ["nowhere.txt", "*.none"] {
         assert!(find(&[at(wrong)]).unwrap_err().to_string().contains("hint: "), "{wrong}");
     }
@@ -78,9 +85,31 @@ fn pieces_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "big.txt", text.as_bytes());
     let whole = Corpus::from_text(&text, ALL).unwrap();
-    let pieces = Corpus::read(&[path], &Reading::default(), ALL).unwrap();
+    let pieces = read(&[path], &Reading::default(), ALL).unwrap();
     assert_eq!(pieces.vocabulary(), whole.vocabulary());
-    assert!(pieces.stream == whole.stream && pieces.blocks == whole.blocks);
+    assert!(stream(&pieces) == stream(&whole) && pieces.blocks == whole.blocks);
+
+    // Nor does a file, whether all goes there or the rest does.
+    let path = folder.path().join("big.txt");
+    for limit in [0, 1 << 20] {
+        let mut asked = 0;
+        let mut there = || {
+            asked += 1;
+            Ok(folder.path().to_path_buf())
+        };
+        let limits = Limits { min_count: 600, max_size: None };
+        let mut room = Room { limit, folder: &mut there };
+        let filed = Corpus::read(&[&path], &Reading::default(), limits, &mut room).unwrap();
+        assert!(filed.in_file() && asked == 1);
+        let kept = read(&[&path], &Reading::default(), limits).unwrap();
+        assert!(stream(&filed) == stream(&kept) && filed.blocks == kept.blocks && filed.tokens() == kept.tokens());
+        assert!(kept.len() > 1 && kept.vocabulary().len() < whole.vocabulary().len(), "words were dropped");
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        assert!((0..kept.len()).rev().all(|i| filed.block(i, &mut a).unwrap() == kept.block(i, &mut b).unwrap()));
+    }
+    let mut nowhere = Room { limit: 0, folder: &mut || Ok(folder.path().join("nowhere")) };
+    let error = Corpus::read(&[&path], &Reading::default(), ALL, &mut nowhere).unwrap_err().to_string();
+    assert!(error.contains("nowhere"), "{error}");
 }
 
 #[test]
@@ -89,7 +118,10 @@ fn blocks_hold_every_word_once_and_are_bounded() {
     for longest in [3, 50, 5000] {
         let stream: Vec<u32> =
             (0..30_000).map(|i| if rng.random_range(0..longest) == 0 || i == 29_999 { END } else { i }).collect();
-        let blocks = blocks(&stream);
+        // In parts of any size.
+        let mut cut = pieces::Cut::default();
+        stream.chunks(7_001).for_each(|part| cut.push(part));
+        let blocks = cut.finish().unwrap_or_default();
         let mut seen = Vec::new();
         for block in &blocks {
             let words: Vec<u32> = stream[block.clone()].iter().copied().filter(|&id| id != END).collect();
@@ -105,14 +137,14 @@ fn blocks_hold_every_word_once_and_are_bounded() {
 fn bytes_that_are_no_text_are_refused_or_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "bad.txt", b"good words\nbad \xff\xfe byte\nand \xc3 more words\n");
-    let refused = Corpus::read(&[&path], &Reading::default(), ALL).unwrap_err().to_string();
+    let refused = read(&[&path], &Reading::default(), ALL).unwrap_err().to_string();
     assert!(refused.contains("bad.txt: byte 15") && refused.contains("0xff") && refused.contains("hint: "), "{refused}");
     let lenient = Reading { invalid: Invalid::Replace, ..Reading::default() };
-    let corpus = Corpus::read(&[&path], &lenient, ALL).unwrap();
+    let corpus = read(&[&path], &lenient, ALL).unwrap();
     assert!(corpus.notes()[0].contains("3 stretches") && corpus.notes()[0].contains("byte 15"), "{:?}", corpus.notes());
     assert!(lines(&corpus)[1].starts_with("bad \u{fffd}"));
     let mark = file(folder.path(), "mark.txt", b"\xef\xbb\xbffirst word\n");
-    assert_eq!(lines(&Corpus::read(&[mark], &Reading::default(), ALL).unwrap()), ["first word"]);
+    assert_eq!(lines(&read(&[mark], &Reading::default(), ALL).unwrap()), ["first word"]);
 }
 
 #[test]
@@ -163,7 +195,7 @@ fn what_cannot_be_learned_from_is_said() {
 fn news_and_reviews_are_what_other_programs_read() {
     let text = Path::new(&std::env::var("CTK_DATA").expect("CTK_DATA names the folder of real data")).join("text");
     let limits = Limits { min_count: 5, max_size: None };
-    let corpus = Corpus::read(&[text.join("news-reviews-17m.txt")], &Reading::default(), limits).unwrap();
+    let corpus = read(&[text.join("news-reviews-17m.txt")], &Reading::default(), limits).unwrap();
     // gensim counts the same.
     assert_eq!((corpus.tokens(), corpus.vocabulary().len()), (17_014_669, 55_601));
     let gold = text.join("word-benchmarks-en/gensim-4.4.0");

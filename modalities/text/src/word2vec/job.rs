@@ -1,9 +1,9 @@
 //! A word2vec run from recipe to summary: read, train, and, on the generated language, show what was learned.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Instant;
 
-use ctk_core::Result;
 use ctk_core::eval::{Features, analogy, neighbors, similarity};
 use ctk_core::events::Event;
 use ctk_core::fit::fit;
@@ -14,13 +14,14 @@ use ctk_core::recipe::{Decay, Recipe, Scaling, ScheduleRecipe};
 use ctk_core::rng::Key;
 use ctk_core::run::Run;
 use ctk_core::source::Source;
+use ctk_core::{Result, memory};
 use serde_json::json;
 
 use super::NAME;
 use super::recipe::{CbowGradient, LossRecipe, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
 use super::windows::Windows;
-use crate::corpus::{self, Corpus, Reading};
+use crate::corpus::{self, Corpus, Reading, Room};
 use crate::language;
 
 /// A checked recipe.
@@ -28,6 +29,8 @@ pub struct Word2VecJob {
     recipe: Word2VecRecipe,
     plan: Plan,
     reading: Reading,
+    // Bytes of memory for the numbered text.
+    room: usize,
 }
 
 impl Word2VecJob {
@@ -39,12 +42,14 @@ impl Word2VecJob {
         // Every word is to be seen: a short last step takes nothing from the steps before.
         plan.drop_last = false;
         let reading = recipe.reading()?;
-        Ok(Word2VecJob { recipe, plan, reading })
+        let room = memory::limit("data.cache", &recipe.data.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
+        Ok(Word2VecJob { recipe, plan, reading, room })
     }
 
-    fn corpus(&self) -> Result<Corpus> {
+    fn corpus(&self, run: &mut Run) -> Result<Corpus> {
+        let mut room = Room { limit: self.room, folder: &mut || run.folder().map(Path::to_path_buf) };
         match &self.recipe.data.path {
-            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.limits()),
+            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.limits(), &mut room),
             // The text is data: it does not change with the seed of the training.
             None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.limits()),
         }
@@ -58,7 +63,10 @@ impl Job for Word2VecJob {
 
     fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
         let start = Instant::now();
-        let corpus = self.corpus()?;
+        let corpus = self.corpus(run)?;
+        if corpus.in_file() {
+            run.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
+        }
         corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
         let LossRecipe::NegativeSampling(loss) = &self.recipe.loss;
         let settings = Settings {

@@ -44,6 +44,9 @@ pub struct DataRecipe {
     pub normalise: Normalise,
     /// What is done about bytes that are not UTF-8: `refuse` or `replace`.
     pub invalid: Invalid,
+    /// Memory for the numbered text, four bytes a word: `auto`, half of what is free; `off`; or an amount such as `2GB`. What does
+    /// not fit goes to a file beside the run.
+    pub cache: String,
     /// Words of the generated language, where there is no path.
     pub words: usize,
 }
@@ -56,6 +59,7 @@ impl Default for DataRecipe {
             lowercase: false,
             normalise: Normalise::None,
             invalid: Invalid::Refuse,
+            cache: "auto".to_string(),
             words: 1_500_000,
         }
     }
@@ -279,7 +283,7 @@ impl Default for TrainRecipe {
     fn default() -> Self {
         TrainRecipe {
             epochs: 5,
-            batch: 64,
+            batch: 256,
             seed: 0,
             max_steps: None,
             deterministic: false,

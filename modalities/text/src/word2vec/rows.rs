@@ -150,12 +150,8 @@ impl Rows {
         }
     }
 
-    /// Row `row` moves by the sum of what it has moved in `copies`, in their order. `local` is room to work in.
-    pub fn add_moves<'a>(&self, row: u32, copies: impl Iterator<Item = &'a Rows>, local: &mut Vec<Lane>) {
-        let mut copies = copies.peekable();
-        if copies.peek().is_none() {
-            return;
-        }
+    /// Row `row` moves by `share` of the sum of what it has moved in `copies`, in their order. `local` is room to work in.
+    pub fn add_moves<'a>(&self, row: u32, share: f32, copies: impl Iterator<Item = &'a Rows>, local: &mut Vec<Lane>) {
         let (line, lanes) = (self.line(row as usize), self.lanes);
         local.resize(3 * lanes, [0.0; LANES]);
         let (start, rest) = local.split_at_mut(lanes);
@@ -165,7 +161,7 @@ impl Rows {
         for rows in copies {
             Line::read(rows.line(row as usize), copy);
             for ((sum, copy), start) in sum.iter_mut().zip(&*copy).zip(&*start) {
-                *sum = std::array::from_fn(|i| sum[i] + (copy[i] - start[i]));
+                *sum = std::array::from_fn(|i| sum[i] + share * (copy[i] - start[i]));
             }
         }
         Line::write(line, sum);

@@ -1,9 +1,12 @@
 //! The same bits on any number of threads: shards of a step train copies of their own, whose moves are then added up in order.
 //!
 //! A step's blocks are dealt to a fixed number of shards. Each trains private rows, copied from the common ones as they are
-//! first needed; when all are done, every common row moves by the sum of its copies' moves, in the order of the shards. Which
-//! thread does what, and when, cannot show. A step is then a period of local training (Zinkevich et al. 2010 average such moves;
-//! adding them is what lock-free training comes to).
+//! first needed; when all are done, every common row moves by its copies' moves, in the order of the shards. Which thread does
+//! what, and when, cannot show.
+//!
+//! Moves of rows that were trained a few times are added, which is what training without a lock comes to. But copies of a row
+//! that each shard has trained many times have all gone the same way, as far as it goes, and the sum would go several times as
+//! far, and diverge: such moves are averaged (Zinkevich et al. 2010). In between, it is something in between.
 
 use rayon::prelude::*;
 
@@ -21,13 +24,16 @@ pub struct Shard {
 /// Copies of some rows of a table.
 struct Copies {
     rows: Rows,
-    // The period in which each row was copied last.
-    stamps: Vec<u32>,
+    // Of each row, the period in which it was copied last, and how often it was trained since.
+    stamps: Vec<(u32, u32)>,
 }
+
+/// How often a shard trains a row until it has gone about as far as it goes.
+const MANY: f32 = 16.0;
 
 impl Copies {
     fn of(table: &Rows) -> Result<Copies> {
-        Ok(Copies { rows: Rows::zeros(table.len(), table.width())?, stamps: vec![0; table.len()] })
+        Ok(Copies { rows: Rows::zeros(table.len(), table.width())?, stamps: vec![(0, 0); table.len()] })
     }
 }
 
@@ -53,27 +59,44 @@ impl Shard {
 pub struct Copying<'a> {
     common: Tables<'a>,
     private: Tables<'a>,
-    stamps: [&'a mut [u32]; 2],
+    stamps: [&'a mut [(u32, u32)]; 2],
     period: u32,
+}
+
+impl Copying<'_> {
+    /// Counts one more use of row `id` of table `table`; whether it is the period's first.
+    #[inline]
+    fn first(&mut self, table: usize, id: u32) -> bool {
+        let (stamp, uses) = &mut self.stamps[table][id as usize];
+        let first = *stamp != self.period;
+        (*stamp, *uses) = (self.period, if first { 1 } else { *uses + 1 });
+        first
+    }
 }
 
 impl Touch for Copying<'_> {
     #[inline]
     fn input(&mut self, id: u32) {
-        if std::mem::replace(&mut self.stamps[0][id as usize], self.period) != self.period {
+        if self.first(0, id) {
             self.private.input.copy(self.common.input, id);
         }
     }
 
     #[inline]
     fn output(&mut self, id: u32) {
-        if std::mem::replace(&mut self.stamps[1][id as usize], self.period) != self.period {
+        if self.first(1, id) {
             self.private.output.copy(self.common.output, id);
         }
     }
 }
 
-/// Adds to all common rows the moves of their copies of period `period`.
+/// By how much of their sum a row moves whose copies in `shards` shards were trained `uses` times in all.
+fn share(shards: usize, uses: u32) -> f32 {
+    let mean = uses as f32 / shards as f32;
+    1.0 / (1.0 + (shards - 1) as f32 * (mean - 1.0) / (mean - 1.0 + MANY))
+}
+
+/// Moves all common rows by the moves of their copies of period `period`.
 pub fn merge(common: Tables, shards: &[Shard], period: u32) {
     for (table, copies) in [
         (common.input, shards.iter().map(|s| &s.input).collect::<Vec<_>>()),
@@ -81,8 +104,12 @@ pub fn merge(common: Tables, shards: &[Shard], period: u32) {
     ] {
         // Each row by itself: how they are dealt to threads cannot show either.
         (0..table.len()).into_par_iter().with_min_len(512).for_each_init(Vec::new, |local, row| {
-            let moved = copies.iter().filter(|copies| copies.stamps[row] == period).map(|copies| &copies.rows);
-            table.add_moves(row as u32, moved, local);
+            let moved = || copies.iter().filter(|copies| copies.stamps[row].0 == period);
+            let count = moved().count();
+            if count > 0 {
+                let share = share(count, moved().map(|copies| copies.stamps[row].1).sum());
+                table.add_moves(row as u32, share, moved().map(|copies| &copies.rows), local);
+            }
         });
     }
 }
@@ -103,7 +130,7 @@ mod tests {
         for period in 1..=2 {
             for (number, shard) in shards.iter_mut().enumerate() {
                 let (private, mut copying) = shard.private(common, period);
-                for id in [3, 3, 5 + number as u32] {
+                for id in [3, 5 + number as u32] {
                     copying.input(id);
                 }
                 let row = 3 * 20;
@@ -119,5 +146,12 @@ mod tests {
             assert!((after - expected).abs() < 1e-5, "value {at}: {before} became {after}");
         }
         assert!(output.to_vec().iter().all(|v| *v == 0.0));
+    }
+
+    #[test]
+    fn few_moves_are_added_and_many_are_averaged() {
+        assert_eq!((share(1, 1), share(1, 100_000), share(4, 4)), (1.0, 1.0, 1.0));
+        assert!((share(4, 4_000_000) - 0.25).abs() < 1e-4);
+        assert!(share(4, 4 * 17) == 0.4 && share(4, 40) > share(4, 80));
     }
 }

@@ -117,8 +117,12 @@ impl Source for Windows<'_> {
     }
 
     fn draw(&self, samples: &[u32], key: Key) -> Result<Batch> {
-        let block = |&s: &u32| Block::draw(self.corpus.block(s as usize), &self.keep, self.window, key.at(u64::from(s)));
-        Ok(Batch { blocks: samples.iter().map(block).collect() })
+        let mut buffer = Vec::new();
+        let mut block = |&s: &u32| {
+            let words = self.corpus.block(s as usize, &mut buffer)?;
+            Ok(Block::draw(words, &self.keep, self.window, key.at(u64::from(s))))
+        };
+        Ok(Batch { blocks: samples.iter().map(&mut block).collect::<Result<_>>()? })
     }
 }
 

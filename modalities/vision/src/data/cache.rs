@@ -3,15 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytesize::ByteSize;
-use ctk_core::{Error, Result};
-use sysinfo::System;
+use ctk_core::{Result, memory};
 
-/// Room where nobody says otherwise, and for `auto` where the system does not tell what is free: 1 GB, all of CIFAR several
-/// times over.
+/// Room where nobody says otherwise: all of CIFAR several times over.
 const DEFAULT: usize = 1_000_000_000;
-
-/// `auto` takes one part in this many of the memory that is free.
-const SHARE: u64 = 2;
 
 /// What a kept picture costs beside its pixels: its size, its counters, what the allocator adds.
 const OVERHEAD: usize = 96;
@@ -40,14 +35,7 @@ impl Cache {
     /// # Errors
     /// Anything else.
     pub fn of(wish: &str) -> Result<Cache> {
-        let limit = match wish {
-            "auto" => free().map_or(DEFAULT as u64, |free| free / SHARE),
-            "off" => 0,
-            // A bare number would be bytes, which nobody means.
-            amount if amount.ends_with(['b', 'B']) => amount.parse::<ByteSize>().map_err(|_| unknown(wish))?.as_u64(),
-            _ => return Err(unknown(wish)),
-        };
-        Ok(Cache::new(usize::try_from(limit).unwrap_or(usize::MAX)))
+        memory::limit("data.cache", wish).map(Cache::new)
     }
 
     /// Takes room for a picture of `pixels` bytes, unless there is too little left.
@@ -80,35 +68,9 @@ impl Cache {
     }
 }
 
-fn unknown(wish: &str) -> Error {
-    Error::usage(format!("data.cache: `{wish}` is no amount of memory"))
-        .hint("write \"auto\" (half of the memory that is free), \"off\", or an amount such as \"500MB\" or \"2GB\"")
-}
-
-/// Memory that is free, in bytes: the machine's, or what a container allows of it.
-fn free() -> Option<u64> {
-    let mut system = System::new();
-    system.refresh_memory();
-    let machine = Some(system.available_memory()).filter(|&free| free > 0);
-    let container = system.cgroup_limits().map(|limits| limits.free_memory);
-    machine.into_iter().chain(container).min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn amounts_are_understood_and_mistakes_are_told() {
-        let limit = |wish: &str| Cache::of(wish).unwrap().limit;
-        assert_eq!(["off", "500MB", "1.5 GB", "2gb", "1GiB"].map(limit), [0, 500_000_000, 1_500_000_000, 2_000_000_000, 1 << 30]);
-        let auto = limit("auto");
-        assert!(auto > 1_000_000, "{auto}");
-        for wrong in ["", "lots", "12", "GB", "-1GB", "2 apples", "NaNGB"] {
-            let error = Cache::of(wrong).err().unwrap_or_else(|| panic!("`{wrong}` is an amount"));
-            assert!(error.exit_code() == 2 && error.to_string().contains("hint: write \"auto\""), "{error}");
-        }
-    }
 
     #[test]
     fn room_is_taken_and_given_back_and_never_exceeded() {

@@ -232,7 +232,7 @@ fn shards_learn_as_much_as_one_thread_does() {
         }
         last
     });
-    assert!((sharded - free).abs() < 0.03 * free, "{sharded} in shards, {free} without a lock");
+    assert!((sharded - free).abs() < 0.05 * free, "{sharded} in shards, {free} without a lock");
 }
 
 #[test]
