@@ -43,6 +43,7 @@ impl Vector for __m512 {
     #[target_feature(enable = "avx512f")]
     unsafe fn load(row: *const Line, at: usize) -> Self {
         let out;
+        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
         unsafe {
             asm!("vmovaps {}, [{} + {}]", out(zmm_reg) out, in(reg) row, in(reg) at, options(nostack, preserves_flags, readonly))
         };
@@ -52,6 +53,7 @@ impl Vector for __m512 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn store(self, row: *const Line, at: usize) {
+        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
         unsafe { asm!("vmovaps [{} + {}], {}", in(reg) row, in(reg) at, in(zmm_reg) self, options(nostack, preserves_flags)) };
     }
 
@@ -116,6 +118,7 @@ impl Vector for __m512 {
         }
         let one = _mm512_set1_ps(1.0);
         let sigmoid = _mm512_div_ps(one, _mm512_add_ps(one, _mm512_scalef_ps(power, n)));
+        // SAFETY: arrays of sixteen floats that are aligned to 64 bytes in `Step`.
         unsafe {
             let slope = _mm512_mul_ps(_mm512_load_ps(rates.as_ptr()), _mm512_sub_ps(_mm512_load_ps(LABELS.0.as_ptr()), sigmoid));
             _mm512_store_ps(scores.as_mut_ptr(), score);
@@ -132,6 +135,7 @@ impl Vector for __m256 {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn load(row: *const Line, at: usize) -> Self {
         let out;
+        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
         unsafe {
             asm!("vmovaps {}, [{} + {}]", out(ymm_reg) out, in(reg) row, in(reg) at, options(nostack, preserves_flags, readonly))
         };
@@ -141,6 +145,7 @@ impl Vector for __m256 {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn store(self, row: *const Line, at: usize) {
+        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
         unsafe { asm!("vmovaps [{} + {}], {}", in(reg) row, in(reg) at, in(ymm_reg) self, options(nostack, preserves_flags)) };
     }
 
@@ -202,6 +207,7 @@ impl Vector for __m256 {
             let exponent = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)));
             let power = _mm256_mul_ps(power, _mm256_castsi256_ps(exponent));
             let sigmoid = _mm256_div_ps(one, _mm256_add_ps(one, power));
+            // SAFETY: arrays of sixteen floats that are aligned to 64 bytes in `Step`.
             unsafe {
                 let (rate, label) = (_mm256_load_ps(rates.as_ptr().add(8 * at)), _mm256_load_ps(LABELS.0.as_ptr().add(8 * at)));
                 _mm256_store_ps(scores.as_mut_ptr().add(8 * at), score);
@@ -215,18 +221,19 @@ impl Vector for __m256 {
 const FAR: f32 = 80.0;
 
 /// 2^f on [−½, ½] from the highest power down (Taylor's, of degree 6: exact to 1.2e-7).
-const POWER: [f32; 7] = [0.000_154_035_3, 0.001_333_355_8, 0.009_618_129, 0.055_504_11, 0.240_226_5, 0.693_147_2, 1.0];
+const POWER: [f32; 7] = [0.000_154_035_3, 0.001_333_355_8, 0.009_618_129, 0.055_504_11, 0.240_226_5, std::f32::consts::LN_2, 1.0];
 
 /// Both phases for `M` contexts and rows of `halves` half lines.
 #[inline(always)]
 unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
         for row in step.later {
             for line in 0..halves.div_ceil(2) {
                 fetch(row.wrapping_add(line));
             }
         }
-        let (whole, rest) = (halves / V::HALVES, halves % V::HALVES > 0);
+        let (whole, rest) = (halves / V::HALVES, !halves.is_multiple_of(V::HALVES));
         for pair in 0..M / 2 {
             scores::<V, 2>(step, pair, whole, rest);
         }
@@ -255,6 +262,7 @@ pub(super) fn fetch(line: *const Line) {
 /// The scores and slopes of contexts 2·`pair` and, if `N` is 2, the next.
 #[inline(always)]
 unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole: usize, rest: bool) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
         let outputs = step.outputs;
         let contexts: [*const Line; N] = std::array::from_fn(|i| *step.contexts.get_unchecked(2 * pair + i));
@@ -287,6 +295,7 @@ unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole:
 /// Moves one vector, at byte `at`, of all rows.
 #[inline(always)]
 unsafe fn update<V: Vector, const M: usize>(step: &Step, rows: &[*const Line; OUTPUTS], at: usize) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
         let outputs: [V; OUTPUTS] = std::array::from_fn(|j| V::load(rows[j], at));
         let mut moved = outputs;
@@ -325,8 +334,9 @@ unsafe fn update<V: Vector, const M: usize>(step: &Step, rows: &[*const Line; OU
 /// A bag's step: the mean of its words' rows is put down twice, one is trained, and what it moved by goes to each word.
 #[inline(always)]
 unsafe fn of_bag<V: Vector>(step: &mut Step, halves: usize) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
-        let (whole, rest) = (halves / V::HALVES, halves % V::HALVES > 0);
+        let (whole, rest) = (halves / V::HALVES, !halves.is_multiple_of(V::HALVES));
         // Loops, not closures: one that is not inlined is compiled without the vectors.
         for at in 0..whole {
             mean::<V>(step, at * V::BYTES);
@@ -346,6 +356,7 @@ unsafe fn of_bag<V: Vector>(step: &mut Step, halves: usize) {
 
 #[inline(always)]
 unsafe fn mean<V: Vector>(step: &Step, at: usize) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
         let mut sum = V::zero();
         for &word in &step.words {
@@ -359,6 +370,7 @@ unsafe fn mean<V: Vector>(step: &Step, at: usize) {
 
 #[inline(always)]
 unsafe fn give_back<V: Vector>(step: &Step, at: usize) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
         let back = V::splat(&step.back);
         let moved = V::load(step.bag[1], at).mul(back);
