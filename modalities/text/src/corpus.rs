@@ -2,8 +2,7 @@
 //!
 //! Text is never whole in memory: pieces of a few megabytes are cut at line ends, turned into numbers on all threads and
 //! joined in order, so the result does not depend on the number of threads. What stays is four bytes a word, in a file if that
-//! does not fit into memory. A line is a
-//! document: no window crosses its end.
+//! does not fit into memory. A line is a document: no window crosses its end.
 
 mod files;
 mod numbers;
@@ -13,12 +12,12 @@ mod words;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ctk_core::Result;
 
 use crate::vocabulary::Vocabulary;
 use numbers::Numbers;
-use pieces::Numbered;
 
 pub use files::find;
 pub use numbers::Room;
@@ -77,17 +76,12 @@ impl Corpus {
     /// `limits`; no line with two of them.
     pub fn read(files: &[impl AsRef<Path>], reading: &Reading, limits: Limits, room: &mut Room) -> Result<Corpus> {
         let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
-        Ok(Corpus::new(pieces::number(&files, reading, limits, room)?))
+        pieces::number(&files, reading, limits, room)
     }
 
     /// The corpus of a text that is in memory already, one document a line, words between white space.
     pub fn from_text(text: &str, limits: Limits) -> Result<Corpus> {
-        Ok(Corpus::new(pieces::number_text(text, limits)?))
-    }
-
-    fn new(numbered: Numbered) -> Corpus {
-        let Numbered { stream, blocks, vocabulary, tokens, notes } = numbered;
-        Corpus { stream, blocks, vocabulary, tokens, notes }
+        pieces::number_text(text, limits)
     }
 
     /// Words as they were read, the dropped ones included.
@@ -125,6 +119,10 @@ impl Corpus {
     pub fn in_file(&self) -> bool {
         self.stream.in_file()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn place(path: &Path, offset: u64, compressed: bool) -> String {

@@ -6,9 +6,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use ctk_core::{Context, Result};
+
+use super::lock;
 
 const SIZE: usize = size_of::<u32>();
 
@@ -81,19 +83,11 @@ impl Numbers {
         self.file.is_none().then_some(&mut self.memory)
     }
 
-    /// Overwrites what begins at `at`, which was read before.
-    pub fn set(&mut self, at: usize, numbers: &[u32]) -> Result<()> {
-        match &self.file {
-            Some(file) => {
-                let mut file = lock(file);
-                file.seek(SeekFrom::Start((at * SIZE) as u64))?;
-                file.write_all(bytemuck::cast_slice(numbers)).at("the numbered text").hint(FULL)
-            }
-            None => {
-                self.memory[at..at + numbers.len()].copy_from_slice(numbers);
-                Ok(())
-            }
-        }
+    /// Overwrites what begins at `at` of a file, which was read before.
+    pub fn set(&self, at: usize, numbers: &[u32]) -> Result<()> {
+        let mut file = lock(self.file.as_ref().expect("what is in memory is changed there"));
+        file.seek(SeekFrom::Start((at * SIZE) as u64))?;
+        file.write_all(bytemuck::cast_slice(numbers)).at("the numbered text").hint(FULL)
     }
 
     /// Drops all from `len` on.
@@ -106,7 +100,3 @@ impl Numbers {
 
 const FULL: &str =
     "numbers that do not fit into memory go to a file beside the run: give --out on a larger disk, or raise data.cache";
-
-fn lock(file: &Mutex<File>) -> MutexGuard<'_, File> {
-    file.lock().unwrap_or_else(PoisonError::into_inner)
-}

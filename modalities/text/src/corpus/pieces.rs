@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
@@ -14,28 +14,14 @@ use rayon::prelude::*;
 use super::files::{Chunk, Chunks, shown};
 use super::numbers::{Numbers, Room};
 use super::words::{Hash, Words};
-use super::{BLOCK, END, Invalid, Limits, Reading, Tokens, place};
+use super::{BLOCK, Corpus, END, Invalid, Limits, Reading, Tokens, lock, place};
 use crate::vocabulary::Vocabulary;
 
 /// In place of a word that is not kept.
 const DROPPED: u32 = END - 1;
 
-/// A whole text as numbers.
-pub struct Numbered {
-    /// Word numbers, with [`END`] after each line.
-    pub stream: Numbers,
-    /// Where training cuts it.
-    pub blocks: Vec<Range<usize>>,
-    /// The words that were kept.
-    pub vocabulary: Vocabulary,
-    /// Words as they were read.
-    pub tokens: u64,
-    /// What happened on the way.
-    pub notes: Vec<String>,
-}
-
 /// Numbers the words of `files`, in order.
-pub fn number(files: &[&Path], reading: &Reading, limits: Limits, room: &mut Room) -> Result<Numbered> {
+pub fn number(files: &[&Path], reading: &Reading, limits: Limits, room: &mut Room) -> Result<Corpus> {
     let place = match files {
         [only] => shown(only),
         _ => format!("{} files", files.len()),
@@ -55,7 +41,7 @@ pub fn number(files: &[&Path], reading: &Reading, limits: Limits, room: &mut Roo
 }
 
 /// Numbers the words of a text that is in memory already, between white space.
-pub fn number_text(text: &str, limits: Limits) -> Result<Numbered> {
+pub fn number_text(text: &str, limits: Limits) -> Result<Corpus> {
     let mut worker = Worker::default();
     let chunk = Chunk { bytes: text.as_bytes().to_vec(), offset: 0, compressed: false };
     let opened = Opened { number: 0, file: 0, first: true };
@@ -237,12 +223,8 @@ impl Worker {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Gives words their final numbers, and drops those that are not kept.
-fn finish(joined: Joined, workers: Vec<Worker>, limits: Limits, notes: Vec<String>) -> Result<Numbered> {
+fn finish(joined: Joined, workers: Vec<Worker>, limits: Limits, notes: Vec<String>) -> Result<Corpus> {
     let Joined { mut stream, parts, .. } = joined;
     let (mut words, mut names, mut sizes) = (HashMap::<Box<str>, u64, Hash>::default(), Vec::new(), Vec::new());
     for (number, worker) in workers.into_iter().enumerate() {
@@ -278,14 +260,13 @@ fn finish(joined: Joined, workers: Vec<Worker>, limits: Limits, notes: Vec<Strin
     }
     drop((names, last));
 
-    let blocks = translate(&mut stream, parts, &numbers)?;
-    let Some(blocks) = blocks else {
+    let Some(blocks) = translate(&mut stream, parts, &numbers)? else {
         return Err(Error::new("no line of the corpus holds two words of the vocabulary: there is no pair to learn from").hint(
             "a line is a document: windows do not cross its end. Put whole texts on lines, or lower vocabulary.min_count",
         ));
     };
     let (words, counts) = order.into_iter().map(|(word, count)| (String::from(word), count)).unzip();
-    Ok(Numbered { stream, blocks, vocabulary: Vocabulary::new(words, counts), tokens, notes })
+    Ok(Corpus { stream, blocks, vocabulary: Vocabulary::new(words, counts), tokens, notes })
 }
 
 /// Final numbers for the workers'; words that are dropped close up. The blocks, unless no line has two words.
@@ -307,7 +288,6 @@ fn translate(stream: &mut Numbers, parts: Vec<(usize, Range<usize>)>, numbers: &
         slices.into_par_iter().for_each(|(worker, slice)| of(worker, slice));
         let kept = close.up(memory);
         cut.push(&memory[..kept]);
-        memory.truncate(kept);
     } else {
         let (mut buffer, mut from) = (Vec::new(), 0);
         for (worker, part) in parts {

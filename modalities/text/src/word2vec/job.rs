@@ -18,6 +18,7 @@ use ctk_core::{Result, memory};
 use serde_json::json;
 
 use super::NAME;
+use super::kernel::Pairs;
 use super::recipe::{CbowGradient, LossRecipe, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
 use super::windows::Windows;
@@ -71,10 +72,12 @@ impl Job for Word2VecJob {
         let LossRecipe::NegativeSampling(loss) = &self.recipe.loss;
         let settings = Settings {
             width: self.recipe.width(),
-            negatives: loss.negatives,
-            architecture: self.recipe.pairs.architecture,
-            exact: self.recipe.pairs.cbow_gradient == CbowGradient::Exact,
-            sharing: self.recipe.pairs.negatives,
+            pairs: Pairs {
+                negatives: loss.negatives,
+                architecture: self.recipe.pairs.architecture,
+                exact: self.recipe.pairs.cbow_gradient == CbowGradient::Exact,
+                sharing: self.recipe.pairs.negatives,
+            },
             power: loss.power,
             rate: self.recipe.rate(),
             shards: self.recipe.train.deterministic.then_some(self.recipe.train.shards),

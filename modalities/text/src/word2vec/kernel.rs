@@ -23,6 +23,19 @@ const NOISE: usize = OUTPUTS - 1;
 /// Windows between drawing the negatives of one and training it: as long as a row needs to arrive.
 const AHEAD: usize = 2;
 
+/// How words are paired.
+#[derive(Clone, Copy, Debug)]
+pub struct Pairs {
+    /// Negatives a pair.
+    pub negatives: usize,
+    /// What is trained against them: each context, or their mean.
+    pub architecture: Architecture,
+    /// Whether a mean's gradient goes to its words divided by their number, as it is.
+    pub exact: bool,
+    /// Who shares negatives: the contexts of a window, or nobody.
+    pub sharing: Negatives,
+}
+
 /// What a table of rows is trained with.
 #[derive(Clone, Copy)]
 pub struct Kernel<'a> {
@@ -30,14 +43,8 @@ pub struct Kernel<'a> {
     pub tables: Tables<'a>,
     /// Where negatives come from.
     pub noise: &'a Alias,
-    /// Negatives a pair.
-    pub negatives: usize,
-    /// What is trained against them: each context, or their mean.
-    pub architecture: Architecture,
-    /// Whether a mean's gradient goes to its words divided by their number, as it is.
-    pub exact: bool,
-    /// Who shares them: the contexts of a window, or nobody.
-    pub sharing: Negatives,
+    /// What it is trained on.
+    pub pairs: Pairs,
     /// The loss is taken of one window in so many, a power of two.
     pub sample: usize,
 }
@@ -100,20 +107,20 @@ impl<'a, T: Touch> Worker<'a, T> {
             let mut train = |words: Range<usize>| {
                 for step in next..next + steps {
                     let (centre, later, loss) = (window.centre, (word, step + AHEAD * steps), loss.as_mut());
-                    match kernel.architecture {
+                    match kernel.pairs.architecture {
                         Architecture::SkipGram => stepper.step(step, words.clone(), centre, later, loss),
-                        Architecture::Cbow => stepper.bag(step, words.clone(), centre, kernel.exact, later, loss),
+                        Architecture::Cbow => stepper.bag(step, words.clone(), centre, kernel.pairs.exact, later, loss),
                     }
                 }
                 next += steps;
             };
-            match kernel.sharing {
+            match kernel.pairs.sharing {
                 Negatives::Shared => train(window.words.clone()),
                 Negatives::PerPair => window.contexts().for_each(|at| train(at..at + 1)),
             }
             if let Some(loss) = loss {
                 sum.loss += loss;
-                sum.pairs += match kernel.architecture {
+                sum.pairs += match kernel.pairs.architecture {
                     Architecture::SkipGram => window.pairs() as u64,
                     Architecture::Cbow => window.pairs().min(1) as u64,
                 };
@@ -126,7 +133,7 @@ impl<'a, T: Touch> Worker<'a, T> {
 impl Kernel<'_> {
     /// Steps that train one word against all of its negatives.
     fn steps(&self) -> usize {
-        self.negatives.div_ceil(NOISE)
+        self.pairs.negatives.div_ceil(NOISE)
     }
 
     /// The outputs of each step of a block, in order: the centre, or [`NONE`] in all but the first of a pair's steps, and
@@ -134,7 +141,7 @@ impl Kernel<'_> {
     pub fn draw(&self, block: &Block, mut into: impl FnMut([u32; OUTPUTS], Option<[f32; OUTPUTS]>)) {
         let mut stream = block.negatives.stream();
         for window in block.windows() {
-            let turns = if self.sharing == Negatives::Shared { 1 } else { window.pairs() };
+            let turns = if self.pairs.sharing == Negatives::Shared { 1 } else { window.pairs() };
             for _ in 0..turns {
                 for step in 0..self.steps() {
                     let ids = self.draw_step(block.ids[window.centre], step, &mut stream);
@@ -159,7 +166,7 @@ impl Kernel<'_> {
     #[inline]
     fn draw_step(&self, centre: u32, step: usize, stream: &mut Stream) -> [u32; OUTPUTS] {
         let mut ids = [centre; OUTPUTS];
-        let count = (self.negatives - step * NOISE).min(NOISE);
+        let count = (self.pairs.negatives - step * NOISE).min(NOISE);
         ids[1..=count].fill_with(|| self.noise.draw(stream));
         ids
     }

@@ -117,17 +117,17 @@ impl Rows {
         self.lanes
     }
 
-    /// Where row 0 begins.
+    /// Where row `row` would begin, whether there is one or not.
     #[inline]
-    fn start(&self) -> *const Line {
-        self.lines.get().as_ptr()
+    fn row(&self, row: u32) -> *const Line {
+        self.lines.get().as_ptr().wrapping_add(row as usize * self.lanes)
     }
 
     /// Asks for a row of as many values to be brought near.
     #[inline]
     fn prefetch(&self, row: *const Line) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        (0..self.lanes).for_each(|line| x86::fetch(row.wrapping_add(line)));
+        x86::fetch(row, self.lanes);
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = row;
     }

@@ -16,8 +16,7 @@ use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
-use super::kernel::{Kernel, Sum, Touch, Untold, Worker};
-use super::recipe::{Architecture, Negatives};
+use super::kernel::{Kernel, Pairs, Sum, Touch, Untold, Worker};
 use super::rows::Rows;
 use super::rows::step::Tables;
 use super::shards::{self, Shard};
@@ -43,14 +42,8 @@ const FLOOR: f64 = 1e-4;
 pub struct Settings {
     /// Values a word.
     pub width: usize,
-    /// Negatives a pair.
-    pub negatives: usize,
-    /// What is trained against them.
-    pub architecture: Architecture,
-    /// Whether CBOW's gradient is divided by the number of words.
-    pub exact: bool,
-    /// Whether a window's pairs share them.
-    pub sharing: Negatives,
+    /// How words are paired.
+    pub pairs: Pairs,
     /// The power of counts that negatives follow.
     pub power: f64,
     /// The peak rate.
@@ -66,6 +59,8 @@ pub struct Sparse {
     output: Rows,
     none: Rows,
     noise: Alias,
+    // The loss is taken of one window in so many.
+    sample: usize,
     settings: Settings,
     threads: usize,
     shards: Vec<Shard>,
@@ -91,6 +86,7 @@ impl Sparse {
             shards,
             period: 0,
             noise: vocabulary.noise(settings.power),
+            sample: if vocabulary.total() > MANY { SAMPLE } else { 1 },
             vocabulary: vocabulary.clone(),
             settings,
             threads: rayon::current_num_threads(),
@@ -117,15 +113,7 @@ impl Sparse {
     }
 
     fn kernel(&self) -> Kernel<'_> {
-        Kernel {
-            tables: self.tables(),
-            noise: &self.noise,
-            negatives: self.settings.negatives,
-            architecture: self.settings.architecture,
-            exact: self.settings.exact,
-            sharing: self.settings.sharing,
-            sample: if self.vocabulary.total() > MANY { SAMPLE } else { 1 },
-        }
+        Kernel { tables: self.tables(), noise: &self.noise, pairs: self.settings.pairs, sample: self.sample }
     }
 
     /// Threads pull parts until none is left, and train the same rows.

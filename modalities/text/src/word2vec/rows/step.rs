@@ -60,8 +60,8 @@ pub(super) struct Step {
 }
 
 /// # Safety
-/// `contexts[..count]`, all `outputs`, `words` and `bag` point to rows of `halves` half lines, live and touched by atomics (or by what is
-/// modelled as such) alone; `count` is 1 to [`CONTEXTS`]; the machine has the instructions that the function is made of.
+/// `contexts[..count]`, all `outputs`, `words` and `bag` point to rows of `halves` half lines, live and touched by atomics (or by
+/// what is modelled as such) alone; `count` is 1 to [`CONTEXTS`]; the machine has the instructions that the function is made of.
 pub(super) type Run = unsafe fn(&mut Step);
 
 /// The two kinds of step: of each context by itself, and of a bag of them.
@@ -104,7 +104,7 @@ impl<'a> Stepper<'a> {
     pub fn new(tables: Tables<'a>, rate: f32, isa: &str) -> Stepper<'a> {
         let Tables { input, output, none } = tables;
         assert!(input.width() == output.width() && input.width() == none.width(), "all tables have rows of one width");
-        let nothing = none.line(0).as_ptr();
+        let nothing = none.row(0);
         let lanes = input.lanes();
         let bag: Vec<Line> = (0..2 * lanes).map(|_| Line::default()).collect();
         let step = Step {
@@ -131,7 +131,7 @@ impl<'a> Stepper<'a> {
         let Tables { input, none, .. } = self.tables;
         self.inputs.clear();
         self.inputs.extend(ids.iter().map(|&id| input.line(id as usize).as_ptr()));
-        self.inputs.extend(std::iter::repeat_n(none.line(0).as_ptr(), 2 * CONTEXTS));
+        self.inputs.extend(std::iter::repeat_n(none.row(0), 2 * CONTEXTS));
         self.outputs.clear();
         self.odd.clear();
         self.odd_next = 0;
@@ -153,9 +153,7 @@ impl<'a> Stepper<'a> {
     pub fn fetch(&self, words: usize, steps: usize) {
         let Tables { input, output, .. } = self.tables;
         self.inputs.iter().take(words).for_each(|row| input.prefetch(*row));
-        for id in self.outputs.iter().take(steps).flatten() {
-            output.prefetch(output.start().wrapping_add(*id as usize * output.lanes()));
-        }
+        self.outputs.iter().take(steps).flatten().for_each(|&id| output.prefetch(output.row(id)));
     }
 
     /// Makes step `step`: trains the block's words `words`, but for the one at `without`. More than [`CONTEXTS`] are taken in
@@ -224,7 +222,7 @@ impl<'a> Stepper<'a> {
     fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<[f32; OUTPUTS]> {
         let output = self.tables.output;
         let ids = self.outputs[step];
-        let row = |id: u32| output.start().wrapping_add(id as usize * output.lanes());
+        let row = |id: u32| output.row(id);
         let state = &mut *self.step;
         state.outputs = ids.map(row);
         // At a block's end there is nothing more to ask for: what was asked for last then comes again.
@@ -236,7 +234,7 @@ impl<'a> Stepper<'a> {
         }
         let (_, weights) = self.odd.get(self.odd_next).filter(|(at, _)| *at == step)?;
         self.odd_next += 1;
-        let none = self.tables.none.start();
+        let none = self.tables.none.row(0);
         (0..OUTPUTS).filter(|&j| ids[j] == NONE).for_each(|j| state.outputs[j] = none);
         state.rates = two(weights.map(|weight| weight * self.rate));
         Some(*weights)
@@ -274,10 +272,13 @@ impl Step {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn choose(isa: &str, halves: usize) -> Ways {
     // Asked again, since a name alone must not lead to instructions that the machine has not.
-    if isa.starts_with("avx512") && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
+    let narrow = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let wide =
+        is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");
+    if isa.starts_with("avx512") && narrow && wide {
         return super::x86::avx512(halves);
     }
-    if isa.starts_with("avx") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+    if isa.starts_with("avx") && narrow {
         return super::x86::avx2(halves);
     }
     PORTABLE

@@ -13,7 +13,8 @@ use std::arch::x86_64::*;
 use super::step::{LABELS, OUTPUTS, Step, Two, Ways};
 use super::{LANES, Line};
 
-/// A vector of floats. All functions: the machine has its instructions; `load` and `store`: as [`Run`](super::step::Run) promises, within the row.
+/// A vector of floats. All functions: the machine has its instructions; `load` and `store`: within a row, as
+/// [`Run`](super::step::Run) promises.
 trait Vector: Copy {
     /// What takes a half line that is left over at a row's end.
     type Rest: Vector<Rest = Self::Rest>;
@@ -35,57 +36,72 @@ trait Vector: Copy {
     unsafe fn finish(first: &[Self; OUTPUTS], second: &[Self; OUTPUTS], rates: &Two, scores: &mut Two, slopes: &mut Two);
 }
 
+/// What differs between vectors by the names of instructions alone.
+macro_rules! plain {
+    ($features:literal, $register:ident, $zero:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn load(row: *const Line, at: usize) -> Self {
+            let out;
+            // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
+            unsafe {
+                asm!(
+                    "vmovaps {}, [{} + {}]", out($register) out, in(reg) row, in(reg) at,
+                    options(nostack, preserves_flags, readonly),
+                )
+            };
+            out
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn store(self, row: *const Line, at: usize) {
+            // SAFETY: as of `load`.
+            unsafe {
+                asm!(
+                    "vmovaps [{} + {}], {}", in(reg) row, in(reg) at, in($register) self,
+                    options(nostack, preserves_flags),
+                )
+            };
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn zero() -> Self {
+            $zero()
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn splat(x: &f32) -> Self {
+            $splat(*x)
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn add(self, other: Self) -> Self {
+            $add(self, other)
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn mul(self, other: Self) -> Self {
+            $mul(self, other)
+        }
+
+        #[inline]
+        #[target_feature(enable = $features)]
+        unsafe fn mul_add(self, by: Self, to: Self) -> Self {
+            $mul_add(self, by, to)
+        }
+    };
+}
+
 impl Vector for __m512 {
     type Rest = __m256;
     const HALVES: usize = 2;
 
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn load(row: *const Line, at: usize) -> Self {
-        let out;
-        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
-        unsafe {
-            asm!("vmovaps {}, [{} + {}]", out(zmm_reg) out, in(reg) row, in(reg) at, options(nostack, preserves_flags, readonly))
-        };
-        out
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn store(self, row: *const Line, at: usize) {
-        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
-        unsafe { asm!("vmovaps [{} + {}], {}", in(reg) row, in(reg) at, in(zmm_reg) self, options(nostack, preserves_flags)) };
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn zero() -> Self {
-        _mm512_setzero_ps()
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn splat(x: &f32) -> Self {
-        _mm512_set1_ps(*x)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn add(self, other: Self) -> Self {
-        _mm512_add_ps(self, other)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn mul(self, other: Self) -> Self {
-        _mm512_mul_ps(self, other)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
-        _mm512_fmadd_ps(self, by, to)
-    }
+    plain!("avx512f", zmm_reg, _mm512_setzero_ps, _mm512_set1_ps, _mm512_add_ps, _mm512_mul_ps, _mm512_fmadd_ps);
 
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -131,53 +147,7 @@ impl Vector for __m256 {
     type Rest = __m256;
     const HALVES: usize = 1;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn load(row: *const Line, at: usize) -> Self {
-        let out;
-        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
-        unsafe {
-            asm!("vmovaps {}, [{} + {}]", out(ymm_reg) out, in(reg) row, in(reg) at, options(nostack, preserves_flags, readonly))
-        };
-        out
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn store(self, row: *const Line, at: usize) {
-        // SAFETY: the caller says that the row is live and has these bytes; rows begin at 64 bytes, so they are aligned.
-        unsafe { asm!("vmovaps [{} + {}], {}", in(reg) row, in(reg) at, in(ymm_reg) self, options(nostack, preserves_flags)) };
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn zero() -> Self {
-        _mm256_setzero_ps()
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn splat(x: &f32) -> Self {
-        _mm256_set1_ps(*x)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn add(self, other: Self) -> Self {
-        _mm256_add_ps(self, other)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn mul(self, other: Self) -> Self {
-        _mm256_mul_ps(self, other)
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn mul_add(self, by: Self, to: Self) -> Self {
-        _mm256_fmadd_ps(self, by, to)
-    }
+    plain!("avx2,fma", ymm_reg, _mm256_setzero_ps, _mm256_set1_ps, _mm256_add_ps, _mm256_mul_ps, _mm256_fmadd_ps);
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
@@ -229,9 +199,7 @@ unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
     // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
         for row in step.later {
-            for line in 0..halves.div_ceil(2) {
-                fetch(row.wrapping_add(line));
-            }
+            fetch(row, halves.div_ceil(2));
         }
         let (whole, rest) = (halves / V::HALVES, !halves.is_multiple_of(V::HALVES));
         for pair in 0..M / 2 {
@@ -251,12 +219,16 @@ unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
     }
 }
 
-/// Asks for a line that is to be written to: one that another core has would be asked for twice, to read it and to own it, if
-/// this did not say what for. A hint, which reads and writes nothing, whatever the address; where it is not known, nothing.
+/// Asks for a row of `lines` lines that is to be written to: a line that another core has would be asked for twice, to read it and
+/// to own it, if this did not say what for. A hint, which reads and writes nothing, whatever the address; where it is not known,
+/// nothing.
 #[inline(always)]
-pub(super) fn fetch(line: *const Line) {
-    // SAFETY: as said.
-    unsafe { asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly)) };
+pub(super) fn fetch(row: *const Line, lines: usize) {
+    for line in 0..lines {
+        let line = row.wrapping_add(line);
+        // SAFETY: as said.
+        unsafe { asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly)) };
+    }
 }
 
 /// The scores and slopes of contexts 2·`pair` and, if `N` is 2, the next.

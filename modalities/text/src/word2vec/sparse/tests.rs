@@ -15,6 +15,7 @@ use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, SgdRecipe};
 use ctk_core::source::Source;
 use ctk_core::tower::{Dual, Tower};
 
+use super::super::recipe::{Architecture, Negatives};
 use super::super::windows::{Block, Windows};
 use super::*;
 use crate::corpus::{Corpus, Limits};
@@ -83,10 +84,7 @@ fn corpus() -> Corpus {
 fn sparse(corpus: &Corpus, threads: usize) -> Sparse {
     let settings = Settings {
         width: 20,
-        negatives: 5,
-        architecture: Architecture::SkipGram,
-        exact: false,
-        sharing: Negatives::Shared,
+        pairs: Pairs { negatives: 5, architecture: Architecture::SkipGram, exact: false, sharing: Negatives::Shared },
         power: 0.75,
         rate: 0.1,
         shards: None,
@@ -107,7 +105,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
     for (sharing, negatives) in [(Negatives::Shared, 5), (Negatives::PerPair, 5), (Negatives::Shared, 2)] {
         let corpus = corpus();
         let mut sparse = sparse(&corpus, 1);
-        (sparse.settings.sharing, sparse.settings.negatives) = (sharing, negatives);
+        (sparse.settings.pairs.sharing, sparse.settings.pairs.negatives) = (sharing, negatives);
         // Output rows start at zero, where half of the gradient vanishes: start the comparison elsewhere.
         sparse.output = Rows::uniform(corpus.vocabulary().len(), 20, Key::new(2)).unwrap();
         let (mut dense, [input, output]) = oracle(&sparse);
