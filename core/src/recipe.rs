@@ -19,6 +19,9 @@ pub struct Recipe {
     text: String,
 }
 
+/// Sections that hold one choice, by its name.
+const CHOICES: [&str; 3] = ["encoder", "loss", "optimizer"];
+
 impl Recipe {
     /// Text from somewhere that can be named: a file, `the default recipe`.
     pub fn new(origin: impl Into<String>, text: impl Into<String>) -> Self {
@@ -40,7 +43,8 @@ impl Recipe {
         &self.text
     }
 
-    /// Sets `path` (`train.batch`) to `value`, a TOML value or else a string, creating tables on the way.
+    /// Sets `path` (`train.batch`) to `value`, a TOML value or else a string, creating tables on the way. Where a section is a
+    /// choice of one, as `loss` is, naming another replaces what was chosen: `loss.infonce={}`.
     pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
         let mut document: toml_edit::DocumentMut =
             self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
@@ -56,6 +60,13 @@ impl Recipe {
             return Err(bad());
         }
         let mut table = document.as_table_mut();
+        let parts: Vec<&str> = path.split('.').collect();
+        if let [section, choice, ..] = parts[..]
+            && CHOICES.contains(&section)
+            && let Some(chosen) = table.get_mut(section).and_then(|item| item.as_table_mut())
+        {
+            chosen.retain(|name, _| name == choice);
+        }
         for name in tables {
             let entry = table.entry(name).or_insert_with(|| {
                 let mut made = toml_edit::Table::new();
@@ -484,6 +495,10 @@ mod tests {
         assert_eq!(small.train.epochs, 5);
         assert_eq!(small.loss, LossRecipe::NtXent(NtXentRecipe { temperature: 0.1, scale: 1.0 }));
         assert!(recipe.text().contains("# mine"));
+        recipe.set("loss.negative-sampling", "{}").unwrap();
+        assert!(!recipe.text().contains("nt-xent"), "another choice takes its place");
+        recipe.set("loss.nt-xent.temperature", "0.2").unwrap();
+        assert!(recipe.text().contains("# mine") && recipe.parse::<Small>().is_ok(), "{}", recipe.text());
         assert!(recipe.error("train.epochs", "no").to_string().contains("a.toml:3:10"), "{}", recipe.error("train.epochs", "no"));
         assert!(recipe.set("train", "1").is_ok() && recipe.set("train.x", "1").is_err());
     }

@@ -6,6 +6,7 @@
 
 pub mod corpus;
 pub mod language;
+pub mod subwords;
 pub mod vocabulary;
 pub mod word2vec;
 

@@ -1,7 +1,7 @@
 //! Word2vec: word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
 //!
-//! [`windows`] draws what is trained with what, [`sparse`] trains it on all threads, [`kernel`] is one update and [`rows`]
-//! where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out, [`files`] the formats of others.
+//! [`windows`] draws what is trained with what and [`targets`] what it is contrasted with, [`sparse`] trains it on all threads,
+//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out, [`files`] the formats of others.
 
 use std::path::Path;
 
@@ -11,13 +11,16 @@ use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
 pub mod files;
+pub mod huffman;
 pub mod job;
 pub mod kernel;
 pub mod model;
+pub mod parts;
 pub mod recipe;
 pub mod rows;
 pub mod shards;
 pub mod sparse;
+pub mod targets;
 pub mod windows;
 
 const NAME: &str = "word2vec";

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::NAME;
 use super::kernel::Pairs;
-use super::recipe::{CbowGradient, LossRecipe, Word2VecRecipe};
+use super::recipe::{CbowGradient, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
 use super::windows::Windows;
 use crate::corpus::{self, Corpus, Reading, Room};
@@ -69,16 +69,14 @@ impl Job for Word2VecJob {
             run.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
         }
         corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
-        let LossRecipe::NegativeSampling(loss) = &self.recipe.loss;
         let settings = Settings {
             width: self.recipe.width(),
+            subwords: self.recipe.subwords(),
             pairs: Pairs {
-                negatives: loss.negatives,
                 architecture: self.recipe.pairs.architecture,
                 exact: self.recipe.pairs.cbow_gradient == CbowGradient::Exact,
-                sharing: self.recipe.pairs.negatives,
             },
-            power: loss.power,
+            contrast: self.recipe.contrast(),
             rate: self.recipe.rate(),
             shards: self.recipe.train.deterministic.then_some(self.recipe.train.shards),
         };

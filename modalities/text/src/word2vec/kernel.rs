@@ -1,39 +1,38 @@
-//! Skip-gram and CBOW with negative sampling on one block of text: draws negatives and trains window after window.
+//! Skip-gram and CBOW on one block of text: draws what it is contrasted with and trains window after window.
 //!
 //! The loss of one pair and its gradient are derived in [`ctk_core::objective::NegativeSampling`]. As in word2vec.c and gensim,
 //! v is the INPUT row of a context word and u the OUTPUT row of the centre word; summed over a text this is skip-gram with the
 //! roles read the other way round.
 //!
-//! A window's negatives are shared by its contexts ([`Negatives::Shared`]) or drawn for each of them
-//! ([`Negatives::PerPair`], as in word2vec.c). Either way all gradients are taken before any row moves (see
-//! [`rows::step`](super::rows::step)). A draw that equals the centre is skipped, one that was drawn before counts again.
+//! A window's [`Targets`] are shared by its contexts ([`Negatives::Shared`]), by those of two neighbouring centres
+//! ([`Negatives::Grouped`]), or by nobody ([`Negatives::PerPair`], as in word2vec.c). Either way all gradients are taken before any
+//! row moves (see [`rows::step`](super::rows::step)).
+//!
+//! With subwords a word's vector is the mean of its own row and those of its n-grams (fastText). It is put together as the word
+//! comes into a window's reach, and what it has moved by goes back to its parts as it leaves: once an occurrence, where fastText does
+//! both for each pair.
 
 use std::ops::Range;
 
-use ctk_core::rng::Stream;
-
+use super::parts::Parts;
 use super::recipe::{Architecture, Negatives};
-use super::rows::step::{NONE, OUTPUTS, Stepper, Tables};
-use super::windows::Block;
-use crate::vocabulary::Alias;
+use super::rows::step::{GROUP, NONE, Stepper, Tables};
+use super::targets::Targets;
+use super::windows::{Block, Window};
 
-/// Negatives of one step.
-const NOISE: usize = OUTPUTS - 1;
-
-/// Windows between drawing the negatives of one and training it: as long as a row needs to arrive.
+/// Windows between drawing the targets of one and training it: as long as a row needs to arrive.
 const AHEAD: usize = 2;
+
+/// Words between asking for a word's parts and putting it together.
+const PARTS_AHEAD: usize = 3;
 
 /// How words are paired.
 #[derive(Clone, Copy, Debug)]
 pub struct Pairs {
-    /// Negatives a pair.
-    pub negatives: usize,
-    /// What is trained against them: each context, or their mean.
+    /// What is trained against a centre's targets: each context, or their mean.
     pub architecture: Architecture,
     /// Whether a mean's gradient goes to its words divided by their number, as it is.
     pub exact: bool,
-    /// Who shares negatives: the contexts of a window, or nobody.
-    pub sharing: Negatives,
 }
 
 /// What a table of rows is trained with.
@@ -41,8 +40,10 @@ pub struct Pairs {
 pub struct Kernel<'a> {
     /// The rows.
     pub tables: Tables<'a>,
-    /// Where negatives come from.
-    pub noise: &'a Alias,
+    /// The input rows that each word is made of, if not its own alone.
+    pub parts: Option<&'a Parts>,
+    /// What words are contrasted with.
+    pub targets: &'a Targets,
     /// What it is trained on.
     pub pairs: Pairs,
     /// The loss is taken of one window in so many, a power of two.
@@ -84,27 +85,40 @@ pub struct Worker<'a, T> {
 impl<'a, T: Touch> Worker<'a, T> {
     /// Trains at learning rate `rate`, by the widest vectors that the machine has.
     pub fn new(kernel: Kernel<'a>, touch: T, rate: f32) -> Worker<'a, T> {
-        Worker { kernel, stepper: Stepper::new(kernel.tables, rate, ctk_core::device::isa()), touch }
+        let grouped = kernel.targets.sharing() == Negatives::Grouped;
+        let seen = if grouped { GROUP } else { 1 };
+        let stepper = Stepper::new(kernel.tables, rate, seen, ctk_core::device::isa()).sharing(kernel.targets.negatives());
+        Worker { kernel, stepper, touch }
     }
 
     /// Trains one block.
     pub fn block(&mut self, block: &Block) -> Sum {
         let Worker { kernel, stepper, touch } = self;
-        block.ids.iter().for_each(|&id| touch.input(id));
+        for id in &block.ids {
+            match kernel.parts {
+                Some(parts) => parts.of(*id).iter().for_each(|&id| touch.input(id)),
+                None => touch.input(*id),
+            }
+        }
         stepper.block(&block.ids);
-        kernel.draw(block, |ids, weights| {
-            ids.iter().filter(|&&id| weights.is_none() || id != NONE).for_each(|&id| touch.output(id));
-            stepper.push(ids, weights);
+        kernel.targets.draw(block, |ids, odd| {
+            ids.iter().filter(|&&id| odd.is_none() || id != NONE).for_each(|&id| touch.output(id));
+            stepper.push(ids, odd);
         });
+        let mut made = kernel.parts.map(|parts| Made::new(parts, block, stepper));
         // What the first windows need; from then on, each asks for what a later one will.
-        let steps = kernel.steps();
-        stepper.fetch(block.reach + AHEAD, AHEAD * steps);
+        stepper.fetch(block.reach + AHEAD, AHEAD * kernel.targets.steps(0));
 
         let (mut sum, mut next) = (Sum::default(), 0);
-        for (index, window) in block.windows().enumerate() {
-            let word = window.centre + block.reach + AHEAD;
+        let mut train = |index: usize, group: &[Window]| {
+            let Some(window) = group.first() else { return };
+            if let Some(made) = &mut made {
+                made.reach(stepper, group[group.len() - 1].centre + block.reach);
+            }
+            let steps = kernel.targets.steps(block.ids[window.centre]);
+            let word = window.centre + block.reach + AHEAD * group.len();
             let mut loss = (index & (kernel.sample - 1) == 0).then_some(0.0);
-            let mut train = |words: Range<usize>| {
+            let mut each = |words: Range<usize>| {
                 for step in next..next + steps {
                     let (centre, later, loss) = (window.centre, (word, step + AHEAD * steps), loss.as_mut());
                     match kernel.pairs.architecture {
@@ -114,91 +128,72 @@ impl<'a, T: Touch> Worker<'a, T> {
                 }
                 next += steps;
             };
-            match kernel.pairs.sharing {
-                Negatives::Shared => train(window.words.clone()),
-                Negatives::PerPair => window.contexts().for_each(|at| train(at..at + 1)),
+            match kernel.targets.sharing() {
+                Negatives::Shared => each(window.words.clone()),
+                Negatives::PerPair => window.contexts().for_each(|at| each(at..at + 1)),
+                Negatives::Grouped => {
+                    stepper.group(next, group, (word, next + AHEAD), loss.as_mut());
+                    next += 1;
+                }
             }
             if let Some(loss) = loss {
                 sum.loss += loss;
                 sum.pairs += match kernel.pairs.architecture {
-                    Architecture::SkipGram => window.pairs() as u64,
+                    Architecture::SkipGram => group.iter().map(|window| window.pairs() as u64).sum(),
                     Architecture::Cbow => window.pairs().min(1) as u64,
                 };
             }
+            if let Some(made) = &mut made {
+                made.leave(stepper, (group[group.len() - 1].centre + 1).saturating_sub(block.reach));
+            }
+        };
+        if kernel.targets.sharing() == Negatives::Grouped {
+            block.groups().enumerate().for_each(|(index, group)| train(index, &group));
+        } else {
+            block.windows().enumerate().for_each(|(index, window)| train(index, &[window]));
+        }
+        if let Some(made) = &mut made {
+            made.leave(stepper, block.ids.len());
         }
         sum
     }
 }
 
-impl Kernel<'_> {
-    /// Steps that train one word against all of its negatives.
-    fn steps(&self) -> usize {
-        self.pairs.negatives.div_ceil(NOISE)
+/// The words of a block that are put together at the moment: those within reach of a window.
+struct Made<'a> {
+    parts: &'a Parts,
+    ids: &'a [u32],
+    places: usize,
+    // From, and up to, which word.
+    from: usize,
+    to: usize,
+}
+
+impl<'a> Made<'a> {
+    fn new(parts: &'a Parts, block: &'a Block, stepper: &mut Stepper) -> Made<'a> {
+        // The reach to both sides of a group's centres.
+        let places = (2 * block.reach + GROUP).next_power_of_two();
+        stepper.make_room(places);
+        block.ids.iter().take(PARTS_AHEAD).for_each(|&id| stepper.fetch_parts(parts.of(id)));
+        Made { parts, ids: &block.ids, places, from: 0, to: 0 }
     }
 
-    /// The outputs of each step of a block, in order: the centre, or [`NONE`] in all but the first of a pair's steps, and
-    /// negatives, with how often each counts, unless that is once.
-    pub fn draw(&self, block: &Block, mut into: impl FnMut([u32; OUTPUTS], Option<[f32; OUTPUTS]>)) {
-        let mut stream = block.negatives.stream();
-        for window in block.windows() {
-            let turns = if self.pairs.sharing == Negatives::Shared { 1 } else { window.pairs() };
-            for _ in 0..turns {
-                for step in 0..self.steps() {
-                    let ids = self.draw_step(block.ids[window.centre], step, &mut stream);
-                    // Nearly always all six differ, and then there is nothing to do. Without a branch for each pair of them.
-                    let mut equal = step > 0;
-                    for i in 1..OUTPUTS {
-                        for j in 0..i {
-                            equal |= ids[i] == ids[j];
-                        }
-                    }
-                    if equal {
-                        let (ids, weights) = merge(ids, step == 0);
-                        into(ids, Some(weights));
-                    } else {
-                        into(ids, None);
-                    }
-                }
+    /// Puts together all words up to and with `last`.
+    fn reach(&mut self, stepper: &mut Stepper, last: usize) {
+        while self.to < self.ids.len().min(last + 1) {
+            if let Some(&id) = self.ids.get(self.to + PARTS_AHEAD) {
+                stepper.fetch_parts(self.parts.of(id));
             }
+            stepper.compose(self.to, self.to % self.places, self.parts.of(self.ids[self.to]));
+            self.to += 1;
         }
     }
 
-    #[inline]
-    fn draw_step(&self, centre: u32, step: usize, stream: &mut Stream) -> [u32; OUTPUTS] {
-        let mut ids = [centre; OUTPUTS];
-        let count = (self.pairs.negatives - step * NOISE).min(NOISE);
-        ids[1..=count].fill_with(|| self.noise.draw(stream));
-        ids
-    }
-}
-
-/// Skips draws that equal output 0, counts equal ones together, and drops output 0 itself unless it is `wanted`.
-#[cold]
-fn merge(mut ids: [u32; OUTPUTS], wanted: bool) -> ([u32; OUTPUTS], [f32; OUTPUTS]) {
-    let centre = ids[0];
-    let mut weights = [1.0; OUTPUTS];
-    for j in 1..OUTPUTS {
-        let first = ids[1..j].iter().position(|&id| id == ids[j]);
-        if let Some(first) = first {
-            weights[1 + first] += 1.0;
+    /// Gives back what the words before `first` have moved by.
+    fn leave(&mut self, stepper: &mut Stepper, first: usize) {
+        while self.from < first.min(self.to) {
+            stepper.release(self.from % self.places, self.parts.of(self.ids[self.from]));
+            self.from += 1;
         }
-        if first.is_some() || ids[j] == centre {
-            (ids[j], weights[j]) = (NONE, 0.0);
-        }
-    }
-    if !wanted {
-        (ids[0], weights[0]) = (NONE, 0.0);
-    }
-    (ids, weights)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn draws_that_equal_the_centre_are_skipped_and_equal_ones_counted_together() {
-        assert_eq!(merge([3, 7, 3, 8, 7, 7], true), ([3, 7, NONE, 8, NONE, NONE], [1.0, 3.0, 0.0, 1.0, 0.0, 0.0]));
-        assert_eq!(merge([3, 7, 3, 8, 3, 3], false), ([NONE, 7, NONE, 8, NONE, NONE], [0.0, 1.0, 0.0, 1.0, 0.0, 0.0]));
     }
 }

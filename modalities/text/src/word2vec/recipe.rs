@@ -6,7 +6,9 @@ use ctk_core::recipe::{self, Recipe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sparse::Contrast;
 use crate::corpus::{Invalid, Limits, Normalise, Reading, Tokens};
+use crate::subwords::Subwords;
 
 /// A whole recipe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -114,7 +116,8 @@ pub struct PairsRecipe {
     pub architecture: Architecture,
     /// What each word of a mean moves by: `word2vec`, all of the mean's gradient (word2vec.c, gensim), or `exact`, its share of it.
     pub cbow_gradient: CbowGradient,
-    /// Which pairs a draw of negatives is for: `shared`, all pairs of a centre word, or `per-pair`, one (word2vec.c).
+    /// Which pairs a draw of negatives is for: `shared`, all pairs of a centre word; `grouped`, all of two neighbouring centre
+    /// words, which is faster and a little worse, and what `--fast` asks for; or `per-pair`, one (word2vec.c).
     pub negatives: Negatives,
 }
 
@@ -159,6 +162,8 @@ pub enum Negatives {
     /// All pairs of a centre word: several times as fast.
     #[default]
     Shared,
+    /// Those of two neighbouring centre words: faster still. Four draws serve both, each counted as negatives/4.
+    Grouped,
     /// None: each pair has its own, as in word2vec.c.
     PerPair,
 }
@@ -169,6 +174,8 @@ pub enum Negatives {
 pub enum EncoderRecipe {
     /// A row a word.
     Table(TableRecipe),
+    /// A row a word and a row each of its n-grams, whose mean it is (fastText).
+    Subwords(SubwordsRecipe),
 }
 
 impl Default for EncoderRecipe {
@@ -191,12 +198,34 @@ impl Default for TableRecipe {
     }
 }
 
+/// `[encoder.subwords]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SubwordsRecipe {
+    /// Values a word.
+    pub width: usize,
+    /// Characters of the shortest n-grams, the marks `<` and `>` at a word's ends included.
+    pub min: usize,
+    /// And of the longest.
+    pub max: usize,
+    /// Rows that n-grams share by their hash. fastText has two million; each takes memory as a word does.
+    pub buckets: usize,
+}
+
+impl Default for SubwordsRecipe {
+    fn default() -> Self {
+        SubwordsRecipe { width: 100, min: 3, max: 6, buckets: 2_000_000 }
+    }
+}
+
 /// `[loss.*]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LossRecipe {
     /// Negative sampling.
     NegativeSampling(NegativeSamplingRecipe),
+    /// The turns of a Huffman tree's path.
+    HierarchicalSoftmax(HierarchicalSoftmaxRecipe),
 }
 
 impl Default for LossRecipe {
@@ -220,6 +249,11 @@ impl Default for NegativeSamplingRecipe {
         NegativeSamplingRecipe { negatives: 5, power: 0.75 }
     }
 }
+
+/// `[loss.hierarchical-softmax]`, which has nothing to set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HierarchicalSoftmaxRecipe {}
 
 /// `[optimizer.*]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -309,9 +343,9 @@ impl Word2VecRecipe {
     /// Reads and checks a recipe's text.
     pub fn parse(text: &Recipe) -> Result<Word2VecRecipe> {
         let recipe: Word2VecRecipe = text.parse()?;
-        let LossRecipe::NegativeSampling(loss) = &recipe.loss;
+        let skip_gram = recipe.pairs.architecture == Architecture::SkipGram;
         text.require(
-            recipe.pairs.architecture == Architecture::SkipGram || recipe.pairs.negatives == Negatives::Shared,
+            skip_gram || recipe.pairs.negatives == Negatives::Shared,
             "pairs.negatives",
             "must be `shared` with cbow, where a centre word has one pair",
         )?;
@@ -321,13 +355,32 @@ impl Word2VecRecipe {
             "pairs.subsample",
             "must be a share of the text, or 0 to keep every word",
         )?;
-        text.require((1..=65_536).contains(&recipe.width()), "encoder.table.width", "must be 1 to 65536 values")?;
-        text.require((1..=1000).contains(&loss.negatives), "loss.negative-sampling.negatives", "must be 1 to 1000")?;
-        text.require(
-            loss.power.is_finite() && loss.power.abs() <= 4.0,
-            "loss.negative-sampling.power",
-            "must be between -4 and 4",
-        )?;
+        match &recipe.encoder {
+            EncoderRecipe::Table(table) => {
+                text.require((1..=65_536).contains(&table.width), "encoder.table.width", "must be 1 to 65536 values")?;
+            }
+            EncoderRecipe::Subwords(SubwordsRecipe { width, min, max, buckets }) => {
+                text.require((1..=65_536).contains(width), "encoder.subwords.width", "must be 1 to 65536 values")?;
+                text.require((1..=100).contains(min), "encoder.subwords.min", "must be 1 to 100 characters")?;
+                text.require((*min..=100).contains(max), "encoder.subwords.max", "must be at least `min`, at most 100")?;
+                text.require((1..=1 << 30).contains(buckets), "encoder.subwords.buckets", "must be 1 to 2^30")?;
+            }
+        }
+        match &recipe.loss {
+            LossRecipe::NegativeSampling(loss) => {
+                text.require((1..=1000).contains(&loss.negatives), "loss.negative-sampling.negatives", "must be 1 to 1000")?;
+                text.require(
+                    loss.power.is_finite() && loss.power.abs() <= 4.0,
+                    "loss.negative-sampling.power",
+                    "must be between -4 and 4",
+                )?;
+            }
+            LossRecipe::HierarchicalSoftmax(_) => text.require(
+                recipe.pairs.negatives == Negatives::Shared,
+                "pairs.negatives",
+                "must be `shared` with hierarchical softmax, which draws none",
+            )?,
+        }
         text.require(recipe.rate() > 0.0 && recipe.rate().is_finite(), "optimizer.sgd.rate", "must be above 0")?;
         text.require((1..=256).contains(&recipe.train.shards), "train.shards", "must be 1 to 256")?;
         text.require(recipe.vocabulary.min_count > 0, "vocabulary.min_count", "must be at least 1")?;
@@ -339,8 +392,28 @@ impl Word2VecRecipe {
 
     /// Values a word.
     pub fn width(&self) -> usize {
-        let EncoderRecipe::Table(table) = &self.encoder;
-        table.width
+        match &self.encoder {
+            EncoderRecipe::Table(table) => table.width,
+            EncoderRecipe::Subwords(subwords) => subwords.width,
+        }
+    }
+
+    /// The n-grams that words are made of beside themselves, if they are.
+    pub fn subwords(&self) -> Option<Subwords> {
+        match self.encoder {
+            EncoderRecipe::Table(_) => None,
+            EncoderRecipe::Subwords(SubwordsRecipe { min, max, buckets, .. }) => Some(Subwords { min, max, buckets }),
+        }
+    }
+
+    /// What words are contrasted with.
+    pub fn contrast(&self) -> Contrast {
+        match self.loss {
+            LossRecipe::NegativeSampling(NegativeSamplingRecipe { negatives, power }) => {
+                Contrast::Noise { negatives, power, sharing: self.pairs.negatives }
+            }
+            LossRecipe::HierarchicalSoftmax(_) => Contrast::Tree,
+        }
     }
 
     /// The peak rate.
@@ -372,6 +445,10 @@ mod tests {
             ("[pairs]\narchitecture = \"cbow\"\nnegatives = \"per-pair\"\n", "a.toml:3:"),
             ("[pairs]\nsubsample = -1.0\n", "pairs.subsample"),
             ("[encoder.table]\nwidth = 0\n", "encoder.table.width"),
+            ("[encoder.subwords]\nmin = 4\nmax = 3\n", "a.toml:3:"),
+            ("[encoder.subwords]\nbuckets = 0\n", "encoder.subwords.buckets"),
+            ("[pairs]\nnegatives = \"grouped\"\n[loss.hierarchical-softmax]\n", "a.toml:2:"),
+            ("[pairs]\narchitecture = \"cbow\"\nnegatives = \"grouped\"\n", "a.toml:3:"),
             ("[loss.negative-sampling]\nnegatives = 0\n", "negatives"),
             ("[optimizer.sgd]\nrate = 0.0\n", "optimizer.sgd.rate"),
             ("[train]\nshards = 0\n", "train.shards"),

@@ -9,6 +9,7 @@
 //! large pages where the system has them, since rows are read in no order. To run the tests of this room under Miri:
 //! `cargo +nightly miri test -p ctk-text rows`.
 
+mod portable;
 pub mod step;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;

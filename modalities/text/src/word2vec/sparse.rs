@@ -16,12 +16,17 @@ use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
+use super::huffman::Tree;
 use super::kernel::{Kernel, Pairs, Sum, Touch, Untold, Worker};
+use super::parts::Parts;
+use super::recipe::Negatives;
 use super::rows::Rows;
 use super::rows::step::Tables;
 use super::shards::{self, Shard};
+use super::targets::Targets;
 use super::windows::Batch;
-use crate::vocabulary::{Alias, Vocabulary};
+use crate::subwords::Subwords;
+use crate::vocabulary::Vocabulary;
 
 /// Where the vectors go: `input`, (words, width).
 pub const MODEL: &str = "model.safetensors";
@@ -42,14 +47,32 @@ const FLOOR: f64 = 1e-4;
 pub struct Settings {
     /// Values a word.
     pub width: usize,
+    /// What a word is made of beside itself.
+    pub subwords: Option<Subwords>,
     /// How words are paired.
     pub pairs: Pairs,
-    /// The power of counts that negatives follow.
-    pub power: f64,
+    /// What they are contrasted with.
+    pub contrast: Contrast,
     /// The peak rate.
     pub rate: f64,
     /// Train in so many shards, with the same bits on any number of threads; if none, without a lock.
     pub shards: Option<usize>,
+}
+
+/// What words are contrasted with.
+#[derive(Clone, Copy, Debug)]
+pub enum Contrast {
+    /// `negatives` draws a pair in proportion to count^`power`, shared as `sharing` says.
+    Noise {
+        /// Draws a pair.
+        negatives: usize,
+        /// The power of counts that they follow.
+        power: f64,
+        /// Which pairs share them.
+        sharing: Negatives,
+    },
+    /// The turns of a Huffman tree.
+    Tree,
 }
 
 /// Two tables of rows in training.
@@ -58,7 +81,8 @@ pub struct Sparse {
     input: Rows,
     output: Rows,
     none: Rows,
-    noise: Alias,
+    targets: Targets,
+    parts: Option<Parts>,
     // The loss is taken of one window in so many.
     sample: usize,
     settings: Settings,
@@ -74,9 +98,16 @@ impl Sparse {
     /// # Errors
     /// The tables do not fit into memory.
     pub fn new(vocabulary: &Vocabulary, settings: Settings, key: Key) -> Result<Sparse> {
-        let (count, width) = (vocabulary.len(), settings.width);
-        let input = Rows::uniform(count, width, key.of("init"))?;
-        let (output, none) = (Rows::zeros(count, width)?, Rows::zeros(1, width)?);
+        let width = settings.width;
+        let targets = match settings.contrast {
+            Contrast::Noise { negatives, power, sharing } => {
+                Targets::Noise { noise: vocabulary.noise(power), negatives, sharing }
+            }
+            Contrast::Tree => Targets::Tree(Tree::new(vocabulary.counts())),
+        };
+        let buckets = settings.subwords.map_or(0, |subwords| subwords.buckets);
+        let input = Rows::uniform(vocabulary.len() + buckets, width, key.of("init"))?;
+        let (output, none) = (Rows::zeros(targets.rows(vocabulary.len()), width)?, Rows::zeros(1, width)?);
         let tables = Tables { input: &input, output: &output, none: &none };
         let shards = (0..settings.shards.unwrap_or(0)).map(|_| Shard::new(tables)).collect::<Result<_>>()?;
         Ok(Sparse {
@@ -85,7 +116,8 @@ impl Sparse {
             none,
             shards,
             period: 0,
-            noise: vocabulary.noise(settings.power),
+            targets,
+            parts: settings.subwords.map(|subwords| Parts::new(&subwords, vocabulary.words())),
             sample: if vocabulary.total() > MANY { SAMPLE } else { 1 },
             vocabulary: vocabulary.clone(),
             settings,
@@ -113,7 +145,13 @@ impl Sparse {
     }
 
     fn kernel(&self) -> Kernel<'_> {
-        Kernel { tables: self.tables(), noise: &self.noise, pairs: self.settings.pairs, sample: self.sample }
+        Kernel {
+            tables: self.tables(),
+            parts: self.parts.as_ref(),
+            targets: &self.targets,
+            pairs: self.settings.pairs,
+            sample: self.sample,
+        }
     }
 
     /// Threads pull parts until none is left, and train the same rows.

@@ -11,6 +11,7 @@ use ctk_core::rng::{Key, Stream};
 use ctk_core::source::Source;
 use rand::RngCore;
 
+use super::rows::step::GROUP;
 use crate::corpus::{Corpus, END};
 
 /// Draws windows from a corpus.
@@ -73,16 +74,47 @@ impl Window {
     }
 }
 
+/// The windows of neighbouring words, which may be trained at once.
+#[derive(Clone, Debug)]
+pub struct Group {
+    windows: [Window; GROUP],
+    count: usize,
+}
+
+impl std::ops::Deref for Group {
+    type Target = [Window];
+
+    fn deref(&self) -> &[Window] {
+        &self.windows[..self.count]
+    }
+}
+
 impl Block {
     /// The window of each word, in order.
     pub fn windows(&self) -> impl Iterator<Item = Window> {
+        self.lines.iter().flat_map(move |line| line.clone().map(move |centre| self.window(line, centre)))
+    }
+
+    /// The windows in order, neighbours of one line together: [`GROUP`] of them, or fewer at a line's end and where a word repeats.
+    pub fn groups(&self) -> impl Iterator<Item = Group> {
         self.lines.iter().flat_map(move |line| {
-            line.clone().map(move |centre| {
-                let radius = self.radii[centre] as usize;
-                let words = centre.saturating_sub(radius).max(line.start)..(centre + 1 + radius).min(line.end);
-                Window { words, centre }
+            let mut next = line.start;
+            std::iter::from_fn(move || {
+                let first = next;
+                next += usize::from(first < line.end);
+                while next < line.end && next - first < GROUP && !self.ids[first..next].contains(&self.ids[next]) {
+                    next += 1;
+                }
+                // One that is not used repeats the last.
+                let windows = std::array::from_fn(|j| self.window(line, (first + j).min(next.max(1) - 1)));
+                (first < next).then_some(Group { windows, count: next - first })
             })
         })
+    }
+
+    fn window(&self, line: &Range<usize>, centre: usize) -> Window {
+        let radius = self.radii.get(centre).map_or(0, |&radius| radius as usize);
+        Window { words: centre.saturating_sub(radius).max(line.start)..(centre + 1 + radius).min(line.end), centre }
     }
 
     fn draw(block: &[u32], keep: &[u32], window: u32, key: Key) -> Block {
@@ -158,6 +190,20 @@ mod tests {
         let chi: f64 = seen.iter().map(|s| (s - 2400.0).powi(2) / 2400.0).sum();
         // 4 degrees of freedom: the 99.9th percentile is 18.5.
         assert!(chi < 18.5, "{seen:?}");
+    }
+
+    #[test]
+    fn groups_have_every_window_once_and_no_word_twice() {
+        let corpus = corpus();
+        let all: Vec<u32> = (0..corpus.len() as u32).collect();
+        for block in &Windows::new(&corpus, 5, 1e-2).draw(&all, Key::new(1)).unwrap().blocks {
+            let windows: Vec<Window> = block.windows().collect();
+            let grouped: Vec<Window> = block.groups().flat_map(|group| group.to_vec()).collect();
+            assert_eq!(format!("{windows:?}"), format!("{grouped:?}"));
+            for group in block.groups() {
+                assert!(group.len() == 1 || block.ids[group[0].centre] != block.ids[group[1].centre]);
+            }
+        }
     }
 
     #[test]

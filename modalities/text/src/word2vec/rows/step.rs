@@ -1,32 +1,33 @@
-//! One step of negative sampling on shared rows: up to ten input rows against six output rows, all gradients before any move.
+//! One step of contrasting on shared rows: up to twelve input rows against six output rows, all gradients before any move.
 //!
 //! ```text
-//! sᵢⱼ = vᵢ·uⱼ      gᵢⱼ = rateⱼ (yⱼ − σ(sᵢⱼ))      vᵢ += Σⱼ gᵢⱼ uⱼ      uⱼ += Σᵢ gᵢⱼ vᵢ
+//! sᵢⱼ = vᵢ·uⱼ      gᵢⱼ = rateᵢⱼ (yⱼ − σ(sᵢⱼ))      vᵢ += Σⱼ gᵢⱼ uⱼ      uⱼ += Σᵢ gᵢⱼ vᵢ
 //! ```
 //!
-//! with y₀ = 1 and the other yⱼ = 0: output 0 is the word that was seen, the rest are noise. This is the window step of
+//! with yⱼ = 1 for a word that was seen and 0 for noise, or as a path through a tree says. This is the window step of
 //! HogBatch (Ji et al. 2016, "Parallelizing Word2Vec in Shared and Distributed Memory"): a small product of matrices where
-//! word2vec.c has many dot products. `x86` has it in vectors; [`portable`] is the same in plain Rust, which Miri accepts.
+//! word2vec.c has many dot products. `x86` has it in vectors; [`portable`](super::portable) is the same in plain Rust, which Miri
+//! accepts.
 //!
-//! A bag of words (CBOW) is one input row made for the moment, the mean of its words' rows. It takes the same step, and what it
-//! has moved by then goes back to the words.
+//! What is trained need not be a row of the table. A bag of words (CBOW), or a word made of subwords, is a row made for the moment,
+//! the mean of its parts' rows; it takes the same steps, and what it has moved by then goes back to the parts.
 
 use std::ops::Range;
 
-use super::{LANES, Lane, Line, Rows};
+use super::super::windows::Window;
+use super::{LANES, Lane, Line, Rows, portable};
 
-/// Input rows a step at most: the contexts of a window of five to each side.
-pub const CONTEXTS: usize = 10;
+/// Input rows a step at most: the contexts of two neighbours whose windows are five words to each side.
+pub const CONTEXTS: usize = 12;
 /// Output rows a step: the centre and five negatives.
 pub const OUTPUTS: usize = 6;
 /// Stands for no output row: a row of zeros that nobody shares.
 pub const NONE: u32 = u32::MAX;
+/// Neighbouring centres that may share one step.
+pub const GROUP: usize = 2;
 
 /// Lanes of numbers that belong to two contexts: `OUTPUTS` each, the rest unused.
 pub(super) type Two = [f32; LANES];
-
-/// yⱼ for two contexts.
-pub(super) static LABELS: Aligned<Two> = Aligned([1., 0., 0., 0., 0., 0., 1., 0., 0., 0., 0., 0., 0., 0., 0., 0.]);
 
 #[repr(align(64))]
 #[derive(Clone, Copy)]
@@ -35,8 +36,10 @@ pub(super) struct Aligned<T>(pub(super) T);
 /// What a step reads and leaves behind.
 #[repr(C, align(64))]
 pub(super) struct Step {
-    /// rateⱼ for two contexts.
-    pub rates: Two,
+    /// rateᵢⱼ, two contexts a line.
+    pub rates: [Two; CONTEXTS / 2],
+    /// yⱼ for two contexts.
+    pub labels: Two,
     /// sᵢⱼ, two contexts a line.
     pub scores: [Two; CONTEXTS / 2],
     /// gᵢⱼ, two contexts a line.
@@ -50,13 +53,20 @@ pub(super) struct Step {
     pub count: usize,
     /// Half lines (8 floats) of a row that hold values.
     pub halves: usize,
-    /// The words of a bag.
+    /// The parts of a bag.
     pub words: Vec<*const Line>,
-    /// What each of a bag's words moves by, as a share of what their mean moves by.
+    /// What each of a bag's parts moves by, as a share of what their mean moves by.
     pub back: f32,
     /// Where the mean of a bag is kept, and where it is trained: two rows that nobody shares.
     pub bag: [*const Line; 2],
-    local: Vec<Lane>,
+    pub local: Vec<Lane>,
+}
+
+impl Step {
+    /// Lines of a row.
+    pub fn lanes(&self) -> usize {
+        self.halves.div_ceil(2)
+    }
 }
 
 /// # Safety
@@ -64,34 +74,55 @@ pub(super) struct Step {
 /// what is modelled as such) alone; `count` is 1 to [`CONTEXTS`]; the machine has the instructions that the function is made of.
 pub(super) type Run = unsafe fn(&mut Step);
 
-/// The two kinds of step: of each context by itself, and of a bag of them.
+/// What is done with rows.
 #[derive(Clone, Copy)]
 pub(super) struct Ways {
+    /// Trains `contexts` against `outputs`.
     pub contexts: Run,
-    pub bag: Run,
+    /// The mean of `words` goes to both rows of `bag`.
+    pub gather: Run,
+    /// What the second row of `bag` has moved by, away from the first, goes to each of `words`, times `back`.
+    pub scatter: Run,
+}
+
+/// How outputs count that do not all count alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Odd {
+    /// How often each output counts; where that is 0 it may be [`NONE`].
+    pub weights: [f32; OUTPUTS],
+    /// yⱼ of each.
+    pub labels: [f32; OUTPUTS],
+}
+
+/// yⱼ where outputs 0..`seen` are words that were seen, and the rest is noise.
+pub fn labels(seen: usize) -> [f32; OUTPUTS] {
+    std::array::from_fn(|j| f32::from(u8::from(j < seen)))
 }
 
 /// Steps on two tables of rows, at one rate, through one block of text after another; one for each thread.
 pub struct Stepper<'a> {
     tables: Tables<'a>,
     rate: f32,
+    labels: [f32; OUTPUTS],
     step: Box<Step>,
     ways: Ways,
-    // The rows of `Step::bag`.
-    _bag: Vec<Line>,
+    // Rows that are nobody else's: pairs of a mean and what it became.
+    own: Vec<Line>,
     // The input rows of the block's words; behind them some more, since windows are copied whole.
     inputs: Vec<*const Line>,
     // The output rows of its steps, by number, in order.
     outputs: Vec<[u32; OUTPUTS]>,
-    // Those of which not all count once, with their place; in them a row may be `NONE`.
-    odd: Vec<(usize, [f32; OUTPUTS])>,
+    // Those of which not all count alike, with their place; in them a row may be `NONE`.
+    odd: Vec<(usize, Odd)>,
     odd_next: usize,
+    // Rates of two contexts by which of the group's windows they are in: one bit a window, the first context's bits low.
+    shares: Box<Aligned<[Two; 1 << (2 * GROUP)]>>,
 }
 
 /// What steps are made on: three tables with rows of one width.
 #[derive(Clone, Copy)]
 pub struct Tables<'a> {
-    /// The vectors that are published.
+    /// The vectors that are published, or their parts.
     pub input: &'a Rows,
     /// The vectors they are contrasted with.
     pub output: &'a Rows,
@@ -100,15 +131,15 @@ pub struct Tables<'a> {
 }
 
 impl<'a> Stepper<'a> {
-    /// Steps by the instructions `isa` (see [`ctk_core::device::isa`]).
-    pub fn new(tables: Tables<'a>, rate: f32, isa: &str) -> Stepper<'a> {
+    /// Steps at rate `rate` with outputs of which the first `seen` are words that were seen, by the instructions `isa` (see
+    /// [`ctk_core::device::isa`]).
+    pub fn new(tables: Tables<'a>, rate: f32, seen: usize, isa: &str) -> Stepper<'a> {
         let Tables { input, output, none } = tables;
         assert!(input.width() == output.width() && input.width() == none.width(), "all tables have rows of one width");
         let nothing = none.row(0);
-        let lanes = input.lanes();
-        let bag: Vec<Line> = (0..2 * lanes).map(|_| Line::default()).collect();
         let step = Step {
-            rates: two([rate; OUTPUTS]),
+            rates: [two([rate; OUTPUTS]); CONTEXTS / 2],
+            labels: two(labels(seen)),
             scores: [[0.0; LANES]; CONTEXTS / 2],
             slopes: [[0.0; LANES]; CONTEXTS / 2],
             contexts: [nothing; 2 * CONTEXTS],
@@ -118,12 +149,44 @@ impl<'a> Stepper<'a> {
             halves: input.width().div_ceil(LANES / 2),
             words: Vec::new(),
             back: 1.0,
-            bag: [bag.as_ptr(), bag[lanes..].as_ptr()],
+            bag: [nothing; 2],
             local: Vec::new(),
         };
         let ways = choose(isa, step.halves);
         let (inputs, outputs, odd) = Default::default();
-        Stepper { tables, rate, step: Box::new(step), ways, _bag: bag, inputs, outputs, odd, odd_next: 0 }
+        let shares = Box::new(Aligned([[0.0; LANES]; 1 << (2 * GROUP)]));
+        let labels = labels(seen);
+        let mut stepper = Stepper {
+            tables,
+            rate,
+            labels,
+            step: Box::new(step),
+            ways,
+            own: Vec::new(),
+            inputs,
+            outputs,
+            odd,
+            odd_next: 0,
+            shares,
+        };
+        stepper.make_room(0);
+        stepper
+    }
+
+    /// The same, whose noise counts for as much as `negatives` draws a pair where a [group](Self::group) shares a step.
+    pub fn sharing(mut self, negatives: usize) -> Stepper<'a> {
+        let noise = negatives as f32 / (OUTPUTS - GROUP) as f32;
+        for (bits, line) in self.shares.0.iter_mut().enumerate() {
+            for (lane, rate) in line.iter_mut().enumerate().take(2 * OUTPUTS) {
+                let windows = bits >> (lane / OUTPUTS * GROUP) & ((1 << GROUP) - 1);
+                let times = match lane % OUTPUTS {
+                    j if j < GROUP => (windows >> j & 1) as f32,
+                    _ => windows.count_ones() as f32 * noise,
+                };
+                *rate = times * self.rate;
+            }
+        }
+        self
     }
 
     /// Goes to a block of the words `ids`, whose steps are then [pushed](Self::push).
@@ -137,14 +200,14 @@ impl<'a> Stepper<'a> {
         self.odd_next = 0;
     }
 
-    /// Adds a step's outputs: the word that was seen, then noise. Each counts once, or as `weights` say; then some may be [`NONE`].
+    /// Adds a step's outputs: the words that were seen, then noise. All count once, or as `odd` says.
     #[inline]
-    pub fn push(&mut self, ids: [u32; OUTPUTS], weights: Option<[f32; OUTPUTS]>) {
+    pub fn push(&mut self, ids: [u32; OUTPUTS], odd: Option<Odd>) {
         // Here, so that the steps need not ask again.
-        let last = ids.iter().filter(|&&id| weights.is_none() || id != NONE).max();
+        let last = ids.iter().filter(|&&id| odd.is_none() || id != NONE).max();
         assert!(last.is_none_or(|&id| (id as usize) < self.tables.output.len()), "a word out of the table's range");
-        if let Some(weights) = weights {
-            self.odd.push((self.outputs.len(), weights));
+        if let Some(odd) = odd {
+            self.odd.push((self.outputs.len(), odd));
         }
         self.outputs.push(ids);
     }
@@ -156,6 +219,51 @@ impl<'a> Stepper<'a> {
         self.outputs.iter().take(steps).flatten().for_each(|&id| output.prefetch(output.row(id)));
     }
 
+    /// Asks for the input rows `ids`.
+    #[inline]
+    pub fn fetch_parts(&self, ids: &[u32]) {
+        ids.iter().for_each(|&id| self.tables.input.prefetch(self.tables.input.row(id)));
+    }
+
+    /// From here to [`release`](Self::release), the block's word at `at` is the mean of the input rows `ids`, in a row of its own:
+    /// place `place` of [`make_room`](Self::make_room)'s.
+    pub fn compose(&mut self, at: usize, place: usize, ids: &[u32]) {
+        self.take(1 + place, ids);
+        self.inputs[at] = self.step.bag[1];
+        // SAFETY: `take` found rows of the table by `line` and two of this stepper's own; `choose` gave `ways`.
+        unsafe { (self.ways.gather)(&mut self.step) };
+    }
+
+    /// What the word at `place` has moved by goes to the input rows `ids`.
+    pub fn release(&mut self, place: usize, ids: &[u32]) {
+        self.take(1 + place, ids);
+        self.step.back = 1.0;
+        // SAFETY: as of `compose`.
+        unsafe { (self.ways.scatter)(&mut self.step) };
+    }
+
+    /// Room for `places` composed words, numbered from 0; not while there are any.
+    pub fn make_room(&mut self, places: usize) {
+        // And for a bag, which comes first.
+        let lines = 2 * (1 + places) * self.tables.input.lanes();
+        if self.own.len() < lines {
+            self.own = (0..lines).map(|_| Line::default()).collect();
+        }
+    }
+
+    fn place(&self, place: usize) -> [*const Line; 2] {
+        let lanes = self.tables.input.lanes();
+        let rows = &self.own[2 * place * lanes..][..2 * lanes];
+        [rows.as_ptr(), rows[lanes..].as_ptr()]
+    }
+
+    fn take(&mut self, place: usize, ids: &[u32]) {
+        let input = self.tables.input;
+        self.step.bag = self.place(place);
+        self.step.words.clear();
+        self.step.words.extend(ids.iter().map(|&id| input.line(id as usize).as_ptr()));
+    }
+
     /// Makes step `step`: trains the block's words `words`, but for the one at `without`. More than [`CONTEXTS`] are taken in
     /// turns of as many. Their loss is added to `loss`, if that is asked for. A block's steps are made in order. Meanwhile the
     /// rows of word `later.0` and step `later.1` are asked for.
@@ -164,10 +272,13 @@ impl<'a> Stepper<'a> {
     /// has brought it.
     #[inline]
     pub fn step(&mut self, step: usize, words: Range<usize>, without: usize, later: (usize, usize), mut loss: Option<&mut f64>) {
-        let weights = self.begin(step, later);
-        let (state, inputs) = (&mut *self.step, &self.inputs[..]);
+        let odd = self.begin(step, later);
+        if let Some(odd) = odd {
+            self.step.rates = [two(odd.weights.map(|weight| weight * self.rate)); CONTEXTS / 2];
+        }
         let mut at = words.start;
         while at + usize::from(at == without) < words.end {
+            let (state, inputs) = (&mut *self.step, &self.inputs[..]);
             // Always as many, of which some are not used: copies of one length are ones that the machine can foresee.
             let inside = (at..words.end.min(at + CONTEXTS)).contains(&without);
             state.contexts[..CONTEXTS].copy_from_slice(&inputs[at..][..CONTEXTS]);
@@ -176,16 +287,54 @@ impl<'a> Stepper<'a> {
             }
             let end = words.end.min(at + CONTEXTS + usize::from(inside));
             state.count = end - at - usize::from(inside);
-            // SAFETY: the pointers are of rows of the tables: the contexts' were found by `line`, the outputs' numbers were held
-            // against the table's length by `push`; rows have `halves` half lines and live for `'a`; lines are atomics; `count`
-            // is 1 to `CONTEXTS`, since something is left; `choose` gave `ways`.
-            unsafe { (self.ways.contexts)(state) };
-            if let Some(loss) = loss.as_deref_mut() {
-                *loss += state.loss(&weights.unwrap_or([1.0; OUTPUTS]));
-            }
+            self.run(loss.as_deref_mut());
             at = end;
         }
-        self.end(weights);
+        if odd.is_some() {
+            self.end();
+        }
+    }
+
+    /// As [`step`](Self::step), for neighbours that share one: output j is the centre of window j, and trained with that window's
+    /// words alone; noise is trained with all of them, as often as each is in a window. `later.0` is the first of two words that
+    /// are asked for.
+    #[inline]
+    pub fn group(&mut self, step: usize, windows: &[Window], later: (usize, usize), mut loss: Option<&mut f64>) {
+        let odd = self.begin(step, later);
+        if let Some(input) = self.inputs.get(later.0 + 1) {
+            self.tables.input.prefetch(*input);
+        }
+        let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return };
+        let (start, end) = (first.words.start.min(last.words.start), first.words.end.max(last.words.end));
+        let mut at = start;
+        while at < end {
+            let (state, inputs) = (&mut *self.step, &self.inputs[..]);
+            state.count = 0;
+            let mut bits = [0u8; CONTEXTS];
+            while at < end && state.count < CONTEXTS {
+                let mut of = 0;
+                for (j, window) in windows.iter().enumerate() {
+                    of |= u8::from(window.words.contains(&at) && at != window.centre) << j;
+                }
+                // Written in any case; what is in no window is written over.
+                state.contexts[state.count] = inputs[at];
+                bits[state.count] = of;
+                state.count += usize::from(of != 0);
+                at += 1;
+            }
+            if state.count == 0 {
+                break;
+            }
+            for (line, bits) in state.rates.iter_mut().zip(bits.as_chunks::<2>().0) {
+                *line = self.shares.0[usize::from(bits[0] | bits[1] << GROUP)];
+            }
+            if let Some(odd) = odd {
+                let times = two(odd.weights);
+                state.rates.iter_mut().for_each(|line| *line = std::array::from_fn(|lane| line[lane] * times[lane]));
+            }
+            self.run(loss.as_deref_mut());
+        }
+        self.end();
     }
 
     /// As [`step`](Self::step), but that the words are one bag: their mean is trained, and each moves by what that has moved, or,
@@ -200,26 +349,45 @@ impl<'a> Stepper<'a> {
         later: (usize, usize),
         loss: Option<&mut f64>,
     ) {
-        let weights = self.begin(step, later);
+        let odd = self.begin(step, later);
+        if let Some(odd) = odd {
+            self.step.rates[0] = two(odd.weights.map(|weight| weight * self.rate));
+        }
+        let bag = self.place(0);
         let state = &mut *self.step;
         state.words.clear();
         state.words.extend_from_slice(&self.inputs[words.start..without]);
         state.words.extend_from_slice(&self.inputs[without + 1..words.end]);
         if !state.words.is_empty() {
             state.back = if exact { 1.0 / state.words.len() as f32 } else { 1.0 };
-            (state.contexts[0], state.count) = (state.bag[1], 1);
-            // SAFETY: as above; `bag` is of two rows of `lanes` lines that are this stepper's own.
-            unsafe { (self.ways.bag)(state) };
-            if let Some(loss) = loss {
-                *loss += state.loss(&weights.unwrap_or([1.0; OUTPUTS]));
-            }
+            (state.bag, state.contexts[0], state.count) = (bag, bag[1], 1);
+            // SAFETY: `words` are rows of the tables, or composed ones, of which `inputs` has pointers from `line` and `place` alone;
+            // `bag` is of two rows of this stepper's own; `choose` gave `ways`.
+            unsafe { (self.ways.gather)(state) };
+            self.run(loss);
+            // SAFETY: as above.
+            unsafe { (self.ways.scatter)(&mut self.step) };
         }
-        self.end(weights);
+        if odd.is_some() {
+            self.end();
+        }
     }
 
-    /// Goes to a step's outputs; says how often each counts, if not once.
+    /// Trains what was put down in `contexts`.
     #[inline]
-    fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<[f32; OUTPUTS]> {
+    fn run(&mut self, loss: Option<&mut f64>) {
+        // SAFETY: the pointers are of rows: the contexts' were found by `line` or are this stepper's own, the outputs' numbers were
+        // held against the table's length by `push`; rows have `halves` half lines and live for `'a`, or as long as `own`; lines
+        // are atomics; `count` is 1 to `CONTEXTS`, since callers see that something is left; `choose` gave `ways`.
+        unsafe { (self.ways.contexts)(&mut self.step) };
+        if let Some(loss) = loss {
+            *loss += self.step.loss(self.rate);
+        }
+    }
+
+    /// Goes to a step's outputs; says how each counts, if not once.
+    #[inline]
+    fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<Odd> {
         let output = self.tables.output;
         let ids = self.outputs[step];
         let row = |id: u32| output.row(id);
@@ -232,40 +400,44 @@ impl<'a> Stepper<'a> {
         if let Some(input) = self.inputs.get(later.0) {
             state.later[OUTPUTS] = *input;
         }
-        let (_, weights) = self.odd.get(self.odd_next).filter(|(at, _)| *at == step)?;
+        let (_, odd) = *self.odd.get(self.odd_next).filter(|(at, _)| *at == step)?;
         self.odd_next += 1;
         let none = self.tables.none.row(0);
         (0..OUTPUTS).filter(|&j| ids[j] == NONE).for_each(|j| state.outputs[j] = none);
-        state.rates = two(weights.map(|weight| weight * self.rate));
-        Some(*weights)
+        state.labels = two(odd.labels);
+        Some(odd)
     }
 
+    /// Goes back to what is usual.
     #[inline]
-    fn end(&mut self, weights: Option<[f32; OUTPUTS]>) {
-        if weights.is_some() {
-            self.step.rates = two([self.rate; OUTPUTS]);
-        }
+    fn end(&mut self) {
+        self.step.rates = [two([self.rate; OUTPUTS]); CONTEXTS / 2];
+        self.step.labels = two(self.labels);
     }
 }
 
-fn two(rates: [f32; OUTPUTS]) -> Two {
-    std::array::from_fn(|lane| if lane < 2 * OUTPUTS { rates[lane % OUTPUTS] } else { 0.0 })
+fn two(each: [f32; OUTPUTS]) -> Two {
+    std::array::from_fn(|lane| if lane < 2 * OUTPUTS { each[lane % OUTPUTS] } else { 0.0 })
 }
 
 impl Step {
-    /// −Σ log σ(±s) of the step that was run, output j counted `weights[j]` times.
-    fn loss(&self, weights: &[f32; OUTPUTS]) -> f64 {
-        // log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|), and one logarithm serves: of the product, whose factors are at most 2.
+    /// −Σ log σ(±s) of the step that was run at `rate`, each pair counted rateᵢⱼ/`rate` times.
+    fn loss(&self, rate: f32) -> f64 {
+        // log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|), and one logarithm serves most: of the product, whose factors are at most 2.
         let (mut sum, mut product) = (0.0, 1.0);
         for i in 0..self.count {
-            let scores = &self.scores[i / 2][i % 2 * OUTPUTS..][..OUTPUTS];
-            for (j, (score, weight)) in scores.iter().zip(weights).enumerate() {
-                let against = if j == 0 { -score } else { *score };
-                sum += weight * against.max(0.0);
-                product *= f64::from(1.0 + (-against.abs()).exp()).powi(*weight as i32);
+            for lane in i % 2 * OUTPUTS..(i % 2 + 1) * OUTPUTS {
+                let (score, weight) = (self.scores[i / 2][lane], self.rates[i / 2][lane] / rate);
+                let against = if self.labels[lane] > 0.5 { -score } else { score };
+                let factor = f64::from(1.0 + (-against.abs()).exp());
+                sum += f64::from(weight * against.max(0.0));
+                match weight {
+                    1.0 => product *= factor,
+                    _ => sum += f64::from(weight) * factor.ln(),
+                }
             }
         }
-        f64::from(sum) + product.ln()
+        sum + product.ln()
     }
 }
 
@@ -281,95 +453,12 @@ fn choose(isa: &str, halves: usize) -> Ways {
     if isa.starts_with("avx") && narrow {
         return super::x86::avx2(halves);
     }
-    PORTABLE
+    portable::WAYS
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn choose(_: &str, _: usize) -> Ways {
-    PORTABLE
-}
-
-const PORTABLE: Ways = Ways { contexts: portable, bag: portable_bag };
-
-/// A bag's step in plain Rust.
-unsafe fn portable_bag(step: &mut Step) {
-    let lanes = step.halves.div_ceil(2);
-    // SAFETY: the caller's promise; `lanes` lines hold `halves` half lines.
-    let row = |pointer: *const Line| unsafe { std::slice::from_raw_parts(pointer, lanes) };
-    let (mut word, mut mean) = (vec![[0.0; LANES]; lanes], vec![[0.0; LANES]; lanes]);
-    let share = 1.0 / step.words.len() as f32;
-    for &pointer in &step.words {
-        Line::read(row(pointer), &mut word);
-        add(share, &word, &mut mean);
-    }
-    step.bag.iter().for_each(|pointer| Line::write(row(*pointer), &mean));
-    // SAFETY: the caller's promise.
-    unsafe { portable(step) };
-    let mut moved = vec![[0.0; LANES]; lanes];
-    Line::read(row(step.bag[1]), &mut word);
-    add(step.back, &word, &mut moved);
-    add(-step.back, &mean, &mut moved);
-    step.words.iter().for_each(|pointer| Line::add(row(*pointer), &moved));
-}
-
-/// A step in plain Rust, on local copies of its rows.
-unsafe fn portable(step: &mut Step) {
-    let (count, lanes) = (step.count, step.halves.div_ceil(2));
-    let mut local = std::mem::take(&mut step.local);
-    local.clear();
-    local.resize((count + 2 * OUTPUTS + 1) * lanes, [0.0; LANES]);
-    let (inputs, rest) = local.split_at_mut(count * lanes);
-    let (outputs, rest) = rest.split_at_mut(OUTPUTS * lanes);
-    let (moves, moved) = rest.split_at_mut(OUTPUTS * lanes);
-    // SAFETY: the caller's promise; `lanes` lines hold `halves` half lines.
-    let row = |pointer: *const Line| unsafe { std::slice::from_raw_parts(pointer, lanes) };
-    for (pointer, local) in step.contexts.iter().zip(inputs.chunks_exact_mut(lanes)) {
-        Line::read(row(*pointer), local);
-    }
-    for (pointer, local) in step.outputs.iter().zip(outputs.chunks_exact_mut(lanes)) {
-        Line::read(row(*pointer), local);
-    }
-    for (i, input) in inputs.chunks_exact(lanes).enumerate() {
-        moved.fill([0.0; LANES]);
-        for j in 0..OUTPUTS {
-            let (score, label) = (dot(input, &outputs[j * lanes..][..lanes]), LABELS.0[j]);
-            let slope = step.rates[j] * (label - sigmoid(score));
-            (step.scores[i / 2][i % 2 * OUTPUTS + j], step.slopes[i / 2][i % 2 * OUTPUTS + j]) = (score, slope);
-            add(slope, &outputs[j * lanes..][..lanes], moved);
-            add(slope, input, &mut moves[j * lanes..][..lanes]);
-        }
-        // Read again: the same row may have been moved as another context.
-        Line::add(row(step.contexts[i]), moved);
-    }
-    for (pointer, moves) in step.outputs.iter().zip(moves.chunks_exact(lanes)) {
-        Line::add(row(*pointer), moves);
-    }
-    step.local = local;
-}
-
-fn dot(a: &[Lane], b: &[Lane]) -> f32 {
-    let mut sums = [0.0; LANES];
-    for (x, y) in a.iter().zip(b) {
-        sums = std::array::from_fn(|i| sums[i] + x[i] * y[i]);
-    }
-    // Halves, not left to right: that is the order vectors can keep.
-    let eight: [f32; 8] = std::array::from_fn(|i| sums[i] + sums[i + 8]);
-    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
-}
-
-/// onto += g·row.
-fn add(g: f32, row: &[Lane], onto: &mut [Lane]) {
-    for (x, y) in row.iter().zip(onto) {
-        *y = std::array::from_fn(|i| y[i] + g * x[i]);
-    }
-}
-
-/// Never takes e to a positive power.
-fn sigmoid(x: f32) -> f32 {
-    let e = (-x.abs()).exp();
-    let positive = 1.0 / (1.0 + e);
-    if x >= 0.0 { positive } else { e * positive }
+    portable::WAYS
 }
 
 #[cfg(test)]

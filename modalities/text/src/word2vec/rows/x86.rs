@@ -10,7 +10,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::step::{LABELS, OUTPUTS, Step, Two, Ways};
+use super::step::{OUTPUTS, Step, Two, Ways};
 use super::{LANES, Line};
 
 /// A vector of floats. All functions: the machine has its instructions; `load` and `store`: within a row, as
@@ -33,7 +33,7 @@ trait Vector: Copy {
     /// A rest as the first of a vector's lanes, zeros as the others.
     unsafe fn widen(rest: Self::Rest) -> Self;
     /// Sums the lanes of six vectors twice: into `scores`, and as slopes into `slopes`.
-    unsafe fn finish(first: &[Self; OUTPUTS], second: &[Self; OUTPUTS], rates: &Two, scores: &mut Two, slopes: &mut Two);
+    unsafe fn finish(sums: &[[Self; OUTPUTS]; 2], rates: &Two, labels: &Two, scores: &mut Two, slopes: &mut Two);
 }
 
 /// What differs between vectors by the names of instructions alone.
@@ -111,7 +111,7 @@ impl Vector for __m512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn finish(a: &[Self; OUTPUTS], b: &[Self; OUTPUTS], rates: &Two, scores: &mut Two, slopes: &mut Two) {
+    unsafe fn finish([a, b]: &[[Self; OUTPUTS]; 2], rates: &Two, labels: &Two, scores: &mut Two, slopes: &mut Two) {
         // Each quarter of `four` has the sums of that quarter of its four arguments, in their order.
         let four = |a, b, c, d| {
             let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -136,7 +136,7 @@ impl Vector for __m512 {
         let sigmoid = _mm512_div_ps(one, _mm512_add_ps(one, _mm512_scalef_ps(power, n)));
         // SAFETY: arrays of sixteen floats that are aligned to 64 bytes in `Step`.
         unsafe {
-            let slope = _mm512_mul_ps(_mm512_load_ps(rates.as_ptr()), _mm512_sub_ps(_mm512_load_ps(LABELS.0.as_ptr()), sigmoid));
+            let slope = _mm512_mul_ps(_mm512_load_ps(rates.as_ptr()), _mm512_sub_ps(_mm512_load_ps(labels.as_ptr()), sigmoid));
             _mm512_store_ps(scores.as_mut_ptr(), score);
             _mm512_store_ps(slopes.as_mut_ptr(), slope);
         }
@@ -157,7 +157,7 @@ impl Vector for __m256 {
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn finish(a: &[Self; OUTPUTS], b: &[Self; OUTPUTS], rates: &Two, scores: &mut Two, slopes: &mut Two) {
+    unsafe fn finish([a, b]: &[[Self; OUTPUTS]; 2], rates: &Two, labels: &Two, scores: &mut Two, slopes: &mut Two) {
         let four = |a, b, c, d| {
             let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
             _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves))
@@ -179,7 +179,7 @@ impl Vector for __m256 {
             let sigmoid = _mm256_div_ps(one, _mm256_add_ps(one, power));
             // SAFETY: arrays of sixteen floats that are aligned to 64 bytes in `Step`.
             unsafe {
-                let (rate, label) = (_mm256_load_ps(rates.as_ptr().add(8 * at)), _mm256_load_ps(LABELS.0.as_ptr().add(8 * at)));
+                let (rate, label) = (_mm256_load_ps(rates.as_ptr().add(8 * at)), _mm256_load_ps(labels.as_ptr().add(8 * at)));
                 _mm256_store_ps(scores.as_mut_ptr().add(8 * at), score);
                 _mm256_store_ps(slopes.as_mut_ptr().add(8 * at), _mm256_mul_ps(rate, _mm256_sub_ps(label, sigmoid)));
             }
@@ -260,7 +260,7 @@ unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole:
             }
         }
         let (scores, slopes) = (step.scores.get_unchecked_mut(pair), step.slopes.get_unchecked_mut(pair));
-        V::finish(&sums[0], &sums[1], &step.rates, scores, slopes);
+        V::finish(&sums, step.rates.get_unchecked(pair), &step.labels, scores, slopes);
     }
 }
 
@@ -303,28 +303,28 @@ unsafe fn update<V: Vector, const M: usize>(step: &Step, rows: &[*const Line; OU
     }
 }
 
-/// A bag's step: the mean of its words' rows is put down twice, one is trained, and what it moved by goes to each word.
-#[inline(always)]
-unsafe fn of_bag<V: Vector>(step: &mut Step, halves: usize) {
-    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
-    unsafe {
-        let (whole, rest) = (halves / V::HALVES, !halves.is_multiple_of(V::HALVES));
-        // Loops, not closures: one that is not inlined is compiled without the vectors.
-        for at in 0..whole {
-            mean::<V>(step, at * V::BYTES);
+/// `mean` or `give_back`, a vector at a time.
+macro_rules! whole_rows {
+    ($name:ident, $part:ident) => {
+        #[inline(always)]
+        unsafe fn $name<V: Vector>(step: &mut Step, halves: usize) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let whole = halves / V::HALVES;
+                // Loops, not closures: one that is not inlined is compiled without the vectors.
+                for at in 0..whole {
+                    $part::<V>(step, at * V::BYTES);
+                }
+                if !halves.is_multiple_of(V::HALVES) {
+                    $part::<V::Rest>(step, whole * V::BYTES);
+                }
+            }
         }
-        if rest {
-            mean::<V::Rest>(step, whole * V::BYTES);
-        }
-        both::<V, 1>(step, halves);
-        for at in 0..whole {
-            give_back::<V>(step, at * V::BYTES);
-        }
-        if rest {
-            give_back::<V::Rest>(step, whole * V::BYTES);
-        }
-    }
+    };
 }
+
+whole_rows!(gather, mean);
+whole_rows!(scatter, give_back);
 
 #[inline(always)]
 unsafe fn mean<V: Vector>(step: &Step, at: usize) {
@@ -354,24 +354,31 @@ unsafe fn give_back<V: Vector>(step: &Step, at: usize) {
 }
 
 macro_rules! compiled {
-    ($pick:ident, $step:ident, $bag:ident, $vector:ty, $features:literal) => {
+    ($pick:ident, $step:ident, $gather:ident, $scatter:ident, $vector:ty, $features:literal) => {
         /// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
         pub(super) fn $pick(halves: usize) -> Ways {
             match halves {
-                13 => Ways { contexts: $step::<13>, bag: $bag::<13> }, // 100 values
-                16 => Ways { contexts: $step::<16>, bag: $bag::<16> }, // 128
-                25 => Ways { contexts: $step::<25>, bag: $bag::<25> }, // 200
-                32 => Ways { contexts: $step::<32>, bag: $bag::<32> }, // 256
-                38 => Ways { contexts: $step::<38>, bag: $bag::<38> }, // 300
-                _ => Ways { contexts: $step::<0>, bag: $bag::<0> },
+                13 => Ways { contexts: $step::<13>, gather: $gather::<13>, scatter: $scatter::<13> }, // 100 values
+                16 => Ways { contexts: $step::<16>, gather: $gather::<16>, scatter: $scatter::<16> }, // 128
+                25 => Ways { contexts: $step::<25>, gather: $gather::<25>, scatter: $scatter::<25> }, // 200
+                32 => Ways { contexts: $step::<32>, gather: $gather::<32>, scatter: $scatter::<32> }, // 256
+                38 => Ways { contexts: $step::<38>, gather: $gather::<38>, scatter: $scatter::<38> }, // 300
+                _ => Ways { contexts: $step::<0>, gather: $gather::<0>, scatter: $scatter::<0> },
             }
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn $bag<const HALVES: usize>(step: &mut Step) {
+        unsafe fn $gather<const HALVES: usize>(step: &mut Step) {
             let halves = if HALVES > 0 { HALVES } else { step.halves };
             // SAFETY: the caller's promise.
-            unsafe { of_bag::<$vector>(step, halves) }
+            unsafe { gather::<$vector>(step, halves) }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $scatter<const HALVES: usize>(step: &mut Step) {
+            let halves = if HALVES > 0 { HALVES } else { step.halves };
+            // SAFETY: the caller's promise.
+            unsafe { scatter::<$vector>(step, halves) }
         }
 
         #[target_feature(enable = $features)]
@@ -390,14 +397,16 @@ macro_rules! compiled {
                     8 => both::<$vector, 8>(step, halves),
                     9 => both::<$vector, 9>(step, halves),
                     10 => both::<$vector, 10>(step, halves),
-                    _ => unreachable!("a step has 1 to 10 contexts"),
+                    11 => both::<$vector, 11>(step, halves),
+                    12 => both::<$vector, 12>(step, halves),
+                    _ => unreachable!("a step has 1 to 12 contexts"),
                 }
             }
         }
     };
 }
 
-compiled!(avx512, step512, bag512, __m512, "avx512f,avx512dq,avx512vl,avx2,fma");
-compiled!(avx2, step256, bag256, __m256, "avx2,fma");
+compiled!(avx512, step512, gather512, scatter512, __m512, "avx512f,avx512dq,avx512vl,avx2,fma");
+compiled!(avx2, step256, gather256, scatter256, __m256, "avx2,fma");
 
 const _: () = assert!(2 * OUTPUTS <= LANES);

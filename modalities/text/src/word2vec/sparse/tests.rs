@@ -16,6 +16,7 @@ use ctk_core::source::Source;
 use ctk_core::tower::{Dual, Tower};
 
 use super::super::recipe::{Architecture, Negatives};
+use super::super::rows::step::{CONTEXTS, OUTPUTS, Odd, labels};
 use super::super::windows::{Block, Windows};
 use super::*;
 use crate::corpus::{Corpus, Limits};
@@ -50,12 +51,14 @@ impl Encoder for Table {
 
 type Oracle = Dense<Dual<Table, Table>, NegativeSampling>;
 
-/// Both tables of `sparse`, in f64, on the dense road.
+/// Both tables of `sparse`, in f64, on the dense road, with one more row of zeros each.
 fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
-    let (count, width) = (sparse.vocabulary.len(), sparse.settings.width);
+    let width = sparse.settings.width;
     let mut params = Params::new();
     let none = HeadRecipe { layers: 0, width };
-    let mut tower = |name: &str, values: Vec<f32>| {
+    let mut tower = |name: &str, mut values: Vec<f32>| {
+        values.resize(values.len() + width, 0.0);
+        let count = values.len() / width;
         let param = params.root().sub(name).param("weight", (count, width), Kind::Weight, Init::Constant(0.0));
         let tower =
             Tower { encoder: Table(param.clone()), head: ProjectionHead::new(&none, width, params.root()), predictor: None };
@@ -64,7 +67,7 @@ fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
     let sides = [tower("input", sparse.vectors()), tower("output", sparse.outputs())];
     params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
     let [left, right] = sides.map(|(tower, param, values)| {
-        let values = Tensor::from_vec(values, (count, width), &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
+        let values = Tensor::from_vec(values, param.dims(), &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
         param.var().set(&values).unwrap();
         (tower, param)
     });
@@ -84,8 +87,9 @@ fn corpus() -> Corpus {
 fn sparse(corpus: &Corpus, threads: usize) -> Sparse {
     let settings = Settings {
         width: 20,
-        pairs: Pairs { negatives: 5, architecture: Architecture::SkipGram, exact: false, sharing: Negatives::Shared },
-        power: 0.75,
+        subwords: None,
+        pairs: Pairs { architecture: Architecture::SkipGram, exact: false },
+        contrast: noise(Negatives::Shared, 5),
         rate: 0.1,
         shards: None,
     };
@@ -100,66 +104,122 @@ fn block(words: u32) -> Block {
     Block { ids, radii, reach: 6, lines, negatives: Key::new(3).of("negatives") }
 }
 
+fn noise(sharing: Negatives, negatives: usize) -> Contrast {
+    Contrast::Noise { negatives, power: 0.75, sharing }
+}
+
+/// A word, an output row, whether they belong together, and how often the pair counts.
+type Pair = (u32, u32, bool, usize);
+
+/// The pairs of each step of `block`, and how many of the text's own pairs there are.
+fn pairs(sparse: &Sparse, block: &Block) -> (Vec<Vec<Pair>>, usize) {
+    let mut drawn = Vec::new();
+    let plain =
+        Odd { weights: [1.0; OUTPUTS], labels: labels(if sparse.targets.sharing() == Negatives::Grouped { 2 } else { 1 }) };
+    sparse.targets.draw(block, |ids, odd| drawn.push((ids, odd.unwrap_or(plain))));
+    let mut drawn = drawn.into_iter();
+    let (mut steps, mut count) = (Vec::new(), 0);
+    // All of `contexts`, twelve at a time, against one step's outputs; which of them count, `counts` says.
+    let mut add = |(ids, odd): ([u32; OUTPUTS], Odd), contexts: &[usize], counts: &dyn Fn(usize, usize) -> usize| {
+        for contexts in contexts.chunks(CONTEXTS) {
+            let pair = |(at, j): (&usize, usize)| {
+                (block.ids[*at], ids[j], odd.labels[j] == 1.0, odd.weights[j] as usize * counts(*at, j))
+            };
+            let all = contexts.iter().flat_map(|at| (0..OUTPUTS).map(move |j| (at, j))).map(pair);
+            steps.push(all.filter(|pair| pair.3 > 0).collect());
+        }
+    };
+    match sparse.targets.sharing() {
+        Negatives::Grouped => {
+            for group in block.groups() {
+                let within = |at: usize, j: usize| group[j].words.contains(&at) && at != group[j].centre;
+                let counts = |at: usize, j: usize| match j {
+                    0 | 1 => usize::from(j < group.len() && within(at, j)),
+                    _ => (0..group.len()).filter(|j| within(at, *j)).count(),
+                };
+                let mut contexts: Vec<usize> = group.iter().flat_map(|window| window.contexts()).collect();
+                contexts.sort_unstable();
+                contexts.dedup();
+                add(drawn.next().unwrap(), &contexts, &counts);
+                count += group.iter().map(|window| window.pairs()).sum::<usize>();
+            }
+        }
+        sharing => {
+            for window in block.windows() {
+                let contexts: Vec<usize> = window.contexts().collect();
+                let turns = if sharing == Negatives::Shared { contexts.len() } else { 1 };
+                for contexts in contexts.chunks(turns.max(1)) {
+                    for _ in 0..sparse.targets.steps(block.ids[window.centre]) {
+                        add(drawn.next().unwrap(), contexts, &|_, _| 1);
+                    }
+                }
+                count += window.pairs();
+            }
+        }
+    }
+    assert!(drawn.next().is_none());
+    (steps, count)
+}
+
 #[test]
 fn the_fused_update_is_autograds_on_the_same_pairs() {
-    for (sharing, negatives) in [(Negatives::Shared, 5), (Negatives::PerPair, 5), (Negatives::Shared, 2)] {
+    for contrast in [
+        noise(Negatives::Shared, 5),
+        noise(Negatives::Shared, 2),
+        noise(Negatives::Shared, 8),
+        noise(Negatives::PerPair, 5),
+        // Four draws serve a group: each counts once.
+        noise(Negatives::Grouped, 4),
+        Contrast::Tree,
+    ] {
         let corpus = corpus();
-        let mut sparse = sparse(&corpus, 1);
-        (sparse.settings.pairs.sharing, sparse.settings.pairs.negatives) = (sharing, negatives);
+        let settings = Settings { contrast, ..sparse(&corpus, 1).settings };
+        let mut sparse = Sparse::new(corpus.vocabulary(), settings, Key::new(1)).unwrap().threads(1);
         // Output rows start at zero, where half of the gradient vanishes: start the comparison elsewhere.
-        sparse.output = Rows::uniform(corpus.vocabulary().len(), 20, Key::new(2)).unwrap();
+        sparse.output = Rows::uniform(sparse.output.len(), 20, Key::new(2)).unwrap();
         let (mut dense, [input, output]) = oracle(&sparse);
         let start = [values(&input), values(&output)];
         let rate = 0.1;
         let block = block(corpus.vocabulary().len() as u32 / 7 * 7 - 1);
-        let mut drawn = Vec::new();
-        sparse.kernel().draw(&block, |ids, weights| drawn.push((ids, weights.unwrap_or([1.0; 6]))));
+        let (steps, count) = pairs(&sparse, &block);
 
         let one = Batch { blocks: vec![block.clone()] };
         let again = |_| Ok(one.clone());
         let fused = sparse.step(&Feed::new(1, Key::new(0), &again), rate).unwrap();
 
-        let (mut loss, mut pairs) = (0.0, 0);
-        let mut drawn = drawn.iter();
-        for window in block.windows() {
-            let contexts: Vec<u32> = window.contexts().map(|at| block.ids[at]).collect();
-            let turns: Vec<&[u32]> = match sharing {
-                // Ten contexts are one step, what is left is the next.
-                Negatives::Shared => contexts.chunks(10).collect(),
-                Negatives::PerPair => contexts.chunks(1).collect(),
-            };
-            let mut outputs = drawn.next();
-            for (turn, contexts) in turns.into_iter().enumerate() {
-                if turn > 0 && sharing == Negatives::PerPair {
-                    outputs = drawn.next();
-                }
-                let (ids, weights) = outputs.unwrap();
-                let times = ids.iter().zip(weights);
-                let right: Vec<u32> = times.flat_map(|(&id, &times)| std::iter::repeat_n(id, times as usize)).collect();
-                let pair = |_| {
-                    let left = Ids(contexts.iter().flat_map(|&c| std::iter::repeat_n(c, right.len())).collect());
-                    let labels = (0..left.0.len()).map(|i| u32::from(i % right.len() == 0)).collect();
-                    let (samples, right) = (vec![0; left.0.len()], Ids(right.repeat(contexts.len())));
-                    Ok(pair::Batch { left, right, samples, labels: Some(labels) })
-                };
-                // The oracle takes the mean over the pairs.
-                let count = contexts.len() as f64;
-                let terms = dense.step(&Feed::new(1, Key::new(0), &pair), rate * count).unwrap();
-                loss += terms.loss.to_scalar::<f64>().unwrap() * count;
-                pairs += contexts.len();
+        let mut loss = 0.0;
+        for step in steps.iter().filter(|step| !step.is_empty()) {
+            let mut all: Vec<&Pair> = step.iter().flat_map(|pair| std::iter::repeat_n(pair, pair.3)).collect();
+            // The oracle wants a word that was seen. Two rows of zeros are one, have the loss log 2 and stay where they are.
+            let seen = all.iter().any(|pair| pair.2);
+            let stand_in = (sparse.input.len() as u32, sparse.output.len() as u32, true, 1);
+            if !seen {
+                all.push(&stand_in);
+                loss -= 2f64.ln();
             }
+            let pair = |_| {
+                let (left, right) = all.iter().map(|pair| (pair.0, pair.1)).unzip();
+                let labels = all.iter().map(|pair| u32::from(pair.2)).collect();
+                Ok(pair::Batch { left: Ids(left), right: Ids(right), samples: vec![0; all.len()], labels: Some(labels) })
+            };
+            // The oracle takes the mean over the words that were seen.
+            let seen = all.iter().filter(|pair| pair.2).count().max(1) as f64;
+            let terms = dense.step(&Feed::new(1, Key::new(0), &pair), rate * seen).unwrap();
+            loss += terms.loss.to_scalar::<f64>().unwrap() * seen;
         }
-        assert!(pairs > 300 && drawn.next().is_none(), "{pairs} pairs");
-        assert!((fused.loss.to_scalar::<f64>().unwrap() - loss / pairs as f64).abs() < 1e-5);
+        let what = format!("{contrast:?}");
+        assert!(count > 300, "{what}: {count} pairs");
+        let ours = fused.loss.to_scalar::<f64>().unwrap();
+        assert!((ours - loss / count as f64).abs() < 1e-5, "{what}: loss {ours} for {}", loss / count as f64);
         for (fused, (exact, start)) in [sparse.vectors(), sparse.outputs()].iter().zip([input, output].iter().zip(&start)) {
             let exact = values(exact);
             // The accumulated gradient, (start − end) / rate, is what must agree: to 1e-5 of its largest value.
             let gradients = exact.iter().zip(start).map(|(e, s)| (s - e) / rate);
             let largest = gradients.clone().fold(0.0f64, |m, g| m.max(g.abs()));
-            assert!(largest > 0.01, "the rows moved");
+            assert!(largest > 0.01, "{what}: the rows moved");
             for ((g, s), f) in gradients.zip(start).zip(fused) {
                 let ours = (s - f64::from(*f)) / rate;
-                assert!((ours - g).abs() < 1e-5 * largest, "{ours} against {g}, the largest being {largest}");
+                assert!((ours - g).abs() < 1e-5 * largest, "{what}: {ours} against {g}, the largest being {largest}");
             }
         }
     }

@@ -1,0 +1,32 @@
+//! The input rows that words are made of: their own, and those of their n-grams (fastText; Bojanowski et al. 2017, "Enriching Word
+//! Vectors with Subword Information").
+
+use crate::subwords::Subwords;
+
+/// The rows of every word: a table has one for each word, then one for each bucket.
+pub struct Parts {
+    ids: Vec<u32>,
+    // Where each word's begin, and the end of the last's.
+    starts: Vec<usize>,
+}
+
+impl Parts {
+    /// Those of `words`.
+    pub fn new(subwords: &Subwords, words: &[String]) -> Parts {
+        let (mut ids, mut starts, mut buckets) = (Vec::new(), vec![0], Vec::new());
+        for (row, word) in words.iter().enumerate() {
+            buckets.clear();
+            subwords.ids(word, &mut buckets);
+            ids.push(row as u32);
+            ids.extend(buckets.iter().map(|bucket| words.len() as u32 + bucket));
+            starts.push(ids.len());
+        }
+        Parts { ids, starts }
+    }
+
+    /// Those of word `word`: its own first.
+    #[inline]
+    pub fn of(&self, word: u32) -> &[u32] {
+        &self.ids[self.starts[word as usize]..self.starts[word as usize + 1]]
+    }
+}

@@ -1,0 +1,108 @@
+//! The step in plain Rust, on local copies of its rows: for machines without vectors that are known here, for Miri, and as what
+//! the others are held against.
+
+use super::step::{OUTPUTS, Step, Ways};
+use super::{LANES, Lane, Line};
+
+/// For rows of any width.
+pub(super) const WAYS: Ways = Ways { contexts, gather, scatter };
+
+/// # Safety
+/// `pointer` is of a row of `lanes` lines that lives as long as its step, and that is touched by atomics alone.
+unsafe fn row<'a>(pointer: *const Line, lanes: usize) -> &'a [Line] {
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts(pointer, lanes) }
+}
+
+/// The mean of `words` goes to both rows of `bag`.
+unsafe fn gather(step: &mut Step) {
+    let lanes = step.lanes();
+    let (mut word, mut mean) = (vec![[0.0; LANES]; lanes], vec![[0.0; LANES]; lanes]);
+    let share = 1.0 / step.words.len() as f32;
+    for &pointer in &step.words {
+        // SAFETY: the caller's promise.
+        Line::read(unsafe { row(pointer, lanes) }, &mut word);
+        add(share, &word, &mut mean);
+    }
+    for pointer in step.bag {
+        // SAFETY: the caller's promise.
+        Line::write(unsafe { row(pointer, lanes) }, &mean);
+    }
+}
+
+/// What the second row of `bag` has moved by goes to each of `words`.
+unsafe fn scatter(step: &mut Step) {
+    let lanes = step.lanes();
+    let (mut from, mut moved) = (vec![[0.0; LANES]; lanes], vec![[0.0; LANES]; lanes]);
+    for (pointer, sign) in step.bag.into_iter().zip([-1.0, 1.0]) {
+        // SAFETY: the caller's promise.
+        Line::read(unsafe { row(pointer, lanes) }, &mut from);
+        add(sign * step.back, &from, &mut moved);
+    }
+    for &pointer in &step.words {
+        // SAFETY: the caller's promise.
+        Line::add(unsafe { row(pointer, lanes) }, &moved);
+    }
+}
+
+/// Each of `contexts` against all `outputs`.
+unsafe fn contexts(step: &mut Step) {
+    let (count, lanes) = (step.count, step.lanes());
+    let mut local = std::mem::take(&mut step.local);
+    local.clear();
+    local.resize((count + 2 * OUTPUTS + 1) * lanes, [0.0; LANES]);
+    let (inputs, rest) = local.split_at_mut(count * lanes);
+    let (outputs, rest) = rest.split_at_mut(OUTPUTS * lanes);
+    let (moves, moved) = rest.split_at_mut(OUTPUTS * lanes);
+    for (pointer, local) in step.contexts.iter().zip(inputs.chunks_exact_mut(lanes)) {
+        // SAFETY: the caller's promise.
+        Line::read(unsafe { row(*pointer, lanes) }, local);
+    }
+    for (pointer, local) in step.outputs.iter().zip(outputs.chunks_exact_mut(lanes)) {
+        // SAFETY: the caller's promise.
+        Line::read(unsafe { row(*pointer, lanes) }, local);
+    }
+    for (i, input) in inputs.chunks_exact(lanes).enumerate() {
+        moved.fill([0.0; LANES]);
+        for (j, output) in outputs.chunks_exact(lanes).enumerate() {
+            let at = i % 2 * OUTPUTS + j;
+            let score = dot(input, output);
+            let slope = step.rates[i / 2][at] * (step.labels[at] - sigmoid(score));
+            (step.scores[i / 2][at], step.slopes[i / 2][at]) = (score, slope);
+            add(slope, output, moved);
+            add(slope, input, &mut moves[j * lanes..][..lanes]);
+        }
+        // SAFETY: the caller's promise. Read again: the same row may have been moved as another context.
+        Line::add(unsafe { row(step.contexts[i], lanes) }, moved);
+    }
+    for (pointer, moves) in step.outputs.iter().zip(moves.chunks_exact(lanes)) {
+        // SAFETY: the caller's promise.
+        Line::add(unsafe { row(*pointer, lanes) }, moves);
+    }
+    step.local = local;
+}
+
+fn dot(a: &[Lane], b: &[Lane]) -> f32 {
+    let mut sums = [0.0; LANES];
+    for (x, y) in a.iter().zip(b) {
+        sums = std::array::from_fn(|i| sums[i] + x[i] * y[i]);
+    }
+    // Halves, not left to right: that is the order vectors can keep.
+    let eight: [f32; 8] = std::array::from_fn(|i| sums[i] + sums[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+/// onto += g·row.
+fn add(g: f32, row: &[Lane], onto: &mut [Lane]) {
+    for (x, y) in row.iter().zip(onto) {
+        *y = std::array::from_fn(|i| y[i] + g * x[i]);
+    }
+}
+
+/// Never takes e to a positive power.
+fn sigmoid(x: f32) -> f32 {
+    let e = (-x.abs()).exp();
+    let positive = 1.0 / (1.0 + e);
+    if x >= 0.0 { positive } else { e * positive }
+}
