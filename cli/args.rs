@@ -89,6 +89,9 @@ pub struct RecipeArgs {
     /// Set one key of the recipe; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Train faster, to something a little worse: word2vec's neighbouring words share negatives
+    #[arg(long)]
+    pub fast: bool,
 }
 
 #[derive(ClapArgs)]
@@ -109,7 +112,7 @@ pub struct Train {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
     /// Go on with the run in DIR from its latest whole checkpoint, by its own recipe
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set"])]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set", "fast"])]
     pub resume: Option<PathBuf>,
     #[command(flatten)]
     pub device: Device,

@@ -11,7 +11,7 @@ use crate::{Modalities, modality, output, progress, train};
 pub fn run(args: Bench, modalities: Modalities) -> Result<()> {
     let modality = modality(modalities, &args.modality)?;
     let recipe = match (&args.recipe.config, &args.recipe.data) {
-        (None, None) => train::changed(Recipe::new("the yardstick", modality.yardstick()?), &args.recipe)?,
+        (None, None) => train::changed(Recipe::new("the yardstick", modality.yardstick()?), &args.recipe, modality)?,
         _ => train::recipe(&args.recipe, modality)?,
     };
     let report = modality.bench(&recipe, &request(&args), &mut *progress::watch(args.show.quiet))?;

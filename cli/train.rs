@@ -70,14 +70,20 @@ pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
         Some(file) => Recipe::read(file)?,
         None => Recipe::new(format!("the default {} recipe", modality.name()), modality.recipe(args.data.as_deref())?),
     };
-    changed(recipe, args)
+    changed(recipe, args, modality)
 }
 
 /// `recipe` with the changes that the arguments ask for.
-pub fn changed(mut recipe: Recipe, args: &RecipeArgs) -> Result<Recipe> {
+pub fn changed(mut recipe: Recipe, args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
     if let Some(data) = &args.data {
         // As a TOML string, or a folder named `3` would become a number.
         recipe.set("data.path", &Value::String(data.display().to_string()).to_string())?;
+    }
+    if args.fast {
+        if modality.fast().is_empty() {
+            return Err(Error::usage(format!("{} has no faster way to train", modality.name())).hint("leave out --fast"));
+        }
+        modality.fast().iter().try_for_each(|(key, value)| recipe.set(key, value))?;
     }
     for assignment in &args.set {
         let (key, value) = assignment.split_once('=').ok_or_else(|| {

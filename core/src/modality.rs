@@ -39,6 +39,11 @@ pub trait Modality: Sync {
         Err(untimed(self.name()))
     }
 
+    /// Keys and values of a recipe that make training faster, and what is learned a little worse: what `--fast` sets.
+    fn fast(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Times the recipe's step on this machine, changed as `request` says. `watch` is told what is being timed.
     fn bench(&self, _recipe: &Recipe, _request: &Request, _watch: &mut dyn Watch) -> Result<Report> {
         Err(untimed(self.name()))

@@ -47,6 +47,10 @@ impl Modality for Word2Vec {
         Ok(Box::new(job::Word2VecJob::new(recipe)?))
     }
 
+    fn fast(&self) -> &'static [(&'static str, &'static str)] {
+        &[("pairs.negatives", "grouped")]
+    }
+
     fn open(&self, from: &Checkpoint, _: &Device) -> Result<Box<dyn Model>> {
         Ok(Box::new(model::Vectors::open(from)?))
     }
