@@ -2,7 +2,8 @@
 //!
 //! p(w | v) = Π σ(±v·uₙ) over the inner nodes n of w's path, + where it turns left (Morin & Bengio 2005; Mikolov et al. 2013,
 //! "Efficient Estimation of Word Representations in Vector Space"). As in word2vec.c, a turn to the heavier of two children, the
-//! later made one, is a right one (1), whose label is 0; inner nodes are numbered as they are made, so that the root is the last.
+//! later made one, is a right one (1), whose label is 0. Inner nodes are numbered from the root down, so that those that all words
+//! pass come first.
 
 /// The paths of all words.
 pub struct Tree {
@@ -44,7 +45,7 @@ impl Tree {
             let mut at = word;
             while at != root {
                 let (parent, right) = parents[at];
-                path.push(((parent - words) as u32, right));
+                path.push(((root - parent) as u32, right));
                 at = parent;
             }
             tree.nodes.extend(path.iter().rev().map(|(node, _)| node));
@@ -80,7 +81,7 @@ mod tests {
         assert_eq!(tree.nodes(), 5);
         for word in 0..6 {
             let (nodes, turns) = tree.path(word);
-            assert_eq!(nodes[0], 4, "the root");
+            assert_eq!(nodes[0], 0, "the root");
             for other in (0..6).filter(|other| *other != word) {
                 assert!(!tree.path(other).1.starts_with(turns));
                 // Where two paths are at one node, they came there by the same turns.

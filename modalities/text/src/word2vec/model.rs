@@ -10,7 +10,7 @@ use ctk_core::modality::{Model, Query};
 use ctk_core::{Context, Error, Result};
 
 use super::files;
-use super::parts::Parts;
+use super::parts::{Parts, mean};
 use super::recipe::Word2VecRecipe;
 use super::sparse::{HEAD, MODEL, VOCABULARY};
 use crate::subwords::Subwords;
@@ -43,8 +43,7 @@ impl Vectors {
         let mut rows = self.input.flatten_all()?.to_vec1::<f32>()?;
         let words = self.vocabulary.words();
         if let Some(subwords) = &self.subwords {
-            let parts = Parts::new(subwords, words);
-            rows = (0..words.len() as u32).flat_map(|word| mean(&rows, width, parts.of(word))).collect();
+            rows = Parts::new(subwords, words).means(&rows, width);
         }
         Ok(Features { rows, width, names: words.to_vec(), ..Features::default() })
     }
@@ -76,16 +75,6 @@ impl Vectors {
         }
         Ok(Features { rows, width, names, ..Features::default() })
     }
-}
-
-/// The mean of rows `ids` of a table; zeros of none.
-fn mean(table: &[f32], width: usize, ids: &[u32]) -> Vec<f32> {
-    let mut mean = vec![0.0; width];
-    for &id in ids {
-        mean.iter_mut().zip(&table[id as usize * width..][..width]).for_each(|(mean, value)| *mean += value);
-    }
-    mean.iter_mut().for_each(|value| *value /= ids.len().max(1) as f32);
-    mean
 }
 
 /// A tensor of rows: `rows` of them, or any number.

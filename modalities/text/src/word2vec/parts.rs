@@ -29,4 +29,19 @@ impl Parts {
     pub fn of(&self, word: u32) -> &[u32] {
         &self.ids[self.starts[word as usize]..self.starts[word as usize + 1]]
     }
+
+    /// The vectors of all words: the means of their rows in `table`, whose rows have `width` values.
+    pub fn means(&self, table: &[f32], width: usize) -> Vec<f32> {
+        (0..self.starts.len() as u32 - 1).flat_map(|word| mean(table, width, self.of(word))).collect()
+    }
+}
+
+/// The mean of rows `ids` of a table; zeros of none.
+pub fn mean(table: &[f32], width: usize, ids: &[u32]) -> Vec<f32> {
+    let mut mean = vec![0.0; width];
+    for &id in ids {
+        mean.iter_mut().zip(&table[id as usize * width..][..width]).for_each(|(mean, value)| *mean += value);
+    }
+    mean.iter_mut().for_each(|value| *value /= ids.len().max(1) as f32);
+    mean
 }

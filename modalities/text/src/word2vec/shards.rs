@@ -4,9 +4,11 @@
 //! first needed; when all are done, every common row moves by its copies' moves, in the order of the shards. Which thread does
 //! what, and when, cannot show.
 //!
-//! Moves of rows that were trained a few times are added, which is what training without a lock comes to. But copies of a row
-//! that each shard has trained many times have all gone the same way, as far as it goes, and the sum would go several times as
-//! far, and diverge: such moves are averaged (Zinkevich et al. 2010). In between, it is something in between.
+//! Rows of frequent words are in so many windows that copies of them would drift apart within a step: they come together
+//! every few blocks. Even so, copies that each shard has trained many times have all gone the same way, as far as it goes, and
+//! the sum of their moves would go several times as far, and diverge: such moves are averaged (Zinkevich et al. 2010), those of
+//! rows that were trained a few times are added, which is what training without a lock comes to, and in between it is something
+//! in between.
 
 use rayon::prelude::*;
 
@@ -24,12 +26,33 @@ pub struct Shard {
 /// Copies of some rows of a table.
 struct Copies {
     rows: Rows,
-    // Of each row, the period in which it was copied last, and how often it was trained since.
+    // Of each row, the round in which it was copied last, and how often it was trained since.
     stamps: Vec<(u32, u32)>,
 }
 
 /// How often a shard trains a row until it has gone about as far as it goes.
 const MANY: f32 = 16.0;
+
+/// Blocks of a shard between two merges of frequent words' rows.
+pub const ROUND: usize = 2;
+
+/// How many rows are frequent words', of each table.
+const FREQUENT: usize = 512;
+
+/// Where in time a copy is: both are counted from 1, and a step's number is that of its first round.
+#[derive(Clone, Copy)]
+pub struct Period {
+    /// Since when copies of most rows are good.
+    pub step: u32,
+    /// Since when those of frequent words' rows are.
+    pub round: u32,
+}
+
+impl Period {
+    fn since(self, row: usize) -> u32 {
+        if row < FREQUENT { self.round } else { self.step }
+    }
+}
 
 impl Copies {
     fn of(table: &Rows) -> Result<Copies> {
@@ -46,8 +69,8 @@ impl Shard {
         Ok(Shard { input: Copies::of(common.input)?, output: Copies::of(common.output)? })
     }
 
-    /// What is trained, and the one who copies before it is: in period `period`, counted from 1.
-    pub fn private<'a>(&'a mut self, common: Tables<'a>, period: u32) -> (Tables<'a>, Copying<'a>) {
+    /// What is trained, and the one who copies before it is.
+    pub fn private<'a>(&'a mut self, common: Tables<'a>, period: Period) -> (Tables<'a>, Copying<'a>) {
         let Shard { input, output } = self;
         let tables = Tables { input: &input.rows, output: &output.rows, none: common.none };
         let stamps = [&mut input.stamps[..], &mut output.stamps[..]];
@@ -60,7 +83,7 @@ pub struct Copying<'a> {
     common: Tables<'a>,
     private: Tables<'a>,
     stamps: [&'a mut [(u32, u32)]; 2],
-    period: u32,
+    period: Period,
 }
 
 impl Copying<'_> {
@@ -68,8 +91,8 @@ impl Copying<'_> {
     #[inline]
     fn first(&mut self, table: usize, id: u32) -> bool {
         let (stamp, uses) = &mut self.stamps[table][id as usize];
-        let first = *stamp != self.period;
-        (*stamp, *uses) = (self.period, if first { 1 } else { *uses + 1 });
+        let first = *stamp < self.period.since(id as usize);
+        (*stamp, *uses) = (self.period.round, if first { 1 } else { *uses + 1 });
         first
     }
 }
@@ -96,15 +119,16 @@ fn share(shards: usize, uses: u32) -> f32 {
     1.0 / (1.0 + (shards - 1) as f32 * (mean - 1.0) / (mean - 1.0 + MANY))
 }
 
-/// Moves all common rows by the moves of their copies of period `period`.
-pub fn merge(common: Tables, shards: &[Shard], period: u32) {
+/// Moves the rows of frequent words, and if `all`, all others too, by the moves of their copies of `period`.
+pub fn merge(common: Tables, shards: &[Shard], period: Period, all: bool) {
     for (table, copies) in [
         (common.input, shards.iter().map(|s| &s.input).collect::<Vec<_>>()),
         (common.output, shards.iter().map(|s| &s.output).collect()),
     ] {
+        let rows = if all { table.len() } else { table.len().min(FREQUENT) };
         // Each row by itself: how they are dealt to threads cannot show either.
-        (0..table.len()).into_par_iter().with_min_len(512).for_each_init(Vec::new, |local, row| {
-            let moved = || copies.iter().filter(|copies| copies.stamps[row].0 == period);
+        (0..rows).into_par_iter().with_min_len(128).for_each_init(Vec::new, |local, row| {
+            let moved = || copies.iter().filter(|copies| copies.stamps[row].0 >= period.since(row));
             let count = moved().count();
             if count > 0 {
                 let share = share(count, moved().map(|copies| copies.stamps[row].1).sum());
@@ -127,7 +151,7 @@ mod tests {
         let common = Tables { input: &input, output: &output, none: &none };
         let before = input.to_vec();
         let mut shards = [Shard::new(common).unwrap(), Shard::new(common).unwrap()];
-        for period in 1..=2 {
+        for period in [Period { step: 1, round: 1 }, Period { step: 2, round: 2 }] {
             for (number, shard) in shards.iter_mut().enumerate() {
                 let (private, mut copying) = shard.private(common, period);
                 for id in [3, 5 + number as u32] {
@@ -137,7 +161,7 @@ mod tests {
                 let moved: Vec<f32> = private.input.to_vec()[row..row + 20].iter().map(|v| v + 0.5 + number as f32).collect();
                 private.input.set(3, &moved);
             }
-            merge(common, &shards, period);
+            merge(common, &shards, period, true);
         }
         let after = input.to_vec();
         for (at, (after, before)) in after.iter().zip(&before).enumerate() {

@@ -88,7 +88,7 @@ pub struct Sparse {
     settings: Settings,
     threads: usize,
     shards: Vec<Shard>,
-    // Steps that were made in shards.
+    // Rounds that were made in shards.
     period: u32,
 }
 
@@ -130,9 +130,13 @@ impl Sparse {
         Sparse { threads: threads.max(1), ..self }
     }
 
-    /// The vectors that are published, row by row.
+    /// The vectors that are published, a row a word: of subwords, the means.
     pub fn vectors(&self) -> Vec<f32> {
-        self.input.to_vec()
+        let rows = self.input.to_vec();
+        match &self.parts {
+            Some(parts) => parts.means(&rows, self.settings.width),
+            None => rows,
+        }
     }
 
     /// The vectors they were contrasted with, row by row.
@@ -174,23 +178,30 @@ impl Sparse {
         }
     }
 
-    /// Each shard trains the parts that are its own, on rows that are its own.
+    /// Each shard trains the parts that are its own, on rows that are its own. The rows of frequent words, which many windows have,
+    /// come together several times a step.
     fn sharded(&mut self, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
         let mut shards = std::mem::take(&mut self.shards);
-        self.period += 1;
-        let (count, period) = (shards.len(), self.period);
-        let work = |(number, shard): (usize, &mut Shard)| {
-            let (tables, copying) = shard.private(self.tables(), period);
-            let mut worker = Worker::new(Kernel { tables, ..self.kernel() }, copying, rate);
-            let parts = (number..feed.parts()).step_by(count);
-            parts.map(|part| (part, feed.part(part).map(|batch| train(&mut worker, &batch)))).collect::<Vec<_>>()
-        };
-        let done = if self.threads == 1 {
-            shards.iter_mut().enumerate().flat_map(work).collect()
-        } else {
-            shards.par_iter_mut().enumerate().with_max_len(1).flat_map_iter(work).collect()
-        };
-        shards::merge(self.tables(), &shards, period);
+        let (count, mut done) = (shards.len(), Vec::new());
+        let rounds = feed.parts().div_ceil(count * shards::ROUND);
+        let step = self.period + 1;
+        for round in 0..rounds {
+            self.period += 1;
+            let period = shards::Period { step, round: self.period };
+            let parts = round * count * shards::ROUND..feed.parts().min((round + 1) * count * shards::ROUND);
+            let work = |(number, shard): (usize, &mut Shard)| {
+                let (tables, copying) = shard.private(self.tables(), period);
+                let mut worker = Worker::new(Kernel { tables, ..self.kernel() }, copying, rate);
+                let parts = (parts.start + number..parts.end).step_by(count);
+                parts.map(|part| (part, feed.part(part).map(|batch| train(&mut worker, &batch)))).collect::<Vec<_>>()
+            };
+            if self.threads == 1 {
+                done.extend(shards.iter_mut().enumerate().flat_map(work));
+            } else {
+                done.par_extend(shards.par_iter_mut().enumerate().with_max_len(1).flat_map_iter(work));
+            }
+            shards::merge(self.tables(), &shards, period, round + 1 == rounds);
+        }
         self.shards = shards;
         done
     }
