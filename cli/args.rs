@@ -233,11 +233,11 @@ pub struct Neighbors {
 pub struct Export {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// vision: safetensors; word2vec: word2vec-text, word2vec-binary, safetensors
+    /// vision: safetensors; word2vec: word2vec-text, word2vec-binary, fasttext, static-embedding, safetensors
     #[arg(long)]
     pub format: String,
-    /// The file to write
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// The file to write; for static-embedding, a new folder
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub out: PathBuf,
 }
 

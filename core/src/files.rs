@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// Writes `path` through a temporary neighbour, so that a crash or a full disk never leaves half a file under its name.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -28,6 +28,32 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) 
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
+    }
+    written.at(path.display())
+}
+
+/// Makes the folder `path` of files that `fill` writes into the folder it is given: it appears with all of them or not at all.
+///
+/// # Errors
+/// There is something at `path`, other than an empty folder.
+pub fn folder_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let empty = |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if path.symlink_metadata().is_ok() && !empty(path) {
+        return Err(Error::usage("there is something here already").at(path.display()).hint("give the name of a new folder"));
+    }
+    let temporary = beside(path);
+    let written = (|| {
+        fs::create_dir_all(&temporary)?;
+        fill(&temporary)?;
+        sync_folder(&temporary)?;
+        if path.is_dir() {
+            fs::remove_dir(path)?;
+        }
+        fs::rename(&temporary, path)?;
+        sync_parent(path)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
     }
     written.at(path.display())
 }
@@ -60,7 +86,6 @@ fn beside(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_no_other() {
@@ -74,5 +99,23 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("a.txt"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_appears_whole_and_replaces_nothing() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("new/model");
+        let failed = folder_with(&path, |folder| {
+            write(&folder.join("a/b.txt"), b"half")?;
+            Err(Error::new("disk full"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("model"));
+        assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 0);
+        fs::create_dir(&path).unwrap();
+        folder_with(&path, |folder| write(&folder.join("a/b.txt"), b"whole")).unwrap();
+        assert_eq!(fs::read(path.join("a/b.txt")).unwrap(), b"whole");
+        let error = folder_with(&path, |_| Ok(())).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("already"), "{error}");
+        assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 1);
     }
 }

@@ -2,10 +2,14 @@
 //!
 //! - [`corpus`] reads files into numbers once; [`vocabulary`] says which words there are and how often.
 //! - [`word2vec`] trains word vectors by skip-gram with negative sampling.
+//! - [`subwords`] cuts words into n-grams, [`fasttext`] reads and writes fastText's models.
+//! - [`static_embedding`] writes word vectors as a folder for sentence-transformers.
 //! - [`language`] is a generated language, so that training can be tried without any data.
 
 pub mod corpus;
+pub mod fasttext;
 pub mod language;
+pub mod static_embedding;
 pub mod subwords;
 pub mod vocabulary;
 pub mod word2vec;

@@ -1,6 +1,10 @@
 //! The n-grams of words, as fastText cuts and numbers them (Bojanowski et al. 2017, "Enriching Word Vectors with Subword
 //! Information"; `Dictionary::computeSubwords`), so that its files and ctk's mean the same rows.
 
+mod vectors;
+
+pub use vectors::SubwordVectors;
+
 /// Which n-grams a word has, and how many rows they share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subwords {

@@ -1,7 +1,8 @@
 //! Word2vec: word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
 //!
 //! [`windows`] draws what is trained with what and [`targets`] what it is contrasted with, [`sparse`] trains it on all threads,
-//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out, [`files`] the formats of others.
+//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out, [`exports`] and
+//! [`files`] the formats of others.
 
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
+pub mod exports;
 pub mod files;
 pub mod huffman;
 pub mod job;

@@ -9,10 +9,11 @@ use ctk_core::eval::Features;
 use ctk_core::modality::{Model, Query};
 use ctk_core::{Context, Error, Result};
 
-use super::files;
 use super::parts::{Parts, mean};
 use super::recipe::Word2VecRecipe;
 use super::sparse::{HEAD, MODEL, VOCABULARY};
+use super::{exports, files};
+use crate::static_embedding;
 use crate::subwords::Subwords;
 use crate::vocabulary::Vocabulary;
 
@@ -99,15 +100,24 @@ impl Model for Vectors {
     }
 
     fn formats(&self) -> &'static [&'static str] {
-        &["word2vec-text", "word2vec-binary", "safetensors"]
+        &["word2vec-text", "word2vec-binary", "fasttext", "static-embedding", "safetensors"]
     }
 
-    /// `safetensors` holds `input` and `output`, each of (rows, width), as they were trained: a row a word, then, with subwords, one
+    /// `fasttext` is a `.bin` file, `static-embedding` a folder for sentence-transformers. `safetensors` holds `input` and `output`, each of (rows, width), as they were trained: a row a word, then, with subwords, one
     /// a bucket; with hierarchical softmax an output row is an inner node of the tree. The words are in a `.tsv` beside it.
     fn export(&self, format: &str, out: &Path) -> Result<()> {
         match format {
             "word2vec-text" => files::write_text(&self.all()?, out),
             "word2vec-binary" => files::write_binary(&self.all()?, out),
+            "fasttext" => {
+                let output = table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", None).at(HEAD)?;
+                let (input, output) = (self.input.flatten_all()?.to_vec1::<f32>()?, output.flatten_all()?.to_vec1::<f32>()?);
+                exports::fasttext(&Word2VecRecipe::parse(&self.checkpoint.recipe())?, &self.vocabulary, &input, output, out)
+            }
+            "static-embedding" => {
+                let recipe = Word2VecRecipe::parse(&self.checkpoint.recipe())?;
+                static_embedding::write(&self.all()?, recipe.reading()?, out)
+            }
             "safetensors" => {
                 let output = table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", None).at(HEAD)?;
                 let tensors = [("input", &self.input), ("output", &output)];

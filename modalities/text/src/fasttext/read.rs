@@ -1,0 +1,234 @@
+//! Reads fastText's models. What the file says of itself is compared with its length before anything is allocated for it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use ctk_core::{Context, Error, Result};
+
+use super::{Args, FastText, Kind, Loss, MAGIC, VERSION};
+use crate::subwords::{SubwordVectors, Subwords};
+
+/// Bytes of the longest word: a damaged file must not be read whole into one.
+const LONGEST: u64 = 1 << 16;
+
+/// Bytes of the shortest entry of a dictionary: an empty word's zero, its count and its kind.
+const ENTRY: u64 = 10;
+
+/// Values that are read at once.
+const BLOCK: usize = 1 << 16;
+
+/// Whether a file that begins with these bytes says it is a fastText model.
+pub fn is(head: &[u8]) -> bool {
+    head.starts_with(&MAGIC.to_le_bytes())
+}
+
+/// Reads a model: words, their counts, and the table of words and n-grams. The output table stays where it is.
+///
+/// # Errors
+/// A file that is none, or quantised, or cut short, or says of itself what cannot be; values that are no finite numbers.
+pub fn open(path: &Path) -> Result<FastText> {
+    read(path).at(path.display())
+}
+
+fn read(path: &Path) -> Result<FastText> {
+    let file = File::open(path)?;
+    let left = file.metadata()?.len();
+    let mut bytes = Bytes { reader: BufReader::with_capacity(1 << 20, file), left };
+    if left < 8 || bytes.i32()? != MAGIC {
+        return Err(
+            Error::new("this is not a fastText model").hint("models begin with fastText's magic number; those of 2016 have none")
+        );
+    }
+    let version = bytes.i32()?;
+    if !(11..=VERSION).contains(&version) {
+        return Err(Error::new(format!("version {version} of fastText's models is not known")));
+    }
+    let mut args = arguments(&mut bytes)?;
+    // Classifiers of version 11 had no n-grams of characters (fastText's `loadModel`).
+    if version == 11 && args.kind == Kind::Supervised {
+        args.max = 0;
+    }
+    let dictionary = dictionary(&mut bytes)?;
+    let (words, buckets, width) = (dictionary.words.len(), args.buckets as usize, args.width as usize);
+    let input = bytes.rows("input", words + buckets, width)?;
+    if let Some(at) = input.iter().position(|value| !value.is_finite()) {
+        let row = at / width;
+        let place =
+            dictionary.words.get(row).map_or_else(|| format!("bucket {}", row - words), |word| format!("the row of `{word}`"));
+        return Err(Error::new(format!("a value is {}", input[at]))
+            .at(place)
+            .hint("the training that made this model went wrong"));
+    }
+    let outputs = if args.kind == Kind::Supervised { dictionary.labels.len() } else { words };
+    bytes.table("output", outputs, width)?;
+    let subwords = Subwords { min: args.min as usize, max: args.max as usize, buckets };
+    let notes = (dictionary.replaced > 0)
+        .then(|| format!("words that are not UTF-8, in which \u{fffd} stands for what cannot be read: {}", dictionary.replaced));
+    Ok(FastText {
+        vectors: SubwordVectors::new(dictionary.words, input, width, subwords)?,
+        counts: dictionary.counts,
+        labels: dictionary.labels,
+        notes: notes.into_iter().collect(),
+        args,
+    })
+}
+
+fn arguments(bytes: &mut Bytes) -> Result<Args> {
+    let mut next = || bytes.i32();
+    let (width, window, epochs, min_count, negatives, word_ngrams) = (next()?, next()?, next()?, next()?, next()?, next()?);
+    let loss = match next()? {
+        1 => Loss::HierarchicalSoftmax,
+        2 => Loss::NegativeSampling,
+        3 => Loss::Softmax,
+        4 => Loss::OneVsAll,
+        other => return Err(damaged(format!("its loss is number {other}"))),
+    };
+    let kind = match next()? {
+        1 => Kind::Cbow,
+        2 => Kind::SkipGram,
+        3 => Kind::Supervised,
+        other => return Err(damaged(format!("its kind is number {other}"))),
+    };
+    let (buckets, min, max, rate_every) = (next()?, next()?, next()?, next()?);
+    if width < 1 || buckets < 0 || min < 0 || max < 0 {
+        return Err(damaged(format!("it says width {width}, {buckets} buckets, n-grams of {min} to {max} characters")));
+    }
+    let subsample = f64::from_le_bytes(bytes.take()?);
+    Ok(Args { width, window, epochs, min_count, negatives, word_ngrams, loss, kind, buckets, min, max, rate_every, subsample })
+}
+
+#[derive(Default)]
+struct Dictionary {
+    words: Vec<String>,
+    counts: Vec<u64>,
+    labels: Vec<(String, u64)>,
+    // Words that are not UTF-8.
+    replaced: usize,
+}
+
+fn dictionary(bytes: &mut Bytes) -> Result<Dictionary> {
+    let (size, words, labels) = (bytes.i32()?, bytes.i32()?, bytes.i32()?);
+    let (_, pruned) = (bytes.i64()?, bytes.i64()?);
+    let said = || format!("it says {size} entries, {words} words, {labels} labels");
+    let counts = [size, words, labels].map(|count| u64::try_from(count).ok());
+    let [Some(size), Some(words), Some(labels)] = counts else { return Err(damaged(said())) };
+    if size != words + labels || size * ENTRY > bytes.left {
+        return Err(damaged(said()));
+    }
+    // Only what was quantised is pruned.
+    if pruned > 0 {
+        return Err(quantised());
+    }
+    let mut dictionary = Dictionary::default();
+    for at in 0..size {
+        let here = || format!("entry {} of {size}", at + 1);
+        let name = bytes.until_zero().at(here())?;
+        let count = u64::try_from(bytes.i64().at(here())?).map_err(|_| damaged("a count is negative").at(here()))?;
+        let [kind] = bytes.take().at(here())?;
+        // Words first: an entry's number is its row.
+        if kind != u8::from(at >= words) {
+            return Err(damaged(format!("it says {words} words come first")).at(here()));
+        }
+        let name = String::from_utf8(name).unwrap_or_else(|e| {
+            dictionary.replaced += 1;
+            String::from_utf8_lossy(e.as_bytes()).into_owned()
+        });
+        match kind {
+            0 => {
+                dictionary.words.push(name);
+                dictionary.counts.push(count);
+            }
+            _ => dictionary.labels.push((name, count)),
+        }
+    }
+    Ok(dictionary)
+}
+
+/// What is left of a file.
+struct Bytes {
+    reader: BufReader<File>,
+    left: u64,
+}
+
+impl Bytes {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut taken = [0; N];
+        self.fill(&mut taken)?;
+        Ok(taken)
+    }
+
+    fn i32(&mut self) -> Result<i32> {
+        Ok(i32::from_le_bytes(self.take()?))
+    }
+
+    fn i64(&mut self) -> Result<i64> {
+        Ok(i64::from_le_bytes(self.take()?))
+    }
+
+    fn fill(&mut self, into: &mut [u8]) -> Result<()> {
+        self.left = self.left.checked_sub(into.len() as u64).ok_or_else(cut_short)?;
+        self.reader.read_exact(into).map_err(|e| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => cut_short(),
+            _ => Error::from(e),
+        })
+    }
+
+    fn until_zero(&mut self) -> Result<Vec<u8>> {
+        let mut name = Vec::new();
+        let read = self.reader.by_ref().take(LONGEST).read_until(0, &mut name)?;
+        self.left = self.left.saturating_sub(read as u64);
+        match name.pop() {
+            Some(0) => Ok(name),
+            _ if self.left == 0 => Err(cut_short()),
+            _ => Err(damaged(format!("a word has more than {LONGEST} bytes"))),
+        }
+    }
+
+    /// Reads how large the next table is, which must be `rows` of `width` values that are there; its bytes.
+    fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<u64> {
+        let [quantised_here] = self.take().at(name)?;
+        if quantised_here != 0 {
+            return Err(quantised());
+        }
+        let found = (self.i64().at(name)?, self.i64().at(name)?);
+        if (i64::try_from(rows), i64::try_from(width)) != (Ok(found.0), Ok(found.1)) {
+            let (m, n) = found;
+            return Err(damaged(format!(
+                "its {name} table has {m} rows of {n} values, its dictionary asks for {rows} of {width}"
+            )));
+        }
+        let bytes = (rows as u64).checked_mul(width as u64).and_then(|values| values.checked_mul(4));
+        bytes.filter(|&bytes| bytes <= self.left).ok_or_else(|| cut_short().at(name))
+    }
+
+    /// The next table.
+    fn rows(&mut self, name: &str, rows: usize, width: usize) -> Result<Vec<f32>> {
+        let bytes = self.table(name, rows, width)?;
+        let mut values = Vec::new();
+        values
+            .try_reserve_exact((bytes / 4) as usize)
+            .map_err(|_| Error::new(format!("there is no memory for a table of {rows} rows of {width} values")))?;
+        let mut block = vec![0; 4 * BLOCK];
+        let mut left = bytes as usize;
+        while left > 0 {
+            let part = &mut block[..left.min(4 * BLOCK)];
+            self.fill(part).at(name)?;
+            values.extend(part.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)));
+            left -= part.len();
+        }
+        Ok(values)
+    }
+}
+
+fn cut_short() -> Error {
+    Error::new("the file ends too early").hint("is it cut short? Fetch or write it again")
+}
+
+fn damaged(what: impl std::fmt::Display) -> Error {
+    Error::new(format!("this fastText model cannot be read: {what}")).hint("is the file damaged? Fetch or write it again")
+}
+
+fn quantised() -> Error {
+    Error::new("this fastText model is quantised (.ftz)").hint("vectors are read from the .bin file that it was made from")
+}

@@ -1,0 +1,78 @@
+//! Writes a model as fastText does.
+
+use std::io::Write;
+use std::path::Path;
+
+use ctk_core::{Error, Result, files};
+
+use super::{Args, MAGIC, Parts, VERSION};
+
+/// Values that are turned into bytes at once.
+const BLOCK: usize = 1 << 14;
+
+/// Writes a model that fastText's own program, its Python module and gensim's `load_facebook_model` read.
+///
+/// # Errors
+/// Tables of other sizes than the arguments say; a word with a zero byte in it, which the format ends words with; more words than
+/// it can count.
+pub fn write(model: &Parts, out: &Path) -> Result<()> {
+    let Parts { args, vocabulary, input, output } = model;
+    let words = vocabulary.len();
+    let width = args.width.max(0) as usize;
+    let count = i32::try_from(words).map_err(|_| Error::new(format!("fastText's files cannot count {words} words")))?;
+    if input.len() != (words + args.buckets.max(0) as usize) * width || output.len() != words * width {
+        return Err(Error::new(format!(
+            "tables of {} and {} values are not those of {words} words and {} buckets of {width} values",
+            input.len(),
+            output.len(),
+            args.buckets
+        )));
+    }
+    if let Some(word) = vocabulary.words().iter().find(|word| word.contains('\0')) {
+        return Err(Error::new(format!("fastText's files cannot hold the word {word:?}")).hint("a zero byte ends a word there"));
+    }
+    files::write_with(out, |file| {
+        numbers(file, &[MAGIC, VERSION])?;
+        arguments(file, args)?;
+        numbers(file, &[count, count, 0])?;
+        file.write_all(&signed(vocabulary.total()).to_le_bytes())?;
+        file.write_all(&(-1i64).to_le_bytes())?;
+        for (word, count) in vocabulary.words().iter().zip(vocabulary.counts()) {
+            file.write_all(word.as_bytes())?;
+            file.write_all(&[0])?;
+            file.write_all(&signed(*count).to_le_bytes())?;
+            file.write_all(&[0])?;
+        }
+        table(file, input, width)?;
+        table(file, output, width)
+    })
+}
+
+fn arguments(file: &mut impl Write, args: &Args) -> Result<()> {
+    let Args { width, window, epochs, min_count, negatives, word_ngrams, buckets, min, max, rate_every, .. } = *args;
+    numbers(file, &[width, window, epochs, min_count, negatives, word_ngrams])?;
+    numbers(file, &[args.loss as i32, args.kind as i32, buckets, min, max, rate_every])?;
+    Ok(file.write_all(&args.subsample.to_le_bytes())?)
+}
+
+fn numbers(file: &mut impl Write, numbers: &[i32]) -> Result<()> {
+    Ok(numbers.iter().try_for_each(|number| file.write_all(&number.to_le_bytes()))?)
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A table that is not quantised.
+fn table(file: &mut impl Write, values: &[f32], width: usize) -> Result<()> {
+    file.write_all(&[0])?;
+    file.write_all(&((values.len() / width.max(1)) as i64).to_le_bytes())?;
+    file.write_all(&(width as i64).to_le_bytes())?;
+    let mut bytes = Vec::with_capacity(4 * BLOCK);
+    for block in values.chunks(BLOCK) {
+        bytes.clear();
+        bytes.extend(block.iter().flat_map(|value| value.to_le_bytes()));
+        file.write_all(&bytes)?;
+    }
+    Ok(())
+}

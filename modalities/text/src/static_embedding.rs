@@ -1,0 +1,215 @@
+//! Writes word vectors as a folder that sentence-transformers opens: a `StaticEmbedding` module, whose vector of a text is the mean
+//! of the rows of its words.
+//!
+//! `modules.json` names one module, in `0_StaticEmbedding/`: `tokenizer.json` cuts texts as the run's corpus was cut, and
+//! `model.safetensors` holds `embedding.weight`, a row a token. A word that is not in the vocabulary is `[UNK]`, a row of zeros: it
+//! makes a text's vector shorter and does not turn it, so that cosines are those of the known words.
+
+use std::io::Write;
+use std::path::Path;
+
+use ctk_core::eval::Features;
+use ctk_core::{Error, Result, files};
+use serde_json::json;
+use tokenizers::Tokenizer;
+use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::normalizers::{Lowercase, NFC, NFKC, NormalizerWrapper, Sequence};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::pre_tokenizers::whitespace::{Whitespace, WhitespaceSplit};
+
+use crate::corpus::{Normalise, Reading, Tokens};
+
+/// The module's folder.
+const MODULE: &str = "0_StaticEmbedding";
+
+/// Writes the folder `out`. `reading` is how the text was cut that `words` were learned from.
+///
+/// # Errors
+/// There is something at `out`, other than an empty folder; no rows.
+pub fn write(words: &Features, reading: Reading, out: &Path) -> Result<()> {
+    if words.is_empty() {
+        return Err(Error::new("there are no words to export"));
+    }
+    let (tokenizer, rows) = tokenizer(&words.names, reading)?;
+    files::folder_with(out, |folder| {
+        let module = folder.join(MODULE);
+        let text = tokenizer.to_string(true).map_err(Error::new)?;
+        files::write(&module.join("tokenizer.json"), text.as_bytes())?;
+        weights(words, &rows, &module.join("model.safetensors"))?;
+        files::sync_folder(&module)?;
+        // The name by which every release since 3.2 knows the module.
+        let modules = json!([{"idx": 0, "name": "0", "path": MODULE, "type": "sentence_transformers.models.StaticEmbedding"}]);
+        files::write(&folder.join("modules.json"), &serde_json::to_vec_pretty(&modules)?)?;
+        let config = json!({
+            "__version__": {"sentence_transformers": "3.2.0"},
+            "prompts": {},
+            "default_prompt_name": null,
+            "similarity_fn_name": "cosine",
+        });
+        files::write(&folder.join("config_sentence_transformers.json"), &serde_json::to_vec_pretty(&config)?)?;
+        files::write(&folder.join("README.md"), card(words).as_bytes())
+    })
+}
+
+/// What cuts texts into tokens, and which word's row each token has; none for zeros.
+fn tokenizer(words: &[String], reading: Reading) -> Result<(Tokenizer, Vec<Option<usize>>)> {
+    let mut normalizers: Vec<NormalizerWrapper> = match reading.normalise {
+        Normalise::None => Vec::new(),
+        Normalise::Nfc => vec![NFC.into()],
+        Normalise::Nfkc => vec![NFKC.into()],
+    };
+    if reading.lowercase {
+        normalizers.push(Lowercase.into());
+    }
+    let cut: PreTokenizerWrapper = match reading.tokens {
+        Tokens::Whitespace => WhitespaceSplit.into(),
+        Tokens::Words => Whitespace {}.into(),
+        Tokens::Bert => BertPreTokenizer.into(),
+        Tokens::File(tokenizer) => return pieces(words, *tokenizer, normalizers),
+    };
+    // A corpus can hold the word itself; none holds a space.
+    let unknown = if words.iter().any(|word| word == "[UNK]") { "[unknown word]" } else { "[UNK]" };
+    let vocabulary = std::iter::once(unknown).chain(words.iter().map(String::as_str)).zip(0..);
+    let model = WordLevel::builder()
+        .vocab(vocabulary.map(|(word, id)| (word.to_string(), id)).collect())
+        .unk_token(unknown.to_string())
+        .build()
+        .map_err(Error::new)?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_normalizer(sequence(normalizers)).map_err(Error::new)?.with_pre_tokenizer(Some(cut));
+    Ok((tokenizer, std::iter::once(None).chain((0..words.len()).map(Some)).collect()))
+}
+
+/// A whole tokenizer as it was given, after the run's own normal form and case: a row a piece, zeros where it never occurred.
+fn pieces(
+    words: &[String],
+    mut tokenizer: Tokenizer,
+    mut normalizers: Vec<NormalizerWrapper>,
+) -> Result<(Tokenizer, Vec<Option<usize>>)> {
+    normalizers.extend(tokenizer.get_normalizer().cloned());
+    tokenizer.with_normalizer(sequence(normalizers)).map_err(Error::new)?;
+    let places: std::collections::HashMap<&str, usize> = words.iter().map(String::as_str).zip(0..).collect();
+    let tokens = tokenizer.get_vocab(true);
+    let mut rows = vec![None; tokens.values().max().map_or(0, |&last| last as usize + 1)];
+    for (token, id) in &tokens {
+        // Words hold no white space: see `Reading::words`.
+        rows[*id as usize] = places.get(token.trim()).copied();
+    }
+    Ok((tokenizer, rows))
+}
+
+fn sequence(mut normalizers: Vec<NormalizerWrapper>) -> Option<NormalizerWrapper> {
+    match normalizers.len() {
+        0 | 1 => normalizers.pop(),
+        _ => Some(Sequence::new(normalizers).into()),
+    }
+}
+
+/// A safetensors file, written as it goes: the table is in memory once already.
+fn weights(words: &Features, rows: &[Option<usize>], out: &Path) -> Result<()> {
+    let bytes = rows.len() * words.width * 4;
+    let tensor = json!({"dtype": "F32", "shape": [rows.len(), words.width], "data_offsets": [0, bytes]});
+    let mut header = serde_json::to_string(&json!({"__metadata__": {"format": "pt"}, "embedding.weight": tensor}))?;
+    // Spaces, so that the values are aligned.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    files::write_with(out, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        let (zeros, mut bytes) = (vec![0.0; words.width], Vec::with_capacity(4 * words.width));
+        for row in rows {
+            bytes.clear();
+            bytes.extend(row.map_or(&zeros[..], |row| words.row(row)).iter().flat_map(|value| value.to_le_bytes()));
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    })
+}
+
+fn card(words: &Features) -> String {
+    format!(
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n- sentence-transformers\n\
+         - static-embedding\n---\n\n# Word vectors trained by ctk\n\n{} words of {} values. A text's vector is the mean of its \
+         words'; words that are not known count as zeros.\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n\
+         model = SentenceTransformer(\"this folder\")\nvectors = model.encode([\"a text\", \"another\"])\n\
+         print(model.similarity(vectors[0], vectors[1]))\n```\n",
+        words.len(),
+        words.width
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Features {
+        let names = ["der", "straße", "[UNK]", "é"].map(str::to_string).to_vec();
+        Features { rows: (1..=8).map(|i| i as f32).collect(), width: 2, names, ..Features::default() }
+    }
+
+    /// The folder as its reader sees it: the tokenizer, and a row a token.
+    fn opened(folder: &Path) -> (Tokenizer, Vec<Vec<f32>>) {
+        let module = folder.join(MODULE);
+        let tokenizer = Tokenizer::from_file(module.join("tokenizer.json")).unwrap();
+        let tensors = candle_core::safetensors::load(module.join("model.safetensors"), &candle_core::Device::Cpu).unwrap();
+        (tokenizer, tensors["embedding.weight"].to_vec2().unwrap())
+    }
+
+    #[test]
+    fn words_are_cut_as_in_training_and_have_their_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        for (tokens, text, rows) in [
+            (
+                "whitespace",
+                "Der\u{a0}E\u{301} [UNK] Straße, nie",
+                &[[1.0, 2.0], [7.0, 8.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]][..],
+            ),
+            ("words", "Straße,der", &[[3.0, 4.0], [0.0, 0.0], [1.0, 2.0]]),
+            ("bert", "é..", &[[7.0, 8.0], [0.0, 0.0], [0.0, 0.0]]),
+        ] {
+            let reading = Reading {
+                tokens: Tokens::named(tokens).unwrap(),
+                lowercase: true,
+                normalise: Normalise::Nfc,
+                ..Reading::default()
+            };
+            let out = folder.path().join(tokens);
+            write(&some(), reading, &out).unwrap();
+            let (tokenizer, table) = opened(&out);
+            let ids = tokenizer.encode(text, false).unwrap().get_ids().to_vec();
+            let found: Vec<&[f32]> = ids.iter().map(|&id| &table[id as usize][..]).collect();
+            assert_eq!(found, rows, "{tokens}");
+            assert_eq!(table.len(), 5);
+        }
+        let again = write(&some(), Reading::default(), &folder.path().join("bert")).unwrap_err();
+        assert_eq!(again.exit_code(), 2, "{again}");
+    }
+
+    #[test]
+    fn a_word_that_is_written_like_the_unknown_one_keeps_its_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("m");
+        write(&some(), Reading::default(), &out).unwrap();
+        let (tokenizer, table) = opened(&out);
+        let ids = tokenizer.encode("[UNK] Der", false).unwrap().get_ids().to_vec();
+        assert_eq!(ids.iter().map(|&id| table[id as usize][0]).collect::<Vec<_>>(), [5.0, 0.0]);
+    }
+
+    #[test]
+    fn a_tokenizers_pieces_keep_their_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t.json");
+        let json = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":{"type":"Lowercase"},
+            "pre_tokenizer":{"type":"WhitespaceSplit"},"post_processor":null,"decoder":null,
+            "model":{"type":"WordPiece","unk_token":"?","continuing_subword_prefix":"","max_input_chars_per_word":100,
+            "vocab":{"?":0,"straße":2,"n":3,"der":7}}}"#;
+        std::fs::write(&file, json).unwrap();
+        let reading = Reading { tokens: Tokens::named(file.to_str().unwrap()).unwrap(), ..Reading::default() };
+        write(&some(), reading, &folder.path().join("m")).unwrap();
+        let (tokenizer, table) = opened(&folder.path().join("m"));
+        let ids = tokenizer.encode("DER Straßen x", false).unwrap().get_ids().to_vec();
+        assert_eq!(ids, [7, 2, 3, 0]);
+        assert_eq!(ids.iter().map(|&id| table[id as usize][0]).collect::<Vec<_>>(), [1.0, 3.0, 0.0, 0.0]);
+        assert_eq!(table.len(), 8);
+    }
+}

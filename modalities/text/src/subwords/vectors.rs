@@ -1,0 +1,140 @@
+//! Vectors of words that are made of parts: a row of their own and rows of their n-grams.
+
+use std::ops::Range;
+
+use ctk_core::eval::Features;
+use ctk_core::{Error, Result};
+use rayon::prelude::*;
+
+use super::Subwords;
+
+/// A table of (words + buckets, width) values, and what each row stands for.
+#[derive(Debug)]
+pub struct SubwordVectors {
+    words: Vec<String>,
+    // The words' numbers by their spelling; of two that are spelt alike, the first comes first.
+    order: Vec<u32>,
+    input: Vec<f32>,
+    width: usize,
+    subwords: Subwords,
+}
+
+impl SubwordVectors {
+    /// `input` has a row for each of `words`, then one for each bucket of `subwords`, of `width` values. Without buckets words are
+    /// their rows.
+    ///
+    /// # Errors
+    /// A table of another size.
+    pub fn new(words: Vec<String>, input: Vec<f32>, width: usize, subwords: Subwords) -> Result<SubwordVectors> {
+        let rows = words.len() + subwords.buckets;
+        if u32::try_from(rows).is_err() || width == 0 || rows.checked_mul(width) != Some(input.len()) {
+            let (words, buckets) = (words.len(), subwords.buckets);
+            return Err(Error::new(format!("{words} words and {buckets} buckets of {width} values are not {}", input.len())));
+        }
+        let mut order: Vec<u32> = (0..words.len() as u32).collect();
+        order.par_sort_unstable_by_key(|&row| (words[row as usize].as_str(), row));
+        Ok(SubwordVectors { words, order, input, width, subwords })
+    }
+
+    /// The words, in the order of their rows.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// Values a vector.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// What words are cut into.
+    pub fn subwords(&self) -> Subwords {
+        self.subwords
+    }
+
+    /// The table as it was trained, row by row.
+    pub fn input(&self) -> &[f32] {
+        &self.input
+    }
+
+    /// The number of `word`, if it is in the vocabulary.
+    pub fn place(&self, word: &str) -> Option<usize> {
+        let at = self.order.partition_point(|&row| self.words[row as usize].as_str() < word);
+        self.order.get(at).map(|&row| row as usize).filter(|&row| self.words[row] == word)
+    }
+
+    /// The vector of `word`: the mean of its own row and of those of its n-grams, or, where it was never seen, of those of its
+    /// n-grams alone; zeros where it has none (fastText's `getWordVector`).
+    pub fn vector(&self, word: &str) -> Vec<f32> {
+        let mut vector = vec![0.0; self.width];
+        self.add(self.place(word), word, &mut Vec::new(), &mut vector);
+        vector
+    }
+
+    /// The vectors of the words of `range`, one after the other.
+    pub fn vectors(&self, range: Range<usize>) -> Vec<f32> {
+        let mut vectors = vec![0.0; range.len() * self.width];
+        let rows = vectors.par_chunks_exact_mut(self.width).zip(range);
+        rows.for_each_init(Vec::new, |ids, (vector, row)| self.add(Some(row), &self.words[row], ids, vector));
+        vectors
+    }
+
+    /// The vectors of all words.
+    pub fn all(&self) -> Features {
+        let rows = self.vectors(0..self.words.len());
+        Features { rows, width: self.width, names: self.words.clone(), ..Features::default() }
+    }
+
+    /// Makes `vector`, which is zeros, that of `word`; `ids` is room.
+    fn add(&self, row: Option<usize>, word: &str, ids: &mut Vec<u32>, vector: &mut [f32]) {
+        ids.clear();
+        self.subwords.ids(word, ids);
+        let grams = ids.iter().map(|&bucket| self.words.len() + bucket as usize);
+        for part in row.into_iter().chain(grams) {
+            vector.iter_mut().zip(&self.input[part * self.width..][..self.width]).for_each(|(sum, value)| *sum += value);
+        }
+        // As fastText does it: once, by the inverse.
+        let scale = 1.0 / (ids.len() + usize::from(row.is_some())).max(1) as f32;
+        vector.iter_mut().for_each(|value| *value *= scale);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> SubwordVectors {
+        let words = ["the", "a", "the"].map(str::to_string).to_vec();
+        let subwords = Subwords { min: 3, max: 3, buckets: 7 };
+        SubwordVectors::new(words, (0..20).map(|i| i as f32).collect(), 2, subwords).unwrap()
+    }
+
+    #[test]
+    fn a_vector_is_the_mean_of_its_parts() {
+        let vectors = some();
+        let mut ids = Vec::new();
+        // <th the he>, and <un unk nk>: never seen.
+        for (word, own) in [("the", Some(0.0)), ("unk", None), ("a", Some(2.0))] {
+            ids.clear();
+            vectors.subwords().ids(word, &mut ids);
+            let first: Vec<f32> = own.into_iter().chain(ids.iter().map(|id| 2.0 * (3 + id) as f32)).collect();
+            let mean = first.iter().sum::<f32>() / first.len() as f32;
+            let vector = vectors.vector(word);
+            assert!((vector[0] - mean).abs() < 1e-5 && (vector[1] - mean - 1.0).abs() < 1e-5, "{word}: {vector:?}");
+        }
+        assert_eq!(vectors.vector(""), [0.0, 0.0], "<> has no n-gram of three");
+        assert_eq!(vectors.all().rows[..4], [vectors.vector("the"), vectors.vector("a")].concat());
+        assert_eq!(
+            (vectors.place("the"), vectors.place("a"), vectors.place("b"), vectors.place("")),
+            (Some(0), Some(1), None, None)
+        );
+    }
+
+    #[test]
+    fn without_buckets_words_are_their_rows() {
+        let none = Subwords { min: 0, max: 0, buckets: 0 };
+        let vectors = SubwordVectors::new(vec!["x".into()], vec![0.1, 0.7], 2, none).unwrap();
+        assert_eq!((vectors.vector("x"), vectors.vector("y")), (vec![0.1, 0.7], vec![0.0, 0.0]));
+        let error = SubwordVectors::new(vec!["x".into()], vec![0.5; 3], 2, none).unwrap_err();
+        assert!(error.to_string().contains("are not 3"), "{error}");
+    }
+}
