@@ -179,6 +179,18 @@ pub enum Eval {
         #[arg(long, value_name = "N", default_value_t = 30_000)]
         restrict: usize,
     },
+    /// Clusters the words of categories (k-means of unit vectors) and compares: purity and normalised mutual information, 0 to 1
+    #[command(after_help = "Example:\n  ctk eval categorize runs/word2vec-1 word-categorization/ --json")]
+    Categorize {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Lines of `category,word`, or with tabs; a folder stands for all sets in it
+        #[arg(required = true, value_name = "SET", value_hint = ValueHint::AnyPath)]
+        sets: Vec<PathBuf>,
+        /// Where clustering begins hangs on it
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+    },
     /// Alignment, uniformity and signs of collapse of the representation; needs no labels
     #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]
     Geometry {

@@ -1,7 +1,8 @@
 //! `ctk eval`: functions over frozen features.
 
 use ctk_core::error::Result;
-use ctk_core::eval::{Features, analogy, geometry, knn, linear_probe, similarity};
+use ctk_core::eval::categorize::Categories;
+use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, similarity};
 use ctk_core::modality::{Query, Split, View};
 use serde_json::{Value, json};
 
@@ -40,6 +41,12 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             });
             output::figures(model.show.json, &figures)
         }
+        Eval::Categorize { model, sets, seed } => {
+            let sets = sets.iter().map(|path| categorize::read(path)).collect::<Result<Vec<_>>>()?.concat();
+            let features = features(&model, modalities)?;
+            let found = sets.iter().map(|set| categorize::categorize(&features, set, seed)).collect::<Result<Vec<_>>>()?;
+            categories(model.show.json, &sets, &found)
+        }
         Eval::Geometry { model } => {
             let opened = export::open(&model, modalities)?;
             let rows = |view| opened.features(&Query { data: model.data.clone(), view, ..Query::default() });
@@ -55,6 +62,32 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             output::figures(model.show.json, &figures)
         }
     }
+}
+
+/// A line a set, and their means; as JSON, the means and the list of sets.
+fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Result<()> {
+    let mean = |of: fn(&Categories) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+    let (purity, nmi) = (mean(|f| f.purity), mean(|f| f.nmi));
+    if json {
+        let of = |(set, f): (&categorize::Set, &Categories)| {
+            json!({
+                "set": set.name, "purity": f.purity, "nmi": f.nmi, "words": f.words, "missing": f.missing,
+                "categories": f.categories,
+            })
+        };
+        let sets: Vec<Value> = sets.iter().zip(found).map(of).collect();
+        return output::line(json!({ "purity": purity, "nmi": nmi, "sets": sets }));
+    }
+    let width = sets.iter().map(|set| set.name.chars().count()).max().unwrap_or(0).max(4);
+    output::line(format!("{:width$}  purity     nmi  words  missing  categories", "set"))?;
+    for (set, f) in sets.iter().zip(found) {
+        let Categories { purity, nmi, words, missing, categories } = f;
+        output::line(format!("{:width$}  {purity:6.4}  {nmi:6.4}  {words:5}  {missing:7}  {categories:10}", set.name))?;
+    }
+    if sets.len() > 1 {
+        output::line(format!("{:width$}  {purity:6.4}  {nmi:6.4}", "mean"))?;
+    }
+    Ok(())
 }
 
 fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {

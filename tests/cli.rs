@@ -219,6 +219,7 @@ fn word2vec_trains_and_answers() {
     for arguments in [
         ["eval", "similarity", "out", "--pairs", "none.tsv"],
         ["eval", "analogy", "out", "--questions", "none.tsv"],
+        ["eval", "categorize", "out", "none.tsv", "--quiet"],
         ["embed", "out", "--out", "none.tsv", "--quiet"],
     ] {
         let wrong = ctk(at, &arguments);
@@ -226,6 +227,21 @@ fn word2vec_trains_and_answers() {
         assert_eq!(wrong.status.code(), Some(2), "{said}");
         assert!(said.contains("none.tsv") && said.contains("hint: "), "{said}");
     }
+    write(
+        at,
+        "sets/places.csv",
+        ",category,word\n0,country,france\n1,country,Egypt\n2,city,paris\n3,city,cairo\n4,city,zzzzzz\n",
+    );
+    let found = json(at, &["eval", "categorize", "out", "sets", "sets/places.csv", "--json"]);
+    let set = &found["sets"][1];
+    assert_eq!(
+        (&set["set"], &set["words"], &set["missing"], &set["categories"]),
+        (&"places".into(), &4.into(), &1.into(), &2.into())
+    );
+    assert!(
+        set["purity"] == found["purity"] && set["nmi"] == found["nmi"] && found["purity"].as_f64().unwrap() >= 0.5,
+        "{found}"
+    );
     let unknown = ctk(at, &["neighbors", "out", "zzzzzz"]);
     assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zzzzzz"));
     assert_eq!(
@@ -339,6 +355,7 @@ fn every_help_shows_an_example() {
         "eval knn",
         "eval similarity",
         "eval analogy",
+        "eval categorize",
         "eval geometry",
         "config check",
         "config show",

@@ -1,6 +1,7 @@
 //! Evaluators: functions over [`Features`]. None of them can reach an encoder, so none can change one.
 
 pub mod analogy;
+pub mod categorize;
 mod classify;
 mod file;
 pub mod geometry;
