@@ -242,6 +242,33 @@ fn word2vec_trains_and_answers() {
         set["purity"] == found["purity"] && set["nmi"] == found["nmi"] && found["purity"].as_f64().unwrap() >= 0.5,
         "{found}"
     );
+    // Which of two words a text is about, among words of the language.
+    let lines = |from: usize, to: usize| -> String {
+        let line = |i: usize| {
+            format!("{}\tthe {} zzzzzz\n", ["place", "thing"][i % 2], [["paris", "cairo"], ["dog", "car"]][i % 2][i / 2 % 2])
+        };
+        (from..to).map(line).collect()
+    };
+    write(at, "train.tsv", format!("label\ttext\n{}", lines(0, 40)));
+    write(at, "test.tsv", lines(40, 60));
+    let classify = ["eval", "text-classification", "out", "train.tsv"];
+    let found = json(at, &[&classify[..], &["test.tsv", "--baseline", "random", "--seeds", "2", "--json"]].concat());
+    assert_eq!((&found["train"], &found["test"], &found["classes"]), (&40.into(), &20.into(), &2.into()));
+    assert!(found["accuracy"] == 1.0 && found["random_seeds"] == 2 && found["random_sd"].is_number(), "{found}");
+    assert!(found["missing"].as_f64().unwrap() >= 1.0 / 3.0 && found["random_mean"].is_number(), "{found}");
+    let drawn = json(at, &[&classify[..], &["--json"]].concat());
+    assert!(drawn["split"].as_str().unwrap().contains("fifth") && drawn["random_mean"].is_null(), "{drawn}");
+    let probe = json(at, &["eval", "knn", "out", "--data", "train.tsv", "--baseline", "--json"]);
+    assert!(probe["top1"].is_number() && probe["random_top1"].is_number() && probe["missing"] == drawn["missing"], "{probe}");
+    for (more, parts) in [
+        (["--baseline", "pixels"], ["pixels", "random"]),
+        (["--data", "train.tsv"], ["train.tsv", "hint: "]),
+        (["none.tsv", "--quiet"], ["none.tsv", "hint: "]),
+    ] {
+        let wrong = ctk(at, &[&classify[..], &more].concat());
+        let said = String::from_utf8(wrong.stderr).unwrap();
+        assert!(wrong.status.code() == Some(2) && parts.iter().all(|part| said.contains(part)), "{said}");
+    }
     let unknown = ctk(at, &["neighbors", "out", "zzzzzz"]);
     assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zzzzzz"));
     assert_eq!(
@@ -356,6 +383,7 @@ fn every_help_shows_an_example() {
         "eval similarity",
         "eval analogy",
         "eval categorize",
+        "eval text-classification",
         "eval geometry",
         "config check",
         "config show",
