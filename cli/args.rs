@@ -179,6 +179,42 @@ pub enum Eval {
         #[arg(long, value_name = "N", default_value_t = 30_000)]
         restrict: usize,
     },
+    /// Clusters the words of categories (k-means of unit vectors) and compares: purity and normalised mutual information, 0 to 1
+    #[command(after_help = "Example:\n  ctk eval categorize runs/word2vec-1 word-categorization/ --json")]
+    Categorize {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Lines of `category,word`, or with tabs; a folder stands for all sets in it
+        #[arg(required = true, value_name = "SET", value_hint = ValueHint::AnyPath)]
+        sets: Vec<PathBuf>,
+        /// Where clustering begins hangs on it
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+    },
+    /// Classify texts by the mean of their words' vectors: logistic regression, its L2 strength picked by cross-validation on the
+    /// training texts
+    ///
+    /// Texts are cut as the run's recipe says; words are looked up as they are then, or else lower-cased. `missing` is the share of
+    /// the test texts' words that have no vector. Without TEST, the column `split` of TRAIN says what is tested on, or else a
+    /// seeded fifth of each class is.
+    #[command(after_help = "Examples:\n  ctk eval text-classification runs/word2vec-1 train.tsv test.tsv --baseline random\n  \
+        ctk eval text-classification runs/word2vec-1 20news.tsv --json")]
+    TextClassification {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Lines of label, tab, text; a first line with `label`, `text` or `split` names the columns
+        #[arg(value_name = "TRAIN", value_hint = ValueHint::FilePath)]
+        train: PathBuf,
+        /// The same, to test on
+        #[arg(value_name = "TEST", value_hint = ValueHint::FilePath)]
+        test: Option<PathBuf>,
+        /// Also classify by what was not learned: `random`, random vectors of the learned ones' lengths
+        #[arg(long, value_name = "NAME")]
+        baseline: Option<String>,
+        /// Draws of the baseline, seeded 0 to N - 1
+        #[arg(long, value_name = "N", default_value_t = 5, requires = "baseline", value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
+    },
     /// Alignment, uniformity and signs of collapse of the representation; needs no labels
     #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]
     Geometry {

@@ -94,6 +94,8 @@ pub struct Query {
     pub split: Split,
     /// One of [`Model::baselines`] instead of the learned representation.
     pub baseline: Option<String>,
+    /// Which draw of a baseline that is random; others are what they are.
+    pub seed: u64,
     /// One side of the positive pairs that training draws, instead of the view of evaluation: see [`Model::views`].
     pub view: Option<View>,
 }

@@ -6,15 +6,22 @@ use std::path::Path;
 use candle_core::Tensor;
 use ctk_core::checkpoint::Checkpoint;
 use ctk_core::eval::Features;
-use ctk_core::modality::{Model, Query};
+use ctk_core::modality::{Model, Query, Split};
+use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
+use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 
 use super::files;
 use super::parts::{Parts, mean};
 use super::recipe::Word2VecRecipe;
 use super::sparse::{HEAD, MODEL, VOCABULARY};
 use crate::subwords::Subwords;
+use crate::texts::Texts;
 use crate::vocabulary::Vocabulary;
+
+/// The baseline of [`random`].
+const RANDOM: &str = "random";
 
 /// Word vectors from a checkpoint.
 pub struct Vectors {
@@ -48,33 +55,37 @@ impl Vectors {
         Ok(Features { rows, width, names: words.to_vec(), ..Features::default() })
     }
 
-    /// Vectors of `words`, one a line of a file; of words that were never seen, by their n-grams alone.
-    fn of_words(&self, path: &Path) -> Result<Features> {
-        let all = self.all()?;
-        let places: HashMap<&str, usize> = all.names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
-        let width = all.width;
-        let table = self.input.flatten_all()?.to_vec1::<f32>()?;
-        let (mut rows, mut names, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        let text = std::fs::read_to_string(path).at(path.display())?;
-        for (number, word) in text.lines().map(str::trim).enumerate().filter(|(_, word)| !word.is_empty()) {
-            match (places.get(word), &self.subwords) {
-                (Some(place), _) => rows.extend_from_slice(&all.rows[place * width..][..width]),
-                (None, Some(subwords)) => {
-                    ids.clear();
-                    subwords.ids(word, &mut ids);
-                    ids.iter_mut().for_each(|id| *id += self.vocabulary.len() as u32);
-                    rows.extend(mean(&table, width, &ids));
-                }
-                (None, None) => {
-                    return Err(Error::usage(format!("`{word}` is not in the vocabulary"))
-                        .at(format!("{}:{}", path.display(), number + 1))
-                        .hint("a run with encoder.subwords has vectors of words that it never saw"));
-                }
-            }
-            names.push(word.to_string());
-        }
-        Ok(Features { rows, width, names, ..Features::default() })
+    /// A row a text of a file: see [`Texts`]. Words that were never seen have their n-grams' mean, if `grams`.
+    fn of_texts(&self, path: &Path, split: Split, words: &Features, grams: bool) -> Result<Features> {
+        let reading = Word2VecRecipe::parse(&self.checkpoint.recipe())?.reading()?;
+        let table = match &self.subwords {
+            Some(_) if grams => self.input.flatten_all()?.to_vec1::<f32>()?,
+            _ => Vec::new(),
+        };
+        let unseen = |word: &str| {
+            let subwords = self.subwords.filter(|_| grams)?;
+            let mut ids = Vec::new();
+            subwords.ids(word, &mut ids);
+            ids.iter_mut().for_each(|id| *id += self.vocabulary.len() as u32);
+            (!ids.is_empty()).then(|| mean(&table, words.width, &ids))
+        };
+        let (texts, origin) = Texts::read(path, reading.invalid)?.part(split).at(path.display())?;
+        let mut features = texts.features(words, &reading, unseen).at(path.display())?;
+        features.told.extend(origin.map(|origin| ("split", origin.into())));
+        Ok(features)
     }
+}
+
+/// Random directions in place of the rows', with the rows' lengths: what a classifier makes of words alone.
+fn random(features: &mut Features, seed: u64) {
+    let key = Key::new(seed).of("random baseline");
+    features.rows.par_chunks_exact_mut(features.width).enumerate().for_each(|(row, values)| {
+        let length = |row: &[f32]| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let wanted = length(values);
+        StandardNormal.sample_iter(key.at(row as u64).rng()).zip(values.iter_mut()).for_each(|(drawn, v): (f32, _)| *v = drawn);
+        let scale = (wanted / length(values).max(f64::MIN_POSITIVE)) as f32;
+        values.iter_mut().for_each(|v| *v *= scale);
+    });
 }
 
 /// A tensor of rows: `rows` of them, or any number.
@@ -88,14 +99,23 @@ fn table(tensors: &mut HashMap<String, Tensor>, name: &str, rows: Option<usize>)
 }
 
 impl Model for Vectors {
-    /// A row a word, in order of frequency: the published (input) vectors; or a row for each word of a file, one a line. A word has
-    /// no random views.
+    /// Without data, a row a word, in order of frequency: the published (input) vectors. Of data, a row a text. A word has no
+    /// random views.
     fn features(&self, query: &Query) -> Result<Features> {
-        match (&query.baseline, &query.data) {
-            (Some(name), _) => Err(Error::usage(format!("word2vec has no baseline `{name}`"))),
-            (None, Some(path)) => self.of_words(path),
-            (None, None) => self.all(),
+        let mut words = self.all()?;
+        match query.baseline.as_deref() {
+            None => {}
+            Some(RANDOM) => random(&mut words, query.seed),
+            Some(name) => return Err(Error::usage(format!("word2vec has no baseline `{name}`"))),
         }
+        match &query.data {
+            Some(path) => self.of_texts(path, query.split, &words, query.baseline.is_none()),
+            None => Ok(words),
+        }
+    }
+
+    fn baselines(&self) -> &'static [&'static str] {
+        &[RANDOM]
     }
 
     fn formats(&self) -> &'static [&'static str] {
