@@ -12,29 +12,45 @@ pub struct Subwords {
     pub buckets: usize,
 }
 
+/// fastText's mark of a line's end: a word of its own that is not cut.
+const END: &str = "</s>";
+
 impl Subwords {
-    /// The buckets of a word's n-grams, by where they begin, the shorter first, go behind what is in `into`. A mark alone is none.
+    /// The buckets of a word's n-grams, 0..`buckets`, by where they begin, the shorter first, go behind what is in `into`. A mark
+    /// alone is none; bytes of one character stay together.
     pub fn ids(&self, word: &str, into: &mut Vec<u32>) {
-        let marked = format!("<{word}>");
-        let bytes = marked.as_bytes();
-        let starts: Vec<usize> = marked.char_indices().map(|(at, _)| at).chain([bytes.len()]).collect();
-        let characters = starts.len() - 1;
-        for first in 0..characters {
-            for length in self.min.max(1)..=self.max.min(characters - first) {
-                let end = first + length;
-                if length > 1 || (first > 0 && end < characters) {
-                    into.push(hash(&bytes[starts[first]..starts[end]]) % self.buckets as u32);
+        if word == END || self.buckets == 0 {
+            return;
+        }
+        let marked = [b"<", word.as_bytes(), b">"].concat();
+        let begins = |at: usize| marked.get(at).is_none_or(|byte| byte & 0xc0 != 0x80);
+        for first in (0..marked.len()).filter(|&at| begins(at)) {
+            // The hash goes on from an n-gram to the next longer one.
+            let (mut hash, mut characters) = (BASIS, 0);
+            for at in first..marked.len() {
+                hash = step(hash, marked[at]);
+                if !begins(at + 1) {
+                    continue;
+                }
+                characters += 1;
+                if characters > self.max {
+                    break;
+                }
+                let mark = characters == 1 && (first == 0 || at + 1 == marked.len());
+                if characters >= self.min && !mark {
+                    into.push((hash as usize % self.buckets) as u32);
                 }
             }
         }
     }
 }
 
-/// FNV-1a of 32 bits, over bytes that are taken for signed, as fastText does.
-fn hash(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .fold(2_166_136_261, |hash, &byte| (hash ^ i32::from(byte.cast_signed()).cast_unsigned()).wrapping_mul(16_777_619))
+/// FNV-1a of 32 bits begins with this,
+const BASIS: u32 = 2_166_136_261;
+
+/// and goes on with a byte, which fastText takes for signed.
+fn step(hash: u32, byte: u8) -> u32 {
+    (hash ^ i32::from(byte.cast_signed()).cast_unsigned()).wrapping_mul(16_777_619)
 }
 
 #[cfg(test)]
@@ -56,7 +72,7 @@ mod tests {
         assert_eq!(ids(3, 6, 2_000_000, "größe")[..6], [606_866, 525_807, 149_953, 148_140, 1_605_985, 925_915]);
         assert_eq!(ids(3, 6, 2_000_000, "日本"), [758_587, 1_313_759, 196_157]);
         assert_eq!(ids(3, 6, 2_000_000, "<b"), [664_293, 474_177, 495_743]);
-        assert_eq!(hash("größe".as_bytes()), 576_799_898);
+        assert_eq!("größe".bytes().fold(BASIS, step), 576_799_898);
     }
 
     #[test]
@@ -65,5 +81,43 @@ mod tests {
         assert!(ids(4, 6, 100, "a").is_empty());
         assert!(ids(3, 3, 100, "").is_empty());
         assert_eq!(ids(1, 1, 100, "ab").len(), 2);
+    }
+
+    #[test]
+    fn what_the_fasttext_wheel_says() {
+        // `get_subwords` of a model trained with minn=2, maxn=4, bucket=1000, by fasttext-wheel 0.9.2.
+        let naive = [655, 890, 692, 112, 546, 404, 750, 832, 7, 403, 570, 548, 612, 654, 490];
+        assert_eq!(ids(2, 4, 1000, "naïve"), naive);
+        assert_eq!(ids(2, 4, 1000, "日本"), [687, 587, 759, 409, 157, 717]);
+        assert_eq!(ids(2, 4, 1000, "x👍🏽y"), [513, 38, 815, 664, 729, 96, 867, 750, 504, 555, 143, 822]);
+        assert_eq!(ids(2, 4, 1000, ""), [367]);
+        assert_eq!(ids(2, 4, 1000, "</s>"), [0; 0]);
+        // minn=1, maxn=1.
+        assert_eq!(ids(1, 1, 1000, "ab"), [220, 77]);
+        assert_eq!(ids(1, 1, 1000, "日本"), [749, 417]);
+    }
+
+    #[test]
+    fn every_n_gram_is_hashed_once_and_whole() {
+        // The plain way: cut, then hash.
+        let plain = |min: usize, max: usize, word: &str| {
+            let marked: Vec<char> = format!("<{word}>").chars().collect();
+            let mut ids = Vec::new();
+            for first in 0..marked.len() {
+                for length in min.max(1)..=max.min(marked.len() - first) {
+                    let gram: String = marked[first..first + length].iter().collect();
+                    if length > 1 || (first > 0 && first + 1 < marked.len()) {
+                        ids.push(gram.bytes().fold(BASIS, step) % 99_991);
+                    }
+                }
+            }
+            ids
+        };
+        for word in ["", "a", "über", "日本語のテキスト", "👩‍👩‍👧", "e\u{301}té", "<>", "hyphen-ated"] {
+            for (min, max) in [(0, 0), (0, 2), (1, 1), (3, 6), (5, 4), (2, 100)] {
+                assert_eq!(ids(min, max, 99_991, word), plain(min, max, word), "{word} {min} {max}");
+            }
+        }
+        assert!(ids(3, 6, 0, "where").is_empty(), "no bucket, no n-gram");
     }
 }
