@@ -9,8 +9,8 @@ use ctk_core::eval::Features;
 use ctk_core::modality::{Model, Query};
 use ctk_core::{Context, Error, Result};
 
-use super::files;
 use super::sparse::{HEAD, MODEL, VOCABULARY};
+use crate::vectors;
 use crate::vocabulary::Vocabulary;
 
 /// Word vectors from a checkpoint.
@@ -48,26 +48,17 @@ fn table(tensors: &mut HashMap<String, Tensor>, name: &str, words: usize) -> Res
 impl Model for Vectors {
     /// A row a word, in order of frequency: the published (input) vectors. A word has no random views.
     fn features(&self, query: &Query) -> Result<Features> {
-        if let Some(data) = &query.data {
-            return Err(Error::usage("word2vec has vectors of its own vocabulary alone, not of other data")
-                .at(data.display())
-                .hint("leave out --data"));
-        }
-        match &query.baseline {
-            Some(name) => Err(Error::usage(format!("word2vec has no baseline `{name}`"))),
-            None => self.all(),
-        }
+        vectors::check(query)?;
+        self.all()
     }
 
     fn formats(&self) -> &'static [&'static str] {
-        &["word2vec-text", "word2vec-binary", "safetensors"]
+        vectors::FORMATS
     }
 
     /// `safetensors` holds `input` and `output`, (words, width) each, and has the words in a `.tsv` beside it.
     fn export(&self, format: &str, out: &Path) -> Result<()> {
         match format {
-            "word2vec-text" => files::write_text(&self.all()?, out),
-            "word2vec-binary" => files::write_binary(&self.all()?, out),
             "safetensors" => {
                 let output = table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", self.vocabulary.len()).at(HEAD)?;
                 let tensors = [("input", &self.input), ("output", &output)];
@@ -75,7 +66,7 @@ impl Model for Vectors {
                 ctk_core::files::write(out, &bytes)?;
                 ctk_core::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
             }
-            other => Err(Error::usage(format!("`{other}` is not a format of word2vec"))),
+            other => vectors::write::as_format(&self.all()?, other, out),
         }
     }
 }
