@@ -31,11 +31,17 @@ pub enum Verb {
     /// Write the features of images or words to a .safetensors or .npy file, with names and labels
     #[command(after_help = "Example:\n  ctk embed runs/vision-1 --data photos/ --out photos.npy")]
     Embed(Embed),
-    /// The rows nearest to a word (or to an image's name), by cosine
-    #[command(after_help = "Example:\n  ctk neighbors runs/word2vec-1 king queen --count 5")]
+    /// The rows nearest to words (or to images' names), by cosine; of words alone, together, or with others taken away
+    #[command(after_help = "Examples:\n  ctk neighbors runs/word2vec-1 king queen --count 5\n  \
+        ctk neighbors GoogleNews-vectors-negative300.bin king woman --negative man\n  \
+        ctk neighbors glove.txt breakfast cereal dinner lunch --doesnt-match")]
     Neighbors(Neighbors),
+    /// What is to C as B is to A: the words nearest to B - A + C (3CosAdd), the three left out
+    #[command(after_help = "Example:\n  ctk analogy runs/word2vec-1 man king woman")]
+    Analogy(Analogy),
     /// Write a representation for other programs
-    #[command(after_help = "Example:\n  ctk export runs/word2vec-1 --format word2vec-binary --out vectors.bin")]
+    #[command(after_help = "Examples:\n  ctk export runs/word2vec-1 --format word2vec-binary --out vectors.bin\n  \
+        ctk export glove.6B.300d.txt --format safetensors --out glove.safetensors")]
     Export(Export),
     /// Draw the view pairs a recipe makes: everybody's first look
     #[command(after_help = "Example:\n  ctk preview --data photos/ --out views.png")]
@@ -123,8 +129,8 @@ pub struct Train {
 /// A trained model and what to run it on.
 #[derive(ClapArgs)]
 pub struct ModelArgs {
-    /// A run folder or a checkpoint
-    #[arg(value_name = "RUN", value_hint = ValueHint::DirPath)]
+    /// A run folder, a checkpoint, or a file of word vectors: word2vec's text or binary form, .vec, GloVe, safetensors
+    #[arg(value_name = "RUN", value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// Other data than the run's own
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -159,21 +165,25 @@ pub enum Eval {
         baseline: bool,
     },
     /// Spearman correlation of cosine similarity with people's judgements of word pairs
-    #[command(after_help = "Example:\n  ctk eval similarity runs/word2vec-1 --pairs wordsim353.tsv")]
+    #[command(after_help = "Examples:\n  ctk eval similarity runs/word2vec-1 --pairs wordsim353.tsv\n  \
+        ctk eval similarity vectors.bin --pairs word-benchmarks/      # every set below the folder, a line each")]
     Similarity {
         #[command(flatten)]
         model: ModelArgs,
-        /// Lines of `word word score`, separated by tabs, commas or spaces
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        /// Lines of `word word score`, separated by tabs, commas or spaces, or a table with columns word1, word2, similarity; or a
+        /// folder of such files
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         pairs: PathBuf,
     },
     /// Analogies `a is to b as c is to ?` by 3CosAdd; accuracies are shares, 0 to 1
-    #[command(after_help = "Example:\n  ctk eval analogy runs/word2vec-1 --questions questions-words.txt")]
+    #[command(after_help = "Examples:\n  ctk eval analogy runs/word2vec-1 --questions questions-words.txt\n  \
+        ctk eval analogy vectors.bin --questions word-benchmarks/      # every set below the folder, a line each")]
     Analogy {
         #[command(flatten)]
         model: ModelArgs,
-        /// Google's format: `: section` lines, then four words a line
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        /// Google's format: `: section` lines, then four words a line; or a table with columns word1, word2, word3, target; or a
+        /// folder of such files
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         questions: PathBuf,
         /// Look for answers among the N most frequent words
         #[arg(long, value_name = "N", default_value_t = 30_000)]
@@ -260,8 +270,35 @@ pub struct Neighbors {
     /// The words, each looked up alone
     #[arg(required = true, value_name = "WORD")]
     pub words: Vec<String>,
+    /// Words to take away from the sum of the others, each scaled to length 1
+    #[arg(long, value_name = "WORD", num_args = 1..)]
+    pub negative: Vec<String>,
+    /// Look for what is near to the words' sum, not to each alone; so does --negative
+    #[arg(long)]
+    pub together: bool,
+    /// Say which of the words does not belong with the others: the one farthest from their mean
+    #[arg(long, conflicts_with_all = ["negative", "together"])]
+    pub doesnt_match: bool,
     /// Neighbours a word
     #[arg(long, value_name = "N", default_value_t = 10)]
+    pub count: usize,
+}
+
+#[derive(ClapArgs)]
+pub struct Analogy {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A is
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// to B
+    #[arg(value_name = "B")]
+    pub b: String,
+    /// as C is to what is looked for
+    #[arg(value_name = "C")]
+    pub c: String,
+    /// Answers
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub count: usize,
 }
 
@@ -269,7 +306,7 @@ pub struct Neighbors {
 pub struct Export {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// vision: safetensors; word2vec: word2vec-text, word2vec-binary, safetensors
+    /// vision: safetensors; words: word2vec-text, word2vec-binary, glove, safetensors
     #[arg(long)]
     pub format: String,
     /// The file to write

@@ -31,17 +31,35 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             }))
         }),
         Eval::Similarity { model, pairs } => {
-            let found = similarity::similarity(&features(&model, modalities)?, &similarity::read(&pairs)?)?;
-            let figures = json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
-            output::figures(model.show.json, &figures)
+            let (sets, others) = similarity::read_all(&pairs)?;
+            let opened = export::open(&model, modalities)?;
+            let table = opened.table(&query(&model))?;
+            if !pairs.is_dir() {
+                let found = similarity::similarity(&*table, &sets[0].questions)?;
+                let figures = json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
+                return output::figures(model.show.json, &figures);
+            }
+            let found = similarity::similarities(&*table, &sets.iter().map(|s| s.questions.as_slice()).collect::<Vec<_>>())?;
+            let figures = |found: &similarity::Ranked| json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
+            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
         }
         Eval::Analogy { model, questions, restrict } => {
-            let found = analogy::analogy(&features(&model, modalities)?, &analogy::read(&questions)?, restrict)?;
-            let figures = json!({
-                "accuracy": found.accuracy, "semantic": found.semantic, "syntactic": found.syntactic,
-                "answered": found.answered, "skipped": found.skipped,
-            });
-            output::figures(model.show.json, &figures)
+            let (sets, others) = analogy::read_all(&questions)?;
+            let opened = export::open(&model, modalities)?;
+            let table = opened.table(&query(&model))?;
+            let figures = |found: &analogy::Analogy| {
+                json!({
+                    "accuracy": (found.answered > 0).then_some(found.accuracy), "semantic": found.semantic,
+                    "syntactic": found.syntactic, "answered": found.answered, "skipped": found.skipped,
+                })
+            };
+            if !questions.is_dir() {
+                let found = analogy::analogy(&*table, &sets[0].questions, restrict)?;
+                return output::figures(model.show.json, &figures(&found));
+            }
+            let slices: Vec<_> = sets.iter().map(|s| s.questions.as_slice()).collect();
+            let found = analogy::analogies(&*table, &slices, restrict)?;
+            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
         }
         Eval::Categorize { model, sets, seed } => {
             let sets = sets.iter().map(|path| categorize::read(path)).collect::<Result<Vec<_>>>()?.concat();
@@ -96,8 +114,29 @@ fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Res
     Ok(())
 }
 
+fn query(args: &ModelArgs) -> Query {
+    Query { data: args.data.clone(), ..Query::default() }
+}
+
+/// Figures of several sets: one line each, or one object of all.
+fn sets_of<'a>(args: &ModelArgs, figures: impl Iterator<Item = (&'a String, Value)>, others: &[String]) -> Result<()> {
+    if !others.is_empty() && !args.show.quiet {
+        output::say(format!("note: passed over, being of another kind: {}", others.join(", ")));
+    }
+    let rows: Vec<Value> = figures
+        .map(|(name, mut figures)| {
+            let mut row = json!({ "set": name });
+            if let (Some(row), Some(figures)) = (row.as_object_mut(), figures.as_object_mut()) {
+                row.append(figures);
+            }
+            row
+        })
+        .collect();
+    output::rows(args.show.json, "sets", &rows)
+}
+
 fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {
-    export::open(args, modalities)?.features(&Query { data: args.data.clone(), ..Query::default() })
+    export::open(args, modalities)?.features(&query(args))
 }
 
 /// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.

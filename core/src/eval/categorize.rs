@@ -84,7 +84,7 @@ fn walk(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 fn read_set(path: &Path) -> Result<Set> {
-    let text = super::given(path)?;
+    let text = super::sets::given(path)?;
     let text = text.trim_start_matches('\u{feff}');
     let separator = if text.contains('\t') { '\t' } else { ',' };
     let (mut at, mut columns) = ([0, 1], 2);
@@ -119,7 +119,7 @@ fn read_set(path: &Path) -> Result<Set> {
 /// # Errors
 /// When the words among the rows are of fewer than two categories, or a row is not finite.
 pub fn categorize(features: &Features, set: &Set, seed: u64) -> Result<Categories> {
-    let words = Words::new(features, features.len());
+    let words = Words::find(features, features.len(), set.members.iter().map(|(_, word)| word.as_str()));
     let found: Vec<(&str, usize)> =
         set.members.iter().filter_map(|(category, word)| Some((category.as_str(), words.row(word)?))).collect();
     let numbers: BTreeMap<&str, usize> = found.iter().map(|(category, _)| (*category, 0)).collect();

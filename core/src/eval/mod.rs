@@ -9,24 +9,17 @@ pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
 mod neighbors;
+mod sets;
 pub mod similarity;
+mod table;
 mod words;
-
-use std::path::Path;
 
 use crate::error::{Error, Result};
 
 pub use file::{check_path, names_path};
-pub use neighbors::neighbors;
-
-/// The text of a file that somebody named.
-fn given(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| {
-        Error::usage(format!("cannot read the file: {e}"))
-            .at(path.display())
-            .hint("give a text file; paths are relative to the current folder")
-    })
-}
+pub use neighbors::{Sum, doesnt_match, neighbors, search};
+pub use sets::Set;
+pub use table::Table;
 
 /// Frozen representations on the host: what every evaluator, export and look-up works on.
 #[derive(Clone, Debug, Default)]

@@ -24,6 +24,7 @@ use crate::vocabulary::Vocabulary;
 use numbers::Numbers;
 
 pub use files::find;
+pub(crate) use files::{Chunk, Chunks, decompressed};
 pub use numbers::Room;
 pub use phrases::Phrases;
 pub use tokens::{Invalid, Normalise, Tokens};

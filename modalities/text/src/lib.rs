@@ -3,12 +3,14 @@
 //! - [`corpus`] reads files into numbers once; [`vocabulary`] says which words there are and how often.
 //! - [`word2vec`] trains word vectors by skip-gram with negative sampling.
 //! - [`texts`] makes a row of a text, to see what word vectors are good for.
+//! - [`vectors`] reads and writes files of word vectors, ours and other people's.
 //! - [`language`] is a generated language, so that training can be tried without any data.
 
 pub mod corpus;
 pub mod language;
 pub mod subwords;
 pub mod texts;
+pub mod vectors;
 pub mod vocabulary;
 pub mod word2vec;
 

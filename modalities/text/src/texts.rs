@@ -7,10 +7,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use ctk_core::eval::Features;
-use ctk_core::modality::Split;
+use ctk_core::modality::{Query, Split};
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 use rand::RngCore;
+use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -271,6 +272,46 @@ fn unescape(text: &str) -> String {
         }
     }
     out
+}
+
+/// Names of vectors that were not learned: random directions of the words' lengths.
+pub const BASELINES: &[&str] = &["random"];
+
+/// What a table of word vectors answers: the words' own rows, or, of data, a row a text, read as `reading` says. `unseen` makes up
+/// for words that the table has not.
+///
+/// # Errors
+/// An unknown baseline; data that [`Texts`] cannot be made of.
+pub fn answer(
+    mut words: Features,
+    query: &Query,
+    reading: impl FnOnce() -> Result<Reading>,
+    unseen: impl Fn(&str) -> Option<Vec<f32>> + Sync,
+) -> Result<Features> {
+    match query.baseline.as_deref() {
+        None => {}
+        Some(name) if BASELINES.contains(&name) => random(&mut words, query.seed),
+        Some(name) => return Err(Error::usage(format!("word vectors have no baseline `{name}`"))),
+    }
+    let Some(path) = &query.data else { return Ok(words) };
+    let reading = reading()?;
+    let (texts, origin) = Texts::read(path, reading.invalid)?.part(query.split).at(path.display())?;
+    let unseen = |word: &str| if query.baseline.is_none() { unseen(word) } else { None };
+    let mut features = texts.features(&words, &reading, unseen).at(path.display())?;
+    features.told.extend(origin.map(|origin| ("split", origin.into())));
+    Ok(features)
+}
+
+/// Random directions in place of the rows', with the rows' lengths: what a classifier makes of words alone.
+fn random(features: &mut Features, seed: u64) {
+    let key = Key::new(seed).of("random baseline");
+    features.rows.par_chunks_exact_mut(features.width).enumerate().for_each(|(row, values)| {
+        let length = |row: &[f32]| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        let wanted = length(values);
+        StandardNormal.sample_iter(key.at(row as u64).rng()).zip(values.iter_mut()).for_each(|(drawn, v): (f32, _)| *v = drawn);
+        let scale = (wanted / length(values).max(f64::MIN_POSITIVE)) as f32;
+        values.iter_mut().for_each(|v| *v *= scale);
+    });
 }
 
 #[cfg(test)]
