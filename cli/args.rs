@@ -31,11 +31,17 @@ pub enum Verb {
     /// Write the features of images or words to a .safetensors or .npy file, with names and labels
     #[command(after_help = "Example:\n  ctk embed runs/vision-1 --data photos/ --out photos.npy")]
     Embed(Embed),
-    /// The rows nearest to a word (or to an image's name), by cosine
-    #[command(after_help = "Example:\n  ctk neighbors runs/word2vec-1 king queen --count 5")]
+    /// The rows nearest to words (or to images' names), by cosine; of words alone, together, or with others taken away
+    #[command(after_help = "Examples:\n  ctk neighbors runs/word2vec-1 king queen --count 5\n  \
+        ctk neighbors GoogleNews-vectors-negative300.bin king woman --negative man\n  \
+        ctk neighbors glove.txt breakfast cereal dinner lunch --doesnt-match")]
     Neighbors(Neighbors),
+    /// What is to C as B is to A: the words nearest to B - A + C (3CosAdd), the three left out
+    #[command(after_help = "Example:\n  ctk analogy runs/word2vec-1 man king woman")]
+    Analogy(Analogy),
     /// Write a representation for other programs
-    #[command(after_help = "Example:\n  ctk export runs/word2vec-1 --format word2vec-binary --out vectors.bin")]
+    #[command(after_help = "Examples:\n  ctk export runs/word2vec-1 --format word2vec-binary --out vectors.bin\n  \
+        ctk export glove.6B.300d.txt --format safetensors --out glove.safetensors")]
     Export(Export),
     /// Draw the view pairs a recipe makes: everybody's first look
     #[command(after_help = "Example:\n  ctk preview --data photos/ --out views.png")]
@@ -123,8 +129,8 @@ pub struct Train {
 /// A trained model and what to run it on.
 #[derive(ClapArgs)]
 pub struct ModelArgs {
-    /// A run folder or a checkpoint
-    #[arg(value_name = "RUN", value_hint = ValueHint::DirPath)]
+    /// A run folder, a checkpoint, or a file of word vectors: word2vec's text or binary form, .vec, GloVe, safetensors
+    #[arg(value_name = "RUN", value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// Other data than the run's own
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -159,25 +165,65 @@ pub enum Eval {
         baseline: bool,
     },
     /// Spearman correlation of cosine similarity with people's judgements of word pairs
-    #[command(after_help = "Example:\n  ctk eval similarity runs/word2vec-1 --pairs wordsim353.tsv")]
+    #[command(after_help = "Examples:\n  ctk eval similarity runs/word2vec-1 --pairs wordsim353.tsv\n  \
+        ctk eval similarity vectors.bin --pairs word-benchmarks/      # every set below the folder, a line each")]
     Similarity {
         #[command(flatten)]
         model: ModelArgs,
-        /// Lines of `word word score`, separated by tabs, commas or spaces
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        /// Lines of `word word score`, separated by tabs, commas or spaces, or a table with columns word1, word2, similarity; or a
+        /// folder of such files
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         pairs: PathBuf,
     },
     /// Analogies `a is to b as c is to ?` by 3CosAdd; accuracies are shares, 0 to 1
-    #[command(after_help = "Example:\n  ctk eval analogy runs/word2vec-1 --questions questions-words.txt")]
+    #[command(after_help = "Examples:\n  ctk eval analogy runs/word2vec-1 --questions questions-words.txt\n  \
+        ctk eval analogy vectors.bin --questions word-benchmarks/      # every set below the folder, a line each")]
     Analogy {
         #[command(flatten)]
         model: ModelArgs,
-        /// Google's format: `: section` lines, then four words a line
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        /// Google's format: `: section` lines, then four words a line; or a table with columns word1, word2, word3, target; or a
+        /// folder of such files
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         questions: PathBuf,
         /// Look for answers among the N most frequent words
         #[arg(long, value_name = "N", default_value_t = 30_000)]
         restrict: usize,
+    },
+    /// Clusters the words of categories (k-means of unit vectors) and compares: purity and normalised mutual information, 0 to 1
+    #[command(after_help = "Example:\n  ctk eval categorize runs/word2vec-1 word-categorization/ --json")]
+    Categorize {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Lines of `category,word`, or with tabs; a folder stands for all sets in it
+        #[arg(required = true, value_name = "SET", value_hint = ValueHint::AnyPath)]
+        sets: Vec<PathBuf>,
+        /// Where clustering begins hangs on it
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+    },
+    /// Classify texts by the mean of their words' vectors: logistic regression, its L2 strength picked by cross-validation on the
+    /// training texts
+    ///
+    /// Texts are cut as the run's recipe says; words are looked up as they are then, or else lower-cased. `missing` is the share of
+    /// the test texts' words that have no vector. Without TEST, the column `split` of TRAIN says what is tested on, or else a
+    /// seeded fifth of each class is.
+    #[command(after_help = "Examples:\n  ctk eval text-classification runs/word2vec-1 train.tsv test.tsv --baseline random\n  \
+        ctk eval text-classification runs/word2vec-1 20news.tsv --json")]
+    TextClassification {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Lines of label, tab, text; a first line with `label`, `text` or `split` names the columns
+        #[arg(value_name = "TRAIN", value_hint = ValueHint::FilePath)]
+        train: PathBuf,
+        /// The same, to test on
+        #[arg(value_name = "TEST", value_hint = ValueHint::FilePath)]
+        test: Option<PathBuf>,
+        /// Also classify by what was not learned: `random`, random vectors of the learned ones' lengths
+        #[arg(long, value_name = "NAME")]
+        baseline: Option<String>,
+        /// Draws of the baseline, seeded 0 to N - 1
+        #[arg(long, value_name = "N", default_value_t = 5, requires = "baseline", value_parser = clap::value_parser!(u64).range(1..))]
+        seeds: u64,
     },
     /// Alignment, uniformity and signs of collapse of the representation; needs no labels
     #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]
@@ -224,8 +270,35 @@ pub struct Neighbors {
     /// The words, each looked up alone
     #[arg(required = true, value_name = "WORD")]
     pub words: Vec<String>,
+    /// Words to take away from the sum of the others, each scaled to length 1
+    #[arg(long, value_name = "WORD", num_args = 1..)]
+    pub negative: Vec<String>,
+    /// Look for what is near to the words' sum, not to each alone; so does --negative
+    #[arg(long)]
+    pub together: bool,
+    /// Say which of the words does not belong with the others: the one farthest from their mean
+    #[arg(long, conflicts_with_all = ["negative", "together"])]
+    pub doesnt_match: bool,
     /// Neighbours a word
     #[arg(long, value_name = "N", default_value_t = 10)]
+    pub count: usize,
+}
+
+#[derive(ClapArgs)]
+pub struct Analogy {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A is
+    #[arg(value_name = "A")]
+    pub a: String,
+    /// to B
+    #[arg(value_name = "B")]
+    pub b: String,
+    /// as C is to what is looked for
+    #[arg(value_name = "C")]
+    pub c: String,
+    /// Answers
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub count: usize,
 }
 
@@ -233,7 +306,7 @@ pub struct Neighbors {
 pub struct Export {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// vision: safetensors; word2vec: word2vec-text, word2vec-binary, fasttext, static-embedding, safetensors
+    /// vision: safetensors; words: word2vec-text, word2vec-binary, glove, static-embedding, safetensors; runs also fasttext
     #[arg(long)]
     pub format: String,
     /// The file to write; for static-embedding, a new folder

@@ -1,7 +1,10 @@
 //! `ctk eval`: functions over frozen features.
 
-use ctk_core::error::Result;
-use ctk_core::eval::{Features, analogy, geometry, knn, linear_probe, similarity};
+use std::path::Path;
+
+use ctk_core::error::{Error, Result};
+use ctk_core::eval::categorize::Categories;
+use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, similarity};
 use ctk_core::modality::{Query, Split, View};
 use serde_json::{Value, json};
 
@@ -28,17 +31,45 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             }))
         }),
         Eval::Similarity { model, pairs } => {
-            let found = similarity::similarity(&features(&model, modalities)?, &similarity::read(&pairs)?)?;
-            let figures = json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
-            output::figures(model.show.json, &figures)
+            let (sets, others) = similarity::read_all(&pairs)?;
+            let opened = export::open(&model, modalities)?;
+            let table = opened.table(&query(&model))?;
+            if !pairs.is_dir() {
+                let found = similarity::similarity(&*table, &sets[0].questions)?;
+                let figures = json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
+                return output::figures(model.show.json, &figures);
+            }
+            let found = similarity::similarities(&*table, &sets.iter().map(|s| s.questions.as_slice()).collect::<Vec<_>>())?;
+            let figures = |found: &similarity::Ranked| json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
+            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
         }
         Eval::Analogy { model, questions, restrict } => {
-            let found = analogy::analogy(&features(&model, modalities)?, &analogy::read(&questions)?, restrict)?;
-            let figures = json!({
-                "accuracy": found.accuracy, "semantic": found.semantic, "syntactic": found.syntactic,
-                "answered": found.answered, "skipped": found.skipped,
-            });
-            output::figures(model.show.json, &figures)
+            let (sets, others) = analogy::read_all(&questions)?;
+            let opened = export::open(&model, modalities)?;
+            let table = opened.table(&query(&model))?;
+            let figures = |found: &analogy::Analogy| {
+                json!({
+                    "accuracy": (found.answered > 0).then_some(found.accuracy), "semantic": found.semantic,
+                    "syntactic": found.syntactic, "answered": found.answered, "skipped": found.skipped,
+                })
+            };
+            if !questions.is_dir() {
+                let found = analogy::analogy(&*table, &sets[0].questions, restrict)?;
+                return output::figures(model.show.json, &figures(&found));
+            }
+            let slices: Vec<_> = sets.iter().map(|s| s.questions.as_slice()).collect();
+            let found = analogy::analogies(&*table, &slices, restrict)?;
+            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
+        }
+        Eval::Categorize { model, sets, seed } => {
+            let sets = sets.iter().map(|path| categorize::read(path)).collect::<Result<Vec<_>>>()?.concat();
+            let features = features(&model, modalities)?;
+            let found = sets.iter().map(|set| categorize::categorize(&features, set, seed)).collect::<Result<Vec<_>>>()?;
+            categories(model.show.json, &sets, &found)
+        }
+        Eval::TextClassification { model, train, test, baseline, seeds } => {
+            let baseline = baseline.as_deref().map(|name| (name, seeds));
+            text_classification(&model, &train, test.as_deref(), baseline, modalities)
         }
         Eval::Geometry { model } => {
             let opened = export::open(&model, modalities)?;
@@ -57,8 +88,55 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     }
 }
 
+/// A line a set, and their means; as JSON, the means and the list of sets.
+fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Result<()> {
+    let mean = |of: fn(&Categories) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+    let (purity, nmi) = (mean(|f| f.purity), mean(|f| f.nmi));
+    if json {
+        let of = |(set, f): (&categorize::Set, &Categories)| {
+            json!({
+                "set": set.name, "purity": f.purity, "nmi": f.nmi, "words": f.words, "missing": f.missing,
+                "categories": f.categories,
+            })
+        };
+        let sets: Vec<Value> = sets.iter().zip(found).map(of).collect();
+        return output::line(json!({ "purity": purity, "nmi": nmi, "sets": sets }));
+    }
+    let width = sets.iter().map(|set| set.name.chars().count()).max().unwrap_or(0).max(4);
+    output::line(format!("{:width$}  purity     nmi  words  missing  categories", "set"))?;
+    for (set, f) in sets.iter().zip(found) {
+        let Categories { purity, nmi, words, missing, categories } = f;
+        output::line(format!("{:width$}  {purity:6.4}  {nmi:6.4}  {words:5}  {missing:7}  {categories:10}", set.name))?;
+    }
+    if sets.len() > 1 {
+        output::line(format!("{:width$}  {purity:6.4}  {nmi:6.4}", "mean"))?;
+    }
+    Ok(())
+}
+
+fn query(args: &ModelArgs) -> Query {
+    Query { data: args.data.clone(), ..Query::default() }
+}
+
+/// Figures of several sets: one line each, or one object of all.
+fn sets_of<'a>(args: &ModelArgs, figures: impl Iterator<Item = (&'a String, Value)>, others: &[String]) -> Result<()> {
+    if !others.is_empty() && !args.show.quiet {
+        output::say(format!("note: passed over, being of another kind: {}", others.join(", ")));
+    }
+    let rows: Vec<Value> = figures
+        .map(|(name, mut figures)| {
+            let mut row = json!({ "set": name });
+            if let (Some(row), Some(figures)) = (row.as_object_mut(), figures.as_object_mut()) {
+                row.append(figures);
+            }
+            row
+        })
+        .collect();
+    output::rows(args.show.json, "sets", &rows)
+}
+
 fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {
-    export::open(args, modalities)?.features(&Query { data: args.data.clone(), ..Query::default() })
+    export::open(args, modalities)?.features(&query(args))
 }
 
 /// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.
@@ -70,11 +148,12 @@ fn classify(
 ) -> Result<()> {
     let model = export::open(args, modalities)?;
     let rows = |split, baseline: Option<&str>| {
-        model.features(&Query { data: args.data.clone(), split, baseline: baseline.map(String::from), view: None })
+        model.features(&Query { data: args.data.clone(), split, baseline: baseline.map(String::from), ..Query::default() })
     };
     // The test part first: data without labels is then found out before anything is encoded.
     let test = rows(Split::Test, None)?;
     let mut figures = judge(&rows(Split::Train, None)?, &test)?;
+    test.told.iter().for_each(|(name, value)| figures[*name] = value.clone());
     let baselines: &[&str] = if baseline { model.baselines() } else { &[] };
     for name in baselines {
         let of = judge(&rows(Split::Train, Some(name))?, &rows(Split::Test, Some(name))?)?;
@@ -82,3 +161,55 @@ fn classify(
     }
     output::figures(args.show.json, &figures)
 }
+
+/// [`classify`] by the linear probe on texts that are named, the baseline in several draws.
+fn text_classification(
+    args: &ModelArgs,
+    train: &Path,
+    test: Option<&Path>,
+    baseline: Option<(&str, u64)>,
+    modalities: Modalities,
+) -> Result<()> {
+    if let Some(data) = &args.data {
+        return Err(Error::usage("the texts are given without --data").at(data.display()).hint("write RUN TRAIN.tsv [TEST.tsv]"));
+    }
+    let model = export::open(args, modalities)?;
+    if let Some((name, _)) = baseline.filter(|(name, _)| !model.baselines().contains(name)) {
+        return Err(
+            Error::usage(format!("this model has no baseline `{name}`")).hint(format!("it has {}", model.baselines().join(", ")))
+        );
+    }
+    let probe = |baseline: Option<&str>, seed| {
+        let rows = |data: &Path, split| {
+            let (data, baseline) = (Some(data.to_path_buf()), baseline.map(String::from));
+            model.features(&Query { data, split, baseline, seed, view: None })
+        };
+        let (train, test) = match test {
+            Some(test) => (rows(train, Split::All)?, rows(test, Split::All)?),
+            None => (rows(train, Split::Train)?, rows(train, Split::Test)?),
+        };
+        let test = test.numbered_as(&train);
+        let options = linear_probe::Options { folds: FOLDS, ..Default::default() };
+        Ok::<_, Error>((linear_probe::linear_probe(&train, &test, &options)?, test.told))
+    };
+    let (found, told) = probe(None, 0)?;
+    let mut figures = json!({
+        "accuracy": found.top1, "train": found.train, "test": found.test, "classes": found.classes,
+        "regularisation": found.regularisation,
+    });
+    told.into_iter().for_each(|(name, value)| figures[name] = value);
+    if let Some((name, seeds)) = baseline {
+        let found = (0..seeds).map(|seed| Ok(probe(Some(name), seed)?.0.top1)).collect::<Result<Vec<f64>>>()?;
+        let mean = found.iter().sum::<f64>() / found.len() as f64;
+        // Of the draws that there could be; of one it is not known.
+        let squares = found.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+        let sd = (seeds > 1).then(|| (squares / (seeds - 1) as f64).sqrt());
+        figures[format!("{name}_mean")] = mean.into();
+        figures[format!("{name}_sd")] = sd.into();
+        figures[format!("{name}_seeds")] = seeds.into();
+    }
+    output::figures(args.show.json, &figures)
+}
+
+/// Folds of the cross-validation that picks the L2 strength: texts are few beside images.
+const FOLDS: usize = 5;

@@ -1,6 +1,7 @@
 //! `ctk export`: the representation in a file that other programs read.
 
 use ctk_core::error::{Error, Result};
+use ctk_core::modality::Model;
 
 use crate::args::{Export, ModelArgs};
 use crate::{Modalities, output};
@@ -15,9 +16,26 @@ pub fn run(args: Export, modalities: Modalities) -> Result<()> {
     output::line(args.out.display())
 }
 
-/// The trained model that `args` means: how every verb but `train` gets one.
-pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn ctk_core::modality::Model>> {
+/// The model that `args` means, trained by ctk or in a file of another program: how every verb but `train` gets one.
+pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
+    if args.run.is_file() {
+        return foreign(args, modalities);
+    }
     let checkpoint = ctk_core::checkpoint::Checkpoint::open(&args.run)?;
     let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;
     modality.open(&checkpoint, &ctk_core::device::device(&args.device.device)?)
+}
+
+fn foreign(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
+    for modality in modalities {
+        if let Some(model) = modality.open_file(&args.run)? {
+            if !args.show.quiet {
+                model.notes().iter().for_each(|note| output::say(format!("note: {note}")));
+            }
+            return Ok(model);
+        }
+    }
+    Err(Error::usage("this is no file of vectors that ctk knows")
+        .at(args.run.display())
+        .hint("give a run folder, or vectors as word2vec, fastText (.vec), GloVe or `ctk export` write them"))
 }

@@ -77,6 +77,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Eval(verb) => eval::run(verb, modalities),
         Verb::Embed(verb) => embed::run(verb, modalities),
         Verb::Neighbors(verb) => neighbors::run(verb, modalities),
+        Verb::Analogy(verb) => neighbors::analogy(verb, modalities),
         Verb::Export(verb) => export::run(verb, modalities),
         Verb::Preview(verb) => preview::run(verb, modalities),
         Verb::Bench(verb) => bench::run(verb, modalities),

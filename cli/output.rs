@@ -36,13 +36,33 @@ pub fn figures(json: bool, figures: &serde_json::Value) -> Result<()> {
     }
     let Some(map) = figures.as_object() else { return line(figures) };
     let width = map.keys().map(|k| k.len()).max().unwrap_or(0);
-    map.iter().try_for_each(|(key, value)| {
-        let value = match value {
-            serde_json::Value::Null => "-".to_string(),
-            serde_json::Value::String(s) => s.clone(),
-            serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
-            other => other.to_string(),
-        };
-        line(format!("{:width$}  {value}", key.replace('_', " ")))
+    map.iter().try_for_each(|(key, value)| line(format!("{:width$}  {}", key.replace('_', " "), cell(value))))
+}
+
+/// Rows of the same figures for people (a table) or for scripts (one JSON object with a list called `name`).
+pub fn rows(json: bool, name: &str, rows: &[serde_json::Value]) -> Result<()> {
+    if json {
+        return line(serde_json::json!({ name: rows }));
+    }
+    let Some(header) = rows.first().and_then(|row| row.as_object()) else { return Ok(()) };
+    let header: Vec<String> = header.keys().map(|key| key.replace('_', " ")).collect();
+    let cells = rows.iter().filter_map(|row| Some(row.as_object()?.values().map(cell).collect()));
+    let table: Vec<Vec<String>> = std::iter::once(header).chain(cells).collect();
+    let width = |column: usize| table.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..table[0].len()).map(width).collect();
+    table.iter().try_for_each(|row| {
+        // Names to the left, figures to the right.
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(at, (cell, width))| if at == 0 { format!("{cell:width$}") } else { format!("{cell:>width$}") });
+        line(cells.collect::<Vec<_>>().join("  "))
     })
+}
+
+fn cell(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "-".to_string(),
+        serde_json::Value::String(s) => s.clone(),
+        serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
+        other => other.to_string(),
+    }
 }

@@ -219,12 +219,55 @@ fn word2vec_trains_and_answers() {
     for arguments in [
         ["eval", "similarity", "out", "--pairs", "none.tsv"],
         ["eval", "analogy", "out", "--questions", "none.tsv"],
+        ["eval", "categorize", "out", "none.tsv", "--quiet"],
         ["embed", "out", "--out", "none.tsv", "--quiet"],
     ] {
         let wrong = ctk(at, &arguments);
         let said = String::from_utf8(wrong.stderr).unwrap();
         assert_eq!(wrong.status.code(), Some(2), "{said}");
         assert!(said.contains("none.tsv") && said.contains("hint: "), "{said}");
+    }
+    write(
+        at,
+        "sets/places.csv",
+        ",category,word\n0,country,france\n1,country,Egypt\n2,city,paris\n3,city,cairo\n4,city,zzzzzz\n",
+    );
+    let found = json(at, &["eval", "categorize", "out", "sets", "sets/places.csv", "--json"]);
+    let set = &found["sets"][1];
+    assert_eq!(
+        (&set["set"], &set["words"], &set["missing"], &set["categories"]),
+        (&"places".into(), &4.into(), &1.into(), &2.into())
+    );
+    assert!(
+        set["purity"] == found["purity"] && set["nmi"] == found["nmi"] && found["purity"].as_f64().unwrap() >= 0.5,
+        "{found}"
+    );
+    // Which of two words a text is about, among words of the language.
+    let lines = |from: usize, to: usize| -> String {
+        let line = |i: usize| {
+            format!("{}\tthe {} zzzzzz\n", ["place", "thing"][i % 2], [["paris", "cairo"], ["dog", "car"]][i % 2][i / 2 % 2])
+        };
+        (from..to).map(line).collect()
+    };
+    write(at, "train.tsv", format!("label\ttext\n{}", lines(0, 40)));
+    write(at, "test.tsv", lines(40, 60));
+    let classify = ["eval", "text-classification", "out", "train.tsv"];
+    let found = json(at, &[&classify[..], &["test.tsv", "--baseline", "random", "--seeds", "2", "--json"]].concat());
+    assert_eq!((&found["train"], &found["test"], &found["classes"]), (&40.into(), &20.into(), &2.into()));
+    assert!(found["accuracy"] == 1.0 && found["random_seeds"] == 2 && found["random_sd"].is_number(), "{found}");
+    assert!(found["missing"].as_f64().unwrap() >= 1.0 / 3.0 && found["random_mean"].is_number(), "{found}");
+    let drawn = json(at, &[&classify[..], &["--json"]].concat());
+    assert!(drawn["split"].as_str().unwrap().contains("fifth") && drawn["random_mean"].is_null(), "{drawn}");
+    let probe = json(at, &["eval", "knn", "out", "--data", "train.tsv", "--baseline", "--json"]);
+    assert!(probe["top1"].is_number() && probe["random_top1"].is_number() && probe["missing"] == drawn["missing"], "{probe}");
+    for (more, parts) in [
+        (["--baseline", "pixels"], ["pixels", "random"]),
+        (["--data", "train.tsv"], ["train.tsv", "hint: "]),
+        (["none.tsv", "--quiet"], ["none.tsv", "hint: "]),
+    ] {
+        let wrong = ctk(at, &[&classify[..], &more].concat());
+        let said = String::from_utf8(wrong.stderr).unwrap();
+        assert!(wrong.status.code() == Some(2) && parts.iter().all(|part| said.contains(part)), "{said}");
     }
     let unknown = ctk(at, &["neighbors", "out", "zzzzzz"]);
     assert!(!unknown.status.success() && String::from_utf8_lossy(&unknown.stderr).contains("zzzzzz"));
@@ -339,6 +382,8 @@ fn every_help_shows_an_example() {
         "eval knn",
         "eval similarity",
         "eval analogy",
+        "eval categorize",
+        "eval text-classification",
         "eval geometry",
         "config check",
         "config show",

@@ -10,7 +10,7 @@ use candle_core::Device;
 use crate::bench::{Report, Request};
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
-use crate::eval::Features;
+use crate::eval::{Features, Table};
 use crate::events::Watch;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
@@ -33,6 +33,15 @@ pub trait Modality: Sync {
 
     /// A trained model from its checkpoint.
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>>;
+
+    /// A model from a file that another program wrote, known by looking at what is in it; none where this modality reads no such
+    /// file.
+    ///
+    /// # Errors
+    /// A file of a known kind that is damaged.
+    fn open_file(&self, _path: &Path) -> Result<Option<Box<dyn Model>>> {
+        Ok(None)
+    }
 
     /// The recipe that [`bench`](Modality::bench) times where the user gave none: the same on every machine.
     fn yardstick(&self) -> Result<&'static str> {
@@ -94,6 +103,8 @@ pub struct Query {
     pub split: Split,
     /// One of [`Model::baselines`] instead of the learned representation.
     pub baseline: Option<String>,
+    /// Which draw of a baseline that is random; others are what they are.
+    pub seed: u64,
     /// One side of the positive pairs that training draws, instead of the view of evaluation: see [`Model::views`].
     pub view: Option<View>,
 }
@@ -123,6 +134,16 @@ pub enum Split {
 pub trait Model {
     /// Representations of what `query` asks for.
     fn features(&self, query: &Query) -> Result<Features>;
+
+    /// The same rows, for who only looks at some of them or at each once: they need not be copied.
+    fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
+        Ok(Box::new(self.features(query)?))
+    }
+
+    /// What was found while opening it and should be known.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 
     /// Whether a sample has random views, so that [`Query::view`] has an answer.
     fn views(&self) -> bool {

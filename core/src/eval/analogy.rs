@@ -1,12 +1,15 @@
 //! Word analogies: a is to b as c is to what? (Mikolov et al. 2013, "Efficient Estimation of Word Representations in Vector
 //! Space", §4: the row nearest to b − a + c, 3CosAdd, the three question words excepted.)
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::Features;
+use super::Table;
+use super::sets::{self, Columns, Set};
 use super::words::Words;
 use crate::error::{Context, Error, Result};
 
@@ -17,7 +20,8 @@ pub struct Question {
     pub given: [String; 3],
     /// What is right.
     pub answer: String,
-    /// Whether it is about grammar (its section's name begins with `gram`) and not about meaning.
+    /// Whether it is about grammar and not about meaning: its section's name begins with `gram` or, as in MSR's set, is two tags of
+    /// parts of speech (`JJ_JJR`).
     pub syntactic: bool,
 }
 
@@ -36,103 +40,180 @@ pub struct Analogy {
     pub skipped: usize,
 }
 
-/// Reads the format of `questions-words.txt`: sections `: name`, below them four words a line.
+/// Reads the format of `questions-words.txt` (sections `: name`, below them four words a line), or a table whose first line names
+/// columns `word1`, `word2`, `word3` and `target`, and `type` for the section where there is one.
 pub fn read(path: &Path) -> Result<Vec<Question>> {
-    parse(&super::given(path)?).at(path.display())
+    Ok(read_all(path)?.0.remove(0).questions)
+}
+
+/// [`read`] of a file, or of every file of questions below a folder, and which other files were passed over.
+pub fn read_all(path: &Path) -> Result<(Vec<Set<Question>>, Vec<String>)> {
+    let is = |text: &str| sets::lines(text).next().is_some_and(|(_, line)| line.starts_with(':') || columns(line).is_some());
+    sets::read(path, "analogies", is, |text, path| parse(text).at(path.display()))
+}
+
+fn columns(header: &str) -> Option<Columns<4>> {
+    Columns::of(header, [&["word1"], &["word2"], &["word3"], &["target", "word4"]])
 }
 
 /// [`read`] on a text that is in memory.
 pub fn parse(text: &str) -> Result<Vec<Question>> {
+    const FORM: &str = "the format is that of questions-words.txt (sections `: name`, below them four words a line), or a table with \
+                        columns word1, word2, word3 and target";
     let mut questions = Vec::new();
     let mut syntactic = false;
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_start_matches('\u{feff}').trim();
-        if let Some(section) = line.strip_prefix(':') {
-            syntactic = section.trim_start().starts_with("gram");
-        } else if !line.is_empty() && !line.starts_with('#') {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [a, b, c, answer] = words[..] else {
-                return Err(Error::new(format!("a question has four words, this line has {}", words.len()))
-                    .at(format!("line {}: {line}", number + 1))
-                    .hint("the format is that of questions-words.txt: sections `: name`, below them four words a line"));
+    let mut lines = sets::lines(text).peekable();
+    let header = lines.peek().and_then(|(_, line)| Some((columns(line)?, Columns::of(line, [&["type", "section"]]))));
+    if header.is_some() {
+        lines.next();
+    }
+    for (number, line) in lines {
+        let words = match &header {
+            Some((columns, section)) => {
+                syntactic = section.as_ref().and_then(|s| s.fields(line)).is_some_and(|[section]| grammar(section));
+                columns.fields(line).map(|words| words.map(String::from))
+            }
+            None => match line.strip_prefix(':') {
+                Some(section) => {
+                    syntactic = grammar(section);
+                    continue;
+                }
+                None => <[&str; 4]>::try_from(line.split_whitespace().collect::<Vec<_>>()).ok().map(|w| w.map(String::from)),
+            },
+        };
+        let Some([a, b, c, answer]) = words else {
+            let count = line.split_whitespace().count();
+            let what = match header {
+                Some(_) => "a question has four words, this line lacks one".to_string(),
+                None => format!("a question has four words, this line has {count}"),
             };
-            questions.push(Question { given: [a, b, c].map(String::from), answer: answer.to_string(), syntactic });
-        }
+            return Err(Error::new(what).at(format!("line {number}: {line}")).hint(FORM));
+        };
+        questions.push(Question { given: [a, b, c], answer, syntactic });
     }
     if questions.is_empty() {
-        return Err(Error::new("there is no question in this file"));
+        return Err(Error::new("there is no question in this file").hint(FORM));
     }
     Ok(questions)
 }
 
-/// Questions that share one matrix product: their scores against 30,000 rows take 30 MB.
-const BLOCK: usize = 256;
+fn grammar(section: &str) -> bool {
+    let section = section.trim();
+    let tags = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_uppercase());
+    section.starts_with("gram") || section.split_once('_').is_some_and(|(a, b)| tags(a) && tags(b))
+}
+
+/// Questions that share one matrix product, and rows that do: their scores take 8 MB, whatever the table.
+const BLOCK: usize = 512;
+const ROWS: usize = 4096;
 
 /// Answers questions among the first `restrict` rows (rows are in order of frequency; 30,000 is customary). Words are looked
 /// up as written, or else lower-cased.
 ///
 /// # Errors
-/// When no question has all its words among those rows.
-pub fn analogy(features: &Features, questions: &[Question], restrict: usize) -> Result<Analogy> {
-    let count = restrict.min(features.len());
-    let words = Words::new(features, count);
-    let unit = Features { rows: features.rows[..count * features.width].to_vec(), width: features.width, ..Features::default() };
-    let unit = Features { names: features.names[..count].to_vec(), ..unit }.normalised();
-    let asked: Vec<([usize; 4], bool)> = questions
-        .iter()
-        .filter_map(|q| {
-            let [a, b, c] = &q.given;
-            Some(([words.row(a)?, words.row(b)?, words.row(c)?, words.row(&q.answer)?], q.syntactic))
-        })
-        .collect();
-    if asked.is_empty() {
+/// When no question has all its words among those rows; a table that cannot be read.
+pub fn analogy(table: &dyn Table, questions: &[Question], restrict: usize) -> Result<Analogy> {
+    let found = analogies(table, &[questions], restrict)?.remove(0);
+    if found.answered == 0 {
         return Err(Error::new(format!(
-            "none of the {} questions has all its words among the first {count} rows",
-            questions.len()
+            "none of the {} questions has all its words among the first {} rows",
+            questions.len(),
+            restrict.min(table.len())
         ))
         .hint("are the words of the same language as the vectors'? A larger --restrict searches more rows"));
     }
-    let rows = Tensor::from_slice(&unit.rows, (count, unit.width), &Device::Cpu)?.t()?;
-    let mut right = Vec::with_capacity(asked.len());
-    for block in asked.chunks(BLOCK) {
-        let mut targets = Vec::with_capacity(block.len() * unit.width);
-        for ([a, b, c, _], _) in block {
-            let (a, b, c) = (unit.row(*a), unit.row(*b), unit.row(*c));
-            targets.extend(a.iter().zip(b).zip(c).map(|((a, b), c)| b - a + c));
-        }
-        let targets = Tensor::from_vec(targets, (block.len(), unit.width), &Device::Cpu)?;
-        let scores = targets.matmul(&rows)?.flatten_all()?.to_vec1::<f32>()?;
-        let answers = scores.par_chunks_exact(count).zip(block).map(|(scores, (q, _))| best(scores, &q[..3]) == Some(q[3]));
-        right.par_extend(answers);
-    }
-    let share = |kind: Option<bool>| {
-        let of: Vec<bool> =
-            asked.iter().zip(&right).filter(|((_, s), _)| kind.is_none_or(|k| k == *s)).map(|(_, &right)| right).collect();
-        (!of.is_empty()).then(|| of.iter().filter(|&&r| r).count() as f64 / of.len() as f64)
-    };
-    Ok(Analogy {
-        accuracy: share(None).unwrap_or(0.0),
-        semantic: share(Some(false)),
-        syntactic: share(Some(true)),
-        answered: asked.len(),
-        skipped: questions.len() - asked.len(),
-    })
+    Ok(found)
 }
 
-/// The first of the highest scores, `except` passed over.
-fn best(scores: &[f32], except: &[usize]) -> Option<usize> {
-    let mut best = (None, f32::NEG_INFINITY);
-    for (row, &score) in scores.iter().enumerate() {
-        if score > best.1 && !except.contains(&row) {
-            best = (Some(row), score);
+/// [`analogy`] of several sets, by one pass over the table. A set of which no question could be asked has an accuracy of 0.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn analogies(table: &dyn Table, sets: &[&[Question]], restrict: usize) -> Result<Vec<Analogy>> {
+    let count = restrict.min(table.len());
+    let all = || sets.iter().flat_map(|set| set.iter());
+    let asked = all().flat_map(|q| q.given.iter().chain([&q.answer]).map(String::as_str));
+    let words = Words::find(table, count, asked);
+    let rows = |q: &Question| {
+        let [a, b, c] = &q.given;
+        Some([words.row(a)?, words.row(b)?, words.row(c)?, words.row(&q.answer)?])
+    };
+    let asked: Vec<[usize; 4]> = all().filter_map(rows).collect();
+    let mut right = answers(table, count, &asked)?.into_iter().zip(&asked).map(|(found, asked)| found == Some(asked[3]));
+    let mut judged = sets.iter().map(|set| {
+        let judged: Vec<(bool, bool)> =
+            set.iter().filter(|q| rows(q).is_some()).zip(right.by_ref()).map(|(q, right)| (q.syntactic, right)).collect();
+        let share = |kind: Option<bool>| {
+            let of: Vec<bool> = judged.iter().filter(|(s, _)| kind.is_none_or(|k| k == *s)).map(|(_, right)| *right).collect();
+            (!of.is_empty()).then(|| of.iter().filter(|&&r| r).count() as f64 / of.len() as f64)
+        };
+        Analogy {
+            accuracy: share(None).unwrap_or(0.0),
+            semantic: share(Some(false)),
+            syntactic: share(Some(true)),
+            answered: judged.len(),
+            skipped: set.len() - judged.len(),
+        }
+    });
+    Ok(judged.by_ref().collect())
+}
+
+/// The row nearest to b − a + c of each question among the first `count`, its three words excepted; of equal ones the first.
+fn answers(table: &dyn Table, count: usize, asked: &[[usize; 4]]) -> Result<Vec<Option<usize>>> {
+    let width = table.width();
+    let mut room = Vec::new();
+    // A word is asked for many times.
+    let mut units: HashMap<usize, Vec<f32>> = HashMap::new();
+    for &row in asked.iter().flat_map(|q| &q[..3]) {
+        if let Entry::Vacant(vacant) = units.entry(row) {
+            let mut unit = table.block(row..row + 1, &mut room)?.to_vec();
+            normalise(&mut unit, width);
+            vacant.insert(unit);
         }
     }
-    best.0
+    let mut best = vec![(None, f32::NEG_INFINITY); asked.len()];
+    for from in (0..if asked.is_empty() { 0 } else { count }).step_by(ROWS) {
+        let searched = from..(from + ROWS).min(count);
+        let mut rows = table.block(searched.clone(), &mut room)?.to_vec();
+        normalise(&mut rows, width);
+        let rows = Tensor::from_vec(rows, (searched.len(), width), &Device::Cpu)?.t()?;
+        for (asked, best) in asked.chunks(BLOCK).zip(best.chunks_mut(BLOCK)) {
+            let mut targets = Vec::with_capacity(asked.len() * width);
+            for [a, b, c, _] in asked {
+                targets.extend(units[a].iter().zip(&units[b]).zip(&units[c]).map(|((a, b), c)| b - a + c));
+            }
+            let targets = Tensor::from_vec(targets, (asked.len(), width), &Device::Cpu)?;
+            let scores = targets.matmul(&rows)?.flatten_all()?.to_vec1::<f32>()?;
+            let scored = scores.par_chunks_exact(searched.len()).zip(asked).zip(best);
+            scored.for_each(|((scores, asked), best)| better(best, scores, from, &asked[..3]));
+        }
+    }
+    Ok(best.into_iter().map(|(row, _)| row).collect())
+}
+
+/// Scales each row to length 1 (zero rows stay zero).
+fn normalise(rows: &mut [f32], width: usize) {
+    rows.par_chunks_exact_mut(width.max(1)).for_each(|row| {
+        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+        }
+    });
+}
+
+/// Keeps the first of the highest scores, those of rows from `from` on, `except` passed over.
+fn better(best: &mut (Option<usize>, f32), scores: &[f32], from: usize, except: &[usize]) {
+    for (row, &score) in scores.iter().enumerate() {
+        if score > best.1 && !except.contains(&(from + row)) {
+            *best = (Some(from + row), score);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::Features;
 
     /// Rows where sex and rank are directions; `queens` is a distractor that only the exact sum avoids.
     fn royal() -> Features {
@@ -166,7 +247,8 @@ mod tests {
 
     #[test]
     fn the_blocked_product_agrees_with_a_plain_search() {
-        let (count, width) = (700, 12);
+        // More rows than one product takes.
+        let (count, width) = (ROWS + 700, 12);
         let rows: Vec<f32> = (0..count * width).map(|i| (i as f32 * 12.9898).sin() * 43_758.547 % 1.0).collect();
         let names: Vec<String> = (0..count).map(|i| format!("w{i}")).collect();
         let features = Features { rows, width, names, ..Features::default() };
@@ -192,5 +274,28 @@ mod tests {
     fn bad_files_are_refused_with_their_line() {
         assert!(parse(": a\none two three\n").unwrap_err().to_string().contains("line 2"));
         assert!(parse(": only\n").is_err());
+        assert!(parse(",type,word1,word2,word3,target\n0,x,a,b,c,d\n1,x,a,b,c\n").unwrap_err().to_string().contains("line 3"));
+    }
+
+    #[test]
+    fn tables_are_read_by_their_columns() {
+        let text = ",type,word1,word2,word3,target\n0,JJ_JJR,good,better,rough,rougher\n1,0,solar system ,  sun,atom , core\n\
+                    2,gram2-opposite,a,b,c,d\n3,2c,a,b,c,d\n";
+        let questions = parse(text).unwrap();
+        assert_eq!(questions.iter().map(|q| q.syntactic).collect::<Vec<_>>(), [true, false, true, false]);
+        assert_eq!(questions[1].given, ["solar system", "sun", "atom"].map(String::from));
+        assert_eq!(questions[1].answer, "core");
+    }
+
+    #[test]
+    fn sets_are_judged_apart_and_one_without_a_known_word_stops_no_other() {
+        let known = parse("man woman king queen\n").unwrap();
+        let mixed = parse(": gram\nman woman king cart\nman woman king emperor\n").unwrap();
+        let found = analogies(&royal(), &[&known, &mixed[1..], &mixed], 30_000).unwrap();
+        assert_eq!(
+            found.iter().map(|f| (f.accuracy, f.answered, f.skipped)).collect::<Vec<_>>(),
+            [(1.0, 1, 0), (0.0, 0, 1), (0.0, 1, 1)]
+        );
+        assert_eq!((found[1].semantic, found[2].syntactic), (None, Some(0.0)));
     }
 }

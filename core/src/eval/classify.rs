@@ -105,7 +105,7 @@ pub(super) mod tests {
     /// Labelled rows.
     pub fn features(rows: Vec<f32>, width: usize, labels: &[u32]) -> Features {
         let names = (0..labels.len()).map(|i| format!("row {i}")).collect();
-        Features { rows, width, names, labels: Some(labels.to_vec()), classes: Vec::new() }
+        Features { rows, width, names, labels: Some(labels.to_vec()), ..Features::default() }
     }
 
     #[test]

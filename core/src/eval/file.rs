@@ -128,7 +128,7 @@ fn read(path: &Path) -> Result<Features> {
     if names.len() != n || labels.as_ref().is_some_and(|l| l.len() != n) {
         return Err(Error::new(format!("{n} rows, but {} names or labels", names.len())));
     }
-    Ok(Features { rows, width, names, labels, classes })
+    Ok(Features { rows, width, names, labels, classes, told: Vec::new() })
 }
 
 fn numbers(labels: &Tensor) -> Result<Vec<u32>> {
@@ -195,6 +195,7 @@ mod tests {
             names: vec!["a/b.png".into(), "tab\tline\nback\\t\r".into(), "ümlaut, \"quote\"".into()],
             labels: Some(vec![2, 0, 2]),
             classes: vec!["cat".into(), String::new(), "d\tog".into()],
+            told: vec![],
         }
     }
 

@@ -1,7 +1,7 @@
 //! The linear probe: how well a linear classifier on frozen features does.
 //!
 //! The default is multinomial logistic regression on standardised features, fitted to its optimum by L-BFGS; its L2 strength is
-//! picked on a held-out part of the TRAINING rows, and the classifier is then fitted again on all of them. It is deterministic,
+//! picked on held-out TRAINING rows, and the classifier is then fitted again on all of them. It is deterministic,
 //! has no rate to tune, and comes close to the best that a linear classifier can do. [`Method::Sgd`] is the protocol of SimCLR's
 //! code. [`Classifier::fit`] sees no test row at all.
 
@@ -42,13 +42,15 @@ pub enum Method {
 pub struct Options {
     /// How the classifier is fitted.
     pub method: Method,
+    /// Parts of the training rows that are held out in turn to pick the L2 strength (cross-validation); 1: a tenth, once.
+    pub folds: usize,
     /// What the held-out rows and SGD's order hang on.
     pub seed: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { method: Method::Lbfgs { strength: None }, seed: 0 }
+        Options { method: Method::Lbfgs { strength: None }, folds: 1, seed: 0 }
     }
 }
 
@@ -106,7 +108,7 @@ impl Classifier {
             Method::Lbfgs { strength } => {
                 let strength = match strength {
                     Some(strength) => strength,
-                    None => pick(&data, key, &mut fitted.weights)?,
+                    None => pick(&data, options.folds, key, &mut fitted.weights)?,
                 };
                 minimise(&mut fitted.weights, &Stop { gradient: 1e-5, iterations: 500 }, |w| data.loss(w, strength))?;
                 fitted.strength = Some(strength);
@@ -243,28 +245,35 @@ fn scores(x: &Tensor, weights: &[f64], classes: usize) -> Result<Vec<f32>> {
     Ok(scores)
 }
 
-/// The strength that classifies a held-out tenth of the rows best (the strongest of equals); leaves its weights in `weights`.
-fn pick(data: &Data, key: Key, weights: &mut Vec<f64>) -> Result<f64> {
-    let mut order: Vec<u32> = (0..data.y.len() as u32).collect();
+/// The strength that classifies held-out rows best (the strongest of equals); leaves its weights in `weights`. Held out are `folds`
+/// parts in turn, or a tenth.
+fn pick(data: &Data, folds: usize, key: Key, weights: &mut Vec<f64>) -> Result<f64> {
+    let n = data.y.len();
+    let mut order: Vec<u32> = (0..n as u32).collect();
     order.shuffle(&mut key.of("held out").rng());
-    let (held, rest) = order.split_at((order.len() / 10).clamp(1, 10_000));
-    let (held, rest) = (data.select(held)?, data.select(rest)?);
-    let mut path = weights.clone();
-    let mut best = (0, STRENGTHS[0]);
-    for strength in STRENGTHS {
-        minimise(&mut path, &Stop { gradient: 1e-4, iterations: 100 }, |w| rest.loss(w, strength))?;
-        let scores = scores(&held.x, &path, data.classes)?;
-        let hit = |(s, y): &(&[f32], &u32)| {
-            let s: Vec<f64> = s.iter().map(|v| f64::from(*v)).collect();
-            rank(&s, Some(**y as usize)) == 0
-        };
-        let hits = scores.chunks_exact(data.classes).zip(&held.y).filter(hit).count();
-        if hits > best.0 {
-            best = (hits, strength);
-            weights.clone_from(&path);
+    let folds = folds.min(n);
+    let mut hits = [0; STRENGTHS.len()];
+    let mut paths = Vec::new();
+    for fold in 0..folds.max(1) {
+        let held = if folds < 2 { 0..(n / 10).clamp(1, 10_000) } else { n * fold / folds..n * (fold + 1) / folds };
+        let rest = data.select(&[&order[..held.start], &order[held.end..]].concat())?;
+        let held = data.select(&order[held])?;
+        let mut path = vec![0.0; weights.len()];
+        paths.clear();
+        for (hits, strength) in hits.iter_mut().zip(STRENGTHS) {
+            minimise(&mut path, &Stop { gradient: 1e-4, iterations: 100 }, |w| rest.loss(w, strength))?;
+            let scores = scores(&held.x, &path, data.classes)?;
+            let hit = |(s, y): &(&[f32], &u32)| {
+                let s: Vec<f64> = s.iter().map(|v| f64::from(*v)).collect();
+                rank(&s, Some(**y as usize)) == 0
+            };
+            *hits += scores.chunks_exact(data.classes).zip(&held.y).filter(hit).count();
+            paths.push(path.clone());
         }
     }
-    Ok(best.1)
+    let best = (1..hits.len()).fold(0, |best, i| if hits[i] > hits[best] { i } else { best });
+    *weights = paths.swap_remove(best);
+    Ok(STRENGTHS[best])
 }
 
 /// The classifier by SimCLR's linear evaluation.
@@ -321,6 +330,9 @@ mod tests {
         assert!(probe.top1 > 0.95 && probe.top5.unwrap() > 0.999, "{probe:?}");
         assert_eq!((probe.train, probe.test, probe.classes), (2000, 500, 7));
         assert!(probe.regularisation.unwrap() < 1e-3, "clean labels want little: {probe:?}");
+        let folded = Options { folds: 5, ..Options::default() };
+        let picked = linear_probe(&train, &test, &folded).unwrap();
+        assert!(picked.top1 > 0.95 && picked.regularisation.unwrap() < 1e-3, "{picked:?}");
         let noise = features(normal(3, 600 * 40), 40, &(0..600).map(|i| i % 2).collect::<Vec<_>>());
         let strong = Classifier::fit(&noise, &Options::default()).unwrap();
         let weak = Classifier::fit(&planted(1, 2000, 12, 7, 0.0), &Options::default()).unwrap();
@@ -335,7 +347,7 @@ mod tests {
             Features { rows, ..f }
         };
         let (train, test) = (unscaled(planted(1, 3000, 12, 4, 0.0)), unscaled(planted(2, 500, 12, 4, 0.0)));
-        let probe = linear_probe(&train, &test, &Options { method: Method::Sgd { epochs: 30 }, seed: 0 }).unwrap();
+        let probe = linear_probe(&train, &test, &Options { method: Method::Sgd { epochs: 30 }, ..Options::default() }).unwrap();
         assert!(probe.top1 > 0.93, "{probe:?}");
         assert_eq!((probe.top5, probe.regularisation), (None, None));
     }
@@ -344,7 +356,9 @@ mod tests {
     fn is_the_optimum_of_the_f64_objective() {
         let (n, d, c, strength) = (400, 6, 3, 1e-2);
         let train = planted(5, n, d, c, 2.0);
-        let fitted = Classifier::fit(&train, &Options { method: Method::Lbfgs { strength: Some(strength) }, seed: 0 }).unwrap();
+        let fitted =
+            Classifier::fit(&train, &Options { method: Method::Lbfgs { strength: Some(strength) }, ..Options::default() })
+                .unwrap();
         let column = |j: usize| (0..n).map(move |i| i * d + j);
         let mut x = vec![0.0; n * d];
         for j in 0..d {
@@ -384,10 +398,13 @@ mod tests {
         // A constant column, an unseen test class, two rows.
         let train = features(vec![1.0, 5.0, 2.0, 5.0], 2, &[3, 9]);
         let test = features(vec![1.0, 5.0, 2.0, 5.0, 2.0, 6.0], 2, &[3, 9, 4]);
-        let fixed = Options { method: Method::Lbfgs { strength: Some(1e-3) }, seed: 0 };
+        let fixed = Options { method: Method::Lbfgs { strength: Some(1e-3) }, ..Options::default() };
         let probe = linear_probe(&train, &test, &fixed).unwrap();
         assert!((probe.top1 - 2.0 / 3.0).abs() < 1e-12);
-        assert!(linear_probe(&train, &test, &Options::default()).unwrap().top1.is_finite());
+        for folds in [0, 1, 5] {
+            let options = Options { folds, ..Options::default() };
+            assert!(linear_probe(&train, &test, &options).unwrap().top1.is_finite(), "{folds} folds of two rows");
+        }
         assert!(linear_probe(&train, &features(vec![1.0], 1, &[3]), &fixed).is_err());
         assert!(linear_probe(&train, &Features::default(), &fixed).is_err());
     }

@@ -1,6 +1,7 @@
 //! Evaluators: functions over [`Features`]. None of them can reach an encoder, so none can change one.
 
 pub mod analogy;
+pub mod categorize;
 mod classify;
 mod file;
 pub mod geometry;
@@ -8,24 +9,17 @@ pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
 mod neighbors;
+mod sets;
 pub mod similarity;
+mod table;
 mod words;
-
-use std::path::Path;
 
 use crate::error::{Error, Result};
 
 pub use file::{check_path, names_path};
-pub use neighbors::neighbors;
-
-/// The text of a file that somebody named.
-fn given(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| {
-        Error::usage(format!("cannot read the file: {e}"))
-            .at(path.display())
-            .hint("give a text file; paths are relative to the current folder")
-    })
-}
+pub use neighbors::{Sum, doesnt_match, neighbors, search};
+pub use sets::Set;
+pub use table::Table;
 
 /// Frozen representations on the host: what every evaluator, export and look-up works on.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +34,8 @@ pub struct Features {
     pub labels: Option<Vec<u32>>,
     /// Names of the classes, by number; empty where they have none.
     pub classes: Vec<String>,
+    /// What else is to be known of them, under its JSON name.
+    pub told: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Features {
@@ -66,6 +62,25 @@ impl Features {
         })
     }
 
+    /// The same rows with their classes numbered as those of `other`, by name; classes that it does not have come after. Without
+    /// names on either side nothing changes.
+    pub fn numbered_as(mut self, other: &Features) -> Features {
+        if self.classes.is_empty() || other.classes.is_empty() {
+            return self;
+        }
+        let mut classes = other.classes.clone();
+        let mut number = |name: &String| {
+            classes.iter().position(|class| class == name).unwrap_or_else(|| {
+                classes.push(name.clone());
+                classes.len() - 1
+            }) as u32
+        };
+        let numbers: Vec<u32> = self.classes.iter().map(&mut number).collect();
+        self.labels.iter_mut().flatten().for_each(|label| *label = numbers.get(*label as usize).copied().unwrap_or(u32::MAX));
+        self.classes = classes;
+        self
+    }
+
     /// The rows scaled to length 1 (zero rows stay zero).
     pub fn normalised(&self) -> Features {
         let mut out = self.clone();
@@ -76,5 +91,25 @@ impl Features {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_matched_by_name() {
+        let names = |names: &[&str]| names.iter().map(|n| n.to_string()).collect::<Vec<_>>();
+        let of = |classes: &[&str], labels: Vec<u32>| Features {
+            names: vec![String::new(); labels.len()],
+            labels: Some(labels),
+            classes: names(classes),
+            ..Features::default()
+        };
+        let test = of(&["b", "c", "d"], vec![2, 0, 1]).numbered_as(&of(&["a", "b", "c"], vec![]));
+        assert_eq!((test.labels.unwrap(), test.classes), (vec![3, 1, 2], names(&["a", "b", "c", "d"])));
+        let bare = of(&[], vec![7]).numbered_as(&of(&["a"], vec![]));
+        assert_eq!((bare.labels.unwrap(), bare.classes), (vec![7], names(&[])));
     }
 }

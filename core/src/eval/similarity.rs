@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::Features;
-use super::words::Words;
+use super::Table;
+use super::sets::{self, Columns, Set};
+use super::words::{Words, values};
 use crate::error::{Error, Result};
 
 /// Two words and how similar people find them.
@@ -28,59 +29,115 @@ pub struct Similarity {
     pub missing: usize,
 }
 
-/// Reads pairs, `word1 word2 score` a line with tabs, commas or spaces between; further columns are passed over. Lines
-/// before the first pair that are no pair are headers; after it, empty lines and those that begin with `#` are passed over.
+/// Reads pairs, `word1 word2 score` a line with tabs, commas or spaces between; further columns are passed over. A first line that
+/// names columns `word1`, `word2` and `score` (or `similarity`, `rating`, …) says which they are. Other lines before the first
+/// pair that are no pair are headers; after it, empty lines and those that begin with `#` are passed over. Where every word ends
+/// in a tag, as in MEN (`sun-n`), tags are taken off.
 pub fn read(path: &Path) -> Result<Vec<Pair>> {
-    let text = super::given(path)?;
+    Ok(read_all(path)?.0.remove(0).questions)
+}
+
+/// [`read`] of a file, or of every file of pairs below a folder, and which other files were passed over.
+pub fn read_all(path: &Path) -> Result<(Vec<Set<Pair>>, Vec<String>)> {
+    let is = |text: &str| {
+        let mut lines = sets::lines(text).map(|(_, line)| line);
+        let first = lines.next().unwrap_or_default();
+        columns(first).is_some() || pair(first).or_else(|| pair(lines.next()?)).is_some()
+    };
+    sets::read(path, "word pairs", is, parse)
+}
+
+fn columns(header: &str) -> Option<Columns<3>> {
+    let scores = ["score", "similarity", "simlex999", "simlex", "human(mean)", "rating", "mean", "relatedness"];
+    Columns::of(header, [&["word1"], &["word2"], &scores])
+}
+
+fn parse(text: &str, path: &Path) -> Result<Vec<Pair>> {
+    const FORM: &str = "a pair is `word1 word2 score`, with tabs, commas or spaces between";
     let mut pairs = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_start_matches('\u{feff}').trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match pair(line) {
+    let mut named = None;
+    for (number, line) in sets::lines(text) {
+        let found = match &named {
+            Some(columns) => named_pair(columns, line),
+            None => pair(line),
+        };
+        match found {
             Some(pair) => pairs.push(pair),
-            None if pairs.is_empty() => {}
+            None if pairs.is_empty() && named.is_none() => named = columns(line),
             None => {
                 return Err(Error::new("not two words and a score")
-                    .at(format!("{}:{}: {line}", path.display(), number + 1))
-                    .hint("a pair is `word1 word2 score`, with tabs, commas or spaces between"));
+                    .at(format!("{}:{number}: {line}", path.display()))
+                    .hint(FORM));
             }
         }
     }
     if pairs.is_empty() {
-        return Err(Error::new("there is no pair in this file")
-            .at(path.display())
-            .hint("a pair is `word1 word2 score`, with tabs, commas or spaces between"));
+        return Err(Error::new("there is no pair in this file").at(path.display()).hint(FORM));
+    }
+    let tagged = |word: &str| word.len() > 2 && ["-n", "-v", "-j", "-a", "-r"].iter().any(|tag| word.ends_with(tag));
+    if pairs.iter().all(|pair| tagged(&pair.left) && tagged(&pair.right)) {
+        pairs.iter_mut().flat_map(|pair| [&mut pair.left, &mut pair.right]).for_each(|word| word.truncate(word.len() - 2));
     }
     Ok(pairs)
 }
 
+fn named_pair(columns: &Columns<3>, line: &str) -> Option<Pair> {
+    let [left, right, score] = columns.fields(line)?;
+    of(left, right, score)
+}
+
 fn pair(line: &str) -> Option<Pair> {
-    let separator = ['\t', ','].into_iter().find(|&c| line.contains(c)).unwrap_or(' ');
-    let mut fields = line.split(separator).map(str::trim).filter(|f| !f.is_empty());
-    let (left, right, score) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+    let mut fields = sets::split(line, sets::separator(line)).filter(|f| !f.is_empty());
+    of(fields.next()?, fields.next()?, fields.next()?)
+}
+
+fn of(left: &str, right: &str, score: &str) -> Option<Pair> {
+    let score = score.parse().ok().filter(|score: &f64| score.is_finite())?;
     Some(Pair { left: left.to_string(), right: right.to_string(), score })
 }
 
 /// Compares cosines with judgements. Words are looked up as written, or else lower-cased.
 ///
 /// # Errors
-/// When fewer than two pairs are among the rows, or all of them score the same: there is nothing to rank.
-pub fn similarity(features: &Features, pairs: &[Pair]) -> Result<Similarity> {
-    let words = Words::new(features, features.len());
-    let (mut cosines, mut scores) = (Vec::new(), Vec::new());
-    for pair in pairs {
-        if let (Some(a), Some(b)) = (words.row(&pair.left), words.row(&pair.right)) {
-            cosines.push(cosine(features.row(a), features.row(b)));
-            scores.push(pair.score);
-        }
-    }
-    let spearman = spearman(&cosines, &scores).ok_or_else(|| {
-        Error::new(format!("nothing to rank: of {} pairs, {} have both words in the vocabulary", pairs.len(), scores.len()))
+/// When fewer than two pairs are among the rows, or all of them score the same: there is nothing to rank. A table that cannot be
+/// read.
+pub fn similarity(table: &dyn Table, pairs: &[Pair]) -> Result<Similarity> {
+    let found = similarities(table, &[pairs])?.remove(0);
+    found.spearman.map(|spearman| Similarity { spearman, pairs: found.pairs, missing: found.missing }).ok_or_else(|| {
+        Error::new(format!("nothing to rank: of {} pairs, {} have both words in the vocabulary", pairs.len(), found.pairs))
             .hint("are the words of the same language, and of the same case, as the vectors'?")
-    })?;
-    Ok(Similarity { spearman, pairs: scores.len(), missing: pairs.len() - scores.len() })
+    })
+}
+
+/// [`Similarity`] of one of several sets, which may have nothing to rank.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranked {
+    /// See [`Similarity::spearman`]; none where there is nothing to rank.
+    pub spearman: Option<f64>,
+    /// Pairs with both words among the rows.
+    pub pairs: usize,
+    /// Pairs without.
+    pub missing: usize,
+}
+
+/// [`similarity`] of several sets of pairs; the words of all are looked up at once.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn similarities(table: &dyn Table, sets: &[&[Pair]]) -> Result<Vec<Ranked>> {
+    let asked = sets.iter().flat_map(|pairs| pairs.iter()).flat_map(|pair| [pair.left.as_str(), pair.right.as_str()]);
+    let words = Words::find(table, table.len(), asked);
+    let one = |pairs: &&[Pair]| {
+        let (mut cosines, mut scores) = (Vec::new(), Vec::new());
+        for pair in *pairs {
+            if let (Some(a), Some(b)) = (values(table, &words, &pair.left)?, values(table, &words, &pair.right)?) {
+                cosines.push(cosine(&a.1, &b.1));
+                scores.push(pair.score);
+            }
+        }
+        Ok(Ranked { spearman: spearman(&cosines, &scores), pairs: scores.len(), missing: pairs.len() - scores.len() })
+    };
+    sets.iter().map(one).collect()
 }
 
 /// The cosine of two rows; 0 if one is zero.
@@ -117,6 +174,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::Features;
 
     #[test]
     fn spearman_with_ties_agrees_with_scipy() {
@@ -151,6 +209,12 @@ mod tests {
         assert_eq!(read("word1\tword2\tsimlex\nold\tnew\t1.58\n").unwrap(), expected);
         assert_eq!(read("# comment\nWord 1,Word 2,Human (mean)\nold,new,1.58,more\n").unwrap(), expected);
         assert_eq!(read("old new  1.58\r\n\n").unwrap(), expected);
+        assert_eq!(read("\u{feff},similarity,word1,word2,relation\n0,1.58,old,new,antonyms\n").unwrap(), expected);
+        assert_eq!(read("word1\tword2\tPOS\tSimLex999\tconc(w1)\nold\tnew\tA\t1.58\t2.72\n").unwrap(), expected);
+        assert_eq!(read("old-j new-j 1.58\n").unwrap(), expected, "MEN's tags");
+        assert_eq!(read("old-j new 1.58\n").unwrap()[0].left, "old-j", "no tag where others have none");
+        assert!(read(",word1,word2,similarity\n0,old,new,1.58\n1,old,new,\n").unwrap_err().to_string().contains("pairs:3"));
+        assert!(read("old new nan\n").unwrap_err().to_string().contains("no pair"));
         assert!(read("old new 1\nold new\n").unwrap_err().to_string().contains("pairs:2"));
         assert!(read("nothing here\n").unwrap_err().to_string().contains("no pair"));
     }

@@ -2,24 +2,92 @@
 
 use std::collections::HashMap;
 
-use super::Features;
+use rayon::prelude::*;
 
-/// Rows by name.
-pub(super) struct Words<'a>(HashMap<&'a str, usize>);
+use super::Table;
+use crate::error::{Error, Result};
 
-impl<'a> Words<'a> {
-    /// The names of the first `limit` rows; of equal names the first counts.
-    pub(super) fn new(features: &'a Features, limit: usize) -> Self {
-        let mut rows = HashMap::with_capacity(limit.min(features.len()));
-        for (row, name) in features.names.iter().enumerate().take(limit) {
-            rows.entry(name.as_str()).or_insert(row);
+/// The rows of the words that were asked for. A table of millions is passed over once for all of them, without an index of it.
+pub(super) struct Words(HashMap<String, usize>);
+
+impl Words {
+    /// Looks for `asked` among the first `limit` rows; of equal names the first counts.
+    pub(super) fn find<'a>(table: &dyn Table, limit: usize, asked: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut rows: HashMap<String, usize> = asked.into_iter().flat_map(spellings).map(|word| (word, usize::MAX)).collect();
+        let all = 0..limit.min(table.len());
+        let found: Vec<usize> = all.into_par_iter().filter(|&row| rows.contains_key(table.name(row))).collect();
+        for row in found.into_iter().rev() {
+            rows.insert(table.name(row).to_string(), row);
         }
+        rows.retain(|_, row| *row != usize::MAX);
         Words(rows)
     }
 
-    /// The row of `word` as it is written, or else lower-cased: lists of questions have capitals where many vocabularies
-    /// have none.
+    /// The row of `word` as it is written, or else lower-cased, or else with `_` for spaces: lists of questions have capitals
+    /// where many vocabularies have none, and vocabularies join the words of a phrase.
     pub(super) fn row(&self, word: &str) -> Option<usize> {
-        self.0.get(word).or_else(|| self.0.get(word.to_lowercase().as_str())).copied()
+        spellings(word).find_map(|spelling| self.0.get(&spelling).copied())
+    }
+}
+
+fn spellings(word: &str) -> impl Iterator<Item = String> {
+    let lower = word.to_lowercase();
+    let joined = [word.replace(' ', "_"), lower.replace(' ', "_")];
+    [word.to_string(), lower].into_iter().chain(joined)
+}
+
+/// A word's values: its row's, or what the table makes for it. With the row, if it has one; none if there is neither.
+pub(super) fn values(table: &dyn Table, words: &Words, word: &str) -> Result<Option<(Option<usize>, Vec<f32>)>> {
+    let Some(row) = words.row(word) else { return Ok(table.unseen(word).map(|values| (None, values))) };
+    let mut room = Vec::new();
+    let values = table.block(row..row + 1, &mut room)?.to_vec();
+    Ok(Some((Some(row), values)))
+}
+
+/// How like a spelling must be to be suggested, and how many are.
+const LIKE: f64 = 0.85;
+const SUGGESTIONS: usize = 3;
+
+/// That a word has no vector; the hint names words of a like spelling.
+pub(super) fn unknown(table: &dyn Table, word: &str) -> Error {
+    let error = Error::new(format!("`{word}` is not in the vocabulary"));
+    // Capitals alone must not hide a word.
+    let lower = word.to_lowercase();
+    let like = |row: usize| {
+        let name = table.name(row);
+        // Without so many letters in common the measure cannot be reached; the measure itself is slow.
+        if name.len().abs_diff(word.len()) > word.len().max(name.len()) / 2 {
+            return 0.0;
+        }
+        strsim::jaro_winkler(&lower, &name.to_lowercase())
+    };
+    let mut near: Vec<(usize, f64)> =
+        (0..table.len()).into_par_iter().map(|row| (row, like(row))).filter(|(_, s)| *s > LIKE).collect();
+    near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let near: Vec<String> = near.iter().take(SUGGESTIONS).map(|(row, _)| format!("`{}`", table.name(*row))).collect();
+    match near.is_empty() {
+        true => error.hint("rare words have no vector: training leaves out words that are rarer than vocabulary.min_count"),
+        false => error.hint(format!("did you mean {}?", near.join(" or "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::Features;
+
+    #[test]
+    fn a_word_is_found_as_written_before_it_is_lower_cased_or_joined() {
+        let names = ["paris", "Paris", "new_york", "paris", "Café"].map(str::to_string).to_vec();
+        let table = Features { rows: vec![0.0; 5], width: 1, names, ..Features::default() };
+        let asked = ["Paris", "PARIS", "paris", "New York", "café", "Café"];
+        let words = Words::find(&table, 5, asked);
+        assert_eq!(asked.map(|w| words.row(w)), [Some(1), Some(0), Some(0), Some(2), None, Some(4)]);
+        assert_eq!(Words::find(&table, 1, asked).row("Paris"), Some(0), "only the first rows count");
+        let hint = unknown(&table, "café").to_string();
+        assert!(hint.contains("`café` is not") && hint.contains("did you mean `Café`?"), "{hint}");
+        let several = unknown(&table, "parris").to_string();
+        assert!(several.contains("`paris` or `Paris`"), "{several}");
+        assert!(unknown(&table, "xyz").to_string().contains("min_count"));
     }
 }

@@ -4,9 +4,13 @@
 //! joined in order, so the result does not depend on the number of threads. What stays is four bytes a word, in a file if that
 //! does not fit into memory. A line is a document: no window crosses its end.
 
+mod blocks;
 mod files;
+mod numbering;
 mod numbers;
+mod phrases;
 mod pieces;
+mod tally;
 mod tokens;
 mod words;
 
@@ -20,7 +24,9 @@ use crate::vocabulary::Vocabulary;
 use numbers::Numbers;
 
 pub use files::find;
+pub(crate) use files::{Chunk, Chunks, decompressed};
 pub use numbers::Room;
+pub use phrases::Phrases;
 pub use tokens::{Invalid, Normalise, Tokens};
 
 /// Words of a block at most. Blocks are the samples of training: small enough to balance threads, large enough to make a
@@ -58,6 +64,29 @@ pub struct Limits {
     pub max_size: Option<usize>,
 }
 
+/// Different words that are counted in memory at once, where nothing else is asked for: some 40 bytes each.
+pub const IN_MEMORY: usize = 3_500_000;
+
+/// Which words a corpus has: more than [`Limits`], from which it can be made.
+#[derive(Clone, Debug)]
+pub struct Selection<'a> {
+    /// Which words are kept.
+    pub limits: Limits,
+    /// Words that are kept however rare, or absent, they are.
+    pub known: &'a [String],
+    /// Which neighbours become one word.
+    pub phrases: Option<Phrases>,
+    /// Different words (and pairs of them) that are counted in memory at once, by all threads; more go through files in the room's
+    /// folder, which changes nothing.
+    pub in_memory: usize,
+}
+
+impl From<Limits> for Selection<'_> {
+    fn from(limits: Limits) -> Self {
+        Selection { limits, known: &[], phrases: None, in_memory: IN_MEMORY }
+    }
+}
+
 /// A corpus as numbers.
 #[derive(Debug)]
 pub struct Corpus {
@@ -73,15 +102,20 @@ impl Corpus {
     ///
     /// # Errors
     /// A file that cannot be read or, under [`Invalid::Refuse`], is not UTF-8; no words at all; fewer than two words left by
-    /// `limits`; no line with two of them.
-    pub fn read(files: &[impl AsRef<Path>], reading: &Reading, limits: Limits, room: &mut Room) -> Result<Corpus> {
+    /// `selection`; no line with two of them.
+    pub fn read<'a>(
+        files: &[impl AsRef<Path>],
+        reading: &Reading,
+        selection: impl Into<Selection<'a>>,
+        room: &mut Room,
+    ) -> Result<Corpus> {
         let files: Vec<&Path> = files.iter().map(AsRef::as_ref).collect();
-        pieces::number(&files, reading, limits, room)
+        pieces::number(&files, reading, &selection.into(), room)
     }
 
     /// The corpus of a text that is in memory already, one document a line, words between white space.
-    pub fn from_text(text: &str, limits: Limits) -> Result<Corpus> {
-        pieces::number_text(text, limits)
+    pub fn from_text<'a>(text: &str, selection: impl Into<Selection<'a>>) -> Result<Corpus> {
+        pieces::number_text(text, &selection.into())
     }
 
     /// Words as they were read, the dropped ones included.

@@ -1,8 +1,8 @@
 //! Word2vec: word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
 //!
 //! [`windows`] draws what is trained with what and [`targets`] what it is contrasted with, [`sparse`] trains it on all threads,
-//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out, [`exports`] and
-//! [`files`] the formats of others.
+//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out;
+//! [`exports`] and [`vectors`] have the formats of others.
 
 use std::path::Path;
 
@@ -11,8 +11,9 @@ use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
+use crate::vectors;
+
 pub mod exports;
-pub mod files;
 pub mod huffman;
 pub mod job;
 pub mod kernel;
@@ -55,6 +56,10 @@ impl Modality for Word2Vec {
 
     fn open(&self, from: &Checkpoint, _: &Device) -> Result<Box<dyn Model>> {
         Ok(Box::new(model::Vectors::open(from)?))
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Option<Box<dyn Model>>> {
+        Ok(vectors::open(path)?.map(|vectors| Box::new(vectors::Model(vectors)) as Box<dyn Model>))
     }
 }
 

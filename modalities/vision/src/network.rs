@@ -139,5 +139,12 @@ fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
 }
 
 fn named(images: &Images, rows: Vec<f32>, width: usize) -> Features {
-    Features { rows, width, names: images.names(), labels: images.labels(), classes: images.classes().to_vec() }
+    Features {
+        rows,
+        width,
+        names: images.names(),
+        labels: images.labels(),
+        classes: images.classes().to_vec(),
+        ..Features::default()
+    }
 }

@@ -144,7 +144,14 @@ fn rows(images: &Images, augment: &Augment, of: impl Fn(&Tensor) -> Result<Tenso
         width = part.dims()[1];
         rows.extend(part.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     }
-    Features { rows, width, names: images.names(), labels: images.labels(), classes: images.classes().to_vec() }
+    Features {
+        rows,
+        width,
+        names: images.names(),
+        labels: images.labels(),
+        classes: images.classes().to_vec(),
+        ..Features::default()
+    }
 }
 
 /// Probe accuracy after contrastive training on `source`.

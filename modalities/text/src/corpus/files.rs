@@ -85,6 +85,23 @@ fn walk(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
+/// A file's bytes, decompressed if they need it, and whether they did; gzip and zstd are known by their first bytes.
+pub fn decompressed(path: &Path) -> Result<(Box<dyn Read + Send>, bool)> {
+    let file: Box<dyn Read + Send> =
+        if path == Path::new(STDIN) { Box::new(std::io::stdin()) } else { Box::new(File::open(path).at(path.display())?) };
+    let mut file = BufReader::with_capacity(1 << 16, file);
+    let head = file.fill_buf().at(shown(path))?;
+    let (gzip, zstd) = (head.starts_with(&[0x1f, 0x8b]), head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+    let reader: Box<dyn Read + Send> = if gzip {
+        Box::new(flate2::bufread::MultiGzDecoder::new(file))
+    } else if zstd {
+        Box::new(zstd::Decoder::with_buffer(file).at(shown(path))?)
+    } else {
+        Box::new(file)
+    };
+    Ok((reader, gzip || zstd))
+}
+
 /// A piece of a file's text.
 pub struct Chunk {
     /// Its bytes, not yet checked.
@@ -106,21 +123,15 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Opens a file; gzip and zstd are known by their first bytes.
+    /// Opens a file, plain or compressed.
     pub fn open(path: &Path) -> Result<Chunks> {
-        let file: Box<dyn Read + Send> =
-            if path == Path::new(STDIN) { Box::new(std::io::stdin()) } else { Box::new(File::open(path).at(path.display())?) };
-        let mut file = BufReader::with_capacity(1 << 16, file);
-        let head = file.fill_buf().at(shown(path))?;
-        let (gzip, zstd) = (head.starts_with(&[0x1f, 0x8b]), head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
-        let reader: Box<dyn Read + Send> = if gzip {
-            Box::new(flate2::bufread::MultiGzDecoder::new(file))
-        } else if zstd {
-            Box::new(zstd::Decoder::with_buffer(file).at(shown(path))?)
-        } else {
-            Box::new(file)
-        };
-        Ok(Chunks { path: path.to_path_buf(), reader, compressed: gzip || zstd, offset: 0, rest: Vec::new(), done: false })
+        let (reader, compressed) = decompressed(path)?;
+        Ok(Chunks { path: path.to_path_buf(), reader, compressed, offset: 0, rest: Vec::new(), done: false })
+    }
+
+    /// Whether the file is compressed.
+    pub fn compressed(&self) -> bool {
+        self.compressed
     }
 
     fn read(&mut self) -> Result<Option<Chunk>> {

@@ -14,6 +14,9 @@ use super::lock;
 
 const SIZE: usize = size_of::<u32>();
 
+/// Numbers of a part, where nothing else says so.
+const PART: usize = 1 << 20;
+
 /// How much memory numbers may take, and where they go then.
 pub struct Room<'a> {
     /// Bytes.
@@ -83,18 +86,51 @@ impl Numbers {
         self.file.is_none().then_some(&mut self.memory)
     }
 
-    /// Overwrites what begins at `at` of a file, which was read before.
-    pub fn set(&self, at: usize, numbers: &[u32]) -> Result<()> {
-        let mut file = lock(self.file.as_ref().expect("what is in memory is changed there"));
-        file.seek(SeekFrom::Start((at * SIZE) as u64))?;
-        file.write_all(bytemuck::cast_slice(numbers)).at("the numbered text").hint(FULL)
+    /// All of them, in parts of some million.
+    pub fn parts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let len = self.len;
+        (0..len).step_by(PART).map(move |start| start..len.min(start + PART))
     }
 
-    /// Drops all from `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.memory.truncate(len);
+    /// Changes all numbers from the front, part by part: `change` is given each of `parts`, which must follow one another, and its
+    /// place among them, and may leave any number of numbers, as long as those of all parts so far are not more than there were.
+    ///
+    /// # Errors
+    /// The disk is full, or cannot be read or written; what `change` meets.
+    pub fn rewrite(
+        &mut self,
+        parts: impl IntoIterator<Item = Range<usize>>,
+        mut change: impl FnMut(usize, &mut Vec<u32>) -> Result<()>,
+    ) -> Result<()> {
+        let (mut to, mut buffer) = (0, Vec::new());
+        for (place, part) in parts.into_iter().enumerate() {
+            let end = part.end;
+            if self.file.is_none() {
+                buffer.clear();
+                buffer.extend_from_slice(&self.memory[part]);
+            } else {
+                let _ = self.get(part, &mut buffer)?;
+            }
+            change(place, &mut buffer)?;
+            // What is written must never reach what is still to be read.
+            assert!(to + buffer.len() <= end, "a part grew");
+            self.set(to, &buffer)?;
+            to += buffer.len();
+        }
+        self.memory.truncate(to);
         self.memory.shrink_to_fit();
-        self.len = len;
+        self.len = to;
+        Ok(())
+    }
+
+    fn set(&mut self, at: usize, numbers: &[u32]) -> Result<()> {
+        let Some(file) = &self.file else {
+            self.memory[at..at + numbers.len()].copy_from_slice(numbers);
+            return Ok(());
+        };
+        let mut file = lock(file);
+        file.seek(SeekFrom::Start((at * SIZE) as u64))?;
+        file.write_all(bytemuck::cast_slice(numbers)).at("the numbered text").hint(FULL)
     }
 }
 

@@ -1,54 +1,67 @@
 //! From files to one stream of numbers: pieces of text are read in turn, numbered on all threads, and joined in order.
 //!
-//! Each thread numbers words for itself, for as long as there is text; when all are done, words get their final numbers, by
-//! falling count, and the stream is translated. The result does not hang on which thread had what.
+//! Each thread numbers words for itself, in a table that it keeps as long as there is text and room for it; [`numbering`] then
+//! gives words their final numbers. The result does not hang on which thread had what, nor on how much room there was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
 use super::files::{Chunk, Chunks, shown};
+use super::numbering::{self, Stream};
 use super::numbers::{Numbers, Room};
-use super::words::{Hash, Words};
-use super::{BLOCK, Corpus, END, Invalid, Limits, Reading, Tokens, lock, place};
-use crate::vocabulary::Vocabulary;
-
-/// In place of a word that is not kept.
-const DROPPED: u32 = END - 1;
+use super::tally::Run;
+use super::words::Words;
+use super::{Corpus, END, Invalid, Reading, Selection, Tokens, lock, place};
 
 /// Numbers the words of `files`, in order.
-pub fn number(files: &[&Path], reading: &Reading, limits: Limits, room: &mut Room) -> Result<Corpus> {
+pub fn number(files: &[&Path], reading: &Reading, selection: &Selection, room: &mut Room) -> Result<Corpus> {
     let place = match files {
         [only] => shown(only),
         _ => format!("{} files", files.len()),
     };
     let text = Mutex::new(Text { files, open: None, next: 0, failed: false });
     let joined = Mutex::new(Joined::new(room));
-    let threads = 0..rayon::current_num_threads();
-    let run = |me| Worker::run(me, &text, reading, &joined);
-    let mut workers: Vec<Worker> = threads.into_par_iter().with_max_len(1).map(run).collect();
+    let threads = rayon::current_num_threads();
+    let full = selection.in_memory.div_ceil(threads);
+    let run = |_| Worker::new(&joined, full).run(&text, reading, &joined);
+    let mut workers: Vec<Worker> = (0..threads).into_par_iter().with_max_len(1).map(run).collect();
     let failed = workers.iter_mut().filter_map(|worker| worker.failed.take()).min_by_key(|(number, _)| *number);
     if let Some((_, e)) = failed {
         return Err(e);
     }
     let joined = joined.into_inner().unwrap_or_else(PoisonError::into_inner);
     let notes = joined.notes(files);
-    finish(joined, workers, limits, notes).at(place)
+    finish(joined, workers, selection, notes).at(place)
 }
 
 /// Numbers the words of a text that is in memory already, between white space.
-pub fn number_text(text: &str, limits: Limits) -> Result<Corpus> {
-    let mut worker = Worker::default();
+pub fn number_text(text: &str, selection: &Selection) -> Result<Corpus> {
     let chunk = Chunk { bytes: text.as_bytes().to_vec(), offset: 0, compressed: false };
     let opened = Opened { number: 0, file: 0, first: true };
     let mut room = Room { limit: usize::MAX, folder: &mut || Ok(std::env::temp_dir()) };
-    let mut joined = Joined::new(&mut room);
-    joined.add(0, worker.piece(opened, chunk, &Reading::default(), Path::new("text"))?)?;
-    finish(joined, vec![worker], limits, Vec::new())
+    let joined = Mutex::new(Joined::new(&mut room));
+    let mut worker = Worker::new(&joined, usize::MAX);
+    let piece = worker.piece(opened, chunk, &Reading::default(), Path::new("text"))?;
+    lock(&joined).add(worker.table, piece)?;
+    finish(joined.into_inner().unwrap_or_else(PoisonError::into_inner), vec![worker], selection, Vec::new())
+}
+
+fn finish(joined: Joined, workers: Vec<Worker>, selection: &Selection, notes: Vec<String>) -> Result<Corpus> {
+    // Sorting takes long enough for all threads to do it.
+    let sort = |mut worker: Worker| {
+        worker.filed.push((worker.table, worker.words.sorted().in_memory()));
+        worker.filed
+    };
+    let mut runs: Vec<(usize, Run)> = workers.into_par_iter().flat_map_iter(sort).collect();
+    runs.sort_unstable_by_key(|(table, _)| *table);
+    let runs = runs.into_iter().map(|(_, run)| run).collect();
+    let Joined { numbers, parts, room, .. } = joined;
+    numbering::finish(Stream { numbers, parts, runs }, selection, room, notes)
 }
 
 /// The pieces of all files, to be taken by whoever has time.
@@ -96,7 +109,7 @@ impl Text<'_> {
     }
 }
 
-/// One piece under its worker's numbers.
+/// One piece under the numbers of its thread's table.
 struct Piece {
     opened: Opened,
     stream: Vec<u32>,
@@ -105,11 +118,13 @@ struct Piece {
     compressed: bool,
 }
 
-/// The pieces so far, in order, under their workers' numbers.
+/// The pieces so far, in order, each under the numbers of a table.
 struct Joined<'a, 'r> {
-    stream: Numbers,
+    numbers: Numbers,
     room: &'a mut Room<'r>,
-    // Where each worker's numbers stand.
+    // Tables that were begun.
+    tables: usize,
+    // Which table's numbers stand where.
     parts: Vec<(usize, Range<usize>)>,
     // Pieces that were done before their turn.
     early: BTreeMap<usize, (usize, Piece)>,
@@ -120,26 +135,35 @@ struct Joined<'a, 'r> {
 
 impl<'a, 'r> Joined<'a, 'r> {
     fn new(room: &'a mut Room<'r>) -> Self {
-        let (stream, parts, early, next, replaced) = Default::default();
-        Joined { stream, room, parts, early, next, replaced }
+        let (numbers, tables, parts, early, next, replaced) = Default::default();
+        Joined { numbers, room, tables, parts, early, next, replaced }
     }
 
-    fn add(&mut self, worker: usize, piece: Piece) -> Result<()> {
-        self.early.insert(piece.opened.number, (worker, piece));
-        while let Some((worker, piece)) = self.early.remove(&self.next) {
+    fn table(&mut self) -> usize {
+        self.tables += 1;
+        self.tables - 1
+    }
+
+    fn folder(&mut self) -> Result<PathBuf> {
+        (self.room.folder)()
+    }
+
+    fn add(&mut self, table: usize, piece: Piece) -> Result<()> {
+        self.early.insert(piece.opened.number, (table, piece));
+        while let Some((table, piece)) = self.early.remove(&self.next) {
             self.next += 1;
             if let Some((at, count)) = piece.replaced {
                 self.replaced.push((piece.opened.file, at, count, piece.compressed));
             }
-            let open = self.stream.last().is_some_and(|last| last != END);
+            let start = self.numbers.len();
+            let open = self.numbers.last().is_some_and(|last| last != END);
             let ends = piece.stream.first() == Some(&END);
             // The end of the file before ends its last line.
             if open && piece.opened.first && !ends {
-                self.stream.extend(&[END], self.room)?;
+                self.numbers.extend(&[END], self.room)?;
             }
-            let start = self.stream.len();
-            self.stream.extend(&piece.stream[usize::from(ends && !open)..], self.room)?;
-            self.parts.push((worker, start..self.stream.len()));
+            self.numbers.extend(&piece.stream[usize::from(ends && !open)..], self.room)?;
+            self.parts.push((table, start..self.numbers.len()));
         }
         Ok(())
     }
@@ -157,31 +181,52 @@ impl<'a, 'r> Joined<'a, 'r> {
     }
 }
 
-#[derive(Default)]
+/// A thread's part of the work.
 struct Worker {
+    // The open table, and its number among all.
     words: Words,
+    table: usize,
+    // Words of a table that is full.
+    full: usize,
+    // Tables that were full.
+    filed: Vec<(usize, Run)>,
     failed: Option<(usize, Error)>,
 }
 
 impl Worker {
-    fn run(me: usize, text: &Mutex<Text>, reading: &Reading, joined: &Mutex<Joined>) -> Worker {
-        let mut worker = Worker::default();
+    fn new(joined: &Mutex<Joined>, full: usize) -> Worker {
+        Worker { words: Words::default(), table: lock(joined).table(), full, filed: Vec::new(), failed: None }
+    }
+
+    fn run(mut self, text: &Mutex<Text>, reading: &Reading, joined: &Mutex<Joined>) -> Worker {
         loop {
             let (taken, files) = {
                 let mut text = lock(text);
                 (text.take(), text.files)
             };
-            let Some((opened, chunk)) = taken else { return worker };
-            let piece = chunk.and_then(|chunk| worker.piece(opened, chunk, reading, files[opened.file]));
-            match piece.and_then(|piece| lock(joined).add(me, piece)) {
-                Ok(()) => {}
-                Err(e) => {
-                    lock(text).failed = true;
-                    worker.failed = Some((opened.number, e));
-                    return worker;
-                }
+            let Some((opened, chunk)) = taken else { return self };
+            let piece = chunk.and_then(|chunk| self.piece(opened, chunk, reading, files[opened.file]));
+            let added = piece.and_then(|piece| lock(joined).add(self.table, piece));
+            if let Err(e) = added.and_then(|()| self.put_away_if_full(joined)) {
+                lock(text).failed = true;
+                self.failed = Some((opened.number, e));
+                return self;
             }
         }
+    }
+
+    /// Begins a new table where the open one has no room for another word.
+    fn put_away_if_full(&mut self, joined: &Mutex<Joined>) -> Result<()> {
+        if self.words.len() < self.full {
+            return Ok(());
+        }
+        let (folder, next) = {
+            let mut joined = lock(joined);
+            (joined.folder()?, joined.table())
+        };
+        let run = std::mem::take(&mut self.words).sorted().into_file(&folder)?;
+        self.filed.push((std::mem::replace(&mut self.table, next), run));
+        Ok(())
     }
 
     fn piece(&mut self, opened: Opened, mut chunk: Chunk, reading: &Reading, path: &Path) -> Result<Piece> {
@@ -220,166 +265,5 @@ impl Worker {
             }
         }
         Ok(piece)
-    }
-}
-
-/// Gives words their final numbers, and drops those that are not kept.
-fn finish(joined: Joined, workers: Vec<Worker>, limits: Limits, notes: Vec<String>) -> Result<Corpus> {
-    let Joined { mut stream, parts, .. } = joined;
-    let (mut words, mut names, mut sizes) = (HashMap::<Box<str>, u64, Hash>::default(), Vec::new(), Vec::new());
-    for (number, worker) in workers.into_iter().enumerate() {
-        let counts = worker.words.counts().to_vec();
-        sizes.push(counts.len());
-        for (word, local) in worker.words.into_words() {
-            *words.entry(word.clone()).or_default() += counts[local as usize];
-            names.push((number, local, word));
-        }
-    }
-    let tokens: u64 = words.values().sum();
-    if tokens == 0 {
-        return Err(Error::new("the corpus is empty: there is no word in it").hint("give text files with one document a line"));
-    }
-    let different = words.len();
-    let mut order: Vec<(Box<str>, u64)> = words.into_iter().filter(|(_, count)| *count >= limits.min_count).collect();
-    // Ties by word: the order must not hang on where a word was first seen.
-    order.par_sort_unstable_by(|(a, i), (b, j)| j.cmp(i).then_with(|| a.cmp(b)));
-    order.truncate(limits.max_size.unwrap_or(usize::MAX));
-    if order.len() < 2 {
-        return Err(Error::new(format!(
-            "the vocabulary has {} of the corpus's {different} different words: word2vec needs at least two",
-            ["none", "one"][order.len()]
-        ))
-        .hint(format!("lower vocabulary.min_count (it is {}), or give more text", limits.min_count)));
-    }
-    let last: HashMap<&str, u32, Hash> = order.iter().enumerate().map(|(new, (word, _))| (&**word, new as u32)).collect();
-    let mut numbers: Vec<Vec<u32>> = sizes.into_iter().map(|size| vec![DROPPED; size]).collect();
-    for (worker, local, word) in &names {
-        if let Some(&number) = last.get(&**word) {
-            numbers[*worker][*local as usize] = number;
-        }
-    }
-    drop((names, last));
-
-    let Some(blocks) = translate(&mut stream, parts, &numbers)? else {
-        return Err(Error::new("no line of the corpus holds two words of the vocabulary: there is no pair to learn from").hint(
-            "a line is a document: windows do not cross its end. Put whole texts on lines, or lower vocabulary.min_count",
-        ));
-    };
-    let (words, counts) = order.into_iter().map(|(word, count)| (String::from(word), count)).unzip();
-    Ok(Corpus { stream, blocks, vocabulary: Vocabulary::new(words, counts), tokens, notes })
-}
-
-/// Final numbers for the workers'; words that are dropped close up. The blocks, unless no line has two words.
-fn translate(stream: &mut Numbers, parts: Vec<(usize, Range<usize>)>, numbers: &[Vec<u32>]) -> Result<Option<Vec<Range<usize>>>> {
-    let of = |worker: usize, slice: &mut [u32]| {
-        slice.iter_mut().filter(|word| **word != END).for_each(|word| *word = numbers[worker][*word as usize]);
-    };
-    let (mut close, mut cut) = (CloseUp::default(), Cut::default());
-    if let Some(memory) = stream.in_memory() {
-        let mut rest = &mut memory[..];
-        let mut slices = Vec::with_capacity(parts.len());
-        let mut at = 0;
-        for (worker, part) in parts {
-            // Between parts stand ends of files, which stay.
-            let (slice, behind) = std::mem::take(&mut rest)[part.start - at..].split_at_mut(part.len());
-            (rest, at) = (behind, part.end);
-            slices.push((worker, slice));
-        }
-        slices.into_par_iter().for_each(|(worker, slice)| of(worker, slice));
-        let kept = close.up(memory);
-        cut.push(&memory[..kept]);
-    } else {
-        let (mut buffer, mut from) = (Vec::new(), 0);
-        for (worker, part) in parts {
-            let start = part.start - from;
-            stream.get(from..part.end, &mut buffer)?;
-            from = part.end;
-            of(worker, &mut buffer[start..]);
-            // What is written never reaches what is still to be read.
-            let (at, kept) = (cut.at, close.up(&mut buffer));
-            stream.set(at, &buffer[..kept])?;
-            cut.push(&buffer[..kept]);
-        }
-    }
-    stream.truncate(cut.at);
-    Ok(cut.finish())
-}
-
-/// Takes out words that were dropped, and the ends of lines that are empty then.
-struct CloseUp {
-    // Whether what was kept last, if anything, ended a line.
-    ended: bool,
-}
-
-impl Default for CloseUp {
-    fn default() -> Self {
-        CloseUp { ended: true }
-    }
-}
-
-impl CloseUp {
-    /// Moves what is kept of `stream`, the next part, to its front; how much that is.
-    fn up(&mut self, stream: &mut [u32]) -> usize {
-        let mut to = 0;
-        for from in 0..stream.len() {
-            let word = stream[from];
-            stream[to] = word;
-            let kept = word < DROPPED || (word == END && !self.ended);
-            to += usize::from(kept);
-            self.ended = if kept { word == END } else { self.ended };
-        }
-        to
-    }
-}
-
-/// Packs whole short lines into blocks and cuts lines that are longer than one.
-#[derive(Default)]
-pub(super) struct Cut {
-    blocks: Vec<Range<usize>>,
-    // The block that is open: where it starts, and its words in lines that are whole.
-    start: usize,
-    words: usize,
-    // Where the open line starts.
-    line: usize,
-    at: usize,
-    pair: bool,
-}
-
-impl Cut {
-    /// The next part of the stream.
-    pub(super) fn push(&mut self, part: &[u32]) {
-        for end in part.iter().enumerate().filter(|(_, id)| **id == END).map(|(at, _)| at) {
-            self.end_line(self.at + end);
-        }
-        self.at += part.len();
-    }
-
-    fn end_line(&mut self, end: usize) {
-        let mut line = self.line;
-        self.pair |= end - line > 1;
-        if self.words + (end - line) > BLOCK {
-            if self.words > 0 {
-                self.blocks.push(self.start..line);
-                self.words = 0;
-            }
-            while line + BLOCK < end {
-                self.blocks.push(line..line + BLOCK);
-                line += BLOCK;
-            }
-            self.start = line;
-        }
-        self.words += end - line;
-        self.line = end + 1;
-    }
-
-    /// All blocks, if there is a line of two words.
-    pub(super) fn finish(mut self) -> Option<Vec<Range<usize>>> {
-        if self.line < self.at {
-            self.end_line(self.at);
-        }
-        if self.words > 0 {
-            self.blocks.push(self.start..self.at);
-        }
-        self.pair.then_some(self.blocks)
     }
 }

@@ -1,5 +1,7 @@
 //! What a corpus makes of files, and what it refuses.
 
+mod phrases;
+
 use std::io::Write;
 
 use ctk_core::rng::Key;
@@ -16,8 +18,8 @@ fn file(folder: &Path, name: &str, bytes: &[u8]) -> std::path::PathBuf {
     path
 }
 
-fn read(files: &[impl AsRef<Path>], reading: &Reading, limits: Limits) -> Result<Corpus> {
-    Corpus::read(files, reading, limits, &mut Room { limit: usize::MAX, folder: &mut || panic!("there is room") })
+fn read<'a>(files: &[impl AsRef<Path>], reading: &Reading, selection: impl Into<Selection<'a>>) -> Result<Corpus> {
+    Corpus::read(files, reading, selection, &mut Room { limit: usize::MAX, folder: &mut || panic!("there is room") })
 }
 
 fn stream(corpus: &Corpus) -> Vec<u32> {
@@ -113,13 +115,67 @@ fn pieces_change_nothing() {
 }
 
 #[test]
+fn few_words_at_once_change_nothing() {
+    // Words of all lengths, most of them rare, so that tables are full many times in every piece.
+    let mut rng = Key::new(9).rng();
+    let mut text = String::new();
+    while text.len() < 9 << 20 {
+        let word = (1.0 / rng.random_range(1e-5f64..1.0)) as u32;
+        text.push_str(&format!("{:x}{}", word, if word.is_multiple_of(9) { "-and-a-long-tail-é" } else { "" }));
+        text.push(if rng.random_range(0..20) == 0 { '\n' } else { ' ' });
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "rare.txt", text.as_bytes());
+    let limits = Limits { min_count: 3, max_size: Some(20_000) };
+    let whole = Corpus::from_text(&text, limits).unwrap();
+    assert!(whole.notes().is_empty());
+    let mut counts = std::collections::HashMap::new();
+    text.split_whitespace().for_each(|word| *counts.entry(word).or_insert(0u64) += 1);
+    let vocabulary = whole.vocabulary();
+    assert!(vocabulary.words().iter().zip(vocabulary.counts()).all(|(word, count)| counts[&**word] == *count));
+    for (limit, in_memory, threads) in [(usize::MAX, 1, 3), (0, 1, 2), (1 << 20, 2_000, 2)] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let selection = Selection { in_memory, ..Selection::from(limits) };
+        let mut room = Room { limit, folder: &mut || Ok(folder.path().to_path_buf()) };
+        let filed = pool.install(|| Corpus::read(&[&path], &Reading::default(), selection, &mut room)).unwrap();
+        assert!(filed.notes()[0].contains("vocabulary.in_memory"), "{:?}", filed.notes());
+        assert!(filed.vocabulary() == vocabulary && filed.tokens() == whole.tokens());
+        assert!(stream(&filed) == stream(&whole) && filed.blocks == whole.blocks);
+    }
+    let mut nowhere = Room { limit: usize::MAX, folder: &mut || Ok(folder.path().join("nowhere")) };
+    let selection = Selection { in_memory: 1, ..Selection::from(limits) };
+    let error = Corpus::read(&[&path], &Reading::default(), selection, &mut nowhere).unwrap_err().to_string();
+    assert!(error.contains("nowhere") && error.contains("vocabulary.in_memory"), "{error}");
+}
+
+#[test]
+fn known_words_are_kept_however_rare() {
+    let known = ["z", "b", "rare", "absent"].map(String::from);
+    let text = "a b a b a b\nc d c d c rare\n";
+    let corpus = |max_size, min_count| {
+        let limits = Limits { min_count, max_size };
+        Corpus::from_text(text, Selection { known: &known, ..Selection::from(limits) }).unwrap()
+    };
+    let all = corpus(None, 2);
+    let words = |corpus: &Corpus| corpus.vocabulary().words().join(" ");
+    assert_eq!(words(&all), "a b c d rare absent z");
+    assert_eq!(all.vocabulary().counts(), [3, 3, 3, 2, 1, 0, 0]);
+    // Room for one word beside the known ones, and for none.
+    assert_eq!((words(&corpus(Some(5), 2)), words(&corpus(Some(2), 2))), ("a b rare absent z".into(), "b rare absent z".into()));
+    assert_eq!(words(&corpus(None, 9)), "b rare absent z");
+    // What came out, taken as known, gives the same again: how a run is resumed.
+    let again = Selection { known: all.vocabulary().words(), ..Selection::from(Limits { min_count: 2, max_size: None }) };
+    assert_eq!(Corpus::from_text(text, again).unwrap().vocabulary(), all.vocabulary());
+}
+
+#[test]
 fn blocks_hold_every_word_once_and_are_bounded() {
     let mut rng = Key::new(8).rng();
     for longest in [3, 50, 5000] {
         let stream: Vec<u32> =
             (0..30_000).map(|i| if rng.random_range(0..longest) == 0 || i == 29_999 { END } else { i }).collect();
         // In parts of any size.
-        let mut cut = pieces::Cut::default();
+        let mut cut = blocks::Cut::default();
         stream.chunks(7_001).for_each(|part| cut.push(part));
         let blocks = cut.finish().unwrap_or_default();
         let mut seen = Vec::new();

@@ -73,7 +73,7 @@ impl Tokens {
 
 impl Reading {
     /// Calls `take` for each word of `line`. No word holds white space.
-    pub(super) fn words(&self, line: &str, mut take: impl FnMut(&str)) -> Result<()> {
+    pub fn words(&self, line: &str, mut take: impl FnMut(&str)) -> Result<()> {
         let line = self.prepare(line);
         match &self.tokens {
             Tokens::Whitespace => line.split_whitespace().for_each(take),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::END;
+use super::tally::Sorted;
 
 /// Bytes of a word that fit into a key beside its length.
 const SHORT: usize = 15;
@@ -65,15 +66,30 @@ impl Words {
         }
     }
 
-    /// How often each word was counted, by number.
-    pub fn counts(&self) -> &[u64] {
-        &self.counts
+    /// Number of different words.
+    pub fn len(&self) -> usize {
+        self.counts.len()
     }
 
-    /// Words and their numbers, in no order.
-    pub fn into_words(self) -> impl Iterator<Item = (Box<str>, u32)> {
-        let short = self.short.into_iter().map(|(key, number)| (word(key), number));
-        short.chain(self.long)
+    /// All words in the order of their bytes, with numbers and counts.
+    pub fn sorted(self) -> Sorted {
+        // The first byte in the highest place, the length in the lowest: numbers in the order of bytes.
+        let mut short: Vec<(u128, u32)> = self.short.into_iter().map(|(key, number)| (key.swap_bytes(), number)).collect();
+        let mut long: Vec<(Box<str>, u32)> = self.long.into_iter().collect();
+        short.sort_unstable();
+        long.sort_unstable();
+        let mut sorted = Sorted::default();
+        let mut long = long.into_iter().peekable();
+        for (key, number) in short {
+            let bytes = key.to_be_bytes();
+            let word = &bytes[..bytes[SHORT] as usize];
+            while let Some((longer, number)) = long.next_if(|(longer, _)| longer.as_bytes() < word) {
+                sorted.push(longer.as_bytes(), number, self.counts[number as usize]);
+            }
+            sorted.push(word, number, self.counts[number as usize]);
+        }
+        long.for_each(|(longer, number)| sorted.push(longer.as_bytes(), number, self.counts[number as usize]));
+        sorted
     }
 
     #[inline]
@@ -102,12 +118,6 @@ fn key(word: &str) -> u128 {
 
 fn with_length(length: usize) -> u128 {
     (length as u128) << (8 * SHORT)
-}
-
-fn word(key: u128) -> Box<str> {
-    let bytes = key.to_le_bytes();
-    let word = std::str::from_utf8(&bytes[..bytes[SHORT] as usize]).expect("a key is made of a word");
-    word.into()
 }
 
 /// How many of sixteen ASCII characters stand before the first that is a space or a control character.
@@ -159,6 +169,7 @@ mod tests {
     use ctk_core::rng::Key;
     use rand::Rng as _;
 
+    use super::super::tally::merge;
     use super::*;
 
     #[test]
@@ -180,12 +191,21 @@ mod tests {
             }
         }
         assert_eq!(stream, expected);
-        assert_eq!(scanned.counts(), asked.counts());
-        let mut words: Vec<(Box<str>, u32)> = scanned.into_words().collect();
-        words.sort_by_key(|(_, number)| *number);
+        assert_eq!(scanned.counts, asked.counts);
+        let mut words = Vec::new();
+        merge(vec![scanned.sorted().in_memory()], |word, count, places| {
+            words.push((String::from_utf8(word.to_vec()).unwrap(), count, places[0].1));
+            Ok(())
+        })
+        .unwrap();
+        assert!(words.is_sorted_by(|(a, ..), (b, ..)| a < b), "in order, and none twice");
+        words.sort_by_key(|(.., number)| *number);
+        let mut counts = std::collections::HashMap::<&str, u64>::new();
+        text.split_whitespace().for_each(|word| *counts.entry(word).or_default() += 1);
+        assert!(words.iter().all(|(word, count, _)| counts[&**word] == *count));
         let mut seen = std::collections::HashSet::new();
         let first = text.split_whitespace().filter(|word| seen.insert(word.to_string()));
-        assert!(first.eq(words.iter().map(|(word, _)| &**word)));
+        assert!(first.eq(words.iter().map(|(word, ..)| &**word)));
     }
 
     #[test]

@@ -50,9 +50,9 @@ impl Word2VecJob {
     fn corpus(&self, run: &mut Run) -> Result<Corpus> {
         let mut room = Room { limit: self.room, folder: &mut || run.folder().map(Path::to_path_buf) };
         match &self.recipe.data.path {
-            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.limits(), &mut room),
+            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.selection(&[]), &mut room),
             // The text is data: it does not change with the seed of the training.
-            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.limits()),
+            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.selection(&[])),
         }
     }
 }

@@ -9,12 +9,14 @@ use ctk_core::eval::Features;
 use ctk_core::modality::{Model, Query};
 use ctk_core::{Context, Error, Result};
 
+use super::exports;
 use super::parts::{Parts, mean};
 use super::recipe::Word2VecRecipe;
 use super::sparse::{HEAD, MODEL, VOCABULARY};
-use super::{exports, files};
 use crate::static_embedding;
 use crate::subwords::Subwords;
+use crate::texts;
+use crate::vectors;
 use crate::vocabulary::Vocabulary;
 
 /// Word vectors from a checkpoint.
@@ -49,32 +51,18 @@ impl Vectors {
         Ok(Features { rows, width, names: words.to_vec(), ..Features::default() })
     }
 
-    /// Vectors of `words`, one a line of a file; of words that were never seen, by their n-grams alone.
-    fn of_words(&self, path: &Path) -> Result<Features> {
-        let all = self.all()?;
-        let places: HashMap<&str, usize> = all.names.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
-        let width = all.width;
-        let table = self.input.flatten_all()?.to_vec1::<f32>()?;
-        let (mut rows, mut names, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        let text = std::fs::read_to_string(path).at(path.display())?;
-        for (number, word) in text.lines().map(str::trim).enumerate().filter(|(_, word)| !word.is_empty()) {
-            match (places.get(word), &self.subwords) {
-                (Some(place), _) => rows.extend_from_slice(&all.rows[place * width..][..width]),
-                (None, Some(subwords)) => {
-                    ids.clear();
-                    subwords.ids(word, &mut ids);
-                    ids.iter_mut().for_each(|id| *id += self.vocabulary.len() as u32);
-                    rows.extend(mean(&table, width, &ids));
-                }
-                (None, None) => {
-                    return Err(Error::usage(format!("`{word}` is not in the vocabulary"))
-                        .at(format!("{}:{}", path.display(), number + 1))
-                        .hint("a run with encoder.subwords has vectors of words that it never saw"));
-                }
-            }
-            names.push(word.to_string());
-        }
-        Ok(Features { rows, width, names, ..Features::default() })
+    /// The mean of a word's n-grams, which makes up for one that was never seen; none without subwords.
+    fn unseen(&self) -> Result<impl Fn(&str) -> Option<Vec<f32>> + Sync + '_> {
+        let (table, width) = match &self.subwords {
+            Some(_) => (self.input.flatten_all()?.to_vec1::<f32>()?, self.input.dim(1)?),
+            None => (Vec::new(), 0),
+        };
+        Ok(move |word: &str| {
+            let mut ids = Vec::new();
+            self.subwords?.ids(word, &mut ids);
+            ids.iter_mut().for_each(|id| *id += self.vocabulary.len() as u32);
+            (!ids.is_empty()).then(|| mean(&table, width, &ids))
+        })
     }
 }
 
@@ -89,26 +77,25 @@ fn table(tensors: &mut HashMap<String, Tensor>, name: &str, rows: Option<usize>)
 }
 
 impl Model for Vectors {
-    /// A row a word, in order of frequency: the published (input) vectors; or a row for each word of a file, one a line. A word has
-    /// no random views.
+    /// Without data, a row a word, in order of frequency: the published (input) vectors. Of data, a row a text. A word has no
+    /// random views.
     fn features(&self, query: &Query) -> Result<Features> {
-        match (&query.baseline, &query.data) {
-            (Some(name), _) => Err(Error::usage(format!("word2vec has no baseline `{name}`"))),
-            (None, Some(path)) => self.of_words(path),
-            (None, None) => self.all(),
-        }
+        texts::answer(self.all()?, query, || Word2VecRecipe::parse(&self.checkpoint.recipe())?.reading(), self.unseen()?)
+    }
+
+    fn baselines(&self) -> &'static [&'static str] {
+        texts::BASELINES
     }
 
     fn formats(&self) -> &'static [&'static str] {
-        &["word2vec-text", "word2vec-binary", "fasttext", "static-embedding", "safetensors"]
+        &["word2vec-text", "word2vec-binary", "glove", "fasttext", "static-embedding", "safetensors"]
     }
 
-    /// `fasttext` is a `.bin` file, `static-embedding` a folder for sentence-transformers. `safetensors` holds `input` and `output`, each of (rows, width), as they were trained: a row a word, then, with subwords, one
-    /// a bucket; with hierarchical softmax an output row is an inner node of the tree. The words are in a `.tsv` beside it.
+    /// `fasttext` is a `.bin` file, `static-embedding` a folder for sentence-transformers. `safetensors` holds `input` and `output`,
+    /// each of (rows, width), as they were trained: a row a word, then, with subwords, one a bucket; with hierarchical softmax an
+    /// output row is an inner node of the tree. The words are in a `.tsv` beside it.
     fn export(&self, format: &str, out: &Path) -> Result<()> {
         match format {
-            "word2vec-text" => files::write_text(&self.all()?, out),
-            "word2vec-binary" => files::write_binary(&self.all()?, out),
             "fasttext" => {
                 let output = table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", None).at(HEAD)?;
                 let (input, output) = (self.input.flatten_all()?.to_vec1::<f32>()?, output.flatten_all()?.to_vec1::<f32>()?);
@@ -125,7 +112,7 @@ impl Model for Vectors {
                 ctk_core::files::write(out, &bytes)?;
                 ctk_core::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
             }
-            other => Err(Error::usage(format!("`{other}` is not a format of word2vec"))),
+            other => vectors::write::as_format(&self.all()?, other, out),
         }
     }
 }

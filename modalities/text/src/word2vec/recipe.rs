@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sparse::Contrast;
-use crate::corpus::{Invalid, Limits, Normalise, Reading, Tokens};
+use crate::corpus::{IN_MEMORY, Invalid, Limits, Normalise, Phrases, Reading, Selection, Tokens};
 use crate::subwords::Subwords;
 
 /// A whole recipe.
@@ -95,11 +95,36 @@ pub struct VocabularyRecipe {
     pub min_count: u64,
     /// Only so many words are kept, the most frequent ones. Absent: all.
     pub max_size: Option<usize>,
+    /// Different words, and pairs of them for phrases, that are counted in memory at once, some 40 bytes each. What is more goes
+    /// through files beside the run, which takes longer and changes nothing.
+    pub in_memory: usize,
+    /// `[vocabulary.phrases]`: neighbours that become one word.
+    pub phrases: PhrasesRecipe,
 }
 
 impl Default for VocabularyRecipe {
     fn default() -> Self {
-        VocabularyRecipe { min_count: 5, max_size: None }
+        VocabularyRecipe { min_count: 5, max_size: None, in_memory: IN_MEMORY, phrases: PhrasesRecipe::default() }
+    }
+}
+
+/// `[vocabulary.phrases]`: words that stand together more often than chance would have it become one, as by word2phrase.c.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PhrasesRecipe {
+    /// How often the text is gone through; each time phrases may double in length. 0, the default, joins nothing.
+    pub passes: usize,
+    /// Neighbours a, b are joined where (count(ab) − min_count) / (count(a)·count(b)) · words of the text is above it.
+    pub threshold: f64,
+    /// Taken off a pair's count: rarer pairs, and words, are not joined.
+    pub min_count: u64,
+    /// What stands between the words of a phrase.
+    pub joiner: String,
+}
+
+impl Default for PhrasesRecipe {
+    fn default() -> Self {
+        PhrasesRecipe { passes: 0, threshold: 100.0, min_count: 5, joiner: "_".to_string() }
     }
 }
 
@@ -385,6 +410,19 @@ impl Word2VecRecipe {
         text.require((1..=256).contains(&recipe.train.shards), "train.shards", "must be 1 to 256")?;
         text.require(recipe.vocabulary.min_count > 0, "vocabulary.min_count", "must be at least 1")?;
         text.require(recipe.vocabulary.max_size.is_none_or(|n| n >= 2), "vocabulary.max_size", "must be at least 2")?;
+        let VocabularyRecipe { in_memory, phrases, .. } = &recipe.vocabulary;
+        text.require(*in_memory > 0, "vocabulary.in_memory", "must be at least 1 word")?;
+        text.require(phrases.passes <= 16, "vocabulary.phrases.passes", "must be 0 (no phrases) to 16")?;
+        text.require(
+            phrases.threshold >= 0.0 && phrases.threshold.is_finite(),
+            "vocabulary.phrases.threshold",
+            "must be 0 or more; word2phrase.c's is 100",
+        )?;
+        text.require(
+            !phrases.joiner.is_empty() && !phrases.joiner.contains(char::is_whitespace),
+            "vocabulary.phrases.joiner",
+            "must be something without white space, such as \"_\"",
+        )?;
         text.require(recipe.data.words > 0, "data.words", "must be at least 1")?;
         text.require(recipe.data.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no file")?;
         Ok(recipe)
@@ -428,9 +466,16 @@ impl Word2VecRecipe {
         Ok(Reading { tokens: Tokens::named(&self.data.tokens)?, lowercase, normalise, invalid })
     }
 
-    /// Which words are kept.
-    pub fn limits(&self) -> Limits {
-        Limits { min_count: self.vocabulary.min_count, max_size: self.vocabulary.max_size }
+    /// Which words there are, `known` ones among them.
+    pub fn selection<'a>(&self, known: &'a [String]) -> Selection<'a> {
+        let VocabularyRecipe { min_count, max_size, in_memory, phrases } = &self.vocabulary;
+        let PhrasesRecipe { passes, threshold, min_count: rare, joiner } = phrases.clone();
+        Selection {
+            limits: Limits { min_count: *min_count, max_size: *max_size },
+            known,
+            phrases: Some(Phrases { passes, threshold, min_count: rare, joiner }),
+            in_memory: *in_memory,
+        }
     }
 }
 
@@ -454,6 +499,10 @@ mod tests {
             ("[train]\nshards = 0\n", "train.shards"),
             ("[vocabulary]\nmin_count = 0\n", "vocabulary.min_count"),
             ("[vocabulary]\nmax_size = 1\n", "vocabulary.max_size"),
+            ("[vocabulary]\nin_memory = 0\n", "vocabulary.in_memory"),
+            ("[vocabulary.phrases]\npasses = 17\n", "vocabulary.phrases.passes"),
+            ("[vocabulary.phrases]\nthreshold = nan\n", "vocabulary.phrases.threshold"),
+            ("[vocabulary.phrases]\njoiner = \" \"\n", "vocabulary.phrases.joiner"),
             ("[data]\npath = []\n", "data.path"),
             ("[pairs]\nwindwo = 3\n", "did you mean `window`?"),
         ] {

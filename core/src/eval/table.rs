@@ -1,0 +1,103 @@
+//! Rows by name that are read a block at a time: [`Features`] in memory, or a file of vectors that stays where it lies.
+
+use std::ops::Range;
+
+use super::Features;
+use crate::error::Result;
+
+/// Named rows of one width. What only looks at some rows, or at each once, takes a table and never copies it whole.
+pub trait Table: Sync {
+    /// Number of rows.
+    fn len(&self) -> usize;
+
+    /// Values a row.
+    fn width(&self) -> usize;
+
+    /// The name of row `row`.
+    fn name(&self, row: usize) -> &str;
+
+    /// The rows of `range`, one after the other. `room` is room for them, where they are not in memory.
+    ///
+    /// # Errors
+    /// A file that cannot be read any more.
+    fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]>;
+
+    /// Whether there is no row.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A row made for a name that has none, by a model that can make one from the name's parts.
+    fn unseen(&self, _name: &str) -> Option<Vec<f32>> {
+        None
+    }
+
+    /// Everything in memory, where a judge needs all of it at once.
+    ///
+    /// # Errors
+    /// A file that cannot be read any more.
+    fn features(&self) -> Result<Features> {
+        let mut features = Features { width: self.width(), ..Features::default() };
+        features.rows.reserve_exact(self.len() * self.width());
+        let mut room = Vec::new();
+        for range in self.blocks() {
+            features.rows.extend_from_slice(self.block(range, &mut room)?);
+        }
+        features.names = (0..self.len()).map(|row| self.name(row).to_string()).collect();
+        Ok(features)
+    }
+
+    /// The rows' numbers in blocks that fit into a core's cache; the same on every machine.
+    fn blocks(&self) -> Vec<Range<usize>> {
+        let rows = (BLOCK / self.width().max(1)).max(1);
+        (0..self.len()).step_by(rows).map(|from| from..(from + rows).min(self.len())).collect()
+    }
+}
+
+/// Values of a block: 256 KB.
+const BLOCK: usize = 1 << 16;
+
+impl Table for Features {
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn name(&self, row: usize) -> &str {
+        &self.names[row]
+    }
+
+    fn block<'a>(&'a self, range: Range<usize>, _: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        Ok(&self.rows[range.start * self.width..range.end * self.width])
+    }
+
+    fn features(&self) -> Result<Features> {
+        Ok(self.clone())
+    }
+}
+
+/// A borrowed table is a table.
+impl<T: Table> Table for &T {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn width(&self) -> usize {
+        (**self).width()
+    }
+
+    fn name(&self, row: usize) -> &str {
+        (**self).name(row)
+    }
+
+    fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        (**self).block(range, room)
+    }
+
+    fn unseen(&self, name: &str) -> Option<Vec<f32>> {
+        (**self).unseen(name)
+    }
+}

@@ -1,0 +1,204 @@
+//! Word vectors in files, ctk's and other people's: word2vec's text (`.txt`, fastText's `.vec`) and binary form, GloVe's text,
+//! safetensors; the text and binary forms compressed by gzip or zstd, too.
+//!
+//! What a file is is found by looking into it. Binary vectors stay in their file: opening it reads it once, for the words and to
+//! see that every value is a number; what stays in memory is words and where their rows lie. Rows are read again where they are
+//! asked for, by reads at an offset: the operating system keeps the file in its cache, as it would for a map, and a file that is
+//! cut short meanwhile is an error and no crash. Text is parsed on all threads, into memory.
+
+mod binary;
+mod model;
+mod names;
+mod tensors;
+mod text;
+mod values;
+pub mod write;
+
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+use ctk_core::eval::Table;
+use ctk_core::{Context, Error, Result};
+
+use crate::corpus::decompressed;
+
+pub use model::{FORMATS, Model};
+use names::Names;
+use values::Values;
+
+/// What a file of vectors can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// word2vec's text, also fastText's `.vec`: `words width` on the first line, then a word and its values a line.
+    Text(Header),
+    /// GloVe's text: the same without the first line. Words may have spaces in them.
+    Glove {
+        /// Values a line.
+        width: usize,
+    },
+    /// word2vec's binary form: the first line as text, then a word, a space and little-endian f32 a row, with or without a line's
+    /// end after it.
+    Binary(Header),
+    /// A safetensors file: `input` with its words in a `.tsv` beside it (`ctk export`), or `features` (`ctk embed`).
+    Safetensors,
+    /// fastText's own binary model.
+    FastText,
+}
+
+/// What the first line says is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Rows.
+    pub words: usize,
+    /// Values a row.
+    pub width: usize,
+}
+
+/// Word vectors from a file.
+#[derive(Debug)]
+pub struct WordVectors {
+    names: Names,
+    values: Values,
+    width: usize,
+    notes: Vec<String>,
+}
+
+/// Bytes of a file's beginning that are looked at: some lines of any width that is in use.
+const HEAD: usize = 1 << 20;
+
+/// Wider rows are damage: no one's vectors are.
+const WIDEST: usize = 1 << 20;
+
+/// fastText's models begin with this number.
+const FASTTEXT: i32 = 793_712_314;
+
+/// Opens a file of vectors; none if it is no such file.
+///
+/// # Errors
+/// A file that cannot be read; one that is cut short, has more or fewer rows than it says, values that are no finite numbers, or
+/// absurd sizes: with the line or byte, and the word.
+pub fn open(path: &Path) -> Result<Option<WordVectors>> {
+    let Some(format) = look(path)? else { return Ok(None) };
+    let opened = match format {
+        Format::Text(header) => text::read(path, header.width, Some(header)),
+        Format::Glove { width } => text::read(path, width, None),
+        Format::Binary(header) => binary::read(path, header),
+        Format::Safetensors => tensors::read(path),
+        Format::FastText => Err(Error::usage("fastText's binary models are not read")
+            .hint("fastText wrote the words' vectors to a .vec file beside it")),
+    };
+    opened.map(Some).at(path.display())
+}
+
+/// What kind of vectors a file holds, by its first bytes; none if it holds none.
+///
+/// # Errors
+/// A file that cannot be read; a first line that promises more than any file has.
+pub fn look(path: &Path) -> Result<Option<Format>> {
+    let (reader, _) = decompressed(path)?;
+    let mut head = Vec::new();
+    reader.take(HEAD as u64).read_to_end(&mut head).at(path.display())?;
+    let whole = head.len() < HEAD;
+    if head.starts_with(&FASTTEXT.to_le_bytes()) {
+        return Ok(Some(Format::FastText));
+    }
+    if head.get(8) == Some(&b'{') && head[..8].iter().skip(4).all(|&b| b == 0) {
+        return Ok(Some(Format::Safetensors));
+    }
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
+    if let Some((header, rest)) = header(head).at(path.display())? {
+        let format = if text::begins(rest, header.width, whole) { Format::Text(header) } else { Format::Binary(header) };
+        return Ok(Some(format));
+    }
+    Ok(text::width(head, whole).map(|width| Format::Glove { width }))
+}
+
+/// The first line, if it is `words width`, and what follows it.
+fn header(head: &[u8]) -> Result<Option<(Header, &[u8])>> {
+    let Some(end) = head.iter().take(64).position(|&b| b == b'\n') else { return Ok(None) };
+    let fields: Vec<&str> = str::from_utf8(&head[..end]).unwrap_or_default().split_ascii_whitespace().collect();
+    let [words, width] = fields[..] else { return Ok(None) };
+    if ![words, width].iter().all(|field| field.bytes().all(|b| b.is_ascii_digit())) {
+        return Ok(None);
+    }
+    let absurd = || Error::new(format!("the first line promises {words} words of {width} values"));
+    let hint = "no file holds so many: is it damaged?";
+    let (words, width) = words.parse().ok().zip(width.parse().ok()).ok_or_else(|| absurd().hint(hint))?;
+    match width {
+        0 => Err(absurd().hint("a word has at least one value")),
+        WIDEST.. => Err(absurd().hint(hint)),
+        _ => Ok(Some((Header { words, width }, &head[end + 1..]))),
+    }
+}
+
+impl Header {
+    /// That `bytes` can hold what is promised, at `least` bytes a row: before anything is allocated for it.
+    fn check(&self, least: u64, bytes: u64) -> Result<()> {
+        match (self.words as u64).checked_mul(least) {
+            Some(needed) if needed <= bytes => Ok(()),
+            _ => Err(Error::new(format!("the first line promises {} words of {} values", self.words, self.width))
+                .at(format!("{bytes} bytes cannot hold them"))
+                .hint("is the file cut short? Fetch or write it again")),
+        }
+    }
+}
+
+impl WordVectors {
+    /// Puts together what was read; of words that stand twice the first counts.
+    fn new(names: Names, values: Values, width: usize, mut notes: Vec<String>) -> Result<WordVectors> {
+        if names.is_empty() {
+            return Err(Error::new("there is no row in this file"));
+        }
+        let twice = names.repeated();
+        let mut vectors = WordVectors { names, values, width, notes: Vec::new() };
+        if let Some(first) = twice.first() {
+            let example = vectors.names.get(*first).to_string();
+            notes.push(format!("rows of words that stand before are left out: {} (`{example}` is the first)", twice.len()));
+            vectors.names = vectors.names.without(&twice);
+            vectors.values.remove(&twice, width);
+        }
+        vectors.notes = notes;
+        Ok(vectors)
+    }
+
+    /// What happened on the way and should be known.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+impl Table for WordVectors {
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn name(&self, row: usize) -> &str {
+        self.names.get(row)
+    }
+
+    fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        self.values.get(range, self.width, room)
+    }
+}
+
+/// What is said of words that are not UTF-8.
+fn replaced(words: usize) -> Vec<String> {
+    (words > 0)
+        .then(|| format!("words that are not UTF-8, in which \u{fffd} stands for what cannot be read: {words}"))
+        .into_iter()
+        .collect()
+}
+
+/// The error of a value that is none.
+fn not_finite(word: &str, value: f32) -> Error {
+    Error::new(format!("a value of `{word}` is {value}"))
+        .hint("vectors are finite numbers: the training that made them went wrong")
+}
+
+#[cfg(test)]
+mod tests;

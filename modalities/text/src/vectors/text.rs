@@ -1,0 +1,190 @@
+//! Vectors as text: a word and its values a line, parsed on all threads.
+//!
+//! The last `width` fields of a line are its values; what stands before them is the word, spaces (as in glove.840B) and odd white
+//! space of Unicode included. Fields are separated by ASCII spaces or tabs alone.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ctk_core::{Error, Result};
+use rayon::prelude::*;
+
+use super::names::Names;
+use super::values::Values;
+use super::{Header, WordVectors, not_finite};
+use crate::corpus::{Chunk, Chunks};
+
+/// Pieces that are parsed at once, while the next are read.
+const BATCH: usize = 8;
+
+/// Lines that are looked at to learn the width.
+const LINES: usize = 100;
+
+/// Whether this, which follows a first line, is text and not binary: the first row ends in `width` numbers.
+pub fn begins(rest: &[u8], width: usize, whole: bool) -> bool {
+    let ends = rest.iter().position(|&b| b == b'\n');
+    let line = trimmed(&rest[..ends.unwrap_or(rest.len())]);
+    if line.is_empty() {
+        return whole;
+    }
+    match ends {
+        Some(_) => numbers(line) >= width.min(fields(line).saturating_sub(1)).max(1),
+        None if whole => numbers(line) >= 1,
+        // A row longer than what is looked at: its last field may be cut.
+        None => fields(line) > 2 && line.iter().rposition(|b| separates(*b)).is_some_and(|at| numbers(&line[..at]) >= 8),
+    }
+}
+
+/// The width of lines without a first line that says it: how many numbers end most of the first lines. None if this is no such
+/// text.
+pub fn width(head: &[u8], whole: bool) -> Option<usize> {
+    let mut lines: Vec<&[u8]> = head.split(|&b| b == b'\n').take(LINES + 1).collect();
+    // The last one may be cut.
+    if lines.len() > LINES || !whole {
+        lines.pop();
+    }
+    let mut counts = BTreeMap::new();
+    for line in lines.into_iter().map(trimmed).filter(|line| !line.is_empty()) {
+        // A line of nothing but numbers begins with a word that is one.
+        *counts.entry(numbers(line).min(fields(line).saturating_sub(1))).or_insert(0) += 1;
+    }
+    // Of equally many the least: a word can end in a number, but no line lacks a value.
+    let (width, _) = counts.into_iter().rev().max_by_key(|(_, count)| *count)?;
+    (width > 0).then_some(width)
+}
+
+/// Reads rows of `width` values, after a first line if there is one.
+pub fn read(path: &Path, width: usize, header: Option<Header>) -> Result<WordVectors> {
+    let (mut names, mut values) = (Names::default(), Vec::new());
+    let mut chunks = Chunks::open(path)?;
+    if let Some(header) = header
+        && !chunks.compressed()
+    {
+        // A value is a digit and what separates it at least.
+        header.check(2 * width as u64 + 1, std::fs::metadata(path)?.len())?;
+        values.reserve_exact(header.words * width);
+    }
+    let mut next = || chunks.by_ref().take(BATCH).collect::<Result<Vec<Chunk>>>();
+    let mut batch = next()?;
+    let (mut lines, mut replaced) = (0, 0);
+    let mut skip = header.is_some();
+    while !batch.is_empty() {
+        if lines == 0 {
+            // A byte order mark became spaces.
+            let first = batch[0].bytes.iter().take_while(|b| **b == b' ').count().min(3);
+            batch[0].bytes.drain(..first);
+        }
+        let parse = |(at, chunk): (usize, &Chunk)| Piece::parse(&chunk.bytes, width, skip && at == 0);
+        let (pieces, following) = rayon::join(|| batch.par_iter().enumerate().map(parse).collect::<Vec<Piece>>(), &mut next);
+        skip = false;
+        for piece in pieces {
+            if let Some(error) = piece.error {
+                return Err(error.at(format!("line {}", lines + piece.lines)));
+            }
+            lines += piece.lines;
+            replaced += piece.replaced;
+            names.append(&piece.names);
+            values.extend_from_slice(&piece.values);
+        }
+        batch = following?;
+    }
+    if let Some(header) = header.filter(|header| header.words != names.len()) {
+        return Err(Error::new(format!("the first line says {} words, the file has {}", header.words, names.len()))
+            .at(format!("line {lines}"))
+            .hint("is the file cut short, or were lines added or taken without changing the first?"));
+    }
+    WordVectors::new(names, Values::Memory(values), width, super::replaced(replaced))
+}
+
+/// What was read of a piece: up to a mistake, if there is one.
+#[derive(Default)]
+struct Piece {
+    names: Names,
+    values: Vec<f32>,
+    // Up to that with the mistake.
+    lines: usize,
+    replaced: usize,
+    error: Option<Error>,
+}
+
+impl Piece {
+    fn parse(bytes: &[u8], width: usize, skip: bool) -> Piece {
+        let mut piece = Piece::default();
+        piece.values.reserve(bytes.len() / 8);
+        for (at, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
+            piece.lines += 1;
+            let line = trimmed(line);
+            if line.is_empty() || (skip && at == 0) {
+                continue;
+            }
+            if let Err(error) = piece.row(line, width) {
+                piece.error = Some(error);
+                break;
+            }
+        }
+        piece
+    }
+
+    fn row(&mut self, line: &[u8], width: usize) -> Result<()> {
+        let start = self.values.len();
+        self.values.resize(start + width, 0.0);
+        let mut word = line;
+        for at in (0..width).rev() {
+            let Some((before, field)) = last(word) else {
+                return Err(Error::new(format!("this row has {} values, expected {width}", width - at - 1)));
+            };
+            self.values[start + at] = number(field).ok_or_else(|| {
+                let (field, word) = (String::from_utf8_lossy(field), String::from_utf8_lossy(first(line)));
+                Error::new(format!("`{field}` is not a number, in the row of `{word}`"))
+                    .hint(format!("each row is a word and {width} numbers"))
+            })?;
+            word = before;
+        }
+        if last(word).is_some_and(|(_, field)| looks_like_one(field)) {
+            return Err(Error::new(format!("this row has more than {width} values")));
+        }
+        self.replaced += usize::from(self.names.push(word));
+        match self.values[start..].iter().find(|v| !v.is_finite()) {
+            Some(value) => Err(not_finite(&String::from_utf8_lossy(word), *value)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The last field, and what stands before it and its separators; none if nothing does.
+fn last(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = line.iter().rposition(|&b| separates(b))?;
+    let before = trimmed(&line[..at]);
+    (!before.is_empty()).then_some((before, &line[at + 1..]))
+}
+
+fn first(line: &[u8]) -> &[u8] {
+    line.split(|&b| separates(b)).next().unwrap_or_default()
+}
+
+fn trimmed(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|&b| !separates(b) && b != b'\n' && b != b'\r').map_or(0, |at| at + 1);
+    &line[..end]
+}
+
+fn separates(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+fn fields(line: &[u8]) -> usize {
+    line.split(|&b| separates(b)).filter(|field| !field.is_empty()).count()
+}
+
+/// How many fields at a line's end are numbers.
+fn numbers(line: &[u8]) -> usize {
+    line.rsplit(|&b| separates(b)).filter(|field| !field.is_empty()).take_while(|field| number(field).is_some()).count()
+}
+
+fn number(field: &[u8]) -> Option<f32> {
+    str::from_utf8(field).ok()?.parse().ok()
+}
+
+/// Whether a word's last part is rather one value too many. `nan` and `infinity` are words.
+pub fn looks_like_one(field: &[u8]) -> bool {
+    number(field).is_some() && field.iter().any(u8::is_ascii_digit)
+}

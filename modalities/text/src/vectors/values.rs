@@ -1,0 +1,92 @@
+//! The values of vectors: in memory, or in their file, from which rows are read where they are asked for.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+use ctk_core::{Context, Result};
+
+/// Rows of equal width.
+#[derive(Debug)]
+pub enum Values {
+    /// One row after the other.
+    Memory(Vec<f32>),
+    /// Little-endian f32 in a file.
+    File {
+        /// The file.
+        file: File,
+        /// The byte at which each row begins, ascending.
+        starts: Vec<u64>,
+    },
+}
+
+const SIZE: usize = size_of::<f32>();
+
+impl Values {
+    /// The rows of `range`; `room` is room to read them into.
+    ///
+    /// # Errors
+    /// The file cannot be read any more, or is shorter than it was.
+    pub fn get<'a>(&'a self, range: Range<usize>, width: usize, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        let (file, starts) = match self {
+            Values::Memory(values) => return Ok(&values[range.start * width..range.end * width]),
+            Values::File { file, starts } => (file, &starts[range]),
+        };
+        let (Some(first), Some(last)) = (starts.first(), starts.last()) else { return Ok(&[]) };
+        // All that lies between the first row and the end of the last is read at once; then words are closed up.
+        let span = (last - first) as usize + width * SIZE;
+        room.resize(span.div_ceil(SIZE), 0.0);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(room);
+        read_at(file, &mut bytes[..span], *first).at(format!("byte {first}")).hint("has the file changed meanwhile?")?;
+        for (row, start) in starts.iter().enumerate() {
+            let from = (start - first) as usize;
+            bytes.copy_within(from..from + width * SIZE, row * width * SIZE);
+        }
+        let values = &mut room[..starts.len() * width];
+        if cfg!(target_endian = "big") {
+            values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
+        }
+        Ok(values)
+    }
+
+    /// Leaves out some rows, whose numbers ascend.
+    pub fn remove(&mut self, rows: &[usize], width: usize) {
+        match self {
+            Values::Memory(values) => {
+                let mut at = 0;
+                for row in (0..values.len() / width).filter(|row| rows.binary_search(row).is_err()) {
+                    values.copy_within(row * width..(row + 1) * width, at * width);
+                    at += 1;
+                }
+                values.truncate(at * width);
+            }
+            Values::File { starts, .. } => {
+                let mut row = 0;
+                starts.retain(|_| {
+                    row += 1;
+                    rows.binary_search(&(row - 1)).is_err()
+                });
+            }
+        }
+    }
+}
+
+/// Fills `bytes` from byte `at` on. Threads may do so at once.
+#[cfg(unix)]
+pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+/// Fills `bytes` from byte `at` on. Threads may do so at once.
+#[cfg(windows)]
+pub fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => (bytes, at) = (&mut bytes[read..], at + read as u64),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
