@@ -37,5 +37,5 @@ fn foreign(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
     }
     Err(Error::usage("this is no file of vectors that ctk knows")
         .at(args.run.display())
-        .hint("give a run folder, or vectors as word2vec, fastText (.vec), GloVe or `ctk export` write them"))
+        .hint("give a run folder, or vectors as word2vec, fastText (.bin, .vec), GloVe or `ctk export` write them"))
 }

@@ -8,17 +8,18 @@
 //! - whether the table is quantised (a byte), its rows and width (i64), and its f32: words, then the buckets of n-grams;
 //! - the same for the output table.
 
+mod model;
 mod read;
 mod write;
 
 use crate::subwords::SubwordVectors;
 use crate::vocabulary::Vocabulary;
 
-pub use read::{is, open};
+pub use read::open;
 pub use write::write;
 
 /// The file's first four bytes.
-const MAGIC: i32 = 793_712_314;
+pub const MAGIC: i32 = 793_712_314;
 
 /// The version that fastText has written since 2017.
 const VERSION: i32 = 12;

@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use ctk_core::eval::Features;
+use ctk_core::eval::Table;
 use ctk_core::{Error, Result, files};
 use serde_json::json;
 use tokenizers::Tokenizer;
@@ -20,18 +20,22 @@ use tokenizers::pre_tokenizers::whitespace::{Whitespace, WhitespaceSplit};
 
 use crate::corpus::{Normalise, Reading, Tokens};
 
+/// Rows that are read at once.
+const BLOCK: usize = 256;
+
 /// The module's folder.
 const MODULE: &str = "0_StaticEmbedding";
 
-/// Writes the folder `out`. `reading` is how the text was cut that `words` were learned from.
+/// Writes the folder `out`. `reading` is how the text was cut that `words` were learned from. Of words that are made of n-grams, those
+/// of the vocabulary alone have rows.
 ///
 /// # Errors
-/// There is something at `out`, other than an empty folder; no rows.
-pub fn write(words: &Features, reading: Reading, out: &Path) -> Result<()> {
+/// There is something at `out`, other than an empty folder; no rows; a table that cannot be read.
+pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<()> {
     if words.is_empty() {
         return Err(Error::new("there are no words to export"));
     }
-    let (tokenizer, rows) = tokenizer(&words.names, reading)?;
+    let (tokenizer, rows) = tokenizer(words, reading)?;
     files::folder_with(out, |folder| {
         let module = folder.join(MODULE);
         let text = tokenizer.to_string(true).map_err(Error::new)?;
@@ -53,7 +57,7 @@ pub fn write(words: &Features, reading: Reading, out: &Path) -> Result<()> {
 }
 
 /// What cuts texts into tokens, and which word's row each token has; none for zeros.
-fn tokenizer(words: &[String], reading: Reading) -> Result<(Tokenizer, Vec<Option<usize>>)> {
+fn tokenizer(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Vec<Option<usize>>)> {
     let mut normalizers: Vec<NormalizerWrapper> = match reading.normalise {
         Normalise::None => Vec::new(),
         Normalise::Nfc => vec![NFC.into()],
@@ -69,8 +73,9 @@ fn tokenizer(words: &[String], reading: Reading) -> Result<(Tokenizer, Vec<Optio
         Tokens::File(tokenizer) => return pieces(words, *tokenizer, normalizers),
     };
     // A corpus can hold the word itself; none holds a space.
-    let unknown = if words.iter().any(|word| word == "[UNK]") { "[unknown word]" } else { "[UNK]" };
-    let vocabulary = std::iter::once(unknown).chain(words.iter().map(String::as_str)).zip(0..);
+    let names = || (0..words.len()).map(|row| words.name(row));
+    let unknown = if names().any(|word| word == "[UNK]") { "[unknown word]" } else { "[UNK]" };
+    let vocabulary = std::iter::once(unknown).chain(names()).zip(0..);
     let model = WordLevel::builder()
         .vocab(vocabulary.map(|(word, id)| (word.to_string(), id)).collect())
         .unk_token(unknown.to_string())
@@ -83,13 +88,13 @@ fn tokenizer(words: &[String], reading: Reading) -> Result<(Tokenizer, Vec<Optio
 
 /// A whole tokenizer as it was given, after the run's own normal form and case: a row a piece, zeros where it never occurred.
 fn pieces(
-    words: &[String],
+    words: &dyn Table,
     mut tokenizer: Tokenizer,
     mut normalizers: Vec<NormalizerWrapper>,
 ) -> Result<(Tokenizer, Vec<Option<usize>>)> {
     normalizers.extend(tokenizer.get_normalizer().cloned());
     tokenizer.with_normalizer(sequence(normalizers)).map_err(Error::new)?;
-    let places: std::collections::HashMap<&str, usize> = words.iter().map(String::as_str).zip(0..).collect();
+    let places: std::collections::HashMap<&str, usize> = (0..words.len()).map(|row| (words.name(row), row)).collect();
     let tokens = tokenizer.get_vocab(true);
     let mut rows = vec![None; tokens.values().max().map_or(0, |&last| last as usize + 1)];
     for (token, id) in &tokens {
@@ -107,26 +112,34 @@ fn sequence(mut normalizers: Vec<NormalizerWrapper>) -> Option<NormalizerWrapper
 }
 
 /// A safetensors file, written as it goes: the table is in memory once already.
-fn weights(words: &Features, rows: &[Option<usize>], out: &Path) -> Result<()> {
-    let bytes = rows.len() * words.width * 4;
-    let tensor = json!({"dtype": "F32", "shape": [rows.len(), words.width], "data_offsets": [0, bytes]});
+fn weights(words: &dyn Table, rows: &[Option<usize>], out: &Path) -> Result<()> {
+    let bytes = rows.len() * words.width() * 4;
+    let tensor = json!({"dtype": "F32", "shape": [rows.len(), words.width()], "data_offsets": [0, bytes]});
     let mut header = serde_json::to_string(&json!({"__metadata__": {"format": "pt"}, "embedding.weight": tensor}))?;
     // Spaces, so that the values are aligned.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     files::write_with(out, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
-        let (zeros, mut bytes) = (vec![0.0; words.width], Vec::with_capacity(4 * words.width));
-        for row in rows {
+        let (mut room, mut bytes) = (Vec::new(), Vec::new());
+        // Rows that follow each other are read together.
+        let follows = |a: &Option<usize>, b: &Option<usize>| a.map(|a| a + 1) == *b && a.is_some();
+        for run in rows.chunk_by(follows).flat_map(|run| run.chunks(BLOCK)) {
             bytes.clear();
-            bytes.extend(row.map_or(&zeros[..], |row| words.row(row)).iter().flat_map(|value| value.to_le_bytes()));
+            match run[0] {
+                Some(first) => {
+                    let values = words.block(first..first + run.len(), &mut room)?;
+                    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                }
+                None => bytes.resize(4 * words.width(), 0),
+            }
             file.write_all(&bytes)?;
         }
         Ok(())
     })
 }
 
-fn card(words: &Features) -> String {
+fn card(words: &dyn Table) -> String {
     format!(
         "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n- sentence-transformers\n\
          - static-embedding\n---\n\n# Word vectors trained by ctk\n\n{} words of {} values. A text's vector is the mean of its \
@@ -134,12 +147,14 @@ fn card(words: &Features) -> String {
          model = SentenceTransformer(\"this folder\")\nvectors = model.encode([\"a text\", \"another\"])\n\
          print(model.similarity(vectors[0], vectors[1]))\n```\n",
         words.len(),
-        words.width
+        words.width()
     )
 }
 
 #[cfg(test)]
 mod tests {
+    use ctk_core::eval::Features;
+
     use super::*;
 
     fn some() -> Features {

@@ -5,8 +5,8 @@ mod vectors;
 
 pub use vectors::SubwordVectors;
 
-/// Which n-grams a word has, and how many rows they share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which n-grams a word has, and how many rows they share; by default none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subwords {
     /// Characters of the shortest, the marks `<` and `>` at a word's ends included.
     pub min: usize,

@@ -22,6 +22,7 @@ use ctk_core::eval::Table;
 use ctk_core::{Context, Error, Result};
 
 use crate::corpus::decompressed;
+use crate::fasttext;
 
 pub use model::{FORMATS, Model};
 use names::Names;
@@ -42,7 +43,7 @@ pub enum Format {
     Binary(Header),
     /// A safetensors file: `input` with its words in a `.tsv` beside it (`ctk export`), or `features` (`ctk embed`).
     Safetensors,
-    /// fastText's own binary model.
+    /// fastText's own binary model: [`fasttext`] opens it.
     FastText,
 }
 
@@ -70,9 +71,6 @@ const HEAD: usize = 1 << 20;
 /// Wider rows are damage: no one's vectors are.
 const WIDEST: usize = 1 << 20;
 
-/// fastText's models begin with this number.
-const FASTTEXT: i32 = 793_712_314;
-
 /// Opens a file of vectors; none if it is no such file.
 ///
 /// # Errors
@@ -85,8 +83,7 @@ pub fn open(path: &Path) -> Result<Option<WordVectors>> {
         Format::Glove { width } => text::read(path, width, None),
         Format::Binary(header) => binary::read(path, header),
         Format::Safetensors => tensors::read(path),
-        Format::FastText => Err(Error::usage("fastText's binary models are not read")
-            .hint("fastText wrote the words' vectors to a .vec file beside it")),
+        Format::FastText => Err(Error::usage("a fastText model is no plain table of vectors").hint("`fasttext::open` reads it")),
     };
     opened.map(Some).at(path.display())
 }
@@ -100,7 +97,7 @@ pub fn look(path: &Path) -> Result<Option<Format>> {
     let mut head = Vec::new();
     reader.take(HEAD as u64).read_to_end(&mut head).at(path.display())?;
     let whole = head.len() < HEAD;
-    if head.starts_with(&FASTTEXT.to_le_bytes()) {
+    if head.starts_with(&fasttext::MAGIC.to_le_bytes()) {
         return Ok(Some(Format::FastText));
     }
     if head.get(8) == Some(&b'{') && head[..8].iter().skip(4).all(|&b| b == 0) {

@@ -11,7 +11,7 @@ use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
-use crate::vectors;
+use crate::{fasttext, vectors};
 
 pub mod exports;
 pub mod huffman;
@@ -59,6 +59,9 @@ impl Modality for Word2Vec {
     }
 
     fn open_file(&self, path: &Path) -> Result<Option<Box<dyn Model>>> {
+        if vectors::look(path)? == Some(vectors::Format::FastText) {
+            return Ok(Some(Box::new(fasttext::open(path)?)));
+        }
         Ok(vectors::open(path)?.map(|vectors| Box::new(vectors::Model(vectors)) as Box<dyn Model>))
     }
 }

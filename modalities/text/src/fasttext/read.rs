@@ -18,11 +18,6 @@ const ENTRY: u64 = 10;
 /// Values that are read at once.
 const BLOCK: usize = 1 << 16;
 
-/// Whether a file that begins with these bytes says it is a fastText model.
-pub fn is(head: &[u8]) -> bool {
-    head.starts_with(&MAGIC.to_le_bytes())
-}
-
 /// Reads a model: words, their counts, and the table of words and n-grams. The output table stays where it is.
 ///
 /// # Errors

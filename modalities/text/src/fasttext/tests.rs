@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ctk_core::eval::Table;
 use ctk_core::rng::Key;
 use rand::RngCore;
 
@@ -46,7 +47,7 @@ fn what_is_written_is_read_with_every_bit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.bin");
     let bytes = written(&path);
-    assert!(is(&bytes) && !is(b"12 100\n"));
+    assert!(bytes.starts_with(&MAGIC.to_le_bytes()));
     let model = open(&path).unwrap();
     assert_eq!(model.args, args());
     assert_eq!((model.vectors.words(), &model.counts[..]), (vocabulary().words(), vocabulary().counts()));

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ctk_core::eval::Features;
+use ctk_core::eval::Table;
 use ctk_core::{Error, Result};
 use rayon::prelude::*;
 
@@ -41,11 +41,6 @@ impl SubwordVectors {
         &self.words
     }
 
-    /// Values a vector.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
     /// What words are cut into.
     pub fn subwords(&self) -> Subwords {
         self.subwords
@@ -66,26 +61,13 @@ impl SubwordVectors {
     /// n-grams alone; zeros where it has none (fastText's `getWordVector`).
     pub fn vector(&self, word: &str) -> Vec<f32> {
         let mut vector = vec![0.0; self.width];
-        self.add(self.place(word), word, &mut Vec::new(), &mut vector);
+        self.mean(self.place(word), word, &mut Vec::new(), &mut vector);
         vector
     }
 
-    /// The vectors of the words of `range`, one after the other.
-    pub fn vectors(&self, range: Range<usize>) -> Vec<f32> {
-        let mut vectors = vec![0.0; range.len() * self.width];
-        let rows = vectors.par_chunks_exact_mut(self.width).zip(range);
-        rows.for_each_init(Vec::new, |ids, (vector, row)| self.add(Some(row), &self.words[row], ids, vector));
-        vectors
-    }
-
-    /// The vectors of all words.
-    pub fn all(&self) -> Features {
-        let rows = self.vectors(0..self.words.len());
-        Features { rows, width: self.width, names: self.words.clone(), ..Features::default() }
-    }
-
-    /// Makes `vector`, which is zeros, that of `word`; `ids` is room.
-    fn add(&self, row: Option<usize>, word: &str, ids: &mut Vec<u32>, vector: &mut [f32]) {
+    /// Makes `vector` that of `word`; `ids` is room.
+    fn mean(&self, row: Option<usize>, word: &str, ids: &mut Vec<u32>, vector: &mut [f32]) {
+        vector.fill(0.0);
         ids.clear();
         self.subwords.ids(word, ids);
         let grams = ids.iter().map(|&bucket| self.words.len() + bucket as usize);
@@ -95,6 +77,38 @@ impl SubwordVectors {
         // As fastText does it: once, by the inverse.
         let scale = 1.0 / (ids.len() + usize::from(row.is_some())).max(1) as f32;
         vector.iter_mut().for_each(|value| *value *= scale);
+    }
+}
+
+impl Table for SubwordVectors {
+    fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn name(&self, row: usize) -> &str {
+        &self.words[row]
+    }
+
+    /// Means are made where they are asked for: all of them at once would be a table beside the table.
+    fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        if self.subwords.buckets == 0 {
+            return Ok(&self.input[range.start * self.width..range.end * self.width]);
+        }
+        room.resize(range.len() * self.width, 0.0);
+        let rows = room.par_chunks_exact_mut(self.width).zip(range);
+        rows.for_each_init(Vec::new, |ids, (vector, row)| self.mean(Some(row), &self.words[row], ids, vector));
+        Ok(room)
+    }
+
+    /// The mean of the n-grams; none of a word that has none.
+    fn unseen(&self, word: &str) -> Option<Vec<f32>> {
+        let (mut ids, mut vector) = (Vec::new(), vec![0.0; self.width]);
+        self.mean(None, word, &mut ids, &mut vector);
+        (!ids.is_empty()).then_some(vector)
     }
 }
 
@@ -122,7 +136,8 @@ mod tests {
             assert!((vector[0] - mean).abs() < 1e-5 && (vector[1] - mean - 1.0).abs() < 1e-5, "{word}: {vector:?}");
         }
         assert_eq!(vectors.vector(""), [0.0, 0.0], "<> has no n-gram of three");
-        assert_eq!(vectors.all().rows[..4], [vectors.vector("the"), vectors.vector("a")].concat());
+        assert_eq!(vectors.features().unwrap().rows[..4], [vectors.vector("the"), vectors.vector("a")].concat());
+        assert_eq!((vectors.unseen("unk"), vectors.unseen("")), (Some(vectors.vector("unk")), None));
         assert_eq!(
             (vectors.place("the"), vectors.place("a"), vectors.place("b"), vectors.place("")),
             (Some(0), Some(1), None, None)
@@ -133,7 +148,8 @@ mod tests {
     fn without_buckets_words_are_their_rows() {
         let none = Subwords { min: 0, max: 0, buckets: 0 };
         let vectors = SubwordVectors::new(vec!["x".into()], vec![0.1, 0.7], 2, none).unwrap();
-        assert_eq!((vectors.vector("x"), vectors.vector("y")), (vec![0.1, 0.7], vec![0.0, 0.0]));
+        assert_eq!((vectors.vector("x"), vectors.vector("y"), vectors.unseen("y")), (vec![0.1, 0.7], vec![0.0, 0.0], None));
+        assert_eq!(vectors.features().unwrap().rows, [0.1, 0.7]);
         let error = SubwordVectors::new(vec!["x".into()], vec![0.5; 3], 2, none).unwrap_err();
         assert!(error.to_string().contains("are not 3"), "{error}");
     }

@@ -11,7 +11,7 @@ use crate::corpus::{Invalid, Normalise, Reading, Tokens};
 use crate::texts;
 
 /// The formats that word vectors are written in.
-pub const FORMATS: &[&str] = &["word2vec-text", "word2vec-binary", "glove", "safetensors"];
+pub const FORMATS: &[&str] = &["word2vec-text", "word2vec-binary", "glove", "static-embedding", "safetensors"];
 
 /// Word vectors from a file, as a model.
 pub struct Model(pub WordVectors);

@@ -9,6 +9,8 @@ use ctk_core::{Error, Result, files};
 use rayon::prelude::*;
 
 use super::text::looks_like_one;
+use crate::corpus::Reading;
+use crate::static_embedding;
 
 /// Blocks that are put into form at once.
 const BATCH: usize = 64;
@@ -22,6 +24,7 @@ pub fn as_format(table: &dyn Table, format: &str, out: &Path) -> Result<()> {
         "word2vec-text" => text(table, out),
         "word2vec-binary" => binary(table, out),
         "glove" => glove(table, out),
+        "static-embedding" => static_embedding::write(table, Reading::default(), out),
         "safetensors" => safetensors(table, out),
         other => Err(Error::usage(format!("`{other}` is not a format of word vectors"))),
     }

@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ctk_core::checkpoint::Checkpoint;
-use ctk_core::eval::Features;
+use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{Model, Query};
 use ctk_core::{Context, Error, Result};
 
 use super::exports;
-use super::parts::{Parts, mean};
 use super::recipe::Word2VecRecipe;
 use super::sparse::{HEAD, MODEL, VOCABULARY};
 use crate::static_embedding;
-use crate::subwords::Subwords;
+use crate::subwords::SubwordVectors;
 use crate::texts;
 use crate::vectors;
 use crate::vocabulary::Vocabulary;
@@ -22,10 +21,9 @@ use crate::vocabulary::Vocabulary;
 /// Word vectors from a checkpoint.
 pub struct Vectors {
     checkpoint: Checkpoint,
+    recipe: Word2VecRecipe,
     vocabulary: Vocabulary,
-    // The words' rows, then those of their n-grams' buckets, if there are any.
-    input: Tensor,
-    subwords: Option<Subwords>,
+    vectors: SubwordVectors,
 }
 
 impl Vectors {
@@ -34,35 +32,19 @@ impl Vectors {
         let reader = from.reader();
         let tsv = String::from_utf8(reader.bytes(VOCABULARY)?).map_err(|_| Error::new("this is not UTF-8").at(VOCABULARY))?;
         let vocabulary = Vocabulary::from_tsv(&tsv)?;
-        let subwords = Word2VecRecipe::parse(&from.recipe())?.subwords();
-        let rows = vocabulary.len() + subwords.map_or(0, |subwords| subwords.buckets);
+        let recipe = Word2VecRecipe::parse(&from.recipe())?;
+        // The words' rows, then those of their n-grams' buckets, if there are any.
+        let subwords = recipe.subwords().unwrap_or_default();
+        let rows = vocabulary.len() + subwords.buckets;
         let input = table(&mut reader.tensors(MODEL)?, "input", Some(rows)).at(MODEL)?;
-        Ok(Vectors { checkpoint: from.clone(), vocabulary, input, subwords })
+        let (width, input) = (input.dim(1)?, input.flatten_all()?.to_vec1()?);
+        let vectors = SubwordVectors::new(vocabulary.words().to_vec(), input, width, subwords).at(MODEL)?;
+        Ok(Vectors { checkpoint: from.clone(), recipe, vocabulary, vectors })
     }
 
-    /// The words' vectors: their rows, or the means of the rows they are made of.
-    fn all(&self) -> Result<Features> {
-        let width = self.input.dim(1)?;
-        let mut rows = self.input.flatten_all()?.to_vec1::<f32>()?;
-        let words = self.vocabulary.words();
-        if let Some(subwords) = &self.subwords {
-            rows = Parts::new(subwords, words).means(&rows, width);
-        }
-        Ok(Features { rows, width, names: words.to_vec(), ..Features::default() })
-    }
-
-    /// The mean of a word's n-grams, which makes up for one that was never seen; none without subwords.
-    fn unseen(&self) -> Result<impl Fn(&str) -> Option<Vec<f32>> + Sync + '_> {
-        let (table, width) = match &self.subwords {
-            Some(_) => (self.input.flatten_all()?.to_vec1::<f32>()?, self.input.dim(1)?),
-            None => (Vec::new(), 0),
-        };
-        Ok(move |word: &str| {
-            let mut ids = Vec::new();
-            self.subwords?.ids(word, &mut ids);
-            ids.iter_mut().for_each(|id| *id += self.vocabulary.len() as u32);
-            (!ids.is_empty()).then(|| mean(&table, width, &ids))
-        })
+    /// What words were contrasted with: (rows, width).
+    fn output(&self) -> Result<Tensor> {
+        table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", None).at(HEAD)
     }
 }
 
@@ -80,7 +62,15 @@ impl Model for Vectors {
     /// Without data, a row a word, in order of frequency: the published (input) vectors. Of data, a row a text. A word has no
     /// random views.
     fn features(&self, query: &Query) -> Result<Features> {
-        texts::answer(self.all()?, query, || Word2VecRecipe::parse(&self.checkpoint.recipe())?.reading(), self.unseen()?)
+        texts::answer(self.vectors.features()?, query, || self.recipe.reading(), |word| self.vectors.unseen(word))
+    }
+
+    /// With subwords also of words that were never seen.
+    fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
+        match (&query.data, &query.baseline) {
+            (None, None) => Ok(Box::new(&self.vectors)),
+            _ => Ok(Box::new(self.features(query)?)),
+        }
     }
 
     fn baselines(&self) -> &'static [&'static str] {
@@ -97,22 +87,19 @@ impl Model for Vectors {
     fn export(&self, format: &str, out: &Path) -> Result<()> {
         match format {
             "fasttext" => {
-                let output = table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", None).at(HEAD)?;
-                let (input, output) = (self.input.flatten_all()?.to_vec1::<f32>()?, output.flatten_all()?.to_vec1::<f32>()?);
-                exports::fasttext(&Word2VecRecipe::parse(&self.checkpoint.recipe())?, &self.vocabulary, &input, output, out)
+                let output = self.output()?.flatten_all()?.to_vec1()?;
+                exports::fasttext(&self.recipe, &self.vocabulary, self.vectors.input(), output, out)
             }
-            "static-embedding" => {
-                let recipe = Word2VecRecipe::parse(&self.checkpoint.recipe())?;
-                static_embedding::write(&self.all()?, recipe.reading()?, out)
-            }
+            "static-embedding" => static_embedding::write(&self.vectors, self.recipe.reading()?, out),
             "safetensors" => {
-                let output = table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", None).at(HEAD)?;
-                let tensors = [("input", &self.input), ("output", &output)];
-                let bytes = safetensors::serialize(tensors, None)?;
+                let rows = |values: &[f32]| {
+                    Tensor::from_slice(values, (values.len() / self.vectors.width(), self.vectors.width()), &Device::Cpu)
+                };
+                let bytes = safetensors::serialize([("input", rows(self.vectors.input())?), ("output", self.output()?)], None)?;
                 ctk_core::files::write(out, &bytes)?;
                 ctk_core::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
             }
-            other => vectors::write::as_format(&self.all()?, other, out),
+            other => vectors::write::as_format(&self.vectors, other, out),
         }
     }
 }
