@@ -129,7 +129,8 @@ pub struct Train {
 /// A trained model and what to run it on.
 #[derive(ClapArgs)]
 pub struct ModelArgs {
-    /// A run folder, a checkpoint, or a file of word vectors: word2vec's text or binary form, .vec, GloVe, safetensors
+    /// A run folder, a checkpoint, or a file of word vectors: word2vec's text or binary form, fastText's
+    /// .vec or .bin, GloVe, safetensors
     #[arg(value_name = "RUN", value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// Other data than the run's own

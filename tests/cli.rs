@@ -410,3 +410,43 @@ fn every_help_shows_an_example() {
 fn json_text(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON on stdout")
 }
+
+#[test]
+fn subwords_answer_for_words_never_seen_and_travel_as_a_fasttext_model() {
+    let dir = folder();
+    let at = dir.path();
+    let line = |i: usize| format!("the {} house of number{} and a dog\n", ["old", "older", "oldest"][i % 3], i % 9);
+    write(at, "text.txt", (0..1000).map(line).collect::<String>());
+    let sizes = ["encoder.subwords.width=10", "encoder.subwords.buckets=500", "train.epochs=3", "pairs.subsample=0"];
+    let set = sizes.iter().flat_map(|set| ["--set", set]);
+    let arguments = ["train", "word2vec", "--data", "text.txt", "--out", "run", "--quiet", "--json"];
+    json(at, &arguments.into_iter().chain(set).collect::<Vec<_>>());
+
+    let export = |from: &str, format: &str, out: &str| {
+        let output = ctk(at, &["export", from, "--format", format, "--out", out]);
+        assert!(output.status.success(), "{format}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    export("run", "fasttext", "m.bin");
+    for words in [&["house"][..], &["houses", "olden"]] {
+        let ask = |from: &str| json(at, &[&["neighbors", from, "--json"][..], words].concat());
+        let (run, file) = (ask("run"), ask("m.bin"));
+        assert_eq!(run, file);
+        assert_eq!(run.as_object().unwrap().len(), words.len());
+    }
+    // The same words and rows, from the run and from its file.
+    export("run", "word2vec-text", "a.txt");
+    export("m.bin", "word2vec-text", "b.txt");
+    assert_eq!(fs::read(at.join("a.txt")).unwrap(), fs::read(at.join("b.txt")).unwrap());
+
+    for from in ["run", "m.bin", "a.txt"] {
+        let out = format!("{from}-folder");
+        export(from, "static-embedding", &out);
+        assert!(at.join(&out).join("0_StaticEmbedding/model.safetensors").is_file());
+        let again = ctk(at, &["export", from, "--format", "static-embedding", "--out", &out]);
+        assert_eq!(again.status.code(), Some(2), "a folder that is there is not written over");
+    }
+    fails(at, &["export", "a.txt", "--format", "fasttext", "--out", "out"], 2, &["cannot be exported as `fasttext`", "glove"]);
+    let whole = fs::read(at.join("m.bin")).unwrap();
+    write(at, "half.bin", &whole[..whole.len() / 2]);
+    fails(at, &["neighbors", "half.bin", "house"], 1, &["ends too early", "half.bin", "hint: "]);
+}

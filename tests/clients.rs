@@ -30,7 +30,7 @@ fn python(check: &str, path: &Path, expected: &Map<String, Value>) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A run on some text of the generated language and a few words beyond ASCII.
+/// A run on a few words, some beyond ASCII.
 struct Run {
     folder: TempDir,
 }
@@ -43,7 +43,7 @@ impl Run {
             |i: usize| format!("the größte House {} of 日本 has naïve number{} x👍🏽y , and a dog", ["is", "was"][i % 2], i % 9);
         std::fs::write(&text, (0..3000).map(line).collect::<Vec<_>>().join("\n")).unwrap();
         let mut arguments = vec!["train", "word2vec", "--quiet", "--data", &text, "--out", &out];
-        arguments.extend(["--set", "pairs.subsample=0", "--set", "train.epochs=2"]);
+        arguments.extend(["--set", "pairs.subsample=0", "--set", "pairs.window=2", "--set", "train.epochs=5"]);
         arguments.extend(set.iter().flat_map(|set| ["--set", set]));
         ctk(&arguments);
         run
