@@ -15,6 +15,10 @@ const LONGEST: u64 = 1 << 16;
 /// Bytes of the shortest entry of a dictionary: an empty word's zero, its count and its kind.
 const ENTRY: u64 = 10;
 
+/// Files that gzip and zstd wrote begin with these.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
 /// Values that are read at once.
 const BLOCK: usize = 1 << 16;
 
@@ -30,7 +34,11 @@ fn read(path: &Path) -> Result<FastText> {
     let file = File::open(path)?;
     let left = file.metadata()?.len();
     let mut bytes = Bytes { reader: BufReader::with_capacity(1 << 20, file), left };
-    if left < 8 || bytes.i32()? != MAGIC {
+    let magic: [u8; 4] = if left < 8 { [0; 4] } else { bytes.take()? };
+    if magic.starts_with(&GZIP) || magic == ZSTD {
+        return Err(Error::new("this file is compressed").hint("unpack it first: a model is read where it lies"));
+    }
+    if magic != MAGIC.to_le_bytes() {
         return Err(
             Error::new("this is not a fastText model").hint("models begin with fastText's magic number; those of 2016 have none")
         );

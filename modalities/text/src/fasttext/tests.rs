@@ -102,6 +102,8 @@ fn numbers_that_cannot_be_are_refused_before_anything_is_allocated() {
     let huge = i32::MAX.to_le_bytes();
     for (at, bytes, said) in [
         (0, &huge[..], "not a fastText model"),
+        (0, &[0x1f, 0x8b], "compressed"),
+        (0, &[0x28, 0xb5, 0x2f, 0xfd], "compressed"),
         (4, &13i32.to_le_bytes(), "version 13"),
         (8, &huge, "asks for"),
         (8, &0i32.to_le_bytes(), "width 0"),
