@@ -209,13 +209,20 @@ fn word2vec_trains_and_answers() {
     }
     write(at, "questions.txt", ": gram1-test\nthis is not known\n");
     write(at, "pairs.tsv", "one\ttwo\t3.5\n");
-    for (format, file) in [("word2vec-text", "v.txt"), ("word2vec-binary", "v.bin"), ("safetensors", "v.safetensors")] {
+    let written =
+        [("word2vec-text", "v.txt"), ("word2vec-binary", "v.bin"), ("glove", "v.glove"), ("safetensors", "v.safetensors")];
+    for (format, file) in written {
         assert!(ctk(at, &["export", "out", "--format", format, "--out", file]).status.success());
     }
     let text = fs::read_to_string(at.join("v.txt")).unwrap();
     let word = text.lines().nth(5).unwrap().split(' ').next().unwrap();
     let near = json(at, &["neighbors", "out", word, "--count", "3", "--json"]);
     assert_eq!(near[word].as_array().unwrap().len(), 3);
+    // The same answers wherever the vectors lie.
+    for (_, file) in written {
+        assert_eq!(json(at, &["neighbors", file, word, "--count", "3", "--json"]), near, "{file}");
+    }
+    assert_eq!(json(at, &["eval", "geometry", "v.bin", "--json"]), json(at, &["eval", "geometry", "out", "--json"]));
     for arguments in [
         ["eval", "similarity", "out", "--pairs", "none.tsv"],
         ["eval", "analogy", "out", "--questions", "none.tsv"],
@@ -276,6 +283,69 @@ fn word2vec_trains_and_answers() {
         trained["steps"],
         "a finished run stays finished"
     );
+}
+
+/// Directions of sex and rank, and one that has neither.
+const ROYAL: &str = "5 3\nman 1 0 0.1\nwoman 0 1 0.1\nking 1 0 1\nqueen 0 1 1\ncart 1 1 0\n";
+
+#[test]
+fn vectors_of_other_programs_are_asked() {
+    let dir = folder();
+    let at = dir.path();
+    write(at, "royal.vec", ROYAL);
+    let said = |arguments: &[&str]| {
+        let output = ctk(at, arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = |text: String| text.lines().next().and_then(|l| l.split_whitespace().last()).unwrap().to_string();
+    assert_eq!(first(said(&["analogy", "royal.vec", "man", "king", "woman"])), "queen");
+    assert_eq!(first(said(&["neighbors", "royal.vec", "king", "woman", "--negative", "man"])), "queen");
+    assert_eq!(said(&["neighbors", "royal.vec", "king", "queen", "cart", "--doesnt-match"]), "cart\n");
+    let answers = json(at, &["analogy", "royal.vec", "man", "king", "woman", "--count", "2", "--json"]);
+    assert_eq!((&answers["answers"][0]["name"], answers["answers"].as_array().unwrap().len()), (&"queen".into(), 2));
+    let together = json(at, &["neighbors", "royal.vec", "king", "queen", "--together", "--json"]);
+    assert_eq!((&together["positive"][1], together["neighbors"].as_array().unwrap().len()), (&"queen".into(), 3));
+    let odd = json(at, &["neighbors", "royal.vec", "king", "queen", "cart", "--doesnt-match", "--json"]);
+    assert!(odd["doesnt_match"] == "cart" && odd["cosines"]["king"].is_number(), "{odd}");
+    fails(at, &["neighbors", "royal.vec", "kong"], 1, &["`kong`", "did you mean `king`"]);
+    fails(at, &["analogy", "royal.vec", "man", "king", "woman", "--data", "x"], 2, &["--data"]);
+
+    // What changes form answers the same; what is damaged is named.
+    for (format, file) in [("word2vec-binary", "r.bin"), ("glove", "r.txt"), ("safetensors", "r.safetensors")] {
+        said(&["export", "royal.vec", "--format", format, "--out", file]);
+        assert_eq!(first(said(&["analogy", file, "man", "king", "woman"])), "queen", "{file}");
+    }
+    assert_eq!(ROYAL, {
+        said(&["export", "r.bin", "--format", "word2vec-text", "--out", "r.vec"]);
+        fs::read_to_string(at.join("r.vec")).unwrap()
+    });
+    write(at, "short.vec", &ROYAL[..30]);
+    fails(at, &["neighbors", "short.vec", "man"], 1, &["short.vec", "line", "hint: "]);
+    write(at, "twice.txt", [&ROYAL[4..], "man 9 9 9\n"].concat());
+    let noted = ctk(at, &["neighbors", "twice.txt", "man"]);
+    assert!(String::from_utf8(noted.stderr).unwrap().contains("note: ") && noted.status.success());
+    write(at, "prose.txt", "to be or not to be\nthat is the question\n");
+    fails(at, &["neighbors", "prose.txt", "be"], 2, &["prose.txt", "hint: "]);
+    fails(at, &["neighbors", "nowhere.bin", "be"], 2, &["nowhere.bin", "hint: "]);
+
+    // Every set below a folder, each on a line, whatever its form.
+    write(at, "sets/analogies/google.txt", ": royals\nMan Woman King Queen\n: gram1\nman woman king cart\n");
+    write(at, "sets/analogies/table.csv", ",type,word1,word2,word3,target\n0,x,man,king,woman,queen\n1,x,a,b,c,d\n");
+    write(at, "sets/pairs.csv", ",word1,word2,similarity\n0,king,queen,9\n1,king,man,3\n2,woman,cart,1\n3,a,b,5\n");
+    write(at, "sets/unknown.tsv", "left\tright\t3.0\n");
+    let pairs = json(at, &["eval", "similarity", "royal.vec", "--pairs", "sets", "--json"]);
+    let sets: Vec<&str> = pairs["sets"].as_array().unwrap().iter().map(|s| s["set"].as_str().unwrap()).collect();
+    assert_eq!(sets, ["pairs.csv", "unknown.tsv"]);
+    assert_eq!((&pairs["sets"][0]["pairs"], &pairs["sets"][0]["missing"]), (&3.into(), &1.into()));
+    assert!(pairs["sets"][0]["spearman"].is_number() && pairs["sets"][1]["spearman"].is_null(), "{pairs}");
+    let asked = json(at, &["eval", "analogy", "r.bin", "--questions", "sets", "--json"]);
+    let accuracy = |set: usize| (&asked["sets"][set]["accuracy"], &asked["sets"][set]["answered"]);
+    assert_eq!((accuracy(0), accuracy(1)), ((&0.5.into(), &2.into()), (&1.0.into(), &1.into())));
+    let table = said(&["eval", "analogy", "royal.vec", "--questions", "sets", "--quiet"]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.contains("analogies/google.txt") && table.contains("0.5000"), "{table}");
+    fails(at, &["eval", "similarity", "royal.vec", "--pairs", "sets/analogies"], 2, &["word pairs", "hint: "]);
 }
 
 #[test]
@@ -372,6 +442,7 @@ fn every_help_shows_an_example() {
         "eval",
         "embed",
         "neighbors",
+        "analogy",
         "export",
         "preview",
         "bench",
