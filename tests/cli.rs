@@ -195,7 +195,37 @@ fn bench_times_a_recipe_and_leaves_nothing_behind() {
         let arguments: Vec<&str> = ["bench", "vision", "--encoder", "resnet20"].into_iter().chain(wrong).collect();
         fails(at, &arguments, 2, &parts);
     }
-    fails(at, &["bench", "word2vec"], 2, &["word2vec", "hint: "]);
+    fails(at, &["bench", "word2vec", "--encoder", "resnet18"], 2, &["--encoder", "--set", "hint: "]);
+    assert!(!at.join("runs").exists(), "nothing is written");
+}
+
+#[test]
+fn bench_times_word2vec_on_the_generated_language_or_a_text() {
+    let dir = folder();
+    let at = dir.path();
+    let bench = ["bench", "word2vec", "--steps", "3", "--quiet"];
+    let timed = json(at, &[&bench[..], &["--set", "data.words=50000", "--json"]].concat());
+    let positive = [
+        "words_per_second",
+        "kept_per_second",
+        "pairs_per_second",
+        "gflops",
+        "gemm_peak_gflops",
+        "bytes_per_word",
+        "epoch_seconds",
+    ];
+    for key in positive {
+        assert!(timed[key].as_f64().unwrap_or(0.0) > 0.0, "{key} is missing in {timed}");
+    }
+    for part in ["windows", "negatives", "training", "waiting"] {
+        assert!(timed["split"][part].is_number(), "{part} is missing in {timed}");
+    }
+    assert_eq!((&timed["steps"], &timed["data"]), (&3.into(), &"generated".into()));
+    assert!((50_000..51_000).contains(&timed["epoch_words"].as_u64().unwrap()), "{timed}");
+    write(at, "some.txt", "one two three four five six\n".repeat(500));
+    let table = String::from_utf8(ctk(at, &[&bench[..], &["--data", "some.txt", "--batch", "2"]].concat()).stdout).unwrap();
+    assert!(table.contains("words a second") && table.contains("batch 2") && table.contains("data some.txt"), "{table}");
+    fails(at, &["bench", "word2vec", "--data", "nowhere.txt"], 2, &["nowhere.txt", "hint: "]);
     assert!(!at.join("runs").exists(), "nothing is written");
 }
 

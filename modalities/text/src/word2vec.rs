@@ -6,13 +6,16 @@
 
 use std::path::Path;
 
+use ctk_core::bench::{Report, Request};
 use ctk_core::checkpoint::Checkpoint;
+use ctk_core::events::Watch;
 use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
 use crate::{fasttext, vectors};
 
+mod bench;
 pub mod exports;
 pub mod huffman;
 pub mod job;
@@ -52,6 +55,14 @@ impl Modality for Word2Vec {
 
     fn fast(&self) -> &'static [(&'static str, &'static str)] {
         &[("pairs.negatives", "grouped")]
+    }
+
+    fn yardstick(&self) -> Result<&'static str> {
+        Ok(bench::YARDSTICK)
+    }
+
+    fn bench(&self, recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
+        bench::run(recipe, request, watch)
     }
 
     fn open(&self, from: &Checkpoint, _: &Device) -> Result<Box<dyn Model>> {
