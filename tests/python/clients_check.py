@@ -122,9 +122,11 @@ def fasttext_makes(path, _):
     """Trains models of every kind and prints the vectors of some words."""
     import fasttext
 
+    lines = [f"the größte 日本 number {'even' if i % 2 else 'odd'} word{i % 7} naïve x👍🏽y\n" for i in range(400)]
     with open(path + ".text", "w", encoding="utf-8") as file:
-        for i in range(400):
-            file.write(f"__label__{'ab'[i % 2]} the größte 日本 number {'even' if i % 2 else 'odd'} word{i % 7} naïve x👍🏽y\n")
+        file.writelines(lines)
+    with open(path + ".labelled", "w", encoding="utf-8") as file:
+        file.writelines(f"__label__{'ab'[i % 2]} {line}" for i, line in enumerate(lines))
     made = {}
     for name, options in {
         "skipgram": dict(model="skipgram", minn=2, maxn=5, bucket=500),
@@ -132,7 +134,10 @@ def fasttext_makes(path, _):
         "plain": dict(model="skipgram", maxn=0, bucket=0),
     }.items():
         made[name] = fasttext.train_unsupervised(path + ".text", dim=10, minCount=1, epoch=3, thread=1, verbose=0, **options)
-    made["classes"] = fasttext.train_supervised(path + ".text", dim=10, epoch=3, thread=1, verbose=0, minn=2, maxn=3, bucket=300)
+    options = dict(dim=10, minCount=1, epoch=3, thread=1, verbose=0, minn=2, maxn=3, bucket=300)
+    # Labels are none of its words, and in its file all the same.
+    made["words beside labels"] = fasttext.train_unsupervised(path + ".labelled", **options)
+    made["classes"] = fasttext.train_supervised(path + ".labelled", **options)
     vectors = {}
     for name, model in made.items():
         model.save_model(f"{path}.{name}.bin")
