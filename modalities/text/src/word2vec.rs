@@ -1,7 +1,7 @@
 //! Word2vec: word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
 //!
 //! [`windows`] draws what is trained with what, [`sparse`] trains it on all threads, [`kernel`] is one update and [`rows`]
-//! where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out, [`files`] the formats of others.
+//! where the numbers live. [`recipe`], [`init`], [`job`] and [`model`] are the way in and out, [`files`] the formats of others.
 
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
 pub mod files;
+pub mod init;
 pub mod job;
 pub mod kernel;
 pub mod model;

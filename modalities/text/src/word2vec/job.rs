@@ -18,6 +18,7 @@ use ctk_core::{Result, memory};
 use serde_json::json;
 
 use super::NAME;
+use super::init::Init;
 use super::kernel::Pairs;
 use super::recipe::{CbowGradient, LossRecipe, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
@@ -47,12 +48,12 @@ impl Word2VecJob {
         Ok(Word2VecJob { recipe, plan, reading, room })
     }
 
-    fn corpus(&self, run: &mut Run) -> Result<Corpus> {
+    fn corpus(&self, known: &[String], run: &mut Run) -> Result<Corpus> {
         let mut room = Room { limit: self.room, folder: &mut || run.folder().map(Path::to_path_buf) };
         match &self.recipe.data.path {
-            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.selection(&[]), &mut room),
+            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.selection(known), &mut room),
             // The text is data: it does not change with the seed of the training.
-            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.selection(&[])),
+            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.selection(known)),
         }
     }
 }
@@ -64,7 +65,9 @@ impl Job for Word2VecJob {
 
     fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
         let start = Instant::now();
-        let corpus = self.corpus(run)?;
+        let mut init = Init::of(run, &self.plan.recipe, &self.recipe)?;
+        let corpus = self.corpus(&init.known, run)?;
+        let ingest = start.elapsed().as_secs_f64();
         if corpus.in_file() {
             run.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
         }
@@ -83,6 +86,12 @@ impl Job for Word2VecJob {
             shards: self.recipe.train.deterministic.then_some(self.recipe.train.shards),
         };
         let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
+        if let Some(note) = init.keep(run, corpus.vocabulary(), settings.rate)? {
+            run.tell(&Event::Note(&note));
+        }
+        if let Some(vectors) = init.vectors.take() {
+            learner.begin_with(&vectors);
+        }
         let source = Windows::new(&corpus, self.recipe.pairs.window, self.recipe.pairs.subsample);
         let fitted = fit(&source, &mut learner, &self.plan, &mut [], run)?;
 
@@ -93,6 +102,7 @@ impl Job for Word2VecJob {
         let mut figures = vec![
             ("tokens", json!(corpus.tokens())),
             ("vocabulary", json!(corpus.vocabulary().len())),
+            ("ingest_seconds", json!(ingest)),
             ("words_per_second", json!(speed.round() as u64)),
         ];
         let mut text = String::new();

@@ -52,6 +52,18 @@ pub struct Settings {
     pub shards: Option<usize>,
 }
 
+/// Both tables of another run.
+pub struct Vectors {
+    /// Each word's row.
+    pub place: HashMap<String, usize>,
+    /// (words, width): what it published.
+    pub input: Vec<f32>,
+    /// (words, width): what that was contrasted with.
+    pub output: Vec<f32>,
+    /// Values a row.
+    pub width: usize,
+}
+
 /// Two tables of rows in training.
 pub struct Sparse {
     vocabulary: Vocabulary,
@@ -96,6 +108,17 @@ impl Sparse {
     /// The same learner on `threads` threads.
     pub fn threads(self, threads: usize) -> Sparse {
         Sparse { threads: threads.max(1), ..self }
+    }
+
+    /// Puts the rows of another run in place of those of the words that it had.
+    pub fn begin_with(&self, vectors: &Vectors) {
+        for (row, word) in self.vocabulary.words().iter().enumerate() {
+            if let Some(&from) = vectors.place.get(word) {
+                let values = from * vectors.width..(from + 1) * vectors.width;
+                self.input.set(row, &vectors.input[values.clone()]);
+                self.output.set(row, &vectors.output[values]);
+            }
+        }
     }
 
     /// The vectors that are published, row by row.
