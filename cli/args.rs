@@ -23,7 +23,8 @@ pub enum Verb {
     /// Train a model: on the embedded generated data, or on --data
     #[command(after_help = "Examples:\n  ctk train vision --data photos/ --out runs/photos\n  \
         ctk train vision --config configs/vision/cifar10.toml --data cifar10/ --set train.epochs=20\n  \
-        ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos")]
+        ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos\n  \
+        ctk train word2vec --init runs/words --data more.txt")]
     Train(Train),
     /// Judge a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
@@ -125,8 +126,12 @@ pub struct Train {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
     /// Go on with the run in DIR from its latest whole checkpoint, by its own recipe
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set", "fast"])]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set", "fast", "init"])]
     pub resume: Option<PathBuf>,
+    /// Begin a new run with the words and vectors of RUN (word2vec alone), as on new text: its words stay, new ones are added, the
+    /// rate starts at its peak again. Without --config, by RUN's recipe
+    #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub init: Option<PathBuf>,
     #[command(flatten)]
     pub device: Device,
     #[command(flatten)]

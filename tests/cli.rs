@@ -379,6 +379,91 @@ fn vectors_of_other_programs_are_asked() {
 }
 
 #[test]
+fn a_run_of_words_goes_on_with_another_text() {
+    let dir = folder();
+    let at = dir.path();
+    let text = |words: [&str; 4], lines: usize| -> String {
+        (0..lines).map(|i| format!("{} {} the {}\n", words[i % 4], words[(i + 1) % 4], words[i * 7 % 3])).collect()
+    };
+    write(at, "old.txt", text(["cat", "dog", "ant", "owl"], 400));
+    write(at, "new.txt", text(["cat", "dog", "new", "newer"], 300) + "cat once once\nowl cat\n");
+    let quiet = ["--threads", "1", "--quiet", "--json"];
+    let train = |arguments: &[&str]| json(at, &[&["train", "word2vec"], arguments, &quiet].concat());
+    train(&["--data", "old.txt", "--set", "encoder.table.width=8", "--set", "train.epochs=2", "--out", "old"]);
+    // The recipe, with its width, is the old run's.
+    let begun = ctk(at, &["train", "word2vec", "--init", "old", "--data", "new.txt", "--out", "new", "--threads", "1"]);
+    let said = String::from_utf8(begun.stderr).unwrap();
+    assert!(begun.status.success(), "{said}");
+    for part in ["the vectors of 5 words, 1 of which are not in this text", "2 words are new", "its peak again, 0.05"] {
+        assert!(said.contains(part), "`{part}` is missing in:\n{said}");
+    }
+    let vectors = |run: &str, tensor: &str| {
+        assert!(ctk(at, &["export", run, "--format", "safetensors", "--out", "v.safetensors"]).status.success());
+        let bytes = fs::read(at.join("v.safetensors")).unwrap();
+        let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let start = 8 + length + header[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+        let words = fs::read_to_string(at.join("v.tsv")).unwrap();
+        let rows: Vec<(String, u64, Vec<u8>)> = words
+            .lines()
+            .enumerate()
+            .map(|(row, line)| {
+                let (word, count) = line.split_once('\t').unwrap();
+                (word.to_string(), count.parse().unwrap(), bytes[start + 32 * row..start + 32 * (row + 1)].to_vec())
+            })
+            .collect();
+        move |word: &str| rows.iter().find(|(name, ..)| name == word).map(|(_, count, row)| (*count, row.clone()))
+    };
+    for tensor in ["input", "output"] {
+        let (old, new) = (vectors("old", tensor), vectors("new", tensor));
+        // Rarer than min_count, but known.
+        assert_eq!((new("owl").unwrap().0, new("once"), old("new")), (1, None, None));
+        // Not in the new text: neither trained nor drawn.
+        assert_eq!((new("ant").unwrap().0, new("ant").unwrap().1), (0, old("ant").unwrap().1));
+        assert_ne!(new("cat").unwrap().1, old("cat").unwrap().1);
+        assert_eq!(new("newer").unwrap().0, 150);
+    }
+
+    // A run that was begun so is resumed without the run that it began with.
+    let again = ["--init", "old", "--data", "new.txt"];
+    train(&[&again[..], &["--set", "train.epochs=3", "--out", "straight"]].concat());
+    train(&[&again[..], &["--set", "train.epochs=3", "--out", "cut"]].concat());
+    let mut steps: Vec<usize> = fs::read_dir(at.join("cut/checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    steps.sort_unstable();
+    fs::remove_dir_all(at.join("cut/checkpoints").join(steps.pop().unwrap().to_string())).unwrap();
+    assert_eq!(steps.len(), 1, "an earlier checkpoint is left");
+    fs::rename(at.join("old"), at.join("gone")).unwrap();
+    train(&["--resume", "cut"]);
+    let (straight, cut) = (vectors("straight", "output"), vectors("cut", "output"));
+    assert!(["cat", "owl", "ant", "newer"].into_iter().all(|word| straight(word).unwrap() == cut(word).unwrap()));
+    // Without a checkpoint it would have to begin anew, and says what is missing.
+    fs::remove_dir_all(at.join("cut/checkpoints")).unwrap();
+    let lost = ctk(at, &["train", "word2vec", "--resume", "cut"]);
+    let said = String::from_utf8_lossy(&lost.stderr).to_string();
+    assert!(lost.status.code() == Some(2) && said.contains("train.init") | said.contains("init = \"old\""), "{said}");
+}
+
+#[test]
+fn what_cannot_begin_a_run_is_said() {
+    let dir = folder();
+    let at = dir.path();
+    write(at, "a.txt", "a b c d\n".repeat(20));
+    let arguments = ["train", "word2vec", "--data", "a.txt", "--set", "encoder.table.width=4", "--quiet", "--out", "from"];
+    assert!(ctk(at, &arguments).status.success());
+    let begin = ["train", "word2vec", "--init", "from", "--data", "a.txt", "--out", "out"];
+    write(at, "wide.toml", "[encoder.table]\nwidth = 5\n");
+    let place = ["wide.toml:2:", "vectors of width 4", "--set encoder.table.width=4"];
+    fails(at, &[&begin[..], &["--config", "wide.toml"]].concat(), 2, &place);
+    fails(at, &["train", "word2vec", "--init", "nowhere", "--data", "a.txt"], 2, &["nowhere", "hint: "]);
+    fails(at, &["train", "word2vec", "--set", "train.init=nowhere", "--data", "a.txt"], 2, &["nowhere", "hint: "]);
+    fails(at, &["train", "vision", "--init", "from", "--out", "out"], 2, &["from", "a run of word2vec, not of vision"]);
+    fails(at, &["train", "word2vec", "--init", "from", "--resume", "from"], 2, &["--init"]);
+}
+
+#[test]
 fn mistakes_in_the_recipe_name_line_and_meaning() {
     let dir = folder();
     let at = dir.path();

@@ -1,7 +1,7 @@
 //! Word2vec: word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
 //!
 //! [`windows`] draws what is trained with what and [`targets`] what it is contrasted with, [`sparse`] trains it on all threads,
-//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out;
+//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`init`], [`job`] and [`model`] are the way in and out;
 //! [`exports`] and [`vectors`] have the formats of others.
 
 use std::path::Path;
@@ -18,6 +18,7 @@ use crate::{fasttext, vectors};
 mod bench;
 pub mod exports;
 pub mod huffman;
+pub mod init;
 pub mod job;
 pub mod kernel;
 pub mod model;

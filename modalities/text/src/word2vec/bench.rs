@@ -46,7 +46,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     let folder = tempfile::tempdir()?;
     watch.event(&Event::Note("reading the text"));
     let start = Instant::now();
-    let corpus = job.corpus(&mut || Ok(folder.path().to_path_buf()))?;
+    let corpus = job.corpus(&[], &mut || Ok(folder.path().to_path_buf()))?;
     let reading = start.elapsed().as_secs_f64();
     corpus.notes().iter().for_each(|note| watch.event(&Event::Note(note)));
 
