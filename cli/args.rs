@@ -23,7 +23,8 @@ pub enum Verb {
     /// Train a model: on the embedded generated data, or on --data
     #[command(after_help = "Examples:\n  ctk train vision --data photos/ --out runs/photos\n  \
         ctk train vision --config configs/vision/cifar10.toml --data cifar10/ --set train.epochs=20\n  \
-        ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos")]
+        ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos\n  \
+        ctk train word2vec --init runs/words --data more.txt")]
     Train(Train),
     /// Judge a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
@@ -46,16 +47,23 @@ pub enum Verb {
     /// Draw the view pairs a recipe makes: everybody's first look
     #[command(after_help = "Example:\n  ctk preview --data photos/ --out views.png")]
     Preview(Preview),
-    /// Time a recipe's step on this machine, on random input
+    /// Time a recipe's step on this machine
     ///
-    /// Without --config and --data: ResNet-18, 32 px, a batch of 128, 50,000 images an epoch. Other flags change the recipe.
+    /// vision, without --config and --data: ResNet-18, 32 px, a batch of 128, 50,000 images an epoch, on random input. Other flags
+    /// change the recipe.
     ///
     /// The step is an encoder's forward and backward pass with a linear classifier and SGD. The SimCLR step is the whole of
     /// training's: its parts are timed one after the other, its total as training runs it, views being made beside the
     /// network's work. Views are made of the recipe's pictures where they are there, else of random ones. Memory is by how much
     /// the process grew. Speed counts direct convolutions: faster algorithms can exceed a matrix product's.
+    ///
+    /// word2vec, without --config and --data: the generated language. Steps are training's own. Shares are of all threads' time;
+    /// negatives are drawn within training and timed apart. Speed counts three products of two operations a value for each pair of
+    /// a context (of a bag's mean, with cbow) and its centre or a negative. Bytes are those of the rows that steps name, read and
+    /// written once each, wherever they lie.
     #[command(after_help = "Examples:\n  ctk bench vision --encoder resnet50 --size 64 --batch 32\n  \
-        ctk bench vision --config configs/vision/cifar10.toml --data cifar10/ --threads 2 --json")]
+        ctk bench vision --config configs/vision/cifar10.toml --data cifar10/ --threads 2 --json\n  \
+        ctk bench word2vec --data news.txt --set encoder.table.width=300")]
     Bench(Bench),
     /// Run a file of the config-driven test matrix by hand
     #[command(after_help = "Example:\n  ctk matrix tests/matrix/smoke.toml")]
@@ -118,8 +126,12 @@ pub struct Train {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
     /// Go on with the run in DIR from its latest whole checkpoint, by its own recipe
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set", "fast"])]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set", "fast", "init"])]
     pub resume: Option<PathBuf>,
+    /// Begin a new run with the words and vectors of RUN (word2vec alone), as on new text: its words stay, new ones are added, the
+    /// rate starts at its peak again. Without --config, by RUN's recipe
+    #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    pub init: Option<PathBuf>,
     #[command(flatten)]
     pub device: Device,
     #[command(flatten)]
@@ -349,9 +361,9 @@ pub struct Bench {
     /// Images a step; the SimCLR step works on two views of each
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// Steps by the clock, after two that are not
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    pub steps: u16,
+    /// Steps by the clock, after two that are not; default: 5, of word2vec as many as two seconds hold
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub steps: Option<u16>,
     /// What feature maps are kept and multiplied in
     #[arg(long, value_parser = ["f32", "bf16"])]
     pub precision: Option<String>,

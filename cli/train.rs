@@ -18,7 +18,7 @@ pub fn run(args: Train, modalities: Modalities) -> Result<()> {
     let modality = crate::modality(modalities, &args.modality)?;
     let (recipe, place) = match &args.resume {
         Some(folder) => (Run::recipe_of(folder)?, Place::Resume(folder.clone())),
-        None => (recipe(&args.recipe, modality)?, args.out.clone().map_or(Place::Numbered, Place::New)),
+        None => (begun(&args, modality)?, args.out.clone().map_or(Place::Numbered, Place::New)),
     };
     let watch = progress::watch(args.show.quiet);
     let trained = train(modality, &recipe, place, &args.device.device, watch, stop_on_interrupt()?)?;
@@ -62,6 +62,22 @@ pub fn train(
     let folder = run.folder()?.to_path_buf();
     let checkpoint = Checkpoint::open(&folder)?.folder().to_path_buf();
     Ok(Trained { run: folder, checkpoint, modality: modality.name(), summary })
+}
+
+/// The recipe of a new run: `--init` is a key of it, and names one where `--config` does not.
+fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
+    let Some(init) = &args.init else { return recipe(&args.recipe, modality) };
+    let from = Checkpoint::open(init)?;
+    let of = &from.manifest().modality;
+    if of != modality.name() {
+        return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name())).at(init.display()));
+    }
+    let mut recipe = match &args.recipe.config {
+        Some(_) => recipe(&args.recipe, modality)?,
+        None => changed(from.recipe(), &args.recipe, modality)?,
+    };
+    recipe.set("train.init", &Value::String(init.display().to_string()).to_string())?;
+    Ok(recipe)
 }
 
 /// The recipe that the arguments mean.

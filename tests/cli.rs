@@ -195,7 +195,37 @@ fn bench_times_a_recipe_and_leaves_nothing_behind() {
         let arguments: Vec<&str> = ["bench", "vision", "--encoder", "resnet20"].into_iter().chain(wrong).collect();
         fails(at, &arguments, 2, &parts);
     }
-    fails(at, &["bench", "word2vec"], 2, &["word2vec", "hint: "]);
+    fails(at, &["bench", "word2vec", "--encoder", "resnet18"], 2, &["--encoder", "--set", "hint: "]);
+    assert!(!at.join("runs").exists(), "nothing is written");
+}
+
+#[test]
+fn bench_times_word2vec_on_the_generated_language_or_a_text() {
+    let dir = folder();
+    let at = dir.path();
+    let bench = ["bench", "word2vec", "--steps", "3", "--quiet"];
+    let timed = json(at, &[&bench[..], &["--set", "data.words=50000", "--json"]].concat());
+    let positive = [
+        "words_per_second",
+        "kept_per_second",
+        "pairs_per_second",
+        "gflops",
+        "gemm_peak_gflops",
+        "bytes_per_word",
+        "epoch_seconds",
+    ];
+    for key in positive {
+        assert!(timed[key].as_f64().unwrap_or(0.0) > 0.0, "{key} is missing in {timed}");
+    }
+    for part in ["windows", "negatives", "training", "waiting"] {
+        assert!(timed["split"][part].is_number(), "{part} is missing in {timed}");
+    }
+    assert_eq!((&timed["steps"], &timed["data"]), (&3.into(), &"generated".into()));
+    assert!((50_000..51_000).contains(&timed["epoch_words"].as_u64().unwrap()), "{timed}");
+    write(at, "some.txt", "one two three four five six\n".repeat(500));
+    let table = String::from_utf8(ctk(at, &[&bench[..], &["--data", "some.txt", "--batch", "2"]].concat()).stdout).unwrap();
+    assert!(table.contains("words a second") && table.contains("batch 2") && table.contains("data some.txt"), "{table}");
+    fails(at, &["bench", "word2vec", "--data", "nowhere.txt"], 2, &["nowhere.txt", "hint: "]);
     assert!(!at.join("runs").exists(), "nothing is written");
 }
 
@@ -209,13 +239,20 @@ fn word2vec_trains_and_answers() {
     }
     write(at, "questions.txt", ": gram1-test\nthis is not known\n");
     write(at, "pairs.tsv", "one\ttwo\t3.5\n");
-    for (format, file) in [("word2vec-text", "v.txt"), ("word2vec-binary", "v.bin"), ("safetensors", "v.safetensors")] {
+    let written =
+        [("word2vec-text", "v.txt"), ("word2vec-binary", "v.bin"), ("glove", "v.glove"), ("safetensors", "v.safetensors")];
+    for (format, file) in written {
         assert!(ctk(at, &["export", "out", "--format", format, "--out", file]).status.success());
     }
     let text = fs::read_to_string(at.join("v.txt")).unwrap();
     let word = text.lines().nth(5).unwrap().split(' ').next().unwrap();
     let near = json(at, &["neighbors", "out", word, "--count", "3", "--json"]);
     assert_eq!(near[word].as_array().unwrap().len(), 3);
+    // The same answers wherever the vectors lie.
+    for (_, file) in written {
+        assert_eq!(json(at, &["neighbors", file, word, "--count", "3", "--json"]), near, "{file}");
+    }
+    assert_eq!(json(at, &["eval", "geometry", "v.bin", "--json"]), json(at, &["eval", "geometry", "out", "--json"]));
     for arguments in [
         ["eval", "similarity", "out", "--pairs", "none.tsv"],
         ["eval", "analogy", "out", "--questions", "none.tsv"],
@@ -276,6 +313,154 @@ fn word2vec_trains_and_answers() {
         trained["steps"],
         "a finished run stays finished"
     );
+}
+
+/// Directions of sex and rank, and one that has neither.
+const ROYAL: &str = "5 3\nman 1 0 0.1\nwoman 0 1 0.1\nking 1 0 1\nqueen 0 1 1\ncart 1 1 0\n";
+
+#[test]
+fn vectors_of_other_programs_are_asked() {
+    let dir = folder();
+    let at = dir.path();
+    write(at, "royal.vec", ROYAL);
+    let said = |arguments: &[&str]| {
+        let output = ctk(at, arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = |text: String| text.lines().next().and_then(|l| l.split_whitespace().last()).unwrap().to_string();
+    assert_eq!(first(said(&["analogy", "royal.vec", "man", "king", "woman"])), "queen");
+    assert_eq!(first(said(&["neighbors", "royal.vec", "king", "woman", "--negative", "man"])), "queen");
+    assert_eq!(said(&["neighbors", "royal.vec", "king", "queen", "cart", "--doesnt-match"]), "cart\n");
+    let answers = json(at, &["analogy", "royal.vec", "man", "king", "woman", "--count", "2", "--json"]);
+    assert_eq!((&answers["answers"][0]["name"], answers["answers"].as_array().unwrap().len()), (&"queen".into(), 2));
+    let together = json(at, &["neighbors", "royal.vec", "king", "queen", "--together", "--json"]);
+    assert_eq!((&together["positive"][1], together["neighbors"].as_array().unwrap().len()), (&"queen".into(), 3));
+    let odd = json(at, &["neighbors", "royal.vec", "king", "queen", "cart", "--doesnt-match", "--json"]);
+    assert!(odd["doesnt_match"] == "cart" && odd["cosines"]["king"].is_number(), "{odd}");
+    fails(at, &["neighbors", "royal.vec", "kong"], 1, &["`kong`", "did you mean `king`"]);
+    fails(at, &["analogy", "royal.vec", "man", "king", "woman", "--data", "x"], 2, &["--data"]);
+
+    // What changes form answers the same; what is damaged is named.
+    for (format, file) in [("word2vec-binary", "r.bin"), ("glove", "r.txt"), ("safetensors", "r.safetensors")] {
+        said(&["export", "royal.vec", "--format", format, "--out", file]);
+        assert_eq!(first(said(&["analogy", file, "man", "king", "woman"])), "queen", "{file}");
+    }
+    assert_eq!(ROYAL, {
+        said(&["export", "r.bin", "--format", "word2vec-text", "--out", "r.vec"]);
+        fs::read_to_string(at.join("r.vec")).unwrap()
+    });
+    write(at, "short.vec", &ROYAL[..30]);
+    fails(at, &["neighbors", "short.vec", "man"], 1, &["short.vec", "line", "hint: "]);
+    write(at, "twice.txt", [&ROYAL[4..], "man 9 9 9\n"].concat());
+    let noted = ctk(at, &["neighbors", "twice.txt", "man"]);
+    assert!(String::from_utf8(noted.stderr).unwrap().contains("note: ") && noted.status.success());
+    write(at, "prose.txt", "to be or not to be\nthat is the question\n");
+    fails(at, &["neighbors", "prose.txt", "be"], 2, &["prose.txt", "hint: "]);
+    fails(at, &["neighbors", "nowhere.bin", "be"], 2, &["nowhere.bin", "hint: "]);
+
+    // Every set below a folder, each on a line, whatever its form.
+    write(at, "sets/analogies/google.txt", ": royals\nMan Woman King Queen\n: gram1\nman woman king cart\n");
+    write(at, "sets/analogies/table.csv", ",type,word1,word2,word3,target\n0,x,man,king,woman,queen\n1,x,a,b,c,d\n");
+    write(at, "sets/pairs.csv", ",word1,word2,similarity\n0,king,queen,9\n1,king,man,3\n2,woman,cart,1\n3,a,b,5\n");
+    write(at, "sets/unknown.tsv", "left\tright\t3.0\n");
+    let pairs = json(at, &["eval", "similarity", "royal.vec", "--pairs", "sets", "--json"]);
+    let sets: Vec<&str> = pairs["sets"].as_array().unwrap().iter().map(|s| s["set"].as_str().unwrap()).collect();
+    assert_eq!(sets, ["pairs.csv", "unknown.tsv"]);
+    assert_eq!((&pairs["sets"][0]["pairs"], &pairs["sets"][0]["missing"]), (&3.into(), &1.into()));
+    assert!(pairs["sets"][0]["spearman"].is_number() && pairs["sets"][1]["spearman"].is_null(), "{pairs}");
+    let asked = json(at, &["eval", "analogy", "r.bin", "--questions", "sets", "--json"]);
+    let accuracy = |set: usize| (&asked["sets"][set]["accuracy"], &asked["sets"][set]["answered"]);
+    assert_eq!((accuracy(0), accuracy(1)), ((&0.5.into(), &2.into()), (&1.0.into(), &1.into())));
+    let table = said(&["eval", "analogy", "royal.vec", "--questions", "sets", "--quiet"]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.contains("analogies/google.txt") && table.contains("0.5000"), "{table}");
+    fails(at, &["eval", "similarity", "royal.vec", "--pairs", "sets/analogies"], 2, &["word pairs", "hint: "]);
+}
+
+#[test]
+fn a_run_of_words_goes_on_with_another_text() {
+    let dir = folder();
+    let at = dir.path();
+    let text = |words: [&str; 4], lines: usize| -> String {
+        (0..lines).map(|i| format!("{} {} the {}\n", words[i % 4], words[(i + 1) % 4], words[i * 7 % 3])).collect()
+    };
+    write(at, "old.txt", text(["cat", "dog", "ant", "owl"], 400));
+    write(at, "new.txt", text(["cat", "dog", "new", "newer"], 300) + "cat once once\nowl cat\n");
+    let quiet = ["--threads", "1", "--quiet", "--json"];
+    let train = |arguments: &[&str]| json(at, &[&["train", "word2vec"], arguments, &quiet].concat());
+    train(&["--data", "old.txt", "--set", "encoder.table.width=8", "--set", "train.epochs=2", "--out", "old"]);
+    // The recipe, with its width, is the old run's.
+    let begun = ctk(at, &["train", "word2vec", "--init", "old", "--data", "new.txt", "--out", "new", "--threads", "1"]);
+    let said = String::from_utf8(begun.stderr).unwrap();
+    assert!(begun.status.success(), "{said}");
+    for part in ["the vectors of 5 words, 1 of which are not in this text", "2 words are new", "its peak again, 0.05"] {
+        assert!(said.contains(part), "`{part}` is missing in:\n{said}");
+    }
+    let vectors = |run: &str, tensor: &str| {
+        assert!(ctk(at, &["export", run, "--format", "safetensors", "--out", "v.safetensors"]).status.success());
+        let bytes = fs::read(at.join("v.safetensors")).unwrap();
+        let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        let start = 8 + length + header[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+        let words = fs::read_to_string(at.join("v.tsv")).unwrap();
+        let rows: Vec<(String, u64, Vec<u8>)> = words
+            .lines()
+            .enumerate()
+            .map(|(row, line)| {
+                let (word, count) = line.split_once('\t').unwrap();
+                (word.to_string(), count.parse().unwrap(), bytes[start + 32 * row..start + 32 * (row + 1)].to_vec())
+            })
+            .collect();
+        move |word: &str| rows.iter().find(|(name, ..)| name == word).map(|(_, count, row)| (*count, row.clone()))
+    };
+    for tensor in ["input", "output"] {
+        let (old, new) = (vectors("old", tensor), vectors("new", tensor));
+        // Rarer than min_count, but known.
+        assert_eq!((new("owl").unwrap().0, new("once"), old("new")), (1, None, None));
+        // Not in the new text: neither trained nor drawn.
+        assert_eq!((new("ant").unwrap().0, new("ant").unwrap().1), (0, old("ant").unwrap().1));
+        assert_ne!(new("cat").unwrap().1, old("cat").unwrap().1);
+        assert_eq!(new("newer").unwrap().0, 150);
+    }
+
+    // A run that was begun so is resumed without the run that it began with.
+    let again = ["--init", "old", "--data", "new.txt"];
+    train(&[&again[..], &["--set", "train.epochs=3", "--out", "straight"]].concat());
+    train(&[&again[..], &["--set", "train.epochs=3", "--out", "cut"]].concat());
+    let mut steps: Vec<usize> = fs::read_dir(at.join("cut/checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    steps.sort_unstable();
+    fs::remove_dir_all(at.join("cut/checkpoints").join(steps.pop().unwrap().to_string())).unwrap();
+    assert_eq!(steps.len(), 1, "an earlier checkpoint is left");
+    fs::rename(at.join("old"), at.join("gone")).unwrap();
+    train(&["--resume", "cut"]);
+    let (straight, cut) = (vectors("straight", "output"), vectors("cut", "output"));
+    assert!(["cat", "owl", "ant", "newer"].into_iter().all(|word| straight(word).unwrap() == cut(word).unwrap()));
+    // Without a checkpoint it would have to begin anew, and says what is missing.
+    fs::remove_dir_all(at.join("cut/checkpoints")).unwrap();
+    let lost = ctk(at, &["train", "word2vec", "--resume", "cut"]);
+    let said = String::from_utf8_lossy(&lost.stderr).to_string();
+    assert!(lost.status.code() == Some(2) && said.contains("train.init") | said.contains("init = \"old\""), "{said}");
+}
+
+#[test]
+fn what_cannot_begin_a_run_is_said() {
+    let dir = folder();
+    let at = dir.path();
+    write(at, "a.txt", "a b c d\n".repeat(20));
+    let arguments = ["train", "word2vec", "--data", "a.txt", "--set", "encoder.table.width=4", "--quiet", "--out", "from"];
+    assert!(ctk(at, &arguments).status.success());
+    let begin = ["train", "word2vec", "--init", "from", "--data", "a.txt", "--out", "out"];
+    write(at, "wide.toml", "[encoder.table]\nwidth = 5\n");
+    let place = ["wide.toml:2:", "vectors of width 4", "--set encoder.table.width=4"];
+    fails(at, &[&begin[..], &["--config", "wide.toml"]].concat(), 2, &place);
+    fails(at, &["train", "word2vec", "--init", "nowhere", "--data", "a.txt"], 2, &["nowhere", "hint: "]);
+    fails(at, &["train", "word2vec", "--set", "train.init=nowhere", "--data", "a.txt"], 2, &["nowhere", "hint: "]);
+    fails(at, &["train", "vision", "--init", "from", "--out", "out"], 2, &["from", "a run of word2vec, not of vision"]);
+    fails(at, &["train", "word2vec", "--init", "from", "--resume", "from"], 2, &["--init"]);
 }
 
 #[test]
@@ -372,6 +557,7 @@ fn every_help_shows_an_example() {
         "eval",
         "embed",
         "neighbors",
+        "analogy",
         "export",
         "preview",
         "bench",

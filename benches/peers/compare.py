@@ -9,7 +9,9 @@
 Rows that are among --rows, or whose names begin with one of these, are run; `--list` names them all. A ratio is how many times
 faster, or smaller, ctk is: the median of the pairs', with the smallest and the largest. The folder --data holds one folder of
 images a class, or `train/` with those below it. Its images are decoded before the clock starts on both sides. --text is a plain
-text, a document a line, lower case, of some million words. Run it on a machine that does nothing else. The table is on stdout, followed with --json by one line of everything measured.
+text, a document a line, lower case, of some million words. Run it on a machine that does nothing else. With --log each finished
+run is kept in a file, and what is there is not run again. The table is on stdout, followed with --json by one line of everything
+measured.
 """
 
 import argparse
@@ -20,6 +22,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
+
+from finished import Finished, digest
 
 HERE = pathlib.Path(__file__).parent
 
@@ -57,11 +61,15 @@ save_every = 1000000
 """
 SIZE, WARM = 32, 2
 
-# Values a word, and what each program needs to be told.
+# What it is, values a word, what each program needs to be told, and threads, unless they are as many as --threads says.
 WORDS = {
-    "skip-gram-100": (100, "skip-gram", []),
-    "skip-gram-300": (300, "skip-gram", []),
-    "cbow-100": (100, "cbow", ["--cbow"]),
+    "skip-gram-100": ("skip-gram", 100, [], [], None),
+    "skip-gram-300": ("skip-gram", 300, [], [], None),
+    "fast-100": ("skip-gram with --fast", 100, ["pairs.negatives=grouped"], [], None),
+    "cbow-100": ("cbow", 100, ["pairs.architecture=cbow"], ["--cbow"], None),
+    "deterministic-100": ("skip-gram, deterministic", 100, ["train.deterministic=true"], [], None),
+    "one-thread-100": ("skip-gram, one thread", 100, [], [], 1),
+    "per-pair-100": ("skip-gram, negatives for each pair", 100, ["pairs.negatives=per-pair"], [], None),
 }
 
 
@@ -69,12 +77,12 @@ class Failed(Exception):
     """A program that ended badly, with what it said."""
 
 
-def call(*command):
+def call(*command, json_line=True):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise Failed(f"{pathlib.Path(command[0]).name}: {said[0] if 'error' in said[0] else said[-1]}" if said else "no word")
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]) if json_line else None
 
 
 class Bench:
@@ -85,8 +93,8 @@ class Bench:
     def peer(self, work, *flags):
         return call(sys.executable, HERE / "peer.py", work, "--threads", self.a.threads, *flags)
 
-    def ctk(self, *flags):
-        return call(self.a.ctk, *flags, "--threads", self.a.threads, "--quiet", "--json")
+    def ctk(self, *flags, threads=None):
+        return call(self.a.ctk, *flags, "--threads", threads or self.a.threads, "--quiet", "--json")
 
     def folder(self):
         if self.a.data is None:
@@ -138,7 +146,7 @@ class Bench:
         return ctk, lambda: self.peer("augment", "--size", SIZE, "--batch", 256, "--data", self.folder())
 
     def words(self, name):
-        width, architecture, flags = WORDS[name]
+        _, width, changed, flags, threads = WORDS[name]
 
         def text():
             if self.a.text is None:
@@ -146,16 +154,18 @@ class Bench:
             return self.a.text
 
         def ctk():
-            changes = {
-                "encoder.table.width": width, "pairs.architecture": architecture, "pairs.window": 5, "pairs.subsample": 1e-4,
-                "loss.negative-sampling.negatives": 5, "vocabulary.min_count": 5, "optimizer.sgd.rate": 0.025, "train.epochs": 1,
-            }
-            sets = [part for key, value in changes.items() for part in ("--set", f"{key}={value}")]
+            changes = [
+                f"encoder.table.width={width}", "pairs.window=5", "pairs.subsample=1e-4", "loss.negative-sampling.negatives=5",
+                "vocabulary.min_count=5", "optimizer.sgd.rate=0.025", f"train.epochs={self.a.epochs}", *changed,
+            ]
+            sets = [part for change in changes for part in ("--set", change)]
             with tempfile.TemporaryDirectory() as there:
-                return self.ctk("train", "word2vec", "--data", text(), "--out", pathlib.Path(there) / "run", *sets)
+                run = pathlib.Path(there) / "run"
+                return self.ctk("train", "word2vec", "--data", text(), "--out", run, *sets, threads=threads)
 
         def peer():
-            return call(sys.executable, HERE / "words.py", text(), "--width", width, "--threads", self.a.threads, *flags)
+            shape = ["--width", width, "--epochs", self.a.epochs, "--threads", threads or self.a.threads]
+            return call(sys.executable, HERE / "words.py", text(), *shape, *flags)
 
         return ctk, peer
 
@@ -170,8 +180,8 @@ class Bench:
             for name, (width, batch, _) in WHOLE.items():
                 what = f"SimCLR with its data, resnet18 of width {width:g}, {SIZE} px, batch {batch}, {precision}"
                 yield f"simclr-{precision}-{name}", what, self.whole(name, precision), [("images_per_second", "images/s", True)]
-        for name, (width, architecture, _) in WORDS.items():
-            what = f"word2vec, {architecture}, {width} values, one epoch"
+        for name, (kind, width, *_) in WORDS.items():
+            what = f"word2vec, {kind}, {width} values"
             yield f"words-{name}", what, self.words(name), [("words_per_second", "words/s", True), ("total_seconds", "s", False)]
         yield "augment", f"one view, {SIZE} px, one thread", self.augment(), [("view_us", "µs", False)]
 
@@ -181,16 +191,18 @@ def figure(result, key):
     return value["median"] if isinstance(value, dict) else value
 
 
-def compare(row, pairs):
+def compare(row, pairs, finished, setting):
     """The row's programs in turn, and a line of the table for each of its figures."""
     name, what, (ctk, peer), figures = row
     results = []
     for pair in range(pairs):
         print(f"{name}: pair {pair + 1} of {pairs}", file=sys.stderr, flush=True)
         # Who is first changes, so that a machine that slows down slows both.
-        first, second = (ctk, peer) if pair % 2 == 0 else (peer, ctk)
-        one, two = first(), second()
-        results.append((one, two) if pair % 2 == 0 else (two, one))
+        sides = [("ctk", ctk), ("peer", peer)]
+        if pair % 2 == 1:
+            sides.reverse()
+        found = {side: finished.once({"row": name, "pair": pair, "side": side, **setting[side]}, work) for side, work in sides}
+        results.append((found["ctk"], found["peer"]))
     lines = []
     for key, unit, more in figures:
         ours, theirs = ([figure(side, key) for side in sides] for sides in zip(*results))
@@ -212,6 +224,8 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5, help="steps by the clock in a process")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=1, help="of words")
+    parser.add_argument("--log", help="a file for finished runs, which are not run again")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
@@ -229,10 +243,12 @@ def main():
         parser.error(f"{a.text} is no file")
     if not rows:
         parser.error(f"no row begins with {' or '.join(a.rows)}; --list names them")
-    lines, raw = [], {}
+    lines, raw, finished = [], {}, Finished(a.log)
+    shared = {key: getattr(a, key) for key in ("data", "text", "steps", "threads", "epochs")}
+    setting = {"ctk": {"program": digest(shutil.which(a.ctk)), **shared}, "peer": shared}
     for row in rows:
         try:
-            added, raw[row[0]] = compare(row, a.pairs)
+            added, raw[row[0]] = compare(row, a.pairs, finished, setting)
             lines += added
         except Failed as why:
             print(f"{row[0]}: left out: {why}", file=sys.stderr)

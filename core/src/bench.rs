@@ -31,37 +31,57 @@ pub const WARM: usize = 2;
 pub struct Request {
     /// Changes to the recipe by the names that the command line has for them, each with its value.
     pub changes: Vec<(&'static str, String)>,
-    /// Steps timed.
-    pub steps: usize,
+    /// Steps timed; absent: as many as the modality finds enough.
+    pub steps: Option<usize>,
 }
 
-/// What was measured. Times are milliseconds.
+/// What was measured.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The network, its input and the data.
+    /// What was timed: the model, the data, the batch, under their JSON names.
     pub what: Vec<(&'static str, serde_json::Value)>,
-    /// [`Classifier`]'s step.
-    pub step: Laps,
-    /// Thousand millions of operations a second in the best of those steps.
-    pub gflops: f64,
-    /// The same of a matrix product: [`product_peak`].
-    pub peak_gflops: f64,
-    /// By how many MB the process's largest resident size grew over those steps, building the model included.
-    pub memory: f64,
-    /// The learner's own step.
-    pub learner: Stages,
-    /// As `memory`, of the learner.
-    pub learner_memory: f64,
-    /// Samples a step of the learner.
-    pub batch: usize,
-    /// Samples in an epoch.
-    pub samples: usize,
-    /// What feature maps were kept and multiplied in.
+    /// The figures, in the order in which people are shown them.
+    pub figures: Vec<Figure>,
+    /// What it was computed in.
     pub precision: Precision,
     /// Threads that computed, loaders aside.
     pub threads: usize,
     /// The vector instructions they used.
     pub isa: &'static str,
+}
+
+/// One figure, for scripts and for people.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// Its JSON name; `step_ms.best` is `best` of the object `step_ms`.
+    pub key: &'static str,
+    /// What scripts are told.
+    pub value: serde_json::Value,
+    /// What people are shown; absent: nothing.
+    pub line: Option<Line>,
+}
+
+/// A figure's line of a table.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What it is; two spaces before it where it belongs to the line above.
+    pub label: String,
+    /// The number.
+    pub value: f64,
+    /// Its unit, and what else is to be said.
+    pub unit: String,
+}
+
+impl Figure {
+    /// A figure that scripts alone are told.
+    pub fn new(key: &'static str, value: impl Into<serde_json::Value>) -> Figure {
+        Figure { key, value: value.into(), line: None }
+    }
+
+    /// Shows it to people, who may like another unit.
+    pub fn line(self, label: impl Into<String>, value: f64, unit: impl Into<String>) -> Figure {
+        Figure { line: Some(Line { label: label.into(), value, unit: unit.into() }), ..self }
+    }
 }
 
 /// Times of repeated work, in milliseconds.

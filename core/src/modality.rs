@@ -65,7 +65,7 @@ pub trait Modality: Sync {
 }
 
 fn untimed(modality: &str) -> Error {
-    Error::usage(format!("{modality} has no step to time")).hint("`ctk bench vision` times one")
+    Error::usage(format!("{modality} has no step to time")).hint("`ctk bench vision` and `ctk bench word2vec` time theirs")
 }
 
 /// A checked recipe, ready to run.

@@ -133,6 +133,12 @@ impl Run {
         open.metrics.write_all(text.as_bytes()).at(open.folder.join(METRICS).display())
     }
 
+    /// The checkpoint that a resumed run will go on from, if there is one yet.
+    pub fn latest(&self) -> Result<Option<Checkpoint>> {
+        let Place::Resume(folder) = &self.place else { return Ok(None) };
+        Checkpoint::latest(&folder.join("checkpoints"))
+    }
+
     /// Where to go on from, if this is a resumed run with a checkpoint. Cuts the metrics to what the checkpoint covers.
     pub fn resume(&mut self) -> Result<Option<Checkpoint>> {
         if !matches!(self.place, Place::Resume(_)) {

@@ -69,6 +69,7 @@ pub fn parse(text: &str) -> Result<Vec<Question>> {
     }
     for (number, line) in lines {
         let words = match &header {
+            Some((columns, _)) if columns.empty(line) => continue,
             Some((columns, section)) => {
                 syntactic = section.as_ref().and_then(|s| s.fields(line)).is_some_and(|[section]| grammar(section));
                 columns.fields(line).map(|words| words.map(String::from))

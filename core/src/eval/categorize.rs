@@ -50,8 +50,8 @@ pub struct Categories {
 /// Reads a set, or all sets of a folder and the folders below it, in order of their paths.
 ///
 /// A set is lines of category and word with a tab or a comma between. A first line that names the columns `category` and `word`
-/// says where they are, among others or not; without one there are two columns, the category first. Empty lines and lines that
-/// begin with `#` are passed over, and so is a line that was there before.
+/// says where they are, among others or not; without one there are two columns, the category first. Empty lines, lines that
+/// begin with `#` and lines whose word is missing (as after each of AP's categories) are passed over, and so is a line that was there before.
 ///
 /// # Errors
 /// A file that cannot be read or holds another line; a folder without `.csv`, `.tsv` or `.txt` files.
@@ -100,12 +100,12 @@ fn read_set(path: &Path) -> Result<Set> {
             continue;
         }
         let [category, word] = at.map(|at| fields.get(at).copied().unwrap_or_default());
-        if fields.len() != columns || category.is_empty() || word.is_empty() {
+        if fields.len() != columns || category.is_empty() {
             return Err(Error::new("not a category and a word")
                 .at(format!("{}:{}: {line}", path.display(), number + 1))
                 .hint(FORM));
         }
-        if seen.insert((category, word)) {
+        if !word.is_empty() && seen.insert((category, word)) {
             members.push((category.to_string(), word.to_string()));
         }
     }
@@ -397,7 +397,8 @@ mod tests {
             assert_eq!(read(text).unwrap(), [Set { name: "fruit".into(), members: expected.clone() }]);
         }
         assert!(read("category,word\nfruit,apple\nanimal\n").unwrap_err().to_string().contains("fruit.csv:3: animal"));
-        assert!(read("category,word\nfruit,\n").is_err());
+        assert!(read("category,word\n,apple\n").is_err());
+        assert_eq!(read("0,a\n0,\n1,b\n").unwrap()[0].members, [member("0", "a"), member("1", "b")]);
         read("fruit,apple\n").unwrap();
         std::fs::create_dir(folder.path().join("more")).unwrap();
         std::fs::write(folder.path().join("more/a.tsv"), "x\ty\n").unwrap();

@@ -101,6 +101,12 @@ impl<const N: usize> Columns<N> {
         Some(Columns { separator, places })
     }
 
+    /// Whether a line has nothing in any of these columns: tables have such rows, of a number and separators.
+    pub(super) fn empty(&self, line: &str) -> bool {
+        let fields: Vec<&str> = split(line, self.separator).collect();
+        self.places.iter().all(|&place| fields.get(place).is_some_and(|field| field.is_empty()))
+    }
+
     /// A line's fields, in the order of the names that were asked for.
     pub(super) fn fields<'a>(&self, line: &'a str) -> Option<[&'a str; N]> {
         let fields: Vec<&str> = split(line, self.separator).collect();
@@ -136,6 +142,7 @@ mod tests {
         assert_eq!(columns.fields("0, 6.81,take , remove"), Some(["take", "remove", "6.81"]));
         assert_eq!(columns.fields("0,6.81,take"), None);
         assert_eq!(columns.fields("0,,take,remove"), None, "an empty field is none");
+        assert!(columns.empty("252,,,") && !columns.empty("252,,take,") && !columns.empty("252"));
         assert!(Columns::of("word1,word2", [&["word1"], &["word3"]]).is_none());
     }
 

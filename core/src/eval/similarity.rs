@@ -55,9 +55,10 @@ fn columns(header: &str) -> Option<Columns<3>> {
 fn parse(text: &str, path: &Path) -> Result<Vec<Pair>> {
     const FORM: &str = "a pair is `word1 word2 score`, with tabs, commas or spaces between";
     let mut pairs = Vec::new();
-    let mut named = None;
+    let mut named: Option<Columns<3>> = None;
     for (number, line) in sets::lines(text) {
         let found = match &named {
+            Some(columns) if columns.empty(line) => continue,
             Some(columns) => named_pair(columns, line),
             None => pair(line),
         };
@@ -213,6 +214,7 @@ mod tests {
         assert_eq!(read("word1\tword2\tPOS\tSimLex999\tconc(w1)\nold\tnew\tA\t1.58\t2.72\n").unwrap(), expected);
         assert_eq!(read("old-j new-j 1.58\n").unwrap(), expected, "MEN's tags");
         assert_eq!(read("old-j new 1.58\n").unwrap()[0].left, "old-j", "no tag where others have none");
+        assert_eq!(read(",word1,word2,similarity\n0,old,new,1.58\n1,,,\n").unwrap(), expected, "a row of nothing");
         assert!(read(",word1,word2,similarity\n0,old,new,1.58\n1,old,new,\n").unwrap_err().to_string().contains("pairs:3"));
         assert!(read("old new nan\n").unwrap_err().to_string().contains("no pair"));
         assert!(read("old new 1\nold new\n").unwrap_err().to_string().contains("pairs:2"));

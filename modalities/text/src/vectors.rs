@@ -134,9 +134,11 @@ impl Header {
     fn check(&self, least: u64, bytes: u64) -> Result<()> {
         match (self.words as u64).checked_mul(least) {
             Some(needed) if needed <= bytes => Ok(()),
-            _ => Err(Error::new(format!("the first line promises {} words of {} values", self.words, self.width))
-                .at(format!("{bytes} bytes cannot hold them"))
-                .hint("is the file cut short? Fetch or write it again")),
+            _ => Err(Error::new(format!(
+                "the first line promises {} words of {} values, more than {bytes} bytes can hold",
+                self.words, self.width
+            ))
+            .hint("is the file cut short? Fetch or write it again")),
         }
     }
 }

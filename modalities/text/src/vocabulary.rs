@@ -77,9 +77,11 @@ impl Vocabulary {
             .collect()
     }
 
-    /// The distribution that negatives are drawn from: counts^`power` (.75 in Mikolov et al. 2013, §2.2).
+    /// The distribution that negatives are drawn from: counts^`power` (.75 in Mikolov et al. 2013, §2.2). A word that does not
+    /// occur is never drawn.
     pub fn noise(&self, power: f64) -> Alias {
-        Alias::new(&self.counts.iter().map(|&count| (count as f64).powf(power)).collect::<Vec<_>>())
+        let weight = |&count: &u64| if count == 0 { 0.0 } else { (count as f64).powf(power) };
+        Alias::new(&self.counts.iter().map(weight).collect::<Vec<_>>())
     }
 }
 
@@ -151,6 +153,11 @@ mod tests {
         assert_eq!(Alias::new(&[3.0]).draw(&mut rng), 0);
         let alias = Alias::new(&[0.0, 1.0, 0.0]);
         assert!((0..1000).all(|_| alias.draw(&mut rng) == 1));
+        let absent = Vocabulary::new(["a", "b", "c"].map(String::from).to_vec(), vec![3, 1, 0]);
+        for power in [-1.0, 0.0, 0.75] {
+            let noise = absent.noise(power);
+            assert!((0..1000).all(|_| noise.draw(&mut rng) < 2), "power {power}");
+        }
     }
 
     #[test]

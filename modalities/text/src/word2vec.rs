@@ -1,20 +1,24 @@
 //! Word2vec: word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
 //!
 //! [`windows`] draws what is trained with what and [`targets`] what it is contrasted with, [`sparse`] trains it on all threads,
-//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`job`] and [`model`] are the way in and out;
+//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`init`], [`job`] and [`model`] are the way in and out;
 //! [`exports`] and [`vectors`] have the formats of others.
 
 use std::path::Path;
 
+use ctk_core::bench::{Report, Request};
 use ctk_core::checkpoint::Checkpoint;
+use ctk_core::events::Watch;
 use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
 use crate::{fasttext, vectors};
 
+mod bench;
 pub mod exports;
 pub mod huffman;
+pub mod init;
 pub mod job;
 pub mod kernel;
 pub mod model;
@@ -52,6 +56,14 @@ impl Modality for Word2Vec {
 
     fn fast(&self) -> &'static [(&'static str, &'static str)] {
         &[("pairs.negatives", "grouped")]
+    }
+
+    fn yardstick(&self) -> Result<&'static str> {
+        Ok(bench::YARDSTICK)
+    }
+
+    fn bench(&self, recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
+        bench::run(recipe, request, watch)
     }
 
     fn open(&self, from: &Checkpoint, _: &Device) -> Result<Box<dyn Model>> {

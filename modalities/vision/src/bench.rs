@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ctk_core::bench::{self, Classifier, Laps, Memory, Report, Request};
+use ctk_core::bench::{self, Classifier, Figure, Laps, Memory, Report, Request};
 use ctk_core::dataset::Dataset;
 use ctk_core::events::{Event, Watch};
 use ctk_core::optim::Schedule;
@@ -31,6 +31,9 @@ use crate::{job, network};
 pub(crate) const YARDSTICK: &str = "[data]\ntrain = 50000\n\n[pairs]\nsize = 32\n\n[encoder.resnet]\ndepth = 18\nwidth = 1.0\n\
     stem = \"small\"\n\n[train]\nbatch = 128\n";
 
+/// Steps timed where nobody says how many.
+const STEPS: usize = 5;
+
 /// Images in an epoch where the recipe's data is not at hand.
 const ASSUMED: usize = 50_000;
 
@@ -48,7 +51,8 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     let mut classifier = Classifier::new(train.batch, key, train.precision, |scope| ResNet::new(of, scope))?;
     let products = of.products(classifier.params(), "encoder", augment.size);
     let x = noise(train.batch, augment.size, key)?;
-    let step = Laps::run(request.steps, |i| classifier.step(&x, key.at(i as u64)).map(drop))?;
+    let steps = request.steps.unwrap_or(STEPS);
+    let step = Laps::run(steps, |i| classifier.step(&x, key.at(i as u64)).map(drop))?;
     let memory = before.grown();
     drop((classifier, x));
 
@@ -56,12 +60,17 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     let mut learner = network::learner(&recipe, &Device::Cpu)?;
     let batch = train.batch.min(pictures.len());
     let source = Paired { data: pictures, pairs: TwoViews(augment.clone()) };
-    let stages = bench::learner(&mut learner, &source, &train, request.steps)?;
+    let stages = bench::learner(&mut learner, &source, &train, steps)?;
     let learner_memory = before.grown();
     drop(learner);
 
     watch.event(&Event::Note("timing a matrix product"));
     let stem = if of.stem == Stem::Small { "small" } else { "imagenet" };
+    // A step is three forward passes: itself, and the gradients of input and weights. A product is two operations.
+    let gflops = 6.0 * (train.batch * products) as f64 / step.best() / 1e6;
+    let peak = bench::product_peak()?;
+    let speed = batch as f64 / stages.total * 1e3;
+    let figure = |key, value: f64, label: &str, unit: &str| Figure::new(key, value).line(label, value, unit);
     Ok(Report {
         what: vec![
             ("encoder", json!(format!("resnet{}", of.depth))),
@@ -69,16 +78,30 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
             ("stem", json!(stem)),
             ("size", json!(augment.size)),
             ("data", json!(data)),
+            ("batch", json!(batch)),
         ],
-        // A step is three forward passes: itself, and the gradients of input and weights. A product is two operations.
-        gflops: 6.0 * (train.batch * products) as f64 / step.best() / 1e6,
-        step,
-        peak_gflops: bench::product_peak()?,
-        memory,
-        learner: stages,
-        learner_memory,
-        batch,
-        samples,
+        figures: vec![
+            figure("step_ms.best", step.best(), "step, best", "ms"),
+            figure("step_ms.median", step.median(), "step, median", "ms"),
+            figure("gflops", gflops, "  speed", "GFLOP/s"),
+            Figure::new("peak_share", gflops / peak).line(
+                "  of a matrix product",
+                100.0 * gflops / peak,
+                format!("% of {peak:.0} GFLOP/s"),
+            ),
+            Figure::new("gemm_peak_gflops", peak),
+            figure("peak_rss_mb", memory, "  memory", "MB"),
+            figure("simclr_step_ms.total", stages.total, "SimCLR step", "ms, views made beside it"),
+            figure("simclr_step_ms.augment", stages.batch, "  augment", "ms, on one thread"),
+            figure("simclr_step_ms.forward", stages.forward, "  forward", "ms"),
+            figure("simclr_step_ms.loss", stages.loss, "  loss", "ms"),
+            figure("simclr_step_ms.backward", stages.backward, "  backward", "ms"),
+            figure("simclr_step_ms.optimizer", stages.optimizer, "  optimizer", "ms"),
+            figure("simclr_peak_rss_mb", learner_memory, "  memory", "MB"),
+            figure("images_per_second", speed, "images a second", ""),
+            figure("epoch_seconds", samples as f64 / speed, "an epoch", &format!("s of {samples} images")),
+            Figure::new("epoch_images", samples),
+        ],
         precision: train.precision,
         threads: bench::threads(),
         isa: ctk_core::device::isa(),
@@ -200,7 +223,7 @@ mod tests {
     #[test]
     fn the_yardstick_is_a_recipe_and_flags_change_it() {
         let changes = vec![("encoder", "resnet20".to_string()), ("size", "24".to_string()), ("seed", "3".to_string())];
-        let request = Request { changes, steps: 1 };
+        let request = Request { changes, steps: Some(1) };
         let text = changed(&Recipe::new("test", YARDSTICK), &request).unwrap();
         let recipe = recipe::check(&text).unwrap().recipe;
         let EncoderRecipe::Resnet(of) = &recipe.encoder;
@@ -209,7 +232,7 @@ mod tests {
         let width = |changes: &[(&'static str, &str)]| {
             let changes = changes.iter().map(|&(name, value)| (name, value.to_string())).collect();
             let narrow = Recipe::new("test", "[encoder.resnet]\nwidth = 0.25\n");
-            let text = changed(&narrow, &Request { changes, steps: 1 }).unwrap();
+            let text = changed(&narrow, &Request { changes, steps: Some(1) }).unwrap();
             let EncoderRecipe::Resnet(of) = recipe::check(&text).unwrap().recipe.encoder;
             of.width
         };

@@ -180,8 +180,9 @@ fn damaged_text_is_refused_with_its_line() {
     for (content, parts) in [
         ("2 2\na 1 2\nb 1\n", &["line 3", "1 values, expected 2"][..]),
         ("2 2\na 1 2\nb 1 x\n", &["line 3", "`x` is not a number", "`b`"]),
+        ("2 2\na 1 x\nb 1 2\n", &["line 2", "`x` is not a number", "`a`"]),
         ("2 2\na 1 2\nb 1 2 3\n", &["line 3", "more than 2"]),
-        ("a 1 2\nb 1 2\nc 1 y\n", &["expected", "`c`"]),
+        ("a 1 2\nb 1 2\nc 1 y\n", &["line 3", "`y`", "`c`"]),
         ("3 2\na 1 2\nb 1 2\n", &["says 3 words", "has 2"]),
         ("1 2\na 1 2\nb 1 2\n", &["says 1 words", "has 2"]),
         ("2 2\na 1 2\nb nan 2\n", &["line 3", "`b`", "NaN", "hint: "]),
@@ -312,6 +313,55 @@ fn words_that_a_format_cannot_hold_are_refused_before_a_file_is_made() {
         }
     }
     assert_eq!(write::as_format(&some(), "csv", &folder.at("out")).unwrap_err().exit_code(), 2);
+}
+
+#[test]
+#[cfg_attr(not(ctk_data), ignore = "needs CTK_DATA")]
+fn every_set_of_the_word_benchmarks_is_read_whole() {
+    use ctk_core::eval::{analogy, similarity};
+    let data = PathBuf::from(std::env::var("CTK_DATA").expect("CTK_DATA names the folder of real data"));
+    let (pairs, others) = similarity::read_all(&data.join("text/word-benchmarks-en")).unwrap();
+    let (questions, _) = analogy::read_all(&data.join("text/word-benchmarks-en")).unwrap();
+    let named = |name: &str| name.rsplit_once(['/', '\\']).map_or(name, |(_, file)| file).to_string();
+    let counts: Vec<(String, usize)> = pairs.iter().map(|set| (named(&set.name), set.questions.len())).collect();
+    let expected = [
+        ("simlex999.txt", 999),
+        ("wordsim353.tsv", 353),
+        ("mc-30.csv", 30),
+        ("men.csv", 3000),
+        ("mturk-287.csv", 287),
+        ("mturk-771.csv", 771),
+        ("rg-65.csv", 65),
+        ("rw.csv", 2034),
+        ("semeval17.csv", 500),
+        ("simlex999.csv", 999),
+        ("simverb-3500.csv", 3500),
+        ("verb-143.csv", 130),
+        ("wordsim353-rel.csv", 252),
+        ("wordsim353-sim.csv", 203),
+        ("yp-130.csv", 130),
+    ];
+    assert_eq!(counts, expected.map(|(name, count)| (name.to_string(), count)));
+    let men = &pairs[3].questions[0];
+    assert_eq!((men.left.as_str(), men.right.as_str(), men.score), ("sun", "sunlight", 50.0));
+    let verb = &pairs[10].questions[0];
+    assert_eq!((verb.left.as_str(), verb.right.as_str(), verb.score), ("take", "remove", 6.81));
+    let counts: Vec<(String, usize, usize)> = questions
+        .iter()
+        .map(|set| (named(&set.name), set.questions.len(), set.questions.iter().filter(|q| q.syntactic).count()))
+        .collect();
+    let expected = [
+        ("questions-words.txt", 19_544, 10_675),
+        ("google-analogies.csv", 19_544, 10_675),
+        ("jair.csv", 430, 0),
+        ("msr.csv", 8000, 8000),
+        ("sat.csv", 5610, 0),
+        ("semeval.csv", 10_014, 0),
+    ];
+    assert_eq!(counts, expected.map(|(name, count, syntactic)| (name.to_string(), count, syntactic)));
+    assert_eq!(questions[0].questions, questions[1].questions);
+    // Lists of categories and analogies are no pairs.
+    assert_eq!(others.len(), 4 + 6);
 }
 
 #[test]

@@ -28,11 +28,18 @@ pub fn begins(rest: &[u8], width: usize, whole: bool) -> bool {
         return whole;
     }
     match ends {
-        Some(_) => numbers(line) >= width.min(fields(line).saturating_sub(1)).max(1),
+        Some(_) => numbers(line) >= width.min(fields(line).saturating_sub(1)).max(1) || spoilt(line, width),
         None if whole => numbers(line) >= 1,
         // A row longer than what is looked at: its last field may be cut.
         None => fields(line) > 2 && line.iter().rposition(|b| separates(*b)).is_some_and(|at| numbers(&line[..at]) >= 8),
     }
+}
+
+/// Whether this is a row of text with a mistake in it, which must not pass for binary.
+fn spoilt(line: &[u8], width: usize) -> bool {
+    let plain = str::from_utf8(line).is_ok_and(|line| !line.contains(|c: char| c.is_control() && c != '\t'));
+    let some = line.split(|&b| separates(b)).skip(1).any(|field| number(field).is_some());
+    plain && some && width > 1 && fields(line) == width + 1
 }
 
 /// The width of lines without a first line that says it: how many numbers end most of the first lines. None if this is no such

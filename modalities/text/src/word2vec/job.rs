@@ -1,7 +1,7 @@
 //! A word2vec run from recipe to summary: read, train, and, on the generated language, show what was learned.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ctk_core::eval::{Features, analogy, neighbors, similarity};
@@ -18,6 +18,7 @@ use ctk_core::{Result, memory};
 use serde_json::json;
 
 use super::NAME;
+use super::init::Init;
 use super::kernel::Pairs;
 use super::recipe::{CbowGradient, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
@@ -47,12 +48,34 @@ impl Word2VecJob {
         Ok(Word2VecJob { recipe, plan, reading, room })
     }
 
-    fn corpus(&self, run: &mut Run) -> Result<Corpus> {
-        let mut room = Room { limit: self.room, folder: &mut || run.folder().map(Path::to_path_buf) };
+    /// The recipe.
+    pub(super) fn recipe(&self) -> &Word2VecRecipe {
+        &self.recipe
+    }
+
+    /// The text as numbers, in which words that are `known` are kept however rare they are; `folder` says where they go if there is
+    /// no room in memory.
+    pub(super) fn corpus(&self, known: &[String], folder: &mut (dyn FnMut() -> Result<PathBuf> + Send)) -> Result<Corpus> {
+        let mut room = Room { limit: self.room, folder };
         match &self.recipe.data.path {
-            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.selection(&[]), &mut room),
+            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.selection(known), &mut room),
             // The text is data: it does not change with the seed of the training.
-            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.selection(&[])),
+            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.selection(known)),
+        }
+    }
+
+    /// What the learner is told of the recipe.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            width: self.recipe.width(),
+            subwords: self.recipe.subwords(),
+            pairs: Pairs {
+                architecture: self.recipe.pairs.architecture,
+                exact: self.recipe.pairs.cbow_gradient == CbowGradient::Exact,
+            },
+            contrast: self.recipe.contrast(),
+            rate: self.recipe.rate(),
+            shards: self.recipe.train.deterministic.then_some(self.recipe.train.shards),
         }
     }
 }
@@ -64,23 +87,21 @@ impl Job for Word2VecJob {
 
     fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
         let start = Instant::now();
-        let corpus = self.corpus(run)?;
+        let mut init = Init::of(run, &self.plan.recipe, &self.recipe)?;
+        let corpus = self.corpus(&init.known, &mut || run.folder().map(Path::to_path_buf))?;
+        let ingest = start.elapsed().as_secs_f64();
         if corpus.in_file() {
             run.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
         }
         corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
-        let settings = Settings {
-            width: self.recipe.width(),
-            subwords: self.recipe.subwords(),
-            pairs: Pairs {
-                architecture: self.recipe.pairs.architecture,
-                exact: self.recipe.pairs.cbow_gradient == CbowGradient::Exact,
-            },
-            contrast: self.recipe.contrast(),
-            rate: self.recipe.rate(),
-            shards: self.recipe.train.deterministic.then_some(self.recipe.train.shards),
-        };
+        let settings = self.settings();
         let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
+        if let Some(note) = init.keep(run, corpus.vocabulary(), settings.rate)? {
+            run.tell(&Event::Note(&note));
+        }
+        if let Some(vectors) = init.vectors.take() {
+            learner.begin_with(&vectors);
+        }
         let source = Windows::new(&corpus, self.recipe.pairs.window, self.recipe.pairs.subsample);
         let fitted = fit(&source, &mut learner, &self.plan, &mut [], run)?;
 
@@ -91,6 +112,7 @@ impl Job for Word2VecJob {
         let mut figures = vec![
             ("tokens", json!(corpus.tokens())),
             ("vocabulary", json!(corpus.vocabulary().len())),
+            ("ingest_seconds", json!(ingest)),
             ("words_per_second", json!(speed.round() as u64)),
         ];
         let mut text = String::new();

@@ -319,6 +319,9 @@ pub struct TrainRecipe {
     pub batch: usize,
     /// Everything random hangs on it.
     pub seed: u64,
+    /// A run (or checkpoint) to begin with: its words stay, with both their vectors; words of the new text that reach
+    /// `vocabulary.min_count` are added (`vocabulary.max_size` counts both). Counts are the new text's; the rate starts at its peak.
+    pub init: Option<String>,
     /// Ends the run early, whole: the schedule is not shortened.
     pub max_steps: Option<usize>,
     /// Whether a run gives the same bits on any number of threads, at half the speed, with memory for each shard's copy of the
@@ -344,6 +347,7 @@ impl Default for TrainRecipe {
             epochs: 5,
             batch: 256,
             seed: 0,
+            init: None,
             max_steps: None,
             deterministic: false,
             shards: 4,

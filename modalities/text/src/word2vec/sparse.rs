@@ -75,6 +75,18 @@ pub enum Contrast {
     Tree,
 }
 
+/// Both tables of another run.
+pub struct Vectors {
+    /// Each word's row.
+    pub place: HashMap<String, usize>,
+    /// (words, width) and, with subwords, a row a bucket: what it published.
+    pub input: Vec<f32>,
+    /// (words, width): what that was contrasted with.
+    pub output: Vec<f32>,
+    /// Values a row.
+    pub width: usize,
+}
+
 /// Two tables of rows in training.
 pub struct Sparse {
     vocabulary: Vocabulary,
@@ -128,6 +140,19 @@ impl Sparse {
     /// The same learner on `threads` threads.
     pub fn threads(self, threads: usize) -> Sparse {
         Sparse { threads: threads.max(1), ..self }
+    }
+
+    /// Puts the rows of another run in place of those of the words that it had.
+    pub fn begin_with(&self, vectors: &Vectors) {
+        for (row, word) in self.vocabulary.words().iter().enumerate() {
+            if let Some(&from) = vectors.place.get(word) {
+                let values = from * vectors.width..(from + 1) * vectors.width;
+                self.input.set(row, &vectors.input[values.clone()]);
+                self.output.set(row, &vectors.output[values]);
+            }
+        }
+        let buckets = vectors.input.chunks_exact(vectors.width).skip(vectors.place.len());
+        buckets.zip(self.vocabulary.len()..).for_each(|(values, row)| self.input.set(row, values));
     }
 
     /// The vectors that are published, a row a word: of subwords, the means.

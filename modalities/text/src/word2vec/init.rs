@@ -1,0 +1,102 @@
+//! Where a run begins: at random rows, or at another run's words and vectors.
+//!
+//! A run on a new text keeps all words of the run it begins with, those that the new text lacks too, and gains the new text's that
+//! reach `vocabulary.min_count`. Counts are the new text's alone, since it is what is trained on: subsampling and negatives follow
+//! it, so a word that it lacks is neither trained nor drawn, and stays as it was. The rate starts at its peak again.
+
+use std::path::Path;
+
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::recipe::Recipe;
+use ctk_core::run::Run;
+use ctk_core::{Context, Error, Result};
+
+use super::NAME;
+use super::recipe::Word2VecRecipe;
+use super::sparse::{Contrast, HEAD, MODEL, VOCABULARY, Vectors};
+use crate::vocabulary::Vocabulary;
+
+/// The words of the run that this one began with, in the run's folder: a resumed run reads them there.
+const KNOWN: &str = "initial.tsv";
+
+/// What a run begins with.
+#[derive(Default)]
+pub struct Init {
+    /// Words that are kept however rare they are.
+    pub known: Vec<String>,
+    /// The rows of these words, unless a checkpoint of the run has them.
+    pub vectors: Option<Vectors>,
+}
+
+impl Init {
+    /// What `train.init` names; of a resumed run, what it had begun with.
+    ///
+    /// # Errors
+    /// There is no such run, it is none of word2vec, or its vectors have another width.
+    pub fn of(run: &Run, text: &Recipe, recipe: &Word2VecRecipe) -> Result<Init> {
+        let Some(from) = &recipe.train.init else { return Ok(Init::default()) };
+        if let Some(known) = run.read(KNOWN)?
+            && run.latest()?.is_some()
+        {
+            return Ok(Init { known: words(known).at(KNOWN)?.words().to_vec(), vectors: None });
+        }
+        let checkpoint = Checkpoint::open(Path::new(from)).at(text.place_of("train.init"))?;
+        let of = &checkpoint.manifest().modality;
+        if of != NAME {
+            return Err(Error::usage(format!("this is a run of {of}: word vectors begin with a run of {NAME}")).at(from));
+        }
+        let was = Word2VecRecipe::parse(&checkpoint.recipe())?;
+        if was.subwords() != recipe.subwords() {
+            return Err(Error::usage(format!("{from} has {:?} and the recipe {:?}", was.subwords(), recipe.subwords()))
+                .at(text.place_of("encoder"))
+                .hint("a run begins with one whose words are made of the same n-grams"));
+        }
+        if [&was, recipe].iter().any(|recipe| matches!(recipe.contrast(), Contrast::Tree)) {
+            return Err(Error::usage("hierarchical softmax has a tree for each text, whose rows mean nothing in another's")
+                .at(text.place_of("train.init"))
+                .hint("begin with a run of negative sampling, and go on with it"));
+        }
+        let reader = checkpoint.reader();
+        let known = words(reader.bytes(VOCABULARY)?).at(from)?;
+        let buckets = recipe.subwords().map_or(0, |subwords| subwords.buckets);
+        let table = |file: &str, name: &str, wanted: usize| -> Result<Vec<f32>> {
+            let tensors = reader.tensors(file)?;
+            let tensor = tensors.get(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")).at(file))?;
+            let (rows, width) = tensor.dims2().at(file)?;
+            if width != recipe.width() {
+                return Err(Error::usage(format!("{from} has vectors of width {width}, the recipe wants {}", recipe.width()))
+                    .at(text.place_of("encoder.table.width"))
+                    .hint(format!("--set encoder.table.width={width}")));
+            }
+            if rows != wanted {
+                return Err(Error::new(format!("the tensor `{name}` has {rows} rows, not {wanted}")).at(file));
+            }
+            Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+        };
+        let (input, output) =
+            (table(MODEL, "input", known.len() + buckets).at(from)?, table(HEAD, "output", known.len()).at(from)?);
+        let place = known.words().iter().enumerate().map(|(row, word)| (word.clone(), row)).collect();
+        let vectors = Some(Vectors { place, input, output, width: recipe.width() });
+        Ok(Init { known: known.words().to_vec(), vectors })
+    }
+
+    /// Puts what a resumed run needs into the run's folder; a note on what became of the words in a text of `vocabulary`.
+    pub fn keep(&self, run: &mut Run, vocabulary: &Vocabulary, rate: f64) -> Result<Option<String>> {
+        if self.vectors.is_none() {
+            return Ok(None);
+        }
+        let words = Vocabulary::new(self.known.clone(), vec![0; self.known.len()]);
+        run.write(KNOWN, words.to_tsv().as_bytes())?;
+        let absent = vocabulary.counts().iter().filter(|count| **count == 0).count();
+        Ok(Some(format!(
+            "begins with the vectors of {} words, {absent} of which are not in this text and stay as they are; {} words are new; the \
+             rate starts at its peak again, {rate}",
+            self.known.len(),
+            vocabulary.len() - self.known.len(),
+        )))
+    }
+}
+
+fn words(tsv: Vec<u8>) -> Result<Vocabulary> {
+    Vocabulary::from_tsv(&String::from_utf8(tsv).map_err(|_| Error::new("this is not UTF-8").at(VOCABULARY))?)
+}
