@@ -133,22 +133,23 @@ impl Piece {
     }
 
     fn row(&mut self, line: &[u8], width: usize) -> Result<()> {
+        let wrong =
+            |what: String| Error::new(what).hint(format!("each row is a word and {width} numbers; is the file cut short?"));
         let start = self.values.len();
         self.values.resize(start + width, 0.0);
         let mut word = line;
         for at in (0..width).rev() {
             let Some((before, field)) = last(word) else {
-                return Err(Error::new(format!("this row has {} values, expected {width}", width - at - 1)));
+                return Err(wrong(format!("this row has {} values, expected {width}", width - at - 1)));
             };
             self.values[start + at] = number(field).ok_or_else(|| {
                 let (field, word) = (String::from_utf8_lossy(field), String::from_utf8_lossy(first(line)));
-                Error::new(format!("`{field}` is not a number, in the row of `{word}`"))
-                    .hint(format!("each row is a word and {width} numbers"))
+                wrong(format!("`{field}` is not a number, in the row of `{word}`"))
             })?;
             word = before;
         }
         if last(word).is_some_and(|(_, field)| looks_like_one(field)) {
-            return Err(Error::new(format!("this row has more than {width} values")));
+            return Err(wrong(format!("this row has more than {width} values")));
         }
         self.replaced += usize::from(self.names.push(word));
         match self.values[start..].iter().find(|v| !v.is_finite()) {
