@@ -57,17 +57,20 @@ impl Folder {
     }
 }
 
+/// The formats that are read again: all but the folder.
+const FILES: [&str; 4] = ["word2vec-text", "word2vec-binary", "glove", "safetensors"];
+
 #[test]
 fn every_format_round_trips_every_bit() {
     let folder = Folder::new();
     for features in [some(), many()] {
         let (count, width) = (features.names.len(), features.width);
-        for format in FORMATS {
+        for format in FILES {
             // Nothing is learned from a name.
             let path = folder.at("vectors");
             write::as_format(&features, format, &path).unwrap();
             let header = Header { words: count, width };
-            let expected = match *format {
+            let expected = match format {
                 "word2vec-text" => Format::Text(header),
                 "word2vec-binary" => Format::Binary(header),
                 "glove" => Format::Glove { width },
@@ -163,7 +166,7 @@ fn of_equal_words_the_first_counts_and_it_is_said() {
         width: 2,
         ..Features::default()
     };
-    for format in FORMATS {
+    for format in FILES {
         write::as_format(&twice, format, &folder.at("v")).unwrap();
         let vectors = opened(&folder.at("v"));
         same(&vectors, &once);
@@ -291,6 +294,7 @@ fn words_that_a_format_cannot_hold_are_refused_before_a_file_is_made() {
         |name: &str| Features { names: vec!["a".into(), name.into()], rows: vec![1.0, 2.0], width: 1, ..Features::default() };
     // A folder for sentence-transformers holds any word.
     let files: Vec<&str> = FORMATS.iter().copied().filter(|format| *format != "static-embedding").collect();
+    assert_eq!(files, FILES);
     for (name, formats) in [
         ("new york", &["word2vec-text", "word2vec-binary"][..]),
         ("new\nyork", &files),
