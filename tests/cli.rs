@@ -339,7 +339,7 @@ fn vectors_of_other_programs_are_asked() {
     let odd = json(at, &["neighbors", "royal.vec", "woman", "queen", "king", "--doesnt-match", "--json"]);
     assert!(odd["doesnt_match"] == "king" && odd["cosines"]["king"].is_number(), "{odd}");
     fails(at, &["neighbors", "royal.vec", "kong"], 1, &["`kong`", "did you mean `king`"]);
-    fails(at, &["analogy", "royal.vec", "man", "king", "woman", "--data", "x"], 2, &["--data"]);
+    fails(at, &["analogy", "royal.vec", "man", "king", "woman", "--data", "x"], 2, &["texts"]);
 
     // What changes form answers the same; what is damaged is named.
     for (format, file) in [("word2vec-binary", "r.bin"), ("glove", "r.txt"), ("safetensors", "r.safetensors")] {
