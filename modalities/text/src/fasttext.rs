@@ -8,7 +8,6 @@
 //! - whether the table is quantised (a byte), its rows and width (i64), and its f32: words, then the buckets of n-grams;
 //! - the same for the output table.
 
-mod model;
 mod read;
 mod write;
 

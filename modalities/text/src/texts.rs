@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use ctk_core::eval::Features;
+use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{Query, Split};
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
@@ -277,17 +277,12 @@ fn unescape(text: &str) -> String {
 /// Names of vectors that were not learned: random directions of the words' lengths.
 pub const BASELINES: &[&str] = &["random"];
 
-/// What a table of word vectors answers: the words' own rows, or, of data, a row a text, read as `reading` says. `unseen` makes up
-/// for words that the table has not.
+/// What a table of word vectors answers: the words' own rows, or, of data, a row a text, read as `reading` says.
 ///
 /// # Errors
 /// An unknown baseline; data that [`Texts`] cannot be made of.
-pub fn answer(
-    mut words: Features,
-    query: &Query,
-    reading: impl FnOnce() -> Result<Reading>,
-    unseen: impl Fn(&str) -> Option<Vec<f32>> + Sync,
-) -> Result<Features> {
+pub fn answer(table: &impl Table, query: &Query, reading: impl FnOnce() -> Result<Reading>) -> Result<Features> {
+    let mut words = table.features()?;
     match query.baseline.as_deref() {
         None => {}
         Some(name) if BASELINES.contains(&name) => random(&mut words, query.seed),
@@ -296,10 +291,25 @@ pub fn answer(
     let Some(path) = &query.data else { return Ok(words) };
     let reading = reading()?;
     let (texts, origin) = Texts::read(path, reading.invalid)?.part(query.split).at(path.display())?;
-    let unseen = |word: &str| if query.baseline.is_none() { unseen(word) } else { None };
+    let unseen = |word: &str| if query.baseline.is_none() { table.unseen(word) } else { None };
     let mut features = texts.features(&words, &reading, unseen).at(path.display())?;
     features.told.extend(origin.map(|origin| ("split", origin.into())));
     Ok(features)
+}
+
+/// [`answer`] as a table: the words' own rows are not copied.
+///
+/// # Errors
+/// As of [`answer`].
+pub fn answer_table<'a>(
+    table: &'a impl Table,
+    query: &Query,
+    reading: impl FnOnce() -> Result<Reading>,
+) -> Result<Box<dyn Table + 'a>> {
+    match (&query.data, &query.baseline) {
+        (None, None) => Ok(Box::new(table)),
+        _ => Ok(Box::new(answer(table, query, reading)?)),
+    }
 }
 
 /// Random directions in place of the rows', with the rows' lengths: what a classifier makes of words alone.

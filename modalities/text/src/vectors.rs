@@ -186,7 +186,7 @@ impl Table for WordVectors {
 }
 
 /// What is said of words that are not UTF-8.
-fn replaced(words: usize) -> Vec<String> {
+pub(crate) fn replaced(words: usize) -> Vec<String> {
     (words > 0)
         .then(|| format!("words that are not UTF-8, in which \u{fffd} stands for what cannot be read: {words}"))
         .into_iter()

@@ -13,7 +13,8 @@ use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::{Device, Result};
 
-use crate::{fasttext, vectors};
+use crate::fasttext::{self, FastText};
+use crate::vectors::{self, WordVectors};
 
 mod bench;
 pub mod exports;
@@ -72,9 +73,14 @@ impl Modality for Word2Vec {
 
     fn open_file(&self, path: &Path) -> Result<Option<Box<dyn Model>>> {
         if vectors::look(path)? == Some(vectors::Format::FastText) {
-            return Ok(Some(Box::new(fasttext::open(path)?)));
+            let FastText { vectors: table, notes, .. } = fasttext::open(path)?;
+            return Ok(Some(Box::new(vectors::Model { table, notes })));
         }
-        Ok(vectors::open(path)?.map(|vectors| Box::new(vectors::Model(vectors)) as Box<dyn Model>))
+        let model = |table: WordVectors| -> Box<dyn Model> {
+            let notes = table.notes().to_vec();
+            Box::new(vectors::Model { table, notes })
+        };
+        Ok(vectors::open(path)?.map(model))
     }
 }
 

@@ -8,6 +8,7 @@ use ctk_core::{Context, Error, Result};
 
 use super::{Args, FastText, Kind, Loss, MAGIC, VERSION};
 use crate::subwords::{SubwordVectors, Subwords};
+use crate::vectors::replaced;
 
 /// Bytes of the longest word: a damaged file must not be read whole into one.
 const LONGEST: u64 = 1 << 16;
@@ -66,13 +67,11 @@ fn read(path: &Path) -> Result<FastText> {
     let outputs = if args.kind == Kind::Supervised { dictionary.labels.len() } else { words };
     bytes.table("output", outputs, width)?;
     let subwords = Subwords { min: args.min as usize, max: args.max as usize, buckets };
-    let notes = (dictionary.replaced > 0)
-        .then(|| format!("words that are not UTF-8, in which \u{fffd} stands for what cannot be read: {}", dictionary.replaced));
     Ok(FastText {
         vectors: SubwordVectors::new(dictionary.words, input, width, subwords)?,
         counts: dictionary.counts,
         labels: dictionary.labels,
-        notes: notes.into_iter().collect(),
+        notes: replaced(dictionary.replaced),
         args,
     })
 }

@@ -1,4 +1,4 @@
-//! A file of vectors behind the front door.
+//! Vectors of a file behind the front door.
 
 use std::path::Path;
 
@@ -6,31 +6,29 @@ use ctk_core::Result;
 use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{self, Query};
 
-use super::{WordVectors, write};
-use crate::corpus::{Invalid, Normalise, Reading, Tokens};
+use super::write;
+use crate::corpus::Reading;
 use crate::texts;
 
 /// The formats that word vectors are written in.
 pub const FORMATS: &[&str] = &["word2vec-text", "word2vec-binary", "glove", "static-embedding", "safetensors"];
 
-/// Word vectors from a file, as a model.
-pub struct Model(pub WordVectors);
+/// Word vectors of any file, as a model.
+pub struct Model<T> {
+    /// Its words and their rows.
+    pub table: T,
+    /// What happened on the way and should be known.
+    pub notes: Vec<String>,
+}
 
-impl modality::Model for Model {
+impl<T: Table> modality::Model for Model<T> {
     /// A row a word, in the file's order; of data, a row a text, whose words stand between white space.
     fn features(&self, query: &Query) -> Result<Features> {
-        let reading = || {
-            let (normalise, invalid) = (Normalise::None, Invalid::Refuse);
-            Ok(Reading { tokens: Tokens::named("whitespace")?, lowercase: false, normalise, invalid })
-        };
-        texts::answer(self.0.features()?, query, reading, |_| None)
+        texts::answer(&self.table, query, || Ok(Reading::default()))
     }
 
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
-        match (&query.data, &query.baseline) {
-            (None, None) => Ok(Box::new(&self.0)),
-            _ => Ok(Box::new(self.features(query)?)),
-        }
+        texts::answer_table(&self.table, query, || Ok(Reading::default()))
     }
 
     fn baselines(&self) -> &'static [&'static str] {
@@ -38,7 +36,7 @@ impl modality::Model for Model {
     }
 
     fn notes(&self) -> &[String] {
-        self.0.notes()
+        &self.notes
     }
 
     fn formats(&self) -> &'static [&'static str] {
@@ -46,6 +44,6 @@ impl modality::Model for Model {
     }
 
     fn export(&self, format: &str, out: &Path) -> Result<()> {
-        write::as_format(&self.0, format, out)
+        write::as_format(&self.table, format, out)
     }
 }

@@ -62,15 +62,12 @@ impl Model for Vectors {
     /// Without data, a row a word, in order of frequency: the published (input) vectors. Of data, a row a text. A word has no
     /// random views.
     fn features(&self, query: &Query) -> Result<Features> {
-        texts::answer(self.vectors.features()?, query, || self.recipe.reading(), |word| self.vectors.unseen(word))
+        texts::answer(&self.vectors, query, || self.recipe.reading())
     }
 
     /// With subwords also of words that were never seen.
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
-        match (&query.data, &query.baseline) {
-            (None, None) => Ok(Box::new(&self.vectors)),
-            _ => Ok(Box::new(self.features(query)?)),
-        }
+        texts::answer_table(&self.vectors, query, || self.recipe.reading())
     }
 
     fn baselines(&self) -> &'static [&'static str] {
