@@ -66,6 +66,11 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
+    /// The same from a file's bytes.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Vocabulary> {
+        Vocabulary::from_tsv(&String::from_utf8(bytes).map_err(|_| Error::new("this is not UTF-8").at("vocabulary.tsv"))?)
+    }
+
     /// Probability that an occurrence of each word is kept at threshold `t`, a share of the text: (√(f/t) + 1)·t/f, at
     /// most 1, where f is the word's share (word2vec.c; Mikolov et al. 2013, §2.3, print 1 − √(t/f)). 0 keeps everything.
     pub fn keep(&self, t: f64) -> Vec<f64> {

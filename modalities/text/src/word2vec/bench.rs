@@ -22,7 +22,6 @@ use ctk_core::source::Source;
 use ctk_core::{Error, Result};
 use serde_json::json;
 
-use super::huffman::Tree;
 use super::job::Word2VecJob;
 use super::parts::Parts;
 use super::recipe::{Architecture, Negatives};
@@ -305,12 +304,7 @@ struct Counts {
 impl Counts {
     fn of(corpus: &Corpus, source: &Windows, order: &Order, settings: &Settings, steps: usize, key: Key) -> Result<Counts> {
         let vocabulary = corpus.vocabulary();
-        let targets = match settings.contrast {
-            Contrast::Noise { negatives, power, sharing } => {
-                Targets::Noise { noise: vocabulary.noise(power), negatives, sharing }
-            }
-            Contrast::Tree => Targets::Tree(Tree::new(vocabulary.counts())),
-        };
+        let targets = settings.contrast.targets(vocabulary);
         let parts = settings.subwords.map(|subwords| Parts::new(&subwords, vocabulary.words()));
         let all: Vec<(usize, u32)> = blocks(order, steps).collect();
         let (mut counts, mut buffer) = (Counts::default(), Vec::new());

@@ -13,7 +13,7 @@ use ctk_core::{Context, Error, Result};
 
 use super::NAME;
 use super::recipe::Word2VecRecipe;
-use super::sparse::{Contrast, HEAD, MODEL, VOCABULARY, Vectors};
+use super::sparse::{Contrast, HEAD, MODEL, VOCABULARY, Vectors, table};
 use crate::vocabulary::Vocabulary;
 
 /// The words of the run that this one began with, in the run's folder: a resumed run reads them there.
@@ -38,7 +38,7 @@ impl Init {
         if let Some(known) = run.read(KNOWN)?
             && run.latest()?.is_some()
         {
-            return Ok(Init { known: words(known).at(KNOWN)?.words().to_vec(), vectors: None });
+            return Ok(Init { known: Vocabulary::from_bytes(known).at(KNOWN)?.words().to_vec(), vectors: None });
         }
         let checkpoint = Checkpoint::open(Path::new(from)).at(text.place_of("train.init"))?;
         let of = &checkpoint.manifest().modality;
@@ -57,12 +57,11 @@ impl Init {
                 .hint("begin with a run of negative sampling, and go on with it"));
         }
         let reader = checkpoint.reader();
-        let known = words(reader.bytes(VOCABULARY)?).at(from)?;
+        let known = Vocabulary::from_bytes(reader.bytes(VOCABULARY)?).at(from)?;
         let buckets = recipe.subwords().map_or(0, |subwords| subwords.buckets);
-        let table = |file: &str, name: &str, wanted: usize| -> Result<Vec<f32>> {
-            let tensors = reader.tensors(file)?;
-            let tensor = tensors.get(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")).at(file))?;
-            let (rows, width) = tensor.dims2().at(file)?;
+        let values = |file: &str, name: &str, wanted: usize| -> Result<Vec<f32>> {
+            let tensor = table(&reader, file, name)?;
+            let (rows, width) = tensor.dims2()?;
             if width != recipe.width() {
                 return Err(Error::usage(format!("{from} has vectors of width {width}, the recipe wants {}", recipe.width()))
                     .at(text.place_of("encoder.table.width"))
@@ -74,7 +73,7 @@ impl Init {
             Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
         };
         let (input, output) =
-            (table(MODEL, "input", known.len() + buckets).at(from)?, table(HEAD, "output", known.len()).at(from)?);
+            (values(MODEL, "input", known.len() + buckets).at(from)?, values(HEAD, "output", known.len()).at(from)?);
         let place = known.words().iter().enumerate().map(|(row, word)| (word.clone(), row)).collect();
         let vectors = Some(Vectors { place, input, output, width: recipe.width() });
         Ok(Init { known: known.words().to_vec(), vectors })
@@ -95,8 +94,4 @@ impl Init {
             vocabulary.len() - self.known.len(),
         )))
     }
-}
-
-fn words(tsv: Vec<u8>) -> Result<Vocabulary> {
-    Vocabulary::from_tsv(&String::from_utf8(tsv).map_err(|_| Error::new("this is not UTF-8").at(VOCABULARY))?)
 }

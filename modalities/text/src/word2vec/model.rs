@@ -1,17 +1,16 @@
 //! A trained table of word vectors.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use ctk_core::checkpoint::Checkpoint;
 use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{Model, Query};
-use ctk_core::{Context, Error, Result};
+use ctk_core::{Context, Result};
 
 use super::exports;
 use super::recipe::Word2VecRecipe;
-use super::sparse::{HEAD, MODEL, VOCABULARY};
+use super::sparse::{HEAD, MODEL, VOCABULARY, table};
 use crate::static_embedding;
 use crate::subwords::SubwordVectors;
 use crate::texts;
@@ -30,13 +29,11 @@ impl Vectors {
     /// Reads a checkpoint.
     pub fn open(from: &Checkpoint) -> Result<Vectors> {
         let reader = from.reader();
-        let tsv = String::from_utf8(reader.bytes(VOCABULARY)?).map_err(|_| Error::new("this is not UTF-8").at(VOCABULARY))?;
-        let vocabulary = Vocabulary::from_tsv(&tsv)?;
+        let vocabulary = Vocabulary::from_bytes(reader.bytes(VOCABULARY)?)?;
         let recipe = Word2VecRecipe::parse(&from.recipe())?;
         // The words' rows, then those of their n-grams' buckets, if there are any.
         let subwords = recipe.subwords().unwrap_or_default();
-        let rows = vocabulary.len() + subwords.buckets;
-        let input = table(&mut reader.tensors(MODEL)?, "input", Some(rows)).at(MODEL)?;
+        let input = table(&reader, MODEL, "input")?;
         let (width, input) = (input.dim(1)?, input.flatten_all()?.to_vec1()?);
         let vectors = SubwordVectors::new(vocabulary.words().to_vec(), input, width, subwords).at(MODEL)?;
         Ok(Vectors { checkpoint: from.clone(), recipe, vocabulary, vectors })
@@ -44,17 +41,7 @@ impl Vectors {
 
     /// What words were contrasted with: (rows, width).
     fn output(&self) -> Result<Tensor> {
-        table(&mut self.checkpoint.reader().tensors(HEAD)?, "output", None).at(HEAD)
-    }
-}
-
-/// A tensor of rows: `rows` of them, or any number.
-fn table(tensors: &mut HashMap<String, Tensor>, name: &str, rows: Option<usize>) -> Result<Tensor> {
-    let tensor = tensors.remove(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")))?;
-    match (tensor.dims(), rows) {
-        ([_, _], None) => Ok(tensor),
-        ([found, _], Some(rows)) if *found == rows => Ok(tensor),
-        (other, _) => Err(Error::new(format!("the tensor `{name}` has shape {other:?}, not {rows:?} rows"))),
+        table(&self.checkpoint.reader(), HEAD, "output")
     }
 }
 

@@ -75,6 +75,18 @@ pub enum Contrast {
     Tree,
 }
 
+impl Contrast {
+    /// The targets of the words of `vocabulary`.
+    pub fn targets(self, vocabulary: &Vocabulary) -> Targets {
+        match self {
+            Contrast::Noise { negatives, power, sharing } => {
+                Targets::Noise { noise: vocabulary.noise(power), negatives, sharing }
+            }
+            Contrast::Tree => Targets::Tree(Tree::new(vocabulary.counts())),
+        }
+    }
+}
+
 /// Both tables of another run.
 pub struct Vectors {
     /// Each word's row.
@@ -111,12 +123,7 @@ impl Sparse {
     /// The tables do not fit into memory.
     pub fn new(vocabulary: &Vocabulary, settings: Settings, key: Key) -> Result<Sparse> {
         let width = settings.width;
-        let targets = match settings.contrast {
-            Contrast::Noise { negatives, power, sharing } => {
-                Targets::Noise { noise: vocabulary.noise(power), negatives, sharing }
-            }
-            Contrast::Tree => Targets::Tree(Tree::new(vocabulary.counts())),
-        };
+        let targets = settings.contrast.targets(vocabulary);
         let buckets = settings.subwords.map_or(0, |subwords| subwords.buckets);
         let input = Rows::uniform(vocabulary.len() + buckets, width, key.of("init"))?;
         let (output, none) = (Rows::zeros(targets.rows(vocabulary.len()), width)?, Rows::zeros(1, width)?);
@@ -273,17 +280,29 @@ impl Learner for Sparse {
             return Err(Error::new("the corpus no longer has the vocabulary that this run began with")
                 .hint("resume with the files and the recipe it was started with, or start a new run"));
         }
-        fill(&self.input, &reader.tensors(MODEL)?, "input").at(MODEL)?;
-        fill(&self.output, &reader.tensors(HEAD)?, "output").at(HEAD)
+        fill(&self.input, reader, MODEL, "input")?;
+        fill(&self.output, reader, HEAD, "output")
     }
 }
 
-fn fill(rows: &Rows, tensors: &HashMap<String, Tensor>, name: &str) -> Result<()> {
-    let tensor = tensors.get(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")))?;
+/// The table `name` of a checkpoint's `file`: (rows, width).
+pub fn table(reader: &Reader, file: &str, name: &str) -> Result<Tensor> {
+    let missing = || Error::new(format!("the tensor `{name}` is missing"));
+    let tensor = reader.tensors(file)?.remove(name).ok_or_else(missing).at(file)?;
+    match tensor.dims() {
+        [_, _] => Ok(tensor),
+        other => Err(Error::new(format!("the tensor `{name}` has shape {other:?}, not rows and a width")).at(file)),
+    }
+}
+
+fn fill(rows: &Rows, reader: &Reader, file: &str, name: &str) -> Result<()> {
+    let tensor = table(reader, file, name)?;
     let (count, width) = tensor.dims2()?;
     if (count, width) != (rows.len(), rows.width()) {
         let wanted = (rows.len(), rows.width());
-        return Err(Error::new(format!("the tensor `{name}` has shape {:?}, the recipe wants {wanted:?}", (count, width))));
+        return Err(
+            Error::new(format!("the tensor `{name}` has shape {:?}, the recipe wants {wanted:?}", (count, width))).at(file)
+        );
     }
     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
     values.chunks_exact(width).enumerate().for_each(|(row, values)| rows.set(row, values));
