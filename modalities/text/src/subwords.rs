@@ -3,7 +3,7 @@
 
 mod vectors;
 
-pub use vectors::SubwordVectors;
+pub use vectors::{SubwordVectors, mean};
 
 /// Which n-grams a word has, and how many rows they share; by default none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

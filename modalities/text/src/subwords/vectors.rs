@@ -67,17 +67,24 @@ impl SubwordVectors {
 
     /// Makes `vector` that of `word`; `ids` is room.
     fn mean(&self, row: Option<usize>, word: &str, ids: &mut Vec<u32>, vector: &mut [f32]) {
-        vector.fill(0.0);
         ids.clear();
         self.subwords.ids(word, ids);
         let grams = ids.iter().map(|&bucket| self.words.len() + bucket as usize);
-        for part in row.into_iter().chain(grams) {
-            vector.iter_mut().zip(&self.input[part * self.width..][..self.width]).for_each(|(sum, value)| *sum += value);
-        }
-        // As fastText does it: once, by the inverse.
-        let scale = 1.0 / (ids.len() + usize::from(row.is_some())).max(1) as f32;
-        vector.iter_mut().for_each(|value| *value *= scale);
+        mean(&self.input, row.into_iter().chain(grams), vector);
     }
+}
+
+/// Makes `vector` the mean of `rows` of a table of its width; zeros where there are none.
+pub fn mean(table: &[f32], rows: impl Iterator<Item = usize>, vector: &mut [f32]) {
+    vector.fill(0.0);
+    let (width, mut count) = (vector.len(), 0usize);
+    for row in rows {
+        vector.iter_mut().zip(&table[row * width..][..width]).for_each(|(sum, value)| *sum += value);
+        count += 1;
+    }
+    // As fastText does it: once, by the inverse.
+    let scale = 1.0 / count.max(1) as f32;
+    vector.iter_mut().for_each(|value| *value *= scale);
 }
 
 impl Table for SubwordVectors {

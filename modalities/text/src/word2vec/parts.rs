@@ -1,7 +1,7 @@
 //! The input rows that words are made of: their own, and those of their n-grams (fastText; Bojanowski et al. 2017, "Enriching Word
 //! Vectors with Subword Information").
 
-use crate::subwords::Subwords;
+use crate::subwords::{Subwords, mean};
 
 /// The rows of every word: a table has one for each word, then one for each bucket.
 pub struct Parts {
@@ -32,16 +32,10 @@ impl Parts {
 
     /// The vectors of all words: the means of their rows in `table`, whose rows have `width` values.
     pub fn means(&self, table: &[f32], width: usize) -> Vec<f32> {
-        (0..self.starts.len() as u32 - 1).flat_map(|word| mean(table, width, self.of(word))).collect()
+        let mut means = vec![0.0; (self.starts.len() - 1) * width];
+        for (word, vector) in (0..).zip(means.chunks_exact_mut(width)) {
+            mean(table, self.of(word).iter().map(|&row| row as usize), vector);
+        }
+        means
     }
-}
-
-/// The mean of rows `ids` of a table; zeros of none.
-pub fn mean(table: &[f32], width: usize, ids: &[u32]) -> Vec<f32> {
-    let mut mean = vec![0.0; width];
-    for &id in ids {
-        mean.iter_mut().zip(&table[id as usize * width..][..width]).for_each(|(mean, value)| *mean += value);
-    }
-    mean.iter_mut().for_each(|value| *value /= ids.len().max(1) as f32);
-    mean
 }
