@@ -9,7 +9,8 @@ use ctk_core::modality::{Query, Split, View};
 use serde_json::{Value, json};
 
 use crate::args::{Eval, Fit, ModelArgs};
-use crate::{Modalities, export, output};
+use crate::export::{self, query};
+use crate::{Modalities, output};
 
 pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     match args {
@@ -90,32 +91,22 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
 
 /// A line a set, and their means; as JSON, the means and the list of sets.
 fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Result<()> {
+    let of = |(set, f): (&categorize::Set, &Categories)| {
+        json!({
+            "set": set.name, "purity": f.purity, "nmi": f.nmi, "words": f.words, "missing": f.missing,
+            "categories": f.categories,
+        })
+    };
+    let mut rows: Vec<Value> = sets.iter().zip(found).map(of).collect();
     let mean = |of: fn(&Categories) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
     let (purity, nmi) = (mean(|f| f.purity), mean(|f| f.nmi));
     if json {
-        let of = |(set, f): (&categorize::Set, &Categories)| {
-            json!({
-                "set": set.name, "purity": f.purity, "nmi": f.nmi, "words": f.words, "missing": f.missing,
-                "categories": f.categories,
-            })
-        };
-        let sets: Vec<Value> = sets.iter().zip(found).map(of).collect();
-        return output::line(json!({ "purity": purity, "nmi": nmi, "sets": sets }));
+        return output::line(json!({ "purity": purity, "nmi": nmi, "sets": rows }));
     }
-    let width = sets.iter().map(|set| set.name.chars().count()).max().unwrap_or(0).max(4);
-    output::line(format!("{:width$}  purity     nmi  words  missing  categories", "set"))?;
-    for (set, f) in sets.iter().zip(found) {
-        let Categories { purity, nmi, words, missing, categories } = f;
-        output::line(format!("{:width$}  {purity:6.4}  {nmi:6.4}  {words:5}  {missing:7}  {categories:10}", set.name))?;
+    if rows.len() > 1 {
+        rows.push(json!({ "set": "mean", "purity": purity, "nmi": nmi }));
     }
-    if sets.len() > 1 {
-        output::line(format!("{:width$}  {purity:6.4}  {nmi:6.4}", "mean"))?;
-    }
-    Ok(())
-}
-
-fn query(args: &ModelArgs) -> Query {
-    Query { data: args.data.clone(), ..Query::default() }
+    output::rows(false, "sets", &rows)
 }
 
 /// Figures of several sets: one line each, or one object of all.

@@ -1,7 +1,7 @@
 //! `ctk export`: the representation in a file that other programs read.
 
 use ctk_core::error::{Error, Result};
-use ctk_core::modality::Model;
+use ctk_core::modality::{Model, Query};
 
 use crate::args::{Export, ModelArgs};
 use crate::{Modalities, output};
@@ -24,6 +24,11 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
     let checkpoint = ctk_core::checkpoint::Checkpoint::open(&args.run)?;
     let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;
     modality.open(&checkpoint, &ctk_core::device::device(&args.device.device)?)
+}
+
+/// What `args` asks of it, if nothing else is said.
+pub fn query(args: &ModelArgs) -> Query {
+    Query { data: args.data.clone(), ..Query::default() }
 }
 
 fn foreign(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {

@@ -2,11 +2,11 @@
 
 use ctk_core::error::Result;
 use ctk_core::eval::{Sum, doesnt_match, search};
-use ctk_core::modality::Query;
 use serde_json::{Value, json};
 
 use crate::args::{Analogy, ModelArgs, Neighbors};
-use crate::{Modalities, export, output};
+use crate::export::{self, query};
+use crate::{Modalities, output};
 
 pub fn run(args: Neighbors, modalities: Modalities) -> Result<()> {
     let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
@@ -57,10 +57,6 @@ type Near = Vec<(String, f32)>;
 fn find(args: &ModelArgs, sums: &[Sum], count: usize, modalities: Modalities) -> Result<Vec<Near>> {
     let model = export::open(args, modalities)?;
     search(&*model.table(&query(args))?, sums, count)
-}
-
-fn query(args: &ModelArgs) -> Query {
-    Query { data: args.data.clone(), ..Query::default() }
 }
 
 fn objects(near: &Near) -> Value {
