@@ -51,7 +51,8 @@ pub struct Categories {
 ///
 /// A set is lines of category and word with a tab or a comma between. A first line that names the columns `category` and `word`
 /// says where they are, among others or not; without one there are two columns, the category first. Empty lines, lines that
-/// begin with `#` and lines whose word is missing (as after each of AP's categories) are passed over, and so is a line that was there before.
+/// begin with `#` and lines whose word is missing (as after each of AP's categories) are passed over, and so is a line that was
+/// there before.
 ///
 /// # Errors
 /// A file that cannot be read or holds another line; a folder without `.csv`, `.tsv` or `.txt` files.
