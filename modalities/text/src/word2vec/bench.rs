@@ -99,9 +99,9 @@ pub(super) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
             Figure::new("steps", json!(spent.steps)),
             Figure::new("seconds", json!(spent.seconds)),
         ],
-        precision: Precision::F32,
+        precision: if settings.isa() == "avx512bf16" { Precision::Bf16 } else { Precision::F32 },
         threads: bench::threads(),
-        isa: ctk_core::device::isa(),
+        isa: settings.isa(),
     })
 }
 
@@ -408,6 +408,7 @@ mod tests {
             contrast: Contrast::Tree,
             rate: 0.1,
             shards: None,
+            precision: Precision::F32,
         };
         let count = |sharing, architecture| {
             let mut counts = Counts::default();

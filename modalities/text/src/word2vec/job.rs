@@ -76,6 +76,7 @@ impl Word2VecJob {
             contrast: self.recipe.contrast(),
             rate: self.recipe.rate(),
             shards: self.recipe.train.deterministic.then_some(self.recipe.train.shards),
+            precision: self.recipe.train.precision,
         }
     }
 }

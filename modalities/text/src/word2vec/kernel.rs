@@ -48,6 +48,8 @@ pub struct Kernel<'a> {
     pub pairs: Pairs,
     /// The loss is taken of one window in so many, a power of two.
     pub sample: usize,
+    /// By which instructions (see [`ctk_core::device::isa`]).
+    pub isa: &'static str,
 }
 
 /// Sums over the pairs whose loss was taken.
@@ -83,11 +85,11 @@ pub struct Worker<'a, T> {
 }
 
 impl<'a, T: Touch> Worker<'a, T> {
-    /// Trains at learning rate `rate`, by the widest vectors that the machine has.
+    /// Trains at learning rate `rate`.
     pub fn new(kernel: Kernel<'a>, touch: T, rate: f32) -> Worker<'a, T> {
         let grouped = kernel.targets.sharing() == Negatives::Grouped;
         let seen = if grouped { GROUP } else { 1 };
-        let stepper = Stepper::new(kernel.tables, rate, seen, ctk_core::device::isa()).sharing(kernel.targets.negatives());
+        let stepper = Stepper::new(kernel.tables, rate, seen, kernel.isa).sharing(kernel.targets.negatives());
         Worker { kernel, stepper, touch }
     }
 

@@ -319,6 +319,9 @@ pub struct TrainRecipe {
     pub batch: usize,
     /// Everything random hangs on it.
     pub seed: u64,
+    /// What products are of: `bf16` by the instructions that some processors have for it (AVX512-BF16; elsewhere it is as `f32`),
+    /// or `f32`. Vectors and sums are f32 with both.
+    pub precision: Precision,
     /// A run (or checkpoint) to begin with: its words stay, with both their vectors; words of the new text that reach
     /// `vocabulary.min_count` are added (`vocabulary.max_size` counts both). Counts are the new text's; the rate starts at its peak.
     pub init: Option<String>,
@@ -347,6 +350,7 @@ impl Default for TrainRecipe {
             epochs: 5,
             batch: 256,
             seed: 0,
+            precision: Precision::Bf16,
             init: None,
             max_steps: None,
             deterministic: false,

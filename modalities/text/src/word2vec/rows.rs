@@ -9,6 +9,8 @@
 //! large pages where the system has them, since rows are read in no order. To run the tests of this room under Miri:
 //! `cargo +nightly miri test -p ctk-text rows`.
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod bf16;
 mod portable;
 pub mod step;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -128,7 +130,7 @@ impl Rows {
     #[inline]
     fn prefetch(&self, row: *const Line) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
-        x86::fetch(row, self.lanes);
+        (0..self.lanes).for_each(|line| x86::ask(&[row], line * size_of::<Line>()));
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = row;
     }

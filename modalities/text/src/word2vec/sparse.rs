@@ -9,9 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Tensor};
 use ctk_core::checkpoint::{Reader, Writer};
+use ctk_core::device;
 use ctk_core::feed::Feed;
 use ctk_core::learner::Learner;
 use ctk_core::objective::Terms;
+use ctk_core::pass::Precision;
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
@@ -57,6 +59,18 @@ pub struct Settings {
     pub rate: f64,
     /// Train in so many shards, with the same bits on any number of threads; if none, without a lock.
     pub shards: Option<usize>,
+    /// Of products, where the machine can choose.
+    pub precision: Precision,
+}
+
+impl Settings {
+    /// The instructions that steps are made by.
+    pub fn isa(&self) -> &'static str {
+        match (device::isa(), self.precision) {
+            ("avx512bf16", Precision::F32) => "avx512",
+            (isa, _) => isa,
+        }
+    }
 }
 
 /// What words are contrasted with.
@@ -187,6 +201,7 @@ impl Sparse {
             targets: &self.targets,
             pairs: self.settings.pairs,
             sample: self.sample,
+            isa: self.settings.isa(),
         }
     }
 

@@ -4,8 +4,6 @@
 //! up to five more in each other one. A draw that equals a centre is skipped, one that was drawn before counts again. A path's
 //! inner nodes come six a step, from the root.
 
-use ctk_core::rng::Stream;
-
 use super::huffman::Tree;
 use super::recipe::Negatives;
 use super::rows::step::{GROUP, NONE, OUTPUTS, Odd, labels};
@@ -14,6 +12,13 @@ use crate::vocabulary::Alias;
 
 /// Negatives of one step.
 const NOISE: usize = OUTPUTS - 1;
+
+/// Windows that a draw of shared noise serves, each [`APART`] windows after the one before: a row that was in use a moment ago is
+/// still near, where most others must come from far away. Not windows that follow each other, whose contexts are the same words
+/// and would be pushed away from the same few rows again and again (two uses in a row cost a point of analogies, 16 apart none).
+const USES: usize = 4;
+/// More than the reach of two windows of usual size, less than what a core's own cache holds.
+const APART: usize = 16;
 
 /// What words are contrasted with.
 pub enum Targets {
@@ -69,23 +74,21 @@ impl Targets {
     pub fn draw(&self, block: &Block, mut into: impl FnMut([u32; OUTPUTS], Option<Odd>)) {
         let mut stream = block.negatives.stream();
         match self {
-            Targets::Noise { noise, sharing: Negatives::Grouped, .. } => {
-                for group in block.groups() {
-                    let mut ids = [block.ids[group[0].centre]; OUTPUTS];
-                    ids[GROUP - 1] = block.ids[group[group.len() - 1].centre];
-                    ids[GROUP..].fill_with(|| noise.draw(&mut stream));
-                    push(ids, GROUP, true, &mut into);
-                }
+            Targets::Noise { noise, negatives, sharing: Negatives::Shared } => {
+                let centres = block.ids.iter().map(|&id| [id; GROUP]);
+                shared::<1>(|| noise.draw(&mut stream), centres, *negatives, &mut into);
             }
-            Targets::Noise { noise, negatives, sharing } => {
+            Targets::Noise { noise, sharing: Negatives::Grouped, .. } => {
+                let centres = block.groups().map(|group| [&group[0], &group[group.len() - 1]].map(|w| block.ids[w.centre]));
+                shared::<GROUP>(|| noise.draw(&mut stream), centres, OUTPUTS - GROUP, &mut into);
+            }
+            Targets::Noise { noise, negatives, sharing: Negatives::PerPair } => {
                 for window in block.windows() {
-                    let turns = if *sharing == Negatives::Shared { 1 } else { window.pairs() };
-                    for _ in 0..turns {
-                        let mut left = *negatives;
-                        while left > 0 {
-                            let ids = draw(noise, block.ids[window.centre], left.min(NOISE), &mut stream);
-                            push(ids, 1, left == *negatives, &mut into);
-                            left -= left.min(NOISE);
+                    for _ in 0..window.pairs() {
+                        for first in (0..*negatives).step_by(NOISE) {
+                            let mut ids = [block.ids[window.centre]; OUTPUTS];
+                            ids[1..].iter_mut().take(negatives - first).for_each(|id| *id = noise.draw(&mut stream));
+                            push(ids, 1, first == 0, repeats(&ids), &mut into);
                         }
                     }
                 }
@@ -106,24 +109,53 @@ impl Targets {
     }
 }
 
+/// The outputs of windows that share `negatives` draws each, in steps of `SEEN` centres and noise; see [`USES`].
 #[inline]
-fn draw(noise: &Alias, centre: u32, count: usize, stream: &mut Stream) -> [u32; OUTPUTS] {
-    let mut ids = [centre; OUTPUTS];
-    ids[1..=count].fill_with(|| noise.draw(stream));
-    ids
+fn shared<const SEEN: usize>(
+    mut draw: impl FnMut() -> u32,
+    centres: impl Iterator<Item = [u32; GROUP]>,
+    negatives: usize,
+    into: &mut impl FnMut([u32; OUTPUTS], Option<Odd>),
+) {
+    let steps = negatives.div_ceil(OUTPUTS - SEEN);
+    // With room for centres, and whether a draw is there twice.
+    let mut drawn = vec![([0; OUTPUTS], false); APART * steps];
+    for (window, centres) in centres.enumerate() {
+        for (step, (ids, repeated)) in drawn[window % APART * steps..][..steps].iter_mut().enumerate() {
+            let end = OUTPUTS.min(SEEN + negatives - step * (OUTPUTS - SEEN));
+            if window / APART % USES == 0 {
+                ids[SEEN..end].fill_with(&mut draw);
+                *repeated = repeats(&ids[SEEN..end]);
+            }
+            ids[..SEEN].copy_from_slice(&centres[..SEEN]);
+            // What is left over counts as a draw that equals a centre.
+            ids[end..].fill(centres[0]);
+            let mut equal = *repeated;
+            for centre in 0..SEEN {
+                equal |= ids[centre + 1..].iter().fold(false, |any, &id| any | (id == ids[centre]));
+            }
+            push(*ids, SEEN, step == 0, equal, into);
+        }
+    }
 }
 
-/// Gives a step's outputs, of which the first `seen` are centres, if `wanted`, on.
+/// Whether an id is there twice. Without a branch for each pair of them.
 #[inline]
-fn push(ids: [u32; OUTPUTS], seen: usize, wanted: bool, into: &mut impl FnMut([u32; OUTPUTS], Option<Odd>)) {
-    // Nearly always all six differ, and then there is nothing to do. Without a branch for each pair of them.
-    let mut equal = !wanted;
-    for i in 1..OUTPUTS {
+fn repeats(ids: &[u32]) -> bool {
+    let mut equal = false;
+    for i in 1..ids.len() {
         for j in 0..i {
             equal |= ids[i] == ids[j];
         }
     }
-    if equal {
+    equal
+}
+
+/// Gives a step's outputs on, of which the first `seen` are centres, if `wanted`, and of which some are `equal`.
+#[inline]
+fn push(ids: [u32; OUTPUTS], seen: usize, wanted: bool, equal: bool, into: &mut impl FnMut([u32; OUTPUTS], Option<Odd>)) {
+    // Nearly always all six differ, and then there is nothing to do.
+    if equal || !wanted {
         let (ids, weights) = merge(ids, seen, wanted);
         into(ids, Some(Odd { weights, labels: labels(seen) }));
     } else {
@@ -154,7 +186,66 @@ fn merge(mut ids: [u32; OUTPUTS], seen: usize, wanted: bool) -> ([u32; OUTPUTS],
 
 #[cfg(test)]
 mod tests {
+    use ctk_core::rng::Key;
+
     use super::*;
+    use crate::corpus::{Corpus, Limits};
+
+    /// A thousand words that are equally frequent, and a block in which each is a centre.
+    fn words() -> (Corpus, Block) {
+        let text: String = (0..1000).map(|word| format!("w{word} ")).collect();
+        let corpus = Corpus::from_text(&text, Limits { min_count: 1, max_size: None }).unwrap();
+        let ids: Vec<u32> = (0..1000).collect();
+        let key = Key::new(1).of("negatives");
+        (corpus, Block { radii: vec![2; ids.len()], lines: vec![0..ids.len()], ids, reach: 2, negatives: key })
+    }
+
+    fn drawn(corpus: &Corpus, block: &Block, negatives: usize, sharing: Negatives) -> Vec<[u32; OUTPUTS]> {
+        let mut all = Vec::new();
+        Targets::Noise { noise: corpus.vocabulary().noise(0.75), negatives, sharing }.draw(block, |ids, _| all.push(ids));
+        all
+    }
+
+    #[test]
+    fn shared_noise_comes_again_at_a_distance_and_is_never_a_neighbours() {
+        let (corpus, block) = words();
+        for (negatives, sharing, seen) in [(5, Negatives::Shared, 1), (12, Negatives::Shared, 1), (5, Negatives::Grouped, GROUP)]
+        {
+            let all = drawn(&corpus, &block, negatives, sharing);
+            let steps = if seen == GROUP { 1 } else { negatives.div_ceil(NOISE) };
+            let windows: Vec<&[[u32; OUTPUTS]]> = all.chunks(steps).collect();
+            assert_eq!(windows.len(), 1000 / seen);
+            // What was drawn that no centre was equal to; few differ by one that was.
+            let noise = |window: usize| -> Vec<u32> {
+                windows[window].iter().flat_map(|ids| &ids[seen..]).copied().filter(|&id| id != NONE).collect()
+            };
+            let common = |a: usize, b: usize| noise(a).iter().filter(|id| noise(b).contains(id)).count();
+            let (mut again, mut uses) = (0, std::collections::HashMap::new());
+            for window in 0..windows.len() {
+                noise(window).into_iter().for_each(|id| *uses.entry(id).or_insert(0) += 1);
+                for apart in 1..APART.min(windows.len() - window) {
+                    assert!(common(window, window + apart) <= negatives / 2, "{apart} apart");
+                }
+                if window + APART < windows.len() && (window / APART + 1) % USES != 0 {
+                    assert!(common(window, window + APART) + 1 >= noise(window).len());
+                    again += 1;
+                }
+            }
+            assert!(again > windows.len() / 2);
+            let sum: usize = uses.values().sum();
+            assert!(sum + windows.len() / 20 > windows.len() * if seen == GROUP { OUTPUTS - GROUP } else { negatives });
+        }
+    }
+
+    #[test]
+    fn negatives_of_a_pair_are_its_own() {
+        let (corpus, block) = words();
+        let all = drawn(&corpus, &block, 5, Negatives::PerPair);
+        let pairs: usize = block.windows().map(|window| window.pairs()).sum();
+        assert_eq!(all.len(), pairs);
+        let repeated = all.windows(2).filter(|two| two[0][1..].iter().filter(|id| two[1][1..].contains(id)).count() > 2).count();
+        assert_eq!(repeated, 0);
+    }
 
     #[test]
     fn draws_that_equal_a_centre_are_skipped_and_equal_ones_counted_together() {

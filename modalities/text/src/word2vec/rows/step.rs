@@ -44,8 +44,10 @@ pub(super) struct Step {
     pub scores: [Two; CONTEXTS / 2],
     /// gᵢⱼ, two contexts a line.
     pub slopes: [Two; CONTEXTS / 2],
-    /// The first `count` are in use; the rest is room to copy into.
-    pub contexts: [*const Line; 2 * CONTEXTS],
+    /// gᵢⱼ by pairs of bf16, two contexts in two lines.
+    pub pairs: [[[u32; LANES]; 2]; CONTEXTS / 2],
+    /// The first `count` are in use.
+    pub contexts: [*const Line; CONTEXTS],
     pub outputs: [*const Line; OUTPUTS],
     /// Rows that a later step will need, to be asked for at the start of this one.
     pub later: [*const Line; OUTPUTS + 1],
@@ -60,6 +62,9 @@ pub(super) struct Step {
     /// Where the mean of a bag is kept, and where it is trained: two rows that nobody shares.
     pub bag: [*const Line; 2],
     pub local: Vec<Lane>,
+    /// The outputs by pairs of bf16: their values in two neighbouring lines.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    pub packed: Vec<[std::arch::x86_64::__m512i; OUTPUTS]>,
 }
 
 impl Step {
@@ -142,7 +147,8 @@ impl<'a> Stepper<'a> {
             labels: two(labels(seen)),
             scores: [[0.0; LANES]; CONTEXTS / 2],
             slopes: [[0.0; LANES]; CONTEXTS / 2],
-            contexts: [nothing; 2 * CONTEXTS],
+            pairs: [[[0; LANES]; 2]; CONTEXTS / 2],
+            contexts: [nothing; CONTEXTS],
             outputs: [nothing; OUTPUTS],
             later: [nothing; OUTPUTS + 1],
             count: 0,
@@ -151,6 +157,9 @@ impl<'a> Stepper<'a> {
             back: 1.0,
             bag: [nothing; 2],
             local: Vec::new(),
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            // SAFETY: any bits are valid, zeros too.
+            packed: vec![unsafe { std::mem::zeroed() }; input.lanes() / 2],
         };
         let ways = choose(isa, step.halves);
         let (inputs, outputs, odd) = Default::default();
@@ -194,7 +203,7 @@ impl<'a> Stepper<'a> {
         let Tables { input, none, .. } = self.tables;
         self.inputs.clear();
         self.inputs.extend(ids.iter().map(|&id| input.line(id as usize).as_ptr()));
-        self.inputs.extend(std::iter::repeat_n(none.row(0), 2 * CONTEXTS));
+        self.inputs.extend(std::iter::repeat_n(none.row(0), CONTEXTS));
         self.outputs.clear();
         self.odd.clear();
         self.odd_next = 0;
@@ -204,8 +213,9 @@ impl<'a> Stepper<'a> {
     #[inline]
     pub fn push(&mut self, ids: [u32; OUTPUTS], odd: Option<Odd>) {
         // Here, so that the steps need not ask again.
-        let last = ids.iter().filter(|&&id| odd.is_none() || id != NONE).max();
-        assert!(last.is_none_or(|&id| (id as usize) < self.tables.output.len()), "a word out of the table's range");
+        let rows = self.tables.output.len();
+        let wrong = |id: u32| id as usize >= rows && (odd.is_none() || id != NONE);
+        assert!(!ids.into_iter().fold(false, |any, id| any | wrong(id)), "a word out of the table's range");
         if let Some(odd) = odd {
             self.odd.push((self.outputs.len(), odd));
         }
@@ -276,19 +286,20 @@ impl<'a> Stepper<'a> {
         if let Some(odd) = odd {
             self.step.rates = [two(odd.weights.map(|weight| weight * self.rate)); CONTEXTS / 2];
         }
-        let mut at = words.start;
-        while at + usize::from(at == without) < words.end {
+        // The one that is left out goes to the front for so long, so that the others are in a row.
+        let inside = words.contains(&without);
+        if inside {
+            self.inputs.swap(words.start, without);
+        }
+        for at in (words.start + usize::from(inside)..words.end).step_by(CONTEXTS) {
             let (state, inputs) = (&mut *self.step, &self.inputs[..]);
             // Always as many, of which some are not used: copies of one length are ones that the machine can foresee.
-            let inside = (at..words.end.min(at + CONTEXTS)).contains(&without);
-            state.contexts[..CONTEXTS].copy_from_slice(&inputs[at..][..CONTEXTS]);
-            if inside {
-                state.contexts[without - at..][..CONTEXTS].copy_from_slice(&inputs[without + 1..][..CONTEXTS]);
-            }
-            let end = words.end.min(at + CONTEXTS + usize::from(inside));
-            state.count = end - at - usize::from(inside);
+            state.contexts.copy_from_slice(&inputs[at..][..CONTEXTS]);
+            state.count = (words.end - at).min(CONTEXTS);
             self.run(loss.as_deref_mut());
-            at = end;
+        }
+        if inside {
+            self.inputs.swap(words.start, without);
         }
         if odd.is_some() {
             self.end();
@@ -447,6 +458,9 @@ fn choose(isa: &str, halves: usize) -> Ways {
     let narrow = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     let wide =
         is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");
+    if isa == "avx512bf16" && narrow && wide && is_x86_feature_detected!("avx512bf16") {
+        return super::bf16::ways(halves);
+    }
     if isa.starts_with("avx512") && narrow && wide {
         return super::x86::avx512(halves);
     }

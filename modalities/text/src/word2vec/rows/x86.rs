@@ -15,7 +15,7 @@ use super::{LANES, Line};
 
 /// A vector of floats. All functions: the machine has its instructions; `load` and `store`: within a row, as
 /// [`Run`](super::step::Run) promises.
-trait Vector: Copy {
+pub(super) trait Vector: Copy {
     /// What takes a half line that is left over at a row's end.
     type Rest: Vector<Rest = Self::Rest>;
     /// Half lines it spans.
@@ -112,17 +112,7 @@ impl Vector for __m512 {
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn finish([a, b]: &[[Self; OUTPUTS]; 2], rates: &Two, labels: &Two, scores: &mut Two, slopes: &mut Two) {
-        // Each quarter of `four` has the sums of that quarter of its four arguments, in their order.
-        let four = |a, b, c, d| {
-            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-            let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-            _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)))
-        };
-        // The quarters of both, added in pairs.
-        let halve = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
-        let (x, y, z) = (four(a[0], a[1], a[2], a[3]), four(a[4], a[5], b[0], b[1]), four(b[2], b[3], b[4], b[5]));
-        let score = halve(halve(x, y), halve(z, z));
+        let score = lanes([a, b]);
         // σ(x) = 1 / (1 + 2^(n + f)) with n + f = −x log₂ e: a polynomial for 2^f, the exponent for 2^n.
         let x = _mm512_min_ps(_mm512_max_ps(score, _mm512_set1_ps(-FAR)), _mm512_set1_ps(FAR));
         let t = _mm512_mul_ps(x, _mm512_set1_ps(-std::f32::consts::LOG2_E));
@@ -141,6 +131,23 @@ impl Vector for __m512 {
             _mm512_store_ps(slopes.as_mut_ptr(), slope);
         }
     }
+}
+
+/// Sums the lanes of twelve vectors, six a context, into one lane each.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn lanes([a, b]: [&[__m512; OUTPUTS]; 2]) -> __m512 {
+    // Each quarter of `four` has the sums of that quarter of its four arguments, in their order.
+    let four = |a, b, c, d| {
+        let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)))
+    };
+    // The quarters of both, added in pairs.
+    let halve = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+    let (x, y, z) = (four(a[0], a[1], a[2], a[3]), four(a[4], a[5], b[0], b[1]), four(b[2], b[3], b[4], b[5]));
+    halve(halve(x, y), halve(z, z))
 }
 
 impl Vector for __m256 {
@@ -198,9 +205,6 @@ const POWER: [f32; 7] = [0.000_154_035_3, 0.001_333_355_8, 0.009_618_129, 0.055_
 unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
     // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
-        for row in step.later {
-            fetch(row, halves.div_ceil(2));
-        }
         let (whole, rest) = (halves / V::HALVES, !halves.is_multiple_of(V::HALVES));
         for pair in 0..M / 2 {
             scores::<V, 2>(step, pair, whole, rest);
@@ -209,25 +213,29 @@ unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
             scores::<V, 1>(step, M / 2, whole, rest);
         }
         // Copies, since the compiler takes every store to a row for one to `step`.
-        let outputs = step.outputs;
+        let (outputs, later) = (step.outputs, step.later);
         for at in 0..whole {
+            ask(&later[M.div_ceil(2)..], at * V::BYTES);
             update::<V, M>(step, &outputs, at * V::BYTES);
         }
         if rest {
+            ask(&later[M.div_ceil(2)..], whole * V::BYTES);
             update::<V::Rest, M>(step, &outputs, whole * V::BYTES);
         }
     }
 }
 
-/// Asks for a row of `lines` lines that is to be written to: a line that another core has would be asked for twice, to read it and
-/// to own it, if this did not say what for. A hint, which reads and writes nothing, whatever the address; where it is not known,
-/// nothing.
+/// Asks for the line of each row at byte `at`, to write to it: a line that another core has would be asked for twice, to read it
+/// and to own it, if this did not say what for. A hint, which reads and writes nothing, whatever the address; where it is not
+/// known, nothing.
+///
+/// A few at a time between the sums, not all at a step's start: a core waits for only so many lines at once, and what comes after
+/// those it has no room for waits too (a quarter of a thread's time on Zen 4).
 #[inline(always)]
-pub(super) fn fetch(row: *const Line, lines: usize) {
-    for line in 0..lines {
-        let line = row.wrapping_add(line);
+pub(super) fn ask(rows: &[*const Line], at: usize) {
+    for row in rows {
         // SAFETY: as said.
-        unsafe { asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly)) };
+        unsafe { asm!("prefetchw [{}]", in(reg) row.wrapping_byte_add(at), options(nostack, preserves_flags, readonly)) };
     }
 }
 
@@ -236,11 +244,12 @@ pub(super) fn fetch(row: *const Line, lines: usize) {
 unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole: usize, rest: bool) {
     // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
-        let outputs = step.outputs;
+        let (outputs, later) = (step.outputs, [step.later[pair]]);
         let contexts: [*const Line; N] = std::array::from_fn(|i| *step.contexts.get_unchecked(2 * pair + i));
         let mut sums = [[V::zero(); OUTPUTS]; 2];
         if rest {
             let at = whole * V::BYTES;
+            ask(&later, at);
             let inputs: [V::Rest; N] = std::array::from_fn(|i| V::Rest::load(contexts[i], at));
             for j in 0..OUTPUTS {
                 let output = V::Rest::load(outputs[j], at);
@@ -251,6 +260,7 @@ unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole:
         }
         for at in 0..whole {
             let at = at * V::BYTES;
+            ask(&later, at);
             let inputs: [V; N] = std::array::from_fn(|i| V::load(contexts[i], at));
             for j in 0..OUTPUTS {
                 let output = V::load(outputs[j], at);

@@ -92,6 +92,7 @@ fn sparse(corpus: &Corpus, threads: usize) -> Sparse {
         contrast: noise(Negatives::Shared, 5),
         rate: 0.1,
         shards: None,
+        precision: Precision::F32,
     };
     Sparse::new(corpus.vocabulary(), settings, Key::new(1)).unwrap().threads(threads)
 }
@@ -253,6 +254,18 @@ fn one_thread_is_reproducible_and_many_learn_the_same() {
     assert_eq!(a.vectors(), b.vectors(), "one thread, the same bits");
     assert_eq!(a.outputs(), b.outputs());
     assert!((one - four).abs() < 0.05 * one, "{one} alone, {four} by four");
+}
+
+#[test]
+fn products_of_bf16_learn_as_much() {
+    let settings = Settings { precision: Precision::Bf16, ..sparse(&corpus(), 1).settings };
+    let (half, loss) = pass_three_times(Sparse::new(corpus().vocabulary(), settings, Key::new(1)).unwrap().threads(1));
+    let (whole, expected) = trained(1);
+    assert!((loss / expected - 1.0).abs() < 5e-3, "loss {loss}, {expected} in f32");
+    let (a, b) = (half.vectors(), whole.vectors());
+    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(x * y)).sum::<f64>();
+    let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+    assert!(cosine > 0.999, "{cosine}");
 }
 
 #[test]

@@ -1,0 +1,317 @@
+//! The step in AVX-512 with products of bf16 (AVX512-BF16): an instruction multiplies and adds two a lane, not one.
+//!
+//! Rows and sums stay f32; what is multiplied is cut to bf16, 8 bits of precision. That moves scores by half a percent, as
+//! word2vec.c's table of σ does, and what a row moves by; nothing is lost of small moves, which are added in f32. Vectors are as
+//! good (see `configs/word2vec/news.toml`).
+//!
+//! A lane's two products add up, so what is put into one lane must belong to one sum. For scores that is any two places of a row;
+//! for moves of an output it is the same place of two contexts, for moves of a context the same place of two outputs.
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+
+use super::step::{CONTEXTS, OUTPUTS, Step, Ways};
+use super::x86::{self, Vector, ask};
+use super::{LANES, Line};
+
+/// A vector whose lanes can hold two halves each.
+trait Pairs: Vector {
+    type Packed: Copy;
+
+    /// The upper halves of both, those of `high` in the upper half of each lane.
+    unsafe fn pack(high: Self, low: Self) -> Self::Packed;
+    /// sum + a·b, of both halves.
+    unsafe fn dot(self, a: Self::Packed, b: Self::Packed) -> Self;
+    /// Two halves in every lane, read anew each time: kept, they would be more than there are registers.
+    unsafe fn spread(pair: &u32) -> Self::Packed;
+}
+
+macro_rules! pairs {
+    ($vector:ident, $features:literal, $register:ident, $shift:ident, $blend:ident, $to:ident, $set:ident, $dot:ident, $packed:ident, $half:ident) => {
+        impl Pairs for $vector {
+            type Packed = $packed;
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn pack(high: Self, low: Self) -> $packed {
+                let low = $shift::<16>($to(low));
+                // (high and mask) or low.
+                $blend::<0xea>($to(high), $set(0xffff_0000_u32 as i32), low)
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn dot(self, a: $packed, b: $packed) -> Self {
+                // SAFETY: both types are bits of the same size, and any bits are valid.
+                unsafe { $dot(self, std::mem::transmute::<$packed, $half>(a), std::mem::transmute::<$packed, $half>(b)) }
+            }
+
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn spread(pair: &u32) -> $packed {
+                let out;
+                // SAFETY: reads the four bytes of a reference.
+                unsafe {
+                    asm!(
+                        "vpbroadcastd {}, dword ptr [{}]", out($register) out, in(reg) pair,
+                        options(nostack, preserves_flags, readonly),
+                    )
+                };
+                out
+            }
+        }
+    };
+}
+
+pairs!(
+    __m512,
+    "avx512f,avx512bf16",
+    zmm_reg,
+    _mm512_srli_epi32,
+    _mm512_ternarylogic_epi32,
+    _mm512_castps_si512,
+    _mm512_set1_epi32,
+    _mm512_dpbf16_ps,
+    __m512i,
+    __m512bh
+);
+pairs!(
+    __m256,
+    "avx512f,avx512vl,avx512bf16,avx2",
+    ymm_reg,
+    _mm256_srli_epi32,
+    _mm256_ternarylogic_epi32,
+    _mm256_castps_si256,
+    _mm256_set1_epi32,
+    _mm256_dpbf16_ps,
+    __m256i,
+    __m256bh
+);
+
+const BYTES: usize = size_of::<__m512>();
+
+/// Both phases for `M` contexts and rows of `halves` half lines.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn both<const M: usize>(step: &mut Step, halves: usize) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
+    unsafe {
+        let (whole, rest) = (halves / 2, halves % 2 == 1);
+        // Outputs meet every context, so they are packed once.
+        let outputs = step.outputs;
+        for (at, packed) in step.packed.iter_mut().enumerate().take(whole / 2) {
+            for (packed, row) in packed.iter_mut().zip(outputs) {
+                *packed = by_places(row, at);
+            }
+        }
+        let mut scores = [_mm512_setzero_ps(); CONTEXTS / 2];
+        for block in 0..M / 4 {
+            sum::<4>(step, 4 * block, whole, rest, &mut scores);
+        }
+        match M % 4 {
+            1 => sum::<1>(step, M / 4 * 4, whole, rest, &mut scores),
+            2 => sum::<2>(step, M / 4 * 4, whole, rest, &mut scores),
+            3 => sum::<3>(step, M / 4 * 4, whole, rest, &mut scores),
+            _ => {}
+        }
+        // All at once, since each waits for itself most of the time.
+        let sigmoids: [__m512; CONTEXTS / 2] =
+            std::array::from_fn(|pair| if pair < M.div_ceil(2) { sigmoid(scores[pair]) } else { scores[pair] });
+        for pair in 0..M.div_ceil(2) {
+            slopes(step, pair, scores[pair], sigmoids[pair]);
+        }
+        let later = step.later;
+        for at in 0..whole / 2 {
+            ask(&later[M.div_ceil(2)..], 2 * at * BYTES);
+            ask(&later[M.div_ceil(2)..], (2 * at + 1) * BYTES);
+            update::<__m512, M, 2>(step, &outputs, 2 * at * BYTES);
+        }
+        if whole % 2 == 1 {
+            ask(&later[M.div_ceil(2)..], (whole - 1) * BYTES);
+            update::<__m512, M, 1>(step, &outputs, (whole - 1) * BYTES);
+        }
+        if rest {
+            ask(&later[M.div_ceil(2)..], whole * BYTES);
+            update::<__m256, M, 1>(step, &outputs, whole * BYTES);
+        }
+    }
+}
+
+/// Vectors 2·`at` and 2·`at` + 1 of a row, in one.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn by_places(row: *const Line, at: usize) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe { __m512::pack(Vector::load(row, 2 * at * BYTES), Vector::load(row, (2 * at + 1) * BYTES)) }
+}
+
+/// The scores of `N` contexts from number `first`, two contexts a vector.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn sum<const N: usize>(step: &Step, first: usize, whole: usize, rest: bool, scores: &mut [__m512; CONTEXTS / 2]) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
+    unsafe {
+        let (contexts, outputs): ([*const Line; N], _) = (std::array::from_fn(|i| step.contexts[first + i]), step.outputs);
+        let later: [*const Line; 2] = std::array::from_fn(|pair| step.later[first / 2 + pair]);
+        let later = &later[..N.div_ceil(2)];
+        let mut sums = [[_mm512_setzero_ps(); OUTPUTS]; N];
+        // What has no partner is multiplied as it is.
+        if rest {
+            let at = whole * BYTES;
+            ask(later, at);
+            let inputs: [__m256; N] = std::array::from_fn(|i| Vector::load(contexts[i], at));
+            for j in 0..OUTPUTS {
+                let output = Vector::load(outputs[j], at);
+                for i in 0..N {
+                    sums[i][j] = Vector::widen(Vector::mul(inputs[i], output));
+                }
+            }
+        }
+        if whole % 2 == 1 {
+            let at = (whole - 1) * BYTES;
+            ask(later, at);
+            let inputs: [__m512; N] = std::array::from_fn(|i| Vector::load(contexts[i], at));
+            for j in 0..OUTPUTS {
+                let output = Vector::load(outputs[j], at);
+                for i in 0..N {
+                    sums[i][j] = inputs[i].mul_add(output, sums[i][j]);
+                }
+            }
+        }
+        for at in 0..whole / 2 {
+            ask(later, 2 * at * BYTES);
+            ask(later, (2 * at + 1) * BYTES);
+            let inputs: [__m512i; N] = std::array::from_fn(|i| by_places(contexts[i], at));
+            let packed = step.packed.get_unchecked(at);
+            for j in 0..OUTPUTS {
+                for i in 0..N {
+                    sums[i][j] = sums[i][j].dot(inputs[i], packed[j]);
+                }
+            }
+        }
+        for pair in 0..N.div_ceil(2) {
+            // A second context that is none repeats the first.
+            scores[first / 2 + pair] = x86::lanes([&sums[2 * pair], &sums[(2 * pair + 1).min(N - 1)]]);
+        }
+    }
+}
+
+/// σ, to four digits: the products are no better.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn sigmoid(score: __m512) -> __m512 {
+    // 1 / (1 + 2^(n + f)), n + f = −x log₂ e and 0 ≤ f < 1; where 2^n is infinite it is 0.
+    let t = _mm512_mul_ps(score, _mm512_set1_ps(-std::f32::consts::LOG2_E));
+    let f = _mm512_reduce_ps::<1>(t);
+    let square = _mm512_mul_ps(f, f);
+    let line = |a: f32, b: f32| _mm512_fmadd_ps(_mm512_set1_ps(a), f, _mm512_set1_ps(b));
+    let [five, four, three, two, one, zero] = POWER;
+    let power = _mm512_fmadd_ps(_mm512_fmadd_ps(line(five, four), square, line(three, two)), square, line(one, zero));
+    _mm512_rcp14_ps(_mm512_add_ps(_mm512_set1_ps(1.0), _mm512_scalef_ps(power, t)))
+}
+
+/// 2^f on [0, 1] from the highest power down: the polynomial of degree 5 that is nearest to it.
+const POWER: [f32; 6] = [0.001_867_14, 0.009_017_01, 0.055_799_93, 0.240_164_45, 0.693_151_31, 1.0];
+
+/// gᵢⱼ of two contexts, rounded, as `update` reads them: the contexts' two for each output, then each context's for two outputs.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn slopes(step: &mut Step, pair: usize, scores: __m512, sigmoids: __m512) {
+    // SAFETY: arrays of sixteen values that are aligned to 64 bytes in `Step`, and as many as pairs of contexts.
+    unsafe {
+        let (labels, rates) = (_mm512_load_ps(step.labels.as_ptr()), _mm512_load_ps(step.rates.get_unchecked(pair).as_ptr()));
+        let slopes = _mm512_mul_ps(rates, _mm512_sub_ps(labels, sigmoids));
+        let rounded = _mm512_add_epi32(_mm512_castps_si512(slopes), _mm512_set1_epi32(0x8000));
+        let of = |lanes| __m512::pack(_mm512_castsi512_ps(rounded), _mm512_castsi512_ps(lanes));
+        _mm512_store_ps(step.scores.get_unchecked_mut(pair).as_mut_ptr(), scores);
+        let [across, along] = step.pairs.get_unchecked_mut(pair);
+        _mm512_store_si512(across.as_mut_ptr().cast(), of(_mm512_alignr_epi32::<{ OUTPUTS as i32 }>(rounded, rounded)));
+        _mm512_store_si512(along.as_mut_ptr().cast(), of(_mm512_alignr_epi32::<1>(rounded, rounded)));
+    }
+}
+
+/// Moves `N` vectors, from byte `at`, of all rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn update<V: Pairs, const M: usize, const N: usize>(step: &Step, rows: &[*const Line; OUTPUTS], at: usize) {
+    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
+    unsafe {
+        let load = |row: *const Line| -> [V; N] { std::array::from_fn(|v| V::load(row, at + v * V::BYTES)) };
+        let mut moved: [[V; N]; OUTPUTS] = std::array::from_fn(|j| load(rows[j]));
+        let outputs: [[V::Packed; N]; OUTPUTS / 2] =
+            std::array::from_fn(|j| std::array::from_fn(|v| V::pack(moved[2 * j][v], moved[2 * j + 1][v])));
+        for pair in 0..M.div_ceil(2) {
+            // The last context of an odd number has none beside it.
+            let both = 2 * pair + 1 < M;
+            let [across, along] = step.pairs.get_unchecked(pair);
+            let (a, b) = (*step.contexts.get_unchecked(2 * pair), *step.contexts.get_unchecked(2 * pair + usize::from(both)));
+            let mut to_x = load(a);
+            let y = if both { load(b) } else { [V::zero(); N] };
+            let inputs: [V::Packed; N] = std::array::from_fn(|v| V::pack(to_x[v], y[v]));
+            for j in 0..OUTPUTS {
+                let slope = V::spread(&across[j]);
+                for v in 0..N {
+                    moved[j][v] = moved[j][v].dot(inputs[v], slope);
+                }
+            }
+            let mut by_y = [V::zero(); N];
+            for j in 0..OUTPUTS / 2 {
+                let (g, h) = (V::spread(&along[2 * j]), V::spread(&along[OUTPUTS + 2 * j]));
+                for v in 0..N {
+                    to_x[v] = to_x[v].dot(outputs[j][v], g);
+                    by_y[v] = by_y[v].dot(outputs[j][v], h);
+                }
+            }
+            for v in 0..N {
+                to_x[v].store(a, at + v * V::BYTES);
+                if both {
+                    // Both may be one row, so the second is read again.
+                    V::load(b, at + v * V::BYTES).add(by_y[v]).store(b, at + v * V::BYTES);
+                }
+            }
+        }
+        for j in 0..OUTPUTS {
+            for v in 0..N {
+                moved[j][v].store(rows[j], at + v * V::BYTES);
+            }
+        }
+    }
+}
+
+/// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
+pub(super) fn ways(halves: usize) -> Ways {
+    let contexts = match halves {
+        13 => contexts::<13>, // 100 values
+        16 => contexts::<16>, // 128
+        25 => contexts::<25>, // 200
+        32 => contexts::<32>, // 256
+        38 => contexts::<38>, // 300
+        _ => contexts::<0>,
+    };
+    Ways { contexts, ..x86::avx512(halves) }
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+unsafe fn contexts<const HALVES: usize>(step: &mut Step) {
+    let halves = if HALVES > 0 { HALVES } else { step.halves };
+    // SAFETY: the caller's promise; each arm reads as many contexts as there are.
+    unsafe {
+        match step.count {
+            1 => both::<1>(step, halves),
+            2 => both::<2>(step, halves),
+            3 => both::<3>(step, halves),
+            4 => both::<4>(step, halves),
+            5 => both::<5>(step, halves),
+            6 => both::<6>(step, halves),
+            7 => both::<7>(step, halves),
+            8 => both::<8>(step, halves),
+            9 => both::<9>(step, halves),
+            10 => both::<10>(step, halves),
+            11 => both::<11>(step, halves),
+            12 => both::<12>(step, halves),
+            _ => unreachable!("a step has 1 to 12 contexts"),
+        }
+    }
+}
+
+const _: () = assert!(LANES * size_of::<f32>() == BYTES && OUTPUTS.is_multiple_of(2) && CONTEXTS / 2 < OUTPUTS + 1);
