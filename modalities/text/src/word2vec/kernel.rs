@@ -16,7 +16,9 @@ use std::ops::Range;
 
 use super::parts::Parts;
 use super::recipe::{Architecture, Negatives};
-use super::rows::step::{GROUP, NONE, Stepper, Tables};
+#[cfg(doc)]
+use super::rows::step::NONE;
+use super::rows::step::{GROUP, Stepper, Tables};
 use super::targets::Targets;
 use super::windows::{Block, Window};
 
@@ -63,18 +65,18 @@ pub struct Sum {
 
 /// Who is told of rows before they are trained.
 pub trait Touch {
-    /// The input row of `id` will be.
-    fn input(&mut self, id: u32);
-    /// The output row of `id` will be.
-    fn output(&mut self, id: u32);
+    /// The input rows `ids` will be.
+    fn inputs(&mut self, ids: &[u32]);
+    /// The output rows `ids` will be, but for [`NONE`].
+    fn outputs(&mut self, ids: &[u32]);
 }
 
 /// Nobody.
 pub struct Untold;
 
 impl Touch for Untold {
-    fn input(&mut self, _: u32) {}
-    fn output(&mut self, _: u32) {}
+    fn inputs(&mut self, _: &[u32]) {}
+    fn outputs(&mut self, _: &[u32]) {}
 }
 
 /// One thread's way to train.
@@ -96,17 +98,13 @@ impl<'a, T: Touch> Worker<'a, T> {
     /// Trains one block.
     pub fn block(&mut self, block: &Block) -> Sum {
         let Worker { kernel, stepper, touch } = self;
-        for id in &block.ids {
-            match kernel.parts {
-                Some(parts) => parts.of(*id).iter().for_each(|&id| touch.input(id)),
-                None => touch.input(*id),
-            }
-        }
         stepper.block(&block.ids);
-        kernel.targets.draw(block, |ids, odd| {
-            ids.iter().filter(|&&id| odd.is_none() || id != NONE).for_each(|&id| touch.output(id));
-            stepper.push(ids, odd);
-        });
+        kernel.targets.draw(block, |ids, odd| stepper.push(ids, odd));
+        match kernel.parts {
+            Some(parts) => block.ids.iter().for_each(|&id| touch.inputs(parts.of(id))),
+            None => touch.inputs(&block.ids),
+        }
+        touch.outputs(stepper.outputs());
         let mut made = kernel.parts.map(|parts| Made::new(parts, block, stepper));
         // What the first windows need; from then on, each asks for what a later one will.
         stepper.fetch(block.reach + AHEAD, AHEAD * kernel.targets.steps(0));

@@ -141,8 +141,9 @@ pub struct PairsRecipe {
     pub architecture: Architecture,
     /// What each word of a mean moves by: `word2vec`, all of the mean's gradient (word2vec.c, gensim), or `exact`, its share of it.
     pub cbow_gradient: CbowGradient,
-    /// Which pairs a draw of negatives is for: `shared`, all pairs of a centre word; `grouped`, all of two neighbouring centre
-    /// words, which is faster and a little worse, and what `--fast` asks for; or `per-pair`, one (word2vec.c).
+    /// Which pairs a draw of negatives is for: `shared`, all pairs of a centre word, and of three others some way off; `grouped`,
+    /// all of two neighbouring centre words, and of three other twos, which is faster and a little worse, and what `--fast` asks
+    /// for; or `per-pair`, one (word2vec.c).
     pub negatives: Negatives,
 }
 
@@ -328,7 +329,7 @@ pub struct TrainRecipe {
     /// Ends the run early, whole: the schedule is not shortened.
     pub max_steps: Option<usize>,
     /// Whether a run gives the same bits on any number of threads, at half the speed, with memory for each shard's copy of the
-    /// vectors, and vectors that are somewhat worse: shards learn apart for a step, so the more blocks a step has, the more apart.
+    /// vectors.
     pub deterministic: bool,
     /// Parts that a deterministic step is made in, at once: threads above their number have nothing to do. Changes what is
     /// learned.

@@ -16,7 +16,9 @@ pub mod step;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+use std::sync::atomic::Ordering::Relaxed;
 
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
@@ -34,34 +36,52 @@ pub type Lane = [f32; LANES];
 pub struct Line([AtomicU64; LANES / 2]);
 
 impl Line {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline]
+    fn get(&self) -> Lane {
+        x86::get(self)
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline]
+    fn set(&self, values: Lane) {
+        x86::set(self, values);
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fn get(&self) -> Lane {
+        let mut values = [0.0; LANES];
+        for (cell, two) in self.0.iter().zip(values.as_chunks_mut::<2>().0) {
+            *two = unpack(cell.load(Relaxed));
+        }
+        values
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fn set(&self, values: Lane) {
+        for (cell, two) in self.0.iter().zip(values.as_chunks::<2>().0) {
+            cell.store(pack(*two), Relaxed);
+        }
+    }
+
     /// Copies a row, padding included.
     #[inline]
     fn read(row: &[Line], into: &mut [Lane]) {
-        for (line, lane) in row.iter().zip(into) {
-            for (cell, local) in line.0.iter().zip(lane.as_chunks_mut::<2>().0) {
-                *local = unpack(cell.load(Relaxed));
-            }
-        }
+        row.iter().zip(into).for_each(|(line, local)| *local = line.get());
     }
 
     /// Overwrites a row. The padding must be zero and stays so.
     #[inline]
     fn write(row: &[Line], from: &[Lane]) {
-        for (line, lane) in row.iter().zip(from) {
-            for (cell, local) in line.0.iter().zip(lane.as_chunks::<2>().0) {
-                cell.store(pack(*local), Relaxed);
-            }
-        }
+        row.iter().zip(from).for_each(|(line, local)| line.set(*local));
     }
 
     /// row += moves.
     #[inline]
     fn add(row: &[Line], moves: &[Lane]) {
-        for (line, lane) in row.iter().zip(moves) {
-            for (cell, [x, y]) in line.0.iter().zip(lane.as_chunks::<2>().0) {
-                let [a, b] = unpack(cell.load(Relaxed));
-                cell.store(pack([a + x, b + y]), Relaxed);
-            }
+        for (line, moves) in row.iter().zip(moves) {
+            let values = line.get();
+            line.set(std::array::from_fn(|i| values[i] + moves[i]));
         }
     }
 }
@@ -126,7 +146,15 @@ impl Rows {
         self.lines.get().as_ptr().wrapping_add(row as usize * self.lanes)
     }
 
-    /// Asks for a row of as many values to be brought near.
+    /// Asks for row `row` to be brought near, to be copied from here to `to`.
+    #[inline]
+    pub fn expect(&self, row: u32, to: &Rows) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        self.line(row as usize).iter().for_each(x86::expect);
+        to.prefetch(to.row(row));
+    }
+
+    /// Asks for a row of as many values to be brought near, to be written to.
     #[inline]
     fn prefetch(&self, row: *const Line) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -146,11 +174,16 @@ impl Rows {
     /// Copies row `row` of another table with rows of as many values.
     #[inline]
     pub fn copy(&self, from: &Rows, row: u32) {
-        for (to, from) in self.line(row as usize).iter().zip(from.line(row as usize)) {
-            for (to, from) in to.0.iter().zip(&from.0) {
-                to.store(from.load(Relaxed), Relaxed);
-            }
-        }
+        self.line(row as usize).iter().zip(from.line(row as usize)).for_each(|(to, from)| to.set(from.get()));
+    }
+
+    /// The squared length of row `row`.
+    pub fn square(&self, row: u32) -> f32 {
+        let sums = self.line(row as usize).iter().fold([0.0; LANES], |sums: Lane, line| {
+            let values = line.get();
+            std::array::from_fn(|i| sums[i] + values[i] * values[i])
+        });
+        sums.iter().sum()
     }
 
     /// Row `row` moves by `share` of the sum of what it has moved in `copies`, in their order. `local` is room to work in.
@@ -228,10 +261,12 @@ impl Lines {
     }
 }
 
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn unpack(bits: u64) -> [f32; 2] {
     [f32::from_bits(bits as u32), f32::from_bits((bits >> 32) as u32)]
 }
 
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn pack([low, high]: [f32; 2]) -> u64 {
     u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32
 }

@@ -226,15 +226,15 @@ impl Sparse {
     }
 
     /// Each shard trains the parts that are its own, on rows that are its own. The rows of frequent words, which many windows have,
-    /// come together several times a step.
+    /// come together every few blocks.
     fn sharded(&mut self, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
         let mut shards = std::mem::take(&mut self.shards);
         let (count, mut done) = (shards.len(), Vec::new());
         let rounds = feed.parts().div_ceil(count * shards::ROUND);
-        let step = self.period + 1;
+        let mut start = self.period + 1;
         for round in 0..rounds {
             self.period += 1;
-            let period = shards::Period { step, round: self.period };
+            let period = shards::Period { start, round: self.period };
             let parts = round * count * shards::ROUND..feed.parts().min((round + 1) * count * shards::ROUND);
             let work = |(number, shard): (usize, &mut Shard)| {
                 let (tables, copying) = shard.private(self.tables(), period);
@@ -247,7 +247,11 @@ impl Sparse {
             } else {
                 done.par_extend(shards.par_iter_mut().enumerate().with_max_len(1).flat_map_iter(work));
             }
-            shards::merge(self.tables(), &shards, period, round + 1 == rounds);
+            let all = (round + 1).is_multiple_of(shards::ROUNDS) || round + 1 == rounds;
+            shards::merge(self.tables(), &shards, period, rate, all);
+            if all {
+                start = self.period + 1;
+            }
         }
         self.shards = shards;
         done

@@ -68,6 +68,18 @@ impl Window {
         self.words.len() - 1
     }
 
+    /// Which of the 64 words from place `from` are around the centre: a bit each, the lowest for the first.
+    #[inline]
+    pub fn contexts_from(&self, from: usize) -> u64 {
+        // Bits below a place that is `at` or before it.
+        let below = |at: usize| match at.saturating_sub(from) {
+            bits @ 0..64 => (1 << bits) - 1,
+            _ => u64::MAX,
+        };
+        let words = below(self.words.end) & !below(self.words.start);
+        words & !(below(self.centre + 1) & !below(self.centre))
+    }
+
     /// The words around the centre.
     pub fn contexts(&self) -> impl Iterator<Item = usize> {
         (self.words.start..self.centre).chain(self.centre + 1..self.words.end)
@@ -190,6 +202,19 @@ mod tests {
         let chi: f64 = seen.iter().map(|s| (s - 2400.0).powi(2) / 2400.0).sum();
         // 4 degrees of freedom: the 99.9th percentile is 18.5.
         assert!(chi < 18.5, "{seen:?}");
+    }
+
+    #[test]
+    fn contexts_by_bits_are_the_contexts() {
+        for (start, centre, end) in [(0, 0, 1), (0, 3, 8), (5, 9, 12), (60, 64, 70), (10, 100, 300)] {
+            let window = Window { words: start..end, centre };
+            for from in [0, 1, 5, 7, 9, 63, 64, 65, 128] {
+                let bits = window.contexts_from(from);
+                let named: Vec<usize> = (0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| from + bit).collect();
+                let within = |at: &usize| (from..from + 64).contains(at);
+                assert_eq!(named, window.contexts().filter(within).collect::<Vec<_>>(), "{window:?} from {from}");
+            }
+        }
     }
 
     #[test]

@@ -222,6 +222,11 @@ impl<'a> Stepper<'a> {
         self.outputs.push(ids);
     }
 
+    /// The output rows of all steps of the block, one after another; [`NONE`] among them.
+    pub fn outputs(&self) -> &[u32] {
+        self.outputs.as_flattened()
+    }
+
     /// Asks for the rows of the first steps: the inputs of `words` words, and the outputs of `steps` steps.
     pub fn fetch(&self, words: usize, steps: usize) {
         let Tables { input, output, .. } = self.tables;
@@ -317,35 +322,35 @@ impl<'a> Stepper<'a> {
         }
         let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return };
         let (start, end) = (first.words.start.min(last.words.start), first.words.end.max(last.words.end));
-        let mut at = start;
-        while at < end {
-            let (state, inputs) = (&mut *self.step, &self.inputs[..]);
-            state.count = 0;
-            let mut bits = [0u8; CONTEXTS];
-            while at < end && state.count < CONTEXTS {
-                let mut of = 0;
-                for (j, window) in windows.iter().enumerate() {
-                    of |= u8::from(window.words.contains(&at) && at != window.centre) << j;
+        for from in (start..end).step_by(u64::BITS as usize) {
+            // Which of so many words are in which window.
+            let mut within = [0; GROUP];
+            within.iter_mut().zip(windows).for_each(|(bits, window)| *bits = window.contexts_from(from));
+            let mut left = within.iter().fold(0, |all, bits| all | bits);
+            while left != 0 {
+                let (state, inputs) = (&mut *self.step, &self.inputs[from..]);
+                let mut bits = [0u8; CONTEXTS];
+                state.count = 0;
+                while left != 0 && state.count < CONTEXTS {
+                    let at = left.trailing_zeros();
+                    left &= left - 1;
+                    state.contexts[state.count] = inputs[at as usize];
+                    bits[state.count] = (0..GROUP).fold(0, |of, j| of | ((within[j] >> at & 1) as u8) << j);
+                    state.count += 1;
                 }
-                // Written in any case; what is in no window is written over.
-                state.contexts[state.count] = inputs[at];
-                bits[state.count] = of;
-                state.count += usize::from(of != 0);
-                at += 1;
+                for (line, bits) in state.rates.iter_mut().zip(bits.as_chunks::<2>().0) {
+                    *line = self.shares.0[usize::from(bits[0] | bits[1] << GROUP)];
+                }
+                if let Some(odd) = odd {
+                    let times = two(odd.weights);
+                    state.rates.iter_mut().for_each(|line| *line = std::array::from_fn(|lane| line[lane] * times[lane]));
+                }
+                self.run(loss.as_deref_mut());
             }
-            if state.count == 0 {
-                break;
-            }
-            for (line, bits) in state.rates.iter_mut().zip(bits.as_chunks::<2>().0) {
-                *line = self.shares.0[usize::from(bits[0] | bits[1] << GROUP)];
-            }
-            if let Some(odd) = odd {
-                let times = two(odd.weights);
-                state.rates.iter_mut().for_each(|line| *line = std::array::from_fn(|lane| line[lane] * times[lane]));
-            }
-            self.run(loss.as_deref_mut());
         }
-        self.end();
+        if odd.is_some() {
+            self.step.labels = two(self.labels);
+        }
     }
 
     /// As [`step`](Self::step), but that the words are one bag: their mean is trained, and each moves by what that has moved, or,

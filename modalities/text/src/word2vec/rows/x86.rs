@@ -11,7 +11,48 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::step::{OUTPUTS, Step, Two, Ways};
-use super::{LANES, Line};
+use super::{LANES, Lane, Line};
+
+/// The values of a line, by instructions that every such machine has.
+#[inline]
+pub(super) fn get(line: &Line) -> Lane {
+    let mut parts = [[0.0f32; 4]; LANES / 4];
+    for (at, part) in parts.iter_mut().enumerate() {
+        let out: __m128;
+        // SAFETY: 16 bytes of a live line, which begins at 64; any bits are four floats.
+        unsafe {
+            asm!(
+                "movaps {}, [{} + {}]", out(xmm_reg) out, in(reg) line.0.as_ptr(), in(reg) 16 * at,
+                options(nostack, preserves_flags, readonly),
+            );
+            *part = std::mem::transmute::<__m128, [f32; 4]>(out);
+        }
+    }
+    // SAFETY: the same floats, in the same order.
+    unsafe { std::mem::transmute::<[[f32; 4]; LANES / 4], Lane>(parts) }
+}
+
+/// Overwrites a line.
+#[inline]
+pub(super) fn set(line: &Line, values: Lane) {
+    for (at, part) in values.as_chunks::<4>().0.iter().enumerate() {
+        // SAFETY: 16 bytes of a live line, which begins at 64 and which atomics may write through a shared reference.
+        unsafe {
+            let part = std::mem::transmute::<[f32; 4], __m128>(*part);
+            asm!(
+                "movaps [{} + {}], {}", in(reg) line.0.as_ptr(), in(reg) 16 * at, in(xmm_reg) part,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
+}
+
+/// Asks for a line to be read.
+#[inline]
+pub(super) fn expect(line: &Line) {
+    // SAFETY: a hint, of a live line.
+    unsafe { asm!("prefetcht0 [{}]", in(reg) line.0.as_ptr(), options(nostack, preserves_flags, readonly)) };
+}
 
 /// A vector of floats. All functions: the machine has its instructions; `load` and `store`: within a row, as
 /// [`Run`](super::step::Run) promises.
