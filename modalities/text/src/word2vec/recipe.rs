@@ -328,8 +328,8 @@ pub struct TrainRecipe {
     pub init: Option<String>,
     /// Ends the run early, whole: the schedule is not shortened.
     pub max_steps: Option<usize>,
-    /// Whether a run gives the same bits on any number of threads, at half the speed, with memory for each shard's copy of the
-    /// vectors.
+    /// Whether a run gives the same bits on any number of threads, at two fifths of the speed, with memory for each shard's
+    /// copy of the vectors.
     pub deterministic: bool,
     /// Parts that a deterministic step is made in, at once: threads above their number have nothing to do. Changes what is
     /// learned.
@@ -355,7 +355,7 @@ impl Default for TrainRecipe {
             init: None,
             max_steps: None,
             deterministic: false,
-            shards: 4,
+            shards: 2,
             loaders: 0,
             log_every: 10,
             save_every: 1,

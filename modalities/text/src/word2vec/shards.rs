@@ -34,7 +34,7 @@ struct Copies {
 pub const ROUND: usize = 2;
 
 /// Rounds after which all rows do, as they do at a step's end.
-pub const ROUNDS: usize = 16;
+pub const ROUNDS: usize = 32;
 
 /// How many rows are frequent words', of each table.
 const FREQUENT: usize = 512;
