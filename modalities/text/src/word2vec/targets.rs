@@ -123,7 +123,7 @@ fn shared<const SEEN: usize>(
     for (window, centres) in centres.enumerate() {
         for (step, (ids, repeated)) in drawn[window % APART * steps..][..steps].iter_mut().enumerate() {
             let end = OUTPUTS.min(SEEN + negatives - step * (OUTPUTS - SEEN));
-            if window / APART % USES == 0 {
+            if (window / APART).is_multiple_of(USES) {
                 ids[SEEN..end].fill_with(&mut draw);
                 *repeated = repeats(&ids[SEEN..end]);
             }
@@ -197,7 +197,10 @@ mod tests {
         let corpus = Corpus::from_text(&text, Limits { min_count: 1, max_size: None }).unwrap();
         let ids: Vec<u32> = (0..1000).collect();
         let key = Key::new(1).of("negatives");
-        (corpus, Block { radii: vec![2; ids.len()], lines: vec![0..ids.len()], ids, reach: 2, negatives: key })
+        (
+            corpus,
+            Block { radii: vec![2; ids.len()], lines: std::iter::once(0..ids.len()).collect(), ids, reach: 2, negatives: key },
+        )
     }
 
     fn drawn(corpus: &Corpus, block: &Block, negatives: usize, sharing: Negatives) -> Vec<[u32; OUTPUTS]> {
@@ -226,7 +229,7 @@ mod tests {
                 for apart in 1..APART.min(windows.len() - window) {
                     assert!(common(window, window + apart) <= negatives / 2, "{apart} apart");
                 }
-                if window + APART < windows.len() && (window / APART + 1) % USES != 0 {
+                if window + APART < windows.len() && !(window / APART + 1).is_multiple_of(USES) {
                     assert!(common(window, window + APART) + 1 >= noise(window).len());
                     again += 1;
                 }

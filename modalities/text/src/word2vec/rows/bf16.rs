@@ -7,6 +7,8 @@
 //! A lane's two products add up, so what is put into one lane must belong to one sum. For scores that is any two places of a row;
 //! for moves of an output it is the same place of two contexts, for moves of a context the same place of two outputs.
 
+#![allow(clippy::needless_range_loop, reason = "vectors of several rows")]
+
 use std::arch::asm;
 use std::arch::x86_64::*;
 
@@ -211,7 +213,7 @@ fn sigmoid(score: __m512) -> __m512 {
 }
 
 /// 2^f on [0, 1] from the highest power down: the polynomial of degree 5 that is nearest to it.
-const POWER: [f32; 6] = [0.001_867_14, 0.009_017_01, 0.055_799_93, 0.240_164_45, 0.693_151_31, 1.0];
+const POWER: [f32; 6] = [0.001_867_14, 0.009_017_01, 0.055_799_93, 0.240_164_45, 0.693_151_3, 1.0];
 
 /// gᵢⱼ of two contexts, rounded, as `update` reads them: the contexts' two for each output, then each context's for two outputs.
 #[inline]
