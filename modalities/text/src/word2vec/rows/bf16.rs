@@ -92,48 +92,47 @@ pairs!(
 
 const BYTES: usize = size_of::<__m512>();
 
-/// Both phases for `M` contexts and rows of `halves` half lines.
+/// Both phases for `M` contexts and rows of `HALVES` half lines, or as many as the step says.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-unsafe fn both<const M: usize>(step: &mut Step, halves: usize) {
+unsafe fn both<const M: usize, const HALVES: usize>(step: &mut Step) {
     // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
+        let halves = if HALVES > 0 { HALVES } else { step.halves };
         let (whole, rest) = (halves / 2, halves % 2 == 1);
         // Outputs meet every context, so they are packed once.
-        let outputs = step.outputs;
+        let outputs = *step.outputs;
         for (at, packed) in step.packed.iter_mut().enumerate().take(whole / 2) {
             for (packed, row) in packed.iter_mut().zip(outputs) {
                 *packed = by_places(row, at);
             }
         }
-        let mut scores = [_mm512_setzero_ps(); CONTEXTS / 2];
+        // The sums of a block of contexts are under way while the slopes of the one before wait for themselves.
         for block in 0..M / 4 {
-            sum::<4>(step, 4 * block, whole, rest, &mut scores);
+            sum::<4, HALVES>(step, 4 * block);
         }
         match M % 4 {
-            1 => sum::<1>(step, M / 4 * 4, whole, rest, &mut scores),
-            2 => sum::<2>(step, M / 4 * 4, whole, rest, &mut scores),
-            3 => sum::<3>(step, M / 4 * 4, whole, rest, &mut scores),
+            1 => sum::<1, HALVES>(step, M / 4 * 4),
+            2 => sum::<2, HALVES>(step, M / 4 * 4),
+            3 => sum::<3, HALVES>(step, M / 4 * 4),
             _ => {}
         }
-        // All at once, since each waits for itself most of the time.
-        let sigmoids: [__m512; CONTEXTS / 2] =
-            std::array::from_fn(|pair| if pair < M.div_ceil(2) { sigmoid(scores[pair]) } else { scores[pair] });
-        for pair in 0..M.div_ceil(2) {
-            slopes(step, pair, scores[pair], sigmoids[pair]);
-        }
-        let later = step.later;
+        let (later, input) = (*step.later, step.later_input);
+        let later = |line: usize| {
+            ask(&later[M.div_ceil(2)..], line * BYTES);
+            ask(&[input], line * BYTES);
+        };
         for at in 0..whole / 2 {
-            ask(&later[M.div_ceil(2)..], 2 * at * BYTES);
-            ask(&later[M.div_ceil(2)..], (2 * at + 1) * BYTES);
+            later(2 * at);
+            later(2 * at + 1);
             update::<__m512, M, 2>(step, &outputs, 2 * at * BYTES);
         }
         if whole % 2 == 1 {
-            ask(&later[M.div_ceil(2)..], (whole - 1) * BYTES);
+            later(whole - 1);
             update::<__m512, M, 1>(step, &outputs, (whole - 1) * BYTES);
         }
         if rest {
-            ask(&later[M.div_ceil(2)..], whole * BYTES);
+            later(whole);
             update::<__m256, M, 1>(step, &outputs, whole * BYTES);
         }
     }
@@ -150,11 +149,13 @@ unsafe fn by_places(row: *const Line, at: usize) -> __m512i {
 /// The scores of `N` contexts from number `first`, two contexts a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-unsafe fn sum<const N: usize>(step: &Step, first: usize, whole: usize, rest: bool, scores: &mut [__m512; CONTEXTS / 2]) {
+unsafe fn sum<const N: usize, const HALVES: usize>(step: &mut Step, first: usize) {
     // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
-        let (contexts, outputs): ([*const Line; N], _) = (std::array::from_fn(|i| step.contexts[first + i]), step.outputs);
-        let later: [*const Line; 2] = std::array::from_fn(|pair| step.later[first / 2 + pair]);
+        let halves = if HALVES > 0 { HALVES } else { step.halves };
+        let (whole, rest) = (halves / 2, halves % 2 == 1);
+        let (contexts, outputs): ([*const Line; N], _) = (std::array::from_fn(|i| *step.contexts.add(first + i)), *step.outputs);
+        let later: [*const Line; 2] = std::array::from_fn(|pair| (*step.later)[first / 2 + pair]);
         let later = &later[..N.div_ceil(2)];
         let mut sums = [[_mm512_setzero_ps(); OUTPUTS]; N];
         // What has no partner is multiplied as it is.
@@ -193,7 +194,8 @@ unsafe fn sum<const N: usize>(step: &Step, first: usize, whole: usize, rest: boo
         }
         for pair in 0..N.div_ceil(2) {
             // A second context that is none repeats the first.
-            scores[first / 2 + pair] = x86::lanes([&sums[2 * pair], &sums[(2 * pair + 1).min(N - 1)]]);
+            let scores = x86::lanes([&sums[2 * pair], &sums[(2 * pair + 1).min(N - 1)]]);
+            slopes(step, first / 2 + pair, scores);
         }
     }
 }
@@ -217,12 +219,12 @@ const POWER: [f32; 6] = [0.001_867_14, 0.009_017_01, 0.055_799_93, 0.240_164_45,
 
 /// gᵢⱼ of two contexts, rounded, as `update` reads them: the contexts' two for each output, then each context's for two outputs.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn slopes(step: &mut Step, pair: usize, scores: __m512, sigmoids: __m512) {
+#[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
+unsafe fn slopes(step: &mut Step, pair: usize, scores: __m512) {
     // SAFETY: arrays of sixteen values that are aligned to 64 bytes in `Step`, and as many as pairs of contexts.
     unsafe {
         let (labels, rates) = (_mm512_load_ps(step.labels.as_ptr()), _mm512_load_ps(step.rates.get_unchecked(pair).as_ptr()));
-        let slopes = _mm512_mul_ps(rates, _mm512_sub_ps(labels, sigmoids));
+        let slopes = _mm512_mul_ps(rates, _mm512_sub_ps(labels, sigmoid(scores)));
         let rounded = _mm512_add_epi32(_mm512_castps_si512(slopes), _mm512_set1_epi32(0x8000));
         let of = |lanes| __m512::pack(_mm512_castsi512_ps(rounded), _mm512_castsi512_ps(lanes));
         _mm512_store_ps(step.scores.get_unchecked_mut(pair).as_mut_ptr(), scores);
@@ -246,7 +248,7 @@ unsafe fn update<V: Pairs, const M: usize, const N: usize>(step: &Step, rows: &[
             // The last context of an odd number has none beside it.
             let both = 2 * pair + 1 < M;
             let [across, along] = step.pairs.get_unchecked(pair);
-            let (a, b) = (*step.contexts.get_unchecked(2 * pair), *step.contexts.get_unchecked(2 * pair + usize::from(both)));
+            let (a, b) = (*step.contexts.add(2 * pair), *step.contexts.add(2 * pair + usize::from(both)));
             let mut to_x = load(a);
             let y = if both { load(b) } else { [V::zero(); N] };
             let inputs: [V::Packed; N] = std::array::from_fn(|v| V::pack(to_x[v], y[v]));
@@ -295,22 +297,21 @@ pub(super) fn ways(halves: usize) -> Ways {
 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn contexts<const HALVES: usize>(step: &mut Step) {
-    let halves = if HALVES > 0 { HALVES } else { step.halves };
     // SAFETY: the caller's promise; each arm reads as many contexts as there are.
     unsafe {
         match step.count {
-            1 => both::<1>(step, halves),
-            2 => both::<2>(step, halves),
-            3 => both::<3>(step, halves),
-            4 => both::<4>(step, halves),
-            5 => both::<5>(step, halves),
-            6 => both::<6>(step, halves),
-            7 => both::<7>(step, halves),
-            8 => both::<8>(step, halves),
-            9 => both::<9>(step, halves),
-            10 => both::<10>(step, halves),
-            11 => both::<11>(step, halves),
-            12 => both::<12>(step, halves),
+            1 => both::<1, HALVES>(step),
+            2 => both::<2, HALVES>(step),
+            3 => both::<3, HALVES>(step),
+            4 => both::<4, HALVES>(step),
+            5 => both::<5, HALVES>(step),
+            6 => both::<6, HALVES>(step),
+            7 => both::<7, HALVES>(step),
+            8 => both::<8, HALVES>(step),
+            9 => both::<9, HALVES>(step),
+            10 => both::<10, HALVES>(step),
+            11 => both::<11, HALVES>(step),
+            12 => both::<12, HALVES>(step),
             _ => unreachable!("a step has 1 to 12 contexts"),
         }
     }

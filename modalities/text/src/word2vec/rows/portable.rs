@@ -54,11 +54,13 @@ unsafe fn contexts(step: &mut Step) {
     let (inputs, rest) = local.split_at_mut(count * lanes);
     let (outputs, rest) = rest.split_at_mut(OUTPUTS * lanes);
     let (moves, moved) = rest.split_at_mut(OUTPUTS * lanes);
-    for (pointer, local) in step.contexts.iter().zip(inputs.chunks_exact_mut(lanes)) {
+    // SAFETY: the caller's promise.
+    let (names, outputs_at) = unsafe { (std::slice::from_raw_parts(step.contexts, step.count), *step.outputs) };
+    for (pointer, local) in names.iter().zip(inputs.chunks_exact_mut(lanes)) {
         // SAFETY: the caller's promise.
         Line::read(unsafe { row(*pointer, lanes) }, local);
     }
-    for (pointer, local) in step.outputs.iter().zip(outputs.chunks_exact_mut(lanes)) {
+    for (pointer, local) in outputs_at.iter().zip(outputs.chunks_exact_mut(lanes)) {
         // SAFETY: the caller's promise.
         Line::read(unsafe { row(*pointer, lanes) }, local);
     }
@@ -73,9 +75,9 @@ unsafe fn contexts(step: &mut Step) {
             add(slope, input, &mut moves[j * lanes..][..lanes]);
         }
         // SAFETY: the caller's promise. Read again: the same row may have been moved as another context.
-        Line::add(unsafe { row(step.contexts[i], lanes) }, moved);
+        Line::add(unsafe { row(names[i], lanes) }, moved);
     }
-    for (pointer, moves) in step.outputs.iter().zip(moves.chunks_exact(lanes)) {
+    for (pointer, moves) in outputs_at.iter().zip(moves.chunks_exact(lanes)) {
         // SAFETY: the caller's promise.
         Line::add(unsafe { row(*pointer, lanes) }, moves);
     }

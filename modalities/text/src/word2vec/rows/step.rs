@@ -46,11 +46,14 @@ pub(super) struct Step {
     pub slopes: [Two; CONTEXTS / 2],
     /// gᵢⱼ by pairs of bf16, two contexts in two lines.
     pub pairs: [[[u32; LANES]; 2]; CONTEXTS / 2],
-    /// The first `count` are in use.
-    pub contexts: [*const Line; CONTEXTS],
-    pub outputs: [*const Line; OUTPUTS],
-    /// Rows that a later step will need, to be asked for at the start of this one.
-    pub later: [*const Line; OUTPUTS + 1],
+    /// Where the rows of the contexts are named, `count` of them.
+    pub contexts: *const *const Line,
+    /// Where those of the outputs are.
+    pub outputs: *const [*const Line; OUTPUTS],
+    /// Where those are that a later step will need.
+    pub later: *const [*const Line; OUTPUTS],
+    /// An input row that a later step will need.
+    pub later_input: *const Line,
     /// 1 to [`CONTEXTS`].
     pub count: usize,
     /// Half lines (8 floats) of a row that hold values.
@@ -115,11 +118,14 @@ pub struct Stepper<'a> {
     own: Vec<Line>,
     // The input rows of the block's words; behind them some more, since windows are copied whole.
     inputs: Vec<*const Line>,
-    // The output rows of its steps, by number, in order.
-    outputs: Vec<[u32; OUTPUTS]>,
-    // Those of which not all count alike, with their place; in them a row may be `NONE`.
+    // The output rows of its steps, in order, by number and where they are.
+    ids: Vec<[u32; OUTPUTS]>,
+    outputs: Vec<[*const Line; OUTPUTS]>,
+    // Those of which not all count alike, with their place.
     odd: Vec<(usize, Odd)>,
     odd_next: usize,
+    // The contexts of a step where they are not in a row, and what is nowhere else.
+    gathered: Box<[*const Line; CONTEXTS]>,
     // Rates of two contexts by which of the group's windows they are in: one bit a window, the first context's bits low.
     shares: Box<Aligned<[Two; 1 << (2 * GROUP)]>>,
 }
@@ -148,9 +154,10 @@ impl<'a> Stepper<'a> {
             scores: [[0.0; LANES]; CONTEXTS / 2],
             slopes: [[0.0; LANES]; CONTEXTS / 2],
             pairs: [[[0; LANES]; 2]; CONTEXTS / 2],
-            contexts: [nothing; CONTEXTS],
-            outputs: [nothing; OUTPUTS],
-            later: [nothing; OUTPUTS + 1],
+            contexts: std::ptr::null(),
+            outputs: std::ptr::null(),
+            later: std::ptr::null(),
+            later_input: nothing,
             count: 0,
             halves: input.width().div_ceil(LANES / 2),
             words: Vec::new(),
@@ -162,7 +169,7 @@ impl<'a> Stepper<'a> {
             packed: vec![unsafe { std::mem::zeroed() }; input.lanes() / 2],
         };
         let ways = choose(isa, step.halves);
-        let (inputs, outputs, odd) = Default::default();
+        let (inputs, ids, outputs, odd) = Default::default();
         let shares = Box::new(Aligned([[0.0; LANES]; 1 << (2 * GROUP)]));
         let labels = labels(seen);
         let mut stepper = Stepper {
@@ -173,9 +180,11 @@ impl<'a> Stepper<'a> {
             ways,
             own: Vec::new(),
             inputs,
+            ids,
             outputs,
             odd,
             odd_next: 0,
+            gathered: Box::new([nothing; CONTEXTS]),
             shares,
         };
         stepper.make_room(0);
@@ -200,10 +209,10 @@ impl<'a> Stepper<'a> {
 
     /// Goes to a block of the words `ids`, whose steps are then [pushed](Self::push).
     pub fn block(&mut self, ids: &[u32]) {
-        let Tables { input, none, .. } = self.tables;
+        let input = self.tables.input;
         self.inputs.clear();
         self.inputs.extend(ids.iter().map(|&id| input.line(id as usize).as_ptr()));
-        self.inputs.extend(std::iter::repeat_n(none.row(0), CONTEXTS));
+        self.ids.clear();
         self.outputs.clear();
         self.odd.clear();
         self.odd_next = 0;
@@ -216,22 +225,26 @@ impl<'a> Stepper<'a> {
         let rows = self.tables.output.len();
         let wrong = |id: u32| id as usize >= rows && (odd.is_none() || id != NONE);
         assert!(!ids.into_iter().fold(false, |any, id| any | wrong(id)), "a word out of the table's range");
+        let Tables { output, none, .. } = self.tables;
+        let mut found = ids.map(|id| output.row(id));
         if let Some(odd) = odd {
             self.odd.push((self.outputs.len(), odd));
+            found.iter_mut().zip(ids).filter(|(_, id)| *id == NONE).for_each(|(row, _)| *row = none.row(0));
         }
-        self.outputs.push(ids);
+        self.ids.push(ids);
+        self.outputs.push(found);
     }
 
     /// The output rows of all steps of the block, one after another; [`NONE`] among them.
     pub fn outputs(&self) -> &[u32] {
-        self.outputs.as_flattened()
+        self.ids.as_flattened()
     }
 
     /// Asks for the rows of the first steps: the inputs of `words` words, and the outputs of `steps` steps.
     pub fn fetch(&self, words: usize, steps: usize) {
         let Tables { input, output, .. } = self.tables;
         self.inputs.iter().take(words).for_each(|row| input.prefetch(*row));
-        self.outputs.iter().take(steps).flatten().for_each(|&id| output.prefetch(output.row(id)));
+        self.outputs.iter().take(steps).flatten().for_each(|row| output.prefetch(*row));
     }
 
     /// Asks for the input rows `ids`.
@@ -297,10 +310,8 @@ impl<'a> Stepper<'a> {
             self.inputs.swap(words.start, without);
         }
         for at in (words.start + usize::from(inside)..words.end).step_by(CONTEXTS) {
-            let (state, inputs) = (&mut *self.step, &self.inputs[..]);
-            // Always as many, of which some are not used: copies of one length are ones that the machine can foresee.
-            state.contexts.copy_from_slice(&inputs[at..][..CONTEXTS]);
-            state.count = (words.end - at).min(CONTEXTS);
+            let contexts = &self.inputs[at..words.end.min(at + CONTEXTS)];
+            (self.step.contexts, self.step.count) = (contexts.as_ptr(), contexts.len());
             self.run(loss.as_deref_mut());
         }
         if inside {
@@ -334,10 +345,11 @@ impl<'a> Stepper<'a> {
                 while left != 0 && state.count < CONTEXTS {
                     let at = left.trailing_zeros();
                     left &= left - 1;
-                    state.contexts[state.count] = inputs[at as usize];
+                    self.gathered[state.count] = inputs[at as usize];
                     bits[state.count] = (0..GROUP).fold(0, |of, j| of | ((within[j] >> at & 1) as u8) << j);
                     state.count += 1;
                 }
+                state.contexts = self.gathered.as_ptr();
                 for (line, bits) in state.rates.iter_mut().zip(bits.as_chunks::<2>().0) {
                     *line = self.shares.0[usize::from(bits[0] | bits[1] << GROUP)];
                 }
@@ -376,7 +388,8 @@ impl<'a> Stepper<'a> {
         state.words.extend_from_slice(&self.inputs[without + 1..words.end]);
         if !state.words.is_empty() {
             state.back = if exact { 1.0 / state.words.len() as f32 } else { 1.0 };
-            (state.bag, state.contexts[0], state.count) = (bag, bag[1], 1);
+            self.gathered[0] = bag[1];
+            (state.bag, state.contexts, state.count) = (bag, self.gathered.as_ptr(), 1);
             // SAFETY: `words` are rows of the tables, or composed ones, of which `inputs` has pointers from `line` and `place` alone;
             // `bag` is of two rows of this stepper's own; `choose` gave `ways`.
             unsafe { (self.ways.gather)(state) };
@@ -404,22 +417,15 @@ impl<'a> Stepper<'a> {
     /// Goes to a step's outputs; says how each counts, if not once.
     #[inline]
     fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<Odd> {
-        let output = self.tables.output;
-        let ids = self.outputs[step];
-        let row = |id: u32| output.row(id);
         let state = &mut *self.step;
-        state.outputs = ids.map(row);
+        state.outputs = &raw const self.outputs[step];
         // At a block's end there is nothing more to ask for: what was asked for last then comes again.
-        if let Some(ids) = self.outputs.get(later.1) {
-            state.later[..OUTPUTS].copy_from_slice(&ids.map(row));
-        }
+        state.later = self.outputs.get(later.1).map_or(state.outputs, |rows| &raw const *rows);
         if let Some(input) = self.inputs.get(later.0) {
-            state.later[OUTPUTS] = *input;
+            state.later_input = *input;
         }
         let (_, odd) = *self.odd.get(self.odd_next).filter(|(at, _)| *at == step)?;
         self.odd_next += 1;
-        let none = self.tables.none.row(0);
-        (0..OUTPUTS).filter(|&j| ids[j] == NONE).for_each(|j| state.outputs[j] = none);
         state.labels = two(odd.labels);
         Some(odd)
     }

@@ -254,13 +254,15 @@ unsafe fn both<V: Vector, const M: usize>(step: &mut Step, halves: usize) {
             scores::<V, 1>(step, M / 2, whole, rest);
         }
         // Copies, since the compiler takes every store to a row for one to `step`.
-        let (outputs, later) = (step.outputs, step.later);
+        let (outputs, later, input) = (*step.outputs, *step.later, step.later_input);
         for at in 0..whole {
             ask(&later[M.div_ceil(2)..], at * V::BYTES);
+            ask(&[input], at * V::BYTES);
             update::<V, M>(step, &outputs, at * V::BYTES);
         }
         if rest {
             ask(&later[M.div_ceil(2)..], whole * V::BYTES);
+            ask(&[input], whole * V::BYTES);
             update::<V::Rest, M>(step, &outputs, whole * V::BYTES);
         }
     }
@@ -285,8 +287,8 @@ pub(super) fn ask(rows: &[*const Line], at: usize) {
 unsafe fn scores<V: Vector, const N: usize>(step: &mut Step, pair: usize, whole: usize, rest: bool) {
     // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
     unsafe {
-        let (outputs, later) = (step.outputs, [step.later[pair]]);
-        let contexts: [*const Line; N] = std::array::from_fn(|i| *step.contexts.get_unchecked(2 * pair + i));
+        let (outputs, later) = (*step.outputs, [(*step.later)[pair]]);
+        let contexts: [*const Line; N] = std::array::from_fn(|i| *step.contexts.add(2 * pair + i));
         let mut sums = [[V::zero(); OUTPUTS]; 2];
         if rest {
             let at = whole * V::BYTES;
@@ -324,7 +326,7 @@ unsafe fn update<V: Vector, const M: usize>(step: &Step, rows: &[*const Line; OU
         let mut moved = outputs;
         for pair in 0..M / 2 {
             let slopes = step.slopes.get_unchecked(pair);
-            let (a, b) = (*step.contexts.get_unchecked(2 * pair), *step.contexts.get_unchecked(2 * pair + 1));
+            let (a, b) = (*step.contexts.add(2 * pair), *step.contexts.add(2 * pair + 1));
             let (x, y) = (V::load(a, at), V::load(b, at));
             let (mut to_x, mut by_y) = (x, V::zero());
             for j in 0..OUTPUTS {
@@ -338,7 +340,7 @@ unsafe fn update<V: Vector, const M: usize>(step: &Step, rows: &[*const Line; OU
             V::load(b, at).add(by_y).store(b, at);
         }
         if M % 2 == 1 {
-            let (slopes, a) = (step.slopes.get_unchecked(M / 2), *step.contexts.get_unchecked(M - 1));
+            let (slopes, a) = (step.slopes.get_unchecked(M / 2), *step.contexts.add(M - 1));
             let x = V::load(a, at);
             let mut to_x = x;
             for j in 0..OUTPUTS {
