@@ -146,14 +146,6 @@ impl Rows {
         self.lines.get().as_ptr().wrapping_add(row as usize * self.lanes)
     }
 
-    /// Asks for row `row` to be brought near, to be copied from here to `to`.
-    #[inline]
-    pub fn expect(&self, row: u32, to: &Rows) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        self.line(row as usize).iter().for_each(x86::expect);
-        to.prefetch(to.row(row));
-    }
-
     /// Asks for a row of as many values to be brought near, to be written to.
     #[inline]
     fn prefetch(&self, row: *const Line) {
@@ -186,21 +178,31 @@ impl Rows {
         sums.iter().sum()
     }
 
-    /// Row `row` moves by `share` of the sum of what it has moved in `copies`, in their order. `local` is room to work in.
-    pub fn add_moves<'a>(&self, row: u32, share: f32, copies: impl Iterator<Item = &'a Rows>, local: &mut Vec<Lane>) {
-        let (line, lanes) = (self.line(row as usize), self.lanes);
-        local.resize(3 * lanes, [0.0; LANES]);
-        let (start, rest) = local.split_at_mut(lanes);
-        let (sum, copy) = rest.split_at_mut(lanes);
-        Line::read(line, start);
-        sum.copy_from_slice(start);
-        for rows in copies {
-            Line::read(rows.line(row as usize), copy);
-            for ((sum, copy), start) in sum.iter_mut().zip(&*copy).zip(&*start) {
-                *sum = std::array::from_fn(|i| sum[i] + share * (copy[i] - start[i]));
+    /// Row `row` moves by `share` of the sum of what it has moved in `moved`, in their order, or becomes the one row that is there;
+    /// those of `all` become what it has become.
+    pub fn meet<'a>(
+        &self,
+        row: usize,
+        share: f32,
+        moved: impl Iterator<Item = &'a Rows> + Clone,
+        all: impl Iterator<Item = &'a Rows> + Clone,
+    ) {
+        let alone = moved.clone().nth(1).is_none();
+        for (at, line) in self.line(row).iter().enumerate() {
+            let of = |rows: &'a Rows| &rows.line(row)[at];
+            let mut values = line.get();
+            if alone {
+                values = moved.clone().next().map_or(values, |rows| of(rows).get());
+            } else {
+                let start = values;
+                for rows in moved.clone() {
+                    let copy = of(rows).get();
+                    values = std::array::from_fn(|i| values[i] + share * (copy[i] - start[i]));
+                }
             }
+            line.set(values);
+            all.clone().for_each(|rows| of(rows).set(values));
         }
-        Line::write(line, sum);
     }
 
     /// All values, row by row, without padding.

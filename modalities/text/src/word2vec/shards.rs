@@ -1,36 +1,23 @@
-//! The same bits on any number of threads: shards of a step train copies of their own, whose moves are then added up in order.
+//! The same bits on any number of threads: shards of a step train rows of their own, whose moves are then added up in order.
 //!
-//! A step's blocks are dealt to a fixed number of shards. Each trains private rows, copied from the common ones as they are
-//! first needed; every few blocks each common row moves by its copies' moves, in the order of the shards. Which thread does what,
-//! and when, cannot show.
+//! A step's blocks are dealt to a fixed number of shards. Each trains tables of its own, which are equal to the common ones whenever
+//! shards meet: each common row then moves by what its replicas have moved by, in the order of the shards, and every replica
+//! becomes what it has become. Which thread does what, and when, cannot show.
 //!
-//! Rows of frequent words are in so many windows that copies of them would soon drift apart: they come together more often than
-//! others. Even so, copies that each shard has trained many times have all gone the same way, as far as it goes, and the sum of
+//! Rows of frequent words are in so many windows that replicas of them would soon drift apart: they meet more often than
+//! others. Even so, replicas that each shard has trained many times have all gone the same way, as far as it goes, and the sum of
 //! their moves would go several times as far, and diverge. Such moves are averaged (Zinkevich et al. 2010), those of rows that
 //! were trained a few times, or at a low rate, are added, which is what training without a lock comes to, and in between it is
 //! something in between.
 
+use ctk_core::Result;
 use rayon::prelude::*;
 
 use super::kernel::Touch;
 use super::rows::Rows;
-use super::rows::step::{NONE, Tables};
-use ctk_core::Result;
+use super::rows::step::Tables;
 
-/// One shard's copies.
-pub struct Shard {
-    input: Copies,
-    output: Copies,
-}
-
-/// Copies of some rows of a table.
-struct Copies {
-    rows: Rows,
-    // Of each row, the round in which it was copied last, and how often it was trained since.
-    stamps: Vec<(u32, u32)>,
-}
-
-/// Blocks of a shard in a round, after which frequent words' rows come together.
+/// Blocks of a shard in a round, after which frequent words' rows meet.
 pub const ROUND: usize = 2;
 
 /// Rounds after which all rows do, as they do at a step's end.
@@ -39,92 +26,42 @@ pub const ROUNDS: usize = 32;
 /// How many rows are frequent words', of each table.
 const FREQUENT: usize = 512;
 
-/// Where in time a copy is, in rounds counted from 1.
-#[derive(Clone, Copy)]
-pub struct Period {
-    /// Since when copies of most rows are good.
-    pub start: u32,
-    /// Since when those of frequent words' rows are.
-    pub round: u32,
+/// A table of one shard.
+struct Replica {
+    rows: Rows,
+    // How often each row was trained since it last met the others.
+    uses: Vec<u32>,
 }
 
-impl Period {
-    fn since(self, row: usize) -> u32 {
-        if row < FREQUENT { self.round } else { self.start }
-    }
-}
-
-impl Copies {
-    fn of(table: &Rows) -> Result<Copies> {
-        Ok(Copies { rows: Rows::zeros(table.len(), table.width())?, stamps: vec![(0, 0); table.len()] })
-    }
+/// What one shard trains.
+pub struct Shard {
+    input: Replica,
+    output: Replica,
 }
 
 impl Shard {
-    /// Room for copies of all rows of `common`.
-    ///
-    /// # Errors
-    /// There is not as much memory.
-    pub fn new(common: Tables) -> Result<Shard> {
-        Ok(Shard { input: Copies::of(common.input)?, output: Copies::of(common.output)? })
-    }
-
-    /// What is trained, and the one who copies before it is.
-    pub fn private<'a>(&'a mut self, common: Tables<'a>, period: Period) -> (Tables<'a>, Copying<'a>) {
+    /// Its tables, and the one who counts what is trained of them; `none` is everybody's.
+    pub fn private<'a>(&'a mut self, none: &'a Rows) -> (Tables<'a>, Counting<'a>) {
         let Shard { input, output } = self;
-        let tables = Tables { input: &input.rows, output: &output.rows, none: common.none };
-        let stamps = [&mut input.stamps[..], &mut output.stamps[..]];
-        (tables, Copying { common, private: tables, stamps, period, firsts: Vec::new() })
+        let tables = Tables { input: &input.rows, output: &output.rows, none };
+        (tables, Counting { inputs: &mut input.uses, outputs: &mut output.uses })
     }
 }
 
-/// Rows between asking for one and copying it.
-const AHEAD: usize = 4;
-
-/// Copies rows before their first use in a period.
-pub struct Copying<'a> {
-    common: Tables<'a>,
-    private: Tables<'a>,
-    stamps: [&'a mut [(u32, u32)]; 2],
-    period: Period,
-    // Those of one call that are to be copied.
-    firsts: Vec<u32>,
+/// Counts uses of rows.
+pub struct Counting<'a> {
+    inputs: &'a mut [u32],
+    outputs: &'a mut [u32],
 }
 
-impl Copying<'_> {
-    /// Counts one more use of the rows `ids` of table `table`, and copies those whose first in the period that is.
-    fn touch(&mut self, table: usize, ids: &[u32]) {
-        let (stamps, firsts) = (&mut *self.stamps[table], &mut self.firsts);
-        firsts.resize(ids.len(), 0);
-        let mut count = 0;
-        for &id in ids.iter().filter(|id| **id != NONE) {
-            let (stamp, uses) = &mut stamps[id as usize];
-            let first = *stamp < self.period.since(id as usize);
-            (*stamp, *uses) = (self.period.round, if first { 1 } else { *uses + 1 });
-            // Written in any case: which are, no branch foresees.
-            firsts[count] = id;
-            count += usize::from(first);
-        }
-        let (from, to) = match table {
-            0 => (self.common.input, self.private.input),
-            _ => (self.common.output, self.private.output),
-        };
-        for (at, &id) in firsts[..count].iter().enumerate() {
-            if let Some(&soon) = firsts[..count].get(at + AHEAD) {
-                from.expect(soon, to);
-            }
-            to.copy(from, id);
-        }
-    }
-}
-
-impl Touch for Copying<'_> {
+impl Touch for Counting<'_> {
     fn inputs(&mut self, ids: &[u32]) {
-        self.touch(0, ids);
+        ids.iter().for_each(|&id| self.inputs[id as usize] += 1);
     }
 
     fn outputs(&mut self, ids: &[u32]) {
-        self.touch(1, ids);
+        // One that stands for no row is beyond all.
+        ids.iter().for_each(|&id| self.outputs.get_mut(id as usize).map_or((), |uses| *uses += 1));
     }
 }
 
@@ -138,29 +75,96 @@ fn share(shards: usize, uses: u32, nearer: f32) -> f32 {
     (-shards * x).exp_m1() / (shards * (-x).exp_m1())
 }
 
-/// How much nearer a row comes where it goes when it is trained at rate `rate` against rows of `others`: by rate · σ′ · their squared
-/// length, as it is for frequent words.
-fn nearer(others: &Rows, rate: f32) -> f32 {
-    const SLOPE: f32 = 0.25;
-    let rows = others.len().min(FREQUENT) as u32;
-    rate * SLOPE * (0..rows).map(|row| others.square(row)).sum::<f32>() / rows.max(1) as f32
+/// The mean squared length of frequent words' rows.
+fn length(rows: &Rows) -> f32 {
+    let count = rows.len().min(FREQUENT) as u32;
+    (0..count).map(|row| rows.square(row)).sum::<f32>() / count.max(1) as f32
 }
 
-/// Moves the rows of frequent words, and if `all`, all others too, by the moves of their copies of `period`, made at rate `rate`.
-pub fn merge(common: Tables, shards: &[Shard], period: Period, rate: f32, all: bool) {
-    let nearer = [nearer(common.output, rate), nearer(common.input, rate)];
-    let copies: [Vec<_>; 2] = [shards.iter().map(|s| &s.input).collect(), shards.iter().map(|s| &s.output).collect()];
-    for ((table, copies), nearer) in [common.input, common.output].into_iter().zip(copies).zip(nearer) {
-        let rows = if all { table.len() } else { table.len().min(FREQUENT) };
-        // Each row by itself: how they are dealt to threads cannot show either.
-        (0..rows).into_par_iter().with_min_len(128).for_each_init(Vec::new, |local, row| {
-            let moved = || copies.iter().filter(|copies| copies.stamps[row].0 >= period.since(row));
-            let count = moved().count();
-            if count > 0 {
-                let share = share(count, moved().map(|copies| copies.stamps[row].1).sum(), nearer);
-                table.add_moves(row as u32, share, moved().map(|copies| &copies.rows), local);
+/// How much nearer a row comes where it goes when it is trained at rate `rate` against rows of squared length `length`: by
+/// rate · σ′ · that length, as it is for frequent words.
+fn nearer(length: f32, rate: f32) -> f32 {
+    const SLOPE: f32 = 0.25;
+    rate * SLOPE * length
+}
+
+/// All shards.
+pub struct Shards {
+    shards: Vec<Shard>,
+    // The mean squared lengths of the common tables' rows when all rows met last; none while replicas are not what those are.
+    lengths: Option<[f32; 2]>,
+}
+
+impl Shards {
+    /// Room for `count` replicas of the tables `common`.
+    ///
+    /// # Errors
+    /// There is not as much memory.
+    pub fn new(count: usize, common: Tables) -> Result<Shards> {
+        let of = |table: &Rows| -> Result<Replica> {
+            Ok(Replica { rows: Rows::zeros(table.len(), table.width())?, uses: vec![0; table.len()] })
+        };
+        let shard = |_| Ok(Shard { input: of(common.input)?, output: of(common.output)? });
+        Ok(Shards { shards: (0..count).map(shard).collect::<Result<_>>()?, lengths: None })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Each of them.
+    pub fn each(&mut self) -> &mut [Shard] {
+        &mut self.shards
+    }
+
+    /// Says that the common tables have been changed.
+    pub fn forget(&mut self) {
+        self.lengths = None;
+    }
+
+    /// Makes replicas of the common tables where they were [changed](Self::forget).
+    pub fn begin(&mut self, common: Tables) {
+        if self.lengths.is_none() {
+            for (table, replicas) in self.tables(common) {
+                (0..table.len() as u32).into_par_iter().for_each(|row| {
+                    replicas.iter().for_each(|replica| replica.rows.copy(table, row));
+                });
             }
-        });
+            self.lengths = Some([length(common.input), length(common.output)]);
+        }
+    }
+
+    fn tables<'a>(&'a self, common: Tables<'a>) -> [(&'a Rows, Vec<&'a Replica>); 2] {
+        let replicas = |of: fn(&Shard) -> &Replica| self.shards.iter().map(of).collect();
+        [(common.input, replicas(|shard| &shard.input)), (common.output, replicas(|shard| &shard.output))]
+    }
+
+    /// Lets the rows of frequent words meet, and if `all`, all others too, after training at rate `rate`.
+    pub fn merge(&mut self, common: Tables, rate: f32, all: bool) {
+        let met = |table: &Rows| if all { table.len() } else { table.len().min(FREQUENT) };
+        let [input, output] = self.lengths.unwrap_or_default();
+        // Inputs are trained against outputs, and the other way round.
+        for ((table, replicas), length) in self.tables(common).into_iter().zip([output, input]) {
+            let nearer = nearer(length, rate);
+            // Each row by itself: how they are dealt to threads cannot show either.
+            (0..met(table)).into_par_iter().with_min_len(128).for_each(|row| {
+                let trained = replicas.iter().filter(|replica| replica.uses[row] > 0);
+                let count = trained.clone().count();
+                if count > 0 {
+                    let share = share(count, trained.clone().map(|replica| replica.uses[row]).sum(), nearer);
+                    let trained = trained.map(|replica| &replica.rows);
+                    table.meet(row, share, trained, replicas.iter().map(|replica| &replica.rows));
+                }
+            });
+        }
+        for Shard { input, output } in &mut self.shards {
+            input.uses[..met(common.input)].fill(0);
+            output.uses[..met(common.output)].fill(0);
+        }
+        if all {
+            self.lengths = Some([length(common.input), length(common.output)]);
+        }
     }
 }
 
@@ -168,6 +172,7 @@ pub fn merge(common: Tables, shards: &[Shard], period: Period, rate: f32, all: b
 mod tests {
     use ctk_core::rng::Key;
 
+    use super::super::rows::step::NONE;
     use super::*;
 
     #[test]
@@ -176,16 +181,19 @@ mod tests {
         let none = Rows::zeros(1, 20).unwrap();
         let common = Tables { input: &input, output: &output, none: &none };
         let before = input.to_vec();
-        let mut shards = [Shard::new(common).unwrap(), Shard::new(common).unwrap()];
-        for period in [Period { start: 1, round: 1 }, Period { start: 2, round: 2 }] {
-            for (number, shard) in shards.iter_mut().enumerate() {
-                let (private, mut copying) = shard.private(common, period);
-                copying.inputs(&[3, 5 + number as u32]);
+        let mut shards = Shards::new(2, common).unwrap();
+        for _ in 0..2 {
+            shards.begin(common);
+            for (number, shard) in shards.each().iter_mut().enumerate() {
+                let (private, mut counting) = shard.private(&none);
+                counting.inputs(&[3, 5 + number as u32]);
+                counting.outputs(&[NONE]);
                 let row = 3 * 20;
                 let moved: Vec<f32> = private.input.to_vec()[row..row + 20].iter().map(|v| v + 0.5 + number as f32).collect();
                 private.input.set(3, &moved);
             }
-            merge(common, &shards, period, 0.1, true);
+            shards.merge(common, 0.1, true);
+            shards.each().iter_mut().for_each(|shard| assert_eq!(shard.private(&none).0.input.to_vec(), input.to_vec()));
         }
         let after = input.to_vec();
         for (at, (after, before)) in after.iter().zip(&before).enumerate() {
@@ -205,6 +213,6 @@ mod tests {
         assert!(share(4, 200, 0.01) > share(4, 400, 0.01));
         let rows = Rows::zeros(2, 20).unwrap();
         rows.set(1, &[1.0; 20]);
-        assert_eq!(nearer(&rows, 0.1), 0.25, "a tenth of a quarter of a mean square of 10");
+        assert_eq!(nearer(length(&rows), 0.1), 0.25, "a tenth of a quarter of a mean square of 10");
     }
 }

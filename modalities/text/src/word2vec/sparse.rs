@@ -24,7 +24,7 @@ use super::parts::Parts;
 use super::recipe::Negatives;
 use super::rows::Rows;
 use super::rows::step::Tables;
-use super::shards::{self, Shard};
+use super::shards::{self, Shard, Shards};
 use super::targets::Targets;
 use super::windows::Batch;
 use crate::subwords::Subwords;
@@ -125,9 +125,7 @@ pub struct Sparse {
     sample: usize,
     settings: Settings,
     threads: usize,
-    shards: Vec<Shard>,
-    // Rounds that were made in shards.
-    period: u32,
+    shards: Option<Shards>,
 }
 
 impl Sparse {
@@ -142,13 +140,12 @@ impl Sparse {
         let input = Rows::uniform(vocabulary.len() + buckets, width, key.of("init"))?;
         let (output, none) = (Rows::zeros(targets.rows(vocabulary.len()), width)?, Rows::zeros(1, width)?);
         let tables = Tables { input: &input, output: &output, none: &none };
-        let shards = (0..settings.shards.unwrap_or(0)).map(|_| Shard::new(tables)).collect::<Result<_>>()?;
+        let shards = settings.shards.map(|count| Shards::new(count, tables)).transpose()?;
         Ok(Sparse {
             input,
             output,
             none,
             shards,
-            period: 0,
             targets,
             parts: settings.subwords.map(|subwords| Parts::new(&subwords, vocabulary.words())),
             sample: if vocabulary.total() > MANY { SAMPLE } else { 1 },
@@ -164,7 +161,8 @@ impl Sparse {
     }
 
     /// Puts the rows of another run in place of those of the words that it had.
-    pub fn begin_with(&self, vectors: &Vectors) {
+    pub fn begin_with(&mut self, vectors: &Vectors) {
+        self.shards.iter_mut().for_each(Shards::forget);
         for (row, word) in self.vocabulary.words().iter().enumerate() {
             if let Some(&from) = vectors.place.get(word) {
                 let values = from * vectors.width..(from + 1) * vectors.width;
@@ -226,34 +224,27 @@ impl Sparse {
     }
 
     /// Each shard trains the parts that are its own, on rows that are its own. The rows of frequent words, which many windows have,
-    /// come together every few blocks.
-    fn sharded(&mut self, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
-        let mut shards = std::mem::take(&mut self.shards);
-        let (count, mut done) = (shards.len(), Vec::new());
+    /// meet every few blocks.
+    fn sharded(&self, shards: &mut Shards, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
+        shards.begin(self.tables());
+        let (count, mut done) = (shards.count(), Vec::new());
         let rounds = feed.parts().div_ceil(count * shards::ROUND);
-        let mut start = self.period + 1;
         for round in 0..rounds {
-            self.period += 1;
-            let period = shards::Period { start, round: self.period };
             let parts = round * count * shards::ROUND..feed.parts().min((round + 1) * count * shards::ROUND);
             let work = |(number, shard): (usize, &mut Shard)| {
-                let (tables, copying) = shard.private(self.tables(), period);
-                let mut worker = Worker::new(Kernel { tables, ..self.kernel() }, copying, rate);
+                let (tables, counting) = shard.private(&self.none);
+                let mut worker = Worker::new(Kernel { tables, ..self.kernel() }, counting, rate);
                 let parts = (parts.start + number..parts.end).step_by(count);
                 parts.map(|part| (part, feed.part(part).map(|batch| train(&mut worker, &batch)))).collect::<Vec<_>>()
             };
             if self.threads == 1 {
-                done.extend(shards.iter_mut().enumerate().flat_map(work));
+                done.extend(shards.each().iter_mut().enumerate().flat_map(work));
             } else {
-                done.par_extend(shards.par_iter_mut().enumerate().with_max_len(1).flat_map_iter(work));
+                done.par_extend(shards.each().par_iter_mut().enumerate().with_max_len(1).flat_map_iter(work));
             }
             let all = (round + 1).is_multiple_of(shards::ROUNDS) || round + 1 == rounds;
-            shards::merge(self.tables(), &shards, period, rate, all);
-            if all {
-                start = self.period + 1;
-            }
+            shards.merge(self.tables(), rate, all);
         }
-        self.shards = shards;
         done
     }
 }
@@ -275,7 +266,12 @@ impl Learner for Sparse {
     /// update; 0 where subsampling left no pair.
     fn step(&mut self, feed: &Feed<Batch>, rate: f64) -> Result<Terms> {
         let rate = rate.max(self.settings.rate * FLOOR) as f32;
-        let mut parts = if self.shards.is_empty() { self.lock_free(feed, rate) } else { self.sharded(feed, rate) };
+        let mut shards = self.shards.take();
+        let mut parts = match &mut shards {
+            Some(shards) => self.sharded(shards, feed, rate),
+            None => self.lock_free(feed, rate),
+        };
+        self.shards = shards;
         parts.sort_unstable_by_key(|(part, _)| *part);
         let mut total = Sum::default();
         for (_, sum) in parts {
@@ -299,6 +295,7 @@ impl Learner for Sparse {
             return Err(Error::new("the corpus no longer has the vocabulary that this run began with")
                 .hint("resume with the files and the recipe it was started with, or start a new run"));
         }
+        self.shards.iter_mut().for_each(Shards::forget);
         fill(&self.input, reader, MODEL, "input")?;
         fill(&self.output, reader, HEAD, "output")
     }

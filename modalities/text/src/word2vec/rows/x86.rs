@@ -47,13 +47,6 @@ pub(super) fn set(line: &Line, values: Lane) {
     }
 }
 
-/// Asks for a line to be read.
-#[inline]
-pub(super) fn expect(line: &Line) {
-    // SAFETY: a hint, of a live line.
-    unsafe { asm!("prefetcht0 [{}]", in(reg) line.0.as_ptr(), options(nostack, preserves_flags, readonly)) };
-}
-
 /// A vector of floats. All functions: the machine has its instructions; `load` and `store`: within a row, as
 /// [`Run`](super::step::Run) promises.
 pub(super) trait Vector: Copy {
