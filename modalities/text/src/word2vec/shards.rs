@@ -18,13 +18,13 @@ use super::rows::Rows;
 use super::rows::step::Tables;
 
 /// Blocks of a shard in a round, after which frequent words' rows meet.
-pub const ROUND: usize = 2;
+pub const ROUND: usize = 4;
 
 /// Rounds after which all rows do, as they do at a step's end.
-pub const ROUNDS: usize = 32;
+pub const ROUNDS: usize = 16;
 
 /// How many rows are frequent words', of each table.
-const FREQUENT: usize = 512;
+const FREQUENT: usize = 1024;
 
 /// A table of one shard.
 struct Replica {
@@ -65,10 +65,10 @@ impl Touch for Counting<'_> {
     }
 }
 
-/// By how much of their sum a row moves whose copies in `shards` shards were trained `uses` times in all, each of which brings it
+/// By how much of their sum a row moves whose replicas in `shards` shards were trained `uses` times in all, each of which brings it
 /// nearer to where its gradient ends by `nearer` of the way that is left.
 ///
-/// After n times it has gone 1 − e^−(n·nearer) of it. So far each copy has gone, and so much less than their sum would the row have
+/// After n times it has gone 1 − e^−(n·nearer) of it. So far each replica has gone, and so much less than their sum would the row have
 /// gone if it had been trained by all of them in turn.
 fn share(shards: usize, uses: u32, nearer: f32) -> f32 {
     let (shards, x) = (shards as f32, (nearer * uses as f32 / shards as f32).max(f32::MIN_POSITIVE));
