@@ -4,6 +4,7 @@
 //! numerically safe form, no large intermediate enters candle's graph, and the same code serves one rank or many.
 
 mod contrast;
+mod method;
 mod negative_sampling;
 mod ntxent;
 mod queue;
@@ -15,9 +16,10 @@ use candle_core::Tensor;
 
 use crate::checkpoint::{Reader, Writer};
 use crate::error::Result;
-use crate::pass::Pass;
+use crate::pass::{Pass, Sides};
 use crate::tower::Side;
 
+pub use method::Method;
 pub use negative_sampling::NegativeSampling;
 pub use ntxent::NtXent;
 pub use queue::{Moco, Queue};
@@ -35,6 +37,11 @@ pub struct Terms {
 pub trait Objective {
     /// The loss of the online towers' embeddings against the target towers' (where a method has them).
     fn loss(&self, online: &(Side, Side), target: Option<&(Side, Side)>, labels: Option<&[u32]>, pass: &Pass) -> Result<Terms>;
+
+    /// Which sides it reads: of the online towers, and of the target.
+    fn sides(&self) -> (Sides, Sides) {
+        (Sides::Both, Sides::Both)
+    }
 
     /// After the optimizer's step: enqueue, move a centre.
     fn settle(&mut self, _target: Option<&(Side, Side)>, _pass: &Pass) -> Result<()> {
