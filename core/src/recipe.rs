@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::pass::Precision;
 
-pub use loss::{LossRecipe, MocoRecipe, Needs, NtXentRecipe};
+pub use loss::{
+    BarlowTwinsRecipe, ByolRecipe, DclRecipe, InfonceRecipe, LossRecipe, MocoRecipe, Needs, NtXentRecipe, SupconRecipe,
+    VicregRecipe,
+};
 
 /// A recipe as text, and where it came from.
 #[derive(Clone, Debug)]

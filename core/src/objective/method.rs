@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 
-use super::{Moco, NtXent, Objective, Queue, Terms};
+use super::{BarlowTwins, Byol, Dcl, InfoNce, Moco, NtXent, Objective, Queue, SimSiam, SupCon, Terms, VicReg};
 use crate::checkpoint::{Reader, Writer};
 use crate::error::Result;
 use crate::pass::{Pass, Sides};
@@ -15,6 +15,20 @@ pub enum Method {
     NtXent(NtXent),
     /// MoCo and MoCo v2.
     Moco(Moco),
+    /// Contrast by labels.
+    SupCon(SupCon),
+    /// Decoupled contrast.
+    Dcl(Dcl),
+    /// InfoNCE both ways.
+    InfoNce(InfoNce),
+    /// Barlow Twins.
+    BarlowTwins(BarlowTwins),
+    /// VICReg.
+    VicReg(VicReg),
+    /// SimSiam.
+    SimSiam(SimSiam),
+    /// BYOL.
+    Byol(Byol),
 }
 
 impl Method {
@@ -24,6 +38,15 @@ impl Method {
         Ok(match recipe {
             LossRecipe::NtXent(l) => Method::NtXent(NtXent { memory: l.memory.map(queue).transpose()?, ..NtXent::new(l) }),
             LossRecipe::Moco(l) => Method::Moco(Moco { temperature: l.temperature, queue: queue(l.queue)? }),
+            LossRecipe::Supcon(l) => Method::SupCon(SupCon { temperature: l.temperature, positives: l.positives }),
+            LossRecipe::Dcl(l) => Method::Dcl(Dcl { temperature: l.temperature }),
+            LossRecipe::Infonce(l) => Method::InfoNce(InfoNce { temperature: l.temperature }),
+            LossRecipe::BarlowTwins(l) => Method::BarlowTwins(BarlowTwins { lambda: l.lambda }),
+            LossRecipe::Vicreg(l) => {
+                Method::VicReg(VicReg { invariance: l.invariance, variance: l.variance, covariance: l.covariance })
+            }
+            LossRecipe::Simsiam {} => Method::SimSiam(SimSiam),
+            LossRecipe::Byol(_) => Method::Byol(Byol),
         })
     }
 }
@@ -34,6 +57,13 @@ macro_rules! with {
         match $method {
             Method::NtXent($loss) => $do,
             Method::Moco($loss) => $do,
+            Method::SupCon($loss) => $do,
+            Method::Dcl($loss) => $do,
+            Method::InfoNce($loss) => $do,
+            Method::BarlowTwins($loss) => $do,
+            Method::VicReg($loss) => $do,
+            Method::SimSiam($loss) => $do,
+            Method::Byol($loss) => $do,
         }
     };
 }

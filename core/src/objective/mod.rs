@@ -3,14 +3,21 @@
 //! Losses here derive their gradient in closed form and [`attach`] it to their inputs, so that the value is computed in a
 //! numerically safe form, no large intermediate enters candle's graph, and the same code serves one rank or many.
 
+mod barlow_twins;
+mod byol;
 mod contrast;
+mod dcl;
+mod infonce;
 mod method;
 mod negative_sampling;
 mod ntxent;
+mod predict;
 mod queue;
+mod simsiam;
 mod supcon;
 #[cfg(test)]
 mod testing;
+mod vicreg;
 
 use candle_core::Tensor;
 
@@ -19,11 +26,17 @@ use crate::error::Result;
 use crate::pass::{Pass, Sides};
 use crate::tower::Side;
 
+pub use barlow_twins::BarlowTwins;
+pub use byol::Byol;
+pub use dcl::Dcl;
+pub use infonce::InfoNce;
 pub use method::Method;
 pub use negative_sampling::NegativeSampling;
 pub use ntxent::NtXent;
 pub use queue::{Moco, Queue};
+pub use simsiam::SimSiam;
 pub use supcon::{Positives, SupCon};
+pub use vicreg::VicReg;
 
 /// What a loss has to say of a batch.
 pub struct Terms {
