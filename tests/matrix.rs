@@ -39,7 +39,8 @@ fn config(modality: &'static dyn Modality, file: PathBuf) -> Vec<Trial> {
     };
     let steps = move || {
         let folder = tempfile::tempdir()?;
-        tiny(modality.name(), &folder.path().join("data"))?;
+        let labelled = std::fs::read_to_string(&file)?.contains("[loss.supcon]");
+        tiny(modality.name(), labelled, &folder.path().join("data"))?;
         let config = ["train", modality.name(), "--config", &file.to_string_lossy(), "--set", "train.max_steps=2"];
         ctk(folder.path(), &[&config[..], &["--data", "data", "--out", "run", "--quiet"]].concat())
     };
@@ -49,14 +50,18 @@ fn config(modality: &'static dyn Modality, file: PathBuf) -> Vec<Trial> {
     vec![trial("checks", Box::new(checked)), trial("takes-steps", Box::new(steps))]
 }
 
-/// A folder of four pictures, or of a small text.
-fn tiny(modality: &str, data: &Path) -> Result<()> {
+/// A folder of four pictures, in two classes if a loss wants labels, or of a small text.
+fn tiny(modality: &str, labelled: bool, data: &Path) -> Result<()> {
     std::fs::create_dir(data)?;
     if modality == "word2vec" {
         return Ok(std::fs::write(data.join("text.txt"), "the quick brown fox jumps over the lazy dog\n".repeat(100))?);
     }
     let set = |seed: u8| format!("train.seed={seed}");
-    (0..4).try_for_each(|seed| ctk(data, &["preview", "--set", &set(seed), "--out", &format!("{seed}.png")]))
+    ["a", "b"].iter().filter(|_| labelled).try_for_each(|class| std::fs::create_dir(data.join(class)))?;
+    (0..4).try_for_each(|seed| {
+        let class = if labelled { ["a/", "b/"][usize::from(seed % 2)] } else { "" };
+        ctk(data, &["preview", "--set", &set(seed), "--out", &format!("{class}{seed}.png")])
+    })
 }
 
 fn ctk(folder: &Path, arguments: &[&str]) -> Result<()> {

@@ -8,7 +8,8 @@ use crate::objective::{Objective, Terms};
 use crate::optim::Optimizer;
 use crate::pair::Batch;
 use crate::params::{Gradients, Params};
-use crate::pass::{Pass, Precision, Statistics};
+use crate::pass::{Groups, Pass, Precision, Statistics};
+use crate::target::{Target, joined};
 use crate::tower::{Side, Towers};
 use crate::world::{Collective, Solo};
 
@@ -36,10 +37,15 @@ pub enum Stage {
     Optimizer,
 }
 
+/// What a step computed: the loss, the gradients, and the target's embeddings where there is a target.
+type Done = (Terms, Gradients, Option<(Side, Side)>);
+
 /// A model that learns by backpropagation. Parameters below `encoder.` are the model, those below `head.` the rest.
 pub struct Dense<T, O> {
     /// Views to embeddings.
     pub towers: T,
+    /// Their momentum copy, for losses that compare with one.
+    pub target: Option<Target<T>>,
     /// The loss.
     pub objective: O,
     /// Every parameter of `towers`.
@@ -48,14 +54,17 @@ pub struct Dense<T, O> {
     pub optimizer: Optimizer,
     /// What a step's feature maps are kept and multiplied in.
     pub precision: Precision,
+    /// Which rows of a step share batch statistics.
+    pub groups: Groups,
     /// The other ranks.
     pub world: Box<dyn Collective>,
 }
 
 impl<T: Towers, O: Objective> Dense<T, O> {
-    /// A learner alone in the world, in f32.
+    /// A learner alone in the world, in f32, without a target, whose rows all share their batch statistics.
     pub fn new(towers: T, objective: O, params: Params, optimizer: Optimizer) -> Self {
-        Dense { towers, objective, params, optimizer, precision: Precision::F32, world: Box::new(Solo) }
+        let (precision, groups) = (Precision::F32, Groups::Together);
+        Dense { towers, target: None, objective, params, optimizer, precision, groups, world: Box::new(Solo) }
     }
 
     /// A step (see [`Learner::step`]) that tells `done` of each stage as it ends; a batch in parts goes through some of them
@@ -64,8 +73,9 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// # Errors
     /// Whatever drawing the batch or computing met.
     pub fn stages(&mut self, feed: &Feed<Batch<T::Left, T::Right>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
-        let pass = Pass::train(feed.key(), &*self.world).at(self.precision);
-        let (terms, mut gradients) = match feed.parts() {
+        let pass = Pass { groups: self.groups, ..Pass::train(feed.key(), &*self.world) };
+        let pass = pass.at(self.precision).of(self.objective.sides().0);
+        let (terms, mut gradients, target) = match feed.parts() {
             1 => self.whole(feed, &pass, done)?,
             _ => self.in_parts(feed, &pass, done)?,
         };
@@ -75,46 +85,45 @@ impl<T: Towers, O: Objective> Dense<T, O> {
             }
         }
         self.optimizer.step(&self.params, &gradients, rate)?;
-        self.objective.settle(None, &pass)?;
+        self.objective.settle(target.as_ref(), &pass)?;
+        self.target.as_ref().map_or(Ok(()), |target| target.follow(&self.params))?;
         done(Stage::Optimizer);
         Ok(terms)
     }
 
-    fn whole(
-        &self,
-        feed: &Feed<Batch<T::Left, T::Right>>,
-        pass: &Pass,
-        done: &mut dyn FnMut(Stage),
-    ) -> Result<(Terms, Gradients)> {
+    fn whole(&self, feed: &Feed<Batch<T::Left, T::Right>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Done> {
         let batch = feed.part(0)?;
         done(Stage::Batch);
+        let target = self.keys(&batch, pass)?;
         let sides = self.towers.project(&batch, pass)?;
         done(Stage::Forward);
-        let terms = self.objective.loss(&sides, None, batch.labels.as_deref(), pass)?;
+        let terms = self.objective.loss(&sides, target.as_ref(), batch.labels.as_deref(), pass)?;
         done(Stage::Loss);
         let gradients = self.params.gradients(&terms.loss.backward()?)?;
         done(Stage::Backward);
-        Ok((terms, gradients))
+        Ok((terms, gradients, target))
+    }
+
+    /// The target's embeddings of a batch, where there is one.
+    fn keys(&self, batch: &Batch<T::Left, T::Right>, pass: &Pass) -> Result<Option<(Side, Side)>> {
+        self.target.as_ref().map(|target| target.project(batch, self.objective.sides().1, pass)).transpose()
     }
 
     /// Gradient caching (Gao et al. 2021): embeddings of all parts first, without a graph; the loss and its gradient with
     /// respect to them; then each part again, with a graph, pulled by that gradient. The sum over parts is the gradient of
     /// the whole batch, except that batch normalisation sees one part at a time. Running statistics move in the second
-    /// pass only.
-    fn in_parts(
-        &self,
-        feed: &Feed<Batch<T::Left, T::Right>>,
-        pass: &Pass,
-        done: &mut dyn FnMut(Stage),
-    ) -> Result<(Terms, Gradients)> {
+    /// pass only; those of the target, which has no second one, in the first.
+    fn in_parts(&self, feed: &Feed<Batch<T::Left, T::Right>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Done> {
         let look = Pass { train: false, ..pass.with(Statistics::Hold) };
         let (mut lefts, mut rights, mut labels, mut sizes) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::new());
+        let mut target = Vec::new();
         for part in 0..feed.parts() {
             let batch = feed.part(part)?;
             done(Stage::Batch);
             if batch.samples.is_empty() {
                 break;
             }
+            target.extend(self.keys(&batch, pass)?);
             let (left, right) = self.towers.project(&batch, &look)?;
             done(Stage::Forward);
             sizes.push(batch.samples.len());
@@ -126,7 +135,8 @@ impl<T: Towers, O: Objective> Dense<T, O> {
             });
         }
         let (left, right) = (Cached::new(&lefts)?, Cached::new(&rights)?);
-        let terms = self.objective.loss(&(left.side(), right.side()), None, labels.as_deref(), pass)?;
+        let target = joined(&target)?;
+        let terms = self.objective.loss(&(left.side(), right.side()), target.as_ref(), labels.as_deref(), pass)?;
         let store = terms.loss.backward()?;
         done(Stage::Loss);
         let mut sum: Gradients = Vec::new();
@@ -152,7 +162,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
             done(Stage::Backward);
             from += size;
         }
-        Ok((terms, sum))
+        Ok((terms, sum, target))
     }
 }
 
@@ -167,6 +177,7 @@ impl<T: Towers, O: Objective> Learner for Dense<T, O> {
         writer.tensors(MODEL, &self.params.section("encoder"))?;
         writer.tensors(HEAD, &self.params.section("head"))?;
         writer.tensors(TRAINER, &self.optimizer.state())?;
+        self.target.as_ref().map_or(Ok(()), |target| target.save(writer))?;
         self.objective.save(writer)
     }
 
@@ -174,6 +185,7 @@ impl<T: Towers, O: Objective> Learner for Dense<T, O> {
         self.params.load_section("encoder", &reader.tensors(MODEL)?)?;
         self.params.load_section("head", &reader.tensors(HEAD)?)?;
         self.optimizer.restore(&self.params, &reader.tensors(TRAINER)?)?;
+        self.target.as_ref().map_or(Ok(()), |target| target.load(reader))?;
         self.objective.load(reader)
     }
 }
@@ -292,7 +304,7 @@ mod tests {
         params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
         let start: Vec<f64> = (1..=10).map(|v| f64::from(v) / 10.0).collect();
         w.var().set(&Tensor::from_vec(start, (2, 5), &Device::Cpu).unwrap()).unwrap();
-        let none = HeadRecipe { layers: 0, width: 4 };
+        let none = HeadRecipe { layers: 0, width: 4, ..HeadRecipe::default() };
         let left = Tower {
             encoder: Twice(w.clone()),
             head: ProjectionHead::new(&none, 4, params.root().sub("head.l")),

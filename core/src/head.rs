@@ -1,8 +1,10 @@
-//! The projection head g: from representations to the space where the contrast is made.
+//! The projection head g: from representations to the space where the contrast is made; and the predictor behind it.
 //!
 //! SimCLRv2's (Chen et al. 2020b, `model_util.py`): linear layers without bias, batch normalisation on all of them, ReLU
 //! after all but the last, whose normalisation has a scale and no shift. The layers between are as wide as the
 //! representation. Two layers are SimCLR v1's head, none is the identity.
+//!
+//! Other methods' heads have other widths, and layers without a normalisation: those have a bias.
 
 use candle_core::Tensor;
 
@@ -10,7 +12,7 @@ use crate::error::Result;
 use crate::nn::{BatchNorm, Layer, Linear, Sequential};
 use crate::params::{Init, Kind, Scope};
 use crate::pass::Pass;
-use crate::recipe::HeadRecipe;
+use crate::recipe::{HeadRecipe, Norms};
 
 /// A multi-layer perceptron z = g(h).
 pub struct ProjectionHead {
@@ -19,30 +21,29 @@ pub struct ProjectionHead {
 }
 
 impl ProjectionHead {
-    /// Declares a head for representations of width `input`: `layers.<i>.weight`, N(0, .01²), and
-    /// `norms.<i>.{weight, bias, running_mean, running_var}`, counted from 0.
+    /// Declares a head for representations of width `input`: `layers.<i>.weight` and `norms.<i>.{weight, bias, running_mean,
+    /// running_var}`, counted from 0. A normalised layer starts at N(0, .01²), its scale being of no account; the others, with
+    /// `layers.<i>.bias` 0, at U(−1/√inputs, 1/√inputs), PyTorch's default.
     pub fn new(recipe: &HeadRecipe, input: usize, mut scope: Scope) -> Self {
         let mut layers = Vec::new();
+        let mut from = input;
         for i in 0..recipe.layers {
             let last = i + 1 == recipe.layers;
-            let output = if last { recipe.width } else { input };
-            let mut linears = scope.sub("layers");
-            layers.push(Layer::Linear(Linear::new(
-                [output, input],
-                false,
-                Kind::Weight,
-                Init::Normal { std: 0.01 },
-                linears.sub(i),
-            )));
+            let to = if last { recipe.width } else { recipe.hidden.unwrap_or(input) };
+            let normed = recipe.norms == Norms::All || (recipe.norms == Norms::Hidden && !last);
+            let bound = 1.0 / (from as f64).sqrt();
+            let init = if normed { Init::Normal { std: 0.01 } } else { Init::Uniform { low: -bound, high: bound } };
+            layers.push(Layer::Linear(Linear::new([to, from], !normed, Kind::Weight, init, scope.sub("layers").sub(i))));
             let mut norms = scope.sub("norms");
-            let norm = norms.sub(i);
-            layers.push(Layer::BatchNorm(match last {
-                true => BatchNorm::without_bias(output, norm),
-                false => BatchNorm::new(output, 1.0, norm).relu(),
-            }));
+            match (normed, last) {
+                (true, true) => layers.push(Layer::BatchNorm(BatchNorm::without_bias(to, norms.sub(i)))),
+                (true, false) => layers.push(Layer::BatchNorm(BatchNorm::new(to, 1.0, norms.sub(i)).relu())),
+                (false, true) => {}
+                (false, false) => layers.push(Layer::Relu),
+            }
+            from = to;
         }
-        let width = if recipe.layers == 0 { input } else { recipe.width };
-        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width }
+        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width: from }
     }
 
     /// Width of an embedding.
@@ -70,7 +71,7 @@ mod tests {
 
     fn head(layers: usize) -> (Params, ProjectionHead) {
         let mut params = Params::new();
-        let head = ProjectionHead::new(&HeadRecipe { layers, width: 4 }, 6, params.root().sub("head"));
+        let head = ProjectionHead::new(&HeadRecipe { layers, width: 4, ..HeadRecipe::default() }, 6, params.root().sub("head"));
         params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
         (params, head)
     }
@@ -83,6 +84,24 @@ mod tests {
             assert_eq!(head.width(), if layers == 0 { 6 } else { 4 });
             assert!(params.iter().all(|p| p.name() != format!("head.norms.{}.bias", layers.max(1) - 1)));
         }
+    }
+
+    #[test]
+    fn other_methods_have_other_widths_and_biases() {
+        let names = |norms| {
+            let mut params = Params::new();
+            let recipe = HeadRecipe { layers: 2, width: 4, hidden: Some(10), norms };
+            let head = ProjectionHead::new(&recipe, 6, params.root().sub("head"));
+            params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            let x = Tensor::arange(0f64, 30.0, &Device::Cpu).unwrap().reshape((5, 6)).unwrap().sin().unwrap();
+            assert_eq!(head.project(&x, &Pass::eval().with(Statistics::Hold)).unwrap().dims(), [5, 4]);
+            let trained = params.iter().filter(|p| p.kind().trained());
+            trained.map(|p| p.name().strip_prefix("head.").unwrap().to_string()).collect::<Vec<_>>()
+        };
+        let [first, second] = ["layers.0", "layers.1"].map(|l| (format!("{l}.weight"), format!("{l}.bias")));
+        let norm = ["norms.0.weight", "norms.0.bias"].map(String::from);
+        assert_eq!(names(Norms::None), [first.0.clone(), first.1, second.0.clone(), second.1.clone()]);
+        assert_eq!(names(Norms::Hidden), [first.0, norm[0].clone(), norm[1].clone(), second.0, second.1]);
     }
 
     #[test]

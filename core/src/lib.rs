@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - [`dataset`], [`pair`], [`source`] and [`feed`] make batches: pure functions of (seed, epoch, samples).
-//! - [`encoder`], [`head`], [`tower`] and [`pass`] run models; [`nn`] holds their layers and kernels, [`params`] their values.
+//! - [`encoder`], [`head`], [`tower`], [`target`] and [`pass`] run models; [`nn`] holds their layers and kernels, [`params`] their values.
 //! - [`objective`] and [`optim`] learn; [`learner`], [`dense`] and [`fit`] are the loop.
 //! - [`recipe`] and [`plan`] are the config, as written and as checked.
 //! - [`run`], [`checkpoint`], [`events`] and [`files`] are all that is ever written.
@@ -46,6 +46,7 @@ pub mod recipe;
 pub mod rng;
 pub mod run;
 pub mod source;
+pub mod target;
 pub mod tower;
 pub mod world;
 

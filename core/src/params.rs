@@ -98,6 +98,11 @@ impl Param {
         self.var.get().unwrap_or_else(|| panic!("parameter {} used before materialise", self.name))
     }
 
+    /// Its name without `prefix.`; none where it is not below it.
+    fn below(&self, prefix: &str) -> Option<&str> {
+        if prefix.is_empty() { Some(&self.name) } else { self.name.strip_prefix(prefix)?.strip_prefix('.') }
+    }
+
     fn draw(&self, key: Key, dtype: DType, device: &Device) -> Result<Var> {
         let count = self.shape.elem_count();
         let mut rng = key.of("init").of(&self.name).rng();
@@ -207,17 +212,15 @@ impl Params {
             .collect()
     }
 
-    /// Named tensors below `prefix.`, without the prefix, in order: what a checkpoint's file holds.
+    /// Named tensors below `prefix.`, without the prefix, in order: what a checkpoint's file holds. The empty prefix has all.
     pub fn section(&self, prefix: &str) -> Vec<(String, Tensor)> {
-        let inside =
-            |p: &Arc<Param>| Some((p.name.strip_prefix(prefix)?.strip_prefix('.')?.to_string(), p.var().as_detached_tensor()));
-        self.list.iter().filter_map(inside).collect()
+        self.list.iter().filter_map(|p| Some((p.below(prefix)?.to_string(), p.var().as_detached_tensor()))).collect()
     }
 
-    /// Sets every parameter below `prefix.` from tensors named without it; each must be there with its shape.
+    /// Sets every parameter below `prefix.` (all, if it is empty) from tensors named without it; each must be there with its shape.
     pub fn load_section(&self, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
         for p in &self.list {
-            let Some(name) = p.name.strip_prefix(prefix).and_then(|n| n.strip_prefix('.')) else { continue };
+            let Some(name) = p.below(prefix) else { continue };
             let from = tensors.get(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")))?;
             if from.dims() != p.dims() {
                 return Err(Error::new(format!(

@@ -1,5 +1,7 @@
 //! What a forward pass needs to know besides its input.
 
+use rand::seq::SliceRandom;
+
 use crate::rng::Key;
 use crate::world::Collective;
 
@@ -12,6 +14,29 @@ pub enum Statistics {
     Hold,
     /// Normalise by the running statistics.
     Frozen,
+}
+
+/// Which sides of a batch go through the towers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sides {
+    /// Both.
+    #[default]
+    Both,
+    /// The left one alone.
+    Left,
+    /// The right one alone.
+    Right,
+}
+
+/// Which rows share the statistics of batch normalisation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Groups {
+    /// All rows, those of both sides: SimCLR.
+    #[default]
+    Together,
+    /// Each side is cut into so many groups. 1 is what methods do that run a pass a side (BYOL, SimSiam, Barlow Twins, VICReg);
+    /// more is what MoCo has on as many devices.
+    Each(usize),
 }
 
 /// What feature maps are kept and multiplied in.
@@ -41,6 +66,13 @@ pub struct Pass<'a> {
     pub train: bool,
     /// What normalisation does.
     pub statistics: Statistics,
+    /// Which sides it is for.
+    pub sides: Sides,
+    /// Which rows share batch statistics.
+    pub groups: Groups,
+    /// Whether a permutation drawn from `key` puts rows into groups, and not their order: MoCo's keys meet other rows than their
+    /// queries met, so that statistics do not give away which key is whose (He et al. 2020, §3.3).
+    pub shuffled: bool,
     /// What maps are kept and multiplied in.
     pub precision: Precision,
     /// The step's key, for dropout and the like: draw by (key, global row, layer name), never by call count.
@@ -52,15 +84,23 @@ pub struct Pass<'a> {
 impl Pass<'static> {
     /// The pass of evaluation: running statistics, nothing kept.
     pub fn eval() -> Self {
-        let (precision, key) = (Precision::F32, Key::new(0));
-        Pass { train: false, statistics: Statistics::Frozen, precision, key, world: &crate::world::Solo }
+        Pass { train: false, ..Pass::train(Key::new(0), &crate::world::Solo) }.with(Statistics::Frozen)
     }
 }
 
 impl<'a> Pass<'a> {
     /// The pass of a training step.
     pub fn train(key: Key, world: &'a dyn Collective) -> Self {
-        Pass { train: true, statistics: Statistics::Update, precision: Precision::F32, key, world }
+        Pass {
+            train: true,
+            statistics: Statistics::Update,
+            sides: Sides::Both,
+            groups: Groups::Together,
+            shuffled: false,
+            precision: Precision::F32,
+            key,
+            world,
+        }
     }
 
     /// The same pass in another precision.
@@ -71,5 +111,79 @@ impl<'a> Pass<'a> {
     /// The same pass with other statistics.
     pub fn with(self, statistics: Statistics) -> Self {
         Pass { statistics, ..self }
+    }
+
+    /// The same pass for other sides.
+    pub fn of(self, sides: Sides) -> Self {
+        Pass { sides, ..self }
+    }
+
+    /// How a pass over `rows` rows is cut into groups; `None` where all share their statistics. No group has fewer than two rows,
+    /// which have no variance: a small batch has fewer groups.
+    pub fn split(&self, rows: usize) -> Option<Split> {
+        let Groups::Each(groups) = self.groups else { return None };
+        let views = if self.sides == Sides::Both { 2 } else { 1 };
+        let groups = groups.min(rows / views / 2).max(1);
+        if self.statistics == Statistics::Frozen || views * groups == 1 || rows % views != 0 {
+            return None;
+        }
+        let n = rows / views;
+        let sizes: Vec<usize> = (0..groups).map(|g| n * (g + 1) / groups - n * g / groups).collect();
+        let order = (self.shuffled && groups > 1).then(|| {
+            // The same places for the rows of both sides.
+            let mut order: Vec<u32> = (0..n as u32).collect();
+            order.shuffle(&mut self.key.of("groups").rng());
+            (0..views as u32).flat_map(|view| order.iter().map(move |row| view * n as u32 + row)).collect()
+        });
+        Some(Split { order, sizes: sizes.repeat(views) })
+    }
+}
+
+/// Rows in groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Which row comes first, second, …; absent: as they are.
+    pub order: Option<Vec<u32>>,
+    /// How many rows each group takes.
+    pub sizes: Vec<usize>,
+}
+
+impl Split {
+    /// The order that undoes `order`.
+    pub fn back(order: &[u32]) -> Vec<u32> {
+        let mut back = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(place, &row)| back[row as usize] = place as u32);
+        back
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Solo;
+
+    #[test]
+    fn rows_are_cut_side_by_side() {
+        let pass = |groups, sides| Pass { groups, ..Pass::train(Key::new(1), &Solo).of(sides) };
+        let sizes = |groups, sides, rows| pass(groups, sides).split(rows).map(|s| s.sizes);
+        assert_eq!(sizes(Groups::Together, Sides::Both, 20), None);
+        assert_eq!(sizes(Groups::Each(1), Sides::Left, 20), None);
+        assert_eq!(sizes(Groups::Each(1), Sides::Both, 20), Some(vec![10, 10]));
+        assert_eq!(sizes(Groups::Each(3), Sides::Both, 20), Some(vec![3, 3, 4, 3, 3, 4]));
+        assert_eq!(sizes(Groups::Each(8), Sides::Right, 5), Some(vec![2, 3]), "two rows at least");
+        assert_eq!(sizes(Groups::Each(8), Sides::Right, 3), None);
+        assert_eq!(pass(Groups::Each(4), Sides::Both).with(Statistics::Frozen).split(20), None);
+    }
+
+    #[test]
+    fn a_permutation_is_the_keys_stays_on_its_side_and_is_undone() {
+        let pass = |seed| Pass { groups: Groups::Each(4), shuffled: true, ..Pass::train(Key::new(seed), &Solo) };
+        let order = |seed| pass(seed).split(40).unwrap().order.unwrap();
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
+        assert!(order(1)[..20].iter().all(|&row| row < 20));
+        assert_ne!(order(1), (0..40).collect::<Vec<u32>>());
+        let back = Split::back(&order(1));
+        assert!((0..40).all(|row| order(1)[back[row] as usize] == row as u32));
     }
 }

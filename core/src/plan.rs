@@ -30,6 +30,14 @@ impl Plan {
         recipe.require(train.batch > 0, "train.batch", "must be at least 1")?;
         recipe.require(train.max_steps != Some(0), "train.max_steps", "must be at least 1")?;
         recipe.require(train.part != Some(0), "train.part", "must be at least 1")?;
+        let groups = train.bn_groups.unwrap_or(1);
+        recipe.require(groups > 0, "train.bn_groups", "must be at least 1")?;
+        let rows = train.part.map_or(train.batch, |part| part.min(train.batch)) / groups;
+        recipe.require(
+            train.bn_groups.is_none() || rows > 1,
+            "train.bn_groups",
+            "a group needs two images or more: a larger train.batch (or train.part), or fewer groups",
+        )?;
         recipe.require(train.log_every > 0, "train.log_every", "must be at least 1")?;
         recipe.require(train.save_every > 0, "train.save_every", "must be at least 1")?;
         recipe.require(train.keep > 0, "train.keep", "must be at least 1: a run without a checkpoint is lost")?;

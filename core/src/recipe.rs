@@ -3,6 +3,8 @@
 //! Choices are externally tagged tables (`[loss.nt-xent]`), because serde then reports a misspelt key with its line.
 //! Unknown keys are errors. `--set a.b=c` edits the text, so that what ran can be saved and read as one file.
 
+mod loss;
+
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -11,6 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::pass::Precision;
+
+pub use loss::{
+    BarlowTwinsRecipe, ByolRecipe, DclRecipe, InfonceRecipe, LossRecipe, MocoRecipe, Needs, NtXentRecipe, SupconRecipe,
+    VicregRecipe,
+};
 
 /// A recipe as text, and where it came from.
 #[derive(Clone, Debug)]
@@ -146,13 +153,29 @@ fn nearest(message: &str) -> Option<String> {
 pub struct HeadRecipe {
     /// Layers, 0 (no head) to 3 (SimCLRv2). SimCLR v1 has 2.
     pub layers: usize,
-    /// Output width; the layers between are as wide as the representation.
+    /// Output width.
     pub width: usize,
+    /// Width of the layers between; absent: as wide as the representation, as SimCLR's are.
+    pub hidden: Option<usize>,
+    /// Which layers are normalised.
+    pub norms: Norms,
+}
+
+/// Which layers of a head have batch normalisation. A layer without has a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Norms {
+    /// All, the last one's without a shift: SimCLR, SimSiam.
+    All,
+    /// All but the last: BYOL, Barlow Twins, VICReg, and every predictor.
+    Hidden,
+    /// None: MoCo v2.
+    None,
 }
 
 impl Default for HeadRecipe {
     fn default() -> Self {
-        HeadRecipe { layers: 3, width: 128 }
+        HeadRecipe { layers: 3, width: 128, hidden: None, norms: Norms::All }
     }
 }
 
@@ -160,47 +183,38 @@ impl HeadRecipe {
     /// Checks every figure; errors point at its line in `recipe`.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         recipe.require(self.layers <= 3, "head.layers", "must be 0 to 3")?;
-        recipe.require(self.width > 0, "head.width", "must be at least 1")
+        recipe.require(self.width > 0, "head.width", "must be at least 1")?;
+        recipe.require(self.hidden != Some(0), "head.hidden", "must be at least 1")
     }
 }
 
-/// `[loss.*]` of two-view methods.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LossRecipe {
-    /// SimCLR's normalised temperature-scaled cross entropy.
-    NtXent(NtXentRecipe),
-}
-
-impl Default for LossRecipe {
-    fn default() -> Self {
-        LossRecipe::NtXent(NtXentRecipe::default())
-    }
-}
-
-impl LossRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
-    pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        let LossRecipe::NtXent(loss) = self;
-        let positive = |v: f64| v > 0.0 && v.is_finite();
-        recipe.require(positive(loss.temperature), "loss.nt-xent.temperature", "must be above 0; SimCLR uses .1 to .5")?;
-        recipe.require(positive(loss.scale), "loss.nt-xent.scale", "must be above 0")
-    }
-}
-
-/// `[loss.nt-xent]`.
+/// `[predictor]`: what BYOL and SimSiam put behind the head on the side that learns. It is as wide as the head at its end, and
+/// normalised in between.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct NtXentRecipe {
-    /// Similarities are divided by it. .5 for CIFAR, .1 for ImageNet.
-    pub temperature: f64,
-    /// The loss is multiplied by it. Google's code optimises 2× the paper's mean, which matters under LARS.
-    pub scale: f64,
+pub struct PredictorRecipe {
+    /// Layers; 2 in both papers.
+    pub layers: usize,
+    /// Width of the layers between; 512 in SimSiam, 4096 in BYOL.
+    pub hidden: usize,
 }
 
-impl Default for NtXentRecipe {
+impl Default for PredictorRecipe {
     fn default() -> Self {
-        NtXentRecipe { temperature: 0.5, scale: 1.0 }
+        PredictorRecipe { layers: 2, hidden: 512 }
+    }
+}
+
+impl PredictorRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        recipe.require((1..=3).contains(&self.layers), "predictor.layers", "must be 1 to 3")?;
+        recipe.require(self.hidden > 0, "predictor.hidden", "must be at least 1")
+    }
+
+    /// As a head over embeddings of `width` values.
+    pub fn head(&self, width: usize) -> HeadRecipe {
+        HeadRecipe { layers: self.layers, width, hidden: Some(self.hidden), norms: Norms::Hidden }
     }
 }
 
@@ -385,6 +399,9 @@ pub struct TrainRecipe {
     pub max_steps: Option<usize>,
     /// Samples worked through at once: below `batch`, gradients are cached part by part (large batches in little memory).
     pub part: Option<usize>,
+    /// Groups of a batch's images that have batch statistics of their own, each view apart, as if each ran on a device of its own.
+    /// Absent: as the loss's paper has it: both views together for losses that follow SimCLR, 8 for MoCo, 1 for the others.
+    pub bn_groups: Option<usize>,
     /// What feature maps are kept and multiplied in while training: `f32`, or `bf16` (on the CPU; parameters, sums, statistics and
     /// the loss stay in f32). Features are always computed in f32.
     pub precision: Precision,
@@ -406,6 +423,7 @@ impl Default for TrainRecipe {
             seed: 0,
             max_steps: None,
             part: None,
+            bn_groups: None,
             precision: Precision::F32,
             loaders: 1,
             log_every: 10,
@@ -493,7 +511,7 @@ mod tests {
         recipe.set("loss.nt-xent.temperature", "0.1").unwrap();
         let small: Small = recipe.parse().unwrap();
         assert_eq!(small.train.epochs, 5);
-        assert_eq!(small.loss, LossRecipe::NtXent(NtXentRecipe { temperature: 0.1, scale: 1.0 }));
+        assert_eq!(small.loss, LossRecipe::NtXent(NtXentRecipe { temperature: 0.1, ..NtXentRecipe::default() }));
         assert!(recipe.text().contains("# mine"));
         recipe.set("loss.negative-sampling", "{}").unwrap();
         assert!(!recipe.text().contains("nt-xent"), "another choice takes its place");

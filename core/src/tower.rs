@@ -6,7 +6,7 @@ use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::head::ProjectionHead;
 use crate::pair::{Batch, Views};
-use crate::pass::Pass;
+use crate::pass::{Pass, Sides};
 
 /// One side's road from views to the space where the contrast is made.
 pub struct Tower<E> {
@@ -52,12 +52,12 @@ pub trait Towers {
     /// Host rows of the right side.
     type Right: Views;
 
-    /// Embeddings of both sides, n rows each.
+    /// Embeddings of both sides, n rows each. Of a pass for one side alone, that side stands in both places.
     fn project(&self, batch: &Batch<Self::Left, Self::Right>, pass: &Pass) -> Result<(Side, Side)>;
 }
 
 /// One tower for both sides, in ONE forward pass of 2N rows, so that batch normalisation sees both views (SimCLR's
-/// `model.py`; two passes of N are a different method).
+/// `model.py`; two passes of N are a different method, and what [`Groups::Each`](crate::pass::Groups::Each) makes of it).
 pub struct Siamese<E> {
     /// The shared tower.
     pub tower: Tower<E>,
@@ -71,9 +71,16 @@ impl<E: Encoder> Towers for Siamese<E> {
 
     fn project(&self, batch: &Batch<E::Views, E::Views>, pass: &Pass) -> Result<(Side, Side)> {
         let n = batch.samples.len();
-        let both = E::Views::upload(&[&batch.left, &batch.right], &self.device)?;
-        let side = self.tower.project(&both, pass)?;
-        Ok((side.rows(0, n)?, side.rows(n, n)?))
+        let views: &[&E::Views] = match pass.sides {
+            Sides::Both => &[&batch.left, &batch.right],
+            Sides::Left => &[&batch.left],
+            Sides::Right => &[&batch.right],
+        };
+        let side = self.tower.project(&E::Views::upload(views, &self.device)?, pass)?;
+        match pass.sides {
+            Sides::Both => Ok((side.rows(0, n)?, side.rows(n, n)?)),
+            Sides::Left | Sides::Right => Ok((side.clone(), side)),
+        }
     }
 }
 
@@ -92,8 +99,12 @@ impl<L: Encoder, R: Encoder> Towers for Dual<L, R> {
     type Right = R::Views;
 
     fn project(&self, batch: &Batch<L::Views, R::Views>, pass: &Pass) -> Result<(Side, Side)> {
-        let left = self.left.project(&L::Views::upload(&[&batch.left], &self.device)?, pass)?;
-        let right = self.right.project(&R::Views::upload(&[&batch.right], &self.device)?, pass)?;
-        Ok((left, right))
+        let left = || self.left.project(&L::Views::upload(&[&batch.left], &self.device)?, &pass.of(Sides::Left));
+        let right = || self.right.project(&R::Views::upload(&[&batch.right], &self.device)?, &pass.of(Sides::Right));
+        match pass.sides {
+            Sides::Both => Ok((left()?, right()?)),
+            Sides::Left => left().map(|side| (side.clone(), side)),
+            Sides::Right => right().map(|side| (side.clone(), side)),
+        }
     }
 }

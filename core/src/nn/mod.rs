@@ -30,7 +30,7 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, Var, With
 
 use crate::error::{Error, Result};
 use crate::params::Sink;
-use crate::pass::{Pass, Precision};
+use crate::pass::{Pass, Precision, Split};
 
 pub use conv::{Conv2d, Linear};
 pub use layer::Layer;
@@ -67,11 +67,38 @@ impl Sequential {
     ///
     /// With `pass.train` a backward pass may follow, once: it returns the input's gradient to candle and leaves those of the
     /// parameters in the sink. Without it nothing is kept and no gradient flows. `pass.statistics` holds either way: an
-    /// untrained network is calibrated by passes that update the running statistics without training.
+    /// untrained network is calibrated by passes that update the running statistics without training. Where the pass [splits] its
+    /// rows, each group runs alone, with batch statistics of its own, and moves the running ones: what it would be on a device of
+    /// its own.
+    ///
+    /// [splits]: Pass::split
     ///
     /// # Errors
     /// When a shape does not fit, or when normalising by the statistics of a single row.
     pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let Some(split) = x.dims().first().and_then(|&rows| pass.split(rows)) else { return self.run(x, pass) };
+        let pick = |x: &Tensor, order: Vec<u32>| -> Result<Tensor> {
+            let count = order.len();
+            Ok(x.contiguous()?.index_select(&Tensor::from_vec(order, count, x.device())?, 0)?)
+        };
+        let x = match &split.order {
+            Some(order) => pick(x, order.clone())?,
+            None => x.clone(),
+        };
+        let mut groups = Vec::with_capacity(split.sizes.len());
+        let mut from = 0;
+        for size in split.sizes {
+            groups.push(self.run(&x.narrow(0, from, size)?, pass)?);
+            from += size;
+        }
+        let y = Tensor::cat(&groups, 0)?;
+        match &split.order {
+            Some(order) => pick(&y, Split::back(order)),
+            None => Ok(y),
+        }
+    }
+
+    fn run(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let flat = match x.rank() {
             2 => true,
             4 => false,

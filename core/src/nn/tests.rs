@@ -437,3 +437,40 @@ fn a_network_that_diverged_is_seen() {
     let x = Tensor::new(&[[[[1f32], [f32::NAN]], [[2.0], [3.0]]]], &Device::Cpu).unwrap();
     assert!(net.forward(&x, &Pass::eval()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[0].is_nan());
 }
+
+#[test]
+fn groups_run_as_if_each_were_alone() {
+    use crate::pass::{Groups, Sides};
+    let mut params = Params::new();
+    let net = Sequential::new(vec![Layer::BatchNorm(BatchNorm::new(3, 1.0, params.root()))], params.sink());
+    params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    let x = noise(&[24, 3], Key::new(1));
+    let pass = Pass { groups: Groups::Each(2), ..Pass::train(Key::new(0), &Solo).with(Hold) };
+    let rows = |x: &Tensor, from| x.narrow(0, from, 6).unwrap();
+    let alone = |x: &Tensor| net.forward(x, &Pass::eval().with(Hold)).unwrap();
+    let expected = Tensor::cat(&[0, 6, 12, 18].map(|from| alone(&rows(&x, from))), 0).unwrap();
+    let difference = |a: &Tensor, b: &Tensor| (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+    assert_eq!(difference(&net.forward(&x, &pass).unwrap(), &expected), 0.0);
+
+    // By a permutation rows meet others, come back to their places, and no statistic mixes the sides.
+    let shuffled = Pass { shuffled: true, train: false, ..pass };
+    let y = net.forward(&x, &shuffled).unwrap();
+    assert!(difference(&y, &expected) > 0.01);
+    let order = shuffled.split(24).unwrap().order.unwrap();
+    for (group, from) in [(0, 0), (1, 6), (2, 12), (3, 18)] {
+        let members = Tensor::from_vec(order[from..from + 6].to_vec(), 6, &Device::Cpu).unwrap();
+        let own = |t: &Tensor| t.index_select(&members, 0).unwrap();
+        assert_eq!(difference(&own(&y), &alone(&own(&x))), 0.0, "group {group}");
+    }
+
+    // The gradient of a group is that of a pass of its own.
+    let var = Var::from_tensor(&x).unwrap();
+    let pull = noise(&[24, 3], Key::new(2));
+    let slope = |x: &Tensor, pull: &Tensor, pass: &Pass| (net.forward(x, pass).unwrap() * pull).unwrap().sum_all().unwrap();
+    let whole = slope(&var, &pull, &pass).backward().unwrap().get(&var).unwrap().clone();
+    let left = Var::from_tensor(&rows(&x, 6)).unwrap();
+    let one = Pass { groups: Groups::Together, ..pass }.of(Sides::Left);
+    let own = slope(&left, &rows(&pull, 6), &one).backward().unwrap().get(&left).unwrap().clone();
+    assert!(difference(&rows(&whole, 6), &own) < 1e-15);
+    drop(params.sink().drain());
+}

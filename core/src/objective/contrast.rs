@@ -14,7 +14,7 @@ use candle_core::{DType, Tensor};
 use crate::error::{Error, Result};
 
 /// Anchors a block: fixed, so that sums do not depend on the machine.
-const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 512;
 
 /// Sum of a loss over all anchors, and its gradient with respect to `rows` (m, d). `memory` (k, d) holds further candidates
 /// that get no gradient. `judge(first, s)` gets the similarities (b, m + k) of the anchors from `first` on and gives the sum of
@@ -67,6 +67,14 @@ pub(super) fn mask(first: usize, s: &Tensor, f: impl Fn(usize, usize) -> f64) ->
         _ => Tensor::from_vec(values.map(|v| v as f32).collect::<Vec<f32>>(), (b, c), s.device())?,
     };
     Ok(mask)
+}
+
+/// Checks that there are negatives, or statistics, at all: more than one pair.
+pub(super) fn several(pairs: usize) -> Result<usize> {
+    if pairs < 2 {
+        return Err(Error::new("this loss needs two pairs or more in a batch").hint("use a larger batch, or more data"));
+    }
+    Ok(pairs)
 }
 
 /// Checks that two sides pair row by row, `(n, d)`.

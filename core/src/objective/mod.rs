@@ -3,25 +3,40 @@
 //! Losses here derive their gradient in closed form and [`attach`] it to their inputs, so that the value is computed in a
 //! numerically safe form, no large intermediate enters candle's graph, and the same code serves one rank or many.
 
+mod barlow_twins;
+mod byol;
 mod contrast;
+mod dcl;
+mod infonce;
+mod method;
 mod negative_sampling;
 mod ntxent;
+mod predict;
 mod queue;
+mod simsiam;
 mod supcon;
 #[cfg(test)]
 mod testing;
+mod vicreg;
 
 use candle_core::Tensor;
 
 use crate::checkpoint::{Reader, Writer};
 use crate::error::Result;
-use crate::pass::Pass;
+use crate::pass::{Pass, Sides};
 use crate::tower::Side;
 
+pub use barlow_twins::BarlowTwins;
+pub use byol::Byol;
+pub use dcl::Dcl;
+pub use infonce::InfoNce;
+pub use method::Method;
 pub use negative_sampling::NegativeSampling;
 pub use ntxent::NtXent;
 pub use queue::{Moco, Queue};
+pub use simsiam::SimSiam;
 pub use supcon::{Positives, SupCon};
+pub use vicreg::VicReg;
 
 /// What a loss has to say of a batch.
 pub struct Terms {
@@ -35,6 +50,11 @@ pub struct Terms {
 pub trait Objective {
     /// The loss of the online towers' embeddings against the target towers' (where a method has them).
     fn loss(&self, online: &(Side, Side), target: Option<&(Side, Side)>, labels: Option<&[u32]>, pass: &Pass) -> Result<Terms>;
+
+    /// Which sides it reads: of the online towers, and of the target.
+    fn sides(&self) -> (Sides, Sides) {
+        (Sides::Both, Sides::Both)
+    }
 
     /// After the optimizer's step: enqueue, move a centre.
     fn settle(&mut self, _target: Option<&(Side, Side)>, _pass: &Pass) -> Result<()> {

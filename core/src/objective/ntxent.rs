@@ -15,7 +15,7 @@
 
 use candle_core::Tensor;
 
-use super::contrast::{contrast, mask, paired, softmax};
+use super::contrast::{contrast, mask, paired, several, softmax};
 use super::queue::no_target;
 use super::{Objective, Queue, Terms, attach, normalise};
 use crate::checkpoint::{Reader, Writer};
@@ -44,28 +44,8 @@ impl NtXent {
 impl Objective for NtXent {
     /// Watches the mean cosine of positives and of negatives (of rows of the batch; there are none where N = 1).
     fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let own = paired(&online.0.query, &online.1.query)?.0;
-        let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
-        let lefts = pass.world.gather(&left.detach())?;
-        let rights = pass.world.gather(&right.detach())?;
-        let z = Tensor::cat(&[&lefts, &rights], 0)?;
-        let n = lefts.dim(0)?;
         let memory = self.memory.as_ref().map(Queue::keys).transpose()?.flatten();
-
-        let mean = self.scale / (2 * n) as f64;
-        let (sum, gradient) = contrast(&z, memory.as_ref(), self.temperature, |first, s| {
-            let (top, p) = softmax(&(s + mask(first, s, |i, j| if i == j { f64::NEG_INFINITY } else { 0.0 })?)?)?;
-            let anchors = s.dim(0)?;
-            let positives: Vec<u32> = (first..first + anchors).map(|i| ((i + n) % (2 * n)) as u32).collect();
-            let positives = Tensor::from_vec(positives, (anchors, 1), s.device())?;
-            let loss = (top - s.gather(&positives, 1)?)?.sum_all()?;
-            p.scatter_add_set(&positives, &Tensor::ones((anchors, 1), s.dtype(), s.device())?.neg()?, 1)?;
-            Ok((loss, p))
-        })?;
-        let gradient = (gradient * mean)?;
-        let from = pass.world.rank() * own;
-        let gradients = [(&left, gradient.narrow(0, from, own)?), (&right, gradient.narrow(0, n + from, own)?)];
-        Ok(Terms { loss: attach(&(sum * mean)?, &gradients)?, watch: watch(&lefts, &rights)? })
+        pairs(online, &Pairs { temperature: self.temperature, scale: self.scale, memory, decoupled: false }, pass)
     }
 
     fn settle(&mut self, target: Option<&(Side, Side)>, pass: &Pass) -> Result<()> {
@@ -82,6 +62,46 @@ impl Objective for NtXent {
     fn load(&mut self, reader: &Reader) -> Result<()> {
         self.memory.as_mut().map_or(Ok(()), |memory| memory.load(reader))
     }
+}
+
+/// How pairs are contrasted.
+pub(super) struct Pairs {
+    pub temperature: f64,
+    pub scale: f64,
+    /// Further negatives (M, d).
+    pub memory: Option<Tensor>,
+    /// Whether a positive stays out of its own denominator ([`Dcl`](super::Dcl)).
+    pub decoupled: bool,
+}
+
+/// The loss of pairs, and what is watched of it.
+pub(super) fn pairs(online: &(Side, Side), of: &Pairs, pass: &Pass) -> Result<Terms> {
+    let own = paired(&online.0.query, &online.1.query)?.0;
+    let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
+    let lefts = pass.world.gather(&left.detach())?;
+    let rights = pass.world.gather(&right.detach())?;
+    let z = Tensor::cat(&[&lefts, &rights], 0)?;
+    let n = lefts.dim(0)?;
+    if of.decoupled {
+        several(n)?;
+    }
+    let positive = |i: usize| (i + n) % (2 * n);
+    let left_out = |i: usize, j: usize| i == j || (of.decoupled && j == positive(i));
+
+    let mean = of.scale / (2 * n) as f64;
+    let (sum, gradient) = contrast(&z, of.memory.as_ref(), of.temperature, |first, s| {
+        let (top, p) = softmax(&(s + mask(first, s, |i, j| if left_out(i, j) { f64::NEG_INFINITY } else { 0.0 })?)?)?;
+        let anchors = s.dim(0)?;
+        let positives: Vec<u32> = (first..first + anchors).map(|i| positive(i) as u32).collect();
+        let positives = Tensor::from_vec(positives, (anchors, 1), s.device())?;
+        let loss = (top - s.gather(&positives, 1)?)?.sum_all()?;
+        p.scatter_add_set(&positives, &Tensor::ones((anchors, 1), s.dtype(), s.device())?.neg()?, 1)?;
+        Ok((loss, p))
+    })?;
+    let gradient = (gradient * mean)?;
+    let from = pass.world.rank() * own;
+    let gradients = [(&left, gradient.narrow(0, from, own)?), (&right, gradient.narrow(0, n + from, own)?)];
+    Ok(Terms { loss: attach(&(sum * mean)?, &gradients)?, watch: watch(&lefts, &rights)? })
 }
 
 /// Mean similarities from sums of rows: Σ_{i,j} zᵢ·zⱼ = ‖Σᵢ zᵢ‖², less the pairs that are no negatives.

@@ -16,7 +16,7 @@ use super::contrast::{paired, softmax};
 use super::{Objective, Terms, attach, normalise};
 use crate::checkpoint::{Reader, Writer};
 use crate::error::{Error, Result};
-use crate::pass::Pass;
+use crate::pass::{Pass, Sides};
 use crate::tower::Side;
 
 const FILE: &str = "queue.safetensors";
@@ -139,6 +139,11 @@ impl Objective for Moco {
         Ok(Terms { loss, watch: vec![("positive_similarity", positive.mean_all()?)] })
     }
 
+    /// Queries are the left views', keys the right ones'.
+    fn sides(&self) -> (Sides, Sides) {
+        (Sides::Left, Sides::Right)
+    }
+
     fn settle(&mut self, target: Option<&(Side, Side)>, pass: &Pass) -> Result<()> {
         self.queue.enqueue(&pass.world.gather(&target.ok_or_else(no_target)?.1.key.detach())?)
     }
@@ -152,9 +157,9 @@ impl Objective for Moco {
     }
 }
 
-/// What a loss with a queue says where nothing makes its keys.
+/// What a loss says whose keys nothing makes.
 pub(super) fn no_target() -> Error {
-    Error::usage("a queue of keys needs a momentum encoder, and this method has none")
+    Error::usage("this loss compares with a momentum encoder's keys, and the learner has none").hint("give it a Dense::target")
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@
 //! denominator. Anchors without a positive are skipped, and do not count in the mean.
 
 use candle_core::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::contrast::{contrast, mask, paired, softmax};
 use super::{Objective, Terms, attach, normalise};
@@ -23,7 +25,8 @@ use crate::pass::Pass;
 use crate::tower::Side;
 
 /// How an anchor's positives are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Positives {
     /// Every pair weighs the same; other positives stay out of the denominator.
     Pairs,

@@ -16,6 +16,12 @@ pub fn random(seed: u64, n: usize, d: usize) -> Tensor {
     Tensor::from_vec(values, (n, d), &Device::Cpu).unwrap()
 }
 
+/// sin(i·f + .4) in rows (n, d): numbers that any program can make again.
+pub fn wave(n: usize, d: usize, f: f64) -> Tensor {
+    let values: Vec<f64> = (0..n * d).map(|i| (i as f64 * f + 0.4).sin()).collect();
+    Tensor::from_vec(values, (n, d), &Device::Cpu).unwrap()
+}
+
 /// Points of the unit circle at angles in degrees.
 pub fn angles(degrees: &[f64]) -> Tensor {
     let values: Vec<f64> = degrees.iter().flat_map(|a| [a.to_radians().cos(), a.to_radians().sin()]).collect();

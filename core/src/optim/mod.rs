@@ -133,6 +133,14 @@ impl Optimizer {
     }
 }
 
+/// d ← d·`keep` + x·(1 − `keep`), in place: the step of a moving average.
+///
+/// # Errors
+/// When shapes or types differ.
+pub fn blend(d: &Tensor, x: &Tensor, keep: f64) -> Result<()> {
+    Update::Linear(keep, 1.0 - keep, 0.0).apply(d, x, x)
+}
+
 /// PyTorch's SGD: g ← g + decay·w; v ← momentum·v + g; w ← w − rate·v, or by Nesterov w ← w − rate·(g + momentum·v).
 /// PyTorch lets v start as the first g, which is what a v of 0 becomes.
 fn sgd(recipe: &SgdRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: f64) -> Result<()> {

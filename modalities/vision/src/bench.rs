@@ -56,7 +56,7 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     let memory = before.grown();
     drop((classifier, x));
 
-    watch.event(&Event::Note("timing the SimCLR step"));
+    watch.event(&Event::Note("timing the recipe's step"));
     let mut learner = network::learner(&recipe, &Device::Cpu)?;
     let batch = train.batch.min(pictures.len());
     let source = Paired { data: pictures, pairs: TwoViews(augment.clone()) };

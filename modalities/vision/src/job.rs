@@ -52,6 +52,14 @@ impl Job for Train {
         if images.len() < recipe.train.batch {
             run.tell(&Event::Note(&format!("the batch is all {} images there are, not {}", images.len(), recipe.train.batch)));
         }
+        let needs = recipe.loss.needs();
+        if needs.labels && images.labels().is_none() {
+            return Err(Error::usage(format!("[loss.{}] needs a class for every image, and some have none", needs.name))
+                .hint("give one folder a class, or use a loss that needs no labels, as [loss.nt-xent]"));
+        }
+        if needs.queue.is_some_and(|keys| keys > images.len() / 2) {
+            run.tell(&Event::Note("the queue is longer than half the images: it holds other views of the batch's own"));
+        }
         run.tell(&Event::Note(&images.cache_line()?));
         let device = run.device().clone();
         let mut learner = network::learner(recipe, &device)?;

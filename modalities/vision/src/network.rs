@@ -9,13 +9,13 @@ use ctk_core::encoder::Encoder;
 use ctk_core::eval::Features;
 use ctk_core::head::ProjectionHead;
 use ctk_core::modality::View;
-use ctk_core::objective::NtXent;
+use ctk_core::objective::Method;
 use ctk_core::optim::Optimizer;
 use ctk_core::pair::Views;
 use ctk_core::params::Params;
-use ctk_core::pass::{Pass, Precision, Statistics};
-use ctk_core::recipe::LossRecipe;
+use ctk_core::pass::{Groups, Pass, Precision, Statistics};
 use ctk_core::rng::Key;
+use ctk_core::target::Target;
 use ctk_core::tower::{Siamese, Tower};
 use ctk_core::{Context, Error, Result};
 
@@ -27,22 +27,26 @@ use crate::resnet::{self, ResNet};
 
 const HOW: &str = "in PyTorch: safetensors.torch.save_file(model.state_dict(), FILE)";
 
-/// Encoder and head with fresh values from the recipe's seed (or the weights it names), and the parameters of both.
+/// Encoder, head and, where the recipe has one, predictor with fresh values from the recipe's seed (or the weights it names), and the parameters of both.
 pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, Tower<ResNet>)> {
     let EncoderRecipe::Resnet(of) = &recipe.encoder;
     let mut params = Params::new();
     let encoder = ResNet::new(of, params.root().sub("encoder"))?;
     let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));
+    let predictor = recipe.predictor.as_ref().map(|predictor| {
+        let width = head.width();
+        ProjectionHead::new(&predictor.head(width), width, params.root().sub("head.predictor"))
+    });
     params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
     if let Some(file) = &of.weights {
         let tensors = candle_core::safetensors::load(file, device).at(file.display()).hint(HOW)?;
         resnet::load_torchvision(&params, "encoder", &tensors).at(file.display())?;
     }
-    Ok((params, Tower { encoder, head, predictor: None }))
+    Ok((params, Tower { encoder, head, predictor }))
 }
 
 /// What `ctk train vision` trains.
-pub(crate) type Learner = Dense<Siamese<ResNet>, NtXent>;
+pub(crate) type Learner = Dense<Siamese<ResNet>, Method>;
 
 /// The learner of a recipe, before its first step.
 pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
@@ -52,9 +56,18 @@ pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner>
         return Err(Error::usage(what).hint("leave it out, or train on the CPU"));
     }
     let (params, tower) = build(recipe, device)?;
-    let LossRecipe::NtXent(loss) = &recipe.loss;
-    let towers = Siamese { tower, device: device.clone() };
-    Ok(Dense { precision, ..Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer)) })
+    let needs = recipe.loss.needs();
+    let siamese = |tower| Siamese { tower, device: device.clone() };
+    let copy = |momentum| {
+        // Nothing is predicted from the copy's embeddings.
+        let (own, tower) = build(&VisionRecipe { predictor: None, ..recipe.clone() }, device)?;
+        Target::new(siamese(tower), own, momentum, &params)
+    };
+    let target = needs.momentum.map(copy).transpose()?;
+    let objective = Method::new(&recipe.loss, tower.head.width(), DType::F32, device)?;
+    let groups = recipe.train.bn_groups.map_or(needs.groups, Groups::Each);
+    let learner = Dense::new(siamese(tower), objective, params, Optimizer::new(&recipe.optimizer));
+    Ok(Dense { precision, groups, target, ..learner })
 }
 
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ctk_core::Result;
 use ctk_core::dataset::Dataset;
-use ctk_core::recipe::{EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe};
+use ctk_core::recipe::{
+    EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,8 @@ pub struct VisionRecipe {
     pub encoder: EncoderRecipe,
     /// `[head]`: the projection head.
     pub head: HeadRecipe,
+    /// `[predictor]`: what follows the head in BYOL and SimSiam, and in no other method.
+    pub predictor: Option<PredictorRecipe>,
     /// `[loss.*]`.
     pub loss: LossRecipe,
     /// `[optimizer.*]`.
@@ -47,6 +51,7 @@ impl Default for VisionRecipe {
             pairs: AugmentRecipe::default(),
             encoder: EncoderRecipe::Resnet(ResnetRecipe::default()),
             head: HeadRecipe::default(),
+            predictor: None,
             loss: LossRecipe::default(),
             optimizer: OptimizerRecipe::Sgd(SgdRecipe::default()),
             schedule: ScheduleRecipe::default(),
@@ -113,7 +118,8 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     text.require(recipe.data.holdout > 0.0 && recipe.data.holdout < 1.0, "data.holdout", "must be a share between 0 and 1")?;
     text.require(recipe.data.train > 0, "data.train", "must be at least 1")?;
     recipe.head.check(text)?;
-    recipe.loss.check(text)?;
+    recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;
+    recipe.loss.check(recipe.predictor.is_some(), text)?;
     recipe.optimizer.check(text)?;
     recipe.schedule.check(text)?;
     recipe.eval.check(text)?;

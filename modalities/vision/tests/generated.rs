@@ -17,13 +17,13 @@ use ctk_core::events::Silent;
 use ctk_core::fit::fit;
 use ctk_core::head::ProjectionHead;
 use ctk_core::nn::{Layer, Linear, Sequential};
-use ctk_core::objective::{NtXent, Objective, Terms, attach};
+use ctk_core::objective::{Method, Objective, Terms, attach};
 use ctk_core::optim::{Optimizer, Schedule};
 use ctk_core::pair::{Batch, PairGenerator, Views};
 use ctk_core::params::{Init, Kind, Params};
 use ctk_core::pass::Pass;
 use ctk_core::plan::Plan;
-use ctk_core::recipe::{LossRecipe, Recipe};
+use ctk_core::recipe::Recipe;
 use ctk_core::rng::{Key, Rng};
 use ctk_core::run::{Place, Run};
 use ctk_core::source::{Paired, Source};
@@ -161,8 +161,8 @@ fn contrasted(text: &Recipe, recipe: &VisionRecipe, augment: &Augment, splits: &
     let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));
     params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
     let towers = Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };
-    let LossRecipe::NtXent(loss) = &recipe.loss;
-    let mut learner = Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer));
+    let loss = Method::new(&recipe.loss, recipe.head.width, DType::F32, &Device::Cpu).unwrap();
+    let mut learner = Dense::new(towers, loss, params, Optimizer::new(&recipe.optimizer));
     let source = Paired { data: splits.train.clone(), pairs: TwoViews(augment.clone()) };
     if strangers {
         train(text, recipe, &Strangers(source), &mut learner);

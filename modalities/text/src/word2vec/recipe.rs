@@ -369,7 +369,19 @@ impl TrainRecipe {
     pub fn core(&self) -> recipe::TrainRecipe {
         let TrainRecipe { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep, .. } = *self;
         let precision = Precision::F32;
-        recipe::TrainRecipe { epochs, batch, seed, max_steps, part: Some(1), precision, loaders, log_every, save_every, keep }
+        recipe::TrainRecipe {
+            epochs,
+            batch,
+            seed,
+            max_steps,
+            part: Some(1),
+            precision,
+            loaders,
+            log_every,
+            save_every,
+            keep,
+            ..Default::default()
+        }
     }
 }
 

@@ -55,7 +55,7 @@ type Oracle = Dense<Dual<Table, Table>, NegativeSampling>;
 fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
     let width = sparse.settings.width;
     let mut params = Params::new();
-    let none = HeadRecipe { layers: 0, width };
+    let none = HeadRecipe { layers: 0, width, ..HeadRecipe::default() };
     let mut tower = |name: &str, mut values: Vec<f32>| {
         values.resize(values.len() + width, 0.0);
         let count = values.len() / width;

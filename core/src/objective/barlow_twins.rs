@@ -1,0 +1,142 @@
+//! Barlow Twins (Zbontar et al. 2021, equations 1 and 2): the sides' cross-correlation shall be the identity.
+//!
+//! Each of the d values of an embedding is standardised over the batch's N rows, ẑ = (z − mean)·r with r = 1/√(variance + 1e-5)
+//! (their code's batch normalisation without γ and β). With C = ẑᵀ·ẑ'/N,
+//!
+//! ```text
+//! L = Σᵢ (1 − Cᵢᵢ)² + λ Σ_{i≠j} Cᵢⱼ²
+//! ∂L/∂ẑ  = (2λ ẑ'·Cᵀ + ẑ' ∘ w) / N           w = 2(Cᵢᵢ − 1) − 2λ Cᵢᵢ, a factor a column
+//! ∂L/∂ẑ' = (2λ ẑ·C + ẑ ∘ w) / N
+//! ∂L/∂z  = r ∘ (g − mean(g) − ẑ ∘ mean(g ∘ ẑ))          g = ∂L/∂ẑ, means over rows
+//! ```
+//!
+//! There are no negatives, so batches may be small; the width d is what wants to be large.
+
+use candle_core::Tensor;
+
+use super::contrast::{paired, several};
+use super::{Objective, Terms, attach};
+use crate::error::Result;
+use crate::pass::Pass;
+use crate::tower::Side;
+
+const EPSILON: f64 = 1e-5;
+
+/// Redundancy reduction.
+pub struct BarlowTwins {
+    /// λ: the weight of what is off the diagonal; .0051 in the paper's code.
+    pub lambda: f64,
+}
+
+impl Objective for BarlowTwins {
+    /// Watches the mean of C's diagonal. Errors where one pair is all there is: it has no statistics.
+    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
+        let (left, right) = (&online.0.query, &online.1.query);
+        let own = paired(left, right)?.0;
+        let a = Standard::of(&pass.world.gather(&left.detach())?)?;
+        let b = Standard::of(&pass.world.gather(&right.detach())?)?;
+        let n = several(a.rows.dim(0)?)? as f64;
+        let c = (a.rows.t()?.matmul(&b.rows)? / n)?;
+        let diagonal = ((&a.rows * &b.rows)?.sum_keepdim(0)? / n)?;
+        let off = (c.sqr()?.sum_all()? - diagonal.sqr()?.sum_all()?)?;
+        let value = ((1.0 - &diagonal)?.sqr()?.sum_all()? + (off * self.lambda)?)?;
+        let w = (((&diagonal - 1.0)? * 2.0)? - (&diagonal * (2.0 * self.lambda))?)?;
+        let pull = |other: &Tensor, c: &Tensor| -> Result<Tensor> {
+            Ok((((other.matmul(c)? * (2.0 * self.lambda))? + other.broadcast_mul(&w)?)? / n)?)
+        };
+        let from = pass.world.rank() * own;
+        let gradients = [
+            (left, a.back(&pull(&b.rows, &c.t()?)?)?.narrow(0, from, own)?),
+            (right, b.back(&pull(&a.rows, &c)?)?.narrow(0, from, own)?),
+        ];
+        Ok(Terms { loss: attach(&value, &gradients)?, watch: vec![("correlation", diagonal.mean_all()?)] })
+    }
+}
+
+/// Columns of mean 0 and variance 1.
+struct Standard {
+    rows: Tensor,
+    inverse: Tensor,
+}
+
+impl Standard {
+    fn of(z: &Tensor) -> Result<Self> {
+        let centred = z.broadcast_sub(&z.mean_keepdim(0)?)?;
+        let inverse = (centred.sqr()?.mean_keepdim(0)? + EPSILON)?.sqrt()?.recip()?;
+        Ok(Standard { rows: centred.broadcast_mul(&inverse)?, inverse })
+    }
+
+    /// The gradient with respect to z of the one with respect to the standardised rows.
+    fn back(&self, g: &Tensor) -> Result<Tensor> {
+        let along = self.rows.broadcast_mul(&(g * &self.rows)?.mean_keepdim(0)?)?;
+        Ok((g.broadcast_sub(&g.mean_keepdim(0)?)? - along)?.broadcast_mul(&self.inverse)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side, wave};
+    use super::*;
+    use crate::rng::Key;
+    use candle_core::DType;
+
+    fn loss(lambda: f64, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
+        BarlowTwins { lambda }.loss(&(side(left.clone()), side(right.clone())), None, None, pass).unwrap().loss
+    }
+
+    fn value(lambda: f64, left: &Tensor, right: &Tensor) -> f64 {
+        loss(lambda, left, right, &Pass::eval()).to_scalar().unwrap()
+    }
+
+    #[test]
+    fn golden_waves() {
+        let (left, right) = (wave(5, 3, 1.7), wave(5, 3, 0.9));
+        for (lambda, expected) in [(0.0051, 3.573735489996), (0.5, 3.615767970982)] {
+            let found = value(lambda, &left, &right);
+            assert!((found - expected).abs() < 1e-9, "{lambda}: {found}");
+        }
+        let found = value(0.0051, &left, &left);
+        assert!((found - 0.009858819623).abs() < 1e-9, "one with itself: {found}");
+    }
+
+    #[test]
+    fn what_does_not_vary_together_costs_nothing() {
+        // Orthogonal columns of mean 0, the same on both sides: C is the identity, but for ε.
+        let rows = Tensor::new(&[[1f64, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], &candle_core::Device::Cpu).unwrap();
+        assert!(value(0.5, &rows, &rows) < 1e-9);
+        assert!((value(0.5, &rows, &rows.neg().unwrap()) - 8.0).abs() < 1e-3, "(1 + 1)² for both");
+        // Neither the columns' means nor their scales matter.
+        let (left, right) = (random(1, 6, 3), random(2, 6, 3));
+        let moved = ((&left * 7.0).unwrap() + 3.0).unwrap();
+        assert!((value(0.1, &left, &right) - value(0.1, &moved, &right)).abs() < 1e-3);
+    }
+
+    #[test]
+    fn the_gradient_is_the_difference() {
+        for lambda in [0.0051, 0.5] {
+            finite_difference(&random(1, 5, 3), |x| loss(lambda, x, &random(2, 5, 3), &Pass::eval()));
+            finite_difference(&random(1, 5, 3), |x| loss(lambda, &random(2, 5, 3), x, &Pass::eval()));
+        }
+    }
+
+    #[test]
+    fn two_ranks_are_one() {
+        let (left, right) = (random(1, 6, 3), random(2, 6, 3));
+        let found = ranks(2, |world| {
+            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
+            gradient(&own(&left), |x| loss(0.1, x, &own(&right), &Pass::train(Key::new(0), world)))
+        });
+        let whole = gradient(&left, |x| loss(0.1, x, &right, &Pass::eval()));
+        assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-14);
+    }
+
+    #[test]
+    fn collapsed_columns_stay_finite_and_one_pair_is_an_error() {
+        let flat = Tensor::ones((4, 3), DType::F32, &candle_core::Device::Cpu).unwrap();
+        let g = gradient(&flat, |x| loss(0.0051, x, &flat, &Pass::eval())).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(g.iter().all(|g| g.is_finite()));
+        let one = (side(random(1, 1, 3)), side(random(2, 1, 3)));
+        let error = BarlowTwins { lambda: 0.1 }.loss(&one, None, None, &Pass::eval()).err().unwrap().to_string();
+        assert!(error.contains("hint: "), "{error}");
+    }
+}

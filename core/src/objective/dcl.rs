@@ -1,0 +1,95 @@
+//! Decoupled contrastive learning (Yeh et al. 2022, equation 6): NT-Xent whose denominator holds negatives alone.
+//!
+//! In NT-Xent's gradient every term carries 1 − P of the positive: where the positive is easy, the negatives teach little, and
+//! small batches suffer most. Without the positive in the denominator that factor is gone. With z the 2N embeddings of N pairs,
+//! scaled to length 1 and stacked, s = z·zᵀ/T and row i's positive p(i) = (i + N) mod 2N,
+//!
+//! ```text
+//! L = 1/2N Σᵢ (log Σ_{j ∉ {i, p(i)}} exp sᵢⱼ − s_{i,p(i)})
+//! ∂L/∂sᵢⱼ = (Pᵢⱼ − [j = p(i)]) / 2N          P the softmax of that row, without i and p(i)
+//! ```
+//!
+//! The loss may be negative.
+
+use super::ntxent::{Pairs, pairs};
+use super::{Objective, Terms};
+use crate::error::Result;
+use crate::pass::Pass;
+use crate::tower::Side;
+
+/// The decoupled loss, its pairs weighing the same.
+pub struct Dcl {
+    /// Similarities are divided by it; .1 in the paper.
+    pub temperature: f64,
+}
+
+impl Objective for Dcl {
+    /// Watches what NT-Xent does. Errors where one pair is all there is: it has no negatives.
+    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
+        pairs(online, &Pairs { temperature: self.temperature, scale: 1.0, memory: None, decoupled: true }, pass)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{angles, distance, finite_difference, gradient, random, ranks, side};
+    use super::*;
+    use crate::rng::Key;
+    use candle_core::{DType, Device, Tensor};
+
+    fn loss(temperature: f64, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
+        Dcl { temperature }.loss(&(side(left.clone()), side(right.clone())), None, None, pass).unwrap().loss
+    }
+
+    fn value(temperature: f64, left: &Tensor, right: &Tensor) -> f64 {
+        loss(temperature, left, right, &Pass::eval()).to_scalar().unwrap()
+    }
+
+    #[test]
+    fn golden_angles() {
+        let (left, right) = (angles(&[0.0, 90.0, 200.0]), angles(&[10.0, 80.0, 230.0]));
+        for (temperature, expected) in [(0.1, -9.143550314753), (0.5, -1.071541090657), (1.0, 0.093267193959)] {
+            let found = value(temperature, &left, &right);
+            assert!((found - expected).abs() < 1e-10, "{temperature}: {found}");
+        }
+    }
+
+    #[test]
+    fn equal_embeddings_cost_the_log_of_the_negatives() {
+        for n in [2usize, 5] {
+            let rows = Tensor::ones((n, 3), DType::F64, &Device::Cpu).unwrap();
+            assert!((value(0.1, &rows, &rows) - ((2 * n - 2) as f64).ln()).abs() < 1e-12);
+        }
+        let one = (side(random(1, 1, 3)), side(random(2, 1, 3)));
+        let error = Dcl { temperature: 0.1 }.loss(&one, None, None, &Pass::eval()).err().unwrap().to_string();
+        assert!(error.contains("hint: "), "{error}");
+    }
+
+    #[test]
+    fn the_gradient_is_the_difference() {
+        for temperature in [0.07, 0.1, 1.0] {
+            finite_difference(&random(1, 4, 3), |x| loss(temperature, x, &random(2, 4, 3), &Pass::eval()));
+            finite_difference(&random(1, 4, 3), |x| loss(temperature, &random(2, 4, 3), x, &Pass::eval()));
+        }
+    }
+
+    #[test]
+    fn two_ranks_are_one() {
+        let (left, right) = (random(1, 6, 3), random(2, 6, 3));
+        let found = ranks(2, |world| {
+            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
+            gradient(&own(&left), |x| loss(0.2, x, &own(&right), &Pass::train(Key::new(0), world)))
+        });
+        let whole = gradient(&left, |x| loss(0.2, x, &right, &Pass::eval()));
+        assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-15);
+    }
+
+    #[test]
+    fn sharp_temperatures_stay_finite_in_f32() {
+        let rows = random(1, 6, 8).to_dtype(DType::F32).unwrap();
+        let near = (&rows + 1e-5).unwrap();
+        assert!(loss(0.01, &rows, &near, &Pass::eval()).to_scalar::<f32>().unwrap().is_finite());
+        let g = gradient(&rows, |x| loss(0.01, x, &near, &Pass::eval())).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(g.iter().all(|g| g.is_finite()));
+    }
+}

@@ -1,0 +1,36 @@
+//! What BYOL and SimSiam share: predictions pulled towards the other side's embedding, which stands still.
+//!
+//! With q and q' the sides' predictions, k and k' what they are to predict, all of length 1 and N rows,
+//!
+//! ```text
+//! L = a − b·(mean cos(q, k') + mean cos(q', k))
+//! ∂L/∂qᵢ = −b·k'ᵢ/N,   ∂L/∂q'ᵢ = −b·kᵢ/N,   ∂L/∂k = ∂L/∂k' = 0
+//! ```
+
+use candle_core::Tensor;
+
+use super::contrast::paired;
+use super::{Terms, attach, normalise};
+use crate::error::Result;
+use crate::pass::Pass;
+use crate::tower::Side;
+
+/// The loss of predictions `online` against `keys`, (left, right), for a = `offset` and b = `weight`. Watches the mean cosine of what
+/// belongs together, and the keys' spread: √d times the mean standard deviation of their values, 1 where they fill the sphere and 0
+/// where they have collapsed (Chen & He 2021, figure 2).
+pub(super) fn predict(online: &(Side, Side), keys: (&Tensor, &Tensor), offset: f64, weight: f64, pass: &Pass) -> Result<Terms> {
+    let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
+    let (left_key, right_key) = (normalise(&keys.0.detach())?, normalise(&keys.1.detach())?);
+    let (n, d) = paired(&left, &right_key)?;
+    paired(&right, &left_key)?;
+    let all = (n * pass.world.world()) as f64;
+    let cosines = ((left.detach() * &right_key)?.sum_all()? + (right.detach() * &left_key)?.sum_all()?)?;
+    let cosines = (pass.world.sum(&cosines)? / all)?;
+    let value = (offset - (&cosines * weight)?)?;
+    let pull = |key: &Tensor| key * (-weight / all);
+    let gradients = [(&left, pull(&right_key)?), (&right, pull(&left_key)?)];
+    let off = left_key.broadcast_sub(&left_key.mean_keepdim(0)?)?;
+    let spread = (off.sqr()?.mean_keepdim(0)?.sqrt()?.mean_all()? * (d as f64).sqrt())?;
+    let watch = vec![("positive_similarity", (cosines / 2.0)?), ("spread", spread)];
+    Ok(Terms { loss: attach(&value, &gradients)?, watch })
+}

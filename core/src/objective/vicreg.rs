@@ -1,0 +1,151 @@
+//! VICReg (Bardes et al. 2022, equations 1 to 6): variance, invariance, covariance.
+//!
+//! Of the sides' N embeddings z and z' of d values, with m their mean, S² = Σ (z − m)²/(N − 1) a column's variance, S = √(S² + ε),
+//! ε = 1e-4, and K = (z − m)ᵀ(z − m)/(N − 1) the covariance,
+//!
+//! ```text
+//! L = λ·s + μ·(v(z) + v(z'))/2 + ν·(c(z) + c(z'))
+//! s = Σ (z − z')² / (N·d)          v = 1/d Σⱼ max(0, 1 − Sⱼ)          c = 1/d Σ_{i≠j} Kᵢⱼ²
+//!
+//! ∂s/∂z = 2(z − z') / (N·d)        ∂v/∂zⱼ = −[Sⱼ < 1]·(zⱼ − mⱼ) / (d·(N − 1)·Sⱼ)
+//! ∂c/∂z = 4/(d·(N − 1)) · (z − m)·(K without its diagonal)
+//! ```
+//!
+//! s is divided by d and v halved as in the authors' code (`main_vicreg.py`), whose weights 25, 25, 1 the defaults are; the paper's
+//! equations have neither.
+
+use candle_core::Tensor;
+
+use super::contrast::{paired, several};
+use super::{Objective, Terms, attach};
+use crate::error::Result;
+use crate::pass::Pass;
+use crate::tower::Side;
+
+const EPSILON: f64 = 1e-4;
+
+/// Views alike, values spread and uncorrelated.
+pub struct VicReg {
+    /// λ, of the distance between the sides.
+    pub invariance: f64,
+    /// μ, of columns that vary too little.
+    pub variance: f64,
+    /// ν, of columns that vary together.
+    pub covariance: f64,
+}
+
+impl Objective for VicReg {
+    /// Watches s, and the mean of v over both sides. Errors where one pair is all there is: it has no statistics.
+    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
+        let (left, right) = (&online.0.query, &online.1.query);
+        let own = paired(left, right)?.0;
+        let [a, b] = [left, right].map(|side| pass.world.gather(&side.detach()));
+        let (a, b) = (a?, b?);
+        let (n, d) = (several(a.dim(0)?)? as f64, a.dim(1)? as f64);
+        let apart = (&a - &b)?;
+        let invariance = (apart.sqr()?.sum_all()? / (n * d))?;
+        let pull = (apart * (2.0 * self.invariance / (n * d)))?;
+        let (left_spread, right_spread) = (self.spread(&a)?, self.spread(&b)?);
+        let variance = ((left_spread.variance + right_spread.variance)? / 2.0)?;
+        let covariance = (left_spread.covariance + right_spread.covariance)?;
+        let value = ((&invariance * self.invariance)? + (&variance * self.variance)?)?;
+        let value = (value + (covariance * self.covariance)?)?;
+        let from = pass.world.rank() * own;
+        let gradients = [
+            (left, (left_spread.gradient + &pull)?.narrow(0, from, own)?),
+            (right, (right_spread.gradient - &pull)?.narrow(0, from, own)?),
+        ];
+        Ok(Terms { loss: attach(&value, &gradients)?, watch: vec![("invariance", invariance), ("variance", variance)] })
+    }
+}
+
+/// v and c of one side, and its share of the loss's gradient.
+struct Spread {
+    variance: Tensor,
+    covariance: Tensor,
+    gradient: Tensor,
+}
+
+impl VicReg {
+    fn spread(&self, z: &Tensor) -> Result<Spread> {
+        let (rows, d) = z.dims2()?;
+        let (free, d) = (rows as f64 - 1.0, d as f64);
+        let centred = z.broadcast_sub(&z.mean_keepdim(0)?)?;
+        let own = (centred.sqr()?.sum_keepdim(0)? / free)?;
+        let deviation = (&own + EPSILON)?.sqrt()?;
+        let short = (1.0 - &deviation)?.relu()?;
+        let narrow = deviation.lt(1.0)?.to_dtype(z.dtype())?;
+        let k = (centred.t()?.matmul(&centred)? / free)?;
+        let covariance = ((k.sqr()?.sum_all()? - own.sqr()?.sum_all()?)? / d)?;
+        let wider = centred.broadcast_mul(&(narrow / deviation)?)?;
+        let apart = (centred.matmul(&k)? - centred.broadcast_mul(&own)?)?;
+        let gradient = ((apart * (4.0 * self.covariance / (d * free)))? - (wider * (self.variance / (2.0 * d * free)))?)?;
+        Ok(Spread { variance: short.mean_all()?, covariance, gradient })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side, wave};
+    use super::*;
+    use crate::rng::Key;
+    use candle_core::{DType, Device};
+
+    const PAPER: VicReg = VicReg { invariance: 25.0, variance: 25.0, covariance: 1.0 };
+
+    fn loss(objective: &VicReg, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
+        objective.loss(&(side(left.clone()), side(right.clone())), None, None, pass).unwrap().loss
+    }
+
+    fn value(objective: &VicReg, left: &Tensor, right: &Tensor) -> f64 {
+        loss(objective, left, right, &Pass::eval()).to_scalar().unwrap()
+    }
+
+    #[test]
+    fn golden_waves() {
+        let (left, right) = (wave(5, 3, 1.7), wave(5, 3, 0.9));
+        let part = |i: usize| {
+            let [invariance, variance, covariance] = [0, 1, 2].map(|j| if i == j { 1.0 } else { 0.0 });
+            VicReg { invariance, variance, covariance }
+        };
+        for (objective, expected) in
+            [(PAPER, 32.261734261484), (part(0), 1.045133560699), (part(1), 0.228884476973), (part(2), 0.411283319684)]
+        {
+            let found = value(&objective, &left, &right);
+            assert!((found - expected).abs() < 1e-10, "{found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_the_difference() {
+        for scale in [0.3, 1.0, 3.0] {
+            // Columns on both sides of the hinge.
+            let left = (random(1, 5, 3) * scale).unwrap();
+            finite_difference(&left, |x| loss(&PAPER, x, &random(2, 5, 3), &Pass::eval()));
+            finite_difference(&left, |x| loss(&PAPER, &random(2, 5, 3), x, &Pass::eval()));
+        }
+    }
+
+    #[test]
+    fn two_ranks_are_one() {
+        let (left, right) = (random(1, 6, 3), random(2, 6, 3));
+        let found = ranks(2, |world| {
+            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
+            gradient(&own(&left), |x| loss(&PAPER, x, &own(&right), &Pass::train(Key::new(0), world)))
+        });
+        let whole = gradient(&left, |x| loss(&PAPER, x, &right, &Pass::eval()));
+        assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-13);
+    }
+
+    #[test]
+    fn collapse_costs_the_variance_stays_finite_and_one_pair_is_an_error() {
+        let flat = Tensor::ones((4, 3), DType::F32, &Device::Cpu).unwrap();
+        let found = loss(&PAPER, &flat, &flat, &Pass::eval()).to_scalar::<f32>().unwrap();
+        assert!((found - 25.0 * 0.99).abs() < 1e-4, "25·(1 − √ε): {found}");
+        let g = gradient(&flat, |x| loss(&PAPER, x, &flat, &Pass::eval())).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(g.iter().all(|g| g.is_finite()));
+        let one = (side(random(1, 1, 3)), side(random(2, 1, 3)));
+        let error = PAPER.loss(&one, None, None, &Pass::eval()).err().unwrap().to_string();
+        assert!(error.contains("hint: "), "{error}");
+    }
+}

@@ -1,0 +1,257 @@
+//! The momentum copy of the towers: MoCo's key encoder (He et al. 2020, equation 2), BYOL's target (Grill et al. 2020, equation 1).
+//!
+//! It has parameters of its own, by the same names, and learns nothing. After each step of the optimizer
+//!
+//! ```text
+//! ξ ← m·ξ + (1 − m)·θ          for every trained parameter
+//! ```
+//!
+//! Running statistics are not averaged: they move by the copy's own passes, which normalise by their batch (both papers' code).
+
+use candle_core::Tensor;
+
+use crate::checkpoint::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::optim::blend;
+use crate::pair::Batch;
+use crate::params::Params;
+use crate::pass::{Groups, Pass, Sides};
+use crate::tower::{Side, Towers};
+
+/// Where its tensors go.
+const FILE: &str = "target.safetensors";
+
+/// Towers that follow others slowly.
+pub struct Target<T> {
+    towers: T,
+    params: Params,
+    momentum: f64,
+}
+
+impl<T: Towers> Target<T> {
+    /// A copy of `online` in `towers`, whose parameters are `params`: they become those of the same name. A predictor stays out.
+    ///
+    /// # Errors
+    /// A parameter that `online` has not, or in another shape.
+    pub fn new(towers: T, params: Params, momentum: f64, online: &Params) -> Result<Self> {
+        params.load_section("", &online.section("").into_iter().collect())?;
+        Ok(Target { towers, params, momentum })
+    }
+
+    /// Embeddings of the sides asked for, which no gradient flows through. `pass` is the step's: rows meet by another
+    /// permutation than the online towers' where each side has several groups.
+    pub(crate) fn project(&self, batch: &Batch<T::Left, T::Right>, sides: Sides, pass: &Pass) -> Result<(Side, Side)> {
+        let shuffled = matches!(pass.groups, Groups::Each(groups) if groups > 1);
+        self.towers.project(batch, &Pass { train: false, shuffled, ..pass.of(sides) })
+    }
+
+    /// Moves the parameters towards `online`'s.
+    pub(crate) fn follow(&self, online: &Params) -> Result<()> {
+        let mut rest = online.iter();
+        for own in self.params.iter().filter(|p| p.kind().trained()) {
+            // Both were declared in one order, and `online` may have more.
+            let Some(theirs) = rest.find(|p| p.name() == own.name()) else {
+                return Err(Error::new("the online network has no such parameter").at(own.name()));
+            };
+            blend(own.var().as_tensor(), theirs.var().as_tensor(), self.momentum).map_err(|e| e.at(own.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Its parameters and running statistics.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    pub(crate) fn save(&self, writer: &mut Writer) -> Result<()> {
+        writer.tensors(FILE, &self.params.section(""))
+    }
+
+    pub(crate) fn load(&self, reader: &Reader) -> Result<()> {
+        self.params.load_section("", &reader.tensors(FILE)?).map_err(|e| e.at(FILE))
+    }
+}
+
+/// Both sides of all parts, one after the other.
+pub(crate) fn joined(parts: &[(Side, Side)]) -> Result<Option<(Side, Side)>> {
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let cat =
+        |of: fn(&(Side, Side)) -> &Tensor| -> Result<Tensor> { Ok(Tensor::cat(&parts.iter().map(of).collect::<Vec<_>>(), 0)?) };
+    let left = Side { query: cat(|p| &p.0.query)?, key: cat(|p| &p.0.key)? };
+    Ok(Some((left, Side { query: cat(|p| &p.1.query)?, key: cat(|p| &p.1.key)? })))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::checkpoint::{Checkpoint, Manifest};
+    use crate::dense::Dense;
+    use crate::encoder::Encoder;
+    use crate::feed::Feed;
+    use crate::head::ProjectionHead;
+    use crate::learner::Learner;
+    use crate::nn::{BatchNorm, Layer, Linear, Sequential};
+    use crate::objective::Method;
+    use crate::optim::Optimizer;
+    use crate::pair::Views;
+    use crate::params::{Init, Kind};
+    use crate::recipe::{HeadRecipe, LossRecipe, MocoRecipe, Norms, NtXentRecipe, OptimizerRecipe, Recipe, SgdRecipe};
+    use crate::rng::Key;
+    use crate::tower::{Siamese, Tower};
+
+    #[derive(Default)]
+    struct Rows(Vec<f64>);
+
+    impl Views for Rows {
+        type On = Tensor;
+
+        fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
+            let all: Vec<f64> = parts.iter().flat_map(|p| p.0.iter().copied()).collect();
+            let rows = all.len() / 5;
+            Ok(Tensor::from_vec(all, (rows, 5), device)?)
+        }
+    }
+
+    struct Net(Sequential);
+
+    impl Encoder for Net {
+        type Views = Rows;
+
+        fn width(&self) -> usize {
+            3
+        }
+
+        fn encode(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+            self.0.forward(x, pass)
+        }
+    }
+
+    fn towers(normed: bool) -> (Params, Siamese<Net>) {
+        let mut params = Params::new();
+        let linear =
+            Linear::new([3, 5], false, Kind::Weight, Init::Normal { std: 0.5 }, params.root().sub("encoder").sub("linear"));
+        let mut layers = vec![Layer::Linear(linear)];
+        if normed {
+            layers.push(Layer::BatchNorm(BatchNorm::new(3, 1.0, params.root().sub("encoder").sub("norm")).relu()));
+        }
+        let encoder = Net(Sequential::new(layers, params.sink()));
+        let head = HeadRecipe { layers: 2, width: 4, hidden: Some(6), norms: Norms::None };
+        let head = ProjectionHead::new(&head, 3, params.root().sub("head"));
+        params.materialise(Key::new(5), DType::F64, &Device::Cpu).unwrap();
+        (params, Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu })
+    }
+
+    fn learner(loss: &LossRecipe, normed: bool) -> Dense<Siamese<Net>, Method> {
+        let (params, online) = towers(normed);
+        let (own, copy) = towers(normed);
+        let needs = loss.needs();
+        let target = needs.momentum.map(|momentum| Target::new(copy, own, momentum, &params).unwrap());
+        let objective = Method::new(loss, 4, DType::F64, &Device::Cpu).unwrap();
+        let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.9, decay: 0.0, ..SgdRecipe::default() });
+        Dense { target, groups: needs.groups, ..Dense::new(online, objective, params, Optimizer::new(&sgd)) }
+    }
+
+    fn batch(step: usize, rows: std::ops::Range<usize>) -> Batch<Rows, Rows> {
+        let wave =
+            |f: f64| Rows(rows.clone().flat_map(|r| (0..5).map(move |c| ((r * 5 + c + 77 * step) as f64 * f).sin())).collect());
+        Batch { left: wave(1.3), right: wave(1.31), samples: rows.clone().map(|r| r as u32).collect(), labels: None }
+    }
+
+    fn steps(dense: &mut Dense<Siamese<Net>, Method>, steps: std::ops::Range<usize>, part: usize) {
+        for step in steps {
+            let draw = |p: usize| Ok(batch(step, p * part..((p + 1) * part).min(12)));
+            dense.step(&Feed::new(12usize.div_ceil(part), Key::new(0).at(step as u64), &draw), 0.1).unwrap();
+        }
+    }
+
+    fn values(params: &Params) -> Vec<(String, Vec<f64>)> {
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        params.section("").iter().map(|(name, t)| (name.clone(), flat(t))).collect()
+    }
+
+    fn moco() -> LossRecipe {
+        LossRecipe::Moco(MocoRecipe { queue: 20, momentum: 0.9, ..MocoRecipe::default() })
+    }
+
+    fn memory() -> LossRecipe {
+        LossRecipe::NtXent(NtXentRecipe { memory: Some(20), momentum: 0.9, ..NtXentRecipe::default() })
+    }
+
+    #[test]
+    fn parameters_are_averaged_and_statistics_move_by_themselves() {
+        for loss in [moco(), memory()] {
+            let mut dense = learner(&loss, true);
+            let copied = |dense: &Dense<_, _>| values(dense.target.as_ref().unwrap().params());
+            assert_eq!(values(&dense.params), copied(&dense));
+            // MoCo's first step has no negatives yet, and teaches nothing.
+            steps(&mut dense, 0..1, 12);
+            let (start, before) = (values(&dense.params), copied(&dense));
+            steps(&mut dense, 1..2, 12);
+            let (online, after) = (values(&dense.params), copied(&dense));
+            for (i, (name, online)) in online.iter().enumerate() {
+                let (before, after) = (&before[i].1, &after[i].1);
+                let mean = |j: usize| 0.9 * before[j] + 0.1 * online[j];
+                let averaged = (0..before.len()).all(|j| (after[j] - mean(j)).abs() < 1e-14);
+                assert_ne!(&start[i].1, online, "{name} learns");
+                assert_eq!(averaged, !name.contains("running"), "{name}");
+                assert_ne!(before, after, "{name} follows");
+            }
+        }
+    }
+
+    #[test]
+    fn no_gradient_reaches_it() {
+        // At momentum 0 it is the online network; a graph through it would double the embeddings' use.
+        let mut dense = learner(&moco(), true);
+        steps(&mut dense, 0..2, 12);
+        let target = dense.target.as_ref().unwrap();
+        let pass = Pass::train(Key::new(1), &crate::world::Solo);
+        let (_, right) = target.project(&batch(0, 0..12), Sides::Right, &pass).unwrap();
+        assert!(!right.key.track_op());
+        let store = right.key.sum_all().unwrap().backward().unwrap();
+        assert!(target.params.gradients(&store).unwrap().iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn parts_are_the_whole() {
+        for loss in [moco(), memory()] {
+            let [mut whole, mut parts] = [(); 2].map(|()| learner(&loss, false));
+            steps(&mut whole, 0..3, 12);
+            steps(&mut parts, 0..3, 5);
+            for ((name, a), (_, b)) in values(&whole.params).iter().zip(&values(&parts.params)) {
+                assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_is_the_same_run() {
+        for loss in [moco(), memory()] {
+            let mut straight = learner(&loss, true);
+            steps(&mut straight, 0..3, 12);
+            let folder = tempfile::tempdir().unwrap();
+            let manifest = Manifest::new("test", 3, 0, &Recipe::new("r", ""));
+            let saved = Checkpoint::write(folder.path(), manifest, |w| straight.save(w)).unwrap();
+            let mut resumed = learner(&loss, true);
+            resumed.load(&saved.reader()).unwrap();
+            for dense in [&mut straight, &mut resumed] {
+                steps(dense, 3..6, 12);
+            }
+            assert_eq!(values(&straight.params), values(&resumed.params));
+            let target = |dense: &Dense<_, _>| values(dense.target.as_ref().unwrap().params());
+            assert_eq!(target(&straight), target(&resumed));
+        }
+    }
+
+    #[test]
+    fn a_method_that_needs_one_says_so() {
+        let mut dense = Dense { target: None, ..learner(&moco(), true) };
+        let draw = |_: usize| Ok(batch(0, 0..12));
+        let error = dense.step(&Feed::new(1, Key::new(0), &draw), 0.1).err().unwrap().to_string();
+        assert!(error.contains("momentum encoder") && error.contains("hint: "), "{error}");
+    }
+}
