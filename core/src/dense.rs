@@ -48,14 +48,17 @@ pub struct Dense<T, O> {
     pub optimizer: Optimizer,
     /// What a step's feature maps are kept and multiplied in.
     pub precision: Precision,
+    /// What normalisation does in a step.
+    pub statistics: Statistics,
     /// The other ranks.
     pub world: Box<dyn Collective>,
 }
 
 impl<T: Towers, O: Objective> Dense<T, O> {
-    /// A learner alone in the world, in f32.
+    /// A learner alone in the world, in f32, which normalises by its batches.
     pub fn new(towers: T, objective: O, params: Params, optimizer: Optimizer) -> Self {
-        Dense { towers, objective, params, optimizer, precision: Precision::F32, world: Box::new(Solo) }
+        let (precision, statistics) = (Precision::F32, Statistics::Update);
+        Dense { towers, objective, params, optimizer, precision, statistics, world: Box::new(Solo) }
     }
 
     /// A step (see [`Learner::step`]) that tells `done` of each stage as it ends; a batch in parts goes through some of them
@@ -64,7 +67,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// # Errors
     /// Whatever drawing the batch or computing met.
     pub fn stages(&mut self, feed: &Feed<Batch<T::Left, T::Right>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
-        let pass = Pass::train(feed.key(), &*self.world).at(self.precision);
+        let pass = Pass::train(feed.key(), &*self.world).at(self.precision).with(self.statistics);
         let (terms, mut gradients) = match feed.parts() {
             1 => self.whole(feed, &pass, done)?,
             _ => self.in_parts(feed, &pass, done)?,
@@ -107,7 +110,8 @@ impl<T: Towers, O: Objective> Dense<T, O> {
         pass: &Pass,
         done: &mut dyn FnMut(Stage),
     ) -> Result<(Terms, Gradients)> {
-        let look = Pass { train: false, ..pass.with(Statistics::Hold) };
+        let still = if pass.statistics == Statistics::Update { Statistics::Hold } else { pass.statistics };
+        let look = Pass { train: false, ..pass.with(still) };
         let (mut lefts, mut rights, mut labels, mut sizes) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::new());
         for part in 0..feed.parts() {
             let batch = feed.part(part)?;

@@ -22,27 +22,20 @@ impl ProjectionHead {
     /// Declares a head for representations of width `input`: `layers.<i>.weight`, N(0, .01²), and
     /// `norms.<i>.{weight, bias, running_mean, running_var}`, counted from 0.
     pub fn new(recipe: &HeadRecipe, input: usize, mut scope: Scope) -> Self {
-        let mut layers = Vec::new();
-        for i in 0..recipe.layers {
-            let last = i + 1 == recipe.layers;
-            let output = if last { recipe.width } else { input };
-            let mut linears = scope.sub("layers");
-            layers.push(Layer::Linear(Linear::new(
-                [output, input],
-                false,
-                Kind::Weight,
-                Init::Normal { std: 0.01 },
-                linears.sub(i),
-            )));
-            let mut norms = scope.sub("norms");
-            let norm = norms.sub(i);
-            layers.push(Layer::BatchNorm(match last {
-                true => BatchNorm::without_bias(output, norm),
-                false => BatchNorm::new(output, 1.0, norm).relu(),
-            }));
-        }
         let width = if recipe.layers == 0 { input } else { recipe.width };
+        let layers = chain(recipe, recipe.layers, input, &mut scope);
         ProjectionHead { layers: Sequential::new(layers, scope.sink()), width }
+    }
+
+    /// Declares the first `keep` layers of such a head (SimCLRv2's `ft_proj_selector`: 0 keeps none, 1 the first layer with its
+    /// ReLU, all of them z itself) and a classifier behind them: `classifier.{weight, bias}`, zeros. They are fine-tuned together.
+    pub fn classifier(recipe: &HeadRecipe, keep: usize, classes: usize, input: usize, mut scope: Scope) -> Self {
+        let keep = keep.min(recipe.layers);
+        let mut layers = chain(recipe, keep, input, &mut scope);
+        let width = if keep > 0 && keep == recipe.layers { recipe.width } else { input };
+        let zeros = Init::Constant(0.0);
+        layers.push(Layer::Linear(Linear::new([classes, width], true, Kind::Head, zeros, scope.sub("classifier"))));
+        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width: classes }
     }
 
     /// Width of an embedding.
@@ -57,6 +50,24 @@ impl ProjectionHead {
     pub fn project(&self, h: &Tensor, pass: &Pass) -> Result<Tensor> {
         self.layers.forward(h, pass)
     }
+}
+
+/// The first `keep` of a head's layers.
+fn chain(recipe: &HeadRecipe, keep: usize, input: usize, scope: &mut Scope) -> Vec<Layer> {
+    let mut layers = Vec::new();
+    for i in 0..keep {
+        let last = i + 1 == recipe.layers;
+        let output = if last { recipe.width } else { input };
+        let mut linears = scope.sub("layers");
+        layers.push(Layer::Linear(Linear::new([output, input], false, Kind::Weight, Init::Normal { std: 0.01 }, linears.sub(i))));
+        let mut norms = scope.sub("norms");
+        let norm = norms.sub(i);
+        layers.push(Layer::BatchNorm(match last {
+            true => BatchNorm::without_bias(output, norm),
+            false => BatchNorm::new(output, 1.0, norm).relu(),
+        }));
+    }
+    layers
 }
 
 #[cfg(test)]
@@ -130,6 +141,32 @@ mod tests {
                 let difference = (at(1e-6) - at(-1e-6)) / 2e-6;
                 at(0.0);
                 assert!((g - difference).abs() < 1e-6 * (1.0 + g.abs()), "d/d{name}[{i}]: {g}, by difference {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_classifier_stands_on_what_the_selector_keeps() {
+        let recipe = HeadRecipe { layers: 3, width: 4 };
+        let x = Tensor::arange(0f64, 30.0, &Device::Cpu).unwrap().reshape((5, 6)).unwrap().sin().unwrap();
+        for (keep, width) in [(0, 6), (1, 6), (2, 6), (3, 4)] {
+            let mut params = Params::new();
+            let head = ProjectionHead::classifier(&recipe, keep, 7, 6, params.root().sub("head"));
+            params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            assert_eq!(params.count("head.classifier."), 7 * width + 7, "{keep} layers");
+            assert_eq!(params.iter().filter(|p| p.dims().len() == 2).count(), keep + 1);
+            let logits = head.project(&x, &Pass::eval().with(Statistics::Hold)).unwrap();
+            assert_eq!((head.width(), logits.to_vec2::<f64>().unwrap()), (7, vec![vec![0.0; 7]; 5]), "logits start at 0");
+            // What is kept is the projection head's beginning, under the same names and drawn from the same streams.
+            let mut whole = Params::new();
+            ProjectionHead::new(&recipe, 6, whole.root().sub("head"));
+            whole.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            let of = |params: &Params, name: &str| {
+                let found = params.iter().find(|p| p.name() == name).unwrap().var().flatten_all().unwrap();
+                found.to_vec1::<f64>().unwrap()
+            };
+            for p in params.iter().filter(|p| !p.name().contains("classifier")) {
+                assert_eq!(of(&params, p.name()), of(&whole, p.name()));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! numerically safe form, no large intermediate enters candle's graph, and the same code serves one rank or many.
 
 mod contrast;
+mod cross_entropy;
 mod negative_sampling;
 mod ntxent;
 mod queue;
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::pass::Pass;
 use crate::tower::Side;
 
+pub use cross_entropy::{CrossEntropy, Distillation, UNLABELLED};
 pub use negative_sampling::NegativeSampling;
 pub use ntxent::NtXent;
 pub use queue::{Moco, Queue};
