@@ -46,15 +46,21 @@ pub(crate) type Learner = Dense<Siamese<ResNet>, NtXent>;
 
 /// The learner of a recipe, before its first step.
 pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
+    let precision = precision(recipe, device)?;
+    let (params, tower) = build(recipe, device)?;
+    let LossRecipe::NtXent(loss) = &recipe.loss;
+    let towers = Siamese { tower, device: device.clone() };
+    Ok(Dense { precision, ..Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer)) })
+}
+
+/// The recipe's precision, if `device` has it.
+pub(crate) fn precision(recipe: &VisionRecipe, device: &Device) -> Result<Precision> {
     let precision = recipe.train.precision;
     if precision != Precision::F32 && !device.is_cpu() {
         let what = format!("train.precision = \"{precision}\" is for the CPU: other devices run in f32");
         return Err(Error::usage(what).hint("leave it out, or train on the CPU"));
     }
-    let (params, tower) = build(recipe, device)?;
-    let LossRecipe::NtXent(loss) = &recipe.loss;
-    let towers = Siamese { tower, device: device.clone() };
-    Ok(Dense { precision, ..Dense::new(towers, NtXent::new(loss), params, Optimizer::new(&recipe.optimizer)) })
+    Ok(precision)
 }
 
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
@@ -133,7 +139,7 @@ pub(crate) fn calibrate(encoder: &ResNet, images: &Images, augment: &Augment, de
 }
 
 /// Ranges of `0..len` that hold about as many pixels as 256 images of CIFAR.
-fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
+pub(crate) fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
     let batch = (256 * 32 * 32 / (size * size)).clamp(8, 256);
     (0..len).step_by(batch).map(|from| from..(from + batch).min(len)).collect()
 }
