@@ -1,8 +1,12 @@
 //! The command line as types: what every verb takes. Each help text ends with an example.
 
+mod labels;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
+
+pub use labels::{Bn, Choices, Distill, Few, Finetune, LabelEfficiency, Method, Optimizer, Tuning};
 
 /// The contrastive toolkit: learn representations from images and text without labels.
 #[derive(Parser)]
@@ -26,6 +30,19 @@ pub enum Verb {
         ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos\n  \
         ctk train word2vec --init runs/words --data more.txt")]
     Train(Train),
+    /// Train a run's network on with few labels, and a classifier with it
+    ///
+    /// Rate, epochs and crop are chosen by cross-validation on the labelled images; then all of them are trained on, to the end. The
+    /// test images are looked at once, when all is over. It is a training run with a [task.finetune]: go on with one that was stopped
+    /// by `ctk train vision --resume`.
+    #[command(after_help = "Examples:\n  ctk finetune runs/vision-1 --labels 1%\n  \
+        ctk finetune runs/vision-1 --labels 10% --from-scratch       # what pretraining is worth\n  \
+        ctk finetune runs/vision-1 --labels 5-per-class --optimizer sgd --epochs 30,60 --crops 0.08,0.35")]
+    Finetune(Finetune),
+    /// Train a network on what a fine-tuned one says of all training images, labelled or not
+    #[command(after_help = "Examples:\n  ctk distill runs/vision-2                                   # self-distillation\n  \
+        ctk distill runs/vision-2 --student small.toml --epochs 400   # from big to small")]
+    Distill(Distill),
     /// Judge a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
     Eval(Eval),
@@ -167,6 +184,8 @@ pub enum Eval {
         /// How the classifier is fitted
         #[arg(long, value_enum, default_value_t = Fit::Lbfgs)]
         method: Fit,
+        #[command(flatten)]
+        few: Few,
     },
     /// Weighted k-nearest-neighbour classification on frozen features
     #[command(after_help = "Example:\n  ctk eval knn runs/vision-1 --json")]
@@ -238,6 +257,13 @@ pub enum Eval {
         #[arg(long, value_name = "N", default_value_t = 5, requires = "baseline", value_parser = clap::value_parser!(u64).range(1..))]
         seeds: u64,
     },
+    /// What labels are worth: supervised training, linear probe, fine-tuning and distillation by 1 %, 10 % and all labels
+    ///
+    /// Trains and keeps a run a cell of the table. A study that was stopped goes on with the same command. Prints mean and standard
+    /// deviation over label subsets and the methods' paired differences; writes results.json, results.csv and plot.svg.
+    #[command(after_help = "Examples:\n  ctk eval label-efficiency runs/vision-1\n  \
+        ctk eval label-efficiency runs/vision-1 --labels 1% --methods probe,finetune --seeds 5 --epochs 20")]
+    LabelEfficiency(LabelEfficiency),
     /// Alignment, uniformity and signs of collapse of the representation; needs no labels
     #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]
     Geometry {

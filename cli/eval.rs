@@ -4,22 +4,30 @@ use std::path::Path;
 
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::categorize::Categories;
-use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, similarity};
+use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, similarity, spread};
+use ctk_core::labels::{Amount, Subset};
 use ctk_core::modality::{Query, Split, View};
 use serde_json::{Value, json};
 
 use crate::args::{Eval, Fit, ModelArgs};
 use crate::export::{self, query};
-use crate::{Modalities, output};
+use crate::{Modalities, label_efficiency, output};
 
 pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     match args {
-        Eval::LinearProbe { model, baseline, method } => classify(&model, baseline, modalities, |train, test| {
+        Eval::LinearProbe { model, baseline, method, few } => classify(&model, baseline, modalities, |train, test| {
             let method = match method {
                 Fit::Lbfgs => linear_probe::Method::Lbfgs { strength: None },
                 Fit::Sgd => linear_probe::Method::Sgd { epochs: 100 },
             };
-            let probe = linear_probe::linear_probe(train, test, &linear_probe::Options { method, ..Default::default() })?;
+            let options = linear_probe::Options { method, ..Default::default() };
+            let probe = match few.labels {
+                Some(labels) => {
+                    let (train, _) = labelled(train, labels, few.label_seed)?;
+                    linear_probe::linear_probe(&train, test, &linear_probe::Options { folds: FOLDS, ..options })?
+                }
+                None => linear_probe::linear_probe(train, test, &options)?,
+            };
             Ok(json!({
                 "top1": probe.top1, "top5": probe.top5, "train": probe.train, "test": probe.test,
                 "classes": probe.classes, "regularisation": probe.regularisation,
@@ -72,6 +80,7 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             let baseline = baseline.as_deref().map(|name| (name, seeds));
             text_classification(&model, &train, test.as_deref(), baseline, modalities)
         }
+        Eval::LabelEfficiency(study) => label_efficiency::run(study, modalities),
         Eval::Geometry { model } => {
             let opened = export::open(&model, modalities)?;
             let rows = |view| opened.features(&Query { data: model.data.clone(), view, ..Query::default() });
@@ -191,10 +200,7 @@ fn text_classification(
     told.into_iter().for_each(|(name, value)| figures[name] = value);
     if let Some((name, seeds)) = baseline {
         let found = (0..seeds).map(|seed| Ok(probe(Some(name), seed)?.0.top1)).collect::<Result<Vec<f64>>>()?;
-        let mean = found.iter().sum::<f64>() / found.len() as f64;
-        // Of the draws that there could be; of one it is not known.
-        let squares = found.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
-        let sd = (seeds > 1).then(|| (squares / (seeds - 1) as f64).sqrt());
+        let (mean, sd) = spread::spread(&found);
         figures[format!("{name}_mean")] = mean.into();
         figures[format!("{name}_sd")] = sd.into();
         figures[format!("{name}_seeds")] = seeds.into();
@@ -202,5 +208,11 @@ fn text_classification(
     output::figures(args.show.json, &figures)
 }
 
-/// Folds of the cross-validation that picks the L2 strength: texts are few beside images.
-const FOLDS: usize = 5;
+/// The rows whose labels `ctk finetune` is given.
+pub fn labelled(features: &Features, labels: Amount, seed: u64) -> Result<(Features, Subset)> {
+    let (subset, chosen) = Subset::draw(&features.names, features.labels()?, &features.classes, labels, seed);
+    Ok((features.select(&chosen), subset))
+}
+
+/// Folds of the cross-validation that picks the L2 strength where labels are few, as those of texts are.
+pub const FOLDS: usize = 5;

@@ -13,12 +13,16 @@
 mod args;
 mod bench;
 mod config;
+mod distill;
 mod embed;
 mod eval;
 mod export;
+mod finetune;
+mod label_efficiency;
 pub mod matrix;
 mod neighbors;
 mod output;
+mod plot;
 mod preview;
 mod progress;
 mod train;
@@ -74,6 +78,8 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
     ctk_core::device::set_threads(args.threads())?;
     match args.verb {
         Verb::Train(verb) => train::run(verb, modalities),
+        Verb::Finetune(verb) => finetune::run(verb, modalities),
+        Verb::Distill(verb) => distill::run(verb, modalities),
         Verb::Eval(verb) => eval::run(verb, modalities),
         Verb::Embed(verb) => embed::run(verb, modalities),
         Verb::Neighbors(verb) => neighbors::run(verb, modalities),

@@ -1,11 +1,11 @@
 //! `ctk train`: recipe, plan, run, summary. And how every verb gets its recipe.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctk_core::checkpoint::Checkpoint;
-use ctk_core::error::{Error, Result};
+use ctk_core::error::{Error, Kind, Result};
 use ctk_core::modality::{Modality, Summary};
 use ctk_core::recipe::Recipe;
 use ctk_core::run::{Place, Run};
@@ -58,7 +58,12 @@ pub fn train(
     let job = modality.plan(recipe)?;
     let device = ctk_core::device::device(device)?;
     let mut run = Run::new(place, modality.name(), recipe.clone(), device, watch, stop)?;
-    let summary = job.run(&mut run).inspect_err(|_| run.abandon())?;
+    // What was interrupted is saved, though it may be no checkpoint yet.
+    let summary = job.run(&mut run).inspect_err(|e| {
+        if e.kind() != Kind::Interrupted {
+            run.abandon()
+        }
+    })?;
     let folder = run.folder()?.to_path_buf();
     let checkpoint = Checkpoint::open(&folder)?.folder().to_path_buf();
     Ok(Trained { run: folder, checkpoint, modality: modality.name(), summary })
@@ -76,7 +81,7 @@ fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
         Some(_) => recipe(&args.recipe, modality)?,
         None => changed(from.recipe(), &args.recipe, modality)?,
     };
-    recipe.set("train.init", &Value::String(init.display().to_string()).to_string())?;
+    recipe.set("train.init", &quoted(init))?;
     Ok(recipe)
 }
 
@@ -92,8 +97,7 @@ pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
 /// `recipe` with the changes that the arguments ask for.
 pub fn changed(mut recipe: Recipe, args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
     if let Some(data) = &args.data {
-        // As a TOML string, or a folder named `3` would become a number.
-        recipe.set("data.path", &Value::String(data.display().to_string()).to_string())?;
+        recipe.set("data.path", &quoted(data))?;
     }
     if args.fast {
         if modality.fast().is_empty() {
@@ -101,17 +105,29 @@ pub fn changed(mut recipe: Recipe, args: &RecipeArgs, modality: &dyn Modality) -
         }
         modality.fast().iter().try_for_each(|(key, value)| recipe.set(key, value))?;
     }
-    for assignment in &args.set {
+    set(&mut recipe, &args.set)?;
+    Ok(recipe)
+}
+
+/// A path as a TOML string, or a folder named `3` would become a number.
+pub fn quoted(path: &Path) -> String {
+    Value::String(path.display().to_string()).to_string()
+}
+
+/// Carries out `--set`s.
+pub fn set(recipe: &mut Recipe, assignments: &[String]) -> Result<()> {
+    for assignment in assignments {
         let (key, value) = assignment.split_once('=').ok_or_else(|| {
             Error::usage(format!("--set {assignment}: there is no `=`"))
                 .hint("write it as section.key=value, as in --set train.batch=256")
         })?;
         recipe.set(key.trim(), value.trim())?;
     }
-    Ok(recipe)
+    Ok(())
 }
 
-fn report(trained: &Trained, json: bool) -> Result<()> {
+/// Prints what a run has to report.
+pub fn report(trained: &Trained, json: bool) -> Result<()> {
     let mut figures = trained.figures();
     if json {
         figures["report"] = json!(trained.summary.text);
@@ -124,7 +140,7 @@ fn report(trained: &Trained, json: bool) -> Result<()> {
 }
 
 /// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let raised = stop.clone();
     ctrlc::set_handler(move || {

@@ -56,6 +56,8 @@ pub struct Dense<T, O> {
     pub precision: Precision,
     /// Which rows of a step share batch statistics.
     pub groups: Groups,
+    /// What normalisation does in a step.
+    pub statistics: Statistics,
     /// The other ranks.
     pub world: Box<dyn Collective>,
 }
@@ -63,8 +65,17 @@ pub struct Dense<T, O> {
 impl<T: Towers, O: Objective> Dense<T, O> {
     /// A learner alone in the world, in f32, without a target, whose rows all share their batch statistics.
     pub fn new(towers: T, objective: O, params: Params, optimizer: Optimizer) -> Self {
-        let (precision, groups) = (Precision::F32, Groups::Together);
-        Dense { towers, target: None, objective, params, optimizer, precision, groups, world: Box::new(Solo) }
+        Dense {
+            towers,
+            target: None,
+            objective,
+            params,
+            optimizer,
+            precision: Precision::F32,
+            groups: Groups::Together,
+            statistics: Statistics::Update,
+            world: Box::new(Solo),
+        }
     }
 
     /// A step (see [`Learner::step`]) that tells `done` of each stage as it ends; a batch in parts goes through some of them
@@ -74,7 +85,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// Whatever drawing the batch or computing met.
     pub fn stages(&mut self, feed: &Feed<Batch<T::Left, T::Right>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
         let pass = Pass { groups: self.groups, ..Pass::train(feed.key(), &*self.world) };
-        let pass = pass.at(self.precision).of(self.objective.sides().0);
+        let pass = pass.at(self.precision).with(self.statistics).of(self.objective.sides().0);
         let (terms, mut gradients, target) = match feed.parts() {
             1 => self.whole(feed, &pass, done)?,
             _ => self.in_parts(feed, &pass, done)?,
@@ -114,7 +125,8 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// the whole batch, except that batch normalisation sees one part at a time. Running statistics move in the second
     /// pass only; those of the target, which has no second one, in the first.
     fn in_parts(&self, feed: &Feed<Batch<T::Left, T::Right>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Done> {
-        let look = Pass { train: false, ..pass.with(Statistics::Hold) };
+        let still = if pass.statistics == Statistics::Update { Statistics::Hold } else { pass.statistics };
+        let look = Pass { train: false, ..pass.with(still) };
         let (mut lefts, mut rights, mut labels, mut sizes) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::new());
         let mut target = Vec::new();
         for part in 0..feed.parts() {

@@ -14,6 +14,8 @@ pub enum Kind {
     Failed,
     /// The user asked to stop; what was learned is saved: exit code 1.
     Interrupted,
+    /// Training left the finite numbers: exit code 1, or a candidate that is out of the question.
+    Diverged,
 }
 
 /// What, where, and what to do. Cheap to move: one pointer.
@@ -49,6 +51,11 @@ impl Error {
         Self::of(Kind::Interrupted, what)
     }
 
+    /// Training left the finite numbers.
+    pub fn diverged(what: impl fmt::Display) -> Self {
+        Self::of(Kind::Diverged, what)
+    }
+
     /// Adds a place: a file, a line, a record. The innermost place is added first and printed first.
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.0.places.push(place.to_string());
@@ -75,7 +82,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
             Kind::Usage => 2,
-            Kind::Failed | Kind::Interrupted => 1,
+            Kind::Failed | Kind::Interrupted | Kind::Diverged => 1,
         }
     }
 }

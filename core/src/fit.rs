@@ -185,7 +185,7 @@ impl Log {
         let losses = self.losses.iter().map(scalar).collect::<Result<Vec<f64>>>()?;
         let sum: f64 = losses.iter().sum();
         if !sum.is_finite() {
-            return Err(Error::new(format!("the loss is no longer a finite number (around step {step})"))
+            return Err(Error::diverged(format!("the loss is no longer a finite number (around step {step})"))
                 .hint("lower the learning rate (optimizer.*.rate), lengthen schedule.warmup, or raise the temperature"));
         }
         self.epoch.0 += sum;

@@ -25,25 +25,18 @@ impl ProjectionHead {
     /// running_var}`, counted from 0. A normalised layer starts at N(0, .01²), its scale being of no account; the others, with
     /// `layers.<i>.bias` 0, at U(−1/√inputs, 1/√inputs), PyTorch's default.
     pub fn new(recipe: &HeadRecipe, input: usize, mut scope: Scope) -> Self {
-        let mut layers = Vec::new();
-        let mut from = input;
-        for i in 0..recipe.layers {
-            let last = i + 1 == recipe.layers;
-            let to = if last { recipe.width } else { recipe.hidden.unwrap_or(input) };
-            let normed = recipe.norms == Norms::All || (recipe.norms == Norms::Hidden && !last);
-            let bound = 1.0 / (from as f64).sqrt();
-            let init = if normed { Init::Normal { std: 0.01 } } else { Init::Uniform { low: -bound, high: bound } };
-            layers.push(Layer::Linear(Linear::new([to, from], !normed, Kind::Weight, init, scope.sub("layers").sub(i))));
-            let mut norms = scope.sub("norms");
-            match (normed, last) {
-                (true, true) => layers.push(Layer::BatchNorm(BatchNorm::without_bias(to, norms.sub(i)))),
-                (true, false) => layers.push(Layer::BatchNorm(BatchNorm::new(to, 1.0, norms.sub(i)).relu())),
-                (false, true) => {}
-                (false, false) => layers.push(Layer::Relu),
-            }
-            from = to;
-        }
-        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width: from }
+        let (layers, width) = chain(recipe, recipe.layers, input, &mut scope);
+        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width }
+    }
+
+    /// Declares the first `keep` layers of such a head (SimCLRv2's `ft_proj_selector`: 0 keeps none, 1 the first layer with its
+    /// ReLU, all of them z itself) and a classifier behind them: `classifier.{weight, bias}`, zeros. They are fine-tuned together.
+    pub fn classifier(recipe: &HeadRecipe, keep: usize, classes: usize, input: usize, mut scope: Scope) -> Self {
+        let keep = keep.min(recipe.layers);
+        let (mut layers, width) = chain(recipe, keep, input, &mut scope);
+        let zeros = Init::Constant(0.0);
+        layers.push(Layer::Linear(Linear::new([classes, width], true, Kind::Head, zeros, scope.sub("classifier"))));
+        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width: classes }
     }
 
     /// Width of an embedding.
@@ -58,6 +51,29 @@ impl ProjectionHead {
     pub fn project(&self, h: &Tensor, pass: &Pass) -> Result<Tensor> {
         self.layers.forward(h, pass)
     }
+}
+
+/// The first `keep` of a head's layers, and how wide what they give is.
+fn chain(recipe: &HeadRecipe, keep: usize, input: usize, scope: &mut Scope) -> (Vec<Layer>, usize) {
+    let mut layers = Vec::new();
+    let mut from = input;
+    for i in 0..keep {
+        let last = i + 1 == recipe.layers;
+        let to = if last { recipe.width } else { recipe.hidden.unwrap_or(input) };
+        let normed = recipe.norms == Norms::All || (recipe.norms == Norms::Hidden && !last);
+        let bound = 1.0 / (from as f64).sqrt();
+        let init = if normed { Init::Normal { std: 0.01 } } else { Init::Uniform { low: -bound, high: bound } };
+        layers.push(Layer::Linear(Linear::new([to, from], !normed, Kind::Weight, init, scope.sub("layers").sub(i))));
+        let mut norms = scope.sub("norms");
+        match (normed, last) {
+            (true, true) => layers.push(Layer::BatchNorm(BatchNorm::without_bias(to, norms.sub(i)))),
+            (true, false) => layers.push(Layer::BatchNorm(BatchNorm::new(to, 1.0, norms.sub(i)).relu())),
+            (false, true) => {}
+            (false, false) => layers.push(Layer::Relu),
+        }
+        from = to;
+    }
+    (layers, from)
 }
 
 #[cfg(test)]
@@ -149,6 +165,32 @@ mod tests {
                 let difference = (at(1e-6) - at(-1e-6)) / 2e-6;
                 at(0.0);
                 assert!((g - difference).abs() < 1e-6 * (1.0 + g.abs()), "d/d{name}[{i}]: {g}, by difference {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_classifier_stands_on_what_the_selector_keeps() {
+        let recipe = HeadRecipe { layers: 3, width: 4, ..HeadRecipe::default() };
+        let x = Tensor::arange(0f64, 30.0, &Device::Cpu).unwrap().reshape((5, 6)).unwrap().sin().unwrap();
+        for (keep, width) in [(0, 6), (1, 6), (2, 6), (3, 4)] {
+            let mut params = Params::new();
+            let head = ProjectionHead::classifier(&recipe, keep, 7, 6, params.root().sub("head"));
+            params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            assert_eq!(params.count("head.classifier."), 7 * width + 7, "{keep} layers");
+            assert_eq!(params.iter().filter(|p| p.dims().len() == 2).count(), keep + 1);
+            let logits = head.project(&x, &Pass::eval().with(Statistics::Hold)).unwrap();
+            assert_eq!((head.width(), logits.to_vec2::<f64>().unwrap()), (7, vec![vec![0.0; 7]; 5]), "logits start at 0");
+            // What is kept is the projection head's beginning, under the same names and drawn from the same streams.
+            let mut whole = Params::new();
+            ProjectionHead::new(&recipe, 6, whole.root().sub("head"));
+            whole.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            let of = |params: &Params, name: &str| {
+                let found = params.iter().find(|p| p.name() == name).unwrap().var().flatten_all().unwrap();
+                found.to_vec1::<f64>().unwrap()
+            };
+            for p in params.iter().filter(|p| !p.name().contains("classifier")) {
+                assert_eq!(of(&params, p.name()), of(&whole, p.name()));
             }
         }
     }

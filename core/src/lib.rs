@@ -9,8 +9,10 @@
 //! ```
 //!
 //! - [`dataset`], [`pair`], [`source`] and [`feed`] make batches: pure functions of (seed, epoch, samples).
-//! - [`encoder`], [`head`], [`tower`], [`target`] and [`pass`] run models; [`nn`] holds their layers and kernels, [`params`] their values.
+//! - [`encoder`], [`head`], [`tower`], [`single`], [`target`] and [`pass`] run models; [`nn`] holds their layers and kernels,
+//!   [`params`] their values.
 //! - [`objective`] and [`optim`] learn; [`learner`], [`dense`] and [`fit`] are the loop.
+//! - [`labels`] says which samples keep their labels where they are few.
 //! - [`recipe`] and [`plan`] are the config, as written and as checked.
 //! - [`run`], [`checkpoint`], [`events`] and [`files`] are all that is ever written.
 //! - [`bench`] times steps on this machine; [`memory`] reads amounts of memory.
@@ -32,6 +34,7 @@ pub mod feed;
 pub mod files;
 pub mod fit;
 pub mod head;
+pub mod labels;
 pub mod learner;
 pub mod memory;
 pub mod modality;
@@ -45,6 +48,7 @@ pub mod plan;
 pub mod recipe;
 pub mod rng;
 pub mod run;
+pub mod single;
 pub mod source;
 pub mod target;
 pub mod tower;

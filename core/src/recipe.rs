@@ -27,7 +27,7 @@ pub struct Recipe {
 }
 
 /// Sections that hold one choice, by its name.
-const CHOICES: [&str; 3] = ["encoder", "loss", "optimizer"];
+const CHOICES: [&str; 4] = ["encoder", "loss", "optimizer", "task"];
 
 impl Recipe {
     /// Text from somewhere that can be named: a file, `the default recipe`.
@@ -85,6 +85,20 @@ impl Recipe {
         table.set_implicit(false);
         let parsed = value.parse::<toml_edit::Value>().unwrap_or_else(|_| value.into());
         table[key] = toml_edit::value(parsed);
+        self.text = document.to_string();
+        Ok(())
+    }
+
+    /// Takes `path` out, a key or a whole section, if it is there.
+    pub fn remove(&mut self, path: &str) -> Result<()> {
+        let mut document: toml_edit::DocumentMut =
+            self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
+        let mut parts: Vec<&str> = path.split('.').collect();
+        let key = parts.pop().unwrap_or_default();
+        let table = parts.iter().try_fold(document.as_item_mut(), |item, part| item.get_mut(part));
+        if let Some(table) = table.and_then(toml_edit::Item::as_table_like_mut) {
+            table.remove(key);
+        }
         self.text = document.to_string();
         Ok(())
     }
@@ -518,6 +532,11 @@ mod tests {
         recipe.set("loss.nt-xent.temperature", "0.2").unwrap();
         assert!(recipe.text().contains("# mine") && recipe.parse::<Small>().is_ok(), "{}", recipe.text());
         assert!(recipe.error("train.epochs", "no").to_string().contains("a.toml:3:10"), "{}", recipe.error("train.epochs", "no"));
+        recipe.remove("loss.nt-xent.temperature").unwrap();
+        recipe.remove("eval").unwrap();
+        assert!(recipe.text().contains("nt-xent") && !recipe.text().contains("temperature"), "{}", recipe.text());
+        recipe.remove("loss").unwrap();
+        assert!(!recipe.text().contains("nt-xent") && recipe.text().contains("# mine"), "{}", recipe.text());
         assert!(recipe.set("train", "1").is_ok() && recipe.set("train.x", "1").is_err());
     }
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! runs/<name>/recipe.toml            as resolved and run
 //!             splits.json            which samples were held out, where the data has no test part of its own
+//!             labels.json            which samples kept their labels, where a task has few
+//!             search.json            what was tried on folds of these, and how it did
 //!             metrics.jsonl          one object per logged step; a resume cuts what came after the checkpoint
 //!             checkpoints/<step>/    see `checkpoint`
 //! ```
@@ -20,12 +22,13 @@ use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, Manifest, Writer};
 use crate::error::{Context, Error, Result};
-use crate::events::{Event, Watch};
+use crate::events::{Event, Silent, Watch};
 use crate::files;
 use crate::recipe::Recipe;
 
 const RECIPE: &str = "recipe.toml";
 const METRICS: &str = "metrics.jsonl";
+const LOCK: &str = "lock";
 
 /// Where a run shall live.
 #[derive(Clone, Debug)]
@@ -36,6 +39,21 @@ pub enum Place {
     Numbered,
     /// An existing run, to go on from its newest whole checkpoint.
     Resume(PathBuf),
+}
+
+impl Place {
+    /// The run in `folder` if one has begun there, else a new one; what ended before its recipe was written is swept away.
+    pub fn reached(folder: PathBuf) -> Result<Place> {
+        if folder.join(RECIPE).is_file() {
+            return Ok(Place::Resume(folder));
+        }
+        let begun = |entry: &fs::DirEntry| entry.file_name() == LOCK || entry.file_name().to_string_lossy().starts_with(".tmp-");
+        let only_begun = fs::read_dir(&folder).is_ok_and(|entries| entries.flatten().all(|entry| begun(&entry)));
+        if only_begun {
+            fs::remove_dir_all(&folder).at(folder.display())?;
+        }
+        Ok(Place::New(folder))
+    }
 }
 
 /// A run that trains: its folder, who watches, and whether it shall stop.
@@ -105,6 +123,20 @@ impl Run {
     /// The run's folder, made and locked at the first call.
     pub fn folder(&mut self) -> Result<&Path> {
         self.open().map(|o| o.folder.as_path())
+    }
+
+    /// A run in the folder `name` inside this one's, by the same recipe, that nobody watches and that stops when this one does. One
+    /// that is there already is gone on with.
+    pub fn within(&mut self, name: &str) -> Result<Run> {
+        let place = Place::reached(self.folder()?.join(name))?;
+        Run::new(place, self.modality, self.recipe.clone(), self.device.clone(), Box::new(Silent), self.stop.clone())
+    }
+
+    /// Removes the run's folder.
+    pub fn discard(mut self) -> Result<()> {
+        let folder = self.folder()?.to_path_buf();
+        self.open = None;
+        fs::remove_dir_all(&folder).at(folder.display())
     }
 
     /// The folder, if it was made already.
@@ -195,7 +227,7 @@ impl Run {
             Place::Numbered => (numbered(Path::new("runs"), self.modality)?, true),
             Place::Resume(folder) => (folder.clone(), false),
         };
-        let lock = File::create(folder.join("lock")).at(folder.display())?;
+        let lock = File::create(folder.join(LOCK)).at(folder.display())?;
         lock.try_lock().map_err(|_| {
             Error::new("another ctk is training in this folder")
                 .at(folder.display())

@@ -11,6 +11,7 @@ pub mod linear_probe;
 mod neighbors;
 mod sets;
 pub mod similarity;
+pub mod spread;
 mod table;
 mod words;
 
@@ -81,6 +82,18 @@ impl Features {
         self
     }
 
+    /// The rows of these indices, in this order.
+    pub fn select(&self, indices: &[usize]) -> Features {
+        Features {
+            rows: indices.iter().flat_map(|&i| self.row(i)).copied().collect(),
+            names: indices.iter().map(|&i| self.names[i].clone()).collect(),
+            labels: self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i]).collect()),
+            classes: self.classes.clone(),
+            told: self.told.clone(),
+            width: self.width,
+        }
+    }
+
     /// The rows scaled to length 1 (zero rows stay zero).
     pub fn normalised(&self) -> Features {
         let mut out = self.clone();
@@ -109,6 +122,8 @@ mod tests {
         };
         let test = of(&["b", "c", "d"], vec![2, 0, 1]).numbered_as(&of(&["a", "b", "c"], vec![]));
         assert_eq!((test.labels.unwrap(), test.classes), (vec![3, 1, 2], names(&["a", "b", "c", "d"])));
+        let some = Features { rows: vec![1.0, 2.0, 3.0], width: 1, ..of(&["a", "b"], vec![1, 0, 1]) }.select(&[2, 1]);
+        assert_eq!((some.rows, some.labels.unwrap(), some.names.len()), (vec![3.0, 2.0], vec![1, 0], 2));
         let bare = of(&[], vec![7]).numbered_as(&of(&["a"], vec![]));
         assert_eq!((bare.labels.unwrap(), bare.classes), (vec![7], names(&[])));
     }

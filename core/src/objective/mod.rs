@@ -6,6 +6,7 @@
 mod barlow_twins;
 mod byol;
 mod contrast;
+mod cross_entropy;
 mod dcl;
 mod infonce;
 mod method;
@@ -28,6 +29,7 @@ use crate::tower::Side;
 
 pub use barlow_twins::BarlowTwins;
 pub use byol::Byol;
+pub use cross_entropy::{CrossEntropy, Distillation, UNLABELLED};
 pub use dcl::Dcl;
 pub use infonce::InfoNce;
 pub use method::Method;

@@ -251,6 +251,16 @@ impl Augment {
         Augment { jitter_probability: 0.0, gray: 0.0, blur: 0.0, ..self.clone() }
     }
 
+    /// The same with random crops of at least this share of the area.
+    pub fn cropped(&self, smallest: f64) -> Augment {
+        Augment { crop: [smallest, self.crop[1].max(smallest)], ..self.clone() }
+    }
+
+    /// The smallest share of the area that a random crop takes.
+    pub fn smallest_crop(&self) -> f64 {
+        self.crop[0]
+    }
+
     /// The same without normalisation: for eyes.
     pub fn visible(&self) -> Augment {
         Augment { normalise: None, ..self.clone() }

@@ -7,13 +7,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use ctk_core::checkpoint::Checkpoint;
 use ctk_core::dataset::Dataset;
 use ctk_core::rng::Key;
-use ctk_core::{Error, Result};
+use ctk_core::{Context, Error, Result};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Images, Splits};
+use crate::job::SPLITS;
 
 /// The share held out where nobody says otherwise.
 pub const SHARE: f64 = 0.2;
@@ -117,6 +119,16 @@ impl Holdout {
             }
         }
         Ok(Splits { train: images.select(&train), test: Some(images.select(&test)), unlabelled: None })
+    }
+
+    /// The hold-out beside the checkpoint's run; a checkpoint that was moved has none.
+    pub(crate) fn stored(checkpoint: &Checkpoint) -> Result<Option<Holdout>> {
+        let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(SPLITS)) else { return Ok(None) };
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(&path).at(path.display())?;
+        serde_json::from_slice(&bytes).map(Some).at(path.display())
     }
 
     /// One line for whoever watches.

@@ -47,7 +47,7 @@ impl Job for Train {
 
     fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
         let Checked { recipe, augment } = &self.checked;
-        let splits = splits(&recipe.data, recipe.train.seed, run)?;
+        let splits = splits(&recipe.data, recipe.train.seed, None, run)?;
         let images = splits.pretraining();
         if images.len() < recipe.train.batch {
             run.tell(&Event::Note(&format!("the batch is all {} images there are, not {}", images.len(), recipe.train.batch)));
@@ -139,8 +139,8 @@ fn top1(train: &Features, test: &Features) -> Result<f64> {
     Ok(linear_probe::linear_probe(train, test, &Default::default())?.top1)
 }
 
-/// The data of a run: as it lies there, or with the hold-out that the run stored (or now stores).
-fn splits(of: &DataRecipe, seed: u64, run: &mut Run) -> Result<Splits> {
+/// The data of a run: as it lies there, or with the hold-out that the run stored (or now stores): the one it inherits, or a new one.
+pub(crate) fn splits(of: &DataRecipe, seed: u64, inherited: Option<Holdout>, run: &mut Run) -> Result<Splits> {
     let splits = open(of)?;
     data::check_classes(&splits).map_err(|e| e.at(of.path.as_deref().unwrap_or(Path::new("generated")).display()))?;
     if splits.test.is_some() || !splits.labelled() {
@@ -150,7 +150,14 @@ fn splits(of: &DataRecipe, seed: u64, run: &mut Run) -> Result<Splits> {
     let holdout: Holdout = match stored {
         Some(holdout) => holdout,
         None => {
-            let holdout = Holdout::draw(&splits.train, of.holdout, seed)?;
+            let fits = inherited.as_ref().is_some_and(|holdout| holdout.apply(&splits.train).is_ok());
+            if inherited.is_some() && !fits {
+                run.tell(&Event::Note("this is other data than the network was trained on: a hold-out of its own is drawn"));
+            }
+            let holdout = match inherited.filter(|_| fits) {
+                Some(holdout) => holdout,
+                None => Holdout::draw(&splits.train, of.holdout, seed)?,
+            };
             run.write(SPLITS, &serde_json::to_vec_pretty(&holdout)?)?;
             holdout
         }

@@ -4,6 +4,7 @@
 //!   [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
 //! - [`resnet`] is the encoder.
 //! - [`augment`] makes a view of a picture; [`pixels`] makes pairs and batches of views; [`preview`] shows them.
+//! - [`task`] fine-tunes a trained network with few labels, and distils one into another.
 //! - [`recipe`] is the config; [`Vision`] the front door, `bench` what stands behind `ctk bench vision`.
 
 pub mod augment;
@@ -20,6 +21,7 @@ pub mod pixels;
 pub mod preview;
 pub mod recipe;
 pub mod resnet;
+pub mod task;
 
 use std::path::Path;
 
@@ -47,7 +49,11 @@ impl Modality for Vision {
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
-        Ok(Box::new(job::Train::new(recipe::check(recipe)?, recipe)?))
+        let checked = recipe::check(recipe)?;
+        match checked.recipe.task.clone() {
+            None => Ok(Box::new(job::Train::new(checked, recipe)?)),
+            Some(task) => task::plan(task, checked, recipe),
+        }
     }
 
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>> {

@@ -11,7 +11,7 @@ use ctk_core::{Context, Device, Error, Result, files};
 
 use crate::data::{self, Images, Splits};
 use crate::holdout::Holdout;
-use crate::job::{self, BASELINES, SPLITS};
+use crate::job::{self, BASELINES};
 use crate::network;
 use crate::recipe::{Checked, DataRecipe, check};
 use crate::resnet::ResNet;
@@ -50,22 +50,12 @@ impl Trained {
         }
         let place = of.path.as_deref().unwrap_or(Path::new("the generated dataset")).display().to_string();
         data::check_classes(&splits).at(&place)?;
-        let holdout = match self.stored_holdout()? {
+        let holdout = match Holdout::stored(&self.checkpoint)? {
             Some(holdout) if query.data.is_none() => holdout,
             _ => Holdout::draw(&splits.train, of.holdout, self.checked.recipe.train.seed).at(&place)?,
         };
         let held = holdout.apply(&splits.train).at(&place)?;
         Ok(Splits { unlabelled: splits.unlabelled, ..held })
-    }
-
-    /// The hold-out beside the checkpoint's run; a checkpoint that was moved has none.
-    fn stored_holdout(&self) -> Result<Option<Holdout>> {
-        let Some(path) = self.checkpoint.folder().ancestors().nth(2).map(|run| run.join(SPLITS)) else { return Ok(None) };
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let bytes = std::fs::read(&path).at(path.display())?;
-        serde_json::from_slice(&bytes).map(Some).at(path.display())
     }
 }
 

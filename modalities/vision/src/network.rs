@@ -27,7 +27,8 @@ use crate::resnet::{self, ResNet};
 
 const HOW: &str = "in PyTorch: safetensors.torch.save_file(model.state_dict(), FILE)";
 
-/// Encoder, head and, where the recipe has one, predictor with fresh values from the recipe's seed (or the weights it names), and the parameters of both.
+/// Encoder, head and, where the recipe has one, predictor with fresh values from the recipe's seed (or the weights it names), and
+/// the parameters of all.
 pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, Tower<ResNet>)> {
     let EncoderRecipe::Resnet(of) = &recipe.encoder;
     let mut params = Params::new();
@@ -50,11 +51,7 @@ pub(crate) type Learner = Dense<Siamese<ResNet>, Method>;
 
 /// The learner of a recipe, before its first step.
 pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
-    let precision = recipe.train.precision;
-    if precision != Precision::F32 && !device.is_cpu() {
-        let what = format!("train.precision = \"{precision}\" is for the CPU: other devices run in f32");
-        return Err(Error::usage(what).hint("leave it out, or train on the CPU"));
-    }
+    let precision = precision(recipe, device)?;
     let (params, tower) = build(recipe, device)?;
     let needs = recipe.loss.needs();
     let siamese = |tower| Siamese { tower, device: device.clone() };
@@ -68,6 +65,16 @@ pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner>
     let groups = recipe.train.bn_groups.map_or(needs.groups, Groups::Each);
     let learner = Dense::new(siamese(tower), objective, params, Optimizer::new(&recipe.optimizer));
     Ok(Dense { precision, groups, target, ..learner })
+}
+
+/// The recipe's precision, if `device` has it.
+pub(crate) fn precision(recipe: &VisionRecipe, device: &Device) -> Result<Precision> {
+    let precision = recipe.train.precision;
+    if precision != Precision::F32 && !device.is_cpu() {
+        let what = format!("train.precision = \"{precision}\" is for the CPU: other devices run in f32");
+        return Err(Error::usage(what).hint("leave it out, or train on the CPU"));
+    }
+    Ok(precision)
 }
 
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
@@ -146,7 +153,7 @@ pub(crate) fn calibrate(encoder: &ResNet, images: &Images, augment: &Augment, de
 }
 
 /// Ranges of `0..len` that hold about as many pixels as 256 images of CIFAR.
-fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
+pub(crate) fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
     let batch = (256 * 32 * 32 / (size * size)).clamp(8, 256);
     (0..len).step_by(batch).map(|from| from..(from + batch).min(len)).collect()
 }

@@ -8,6 +8,7 @@ use ctk_core::dataset::Dataset;
 use ctk_core::modality::View;
 use ctk_core::pair::{PairGenerator, Views};
 use ctk_core::rng::{Key, Rng};
+use ctk_core::single::Logits;
 use ctk_core::{Error, Result};
 use rayon::prelude::*;
 
@@ -98,6 +99,21 @@ impl PairGenerator for TwoViews {
     fn pairs(&self, sample: &Arc<Picture>, rng: &mut Rng, left: &mut Pixels, right: &mut Pixels) -> Result<()> {
         self.0.view(sample, rng, left.grow(self.0.size));
         self.0.view(sample, rng, right.grow(self.0.size));
+        Ok(())
+    }
+}
+
+/// One augmentation of a picture, for tasks that have no second view; a teacher's logits come beside it later.
+#[derive(Clone, Debug)]
+pub struct OneView(pub Augment);
+
+impl PairGenerator for OneView {
+    type Sample = Arc<Picture>;
+    type Left = Pixels;
+    type Right = Logits;
+
+    fn pairs(&self, sample: &Arc<Picture>, rng: &mut Rng, left: &mut Pixels, _: &mut Logits) -> Result<()> {
+        self.0.view(sample, rng, left.grow(self.0.size));
         Ok(())
     }
 }

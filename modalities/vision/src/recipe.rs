@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::augment::{Augment, AugmentRecipe};
 use crate::data::{self, Cache, Format};
 use crate::resnet::ResnetRecipe;
+use crate::task::TaskRecipe;
 use crate::{generated, holdout};
 
 /// What `ctk train vision` does with no recipe and no data.
@@ -42,6 +43,8 @@ pub struct VisionRecipe {
     pub train: TrainRecipe,
     /// `[eval.*]`.
     pub eval: EvalRecipe,
+    /// `[task.*]`: what is done with a trained network instead of training one without labels.
+    pub task: Option<TaskRecipe>,
 }
 
 impl Default for VisionRecipe {
@@ -57,6 +60,7 @@ impl Default for VisionRecipe {
             schedule: ScheduleRecipe::default(),
             train: TrainRecipe::default(),
             eval: EvalRecipe::default(),
+            task: None,
         }
     }
 }
@@ -123,6 +127,9 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     recipe.optimizer.check(text)?;
     recipe.schedule.check(text)?;
     recipe.eval.check(text)?;
+    if let Some(task) = &recipe.task {
+        task.check(text, &recipe)?;
+    }
     Ok(Checked { recipe, augment })
 }
 

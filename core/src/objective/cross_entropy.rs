@@ -1,0 +1,237 @@
+//! Cross entropy with labels, with a teacher's soft targets, or with both: fine-tuning and distillation (Chen et al. 2020b, §2).
+//!
+//! With s the logits of n rows, P = softmax(s), y the labels of the rows that have one (L of them, as a set), t the teacher's
+//! logits, q = softmax(t/τ) and Pᵗ = softmax(s/τ),
+//!
+//! ```text
+//! hard = 1/n Σ_{i∈L} (log Σⱼ exp sᵢⱼ − s_{i,yᵢ})              ∂hard/∂sᵢⱼ = [i ∈ L] (Pᵢⱼ − [j = yᵢ]) / n
+//! soft = τ²/n Σᵢ (log Σⱼ exp(sᵢⱼ/τ) − Σⱼ qᵢⱼ sᵢⱼ/τ)           ∂soft/∂sᵢⱼ = τ (Pᵗᵢⱼ − qᵢⱼ) / n
+//! L    = hard                 without a teacher
+//! L    = (1 − α) hard + α soft                with one
+//! ```
+//!
+//! τ² keeps the soft gradient's size where it is as τ changes (Hinton et al. 2015). `soft` is a cross entropy: it holds the
+//! teacher's own entropy, which nothing lowers. Logarithms are taken after the row's maximum is subtracted, so that τ = .1 does not
+//! overflow. Over many ranks n counts all rows: parameter gradients summed over ranks are those of one rank with the whole batch.
+
+use candle_core::{D, DType, Tensor};
+
+use super::contrast::{mask, softmax};
+use super::{Objective, Terms, attach};
+use crate::error::{Error, Result};
+use crate::pass::Pass;
+use crate::tower::Side;
+
+/// The label of a row that has none.
+pub const UNLABELLED: u32 = u32::MAX;
+
+/// A teacher's part in the loss; its logits are the right side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Distillation {
+    /// τ: both sides' logits are divided by it. .1 for self-distillation, 1 from big to small.
+    pub temperature: f64,
+    /// α: the teacher's share of the loss; labels have the rest.
+    pub alpha: f64,
+}
+
+/// Cross entropy of the left side's logits `(n, classes)`.
+pub struct CrossEntropy {
+    /// The teacher, if there is one.
+    pub teacher: Option<Distillation>,
+}
+
+impl Objective for CrossEntropy {
+    /// Watches the share of rows whose largest logit is the label's (`accuracy`), or the teacher's (`agreement`).
+    ///
+    /// # Errors
+    /// Labels that are needed and missing or beyond the classes; logits of the teacher with another shape.
+    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, labels: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
+        let s = &online.0.query;
+        let (n, classes) = s.dims2()?;
+        let rows = s.detach();
+        let count = pass.world.sum(&Tensor::new(n as f64, s.device())?.to_dtype(s.dtype())?)?;
+        let mean = 1.0 / count.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let hard = self.teacher.is_none_or(|teacher| teacher.alpha < 1.0);
+        let (mut value, mut gradient) = (Tensor::zeros((), s.dtype(), s.device())?, rows.zeros_like()?);
+        let mut watch = Vec::new();
+        if hard {
+            let weight = mean * self.teacher.map_or(1.0, |teacher| 1.0 - teacher.alpha);
+            let labels = check(labels, n, classes, self.teacher.is_some())?;
+            let (loss, d) = with_labels(&rows, labels)?;
+            value = (value + (loss * weight)?)?;
+            gradient = (gradient + (d * weight)?)?;
+            if self.teacher.is_none() {
+                watch.push(("accuracy", same(&rows.argmax(D::Minus1)?, &Tensor::new(labels, s.device())?)?));
+            }
+        }
+        if let Some(Distillation { temperature, alpha }) = self.teacher {
+            let t = online.1.query.detach();
+            if t.dims() != s.dims() {
+                return Err(Error::new(format!("the teacher's logits are {:?}, the student's {:?}", t.dims(), s.dims())));
+            }
+            let (loss, d) = with_teacher(&rows, &t, temperature)?;
+            value = (value + (loss * (alpha * mean))?)?;
+            gradient = (gradient + (d * (alpha * mean))?)?;
+            watch.push(("agreement", same(&rows.argmax(D::Minus1)?, &t.argmax(D::Minus1)?)?));
+        }
+        Ok(Terms { loss: attach(&pass.world.sum(&value)?, &[(s, gradient)])?, watch })
+    }
+}
+
+/// The sum over labelled rows, and its gradient.
+fn with_labels(s: &Tensor, labels: &[u32]) -> Result<(Tensor, Tensor)> {
+    let (top, p) = softmax(s)?;
+    let known = mask(0, s, |i, _| f64::from(u8::from(labels[i] != UNLABELLED)))?;
+    let truth = mask(0, s, |i, j| f64::from(u8::from(labels[i] as usize == j)))?;
+    let of_rows = (top * known.narrow(1, 0, 1)?)?.sum_all()?;
+    let loss = (of_rows - (s * &truth)?.sum_all()?)?;
+    Ok((loss, ((p * known)? - truth)?))
+}
+
+/// The sum over all rows, τ² in it, and its gradient.
+fn with_teacher(s: &Tensor, t: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
+    let scaled = (s / temperature)?;
+    let ((top, p), (_, q)) = (softmax(&scaled)?, softmax(&(t / temperature)?)?);
+    let loss = (top.sum_all()? - (&q * scaled)?.sum_all()?)?;
+    Ok(((loss * temperature.powi(2))?, ((p - q)? * temperature)?))
+}
+
+/// Labels that are there, one a row, below `classes`; beside a teacher a row may have none.
+fn check(labels: Option<&[u32]>, n: usize, classes: usize, beside_teacher: bool) -> Result<&[u32]> {
+    let labels =
+        labels.filter(|labels| labels.len() == n).ok_or_else(|| Error::new("cross entropy needs a label for each row"))?;
+    let odd = |label: &&u32| **label as usize >= classes && !(beside_teacher && **label == UNLABELLED);
+    match labels.iter().find(odd) {
+        Some(label) => Err(Error::new(format!("there is no class {label} among {classes}"))),
+        None => Ok(labels),
+    }
+}
+
+/// The share of equal numbers.
+fn same(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    Ok(a.eq(b)?.to_dtype(DType::F32)?.mean_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side};
+    use super::*;
+    use candle_core::Device;
+
+    const HARD: CrossEntropy = CrossEntropy { teacher: None };
+
+    fn taught(temperature: f64, alpha: f64) -> CrossEntropy {
+        CrossEntropy { teacher: Some(Distillation { temperature, alpha }) }
+    }
+
+    fn terms(of: &CrossEntropy, s: &Tensor, t: &Tensor, labels: Option<&[u32]>) -> Result<Terms> {
+        of.loss(&(side(s.clone()), side(t.clone())), None, labels, &Pass::eval())
+    }
+
+    fn loss(of: &CrossEntropy, s: &Tensor, t: &Tensor, labels: Option<&[u32]>) -> Tensor {
+        terms(of, s, t, labels).unwrap().loss
+    }
+
+    fn number(t: &Tensor) -> f64 {
+        t.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
+    }
+
+    fn rows(values: &[[f64; 3]; 2]) -> Tensor {
+        Tensor::new(values, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn goldens() {
+        // By plain sums of logarithms, elsewhere.
+        let (s, t) = (rows(&[[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]), rows(&[[3.0, 1.0, 0.0], [0.0, 2.0, -1.0]]));
+        let labels = Some(&[2, 0][..]);
+        let near = |of: CrossEntropy, golden: f64| {
+            let found = number(&loss(&of, &s, &t, labels));
+            assert!((found - golden).abs() < 1e-12, "{found} {golden}");
+        };
+        near(HARD, 0.505_868_284_890_554_5);
+        near(taught(1.0, 1.0), 2.050_109_186_458_712);
+        near(taught(2.0, 1.0), 5.484_644_242_918_858);
+        near(taught(0.1, 1.0), 0.175_033_805_008_863_67);
+        near(taught(2.0, 0.25), 1.750_562_274_397_630_3);
+        // Equal logits know nothing: ln of the number of classes.
+        let zeros = s.zeros_like().unwrap();
+        assert!((number(&loss(&HARD, &zeros, &t, labels)) - 3f64.ln()).abs() < 1e-12);
+        let watched = |of: &CrossEntropy| terms(of, &s, &t, labels).unwrap().watch;
+        assert_eq!((watched(&HARD)[0].0, number(&watched(&HARD)[0].1)), ("accuracy", 1.0));
+        assert_eq!((watched(&taught(1.0, 1.0))[0].0, number(&watched(&taught(1.0, 1.0))[0].1)), ("agreement", 0.0));
+    }
+
+    #[test]
+    fn gradients_are_finite_differences() {
+        let (s, t) = (random(1, 5, 4), random(2, 5, 4));
+        let some = [3, UNLABELLED, 0, 1, UNLABELLED];
+        finite_difference(&s, |s| loss(&HARD, s, &t, Some(&[3, 1, 0, 1, 2])));
+        for temperature in [0.1, 1.0, 3.0] {
+            finite_difference(&s, |s| loss(&taught(temperature, 1.0), s, &t, None));
+            finite_difference(&s, |s| loss(&taught(temperature, 0.3), s, &t, Some(&some)));
+        }
+    }
+
+    #[test]
+    fn the_teacher_is_not_taught_and_a_perfect_student_stands_still() {
+        let (s, t) = (random(3, 4, 3), random(4, 4, 3));
+        let pull = gradient(&t, |t| loss(&taught(2.0, 0.5), &s, t, Some(&[0, 1, 2, 0])));
+        assert_eq!(distance(&pull, &t.zeros_like().unwrap()), 0.0);
+        let still = gradient(&t, |s| loss(&taught(0.1, 1.0), s, &t, None));
+        assert!(distance(&still, &t.zeros_like().unwrap()) < 1e-15);
+    }
+
+    #[test]
+    fn a_row_without_label_follows_the_teacher_alone() {
+        let (s, t) = (random(5, 4, 3), random(6, 4, 3));
+        let pull = |labels: &[u32]| gradient(&s, |s| loss(&taught(1.0, 0.25), s, &t, Some(labels)));
+        let soft = gradient(&s, |s| loss(&taught(1.0, 1.0), s, &t, None));
+        let none = pull(&[UNLABELLED; 4]);
+        assert!(distance(&none, &(soft * 0.25).unwrap()) < 1e-15);
+        let one = pull(&[UNLABELLED, 2, UNLABELLED, UNLABELLED]);
+        let moved = (one - none).unwrap().abs().unwrap().sum(1).unwrap().to_vec1::<f64>().unwrap();
+        assert!(moved[1] > 0.01 && moved[0] == 0.0 && moved[2] == 0.0 && moved[3] == 0.0, "{moved:?}");
+    }
+
+    #[test]
+    fn ranks_agree_with_one() {
+        let (s, t, labels) = (random(7, 6, 4), random(8, 6, 4), [0u32, 3, 1, 1, 2, 0]);
+        let of = taught(2.0, 0.5);
+        let alone = number(&loss(&of, &s, &t, Some(&labels)));
+        let pull = gradient(&s, |s| loss(&of, s, &t, Some(&labels)));
+        let parts = ranks(2, |world| {
+            let from = world.rank() * 3;
+            let (mine, theirs) = (s.narrow(0, from, 3).unwrap(), t.narrow(0, from, 3).unwrap());
+            let pass = Pass { world, ..Pass::eval() };
+            let of_rank = |s: &Tensor| {
+                let sides = (side(s.clone()), side(theirs.clone()));
+                of.loss(&sides, None, Some(&labels[from..from + 3]), &pass).unwrap().loss
+            };
+            let x = candle_core::Var::from_tensor(&mine).unwrap();
+            let value = of_rank(&x);
+            let pull = value.backward().unwrap().get(&x).unwrap().clone();
+            (number(&value), pull)
+        });
+        assert!(parts.iter().all(|(value, _)| (value - alone).abs() < 1e-12));
+        let joined = Tensor::cat(&[&parts[0].1, &parts[1].1], 0).unwrap();
+        assert!(distance(&joined, &pull) < 1e-15);
+    }
+
+    #[test]
+    fn small_temperatures_stay_finite_in_f32() {
+        let s = (random(9, 4, 3) * 100.0).unwrap().to_dtype(DType::F32).unwrap();
+        let t = (random(10, 4, 3) * 100.0).unwrap().to_dtype(DType::F32).unwrap();
+        assert!(number(&loss(&taught(0.1, 1.0), &s, &t, None)).is_finite());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let s = random(1, 2, 3);
+        for labels in [None, Some(&[0][..]), Some(&[0, 3]), Some(&[0, UNLABELLED])] {
+            assert!(terms(&HARD, &s, &s, labels).is_err(), "{labels:?}");
+        }
+        assert!(terms(&taught(1.0, 0.5), &s, &s, Some(&[0, UNLABELLED])).is_ok());
+        assert!(terms(&taught(1.0, 1.0), &s, &random(1, 2, 4), None).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! One view a sample: the tower of supervised tasks, and a teacher's logits beside it.
+//!
+//! | task | left | right | head |
+//! |---|---|---|---|
+//! | fine-tuning | a view | nothing | the projection head's first layers, then a classifier |
+//! | distillation | a view | the teacher's logits of it | the same |
+
+use candle_core::{Device, Tensor};
+
+use crate::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::pair::{Batch, Views};
+use crate::pass::Pass;
+use crate::tower::{Side, Tower, Towers};
+
+/// Host rows of logits; none where there is no teacher.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logits {
+    /// Row-major values, a whole number of rows.
+    pub rows: Vec<f32>,
+    /// Classes; 0 where there is no row.
+    pub classes: usize,
+}
+
+impl Views for Logits {
+    /// `(n, classes)`, f32, if there are any.
+    type On = Option<Tensor>;
+
+    fn upload(parts: &[&Self], device: &Device) -> Result<Option<Tensor>> {
+        let rows = parts.iter().map(|part| part.rows.as_slice()).collect::<Vec<_>>().concat();
+        let classes = parts.iter().map(|part| part.classes).max().unwrap_or(0);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        if parts.iter().any(|part| part.classes != classes) || !rows.len().is_multiple_of(classes) {
+            return Err(Error::new("logits of different numbers of classes cannot be one batch"));
+        }
+        Ok(Some(Tensor::from_vec(rows.clone(), (rows.len() / classes, classes), device)?))
+    }
+}
+
+/// A tower for the left side alone. The right side is the teacher's logits as they are, or the left one again.
+pub struct Single<E> {
+    /// Encoder, and a head that ends in a classifier.
+    pub tower: Tower<E>,
+    /// Where its parameters live.
+    pub device: Device,
+}
+
+impl<E: Encoder> Towers for Single<E> {
+    type Left = E::Views;
+    type Right = Logits;
+
+    fn project(&self, batch: &Batch<E::Views, Logits>, pass: &Pass) -> Result<(Side, Side)> {
+        let left = self.tower.project(&E::Views::upload(&[&batch.left], &self.device)?, pass)?;
+        let right = match Logits::upload(&[&batch.right], &self.device)? {
+            Some(logits) => Side { query: logits.clone(), key: logits },
+            None => left.clone(),
+        };
+        Ok((left, right))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logits_are_stacked_and_absence_is_no_error() {
+        let of = |rows: &[f32], classes| Logits { rows: rows.to_vec(), classes };
+        let on = Logits::upload(&[&of(&[1.0, 2.0], 2), &of(&[3.0, 4.0, 5.0, 6.0], 2)], &Device::Cpu).unwrap().unwrap();
+        assert_eq!(on.to_vec2::<f32>().unwrap(), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+        assert!(Logits::upload(&[&Logits::default()], &Device::Cpu).unwrap().is_none());
+        assert!(Logits::upload(&[&of(&[1.0, 2.0], 2), &of(&[1.0], 1)], &Device::Cpu).is_err());
+    }
+}

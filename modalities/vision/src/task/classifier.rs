@@ -1,0 +1,175 @@
+//! The network of a task: encoder, what is kept of the projection head, classifier; where it starts, and how it is judged.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::dataset::Dataset;
+use ctk_core::dense::{Dense, HEAD, MODEL};
+use ctk_core::encoder::Encoder;
+use ctk_core::head::ProjectionHead;
+use ctk_core::objective::{CrossEntropy, Distillation};
+use ctk_core::optim::Optimizer;
+use ctk_core::pair::Views;
+use ctk_core::params::Params;
+use ctk_core::pass::{Pass, Precision};
+use ctk_core::rng::Key;
+use ctk_core::single::Single;
+use ctk_core::tower::Tower;
+use ctk_core::{Context, Error, Result};
+
+use super::Normalisation;
+use crate::augment::Augment;
+use crate::data::Images;
+use crate::network;
+use crate::pixels::{self, Pixels};
+use crate::recipe::{EncoderRecipe, VisionRecipe};
+use crate::resnet::ResNet;
+
+/// What a task trains.
+pub(super) type Learner = Dense<Single<ResNet>, CrossEntropy>;
+
+/// Encoder, the first `keep` layers of the head and a classifier, with fresh values from `seed`.
+pub(super) fn build(
+    recipe: &VisionRecipe,
+    keep: usize,
+    classes: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<(Params, Tower<ResNet>)> {
+    let EncoderRecipe::Resnet(of) = &recipe.encoder;
+    let mut params = Params::new();
+    let encoder = ResNet::new(of, params.root().sub("encoder"))?;
+    let head = ProjectionHead::classifier(&recipe.head, keep, classes, encoder.width(), params.root().sub("head"));
+    params.materialise(Key::new(seed), DType::F32, device)?;
+    Ok((params, Tower { encoder, head, predictor: None }))
+}
+
+/// Takes over the encoder and what is kept of the projection head; the classifier stays as it is.
+pub(super) fn start(params: &Params, from: &Checkpoint) -> Result<()> {
+    let load = || {
+        params.load_section("encoder", &from.reader().tensors(MODEL)?)?;
+        let mut head: HashMap<String, Tensor> = from.reader().tensors(HEAD)?;
+        for (name, own) in params.section("head") {
+            if name.starts_with("classifier.") {
+                head.insert(name, own.copy()?);
+            }
+        }
+        params.load_section("head", &head)
+    };
+    load().at(from.folder().display())
+}
+
+/// The learner of a task, before its first step.
+pub(super) fn learner(
+    recipe: &VisionRecipe,
+    (params, tower): (Params, Tower<ResNet>),
+    teacher: Option<Distillation>,
+    bn: Normalisation,
+    device: &Device,
+) -> Result<Learner> {
+    let precision = network::precision(recipe, device)?;
+    let towers = Single { tower, device: device.clone() };
+    let dense = Dense::new(towers, CrossEntropy { teacher }, params, Optimizer::new(&recipe.optimizer));
+    Ok(Dense { precision, statistics: bn.statistics(), ..dense })
+}
+
+/// The largest batch up to `wanted` that cuts `samples` into equal parts, near enough: a batch that is cut off is lost to an epoch,
+/// and of few labels that can be half. At least two, which normalisation needs.
+pub(super) fn batch(samples: usize, wanted: usize) -> usize {
+    (samples / samples.div_ceil(wanted.max(1)).max(1)).max(2)
+}
+
+/// How a classifier does on labelled images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Judged {
+    /// Images.
+    pub count: usize,
+    /// Images whose class has the largest logit, the first of equal ones.
+    pub hits: usize,
+    /// Mean cross entropy.
+    pub loss: f64,
+}
+
+impl Judged {
+    /// Share of hits.
+    pub fn top1(&self) -> f64 {
+        self.hits as f64 / self.count.max(1) as f64
+    }
+}
+
+/// Classifies the evaluation views of `images` by the running statistics.
+pub(super) fn judge(tower: &Tower<ResNet>, images: &Images, augment: &Augment, device: &Device) -> Result<Judged> {
+    let labels = images.labels().ok_or_else(|| Error::new("images without labels cannot be judged by"))?;
+    let classes = tower.head.width();
+    let mut judged = Judged { count: images.len(), hits: 0, loss: 0.0 };
+    for range in network::batches(images.len(), augment.eval_size) {
+        let logits = logits(tower, &pixels::evaluation(images, augment, range.clone())?, Precision::F32, device)?;
+        for (row, &label) in logits.chunks_exact(classes).zip(&labels[range]) {
+            let Some(&truth) = row.get(label as usize) else { continue };
+            let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            judged.hits += usize::from(row.iter().position(|v| *v == top) == Some(label as usize));
+            let sum: f64 = row.iter().map(|v| f64::from(v - top).exp()).sum();
+            judged.loss += sum.ln() - f64::from(truth - top);
+        }
+    }
+    judged.loss /= images.len().max(1) as f64;
+    Ok(judged)
+}
+
+/// Logits of views, row by row, by the running statistics.
+pub(super) fn logits(tower: &Tower<ResNet>, views: &Pixels, precision: Precision, device: &Device) -> Result<Vec<f32>> {
+    let side = tower.project(&Pixels::upload(&[views], device)?, &Pass::eval().at(precision))?;
+    Ok(side.key.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctk_core::checkpoint::Manifest;
+    use ctk_core::learner::Learner as _;
+    use ctk_core::recipe::Recipe;
+
+    #[test]
+    fn a_network_starts_from_the_encoder_and_the_first_head_layer() {
+        let text = "[encoder.resnet]\ndepth = 20\nwidth = 0.25\n[head]\nlayers = 2\nwidth = 4\n";
+        let recipe = crate::recipe::check(&Recipe::new("test", text)).unwrap().recipe;
+        let learner = network::learner(&recipe, &Device::Cpu).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = Manifest::new("vision", 1, 0, &Recipe::new("test", text));
+        let saved = Checkpoint::write(folder.path(), manifest, |w| learner.save(w)).unwrap();
+        let value = |params: &Params, name: &str| {
+            let found = params.iter().find(|p| p.name() == name).unwrap();
+            found.var().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let (params, tower) = build(&recipe, 1, 3, 99, &Device::Cpu).unwrap();
+        for (name, starts) in [("encoder.conv1.weight", true), ("head.layers.0.weight", true), ("head.classifier.weight", false)]
+        {
+            let fresh = value(&params, name);
+            start(&params, &saved).unwrap();
+            assert_eq!(fresh != value(&params, name), starts, "{name}");
+            if starts {
+                assert_eq!(value(&params, name), value(&learner.params, name));
+            }
+            params.materialise(Key::new(99), DType::F32, &Device::Cpu).unwrap();
+        }
+        // Zero logits know nothing: ln 9, and the first class of nine.
+        let images = crate::generated::open(18, 0).train;
+        let (_params, tower) = match tower.head.width() {
+            3 => build(&recipe, 1, 9, 99, &Device::Cpu).unwrap(),
+            other => panic!("{other} classes"),
+        };
+        let augment = recipe.pairs.check(&Recipe::new("test", text)).unwrap();
+        let judged = judge(&tower, &images, &augment, &Device::Cpu).unwrap();
+        assert!((judged.hits, judged.count) == (2, 18) && (judged.loss - 9f64.ln()).abs() < 1e-6, "{judged:?}");
+    }
+
+    #[test]
+    fn batches_lose_little_of_few_labels() {
+        assert_eq!([(45, 32), (500, 64), (9, 64), (64, 64), (3, 2), (1, 64)].map(|(n, b)| batch(n, b)), [22, 62, 9, 64, 2, 2]);
+        for n in 2..600 {
+            let size = batch(n, 64);
+            assert!(size <= 64 && n % size <= n.div_ceil(64), "{n} in batches of {size}");
+        }
+    }
+}

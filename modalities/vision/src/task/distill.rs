@@ -1,0 +1,192 @@
+//! Distillation: a student learns what a fine-tuned network says of images, all of them, whether or not they have labels.
+//!
+//! Teacher and student see the same view (crop and flip), the teacher by its running statistics. Its logits are a part of the batch:
+//! they are computed where views are made, so a batch stays a pure function of (seed, epoch, samples). Labels, where they have a
+//! part in the loss, are those of the subset alone. Nothing is chosen, so no image is held out of training.
+
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::dataset::Dataset;
+use ctk_core::dense::{HEAD, MODEL};
+use ctk_core::events::Event;
+use ctk_core::fit::fit;
+use ctk_core::labels::Subset;
+use ctk_core::modality::{Job, Summary};
+use ctk_core::objective::{Distillation, UNLABELLED};
+use ctk_core::optim::Schedule;
+use ctk_core::pair::Batch;
+use ctk_core::pass::Precision;
+use ctk_core::plan::Plan;
+use ctk_core::recipe::{Recipe, TrainRecipe};
+use ctk_core::rng::Key;
+use ctk_core::run::Run;
+use ctk_core::single::Logits;
+use ctk_core::source::{Paired, Source};
+use ctk_core::tower::Tower;
+use ctk_core::{Context, Device, Error, Result};
+use serde_json::json;
+
+use super::{DistillRecipe, LABELS, classifier, labelled, opened, pretrained};
+use crate::augment::NormaliseRecipe;
+use crate::data::Images;
+use crate::holdout::Holdout;
+use crate::job;
+use crate::pixels::{OneView, Pixels};
+use crate::recipe::Checked;
+use crate::resnet::ResNet;
+
+/// A checked `[task.distill]`, ready to run.
+pub(super) struct Distill {
+    task: DistillRecipe,
+    checked: Checked,
+    plan: Plan,
+}
+
+impl Distill {
+    pub fn new(task: DistillRecipe, checked: Checked, text: &Recipe) -> Result<Self> {
+        let recipe = &checked.recipe;
+        let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
+        let plan = Plan::new("vision", text, recipe.train.clone(), schedule)?;
+        Ok(Distill { task, checked, plan })
+    }
+}
+
+impl Job for Distill {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+        let (Checked { recipe, augment }, task) = (&self.checked, &self.task);
+        let device = run.device().clone();
+        let teacher = Teacher::open(task, recipe.pairs.normalise, recipe.train.precision, &device)?;
+        let origin = match (&task.from, run.latest()?) {
+            (Some(from), None) => Some(pretrained(from, recipe, task.from_layer)?),
+            _ => None,
+        };
+        let splits = job::splits(&recipe.data, recipe.train.seed, Holdout::stored(&teacher.checkpoint)?, run)?;
+        teacher.check_classes(splits.train.classes(), task)?;
+        let images = splits.pretraining();
+        let labels = match task.alpha < 1.0 {
+            true => {
+                let (subset, chosen) = labelled(&splits, task.labels, task.seed, run)?;
+                run.tell(&Event::Note(&subset.line(splits.train.len())));
+                // The training split comes first in `images`.
+                let mut labels = vec![UNLABELLED; images.len()];
+                chosen.iter().for_each(|&i| labels[i] = splits.train.label(i).unwrap_or(UNLABELLED));
+                Some(labels)
+            }
+            false => None,
+        };
+        run.tell(&Event::Note(&images.cache_line()?));
+
+        let network = classifier::build(recipe, task.from_layer, teacher.tower.head.width(), task.seed, &device)?;
+        if let Some(from) = &origin {
+            classifier::start(&network.0, from)?;
+        }
+        let loss = Distillation { temperature: task.temperature, alpha: task.alpha };
+        let mut learner = classifier::learner(recipe, network, Some(loss), task.bn, &device)?;
+        let source = Taught { pairs: Paired { data: images, pairs: OneView(augment.light()) }, teacher, labels };
+        let train = TrainRecipe { seed: task.seed, ..self.plan.train.clone() };
+        let fitted = fit(&source, &mut learner, &Plan { train, ..self.plan.clone() }, &mut [], run)?;
+
+        let mut summary = Summary {
+            steps: fitted.steps,
+            epochs: fitted.epochs,
+            loss: fitted.loss,
+            seconds: fitted.seconds,
+            figures: vec![
+                ("start", json!(if task.from.is_some() { "pretrained" } else { "scratch" })),
+                ("temperature", json!(task.temperature)),
+                ("alpha", json!(task.alpha)),
+                ("images", json!(source.len())),
+            ],
+            text: String::new(),
+        };
+        if let Some(test) = splits.test.as_ref().filter(|_| splits.labelled()) {
+            let student = classifier::judge(&learner.towers.tower, test, augment, &device)?;
+            let taught = classifier::judge(&source.teacher.tower, test, augment, &device)?;
+            summary.figures.extend([
+                ("top1", json!(student.top1())),
+                ("teacher_top1", json!(taught.top1())),
+                ("test", json!(student.count)),
+            ]);
+        }
+        Ok(summary)
+    }
+}
+
+/// A fine-tuned network that is not trained any more.
+struct Teacher {
+    tower: Tower<ResNet>,
+    checkpoint: Checkpoint,
+    precision: Precision,
+    device: Device,
+}
+
+impl Teacher {
+    fn open(task: &DistillRecipe, normalise: Option<NormaliseRecipe>, precision: Precision, device: &Device) -> Result<Teacher> {
+        let place = task.teacher.display();
+        let (checkpoint, checked) = opened(&task.teacher)?;
+        let recipe = &checked.recipe;
+        let of = recipe.task.as_ref().ok_or_else(|| {
+            Error::usage("this run has no classifier, so it cannot teach").at(&place).hint("fine-tune it first: ctk finetune RUN")
+        })?;
+        if recipe.pairs.normalise != normalise {
+            return Err(Error::usage("teacher and student must see the same views: their pairs.normalise differ").at(&place));
+        }
+        let head = checkpoint.reader().tensors(HEAD)?;
+        let bias = head.get("classifier.bias").ok_or_else(|| Error::new("this run has no classifier").at(&place))?;
+        let (params, tower) = classifier::build(recipe, of.kept(), bias.elem_count(), task.seed, device)?;
+        params.load_section("encoder", &checkpoint.reader().tensors(MODEL)?).at(&place)?;
+        params.load_section("head", &head).at(&place)?;
+        Ok(Teacher { tower, checkpoint, precision, device: device.clone() })
+    }
+
+    /// The student's data must have the teacher's classes, by name where the teacher's run still says them.
+    fn check_classes(&self, classes: &[String], task: &DistillRecipe) -> Result<()> {
+        let wrong = |theirs: String| {
+            Err(Error::usage(format!("the teacher tells {theirs}, and the data has {} others", classes.len()))
+                .at(task.teacher.display()))
+        };
+        // Data without labels has no classes to differ.
+        if classes.is_empty() {
+            return Ok(());
+        }
+        if classes.len() != self.tower.head.width() {
+            return wrong(format!("{} classes", self.tower.head.width()));
+        }
+        let Some(path) = self.checkpoint.folder().ancestors().nth(2).map(|run| run.join(LABELS)).filter(|path| path.is_file())
+        else {
+            return Ok(());
+        };
+        let subset: Subset = serde_json::from_slice(&std::fs::read(&path).at(path.display())?).at(path.display())?;
+        if subset.classes == classes { Ok(()) } else { wrong(subset.classes.join(", ")) }
+    }
+
+    fn logits(&self, views: &Pixels) -> Result<Logits> {
+        let rows = classifier::logits(&self.tower, views, self.precision, &self.device)?;
+        Ok(Logits { rows, classes: self.tower.head.width() })
+    }
+}
+
+/// Views of images, what the teacher says of them, and the labels that may be known.
+struct Taught {
+    pairs: Paired<Images, OneView>,
+    teacher: Teacher,
+    labels: Option<Vec<u32>>,
+}
+
+impl Source for Taught {
+    type Batch = Batch<Pixels, Logits>;
+
+    fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
+        let batch = self.pairs.draw(samples, key)?;
+        let right = if samples.is_empty() { Logits::default() } else { self.teacher.logits(&batch.left)? };
+        let labels = self.labels.as_ref().map(|labels| samples.iter().map(|&s| labels[s as usize]).collect());
+        Ok(Batch { right, labels, ..batch })
+    }
+}

@@ -1,0 +1,133 @@
+//! Fine-tuning with few labels, and the same network trained by them from scratch.
+//!
+//! The labelled images are a seeded, class-balanced part of the training split ([`Subset`](ctk_core::labels::Subset)). Views are
+//! crop and flip. Rate, epochs and crop are chosen by folds of those very images, and the network is then trained on all of them,
+//! to the end: there is no validation set to stop by.
+
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::dataset::Dataset;
+use ctk_core::events::Event;
+use ctk_core::fit::{Fitted, fit};
+use ctk_core::labels;
+use ctk_core::modality::{Job, Summary};
+use ctk_core::optim::Schedule;
+use ctk_core::plan::Plan;
+use ctk_core::recipe::{Recipe, TrainRecipe};
+use ctk_core::run::Run;
+use ctk_core::source::Paired;
+use ctk_core::{Device, Result};
+use serde_json::json;
+
+use super::classifier::{self, Learner};
+use super::search::{self, Choice};
+use super::{FinetuneRecipe, labelled, pretrained};
+use crate::data::Images;
+use crate::holdout::Holdout;
+use crate::job;
+use crate::pixels::OneView;
+use crate::recipe::Checked;
+
+/// A checked `[task.finetune]`, ready to run.
+pub(super) struct Finetune {
+    task: FinetuneRecipe,
+    checked: Checked,
+    plan: Plan,
+}
+
+impl Finetune {
+    pub fn new(task: FinetuneRecipe, checked: Checked, text: &Recipe) -> Result<Self> {
+        let recipe = &checked.recipe;
+        let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
+        let plan = Plan::new("vision", text, recipe.train.clone(), schedule)?;
+        Ok(Finetune { task, checked, plan })
+    }
+
+    /// Every combination of what may be chosen, in the order in which it is written.
+    fn candidates(&self) -> Vec<Choice> {
+        fn or<T: Copy>(given: &[T], own: T) -> Vec<T> {
+            if given.is_empty() { vec![own] } else { given.to_vec() }
+        }
+        let Checked { recipe, augment } = &self.checked;
+        let rates = or(&self.task.rates, recipe.optimizer.rate());
+        let epochs = or(&self.task.epochs, recipe.train.epochs);
+        let crops = or(&self.task.crops, augment.smallest_crop());
+        let with_crop = |rate: f64, epochs: usize| crops.iter().map(move |&crop| Choice { rate, epochs, crop });
+        rates.iter().flat_map(|&rate| epochs.iter().flat_map(move |&epochs| with_crop(rate, epochs))).collect()
+    }
+
+    /// Trains on `images` by `choice`, from the start or from where `run` is to go on.
+    fn train(&self, choice: &Choice, images: Images, start: &Start, saves: usize, run: &mut Run) -> Result<(Learner, Fitted)> {
+        let Checked { recipe, augment } = &self.checked;
+        let (keep, seed) = (self.task.from_layer, self.task.seed);
+        let network = classifier::build(recipe, keep, images.classes().len(), seed, &start.device)?;
+        // A run that goes on has its own values; the one it came from may be gone.
+        if let Some(from) = start.values.as_ref().filter(|_| !matches!(run.latest(), Ok(Some(_)))) {
+            classifier::start(&network.0, from)?;
+        }
+        let mut learner = classifier::learner(recipe, network, None, self.task.bn, &start.device)?;
+        let batch = classifier::batch(images.len(), recipe.train.batch);
+        let train = TrainRecipe { epochs: choice.epochs, batch, seed, save_every: saves, ..self.plan.train.clone() };
+        let plan = Plan { train, schedule: Schedule::new(&recipe.schedule, choice.rate), ..self.plan.clone() };
+        let source = Paired { data: images, pairs: OneView(augment.light().cropped(choice.crop)) };
+        let fitted = fit(&source, &mut learner, &plan, &mut [], run)?;
+        Ok((learner, fitted))
+    }
+}
+
+/// What training starts from.
+struct Start {
+    values: Option<Checkpoint>,
+    device: Device,
+}
+
+impl Job for Finetune {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+        let (Checked { recipe, augment }, task) = (&self.checked, &self.task);
+        let origin = match (&task.from, run.latest()?) {
+            (Some(from), None) => Some(pretrained(from, recipe, task.from_layer)?),
+            _ => None,
+        };
+        let inherited = origin.as_ref().map(Holdout::stored).transpose()?.flatten();
+        let start = Start { values: origin.filter(|_| !task.scratch), device: run.device().clone() };
+        let splits = job::splits(&recipe.data, recipe.train.seed, inherited, run)?;
+        let (subset, chosen) = labelled(&splits, task.labels, task.seed, run)?;
+        run.tell(&Event::Note(&subset.line(splits.train.len())));
+        let images = splits.train.select(&chosen);
+
+        let of = images.labels().unwrap_or_default();
+        let fold = labels::folds(&images.names(), &of, task.folds, task.seed);
+        let found = search::choose(&self.candidates(), &fold, run, |choice, rest, held, inner| {
+            let (learner, _) = self.train(choice, images.select(rest), &start, choice.epochs, inner)?;
+            classifier::judge(&learner.towers.tower, &images.select(held), augment, &start.device)
+        })?;
+        let Choice { rate, epochs, crop } = found.choice;
+        run.tell(&Event::Note(&format!("training on all {} by rate {rate}, {epochs} epochs, crop {crop}", images.len())));
+        let (learner, fitted) = self.train(&found.choice, images, &start, recipe.train.save_every, run)?;
+
+        let mut summary = Summary {
+            steps: fitted.steps,
+            epochs: fitted.epochs,
+            loss: fitted.loss,
+            seconds: fitted.seconds,
+            figures: vec![
+                ("start", json!(if task.scratch { "scratch" } else { "pretrained" })),
+                ("labels", json!(task.labels)),
+                ("label_seed", json!(task.seed)),
+                ("labelled", json!(subset.names.len())),
+                ("rate", json!(rate)),
+                ("crop", json!(crop)),
+                ("fold_top1", json!(found.top1)),
+            ],
+            text: String::new(),
+        };
+        if let Some(test) = &splits.test {
+            let judged = classifier::judge(&learner.towers.tower, test, augment, &start.device)?;
+            summary.figures.extend([("top1", json!(judged.top1())), ("test", json!(judged.count))]);
+        }
+        Ok(summary)
+    }
+}

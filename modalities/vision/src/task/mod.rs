@@ -1,0 +1,240 @@
+//! What is done with a trained network: fine-tuning it with few labels, distilling it into another (Chen et al. 2020b, §2).
+//!
+//! A task is a section of the recipe, not a loop of its own: it has its source, learner and loss, and walks through the same `fit`.
+//! [`classifier`] is the network of both; [`finetune`] and [`distill`] are the jobs, [`search`] chooses among rates, epochs and
+//! crops on folds of the labelled images. No label of a test image is read before training is over.
+
+mod classifier;
+mod distill;
+mod finetune;
+mod search;
+
+use std::path::{Path, PathBuf};
+
+use ctk_core::checkpoint::Checkpoint;
+use ctk_core::labels::{Amount, Subset};
+use ctk_core::modality::Job;
+use ctk_core::pass::Statistics;
+use ctk_core::recipe::Recipe;
+use ctk_core::run::Run;
+use ctk_core::{Context, Error, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Splits;
+use crate::recipe::{self, Checked, EncoderRecipe, VisionRecipe};
+
+/// Where a run stores which images kept their labels.
+const LABELS: &str = "labels.json";
+
+/// `[task.*]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TaskRecipe {
+    /// Train a classifier together with the network, with labels.
+    Finetune(FinetuneRecipe),
+    /// Train a network on what a fine-tuned one says of images, with or without labels.
+    Distill(DistillRecipe),
+}
+
+/// `[task.finetune]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FinetuneRecipe {
+    /// The run whose network it starts from, and whose hold-out it keeps.
+    pub from: Option<PathBuf>,
+    /// Start from fresh values instead: the supervised baseline, on the same images.
+    pub scratch: bool,
+    /// How many training images keep their labels: `1%`, `5-per-class`, `100%`.
+    pub labels: Amount,
+    /// What the choice of these images, their folds, their order and views, and fresh values hang on; `train.seed` stays that of the
+    /// hold-out.
+    pub seed: u64,
+    /// Layers of the projection head that stay, and are fine-tuned as a part of the encoder: 0 to `head.layers`; SimCLRv2 keeps 1.
+    pub from_layer: usize,
+    /// What batch normalisation normalises by while training.
+    pub bn: Normalisation,
+    /// Peak rates to choose from, in place of the optimizer's; empty: that one.
+    pub rates: Vec<f64>,
+    /// Numbers of epochs to choose from; empty: `train.epochs`.
+    pub epochs: Vec<usize>,
+    /// Smallest crops to choose from, shares of the area; empty: that of `pairs.crop`.
+    pub crops: Vec<f64>,
+    /// Parts of the labelled images that are held out in turn to choose by.
+    pub folds: usize,
+}
+
+impl Default for FinetuneRecipe {
+    fn default() -> Self {
+        FinetuneRecipe {
+            from: None,
+            scratch: false,
+            labels: Amount::default(),
+            seed: 0,
+            from_layer: 1,
+            bn: Normalisation::Train,
+            rates: Vec::new(),
+            epochs: Vec::new(),
+            crops: Vec::new(),
+            folds: 5,
+        }
+    }
+}
+
+/// `[task.distill]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DistillRecipe {
+    /// The fine-tuned run that teaches.
+    pub teacher: PathBuf,
+    /// The run whose network the student starts from; absent: fresh values.
+    pub from: Option<PathBuf>,
+    /// Both sides' logits are divided by it: .1 for self-distillation, 1 from big to small.
+    pub temperature: f64,
+    /// The teacher's share of the loss; labels have the rest.
+    pub alpha: f64,
+    /// How many training images keep their labels, where `alpha` is below 1.
+    pub labels: Amount,
+    /// What the choice of these images, the order and views of all, and fresh values hang on; `train.seed` stays that of the hold-out.
+    pub seed: u64,
+    /// Layers of the student's projection head that stay: as for fine-tuning.
+    pub from_layer: usize,
+    /// What batch normalisation normalises by while training.
+    pub bn: Normalisation,
+}
+
+impl Default for DistillRecipe {
+    fn default() -> Self {
+        DistillRecipe {
+            teacher: PathBuf::new(),
+            from: None,
+            temperature: 1.0,
+            alpha: 1.0,
+            labels: Amount::default(),
+            seed: 0,
+            from_layer: 1,
+            bn: Normalisation::Train,
+        }
+    }
+}
+
+/// What batch normalisation normalises by while a task trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalisation {
+    /// Its batch; running statistics move (SimCLRv2).
+    Train,
+    /// The running statistics, which stay as they are.
+    Frozen,
+}
+
+impl Normalisation {
+    fn statistics(self) -> Statistics {
+        match self {
+            Normalisation::Train => Statistics::Update,
+            Normalisation::Frozen => Statistics::Frozen,
+        }
+    }
+}
+
+impl TaskRecipe {
+    /// Checks every figure; errors point at its line in `text`.
+    pub(crate) fn check(&self, text: &Recipe, recipe: &VisionRecipe) -> Result<()> {
+        let EncoderRecipe::Resnet(of) = &recipe.encoder;
+        text.require(of.weights.is_none(), "encoder.resnet.weights", "a task starts from a run, or from fresh values")?;
+        let own = "a task is measured on the test images once, at its end: leave this out";
+        text.require(recipe.eval.knn.is_none(), "eval.knn", own)?;
+        text.require(recipe.eval.linear_probe.is_none(), "eval.linear-probe", own)?;
+        let layers = |at: usize, key: &str| {
+            text.require(at <= recipe.head.layers, key, format!("the projection head has {} layers", recipe.head.layers))
+        };
+        match self {
+            TaskRecipe::Finetune(task) => {
+                let key = |name: &str| format!("task.finetune.{name}");
+                layers(task.from_layer, &key("from_layer"))?;
+                text.require(task.scratch || task.from.is_some(), &key("from"), "names the run to start from; or set `scratch`")?;
+                text.require(task.rates.iter().all(|r| *r > 0.0 && r.is_finite()), &key("rates"), "must be above 0")?;
+                text.require(task.epochs.iter().all(|e| *e > 0), &key("epochs"), "must be at least 1")?;
+                let share = |c: &f64| *c > 0.0 && *c <= 1.0;
+                text.require(task.crops.iter().all(share), &key("crops"), "must be shares of the area, above 0 and up to 1")?;
+                text.require((2..=100).contains(&task.folds), &key("folds"), "must be 2 to 100")
+            }
+            TaskRecipe::Distill(task) => {
+                let key = |name: &str| format!("task.distill.{name}");
+                layers(task.from_layer, &key("from_layer"))?;
+                text.require(!task.teacher.as_os_str().is_empty(), &key("teacher"), "names the fine-tuned run that teaches")?;
+                let positive = task.temperature > 0.0 && task.temperature.is_finite();
+                text.require(positive, &key("temperature"), "must be above 0; SimCLRv2 uses .1 and 1")?;
+                text.require(task.alpha > 0.0 && task.alpha <= 1.0, &key("alpha"), "must be a share above 0 and up to 1")
+            }
+        }
+    }
+
+    /// Layers of the projection head that are kept.
+    fn kept(&self) -> usize {
+        match self {
+            TaskRecipe::Finetune(task) => task.from_layer,
+            TaskRecipe::Distill(task) => task.from_layer,
+        }
+    }
+}
+
+/// The job of a checked recipe with a task.
+pub(crate) fn plan(task: TaskRecipe, checked: Checked, text: &Recipe) -> Result<Box<dyn Job>> {
+    Ok(match task {
+        TaskRecipe::Finetune(task) => Box::new(finetune::Finetune::new(task, checked, text)?),
+        TaskRecipe::Distill(task) => Box::new(distill::Distill::new(task, checked, text)?),
+    })
+}
+
+/// A run to start from: its checkpoint, which must be of pretraining, and of the network that `recipe` names.
+fn pretrained(from: &Path, recipe: &VisionRecipe, kept: usize) -> Result<Checkpoint> {
+    let (checkpoint, checked) = opened(from)?;
+    if checked.recipe.task.is_some() {
+        return Err(Error::usage("this run was fine-tuned or distilled: it has no projection head to start from")
+            .at(from.display())
+            .hint("give the run that it started from"));
+    }
+    // Where pretraining itself started is of no matter.
+    let mut of = checked.recipe;
+    let EncoderRecipe::Resnet(resnet) = &mut of.encoder;
+    resnet.weights = None;
+    if of.encoder != recipe.encoder || (kept > 0 && of.head != recipe.head) {
+        return Err(Error::usage("this run has another network than the recipe: their [encoder] or [head] differ")
+            .at(from.display())
+            .hint("leave them as the run has them"));
+    }
+    Ok(checkpoint)
+}
+
+/// A run of vision and its recipe.
+fn opened(run: &Path) -> Result<(Checkpoint, Checked)> {
+    let checkpoint = Checkpoint::open(run)?;
+    if checkpoint.manifest().modality != "vision" {
+        return Err(Error::usage(format!("this is a run of {}, not of vision", checkpoint.manifest().modality)).at(run.display()));
+    }
+    let checked = recipe::check(&checkpoint.recipe())?;
+    Ok((checkpoint, checked))
+}
+
+/// Draws which training images keep their labels and stores it in the run; a resumed run must find the same. Also their indices.
+fn labelled(splits: &Splits, labels: Amount, seed: u64, run: &mut Run) -> Result<(Subset, Vec<usize>)> {
+    let no_labels = || {
+        Error::usage("this data has no labels to learn from")
+            .hint("use data with classes: one folder a class, CIFAR, IDX, or tar shards")
+    };
+    let of = splits.train.labels().filter(|_| splits.labelled()).ok_or_else(no_labels)?;
+    let drawn = Subset::draw(&splits.train.names(), &of, splits.train.classes(), labels, seed);
+    match run.read(LABELS)? {
+        Some(bytes) if serde_json::from_slice::<Subset>(&bytes).at(LABELS)? != drawn.0 => {
+            Err(Error::new("the data is not what it was when its labels were drawn")
+                .at(LABELS)
+                .hint("restore the data, or start anew"))
+        }
+        Some(_) => Ok(drawn),
+        None => {
+            run.write(LABELS, &serde_json::to_vec_pretty(&drawn.0)?)?;
+            Ok(drawn)
+        }
+    }
+}

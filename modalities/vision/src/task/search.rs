@@ -1,0 +1,246 @@
+//! Choosing rate, epochs and crop on folds of the labelled images: k-fold cross-validation, and nothing else is looked at.
+//!
+//! Every candidate is trained on the other folds and judged on the one held out, fold by fold, until [`ENOUGH`] images were judged:
+//! with many labels one fold tells as much. The most hits win, among equals the lowest cross entropy, then the one named first.
+//! What was tried is stored in the run after each fold, so that a resumed run goes on with what is missing.
+
+use ctk_core::error::Kind;
+use ctk_core::events::Event;
+use ctk_core::run::Run;
+use ctk_core::{Context, Error, Result};
+use serde::{Deserialize, Serialize};
+
+use super::classifier::Judged;
+
+/// Images to be judged by, of each candidate.
+const ENOUGH: usize = 1_000;
+
+/// Where a run stores what was tried.
+const SEARCH: &str = "search.json";
+
+/// What is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Choice {
+    /// The optimizer's peak rate, before batch scaling.
+    pub rate: f64,
+    /// Passes over the labelled images.
+    pub epochs: usize,
+    /// The smallest share of the area that a crop takes.
+    pub crop: f64,
+}
+
+/// A candidate on one fold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Trial {
+    #[serde(flatten)]
+    choice: Choice,
+    fold: usize,
+    held_out: usize,
+    hits: usize,
+    /// Mean cross entropy of those held out; none where training left the finite numbers.
+    loss: Option<f64>,
+}
+
+/// The choice, and the share of hits on held-out images that it won with; none where nothing could be held out or chosen.
+pub(super) struct Chosen {
+    pub choice: Choice,
+    pub top1: Option<f64>,
+}
+
+/// Chooses among `candidates`. `fold` says where each labelled image is held out; `train(choice, trained, held, run)` trains on some
+/// of them, by index, and judges on others, in a run of its own.
+pub(super) fn choose(
+    candidates: &[Choice],
+    fold: &[Option<usize>],
+    run: &mut Run,
+    mut train: impl FnMut(&Choice, &[usize], &[usize], &mut Run) -> Result<Judged>,
+) -> Result<Chosen> {
+    let first = *candidates.first().ok_or_else(|| Error::new("there is nothing to choose from"))?;
+    let folds = folds(fold);
+    if candidates.len() == 1 || folds.is_empty() {
+        if candidates.len() > 1 {
+            run.tell(&Event::Note(
+                "no class has two labels, so nothing can be chosen by: the first rate, epochs and crop are taken",
+            ));
+        }
+        return Ok(Chosen { choice: first, top1: None });
+    }
+    let mut trials: Vec<Trial> = match run.read(SEARCH)? {
+        Some(bytes) => serde_json::from_slice(&bytes).at(SEARCH)?,
+        None => Vec::new(),
+    };
+    let all = candidates.len() * folds.len();
+    for (at, choice) in candidates.iter().enumerate() {
+        for &f in &folds {
+            if trials.iter().any(|trial| trial.choice == *choice && trial.fold == f) {
+                continue;
+            }
+            let (held, rest): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|&i| fold[i] == Some(f));
+            let mut inner = run.within(&format!("search/{at}-{f}"))?;
+            let found = match train(choice, &rest, &held, &mut inner) {
+                Ok(judged) => Some(judged).filter(|judged| judged.loss.is_finite()),
+                Err(e) if e.kind() == Kind::Diverged => None,
+                Err(e) if e.kind() == Kind::Interrupted => {
+                    let folder = run.folder()?.display().to_string();
+                    return Err(Error::interrupted(format!("stopped after {} of {all} trials; they are saved", trials.len()))
+                        .hint(format!("go on with: ctk train vision --resume {folder}")));
+                }
+                Err(e) => return Err(e),
+            };
+            inner.discard()?;
+            let (hits, loss) = found.map_or((0, None), |judged| (judged.hits, Some(judged.loss)));
+            trials.push(Trial { choice: *choice, fold: f, held_out: held.len(), hits, loss });
+            run.write(SEARCH, &serde_json::to_vec_pretty(&trials)?)?;
+            let Choice { rate, epochs, crop } = choice;
+            run.tell(&Event::Note(&format!(
+                "trial {} of {all}: rate {rate}, {epochs} epochs, crop {crop}: {hits} of {} held-out images",
+                trials.len(),
+                held.len()
+            )));
+        }
+    }
+    // Candidates in their order, so that among equals the first stays.
+    let mut best: Option<(Choice, Score)> = None;
+    for choice in candidates {
+        let score = Score::of(trials.iter().filter(|trial| trial.choice == *choice));
+        if best.as_ref().is_none_or(|(_, before)| score.beats(before)) {
+            best = Some((*choice, score));
+        }
+    }
+    let (choice, score) = best.ok_or_else(|| Error::new("there is nothing to choose from"))?;
+    if score.loss.is_none() {
+        return Err(Error::diverged("every candidate's loss left the finite numbers").hint("give lower rates"));
+    }
+    Ok(Chosen { choice, top1: Some(score.hits as f64 / score.held_out.max(1) as f64) })
+}
+
+/// The folds that are judged on: in order, until enough images were.
+fn folds(fold: &[Option<usize>]) -> Vec<usize> {
+    let count = fold.iter().flatten().max().map_or(0, |last| last + 1);
+    let sizes = (0..count).map(|f| (f, fold.iter().filter(|of| **of == Some(f)).count()));
+    let mut judged = 0;
+    let mut taken = Vec::new();
+    for (f, size) in sizes.filter(|(_, size)| *size > 0) {
+        if judged < ENOUGH {
+            taken.push(f);
+        }
+        judged += size;
+    }
+    taken
+}
+
+/// How a candidate did over its folds.
+struct Score {
+    hits: usize,
+    held_out: usize,
+    loss: Option<f64>,
+}
+
+impl Score {
+    fn of<'a>(trials: impl Iterator<Item = &'a Trial>) -> Score {
+        trials.fold(Score { hits: 0, held_out: 0, loss: Some(0.0) }, |sum, trial| Score {
+            hits: sum.hits + trial.hits,
+            held_out: sum.held_out + trial.held_out,
+            loss: sum.loss.zip(trial.loss).map(|(sum, loss)| sum + loss * trial.held_out as f64),
+        })
+    }
+
+    fn beats(&self, other: &Score) -> bool {
+        match (self.loss, other.loss) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(mine), Some(theirs)) => self.hits > other.hits || (self.hits == other.hits && mine < theirs),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ctk_core::Device;
+    use ctk_core::events::Silent;
+    use ctk_core::recipe::Recipe;
+    use ctk_core::run::Place;
+
+    fn run(place: Place) -> Run {
+        Run::new(place, "vision", Recipe::new("test", "[train]\n"), Device::Cpu, Box::new(Silent), Default::default()).unwrap()
+    }
+
+    fn candidates() -> Vec<Choice> {
+        [0.1, 0.2, 0.3, 0.4].map(|rate| Choice { rate, epochs: 2, crop: 0.5 }).to_vec()
+    }
+
+    /// Twelve images in three folds, and one that is never held out.
+    fn fold() -> Vec<Option<usize>> {
+        (0..12).map(|i| Some(i % 3)).chain([None]).collect()
+    }
+
+    fn judged(hits: usize, loss: f64) -> Result<Judged> {
+        Ok(Judged { count: 4, hits, loss })
+    }
+
+    #[test]
+    fn the_most_hits_win_then_the_lowest_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tried = Vec::new();
+        let chosen =
+            choose(&candidates(), &fold(), &mut run(Place::New(folder.path().join("a"))), |choice, rest, held, inner| {
+                assert!(inner.folder()?.is_dir() && held.len() == 4 && rest.len() == 9 && rest.contains(&12));
+                assert!(held.iter().all(|i| !rest.contains(i)));
+                tried.push(choice.rate);
+                match choice.rate {
+                    0.1 => judged(2, 0.1),
+                    0.2 => judged(3, 0.9),
+                    0.3 => judged(3, 0.8),
+                    _ => Err(Error::diverged("too far")),
+                }
+            });
+        let chosen = chosen.unwrap();
+        assert_eq!((chosen.choice.rate, chosen.top1, tried.len()), (0.3, Some(0.75), 12));
+        assert!(!folder.path().join("a/search/0-0").exists(), "what is judged is swept away");
+    }
+
+    #[test]
+    fn what_was_tried_is_not_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut count = 0;
+        let mut tried = |limit: usize| {
+            let place = Place::reached(path.clone()).unwrap();
+            choose(&candidates(), &fold(), &mut run(place), |choice, _, _, inner| {
+                inner.folder()?;
+                if count == limit {
+                    return Err(Error::interrupted("enough for today"));
+                }
+                count += 1;
+                judged(if choice.rate == 0.2 { 4 } else { 1 }, 0.5)
+            })
+        };
+        let stopped = tried(5).err().unwrap();
+        assert!(stopped.kind() == Kind::Interrupted && stopped.to_string().contains("5 of 12"), "{stopped}");
+        assert_eq!(tried(100).unwrap().choice.rate, 0.2);
+        assert_eq!(count, 12);
+    }
+
+    #[test]
+    fn nothing_to_choose_from_or_by_is_no_search() {
+        let folder = tempfile::tempdir().unwrap();
+        let never = |_: &Choice, _: &[usize], _: &[usize], _: &mut Run| -> Result<Judged> { panic!("no trial") };
+        let alone = choose(&candidates()[1..2], &fold(), &mut run(Place::New(folder.path().join("a"))), never).unwrap();
+        assert_eq!((alone.choice.rate, alone.top1), (0.2, None));
+        let lone = choose(&candidates(), &[None, None], &mut run(Place::New(folder.path().join("b"))), never).unwrap();
+        assert_eq!((lone.choice.rate, lone.top1), (0.1, None));
+        let all_diverge = choose(&candidates(), &fold(), &mut run(Place::New(folder.path().join("c"))), |_, _, _, inner| {
+            inner.folder()?;
+            Err(Error::diverged("too far"))
+        });
+        assert_eq!(all_diverge.err().unwrap().kind(), Kind::Diverged);
+    }
+
+    #[test]
+    fn one_fold_is_enough_of_many_labels() {
+        let of = |n: usize| folds(&(0..n).map(|i| Some(i % 5)).collect::<Vec<_>>());
+        assert_eq!((of(500), of(3000), of(5000)), (vec![0, 1, 2, 3, 4], vec![0, 1], vec![0]));
+        assert_eq!(folds(&[Some(1), None, Some(4)]), [1, 4], "empty folds are passed over");
+    }
+}
