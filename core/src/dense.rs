@@ -54,6 +54,8 @@ pub struct Dense<T, O> {
     pub optimizer: Optimizer,
     /// What a step's feature maps are kept and multiplied in.
     pub precision: Precision,
+    /// Whether residual blocks run once more on the way back, and keep less meanwhile: see [`Pass::recompute`].
+    pub recompute: bool,
     /// Which rows of a step share batch statistics.
     pub groups: Groups,
     /// What normalisation does in a step.
@@ -72,6 +74,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
             params,
             optimizer,
             precision: Precision::F32,
+            recompute: false,
             groups: Groups::Together,
             statistics: Statistics::Update,
             world: Box::new(Solo),
@@ -84,7 +87,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// # Errors
     /// Whatever drawing the batch or computing met.
     pub fn stages(&mut self, feed: &Feed<Batch<T::Left, T::Right>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
-        let pass = Pass { groups: self.groups, ..Pass::train(feed.key(), &*self.world) };
+        let pass = Pass { groups: self.groups, recompute: self.recompute, ..Pass::train(feed.key(), &*self.world) };
         let pass = pass.at(self.precision).with(self.statistics).of(self.objective.sides().0);
         let (terms, mut gradients, target) = match feed.parts() {
             1 => self.whole(feed, &pass, done)?,

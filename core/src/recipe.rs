@@ -419,6 +419,9 @@ pub struct TrainRecipe {
     /// What feature maps are kept and multiplied in while training: `f32`, or `bf16` (on the CPU; parameters, sums, statistics and
     /// the loss stay in f32). Features are always computed in f32.
     pub precision: Precision,
+    /// Whether residual blocks keep their input alone and run once more on the way back: the same bits, less memory, a third more
+    /// time. For encoders that do not fit otherwise; on the CPU.
+    pub recompute: bool,
     /// Threads that load data; 0 loads between steps. Does not change what is learned.
     pub loaders: usize,
     /// Steps between two lines of metrics.
@@ -439,6 +442,7 @@ impl Default for TrainRecipe {
             part: None,
             bn_groups: None,
             precision: Precision::F32,
+            recompute: false,
             loaders: 1,
             log_every: 10,
             save_every: 1,

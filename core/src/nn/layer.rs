@@ -131,6 +131,7 @@ pub(crate) struct Host {
     pub sink: Sink,
     pub statistics: Statistics,
     pub keep: bool,
+    pub recompute: bool,
 }
 
 impl Host {

@@ -128,7 +128,8 @@ impl Sequential {
         let pool = &self.pool;
         let input = Map::<T>::from_tensor(x, pool)?;
         pool.start(input.shape());
-        let host = Host { pool: pool.clone(), sink: self.sink.clone(), statistics: pass.statistics, keep: pass.train };
+        let (statistics, keep, recompute) = (pass.statistics, pass.train, pass.recompute);
+        let host = Host { pool: pool.clone(), sink: self.sink.clone(), statistics, keep, recompute };
         let (y, tape) = layer::forward(&self.layers, Act::from(Arc::new(input)), &host)?;
         let y = y.plain();
         let shape = Shape::from_dims(&y.shape());

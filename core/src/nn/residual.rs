@@ -24,6 +24,21 @@ pub struct Residual {
 
 impl Residual {
     pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
+        if !(host.keep && host.recompute) {
+            return self.run(x, host);
+        }
+        let (y, _) = self.run(x.clone(), &Host { keep: false, ..host.clone() })?;
+        // The running statistics have moved; the batch's are what they were.
+        let statistics = if host.statistics == Statistics::Update { Statistics::Hold } else { host.statistics };
+        let (block, again) = (self.clone(), Host { statistics, ..host.clone() });
+        let back = host.back(move |dy, want| match block.run(x, &again)?.1 {
+            Some(back) => back(dy, want),
+            None => Ok(None),
+        });
+        Ok((y, back))
+    }
+
+    fn run<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
         let beside = Beside::new();
         let input = Act { beside: Some(beside.clone()), ..x.clone().into() };
         let (body, body_tape) = layer::forward(&self.body, input, host)?;

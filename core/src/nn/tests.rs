@@ -153,10 +153,14 @@ fn run(case: &Case, dtype: DType, exact: bool, statistics: Statistics) -> Outcom
 }
 
 fn run_at(case: &Case, dtype: DType, exact: bool, statistics: Statistics, precision: Precision) -> Outcome {
+    pass(case, dtype, exact, Pass::train(Key::new(0), &Solo).with(statistics).at(precision))
+}
+
+fn pass(case: &Case, dtype: DType, exact: bool, pass: Pass) -> Outcome {
     let (params, x) = materials(case, dtype);
     let net = params.1.exact(exact);
     let (params, x) = (params.0, Var::from_tensor(&x).unwrap());
-    let y = net.forward(x.as_tensor(), &Pass::train(Key::new(0), &Solo).with(statistics).at(precision)).unwrap();
+    let y = net.forward(x.as_tensor(), &pass).unwrap();
     let weights = noise(y.dims(), Key::new(2)).to_dtype(dtype).unwrap();
     let store = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
     let mut named = HashMap::from([("input".to_string(), store.get(x.as_tensor()).unwrap().clone())]);
@@ -217,6 +221,24 @@ fn kernels_and_graph_agree() {
             let graph = run(&case, DType::F64, true, statistics);
             assert_close(&case, &run(&case, DType::F64, false, statistics), &graph, 1e-9);
             assert_close(&case, &run(&case, DType::F32, false, statistics), &graph, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn blocks_that_run_once_more_give_the_same_bits() {
+    let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for case in cases() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for statistics in [Update, Hold, Frozen] {
+                let once = Pass::train(Key::new(0), &Solo).with(statistics).at(precision);
+                let (kept, again) = (pass(&case, DType::F32, false, once), Pass { recompute: true, ..once });
+                let again = pass(&case, DType::F32, false, again);
+                assert_eq!(bits(&kept.y), bits(&again.y), "{}: output", case.name);
+                for (name, value) in &kept.named {
+                    assert_eq!(bits(value), bits(&again.named[name]), "{}: {name}", case.name);
+                }
+            }
         }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner>
     let objective = Method::new(&recipe.loss, tower.head.width(), DType::F32, device)?;
     let groups = recipe.train.bn_groups.map_or(needs.groups, Groups::Each);
     let learner = Dense::new(siamese(tower), objective, params, Optimizer::new(&recipe.optimizer));
-    Ok(Dense { precision, groups, target, ..learner })
+    Ok(Dense { precision, recompute: recipe.train.recompute, groups, target, ..learner })
 }
 
 /// The recipe's precision, if `device` has it.

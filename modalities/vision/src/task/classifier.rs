@@ -71,7 +71,7 @@ pub(super) fn learner(
     let precision = network::precision(recipe, device)?;
     let towers = Single { tower, device: device.clone() };
     let dense = Dense::new(towers, CrossEntropy { teacher }, params, Optimizer::new(&recipe.optimizer));
-    Ok(Dense { precision, statistics: bn.statistics(), ..dense })
+    Ok(Dense { precision, recompute: recipe.train.recompute, statistics: bn.statistics(), ..dense })
 }
 
 /// The largest batch up to `wanted` that cuts `samples` into equal parts, near enough: a batch that is cut off is lost to an epoch,
