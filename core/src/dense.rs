@@ -40,7 +40,8 @@ pub enum Stage {
 /// What a step computed: the loss, the gradients, and the target's embeddings where there is a target.
 type Done = (Terms, Gradients, Option<(Side, Side)>);
 
-/// A model that learns by backpropagation. Parameters below `encoder.` are the model, those below `head.` the rest.
+/// A model that learns by backpropagation. Parameters below `encoder.` are the model, those below `head.` (a predictor's, too) the
+/// rest.
 pub struct Dense<T, O> {
     /// Views to embeddings.
     pub towers: T,

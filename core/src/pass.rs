@@ -128,7 +128,7 @@ impl<'a> Pass<'a> {
         let Groups::Each(groups) = self.groups else { return None };
         let views = if self.sides == Sides::Both { 2 } else { 1 };
         let groups = groups.min(rows / views / 2).max(1);
-        if self.statistics == Statistics::Frozen || views * groups == 1 || rows % views != 0 {
+        if self.statistics == Statistics::Frozen || views * groups == 1 || !rows.is_multiple_of(views) {
             return None;
         }
         let n = rows / views;

@@ -3,6 +3,7 @@
 //! Choices are externally tagged tables (`[loss.nt-xent]`), because serde then reports a misspelt key with its line.
 //! Unknown keys are errors. `--set a.b=c` edits the text, so that what ran can be saved and read as one file.
 
+mod head;
 mod loss;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::pass::Precision;
 
+pub use head::{HeadRecipe, Norms, PredictorRecipe};
 pub use loss::{
     BarlowTwinsRecipe, ByolRecipe, DclRecipe, InfonceRecipe, LossRecipe, MocoRecipe, Needs, NtXentRecipe, SupconRecipe,
     VicregRecipe,
@@ -159,77 +161,6 @@ fn nearest(message: &str) -> Option<String> {
     let wrong = quoted.next()?;
     let best = quoted.max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)))?;
     (strsim::jaro_winkler(best, wrong) > 0.75).then(|| best.to_string())
-}
-
-/// `[head]`: the projection head g.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HeadRecipe {
-    /// Layers, 0 (no head) to 3 (SimCLRv2). SimCLR v1 has 2.
-    pub layers: usize,
-    /// Output width.
-    pub width: usize,
-    /// Width of the layers between; absent: as wide as the representation, as SimCLR's are.
-    pub hidden: Option<usize>,
-    /// Which layers are normalised.
-    pub norms: Norms,
-}
-
-/// Which layers of a head have batch normalisation. A layer without has a bias.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Norms {
-    /// All, the last one's without a shift: SimCLR, SimSiam.
-    All,
-    /// All but the last: BYOL, Barlow Twins, VICReg, and every predictor.
-    Hidden,
-    /// None: MoCo v2.
-    None,
-}
-
-impl Default for HeadRecipe {
-    fn default() -> Self {
-        HeadRecipe { layers: 3, width: 128, hidden: None, norms: Norms::All }
-    }
-}
-
-impl HeadRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
-    pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        recipe.require(self.layers <= 3, "head.layers", "must be 0 to 3")?;
-        recipe.require(self.width > 0, "head.width", "must be at least 1")?;
-        recipe.require(self.hidden != Some(0), "head.hidden", "must be at least 1")
-    }
-}
-
-/// `[predictor]`: what BYOL and SimSiam put behind the head on the side that learns. It is as wide as the head at its end, and
-/// normalised in between.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PredictorRecipe {
-    /// Layers; 2 in both papers.
-    pub layers: usize,
-    /// Width of the layers between; 512 in SimSiam, 4096 in BYOL.
-    pub hidden: usize,
-}
-
-impl Default for PredictorRecipe {
-    fn default() -> Self {
-        PredictorRecipe { layers: 2, hidden: 512 }
-    }
-}
-
-impl PredictorRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
-    pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        recipe.require((1..=3).contains(&self.layers), "predictor.layers", "must be 1 to 3")?;
-        recipe.require(self.hidden > 0, "predictor.hidden", "must be at least 1")
-    }
-
-    /// As a head over embeddings of `width` values.
-    pub fn head(&self, width: usize) -> HeadRecipe {
-        HeadRecipe { layers: self.layers, width, hidden: Some(self.hidden), norms: Norms::Hidden }
-    }
 }
 
 /// `[optimizer.*]`.
@@ -414,7 +345,8 @@ pub struct TrainRecipe {
     /// Samples worked through at once: below `batch`, gradients are cached part by part (large batches in little memory).
     pub part: Option<usize>,
     /// Groups of a batch's images that have batch statistics of their own, each view apart, as if each ran on a device of its own.
-    /// Absent: as the loss's paper has it: both views together for losses that follow SimCLR, 8 for MoCo, 1 for the others.
+    /// Absent: as the loss's paper has it: both views together for losses that follow SimCLR, 8 for MoCo, 1 for the others. No group
+    /// has fewer than two images: a small batch has fewer groups.
     pub bn_groups: Option<usize>,
     /// What feature maps are kept and multiplied in while training: `f32`, or `bf16` (on the CPU; parameters, sums, statistics and
     /// the loss stay in f32). Features are always computed in f32.

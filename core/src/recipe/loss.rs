@@ -111,10 +111,7 @@ impl LossRecipe {
             return Ok(());
         }
         let (what, hint) = match needs.predictor {
-            true => (
-                "needs a predictor, and the recipe has none",
-                "add a section [predictor], as configs/vision/byol-cifar10.toml has",
-            ),
+            true => ("needs a predictor, and the recipe has none", "add a section [predictor] with, for instance, hidden = 512"),
             false => ("has no predictor, and the recipe has one", "take the section [predictor] out; BYOL and SimSiam have one"),
         };
         Err(recipe.error(&format!("loss.{}", needs.name), what).hint(hint))

@@ -175,3 +175,64 @@ pub(crate) fn open(of: &DataRecipe) -> Result<Splits> {
     };
     Ok(splits.cached(Cache::of(&of.cache)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use ctk_core::events::Watch;
+    use ctk_core::modality::Modality;
+    use ctk_core::run::Place;
+    use ctk_core::{Device, Result};
+
+    use super::*;
+    use crate::Vision;
+
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<String>>>);
+
+    impl Watch for Notes {
+        fn event(&mut self, event: &Event) {
+            if let Event::Note(note) = event {
+                self.0.lock().unwrap().push((*note).to_string());
+            }
+        }
+    }
+
+    /// Two steps of a small network, with what is set besides; what was noted.
+    fn train(set: &[(&str, &str)], folder: &Path) -> Result<Vec<String>> {
+        let mut recipe = Recipe::new("the default recipe", Vision.recipe(None)?);
+        let small = [("data.train", "16"), ("data.test", "4"), ("train.batch", "8"), ("train.max_steps", "2"), ("eval", "{}")];
+        small.iter().chain(set).try_for_each(|(key, value)| recipe.set(key, value))?;
+        let notes = Notes::default();
+        let place = Place::New(folder.to_path_buf());
+        let mut run = Run::new(place, "vision", recipe.clone(), Device::Cpu, Box::new(notes.clone()), Arc::default())?;
+        Vision.plan(&recipe)?.run(&mut run)?;
+        let said = notes.0.lock().unwrap().clone();
+        Ok(said)
+    }
+
+    #[test]
+    fn a_queue_longer_than_half_the_data_is_noted() {
+        let folder = tempfile::tempdir().unwrap();
+        let noted = |name: &str, loss: &str| {
+            let notes = train(&[("loss", loss)], &folder.path().join(name)).unwrap();
+            notes.iter().any(|note| note.contains("queue"))
+        };
+        assert!(noted("long", "{ moco = { queue = 9 } }") && noted("memory", "{ nt-xent = { memory = 9 } }"));
+        assert!(!noted("short", "{ moco = { queue = 8 } }") && !noted("none", "{ nt-xent = {} }"));
+    }
+
+    #[test]
+    fn labels_that_a_loss_wants_must_be_there_before_a_folder_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let recipe = Recipe::new("the default recipe", Vision.recipe(None).unwrap());
+        Vision.preview(&recipe, &data.join("one.png")).unwrap();
+        let data = data.display().to_string();
+        let run = folder.path().join("run");
+        let error = train(&[("data.path", &data), ("loss.supcon", "{}")], &run).unwrap_err();
+        assert!(error.to_string().contains("[loss.supcon] needs a class") && error.to_string().contains("hint: "), "{error}");
+        assert_eq!((error.exit_code(), run.exists()), (2, false));
+    }
+}
