@@ -328,8 +328,8 @@ pub struct TrainRecipe {
     pub init: Option<String>,
     /// Ends the run early, whole: the schedule is not shortened.
     pub max_steps: Option<usize>,
-    /// Whether a run gives the same bits on any number of threads, at two fifths of the speed, with memory for each shard's
-    /// copy of the vectors.
+    /// Whether a run gives the same bits on any number of threads, at some three fifths of the speed, with memory for
+    /// each shard's tables.
     pub deterministic: bool,
     /// Parts that a deterministic step is made in, at once: threads above their number have nothing to do. Changes what is
     /// learned.
