@@ -92,8 +92,11 @@ fn epochs(labels: Amount, given: &[usize], scratch: bool) -> Vec<usize> {
 pub fn base(title: &str, of: Recipe, tuning: &Tuning, data: Option<&Path>) -> Result<Recipe> {
     let lines = of.text().lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     let mut recipe = Recipe::new("the recipe of this task", format!("# {title}\n{}\n", lines.trim()));
-    for own in ["task", "loss", "optimizer", "schedule", "eval", "encoder.resnet.weights", "train.max_steps", "train.part"] {
+    for own in ["task", "predictor", "loss", "optimizer", "schedule", "eval", "encoder.resnet.weights"] {
         recipe.remove(own)?;
+    }
+    for own in ["max_steps", "part", "bn_groups"] {
+        recipe.remove(&format!("train.{own}"))?;
     }
     if let Some(data) = data {
         recipe.set("data.path", &train::quoted(data))?;

@@ -60,12 +60,17 @@ const NETWORK: &str = "--set encoder.resnet.width=0.25 --set pairs.size=12 --set
 
 /// A pretrained run `run` of a few steps: on generated images, or on what lies at `data`.
 fn pretrained(folder: &TempDir, data: Option<&str>) -> Value {
+    pretrained_by(folder, data, "")
+}
+
+/// The same by another method, with what is set besides.
+fn pretrained_by(folder: &TempDir, data: Option<&str>, method: &str) -> Value {
     let data = data.map_or("--set data.train=90 --set data.test=45".to_string(), |data| format!("--data {data}"));
     let few = "--set train.batch=16 --set train.epochs=1 --set train.max_steps=3 --set schedule.warmup=0 --set eval={}";
     let recipe = "--config config.toml";
     let text = "[encoder.resnet]\ndepth = 20\n[optimizer.sgd]\nrate = 0.1\n[eval]\n";
     fs::write(folder.path().join("config.toml"), format!("# a comment of pretraining\n{text}")).unwrap();
-    json(folder.path(), &format!("train vision {recipe} {data} {NETWORK} {few} --out run --quiet"))
+    json(folder.path(), &format!("train vision {recipe} {data} {NETWORK} {few}{method} --out run --quiet"))
 }
 
 const FEW: &str = "--batch 16 --epochs 2 --rates 0.02";
@@ -89,6 +94,17 @@ fn idx(folder: &Path, test: bool, turn: u8) {
     if test {
         part("t10k", 15, turn);
     }
+}
+
+#[test]
+fn whatever_method_pretrained_it_is_tuned_and_teaches() {
+    let folder = tempfile::tempdir().unwrap();
+    let method = " --set loss.byol.momentum=0.9 --set predictor.hidden=8 --set train.bn_groups=2 --set train.part=8";
+    pretrained_by(&folder, None, method);
+    let tuned = json(folder.path(), &format!("finetune run --labels 4-per-class {FEW} --out tuned --quiet"));
+    assert_eq!(tuned["start"], "pretrained");
+    let taught = json(folder.path(), "distill tuned --batch 16 --epochs 1 --out taught --quiet");
+    assert_eq!(taught["start"], "pretrained");
 }
 
 #[test]

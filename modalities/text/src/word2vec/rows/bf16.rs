@@ -12,7 +12,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::step::{CONTEXTS, OUTPUTS, Step, Ways};
+use super::step::{CONTEXTS, OUTPUTS, Run, Step, Ways, by_count, by_width};
 use super::x86::{self, Vector, ask};
 use super::{LANES, Line};
 
@@ -284,37 +284,14 @@ unsafe fn update<V: Pairs, const M: usize, const N: usize>(step: &Step, rows: &[
 
 /// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
 pub(super) fn ways(halves: usize) -> Ways {
-    let contexts = match halves {
-        13 => contexts::<13>, // 100 values
-        16 => contexts::<16>, // 128
-        25 => contexts::<25>, // 200
-        32 => contexts::<32>, // 256
-        38 => contexts::<38>, // 300
-        _ => contexts::<0>,
-    };
+    let contexts: Run = by_width!(halves, WIDTH => contexts::<WIDTH>);
     Ways { contexts, ..x86::avx512(halves) }
 }
 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn contexts<const HALVES: usize>(step: &mut Step) {
     // SAFETY: the caller's promise; each arm reads as many contexts as there are.
-    unsafe {
-        match step.count {
-            1 => both::<1, HALVES>(step),
-            2 => both::<2, HALVES>(step),
-            3 => both::<3, HALVES>(step),
-            4 => both::<4, HALVES>(step),
-            5 => both::<5, HALVES>(step),
-            6 => both::<6, HALVES>(step),
-            7 => both::<7, HALVES>(step),
-            8 => both::<8, HALVES>(step),
-            9 => both::<9, HALVES>(step),
-            10 => both::<10, HALVES>(step),
-            11 => both::<11, HALVES>(step),
-            12 => both::<12, HALVES>(step),
-            _ => unreachable!("a step has 1 to 12 contexts"),
-        }
-    }
+    unsafe { by_count!(step.count, M => both::<M, HALVES>(step)) }
 }
 
 const _: () = assert!(LANES * size_of::<f32>() == BYTES && OUTPUTS.is_multiple_of(2) && CONTEXTS / 2 < OUTPUTS + 1);

@@ -438,6 +438,44 @@ impl<'a> Stepper<'a> {
     }
 }
 
+/// `$ways` with `$width` the number of half lines where that is a usual one, or else 0: what is compiled for it unrolls.
+macro_rules! by_width {
+    ($halves:expr, $width:ident => $ways:expr) => {
+        by_width!(@ $halves, $width => $ways, 13 16 25 32 38) // 100, 128, 200, 256 and 300 values
+    };
+    (@ $halves:expr, $width:ident => $ways:expr, $($usual:literal)*) => {
+        match $halves {
+            $($usual => {
+                const $width: usize = $usual;
+                $ways
+            })*
+            _ => {
+                const $width: usize = 0;
+                $ways
+            }
+        }
+    };
+}
+
+/// `$run` with `$m` the number of contexts.
+macro_rules! by_count {
+    ($count:expr, $m:ident => $run:expr) => {
+        by_count!(@ $count, $m => $run, 1 2 3 4 5 6 7 8 9 10 11 12)
+    };
+    (@ $count:expr, $m:ident => $run:expr, $($some:literal)*) => {
+        match $count {
+            $($some => {
+                const $m: usize = $some;
+                $run
+            })*
+            _ => unreachable!("a step has 1 to 12 contexts"),
+        }
+    };
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(super) use {by_count, by_width};
+
 fn two(each: [f32; OUTPUTS]) -> Two {
     std::array::from_fn(|lane| if lane < 2 * OUTPUTS { each[lane % OUTPUTS] } else { 0.0 })
 }

@@ -10,7 +10,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::step::{OUTPUTS, Step, Two, Ways};
+use super::step::{OUTPUTS, Step, Two, Ways, by_count, by_width};
 use super::{LANES, Lane, Line};
 
 /// The values of a line, by instructions that every such machine has.
@@ -403,14 +403,7 @@ macro_rules! compiled {
     ($pick:ident, $step:ident, $gather:ident, $scatter:ident, $vector:ty, $features:literal) => {
         /// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
         pub(super) fn $pick(halves: usize) -> Ways {
-            match halves {
-                13 => Ways { contexts: $step::<13>, gather: $gather::<13>, scatter: $scatter::<13> }, // 100 values
-                16 => Ways { contexts: $step::<16>, gather: $gather::<16>, scatter: $scatter::<16> }, // 128
-                25 => Ways { contexts: $step::<25>, gather: $gather::<25>, scatter: $scatter::<25> }, // 200
-                32 => Ways { contexts: $step::<32>, gather: $gather::<32>, scatter: $scatter::<32> }, // 256
-                38 => Ways { contexts: $step::<38>, gather: $gather::<38>, scatter: $scatter::<38> }, // 300
-                _ => Ways { contexts: $step::<0>, gather: $gather::<0>, scatter: $scatter::<0> },
-            }
+            by_width!(halves, WIDTH => Ways { contexts: $step::<WIDTH>, gather: $gather::<WIDTH>, scatter: $scatter::<WIDTH> })
         }
 
         #[target_feature(enable = $features)]
@@ -432,21 +425,7 @@ macro_rules! compiled {
             let halves = if HALVES > 0 { HALVES } else { step.halves };
             // SAFETY: the caller's promise; each arm reads as many contexts as there are.
             unsafe {
-                match step.count {
-                    1 => both::<$vector, 1>(step, halves),
-                    2 => both::<$vector, 2>(step, halves),
-                    3 => both::<$vector, 3>(step, halves),
-                    4 => both::<$vector, 4>(step, halves),
-                    5 => both::<$vector, 5>(step, halves),
-                    6 => both::<$vector, 6>(step, halves),
-                    7 => both::<$vector, 7>(step, halves),
-                    8 => both::<$vector, 8>(step, halves),
-                    9 => both::<$vector, 9>(step, halves),
-                    10 => both::<$vector, 10>(step, halves),
-                    11 => both::<$vector, 11>(step, halves),
-                    12 => both::<$vector, 12>(step, halves),
-                    _ => unreachable!("a step has 1 to 12 contexts"),
-                }
+                by_count!(step.count, M => both::<$vector, M>(step, halves))
             }
         }
     };
