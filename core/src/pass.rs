@@ -76,7 +76,7 @@ pub struct Pass<'a> {
     /// What maps are kept and multiplied in.
     pub precision: Precision,
     /// Whether a residual block keeps its input alone and runs once more on the way back (Chen et al. 2016, "Training Deep Nets
-    /// with Sublinear Memory Cost"): the same gradients, in less memory and a third more time.
+    /// with Sublinear Memory Cost"): the same gradients, in less memory and more time.
     pub recompute: bool,
     /// The step's key, for dropout and the like: draw by (key, global row, layer name), never by call count.
     pub key: Key,
