@@ -78,8 +78,9 @@ impl Step {
 }
 
 /// # Safety
-/// `contexts[..count]`, all `outputs`, `words` and `bag` point to rows of `halves` half lines, live and touched by atomics (or by
-/// what is modelled as such) alone; `count` is 1 to [`CONTEXTS`]; the machine has the instructions that the function is made of.
+/// `contexts`, `outputs` and `later` point to live arrays of pointers, the first to `count` of them, 1 to [`CONTEXTS`]. Those of
+/// `contexts` and `outputs`, `words` and `bag` point to rows of `halves` half lines, live and touched by atomics (or by what is
+/// modelled as such) alone; those of `later` are only asked for. The machine has the instructions that the function is made of.
 pub(super) type Run = unsafe fn(&mut Step);
 
 /// What is done with rows.
@@ -405,7 +406,8 @@ impl<'a> Stepper<'a> {
     /// Trains what was put down in `contexts`.
     #[inline]
     fn run(&mut self, loss: Option<&mut f64>) {
-        // SAFETY: the pointers are of rows: the contexts' were found by `line` or are this stepper's own, the outputs' numbers were
+        // SAFETY: `begin` and the caller set the three arrays to places in `inputs`, `gathered` and `outputs`, which nobody moves before
+        // the step is over. The pointers in them are of rows: the contexts' were found by `line` or are this stepper's own, the outputs' numbers were
         // held against the table's length by `push`; rows have `halves` half lines and live for `'a`, or as long as `own`; lines
         // are atomics; `count` is 1 to `CONTEXTS`, since callers see that something is left; `choose` gave `ways`.
         unsafe { (self.ways.contexts)(&mut self.step) };
