@@ -1,5 +1,7 @@
 //! `ctk export`: the representation in a file that other programs read.
 
+use std::path::Path;
+
 use ctk_core::error::{Error, Result};
 use ctk_core::modality::{Model, Query};
 
@@ -16,10 +18,11 @@ pub fn run(args: Export, modalities: Modalities) -> Result<()> {
     output::line(args.out.display())
 }
 
-/// The model that `args` means, trained by ctk or in a file of another program: how every verb but `train` gets one.
+/// The model that `args` means, trained by ctk or in a file of another program, here or on the hub: how every verb but `train` gets one.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
-    if args.run.is_file() {
-        return foreign(args, modalities);
+    let file = ctk_hub::local(&args.run)?;
+    if file.is_file() {
+        return foreign(&file, args, modalities);
     }
     let checkpoint = ctk_core::checkpoint::Checkpoint::open(&args.run)?;
     let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;
@@ -31,9 +34,9 @@ pub fn query(args: &ModelArgs) -> Query {
     Query { data: args.data.clone(), ..Query::default() }
 }
 
-fn foreign(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
+fn foreign(file: &Path, args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
     for modality in modalities {
-        if let Some(model) = modality.open_file(&args.run)? {
+        if let Some(model) = modality.open_file(file)? {
             if !args.show.quiet {
                 model.notes().iter().for_each(|note| output::say(format!("note: {note}")));
             }

@@ -33,7 +33,7 @@ fn shipped(text: &str) -> String {
     body.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-const LIBRARIES: [&str; 4] = ["alloc/src", "core/src", "modalities/vision/src", "modalities/text/src"];
+const LIBRARIES: [&str; 5] = ["alloc/src", "core/src", "hub/src", "modalities/vision/src", "modalities/text/src"];
 
 /// Files of `folders` whose shipped code contains one of `words`, except those under `allowed`.
 fn naming(folders: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
@@ -56,9 +56,10 @@ fn dependencies(manifest: &str) -> Vec<String> {
 #[test]
 fn dependencies_run_one_way() {
     let core = dependencies("core/Cargo.toml");
-    for foreign in ["image", "tokenizers", "hf-hub", "clap", "indicatif", "ctk-vision", "ctk-text", "ctk"] {
+    for foreign in ["image", "tokenizers", "hf-hub", "clap", "indicatif", "ctk-hub", "ctk-vision", "ctk-text", "ctk"] {
         assert!(!core.iter().any(|d| d == foreign), "core depends on {foreign}");
     }
+    assert_eq!(dependencies("hub/Cargo.toml"), ["ctk-core", "hf-hub"]);
     for modality in ["modalities/vision/Cargo.toml", "modalities/text/Cargo.toml"] {
         let names = dependencies(modality);
         for foreign in ["clap", "indicatif", "ctk", "ctk-vision", "ctk-text"] {

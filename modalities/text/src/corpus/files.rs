@@ -18,15 +18,16 @@ pub fn shown(path: &Path) -> String {
     if path == Path::new(STDIN) { "standard input".to_string() } else { path.display().to_string() }
 }
 
-/// The files that `paths` name: `-` for standard input, files, folders (every file below, hidden ones left out) and globs, in the order given,
-/// each folder's and glob's files sorted.
+/// The files that `paths` name: `-` for standard input, files (also of the hub), folders (every file below, hidden ones left out) and
+/// globs, in the order given, each folder's and glob's files sorted.
 ///
 /// # Errors
 /// A path that does not exist, a folder without files, a glob that matches nothing: each is a mistake in the recipe.
 pub fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for given in paths {
-        let path = Path::new(given);
+        let path = ctk_hub::local(Path::new(given))?;
+        let path = &*path;
         if given == STDIN || path.is_file() {
             found.push(path.to_path_buf());
         } else if path.is_dir() {

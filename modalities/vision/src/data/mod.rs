@@ -89,6 +89,7 @@ impl Splits {
 /// A missing path, an empty folder, a format that does not fit, labels of one class alone: each names the place and says
 /// what to do.
 pub fn open(path: &Path, format: Option<Format>) -> Result<Splits> {
+    let path = &*ctk_hub::local(path)?;
     if !path.exists() {
         return Err(Error::usage("there is no such file or folder")
             .at(path.display())
