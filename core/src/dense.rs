@@ -129,8 +129,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     /// the whole batch, except that batch normalisation sees one part at a time. Running statistics move in the second
     /// pass only; those of the target, which has no second one, in the first.
     fn in_parts(&self, feed: &Feed<Batch<T::Left, T::Right>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Done> {
-        let still = if pass.statistics == Statistics::Update { Statistics::Hold } else { pass.statistics };
-        let look = Pass { train: false, ..pass.with(still) };
+        let look = Pass { train: false, ..pass.with(pass.statistics.held()) };
         let (mut lefts, mut rights, mut labels, mut sizes) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::new());
         let mut target = Vec::new();
         for part in 0..feed.parts() {

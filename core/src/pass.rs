@@ -16,6 +16,13 @@ pub enum Statistics {
     Frozen,
 }
 
+impl Statistics {
+    /// What a further pass over the same rows does: the first or the last of two moves the running statistics, not both.
+    pub fn held(self) -> Statistics {
+        if self == Statistics::Update { Statistics::Hold } else { self }
+    }
+}
+
 /// Which sides of a batch go through the towers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sides {

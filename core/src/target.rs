@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn memory() -> LossRecipe {
-        LossRecipe::NtXent(NtXentRecipe { memory: Some(20), momentum: 0.9, ..NtXentRecipe::default() })
+        LossRecipe::NtXent(NtXentRecipe { memory: Some(20), momentum: Some(0.9), ..NtXentRecipe::default() })
     }
 
     #[test]

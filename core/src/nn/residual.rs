@@ -29,8 +29,7 @@ impl Residual {
         }
         let (y, _) = self.run(x.clone(), &Host { keep: false, ..host.clone() })?;
         // The running statistics have moved; the batch's are what they were.
-        let statistics = if host.statistics == Statistics::Update { Statistics::Hold } else { host.statistics };
-        let (block, again) = (self.clone(), Host { statistics, ..host.clone() });
+        let (block, again) = (self.clone(), Host { statistics: host.statistics.held(), ..host.clone() });
         let back = host.back(move |dy, want| match block.run(x, &again)?.1 {
             Some(back) => back(dy, want),
             None => Ok(None),

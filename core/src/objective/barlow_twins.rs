@@ -75,9 +75,8 @@ impl Standard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side, wave};
+    use super::super::testing::{self, both_differences, gradient, random, side, wave};
     use super::*;
-    use crate::rng::Key;
     use candle_core::DType;
 
     fn loss(lambda: f64, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
@@ -114,20 +113,13 @@ mod tests {
     #[test]
     fn the_gradient_is_the_difference() {
         for lambda in [0.0051, 0.5] {
-            finite_difference(&random(1, 5, 3), |x| loss(lambda, x, &random(2, 5, 3), &Pass::eval()));
-            finite_difference(&random(1, 5, 3), |x| loss(lambda, &random(2, 5, 3), x, &Pass::eval()));
+            both_differences(&random(1, 5, 3), &random(2, 5, 3), |l, r| loss(lambda, l, r, &Pass::eval()));
         }
     }
 
     #[test]
     fn two_ranks_are_one() {
-        let (left, right) = (random(1, 6, 3), random(2, 6, 3));
-        let found = ranks(2, |world| {
-            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
-            gradient(&own(&left), |x| loss(0.1, x, &own(&right), &Pass::train(Key::new(0), world)))
-        });
-        let whole = gradient(&left, |x| loss(0.1, x, &right, &Pass::eval()));
-        assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-14);
+        testing::two_ranks_are_one(1e-14, |l, r, pass| loss(0.1, l, r, pass));
     }
 
     #[test]

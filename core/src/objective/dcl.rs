@@ -32,9 +32,8 @@ impl Objective for Dcl {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{angles, distance, finite_difference, gradient, random, ranks, side};
+    use super::super::testing::{self, angles, both_differences, gradient, random, side};
     use super::*;
-    use crate::rng::Key;
     use candle_core::{DType, Device, Tensor};
 
     fn loss(temperature: f64, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
@@ -68,20 +67,13 @@ mod tests {
     #[test]
     fn the_gradient_is_the_difference() {
         for temperature in [0.07, 0.1, 1.0] {
-            finite_difference(&random(1, 4, 3), |x| loss(temperature, x, &random(2, 4, 3), &Pass::eval()));
-            finite_difference(&random(1, 4, 3), |x| loss(temperature, &random(2, 4, 3), x, &Pass::eval()));
+            both_differences(&random(1, 4, 3), &random(2, 4, 3), |l, r| loss(temperature, l, r, &Pass::eval()));
         }
     }
 
     #[test]
     fn two_ranks_are_one() {
-        let (left, right) = (random(1, 6, 3), random(2, 6, 3));
-        let found = ranks(2, |world| {
-            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
-            gradient(&own(&left), |x| loss(0.2, x, &own(&right), &Pass::train(Key::new(0), world)))
-        });
-        let whole = gradient(&left, |x| loss(0.2, x, &right, &Pass::eval()));
-        assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-15);
+        testing::two_ranks_are_one(1e-15, |l, r, pass| loss(0.2, l, r, pass));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::error::Result;
+use crate::pass::Pass;
 use crate::rng::Key;
 use crate::tower::Side;
 use crate::world::Collective;
@@ -54,6 +55,23 @@ pub fn finite_difference(x: &Tensor, loss: impl Fn(&Tensor) -> Tensor) {
         let expected = (at(i, h) - at(i, -h)) / (2.0 * h);
         assert!((g - expected).abs() < 1e-7 * (1.0 + expected.abs()), "value {i}: {g}, by difference {expected}");
     }
+}
+
+/// [`finite_difference`] of a loss of two sides, by either of them.
+pub fn both_differences(left: &Tensor, right: &Tensor, loss: impl Fn(&Tensor, &Tensor) -> Tensor) {
+    finite_difference(left, |x| loss(x, right));
+    finite_difference(right, |x| loss(left, x));
+}
+
+/// Asserts that two ranks with three pairs each have the gradient of one with all six, within `tolerance`.
+pub fn two_ranks_are_one(tolerance: f64, loss: impl Fn(&Tensor, &Tensor, &Pass) -> Tensor + Sync) {
+    let (left, right) = (random(1, 6, 3), random(2, 6, 3));
+    let found = ranks(2, |world| {
+        let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
+        gradient(&own(&left), |x| loss(x, &own(&right), &Pass::train(Key::new(0), world)))
+    });
+    let whole = gradient(&left, |x| loss(x, &right, &Pass::eval()));
+    assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < tolerance);
 }
 
 /// The largest difference between two tensors' values.

@@ -86,9 +86,8 @@ impl VicReg {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side, wave};
+    use super::super::testing::{self, both_differences, gradient, random, side, wave};
     use super::*;
-    use crate::rng::Key;
     use candle_core::{DType, Device};
 
     const PAPER: VicReg = VicReg { invariance: 25.0, variance: 25.0, covariance: 1.0 };
@@ -121,20 +120,13 @@ mod tests {
         for scale in [0.3, 1.0, 3.0] {
             // Columns on both sides of the hinge.
             let left = (random(1, 5, 3) * scale).unwrap();
-            finite_difference(&left, |x| loss(&PAPER, x, &random(2, 5, 3), &Pass::eval()));
-            finite_difference(&left, |x| loss(&PAPER, &random(2, 5, 3), x, &Pass::eval()));
+            both_differences(&left, &random(2, 5, 3), |l, r| loss(&PAPER, l, r, &Pass::eval()));
         }
     }
 
     #[test]
     fn two_ranks_are_one() {
-        let (left, right) = (random(1, 6, 3), random(2, 6, 3));
-        let found = ranks(2, |world| {
-            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
-            gradient(&own(&left), |x| loss(&PAPER, x, &own(&right), &Pass::train(Key::new(0), world)))
-        });
-        let whole = gradient(&left, |x| loss(&PAPER, x, &right, &Pass::eval()));
-        assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-13);
+        testing::two_ranks_are_one(1e-13, |l, r, pass| loss(&PAPER, l, r, pass));
     }
 
     #[test]

@@ -61,7 +61,9 @@ impl LossRecipe {
         let plain = |name| Needs { name, momentum: None, queue: None, groups: Groups::Together, predictor: false, labels: false };
         let apart = |name| Needs { groups: Groups::Each(1), ..plain(name) };
         match self {
-            LossRecipe::NtXent(l) => Needs { momentum: l.memory.map(|_| l.momentum), queue: l.memory, ..plain("nt-xent") },
+            LossRecipe::NtXent(l) => {
+                Needs { momentum: l.memory.map(|_| l.momentum.unwrap_or(MOMENTUM)), queue: l.memory, ..plain("nt-xent") }
+            }
             LossRecipe::Moco(l) => {
                 Needs { momentum: Some(l.momentum), queue: Some(l.queue), groups: Groups::Each(8), ..plain("moco") }
             }
@@ -87,7 +89,9 @@ impl LossRecipe {
                 positive("temperature", l.temperature, "; SimCLR uses .1 to .5")?;
                 positive("scale", l.scale, "")?;
                 queue(recipe, &key("memory"), l.memory)?;
-                momentum(recipe, &key("momentum"), l.momentum)?;
+                momentum(recipe, &key("momentum"), l.momentum.unwrap_or(MOMENTUM))?;
+                let idle = l.momentum.is_some() && l.memory.is_none();
+                recipe.require(!idle, &key("momentum"), "is of the memory's encoder, and there is no `memory`")?;
             }
             LossRecipe::Moco(l) => {
                 positive("temperature", l.temperature, "; MoCo v2 uses .2")?;
@@ -139,13 +143,16 @@ pub struct NtXentRecipe {
     pub scale: f64,
     /// Keys of a momentum encoder that are kept as further negatives (SimCLRv2's memory; 65536 there). Absent: none.
     pub memory: Option<usize>,
-    /// Momentum of that encoder.
-    pub momentum: f64,
+    /// Momentum of that encoder; absent: .999.
+    pub momentum: Option<f64>,
 }
+
+/// Of key encoders, in MoCo and SimCLRv2.
+const MOMENTUM: f64 = 0.999;
 
 impl Default for NtXentRecipe {
     fn default() -> Self {
-        NtXentRecipe { temperature: 0.5, scale: 1.0, memory: None, momentum: 0.999 }
+        NtXentRecipe { temperature: 0.5, scale: 1.0, memory: None, momentum: None }
     }
 }
 
@@ -164,7 +171,7 @@ pub struct MocoRecipe {
 
 impl Default for MocoRecipe {
     fn default() -> Self {
-        MocoRecipe { temperature: 0.2, queue: 4096, momentum: 0.999 }
+        MocoRecipe { temperature: 0.2, queue: 4096, momentum: MOMENTUM }
     }
 }
 
@@ -300,7 +307,8 @@ mod tests {
     fn figures_that_cannot_be_are_named() {
         for (table, key) in [
             ("nt-xent", "memory = 0"),
-            ("nt-xent", "momentum = 1.0"),
+            ("nt-xent", "momentum = 1.0\nmemory = 8"),
+            ("nt-xent", "momentum = 0.9"),
             ("moco", "temperature = 0.0"),
             ("moco", "queue = 65537"),
             ("moco", "momentum = -0.1"),

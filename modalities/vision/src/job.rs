@@ -7,7 +7,6 @@ use ctk_core::eval::{Features, knn, linear_probe};
 use ctk_core::events::Event;
 use ctk_core::fit::{Probe, fit};
 use ctk_core::modality::{Job, Summary};
-use ctk_core::optim::Schedule;
 use ctk_core::plan::Plan;
 use ctk_core::recipe::Recipe;
 use ctk_core::run::Run;
@@ -33,10 +32,7 @@ pub(crate) struct Train {
 
 impl Train {
     pub fn new(checked: Checked, text: &Recipe) -> Result<Self> {
-        let recipe = &checked.recipe;
-        let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
-        let plan = Plan::new("vision", text, recipe.train.clone(), schedule)?;
-        Ok(Train { checked, plan })
+        Ok(Train { plan: checked.plan(text)?, checked })
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use ctk_core::Result;
 use ctk_core::dataset::Dataset;
+use ctk_core::optim::Schedule;
+use ctk_core::plan::Plan;
 use ctk_core::recipe::{
     EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe,
 };
@@ -110,6 +112,14 @@ pub enum EncoderRecipe {
 pub(crate) struct Checked {
     pub recipe: VisionRecipe,
     pub augment: Augment,
+}
+
+impl Checked {
+    /// The plan of a run by it; `text` is the recipe as written.
+    pub fn plan(&self, text: &Recipe) -> Result<Plan> {
+        let schedule = Schedule::new(&self.recipe.schedule, self.recipe.optimizer.rate());
+        Plan::new("vision", text, self.recipe.train.clone(), schedule)
+    }
 }
 
 /// Parses and checks `text`; errors carry line and column.

@@ -12,7 +12,6 @@ use ctk_core::fit::fit;
 use ctk_core::labels::Subset;
 use ctk_core::modality::{Job, Summary};
 use ctk_core::objective::{Distillation, UNLABELLED};
-use ctk_core::optim::Schedule;
 use ctk_core::pair::Batch;
 use ctk_core::pass::Precision;
 use ctk_core::plan::Plan;
@@ -43,10 +42,7 @@ pub(super) struct Distill {
 
 impl Distill {
     pub fn new(task: DistillRecipe, checked: Checked, text: &Recipe) -> Result<Self> {
-        let recipe = &checked.recipe;
-        let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
-        let plan = Plan::new("vision", text, recipe.train.clone(), schedule)?;
-        Ok(Distill { task, checked, plan })
+        Ok(Distill { plan: checked.plan(text)?, task, checked })
     }
 }
 

@@ -36,10 +36,7 @@ pub(super) struct Finetune {
 
 impl Finetune {
     pub fn new(task: FinetuneRecipe, checked: Checked, text: &Recipe) -> Result<Self> {
-        let recipe = &checked.recipe;
-        let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
-        let plan = Plan::new("vision", text, recipe.train.clone(), schedule)?;
-        Ok(Finetune { task, checked, plan })
+        Ok(Finetune { plan: checked.plan(text)?, task, checked })
     }
 
     /// Every combination of what may be chosen, in the order in which it is written.
