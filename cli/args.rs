@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 
+use ctk_core::run::Place;
+
 pub use labels::{Bn, Choices, Distill, Few, Finetune, LabelEfficiency, Method, Optimizer, Tuning};
 
 /// The contrastive toolkit: learn representations from images and text without labels.
@@ -132,6 +134,25 @@ pub struct Device {
     pub device: String,
 }
 
+/// A run that is made: where it goes, what computes it, how it is shown.
+#[derive(ClapArgs)]
+pub struct NewRun {
+    /// A new folder for the run; default: the next free runs/<modality>-<n>
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: Device,
+    #[command(flatten)]
+    pub show: Show,
+}
+
+impl NewRun {
+    /// The folder that was asked for, or the next free one.
+    pub fn place(&self) -> Place {
+        self.out.clone().map_or(Place::Numbered, Place::New)
+    }
+}
+
 #[derive(ClapArgs)]
 pub struct Train {
     /// What to learn from
@@ -139,9 +160,6 @@ pub struct Train {
     pub modality: String,
     #[command(flatten)]
     pub recipe: RecipeArgs,
-    /// A new folder for the run; default: the next free runs/<modality>-<n>
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub out: Option<PathBuf>,
     /// Go on with the run in DIR from its latest whole checkpoint, by its own recipe
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set", "fast", "init"])]
     pub resume: Option<PathBuf>,
@@ -150,9 +168,7 @@ pub struct Train {
     #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
     pub init: Option<PathBuf>,
     #[command(flatten)]
-    pub device: Device,
-    #[command(flatten)]
-    pub show: Show,
+    pub new: NewRun,
 }
 
 /// A trained model and what to run it on.
@@ -402,12 +418,22 @@ pub struct Bench {
 
 #[derive(ClapArgs)]
 pub struct Matrix {
-    /// The cases, a TOML file
+    /// The cases and studies, a TOML file
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// Only the cases whose name contains this
+    /// Only the cases and studies whose name contains this
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
+    /// What studies learn from, in place of their recipe's data
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub data: Option<PathBuf>,
+    /// Where studies keep a run a cell; finished cells are not run again; default: runs/<FILE's name>
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: Device,
+    #[command(flatten)]
+    pub show: Show,
 }
 
 #[derive(Subcommand)]

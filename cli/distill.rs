@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use ctk_core::checkpoint::Checkpoint;
 use ctk_core::error::{Error, Result};
 use ctk_core::recipe::Recipe;
-use ctk_core::run::Place;
 
 use crate::args::{Distill, Tuning};
-use crate::{Modalities, finetune, progress, train};
+use crate::{Modalities, finetune, train};
 
 pub fn run(args: Distill, modalities: Modalities) -> Result<()> {
     let teacher = Checkpoint::open(&args.teacher)?;
@@ -23,10 +22,7 @@ pub fn run(args: Distill, modalities: Modalities) -> Result<()> {
     };
     let mut recipe = recipe(&args.teacher, &teacher, args.data.as_deref(), &task, &args.tuning)?;
     train::set(&mut recipe, &args.tuning.set)?;
-    let place = args.out.map_or(Place::Numbered, Place::New);
-    let watch = progress::watch(args.show.quiet);
-    let trained = train::train(modality, &recipe, place, &args.device.device, watch, train::stop_on_interrupt()?)?;
-    train::report(&trained, args.show.json)
+    train::told(modality, &recipe, args.new.place(), &args.new)
 }
 
 /// What is asked for; what is left out is as for self-distillation, or as from big to small where there is a student.

@@ -7,11 +7,10 @@ use ctk_core::error::{Error, Result};
 use ctk_core::labels::Amount;
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
-use ctk_core::run::Place;
 use serde_json::json;
 
 use crate::args::{Bn, Choices, Finetune, Optimizer, Tuning};
-use crate::{Modalities, progress, train};
+use crate::{Modalities, train};
 
 pub fn run(args: Finetune, modalities: Modalities) -> Result<()> {
     let from = Checkpoint::open(&args.run)?;
@@ -19,10 +18,7 @@ pub fn run(args: Finetune, modalities: Modalities) -> Result<()> {
     let of = Task { labels: args.labels, seed: args.seed, scratch: args.from_scratch };
     let mut recipe = recipe(&args.run, &from, args.data.as_deref(), of, &args.choices, &args.tuning)?;
     train::set(&mut recipe, &args.tuning.set)?;
-    let place = args.out.map_or(Place::Numbered, Place::New);
-    let watch = progress::watch(args.show.quiet);
-    let trained = train::train(modality, &recipe, place, &args.device.device, watch, train::stop_on_interrupt()?)?;
-    train::report(&trained, args.show.json)
+    train::told(modality, &recipe, args.new.place(), &args.new)
 }
 
 /// The modality of a run, which must have tasks.

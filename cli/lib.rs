@@ -12,6 +12,7 @@
 
 mod args;
 mod bench;
+mod cells;
 mod config;
 mod distill;
 mod embed;
@@ -22,9 +23,9 @@ mod label_efficiency;
 pub mod matrix;
 mod neighbors;
 mod output;
-mod plot;
 mod preview;
 mod progress;
+mod study;
 mod train;
 
 use std::process::ExitCode;

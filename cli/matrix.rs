@@ -11,7 +11,8 @@
 //! floors = { top1 = 0.8 }                              # figures of `ctk train --json` that must be reached
 //! ```
 //!
-//! The same runner serves `cargo test` (one named test a property) and `ctk matrix FILE` (a table).
+//! The same runner serves `cargo test` (one named test a property) and `ctk matrix FILE` (a table). A file may also hold studies
+//! (`[[study]]`: [`study`](crate::study)), which `ctk matrix` runs after its cases.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use ctk_core::run::Place;
 use serde::Deserialize;
 
 use crate::args;
+use crate::study::{self, Study};
 use crate::train::{Trained, train};
 use crate::{Modalities, output};
 
@@ -56,7 +58,10 @@ pub enum Property {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
     case: Vec<Written>,
+    #[serde(default)]
+    study: Vec<study::Written>,
 }
 
 #[derive(Deserialize)]
@@ -283,10 +288,19 @@ fn spoken(property: Property) -> String {
     .to_string()
 }
 
+/// Every study of a matrix file, checked; `data` is used in place of their recipes' own.
+pub fn studies<'a>(file: &Path, data: Option<&Path>, modalities: Modalities<'a>) -> Result<Vec<Study<'a>>> {
+    let written: File = Recipe::read(file)?.parse()?;
+    written.study.into_iter().map(|of| Study::new(of, file, data, modalities)).collect()
+}
+
 pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
     let cases = load(&args.file, modalities)?;
-    let chosen: Vec<_> = cases.iter().filter(|c| args.only.as_ref().is_none_or(|text| c.name.contains(text))).collect();
-    if chosen.is_empty() {
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|text| name.contains(text));
+    let chosen: Vec<_> = cases.iter().filter(|case| wanted(&case.name)).collect();
+    let studies = studies(&args.file, args.data.as_deref(), modalities)?;
+    let studies: Vec<_> = studies.iter().filter(|study| wanted(study.name())).collect();
+    if chosen.is_empty() && studies.is_empty() {
         return Err(Error::usage("no case of this file is meant").at(args.file.display()));
     }
     let width = chosen.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
@@ -302,6 +316,8 @@ pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
         };
         output::line(format!("{:width$}  {mark:6}  {:6.1} s  {said}", case.name, clock.elapsed().as_secs_f64()))?;
     }
+    let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(args.file.file_stem().unwrap_or_default()));
+    studies.iter().try_for_each(|study| study.run(&folder.join(study.name()), &args))?;
     match failed {
         0 => Ok(()),
         n => Err(Error::new(format!("{n} of {} cases failed", chosen.len())).at(args.file.display())),

@@ -11,18 +11,23 @@ use ctk_core::recipe::Recipe;
 use ctk_core::run::{Place, Run};
 use serde_json::{Value, json};
 
-use crate::args::{RecipeArgs, Train};
+use crate::args::{NewRun, RecipeArgs, Train};
 use crate::{Modalities, output, progress};
 
 pub fn run(args: Train, modalities: Modalities) -> Result<()> {
     let modality = crate::modality(modalities, &args.modality)?;
     let (recipe, place) = match &args.resume {
         Some(folder) => (Run::recipe_of(folder)?, Place::Resume(folder.clone())),
-        None => (begun(&args, modality)?, args.out.clone().map_or(Place::Numbered, Place::New)),
+        None => (begun(&args, modality)?, args.new.place()),
     };
-    let watch = progress::watch(args.show.quiet);
-    let trained = train(modality, &recipe, place, &args.device.device, watch, stop_on_interrupt()?)?;
-    report(&trained, args.show.json)
+    told(modality, &recipe, place, &args.new)
+}
+
+/// Trains `recipe` at `place` and tells what came of it.
+pub fn told(modality: &dyn Modality, recipe: &Recipe, place: Place, new: &NewRun) -> Result<()> {
+    let watch = progress::watch(new.show.quiet);
+    let trained = train(modality, recipe, place, &new.device.device, watch, stop_on_interrupt()?)?;
+    report(&trained, new.show.json)
 }
 
 /// A finished run.
@@ -127,7 +132,7 @@ pub fn set(recipe: &mut Recipe, assignments: &[String]) -> Result<()> {
 }
 
 /// Prints what a run has to report.
-pub fn report(trained: &Trained, json: bool) -> Result<()> {
+fn report(trained: &Trained, json: bool) -> Result<()> {
     let mut figures = trained.figures();
     if json {
         figures["report"] = json!(trained.summary.text);

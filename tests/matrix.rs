@@ -26,6 +26,15 @@ fn main() {
             trials.extend(config(*modality, file));
         }
     }
+    for file in files(&root.join("configs/ablations")) {
+        let name = format!("configs/ablations/{}/checks", file.file_name().unwrap().to_string_lossy());
+        let check = move || match ctk::matrix::studies(&file, None, MODALITIES) {
+            Ok(studies) if !studies.is_empty() => Ok(()),
+            Ok(_) => Err("it holds no study".into()),
+            Err(e) => Err(e.to_string().into()),
+        };
+        trials.push(Trial::test(name, check));
+    }
     assert!(!trials.is_empty());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -1,11 +1,13 @@
 //! What the verbs take that learn from few labels: fine-tuning, distillation, and the study of both.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum, ValueHint};
 use ctk_core::labels::Amount;
+use serde::{Deserialize, Serialize};
 
-use super::{Device, ModelArgs, Show};
+use super::{ModelArgs, NewRun};
 
 fn amount(text: &str) -> Result<Amount, String> {
     text.parse().map_err(|e: ctk_core::Error| e.to_string())
@@ -85,13 +87,8 @@ pub struct Finetune {
     pub choices: Choices,
     #[command(flatten)]
     pub tuning: Tuning,
-    /// A new folder for the run; default: the next free runs/<modality>-<n>
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub out: Option<PathBuf>,
     #[command(flatten)]
-    pub device: Device,
-    #[command(flatten)]
-    pub show: Show,
+    pub new: NewRun,
 }
 
 #[derive(ClapArgs)]
@@ -122,13 +119,8 @@ pub struct Distill {
     pub rate: Option<f64>,
     #[command(flatten)]
     pub tuning: Tuning,
-    /// A new folder for the run; default: the next free runs/<modality>-<n>
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub out: Option<PathBuf>,
     #[command(flatten)]
-    pub device: Device,
-    #[command(flatten)]
-    pub show: Show,
+    pub new: NewRun,
 }
 
 /// Which labels count.
@@ -162,13 +154,14 @@ pub struct LabelEfficiency {
     pub distill_epochs: usize,
     #[command(flatten)]
     pub tuning: Tuning,
-    /// The study's folder, where each cell of the table is a run of its own; finished cells are not run again; default:
-    /// RUN/label-efficiency
+    /// The study's folder, where each cell of the table is a run of its own. Finished cells are not run again, and the table is of
+    /// all that are there, so that a study can be made in pieces; default: RUN/label-efficiency
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// The same network, trained by the labels alone
     Scratch,
@@ -178,4 +171,23 @@ pub enum Method {
     Finetune,
     /// Fine-tuning, then self-distillation on all training images
     Distill,
+}
+
+impl Method {
+    /// What people call it.
+    pub fn said(self) -> &'static str {
+        match self {
+            Method::Scratch => "from scratch",
+            Method::Probe => "linear probe",
+            Method::Finetune => "fine-tune",
+            Method::Distill => "fine-tune + distil",
+        }
+    }
+}
+
+/// As it is written on the command line and in files.
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
+    }
 }
