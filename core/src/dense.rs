@@ -101,7 +101,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
         }
         self.optimizer.step(&self.params, &gradients, rate)?;
         self.objective.settle(target.as_ref(), &pass)?;
-        self.target.as_ref().map_or(Ok(()), |target| target.follow(&self.params))?;
+        self.target.as_ref().map_or(Ok(()), |target| target.follow(&self.params, feed.share()))?;
         done(Stage::Optimizer);
         Ok(terms)
     }

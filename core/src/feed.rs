@@ -83,13 +83,24 @@ impl Order {
 pub struct Feed<'a, B> {
     parts: usize,
     key: Key,
+    share: f64,
     draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
 }
 
 impl<'a, B> Feed<'a, B> {
     /// A step of `parts` parts; `key` is the step's own, for whatever the learner itself draws (dropout, negatives).
     pub fn new(parts: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Self {
-        Feed { parts, key, draw }
+        Feed { parts, key, share: 0.0, draw }
+    }
+
+    /// The same step after `share` of the run, 0 to 1.
+    pub fn after(self, share: f64) -> Self {
+        Feed { share, ..self }
+    }
+
+    /// How much of the run lies behind this step.
+    pub fn share(&self) -> f64 {
+        self.share
     }
 
     /// Number of parts.

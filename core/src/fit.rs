@@ -94,7 +94,8 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
             }
             let pull = |part: usize| loader.take(step * parts + part);
             let rate = rates.at(step);
-            let terms = learner.step(&Feed::new(parts, key.of("step").at(step as u64), &pull), rate)?;
+            let feed = Feed::new(parts, key.of("step").at(step as u64), &pull).after(step as f64 / last as f64);
+            let terms = learner.step(&feed, rate)?;
             log.add(terms.loss, terms.watch, rate);
 
             let done = step + 1;

@@ -6,6 +6,8 @@
 //! ξ ← m·ξ + (1 − m)·θ          for every trained parameter
 //! ```
 //!
+//! where m is constant, or rises: 1 − (1 − m₀)·(cos(π·k/K) + 1)/2 after k of K steps (BYOL, §3.3).
+//!
 //! Running statistics are not averaged: they move by the copy's own passes, which normalise by their batch (both papers' code).
 
 use candle_core::Tensor;
@@ -21,11 +23,30 @@ use crate::tower::{Side, Towers};
 /// Where its tensors go.
 const FILE: &str = "target.safetensors";
 
+/// How slowly the copy follows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Momentum {
+    /// The same in every step.
+    Constant(f64),
+    /// From this to 1, where the copy stands still.
+    Rising(f64),
+}
+
+impl Momentum {
+    /// The momentum after `share` of the run, 0 to 1.
+    fn after(self, share: f64) -> f64 {
+        match self {
+            Momentum::Constant(m) => m,
+            Momentum::Rising(m) => 1.0 - (1.0 - m) * ((std::f64::consts::PI * share).cos() + 1.0) / 2.0,
+        }
+    }
+}
+
 /// Towers that follow others slowly.
 pub struct Target<T> {
     towers: T,
     params: Params,
-    momentum: f64,
+    momentum: Momentum,
 }
 
 impl<T: Towers> Target<T> {
@@ -33,7 +54,7 @@ impl<T: Towers> Target<T> {
     ///
     /// # Errors
     /// A parameter that `online` has not, or in another shape.
-    pub fn new(towers: T, params: Params, momentum: f64, online: &Params) -> Result<Self> {
+    pub fn new(towers: T, params: Params, momentum: Momentum, online: &Params) -> Result<Self> {
         params.load_section("", &online.section("").into_iter().collect())?;
         Ok(Target { towers, params, momentum })
     }
@@ -45,15 +66,16 @@ impl<T: Towers> Target<T> {
         self.towers.project(batch, &Pass { train: false, shuffled, ..pass.of(sides) })
     }
 
-    /// Moves the parameters towards `online`'s.
-    pub(crate) fn follow(&self, online: &Params) -> Result<()> {
+    /// Moves the parameters towards `online`'s, after `share` of the run.
+    pub(crate) fn follow(&self, online: &Params, share: f64) -> Result<()> {
+        let momentum = self.momentum.after(share);
         let mut rest = online.iter();
         for own in self.params.iter().filter(|p| p.kind().trained()) {
             // Both were declared in one order, and `online` may have more.
             let Some(theirs) = rest.find(|p| p.name() == own.name()) else {
                 return Err(Error::new("the online network has no such parameter").at(own.name()));
             };
-            blend(own.var().as_tensor(), theirs.var().as_tensor(), self.momentum).map_err(|e| e.at(own.name()))?;
+            blend(own.var().as_tensor(), theirs.var().as_tensor(), momentum).map_err(|e| e.at(own.name()))?;
         }
         Ok(())
     }
@@ -179,6 +201,25 @@ mod tests {
 
     fn memory() -> LossRecipe {
         LossRecipe::NtXent(NtXentRecipe { memory: Some(20), momentum: Some(0.9), ..NtXentRecipe::default() })
+    }
+
+    #[test]
+    fn byols_momentum_rises_to_one() {
+        let of = |share: f64| Momentum::Rising(0.96).after(share);
+        assert!((of(0.0) - 0.96).abs() < 1e-15 && (of(0.5) - 0.98).abs() < 1e-15 && of(1.0) == 1.0);
+        assert!((of(1.0 / 3.0) - 0.97).abs() < 1e-15, "a quarter of the way after a third of the run");
+        assert_eq!((Momentum::Constant(0.9).after(0.0), Momentum::Constant(0.9).after(1.0)), (0.9, 0.9));
+        let mut dense = learner(&LossRecipe::Byol(Default::default()), false);
+        let copy = |dense: &Dense<_, _>| values(dense.target.as_ref().unwrap().params());
+        let step = |dense: &mut Dense<_, _>, share: f64| {
+            let draw = |_: usize| Ok(batch(0, 0..12));
+            dense.step(&Feed::new(1, Key::new(0), &draw).after(share), 0.1).unwrap();
+        };
+        let start = copy(&dense);
+        step(&mut dense, 1.0);
+        assert_eq!(copy(&dense), start, "at the end it stands still");
+        step(&mut dense, 0.5);
+        assert_ne!(copy(&dense), start);
     }
 
     #[test]

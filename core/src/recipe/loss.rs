@@ -7,6 +7,7 @@ use super::Recipe;
 use crate::error::Result;
 use crate::objective::Positives;
 use crate::pass::Groups;
+use crate::target::Momentum;
 
 /// `[loss.*]` of two-view methods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +45,7 @@ pub struct Needs {
     /// Its name in a recipe.
     pub name: &'static str,
     /// The momentum of the towers' copy, where it compares with one.
-    pub momentum: Option<f64>,
+    pub momentum: Option<Momentum>,
     /// Keys that it queues.
     pub queue: Option<usize>,
     /// Which rows share batch statistics, unless `train.bn_groups` says otherwise.
@@ -61,19 +62,24 @@ impl LossRecipe {
         let plain = |name| Needs { name, momentum: None, queue: None, groups: Groups::Together, predictor: false, labels: false };
         let apart = |name| Needs { groups: Groups::Each(1), ..plain(name) };
         match self {
-            LossRecipe::NtXent(l) => {
-                Needs { momentum: l.memory.map(|_| l.momentum.unwrap_or(MOMENTUM)), queue: l.memory, ..plain("nt-xent") }
-            }
-            LossRecipe::Moco(l) => {
-                Needs { momentum: Some(l.momentum), queue: Some(l.queue), groups: Groups::Each(8), ..plain("moco") }
-            }
+            LossRecipe::NtXent(l) => Needs {
+                momentum: l.memory.map(|_| Momentum::Constant(l.momentum.unwrap_or(MOMENTUM))),
+                queue: l.memory,
+                ..plain("nt-xent")
+            },
+            LossRecipe::Moco(l) => Needs {
+                momentum: Some(Momentum::Constant(l.momentum)),
+                queue: Some(l.queue),
+                groups: Groups::Each(8),
+                ..plain("moco")
+            },
             LossRecipe::Supcon(_) => Needs { labels: true, ..plain("supcon") },
             LossRecipe::Dcl(_) => plain("dcl"),
             LossRecipe::Infonce(_) => plain("infonce"),
             LossRecipe::BarlowTwins(_) => apart("barlow-twins"),
             LossRecipe::Vicreg(_) => apart("vicreg"),
             LossRecipe::Simsiam {} => Needs { predictor: true, ..apart("simsiam") },
-            LossRecipe::Byol(l) => Needs { momentum: Some(l.momentum), predictor: true, ..apart("byol") },
+            LossRecipe::Byol(l) => Needs { momentum: Some(Momentum::Rising(l.momentum)), predictor: true, ..apart("byol") },
         }
     }
 
@@ -255,7 +261,7 @@ impl Default for VicregRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ByolRecipe {
-    /// Momentum of the target, constant. The paper's grows from .996 to 1.
+    /// Momentum of the target at the start; it rises to 1 over the run. Short runs want less than the paper's .996.
     pub momentum: f64,
 }
 
