@@ -4,6 +4,14 @@
 use std::path::Path;
 use std::process::Command;
 
+use ctk_core::encoder::Encoder as _;
+use ctk_core::head::ProjectionHead;
+use ctk_core::params::Params;
+use ctk_core::pass::Pass;
+use ctk_core::rng::Key;
+use ctk_core::{DType, Device, Tensor};
+use ctk_vision::interop::Weights;
+use ctk_vision::resnet::ResNet;
 use tempfile::TempDir;
 
 use super::{ctk, interpreter};
@@ -64,6 +72,19 @@ impl Made {
             ctk(&["import", &out, "--out", &self.path(&again), "--quiet"]);
             self.same(&format!("back from {loader}"), &again);
         }
+    }
+
+    /// The head that lies beside the encoder makes of the program's features what the program's head makes of them.
+    fn head(&self) {
+        let weights = Weights::open(Path::new(&self.path("model.safetensors"))).unwrap();
+        let mut params = Params::new();
+        let encoder = ResNet::new(&weights.encoder().unwrap(), params.root().sub("encoder")).unwrap();
+        let head = ProjectionHead::new(&weights.head().unwrap(), encoder.width(), params.root().sub("head"));
+        params.materialise(Key::new(0), DType::F32, &Device::Cpu).unwrap();
+        weights.load(&params, true).unwrap();
+        let features = Tensor::read_npy(self.path("features.npy")).unwrap();
+        head.project(&features, &Pass::eval()).unwrap().write_npy(self.path("ours.npy")).unwrap();
+        self.near("head", &python(&["compare", &self.path("embeddings.npy"), &self.path("ours.npy")]));
     }
 
     fn near(&self, what: &str, off: &str) {
@@ -130,6 +151,7 @@ fn simclrv2s_conversion_is_read_as_it_computes() {
     for arch in ["r50_1x_sk0", "r50_1x_sk1"] {
         let made = Made::new("simclrv2", arch);
         made.import("model.safetensors", &WHOLE);
+        made.head();
         if arch == "r50_1x_sk0" {
             // Without selective kernels it is PyTorch's own network.
             made.export("timm", "timm");

@@ -4,7 +4,7 @@
     CTK_PYTHON=python3 cargo test --test clients -- --ignored resnets
 
 `make PROGRAM ARCH DIR` draws a network, writes it as the program does (`model.safetensors`, or the folder `weights`), some pictures
-(`pictures/`) and what it makes of them (`features.npy`). `load PROGRAM PATH DIR` opens what ctk exported and compares with these
+(`pictures/`) and what it makes of them (`features.npy`, and `embeddings.npy` where it has a head). `load PROGRAM PATH DIR` opens what ctk exported and compares with these
 features, `compare A B` two arrays; both print the largest difference of a feature. `others DIR` writes networks that are none of ctk's.
 
 Weights are random, scales and shifts off their constants, and so are running statistics, which fit the pictures: a mistake in any
@@ -35,7 +35,8 @@ SCALES, LAST_SCALES, SHIFTS = (0.5, 1.1), (0.1, 0.3), (-0.2, 0.2)
 
 def settle(x, mean, var):
     """Statistics for what a normalisation meets: neither its own nor constants."""
-    shift, spread = x.mean((0, 2, 3)), x.var((0, 2, 3))
+    channels = x.transpose(0, 1).flatten(1)
+    shift, spread = channels.mean(1), channels.var(1)
     mean.copy_(shift * torch.empty_like(shift).uniform_(0.3, 0.8))
     var.copy_((spread + shift**2) * torch.empty_like(spread).uniform_(0.8, 1.25))
 
@@ -199,6 +200,12 @@ class Conversion:
                 x = self.block(x, f"resnet.net.{group}.blocks.{block}", 2 if group > 1 and block == 0 else 1)
         return x.mean((2, 3))
 
+    def head(self, h):
+        for layer in range(3):
+            h = F.linear(h, self.tensors[f"head.layers.{3 * layer}.weight"])
+            h = self.norm(h, f"head.layers.{3 * layer + 1}", relu=layer < 2)
+        return h
+
 
 def make(program, arch, folder):
     torch.manual_seed(3)
@@ -239,8 +246,9 @@ def make(program, arch, folder):
         model = Conversion(conversion(arch))
         with torch.no_grad():
             model.fresh = True
-            model(batch(images, *PLAIN))
+            model.head(model(batch(images, *PLAIN)))
             model.fresh = False
+            np.save(os.path.join(folder, "embeddings.npy"), model.head(model(batch(images, *PLAIN))).numpy())
         save(model.tensors)
         features = lambda: model(batch(images, *PLAIN))
     with torch.no_grad():

@@ -53,6 +53,11 @@ impl File {
         &self.path
     }
 
+    /// The folder that describes it, by this and other files: that of a `model.safetensors`.
+    pub fn folder(&self) -> Option<&Path> {
+        self.path.parent().filter(|_| self.path.ends_with(WEIGHTS))
+    }
+
     /// Names of its tensors, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.shapes.keys().map(String::as_str)
@@ -99,6 +104,16 @@ pub(crate) fn finite(name: &str, tensor: &Tensor) -> Result<Tensor> {
     Ok(tensor)
 }
 
+/// Whether a folder is a run of ctk, or a checkpoint of one. Its weights have torchvision's names, but not its normalisation.
+pub(crate) fn ours(folder: &Path) -> bool {
+    ["checkpoints", "manifest.json"].iter().any(|own| folder.join(own).exists())
+}
+
+/// What to say of one.
+pub(crate) fn already(path: &Path) -> Error {
+    Error::usage("this is a run of ctk, or a checkpoint of one").at(path.display()).hint("every verb takes it as it is")
+}
+
 fn find(path: &Path) -> Result<PathBuf> {
     let fail = |what: &str, hint: &str| Err(Error::usage(what).at(path.display()).hint(hint));
     if path.is_file() {
@@ -107,9 +122,8 @@ fn find(path: &Path) -> Result<PathBuf> {
     if !path.is_dir() {
         return fail("there is nothing here", "give a safetensors file, or a folder with a model.safetensors");
     }
-    // Its weights have torchvision's names, but not torchvision's normalisation.
-    if ["checkpoints", "manifest.json"].iter().any(|own| path.join(own).exists()) {
-        return fail("this is a run of ctk, or a checkpoint of one", "every verb takes it as it is");
+    if ours(path) {
+        return Err(already(path));
     }
     let file = path.join(WEIGHTS);
     if file.is_file() {

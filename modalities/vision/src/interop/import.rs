@@ -16,8 +16,8 @@ use ctk_core::recipe::{HeadRecipe, Recipe};
 use ctk_core::run::Run;
 use serde_json::json;
 
-use super::Weights;
 use super::input::Input;
+use super::{Weights, file};
 use crate::network;
 use crate::recipe::{self, Checked, EncoderRecipe};
 use crate::resnet::ResnetRecipe;
@@ -28,6 +28,9 @@ use crate::resnet::ResnetRecipe;
 /// Those of [`Weights::open`], and of weights that are no network of ctk's.
 pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
     let weights = Weights::open(path)?;
+    if weights.file.folder().is_some_and(file::ours) {
+        return Err(file::already(path));
+    }
     let (encoder, head) = (weights.encoder()?, weights.head()?);
     let text = text(path, &weights, &encoder, &head);
     Ok(Recipe::new(format!("the recipe of {}", path.display()), text))
@@ -103,6 +106,8 @@ impl Job for Import {
         run.save(0, self.plan.train.keep, |writer| learner.save(writer))?;
 
         let EncoderRecipe::Resnet(of) = &recipe.encoder;
+        let (mean, deviation) = Input::of(&recipe.pairs).mean_and_deviation();
+        let normalise = recipe.pairs.normalise.map(|_| json!({ "mean": mean, "deviation": deviation }));
         let figures = vec![
             ("layout", json!(weights.layout().to_string())),
             ("depth", json!(of.depth)),
@@ -112,7 +117,7 @@ impl Job for Import {
             ("sk_ratio", json!(of.sk_ratio)),
             ("features", json!(learner.towers.tower.encoder.width())),
             ("head_layers", json!(recipe.head.layers)),
-            ("normalise", json!(recipe.pairs.normalise)),
+            ("normalise", json!(normalise)),
         ];
         Ok(Summary { figures, ..Summary::default() })
     }

@@ -54,7 +54,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Looks into a safetensors file, or into a folder with a `model.safetensors` and perhaps a `config.json` of timm's or
+    /// Looks into a safetensors file, or into the `model.safetensors` of a folder, and beside it for a `config.json` of timm's or
     /// transformers'.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Weights {
     pub fn open(path: &Path) -> Result<Weights> {
         let file = File::open(path)?;
         let names = Names::recognise(|name| file.dims(name).is_some()).ok_or_else(|| unknown(&file))?;
-        let said = if path.is_dir() { described(path)? } else { Input::default() };
+        let said = file.folder().map_or(Ok(Input::default()), described)?;
         Ok(Weights { file, names, said })
     }
 
@@ -127,7 +127,7 @@ fn described(folder: &Path) -> Result<Input> {
         transformers::read(&config, file::json(folder, file::PREPROCESSOR)?.as_ref())
     } else {
         Err(Error::usage("this names neither timm's `architecture` nor transformers' `model_type`")
-            .hint("give the model.safetensors alone, to go by its tensors' names"))
+            .hint("move the model.safetensors elsewhere, to go by its tensors' names alone"))
     };
     said.at(folder.join(file::CONFIG).display())
 }

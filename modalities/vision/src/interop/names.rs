@@ -115,17 +115,25 @@ impl Names {
     }
 }
 
-/// One of our names, cut: where its block is, if it is in one, the module, and which of the module's tensors.
-fn cut(ours: &str) -> Option<(Option<(usize, usize)>, &str, &str)> {
+/// One of our names, cut.
+struct Cut<'a> {
+    /// Group and number of its block, if it is in one.
+    block: Option<(usize, usize)>,
+    module: &'a str,
+    /// Which of the module's tensors.
+    value: &'a str,
+}
+
+fn cut(ours: &str) -> Option<Cut<'_>> {
     let (module, value) = ours.rsplit_once('.')?;
-    let Some(rest) = module.strip_prefix("layer") else { return Some((None, module, value)) };
+    let Some(rest) = module.strip_prefix("layer") else { return Some(Cut { block: None, module, value }) };
     let mut parts = rest.splitn(3, '.');
-    let (group, block) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some((Some((group, block)), parts.next()?, value))
+    let block = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(Cut { block: Some(block), module: parts.next()?, value })
 }
 
 fn transformers(ours: &str) -> Option<String> {
-    let (block, module, value) = cut(ours)?;
+    let Cut { block, module, value } = cut(ours)?;
     let place = match block {
         Some((group, block)) => format!("encoder.stages.{}.layers.{block}", group.checked_sub(1)?),
         None => "embedder".to_string(),
@@ -147,7 +155,7 @@ fn transformers(ours: &str) -> Option<String> {
 }
 
 fn simclrv2(ours: &str, selects: bool) -> Option<String> {
-    let (block, module, value) = cut(ours)?;
+    let Cut { block, module, value } = cut(ours)?;
     let place = match block {
         Some((group, block)) => format!("net.{group}.blocks.{block}"),
         None => "net.0".to_string(),

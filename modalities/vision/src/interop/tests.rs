@@ -255,8 +255,11 @@ fn an_import_is_a_run_of_step_0() {
     assert!(error.exit_code() == 2 && error.to_string().contains("not empty"), "{error}");
     let error = import(folder.path(), &out, &[]).unwrap_err();
     assert!(error.exit_code() == 2 && error.to_string().contains("a run of ctk"), "{error}");
-    let error = import(folder.path(), checkpoint.folder(), &[]).unwrap_err();
-    assert!(error.to_string().contains("every verb takes it"), "{error}");
+    for ours in [checkpoint.folder().to_path_buf(), checkpoint.folder().join("model.safetensors")] {
+        let error = import(folder.path(), &ours, &[]).unwrap_err();
+        assert!(error.exit_code() == 2 && error.to_string().contains("every verb takes it"), "{error}");
+        assert_eq!(Weights::open(&ours).is_ok(), ours.is_file(), "a recipe may start from the file");
+    }
 }
 
 #[test]
@@ -356,6 +359,11 @@ fn descriptions_say_what_names_cannot() {
     fs::write(&config, timm).unwrap();
     let half = crate::augment::NormaliseRecipe { mean: [0.5, 0.4, 0.3], deviation: [0.1, 0.2, 0.3] };
     assert_eq!(pairs(), (160, 0.95, Some(half)));
+    assert_eq!(
+        Weights::open(&at.join("model.safetensors")).unwrap().said.size,
+        Some(160),
+        "it describes the file, however that is given"
+    );
     fs::write(&config, r#"{"architecture": "tv_resnet18", "input_size": [3, 96, 96], "mean": [0, 0, 0], "std": [1, 1, 1]}"#)
         .unwrap();
     assert_eq!(pairs(), (96, 0.875, None));
@@ -365,7 +373,7 @@ fn descriptions_say_what_names_cannot() {
         (r#"{"model_type": "regnet"}"#, &["`regnet`"]),
         (r#"{"model_type": "resnet", "downsample_in_bottleneck": true}"#, &["downsample_in_bottleneck = true"]),
         (r#"{"model_type": "resnet", "hidden_act": "gelu"}"#, &["hidden_act"]),
-        (r#"{"a": 1}"#, &["architecture", "model.safetensors alone"]),
+        (r#"{"a": 1}"#, &["architecture", "names alone"]),
     ] {
         fs::write(&config, text).unwrap();
         let error = import(at, at, &[]).unwrap_err();

@@ -5,7 +5,7 @@ use ctk_core::{Error, Result};
 use serde_json::{Value, json};
 
 use super::input::{Input, size, triple};
-use crate::resnet::{ResnetRecipe, Variant};
+use crate::resnet::ResnetRecipe;
 
 /// What was said of input. Networks whose tensors have a plain ResNet's names and that compute something else are told apart here,
 /// by their architecture.
@@ -50,7 +50,6 @@ pub(crate) fn config(of: &ResnetRecipe, features: usize, input: &Input) -> Resul
         return Err(Error::usage(format!("timm's resnets have one width, and this network has width = {}", of.width))
             .hint("--format transformers can say it"));
     }
-    debug_assert!(of.variant != Variant::Google);
     let (mean, std) = input.mean_and_deviation();
     let size = input.size.unwrap_or(Input::IMAGENET_SIZE);
     Ok(json!({
