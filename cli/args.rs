@@ -371,7 +371,8 @@ pub struct Analogy {
 pub struct Export {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// vision: safetensors (torchvision's names), timm, transformers; words: word2vec-text, word2vec-binary, glove, static-embedding, safetensors; runs also fasttext
+    /// vision: safetensors (torchvision's names), timm, transformers; words: word2vec-text, word2vec-binary, glove,
+    /// static-embedding, safetensors; runs also fasttext
     #[arg(long)]
     pub format: String,
     /// The file to write; for timm, transformers and static-embedding, a new folder

@@ -4,8 +4,9 @@
 //! straight into PyTorch. `variant = "google"` is google-research/simclr's: it projects the first block of EVERY group, pools as
 //! TensorFlow does and draws its weights as Keras does. Selective kernels (`sk_ratio`) bring ResNet-D with them in every
 //! variant, as in SimCLRv2: a stem of three 3 × 3 convolutions and shortcuts that average before they project.
-//! `variant = "simclrv2-pytorch"` pads as the public PyTorch conversion of SimCLRv2's networks does. Other programs' weights are
-//! read and written in [`interop`](crate::interop).
+//! `variant = "simclrv2-pytorch"` pads as the public PyTorch conversion of SimCLRv2's networks does, `"resnet-d"` is ResNet-D (He et
+//! al. 2019) without selective kernels, as timm builds it. Other programs' weights are read and written in
+//! [`interop`](crate::interop).
 //!
 //! Depths 20, 32, 44, 56 and 110 are He et al.'s networks for CIFAR (§4.2): three groups of 16, 32 and 64 channels behind the
 //! small stem, here with projecting shortcuts.
@@ -73,6 +74,9 @@ pub enum Variant {
     /// SimCLRv2's as its public PyTorch conversion (Separius/SimCLRv2-Pytorch) computes them: the max-pool of PyTorch, and
     /// shortcuts whose average counts zeros below and to the right in every group. Without `sk_ratio` it is `torchvision`.
     Simclrv2Pytorch,
+    /// timm's `resnet*d`: the stem and the shortcuts that selective kernels bring, without these; an average is over what lies
+    /// inside, and there is none where the stride is 1.
+    ResnetD,
 }
 
 fn depth<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
@@ -179,6 +183,11 @@ impl ResnetRecipe {
         self.sk_ratio > 0.0
     }
 
+    /// Whether it is a ResNet-D: a stem of three convolutions, shortcuts that average.
+    fn averages(&self) -> bool {
+        self.selects() || self.variant == Variant::ResnetD
+    }
+
     /// `base` channels times the width, to the nearest multiple of 8: what vector registers and matrix kernels like, and
     /// exact for the widths in use (¼, ½, 1, 2, 3).
     pub(crate) fn channels(&self, base: usize) -> usize {
@@ -189,7 +198,9 @@ impl ResnetRecipe {
         let taps = (kernel * kernel) as f64;
         let init = match self.variant {
             // He et al. 2015, fan-out, as torchvision's `resnet.py`.
-            Variant::Torchvision | Variant::Simclrv2Pytorch => Init::Normal { std: (2.0 / (taps * output as f64)).sqrt() },
+            Variant::Torchvision | Variant::Simclrv2Pytorch | Variant::ResnetD => {
+                Init::Normal { std: (2.0 / (taps * output as f64)).sqrt() }
+            }
             // Keras' `VarianceScaling()`: the standard deviation is meant after cutting at two, which takes 12 % off.
             Variant::Google => Init::TruncatedNormal { std: (1.0 / (taps * input as f64)).sqrt() / 0.879_625_661_034_239_8 },
         };
@@ -198,7 +209,7 @@ impl ResnetRecipe {
 
     fn stem(&self, layers: &mut Vec<Layer>, scope: &mut Scope) -> usize {
         let width = self.channels(self.base());
-        match (self.stem, self.selects()) {
+        match (self.stem, self.averages()) {
             (Stem::Small, _) => layers.push(self.conv([width, CHANNELS], 3, 1, scope.sub("conv1"))),
             (Stem::Imagenet, false) => layers.push(self.conv([width, CHANNELS], 7, 2, scope.sub("conv1"))),
             (Stem::Imagenet, true) => {
@@ -215,7 +226,7 @@ impl ResnetRecipe {
         layers.push(normalise_relu(width, scope.sub("bn1")));
         if self.stem == Stem::Imagenet {
             let padding = match self.variant {
-                Variant::Torchvision | Variant::Simclrv2Pytorch => Padding::Both(1),
+                Variant::Torchvision | Variant::Simclrv2Pytorch | Variant::ResnetD => Padding::Both(1),
                 Variant::Google => Padding::Same,
             };
             layers.push(Layer::MaxPool(MaxPool::new(3, 2, padding)));
@@ -255,11 +266,8 @@ impl ResnetRecipe {
         let mut layers = Vec::new();
         let mut number = 0..;
         let mut next = || number.next().unwrap_or(0);
-        let stride = if self.selects() {
-            // SimCLR's `resnet.py` pads zeros below and to the right, and counts them, except with stride 1; its conversion always.
-            let zeros = stride > 1 || self.variant == Variant::Simclrv2Pytorch;
-            let padding = if zeros { Padding::After(1) } else { Padding::Same };
-            layers.push(Layer::AvgPool(AvgPool::new(2, stride, padding, zeros)));
+        let stride = if self.averages() {
+            layers.extend(self.average(stride).map(Layer::AvgPool));
             next();
             1
         } else {
@@ -270,11 +278,25 @@ impl ResnetRecipe {
         layers
     }
 
+    /// What a ResNet-D's shortcut averages by.
+    fn average(&self, stride: usize) -> Option<AvgPool> {
+        let (padding, zeros) = match (self.variant, stride) {
+            (Variant::ResnetD, 1) => return None,
+            (Variant::ResnetD, _) => (Padding::After(1), false),
+            (Variant::Simclrv2Pytorch, _) => (Padding::After(1), true),
+            // SimCLR's `resnet.py` pads zeros below and to the right, and counts them, except with stride 1.
+            (Variant::Torchvision | Variant::Google, 1) => (Padding::Same, false),
+            (Variant::Torchvision | Variant::Google, _) => (Padding::After(1), true),
+        };
+        Some(AvgPool::new(2, stride, padding, zeros))
+    }
+
     /// How wide the gate of selective kernels of `f` channels is.
     pub(crate) fn gate(&self, f: usize) -> usize {
         ((self.sk_ratio * f as f64) as usize).max(32)
     }
 
+    /// Selective kernels of `f` channels, mixed by their gate.
     fn select(&self, f: usize, mut scope: Scope) -> Layer {
         let middle = self.gate(f);
         let gate = vec![

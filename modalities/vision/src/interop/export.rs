@@ -1,7 +1,7 @@
 //! `ctk export --format timm|transformers`: a run's encoder as a folder of weights and descriptions.
 //!
-//! Both are PyTorch's ResNet of the ImageNet stem, so that whatever else ctk builds is refused: another program would load it and
-//! compute something different.
+//! Both are PyTorch's ResNet of the ImageNet stem, timm's may be a ResNet-D; whatever else ctk builds is refused: another program would
+//! load it and compute something different.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -56,6 +56,8 @@ fn plain(format: &str, of: &ResnetRecipe) -> Result<()> {
         format!("selective kernels (sk_ratio = {})", of.sk_ratio)
     } else if of.variant == Variant::Google {
         "Google's padding and projections (variant = \"google\")".to_string()
+    } else if of.variant == Variant::ResnetD && format != "timm" {
+        "the stem and the shortcuts of ResNet-D (variant = \"resnet-d\")".to_string()
     } else {
         return Ok(());
     };

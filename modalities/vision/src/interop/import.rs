@@ -31,7 +31,7 @@ pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
     if weights.file.folder().is_some_and(file::ours) {
         return Err(file::already(path));
     }
-    let (encoder, head) = (weights.encoder()?, weights.head()?);
+    let (encoder, head) = (weights.encoder()?, weights.head());
     let text = text(path, &weights, &encoder, &head);
     Ok(Recipe::new(format!("the recipe of {}", path.display()), text))
 }

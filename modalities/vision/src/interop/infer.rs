@@ -37,15 +37,24 @@ pub(crate) fn encoder(names: &Names, file: &File) -> Result<ResnetRecipe> {
         let kind = if bottleneck { "bottlenecks" } else { "blocks of two convolutions" };
         Error::usage(format!("groups of {counts:?} {kind} are no ResNet that ctk builds")).hint(KNOWN)
     })?;
-    let found = ResnetRecipe { stem: stem(names, dims("conv1.weight"), dims("conv1.0.weight").is_some())?, ..of_depth(depth) };
+    // Behind an average, a shortcut's convolution is its second layer.
+    let averages = dims("layer2.0.downsample.1.weight").is_some_and(|dims| dims.len() == 4);
+    let deep = dims("conv1.0.weight").is_some();
+    let found = ResnetRecipe { stem: stem(names, dims("conv1.weight"), deep.then_some(averages))?, ..of_depth(depth) };
 
     let planes = (0..counts.len()).map(|group| (found.base() << group, channels(&format!("layer{}.0.conv1.weight", group + 1))));
     let stem = (found.base(), channels("bn1.weight"));
     let planes: Vec<(usize, usize)> = planes.chain([stem]).filter_map(|(base, there)| Some((base, there?))).collect();
     let width = width(&found, &planes)
         .ok_or_else(|| Error::usage(format!("a ResNet-{depth} of these channels is no width of one: {planes:?}")).hint(KNOWN))?;
-    let found =
-        ResnetRecipe { width, variant: variant(names, bottleneck, dims("layer1.0.downsample.0.weight").is_some()), ..found };
+    let variant = match names.layout {
+        Layout::Simclrv2 if names.selects => Variant::Simclrv2Pytorch,
+        _ if averages && !names.selects => Variant::ResnetD,
+        // Others have nothing to project where no channels are added.
+        _ if !bottleneck && dims("layer1.0.downsample.0.weight").is_some() => Variant::Google,
+        _ => Variant::Torchvision,
+    };
+    let found = ResnetRecipe { width, variant, ..found };
     if !names.selects {
         return Ok(found);
     }
@@ -56,27 +65,25 @@ pub(crate) fn encoder(names: &Names, file: &File) -> Result<ResnetRecipe> {
     Ok(ResnetRecipe { sk_ratio, ..found })
 }
 
-/// The projection head of a file: no layers where it has none.
-pub(crate) fn head(names: &Names, file: &File) -> Result<HeadRecipe> {
+/// The projection head of a file: no layers where it has none. More than ctk's are for the recipe's own check to refuse, which may
+/// leave them out.
+pub(crate) fn head(names: &Names, file: &File) -> HeadRecipe {
     let dims = |ours: &str| file.dims(&names.head(ours)?);
     let layers = (0..).take_while(|layer| dims(&format!("layers.{layer}.weight")).is_some()).count();
-    if layers > 3 {
-        return Err(Error::usage(format!("the file's projection head has {layers} layers, and ctk's at most 3"))
-            .hint("--set head.layers=0 leaves it out"));
-    }
     let shape = |layer: usize| dims(&format!("layers.{layer}.weight")).unwrap_or_default();
-    let Some(last) = layers.checked_sub(1) else { return Ok(HeadRecipe { layers: 0, ..HeadRecipe::default() }) };
+    let Some(last) = layers.checked_sub(1) else { return HeadRecipe { layers: 0, ..HeadRecipe::default() } };
     let width = shape(last).first().copied().unwrap_or(0);
     let (middle, input) = (shape(0).first().copied(), shape(0).get(1).copied());
-    Ok(HeadRecipe { layers, width, hidden: middle.filter(|_| layers > 1 && middle != input), norms: Norms::All })
+    HeadRecipe { layers, width, hidden: middle.filter(|_| layers > 1 && middle != input), norms: Norms::All }
 }
 
-fn stem(names: &Names, conv1: Option<&[usize]>, deep: bool) -> Result<Stem> {
+/// The stem by its first convolution's shape, or where that is the first of three, by whether shortcuts average.
+fn stem(names: &Names, conv1: Option<&[usize]>, deep: Option<bool>) -> Result<Stem> {
     match conv1 {
-        None if deep && names.selects => Ok(Stem::Imagenet),
-        None if deep => {
-            Err(Error::usage("this is a ResNet-D or -C: ctk has its stem of three convolutions with selective kernels alone")
-                .hint("use a plain resnet: timm's without a letter behind its depth, or torchvision's"))
+        None if deep == Some(true) => Ok(Stem::Imagenet),
+        None if deep == Some(false) => {
+            Err(Error::usage("this is a ResNet-C: ctk's stem of three convolutions comes with shortcuts that average")
+                .hint("use a plain resnet, or a ResNet-D: torchvision's, timm's without a letter behind its depth or with d"))
         }
         Some([_, input, _, _]) if *input != CHANNELS => {
             Err(Error::usage(format!("this network reads pictures of {input} channels, and ctk's are of {CHANNELS}"))
@@ -90,15 +97,6 @@ fn stem(names: &Names, conv1: Option<&[usize]>, deep: bool) -> Result<Stem> {
                 .hint("it has 7 × 7 before a max-pool, and under torchvision's names 3 × 3 without one"))
         }
         _ => Err(Error::usage("the file has no first convolution").hint(KNOWN)),
-    }
-}
-
-fn variant(names: &Names, bottleneck: bool, projects: bool) -> Variant {
-    match names.layout {
-        Layout::Simclrv2 if names.selects => Variant::Simclrv2Pytorch,
-        // Others have nothing to project where no channels are added.
-        _ if projects && !bottleneck => Variant::Google,
-        _ => Variant::Torchvision,
     }
 }
 

@@ -14,13 +14,16 @@
 //! | stem of one 7 × 7 convolution | max-pool that pads 1 | the same | the same |
 //! | stem of one 3 × 3 convolution | stride 1, no pool (ctk's own) | refused | refused |
 //! | stride of a bottleneck | on its 3 × 3 convolution | the same, as `config.json` says | the same |
-//! | average of a shortcut, group 1 | what TensorFlow's `SAME` is (ctk's own) | | zeros below and right count |
-//! | `variant` | `torchvision`; `google` where group 1 projects without need | `torchvision` | `torchvision`; with selective kernels `simclrv2-pytorch` |
+//! | average of a shortcut | over what lies inside, with stride 1 none; with selective kernels (ctk's own) Google's | | zeros below and right count |
+//! | `variant` | `torchvision`; `google` where group 1 projects without need; `resnet-d` | `torchvision` | `torchvision`; with selective kernels `simclrv2-pytorch` |
 //! | pixels | `config.json`, else 224 (small stem: 32) | the same | 224 |
 //! | mean, deviation | `config.json`, else ImageNet's (small stem: [0, 1]) | `preprocessor_config.json`, else ImageNet's | [0, 1] |
 //!
 //! SimCLRv2's weights were trained by Google's network, whose max-pool pads below and to the right alone and whose first group's
 //! average leaves out what lies outside. The conversion computes something near; `--set encoder.resnet.variant=google` goes back.
+//!
+//! Pictures are cut and resized as elsewhere in ctk: the centre first, so that its edge may lie a pixel from where others have it, and
+//! up to 32 pixels whole. transformers' processor cuts nothing at 384 pixels and above.
 
 pub(crate) mod export;
 mod file;
@@ -81,11 +84,8 @@ impl Weights {
     }
 
     /// The projection head that lies beside it; without layers where there is none.
-    ///
-    /// # Errors
-    /// It has more layers than ctk's.
-    pub fn head(&self) -> Result<HeadRecipe> {
-        infer::head(&self.names, &self.file).at(self.file.path().display())
+    pub fn head(&self) -> HeadRecipe {
+        infer::head(&self.names, &self.file)
     }
 
     /// Sets the encoder that is declared below `encoder.`, and with `head` the projection head below `head.`.
@@ -121,15 +121,18 @@ impl Weights {
 /// What the descriptions in a folder say.
 fn described(folder: &Path) -> Result<Input> {
     let Some(config) = file::json(folder, file::CONFIG)? else { return Ok(Input::default()) };
-    let said = if config.get("architecture").is_some() {
-        timm::read(&config)
-    } else if config.get("model_type").is_some() {
-        transformers::read(&config, file::json(folder, file::PREPROCESSOR)?.as_ref())
-    } else {
-        Err(Error::usage("this names neither timm's `architecture` nor transformers' `model_type`")
-            .hint("move the model.safetensors elsewhere, to go by its tensors' names alone"))
-    };
-    said.at(folder.join(file::CONFIG).display())
+    let place = folder.join(file::CONFIG);
+    if config.get("architecture").is_some() {
+        return timm::read(&config).at(place.display());
+    }
+    if config.get("model_type").is_none() {
+        return Err(Error::usage("this names neither timm's `architecture` nor transformers' `model_type`")
+            .at(place.display())
+            .hint("move the model.safetensors elsewhere, to go by its tensors' names alone"));
+    }
+    transformers::check(&config).at(place.display())?;
+    let preprocessor = file::json(folder, file::PREPROCESSOR)?;
+    preprocessor.map_or(Ok(Input::default()), |of| transformers::read(&of)).at(folder.join(file::PREPROCESSOR).display())
 }
 
 fn unknown(file: &File) -> Error {

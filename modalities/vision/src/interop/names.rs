@@ -1,7 +1,7 @@
 //! Whose names a file's tensors have, and what each of ours is called there: the one key map of every layout, read both ways.
 //!
 //! Below, `g` counts groups from 1 and `i` a group's blocks from 0; `{bn}` stands for `weight`, `bias`, `running_mean` and
-//! `running_var`. Ours are torchvision's names, and timm's for its plain resnets:
+//! `running_var`. Ours are torchvision's names, and timm's for its plain resnets and ResNet-Ds:
 //!
 //! | ours | transformers | SimCLRv2's conversion | … with selective kernels |
 //! |---|---|---|---|
@@ -33,7 +33,7 @@
 /// Whose names a file has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// `torchvision.models.resnet*`, timm's plain resnets, and ctk.
+    /// `torchvision.models.resnet*`, timm's plain resnets and ResNet-Ds, and ctk.
     Torchvision,
     /// transformers' `ResNetModel`, or `ResNetForImageClassification`.
     Transformers,

@@ -5,18 +5,18 @@ use ctk_core::{Error, Result};
 use serde_json::{Value, json};
 
 use super::input::{Input, size, triple};
-use crate::resnet::ResnetRecipe;
+use crate::resnet::{ResnetRecipe, Variant};
 
 /// What was said of input. Networks whose tensors have a plain ResNet's names and that compute something else are told apart here,
 /// by their architecture.
 ///
 /// # Errors
-/// Of an architecture that is no plain ResNet, or of one that was changed.
+/// Of an architecture that is no plain ResNet and no ResNet-D, or of one that was changed.
 pub(crate) fn read(config: &Value) -> Result<Input> {
     let name = config["architecture"].as_str().unwrap_or_default();
     if !plain(name) {
         return Err(Error::usage(format!("timm's `{name}` computes something else than a plain ResNet"))
-            .hint("resnet18, 34, 50, 101, 152 and 200 are read"));
+            .hint("resnet18, 34, 50, 101, 152 and 200 are read, and the same with d"));
     }
     // What changes no feature of a picture of three colours.
     let known = ["num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate", "zero_init_last", "img_size"];
@@ -34,10 +34,10 @@ pub(crate) fn read(config: &Value) -> Result<Input> {
     })
 }
 
-/// Whether timm's architecture is torchvision's of the same depth.
+/// Whether timm's architecture is torchvision's of the same depth, or its ResNet-D.
 fn plain(name: &str) -> bool {
     let name = ["tv_", "gluon_", "ssl_", "swsl_"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
-    let name = name.strip_suffix("_v1b").unwrap_or(name);
+    let name = ["_v1b", "d"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
     ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200"].contains(&name)
 }
 
@@ -50,10 +50,11 @@ pub(crate) fn config(of: &ResnetRecipe, features: usize, input: &Input) -> Resul
         return Err(Error::usage(format!("timm's resnets have one width, and this network has width = {}", of.width))
             .hint("--format transformers can say it"));
     }
+    let (letter, first) = if of.variant == Variant::ResnetD { ("d", "conv1.0") } else { ("", "conv1") };
     let (mean, std) = input.mean_and_deviation();
     let size = input.size.unwrap_or(Input::IMAGENET_SIZE);
     Ok(json!({
-        "architecture": format!("resnet{}", of.depth),
+        "architecture": format!("resnet{}{letter}", of.depth),
         "num_classes": 0,
         "num_features": features,
         "global_pool": "avg",
@@ -69,7 +70,7 @@ pub(crate) fn config(of: &ResnetRecipe, features: usize, input: &Input) -> Resul
             "std": std,
             "num_classes": 0,
             "pool_size": null,
-            "first_conv": "conv1",
+            "first_conv": first,
             "classifier": "fc",
         },
     }))

@@ -9,11 +9,11 @@ use crate::resnet::{ResnetRecipe, blocks};
 
 const PLAIN: &str = "microsoft/resnet-50 and its like are read, whose stride is on the 3 × 3 convolutions";
 
-/// What was said of input, by the model's configuration and by that of its preprocessor.
+/// Looks whether a model's configuration is of a network that ctk has.
 ///
 /// # Errors
-/// Of another model, or of a ResNet that computes something else under the same names.
-pub(crate) fn read(config: &Value, preprocessor: Option<&Value>) -> Result<Input> {
+/// It is of another model, or of a ResNet that computes something else under the same names.
+pub(crate) fn check(config: &Value) -> Result<()> {
     let model = config["model_type"].as_str().unwrap_or_default();
     if model != "resnet" {
         return Err(Error::usage(format!("this is transformers' `{model}`, and ctk reads its `resnet`")).hint(PLAIN));
@@ -25,7 +25,14 @@ pub(crate) fn read(config: &Value, preprocessor: Option<&Value>) -> Result<Input
             return Err(Error::usage(format!("this network has {key} = {other}, and ctk's have {value}")).hint(PLAIN));
         }
     }
-    let Some(of) = preprocessor else { return Ok(Input::default()) };
+    Ok(())
+}
+
+/// What a preprocessor's configuration says of input.
+///
+/// # Errors
+/// Values are not brought to [0, 1] before they are normalised.
+pub(crate) fn read(of: &Value) -> Result<Input> {
     let factor = of["rescale_factor"].as_f64().unwrap_or(1.0 / 255.0);
     if of["do_rescale"] == false || (factor * 255.0 - 1.0).abs() > 1e-6 {
         return Err(Error::usage("this network's pictures are not brought to values in [0, 1] before they are normalised")

@@ -59,6 +59,9 @@ fn counts_are_the_published_ones() {
         let width = if recipe.depth > 18 { 2048.0 * recipe.width } else { 512.0 };
         assert_eq!(net.width(), width as usize);
     }
+    // Counted in timm.
+    let d = ResnetRecipe { variant: Variant::ResnetD, ..v2(50, 1.0, 0.0) };
+    assert_eq!(declare(&d).0.count(""), 23_527_264);
 }
 
 #[test]
@@ -102,7 +105,17 @@ fn networks_agree_with_their_reference() {
         (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::Google, ..narrow.clone() }, 33),
         (ResnetRecipe { depth: 20, ..Default::default() }, 10),
         (ResnetRecipe { depth: 50, stem: Stem::Imagenet, sk_ratio: 0.0625, ..narrow.clone() }, 37),
-        (ResnetRecipe { depth: 50, stem: Stem::Imagenet, sk_ratio: 0.0625, variant: Variant::Simclrv2Pytorch, ..narrow }, 37),
+        (
+            ResnetRecipe {
+                depth: 50,
+                stem: Stem::Imagenet,
+                sk_ratio: 0.0625,
+                variant: Variant::Simclrv2Pytorch,
+                ..narrow.clone()
+            },
+            37,
+        ),
+        (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::ResnetD, ..narrow }, 37),
     ] {
         let reference = learn(&recipe, DType::F64, true, size);
         for (name, value) in learn(&recipe, DType::F64, false, size) {
