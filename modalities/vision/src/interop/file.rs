@@ -20,7 +20,7 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 
 const CONVERT: &str = "pickles are not read, because loading one runs what is in it; in PyTorch: \
-    safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"model.safetensors\")";
+    safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"model.safetensors\"); the README has it for SimCLRv2's";
 
 /// Bytes of the largest header that is believed, as in the safetensors library.
 const LARGEST_HEADER: u64 = 100_000_000;
