@@ -45,6 +45,16 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  ctk distill runs/vision-2                                   # self-distillation\n  \
         ctk distill runs/vision-2 --student small.toml --epochs 400   # from big to small")]
     Distill(Distill),
+    /// Make a run of another program's weights, for every verb that takes one: ResNets of torchvision, timm, transformers, and of
+    /// SimCLRv2's PyTorch conversion
+    ///
+    /// What the network is follows from its tensors' names and shapes, what it is shown from config.json and preprocessor_config.json
+    /// where they lie beside it. Else torchvision's, timm's and transformers' expect ImageNet's mean and deviation, SimCLRv2's values
+    /// in [0, 1]. Pickles (.pth, .bin) are not read. A head that comes with the weights is kept, for `ctk finetune --from-layer`.
+    #[command(after_help = "Examples:\n  ctk import resnet50.safetensors --out runs/resnet50\n  \
+        ctk import timm-folder/ --out runs/timm --set pairs.size=160\n  \
+        ctk eval linear-probe runs/resnet50 --data photos/")]
+    Import(Import),
     /// Judge a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
     Eval(Eval),
@@ -61,7 +71,8 @@ pub enum Verb {
     Analogy(Analogy),
     /// Write a representation for other programs
     #[command(after_help = "Examples:\n  ctk export runs/word2vec-1 --format word2vec-binary --out vectors.bin\n  \
-        ctk export glove.6B.300d.txt --format safetensors --out glove.safetensors")]
+        ctk export glove.6B.300d.txt --format safetensors --out glove.safetensors\n  \
+        ctk export runs/resnet50 --format timm --out timm-folder/")]
     Export(Export),
     /// Draw the view pairs a recipe makes: everybody's first look
     #[command(after_help = "Example:\n  ctk preview --data photos/ --out views.png")]
@@ -297,6 +308,21 @@ pub enum Fit {
 }
 
 #[derive(ClapArgs)]
+pub struct Import {
+    /// A safetensors file, or a folder with a model.safetensors
+    #[arg(value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
+    pub weights: PathBuf,
+    /// A new folder for the run; default: the next free runs/<modality>-<n>
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Set one key of the recipe that was found; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    #[command(flatten)]
+    pub show: Show,
+}
+
+#[derive(ClapArgs)]
 pub struct Embed {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -361,10 +387,11 @@ pub struct Analogy {
 pub struct Export {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// vision: safetensors; words: word2vec-text, word2vec-binary, glove, static-embedding, safetensors; runs also fasttext
+    /// vision: safetensors (torchvision's names), timm, transformers; words: word2vec-text, word2vec-binary, glove,
+    /// static-embedding, safetensors; runs also fasttext
     #[arg(long)]
     pub format: String,
-    /// The file to write; for static-embedding, a new folder
+    /// The file to write; for timm, transformers and static-embedding, a new folder
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub out: PathBuf,
 }

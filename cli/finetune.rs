@@ -129,7 +129,9 @@ pub fn scale(tuning: &Tuning) -> f64 {
 /// The part of a task that says which network it trains. Fresh values have no statistics that could be kept.
 pub fn network(recipe: &mut Recipe, task: &str, tuning: &Tuning, scratch: bool) -> Result<()> {
     let bn = if tuning.bn == Bn::Frozen && !scratch { "frozen" } else { "train" };
-    recipe.set(&format!("task.{task}.from_layer"), &tuning.from_layer.to_string())?;
+    if let Some(layers) = tuning.from_layer {
+        recipe.set(&format!("task.{task}.from_layer"), &layers.to_string())?;
+    }
     recipe.set(&format!("task.{task}.bn"), bn)
 }
 

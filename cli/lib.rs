@@ -19,6 +19,7 @@ mod embed;
 mod eval;
 mod export;
 mod finetune;
+mod import;
 mod label_efficiency;
 pub mod matrix;
 mod neighbors;
@@ -82,6 +83,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Finetune(verb) => finetune::run(verb, modalities),
         Verb::Distill(verb) => distill::run(verb, modalities),
         Verb::Eval(verb) => eval::run(verb, modalities),
+        Verb::Import(verb) => import::run(verb, modalities),
         Verb::Embed(verb) => embed::run(verb, modalities),
         Verb::Neighbors(verb) => neighbors::run(verb, modalities),
         Verb::Analogy(verb) => neighbors::analogy(verb, modalities),

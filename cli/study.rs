@@ -63,18 +63,13 @@ struct Variant {
 struct Finetune {
     name: String,
     labels: Amount,
-    #[serde(default = "first_layer")]
-    from_layer: u8,
+    from_layer: Option<u8>,
     #[serde(default)]
     rates: Vec<f64>,
     #[serde(default)]
     epochs: Vec<usize>,
     #[serde(default = "five")]
     folds: usize,
-}
-
-fn first_layer() -> u8 {
-    1
 }
 
 fn five() -> usize {

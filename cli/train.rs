@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctk_core::checkpoint::Checkpoint;
 use ctk_core::error::{Error, Kind, Result};
-use ctk_core::modality::{Modality, Summary};
+use ctk_core::events::Watch;
+use ctk_core::modality::{Job, Modality, Summary};
 use ctk_core::recipe::Recipe;
 use ctk_core::run::{Place, Run};
 use serde_json::{Value, json};
@@ -57,10 +58,22 @@ pub fn train(
     recipe: &Recipe,
     place: Place,
     device: &str,
-    watch: Box<dyn ctk_core::events::Watch>,
+    watch: Box<dyn Watch>,
     stop: Arc<AtomicBool>,
 ) -> Result<Trained> {
-    let job = modality.plan(recipe)?;
+    carry_out(modality.plan(recipe)?, modality, recipe, place, device, watch, stop)
+}
+
+/// Runs a job in a folder of its own.
+pub fn carry_out(
+    job: Box<dyn Job>,
+    modality: &dyn Modality,
+    recipe: &Recipe,
+    place: Place,
+    device: &str,
+    watch: Box<dyn Watch>,
+    stop: Arc<AtomicBool>,
+) -> Result<Trained> {
     let device = ctk_core::device::device(device)?;
     let mut run = Run::new(place, modality.name(), recipe.clone(), device, watch, stop)?;
     // What was interrupted is saved, though it may be no checkpoint yet.

@@ -1,8 +1,11 @@
-//! What ctk exports, opened by the programs that it is exported for: gensim, fastText, sentence-transformers, spaCy. Each must see
-//! the vectors that ctk says it wrote.
+//! What ctk exports, opened by the programs that it is exported for: gensim, fastText, sentence-transformers, spaCy; torchvision,
+//! timm, transformers (`resnets`). Each must see the vectors that ctk says it wrote.
 //!
 //!     python3 -m venv venv && venv/bin/pip install -r tests/python/requirements.txt
 //!     CTK_PYTHON=venv/bin/python cargo test --test clients -- --ignored
+
+#[path = "clients/resnets.rs"]
+mod resnets;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,16 +19,20 @@ fn ctk(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The Python that has the programs.
+fn interpreter() -> PathBuf {
+    let python = std::env::var("CTK_PYTHON").unwrap_or_else(|_| "python3".into());
+    // Relative to where cargo was started, not to the package.
+    std::path::absolute(&python).ok().filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(&python))
+}
+
 /// Runs a check of `tests/python/clients_check.py`; what it prints.
 fn python(check: &str, path: &Path, expected: &Map<String, Value>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("expected.json");
     std::fs::write(&file, serde_json::to_vec(expected).unwrap()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/clients_check.py");
-    let python = std::env::var("CTK_PYTHON").unwrap_or_else(|_| "python3".into());
-    // Relative to where cargo was started, not to the package.
-    let python = std::path::absolute(&python).ok().filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(&python));
-    let output = Command::new(python).arg(script).arg(check).arg(path).arg(file).output().expect("python starts");
+    let output = Command::new(interpreter()).arg(script).arg(check).arg(path).arg(file).output().expect("python starts");
     assert!(output.status.success(), "{check}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

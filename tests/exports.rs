@@ -1,4 +1,4 @@
-//! Exports that ctk opens again: a run, its files, and its folder say the same of the same words.
+//! Exports that ctk opens again: a run, its files, and its folder say the same of the same words, and of the same images.
 
 use std::fs;
 use std::path::Path;
@@ -66,4 +66,66 @@ fn subwords_answer_for_words_never_seen_and_travel_as_a_fasttext_model() {
     fs::write(at.join("half.bin"), &whole[..whole.len() / 2]).unwrap();
     let error = fails(at, 1, &["neighbors", "half.bin", "house"]);
     assert!(error.contains("ends too early") && error.contains("half.bin") && error.contains("hint: "), "{error}");
+}
+
+/// Runs `command`, words apart by spaces, and expects success.
+fn done(folder: &Path, command: &str) {
+    let output = ctk(folder, &command.split(' ').collect::<Vec<_>>());
+    assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_network_goes_out_as_a_folder_and_comes_back_as_a_run_that_every_verb_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let data = "--set data.train=90 --set data.test=45";
+    let network =
+        "--set encoder.resnet.width=0.25 --set encoder.resnet.stem=imagenet --set pairs.size=12 --set pairs.eval_size=20";
+    let normalise = "--set pairs.normalise={mean=[0.4,0.5,0.6],deviation=[0.2,0.3,0.1]}";
+    done(at, &format!("train vision {data} {network} {normalise} --set train.max_steps=3 --set eval={{}} --out run --quiet"));
+    done(at, "export run --format transformers --out folder");
+    let names: Vec<_> =
+        ["config.json", "model.safetensors", "preprocessor_config.json"].map(|name| at.join("folder").join(name)).into();
+    assert!(names.iter().all(|name| name.is_file()) && fs::read_dir(at.join("folder")).unwrap().count() == 3);
+    let again = fails(at, 2, &["export", "run", "--format", "transformers", "--out", "folder"]);
+    assert!(again.contains("already"), "{again}");
+
+    let import: Vec<String> = format!("import folder --out back {data} --json --quiet").split(' ').map(String::from).collect();
+    let back = json(at, &import.iter().map(String::as_str).collect::<Vec<_>>());
+    let of = (&back["modality"], &back["layout"], &back["depth"], &back["width"], &back["head_layers"]);
+    assert_eq!(of, (&"vision".into(), &"transformers".into(), &18.into(), &0.25.into(), &0.into()));
+    for run in ["run", "back"] {
+        done(at, &format!("embed {run} --out {run}.npy --quiet"));
+    }
+    assert_eq!(
+        fs::read(at.join("run.npy")).unwrap(),
+        fs::read(at.join("back.npy")).unwrap(),
+        "the same features to the last bit"
+    );
+    assert!(json(at, &["eval", "linear-probe", "back", "--baseline", "--json"])["untrained_top1"].is_number());
+    assert!(json(at, &["eval", "knn", "back", "--json"])["top1"].is_number());
+
+    let few = "--labels 2-per-class --epochs 1 --rates 0.02 --batch 8 --quiet";
+    let headless = fails(at, 2, &format!("finetune back {few} --from-layer 1 --out out").split(' ').collect::<Vec<_>>());
+    assert!(headless.contains("no projection head") && headless.contains("hint: --from-layer 0"), "{headless}");
+    done(at, &format!("finetune back {few} --out tuned"));
+    done(at, "distill tuned --epochs 1 --batch 16 --out taught --quiet");
+    done(at, "export taught --format transformers --out taught-folder");
+    done(at, "train vision --resume back --quiet --device cpu");
+
+    done(at, "export run --format safetensors --out plain.safetensors");
+    let set = format!("--set encoder.resnet.weights=plain.safetensors {network} {data} --set train.max_steps=1 --set eval={{}}");
+    done(at, &format!("train vision {set} --out started --quiet"));
+    let timm = fails(at, 2, &["export", "run", "--format", "timm", "--out", "out"]);
+    assert!(timm.contains("width = 0.25") && timm.contains("--> run/checkpoints/3") && timm.contains("hint: "), "{timm}");
+    for (weights, code, part) in [("nowhere", 2, "nothing here"), ("run", 2, "a run of ctk"), ("half", 1, "cut short")] {
+        fs::write(at.join("half"), &fs::read(at.join("plain.safetensors")).unwrap()[..9000]).unwrap();
+        let error = fails(at, code, &["import", weights, "--out", "out"]);
+        assert!(error.contains(part) && error.contains("  --> ") && error.contains("hint: "), "{error}");
+    }
+    let wrong = fails(at, 2, &["import", "folder", "--out", "out", "--set", "encoder.resnet.depth=34"]);
+    assert!(wrong.contains("is missing") && wrong.contains("hint: depth"), "{wrong}");
+    let typo = fails(at, 2, &["import", "folder", "--out", "out", "--set", "pairs.sise=1"]);
+    assert!(typo.contains("the recipe of folder") && typo.contains("did you mean `size`?"), "{typo}");
+    assert!(!at.join("out").exists() && !at.join("runs").exists());
 }

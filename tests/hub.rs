@@ -160,6 +160,35 @@ fn data_may_lie_there_too() {
 }
 
 #[test]
+fn a_network_is_imported_with_what_describes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Hub::start(&[]);
+    let done = |hub: &Hub, args: &str, more: &[(&str, &str)]| {
+        let output = hub.ctk(folder.path(), args, more);
+        assert!(output.status.success(), "{args}\n{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let tiny = "--set data.train=8 --set data.test=8 --set train.batch=4 --set train.epochs=1 --set train.max_steps=1";
+    let network = "--set encoder.resnet.stem=imagenet --set pairs.size=32 --set eval={}";
+    done(&local, &format!("train vision {tiny} {network} --out run --quiet"), &[]);
+    done(&local, "export run --format timm --out timm", &[]);
+    let read = |name: &str| fs::read(folder.path().join("timm").join(name)).unwrap();
+    let (weights, config) = (read("model.safetensors"), read("config.json"));
+    let hub = Hub::start(&[
+        ("someone/resnet/resolve/main/model.safetensors", &weights),
+        ("someone/resnet/resolve/main/config.json", &config),
+    ]);
+    done(&hub, "import hf://someone/resnet/model.safetensors --out back --quiet", &[]);
+    let model = |run: &str| fs::read(folder.path().join(run).join("model.safetensors")).unwrap();
+    assert_eq!(model("back/checkpoints/0"), model("run/checkpoints/1"));
+    let recipe = fs::read_to_string(folder.path().join("back/recipe.toml")).unwrap();
+    assert!(recipe.contains("size = 32") && !recipe.contains("normalise"), "the description was read: {recipe}");
+    // A recipe may start from there, too, and needs no network then.
+    let start = "--set encoder.resnet.weights=hf://someone/resnet/model.safetensors --set schedule.warmup=0";
+    done(&hub, &format!("train vision {tiny} {network} {start} --out more --quiet"), &[("HF_HUB_OFFLINE", "1")]);
+}
+
+#[test]
 fn what_goes_wrong_is_said() {
     let hub = Hub::start(&[("private/vectors/resolve/main/words.vec", &vectors())]);
     let folder = tempfile::tempdir().unwrap();

@@ -22,9 +22,10 @@ pub struct Tuning {
     /// Images a step, or as many as few labels allow
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
     pub batch: u32,
-    /// Layers of the projection head that are kept and trained on, as a part of the encoder; 0 drops it
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=3))]
-    pub from_layer: u8,
+    /// Layers of the projection head that are kept and trained on, as a part of the encoder; 0 drops it; default: 1 (SimCLRv2), or
+    /// 0 where the run has no head
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub from_layer: Option<u8>,
     /// What batch normalisation normalises by while training: its batch (from fresh values always), or pretraining's statistics
     #[arg(long, value_enum, default_value_t = Bn::Train)]
     pub bn: Bn,

@@ -31,7 +31,27 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
     }
     let file: Remote = path.to_string_lossy().parse()?;
     let place = Place::from_env()?;
-    place.cached(&file).map_or_else(|| place.fetch(&file), Ok).map(Cow::Owned)
+    let found = place.cached(&file).map_or_else(|| place.fetch(&file), |found| Ok(Some(found)))?;
+    found.map(Cow::Owned).ok_or_else(|| {
+        Error::usage(format!("the hub{} has no such file, repository or revision", place.asked()))
+            .at(&file)
+            .hint("names are exact, also in upper and lower case; a revision is a branch, a tag or a commit")
+    })
+}
+
+/// Brings the file `name` of the folder in which `path`, a file of the hub, lies, beside it in the cache; nothing where there is none, or
+/// where it cannot be had offline.
+///
+/// # Errors
+/// Those of [`local`], but for a file that is not there.
+pub fn beside(path: &Path, name: &str) -> Result<()> {
+    let mut file: Remote = path.to_string_lossy().parse()?;
+    file.file = file.file.rsplit_once('/').map_or_else(|| name.to_string(), |(folder, _)| format!("{folder}/{name}"));
+    let place = Place::from_env()?;
+    if !place.offline && place.cached(&file).is_none() {
+        place.fetch(&file)?;
+    }
+    Ok(())
 }
 
 /// Whether `path` names something of the hub.
@@ -124,7 +144,8 @@ impl Place {
         repo.get(&file.file).or_else(commit)
     }
 
-    fn fetch(&self, file: &Remote) -> Result<PathBuf> {
+    /// Downloads the file; none where the hub has no such file.
+    fn fetch(&self, file: &Remote) -> Result<Option<PathBuf>> {
         if self.offline {
             return Err(Error::new("this file is not in the cache, and HF_HUB_OFFLINE forbids to ask for it")
                 .at(file)
@@ -137,36 +158,46 @@ impl Place {
         let api = api.build().map_err(|e| self.failed(e))?;
         let repo = api.repo(file.repo());
         let sized = api.metadata(&repo.url(&file.file)).and_then(|of| Ok((repo.download(&file.file)?, of.size() as u64)));
-        let (path, size) = sized.map_err(|e| self.failed(e).at(file))?;
+        let (path, size) = match sized {
+            Ok(found) => found,
+            Err(e) if status(&e, "404") => return Ok(None),
+            Err(e) => return Err(self.failed(e).at(file)),
+        };
         // A server that closes early or ignores where a download is to go on must not leave half a file in the cache.
         if fs::metadata(&path).at(path.display())?.len() != size {
             let stored = fs::canonicalize(&path).at(path.display())?;
             fs::remove_file(&stored).and_then(|()| fs::remove_file(&path)).at(path.display())?;
             return Err(Error::new("the download is not as long as the hub says").at(file).hint("try again"));
         }
-        Ok(path)
+        Ok(Some(path))
+    }
+
+    /// Who was asked, if not the hub itself.
+    fn asked(&self) -> String {
+        self.endpoint.as_deref().map_or(String::new(), |endpoint| format!(" at {endpoint}"))
     }
 
     /// An error of the hub's library as a user can read it.
     fn failed(&self, error: ApiError) -> Error {
-        let text = error.to_string();
-        let status = |code: &str| text.contains(&format!("status: {code}"));
-        let asked = self.endpoint.as_deref().map_or(String::new(), |endpoint| format!(" at {endpoint}"));
-        match () {
-            () if status("401") || status("403") => Error::new(format!("the hub{asked} does not let this be read"))
-                .hint("the repository is private, gated or not there: see its name, or set HF_TOKEN"),
-            () if status("404") => Error::usage(format!("the hub{asked} has no such file, repository or revision"))
-                .hint("names are exact, also in upper and lower case; a revision is a branch, a tag or a commit"),
-            () => match error {
-                ApiError::IoError(e) => Error::new(format!("cannot be stored: {e}")).hint("is the disk full?"),
-                ApiError::InvalidResume => Error::new("an earlier download of this file is damaged")
-                    .hint("delete the files in the cache whose names end in .part"),
-                ApiError::LockAcquisition(_) => Error::new("another program is downloading this file").hint("try again later"),
-                _ => Error::new(format!("cannot be downloaded{asked}: {text}"))
-                    .hint("is the network there? HF_ENDPOINT names another server, HF_HUB_OFFLINE=1 goes by the cache alone"),
-            },
+        let asked = self.asked();
+        if ["401", "403"].iter().any(|code| status(&error, code)) {
+            return Error::new(format!("the hub{asked} does not let this be read"))
+                .hint("the repository is private, gated or not there: see its name, or set HF_TOKEN");
+        }
+        match error {
+            ApiError::IoError(e) => Error::new(format!("cannot be stored: {e}")).hint("is the disk full?"),
+            ApiError::InvalidResume => Error::new("an earlier download of this file is damaged")
+                .hint("delete the files in the cache whose names end in .part"),
+            ApiError::LockAcquisition(_) => Error::new("another program is downloading this file").hint("try again later"),
+            other => Error::new(format!("cannot be downloaded{asked}: {other}"))
+                .hint("is the network there? HF_ENDPOINT names another server, HF_HUB_OFFLINE=1 goes by the cache alone"),
         }
     }
+}
+
+/// Whether the server answered with this status, which the hub's library tells in its text alone.
+fn status(error: &ApiError, code: &str) -> bool {
+    matches!(error, ApiError::RequestError(_)) && error.to_string().contains(&format!("status: {code}"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! - [`decode`] turns PNG and JPEG bytes into an [`image::Picture`]; [`data`] finds out what lies at a path and reads it;
 //!   [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
-//! - [`resnet`] is the encoder.
+//! - [`resnet`] is the encoder; [`interop`] reads other programs' ResNets and writes ours for them.
 //! - [`augment`] makes a view of a picture; [`pixels`] makes pairs and batches of views; [`preview`] shows them.
 //! - [`task`] fine-tunes a trained network with few labels, and distils one into another.
 //! - [`recipe`] is the config; [`Vision`] the front door, `bench` what stands behind `ctk bench vision`.
@@ -14,6 +14,7 @@ pub mod decode;
 pub mod generated;
 pub mod holdout;
 pub mod image;
+pub mod interop;
 mod job;
 mod model;
 mod network;
@@ -58,6 +59,14 @@ impl Modality for Vision {
 
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>> {
         Ok(Box::new(model::Trained::open(from, device)?))
+    }
+
+    fn recognise(&self, weights: &Path) -> Result<Option<Recipe>> {
+        interop::import::recipe(weights).map(Some)
+    }
+
+    fn import(&self, weights: &Path, recipe: &Recipe) -> Result<Box<dyn Job>> {
+        Ok(Box::new(interop::import::Import::new(weights, recipe)?))
     }
 
     fn yardstick(&self) -> Result<&'static str> {

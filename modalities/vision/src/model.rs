@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ctk_core::checkpoint::Checkpoint;
 use ctk_core::dense::MODEL;
+use ctk_core::encoder::Encoder as _;
 use ctk_core::eval::Features;
 use ctk_core::modality::{Model, Query, Split};
 use ctk_core::rng::Key;
@@ -11,9 +12,10 @@ use ctk_core::{Context, Device, Error, Result, files};
 
 use crate::data::{self, Images, Splits};
 use crate::holdout::Holdout;
+use crate::interop::export;
 use crate::job::{self, BASELINES};
 use crate::network;
-use crate::recipe::{Checked, DataRecipe, check};
+use crate::recipe::{Checked, DataRecipe, EncoderRecipe, VisionRecipe, check};
 use crate::resnet::ResNet;
 
 /// A trained encoder.
@@ -28,11 +30,11 @@ impl Trained {
     pub fn open(from: &Checkpoint, device: &Device) -> Result<Self> {
         let mut checked = check(&from.recipe())?;
         // The weights it started from may be gone; what was learned is in the checkpoint.
-        let crate::recipe::EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
+        let EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
         let start = of.weights.take();
         let (params, tower) = network::build(&checked.recipe, device)?;
         params.load_section("encoder", &from.reader().tensors(MODEL)?).at(from.folder().display())?;
-        let crate::recipe::EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
+        let EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
         of.weights = start;
         Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone() })
     }
@@ -94,11 +96,17 @@ impl Model for Trained {
     }
 
     fn formats(&self) -> &'static [&'static str] {
-        &["safetensors"]
+        const FORMATS: [&str; 3] = ["safetensors", export::FORMATS[0], export::FORMATS[1]];
+        &FORMATS
     }
 
-    fn export(&self, _: &str, out: &Path) -> Result<()> {
-        // The checkpoint's model file is already what torchvision loads.
-        files::write(out, &self.checkpoint.reader().bytes(MODEL)?)
+    fn export(&self, format: &str, out: &Path) -> Result<()> {
+        if !export::FORMATS.contains(&format) {
+            // The checkpoint's model file is already what torchvision loads.
+            return files::write(out, &self.checkpoint.reader().bytes(MODEL)?);
+        }
+        let VisionRecipe { encoder: EncoderRecipe::Resnet(of), pairs, .. } = &self.checked.recipe;
+        let tensors = self.checkpoint.reader().tensors(MODEL)?;
+        export::write(format, of, self.encoder.width(), pairs, tensors, out).at(self.checkpoint.folder().display())
     }
 }

@@ -17,15 +17,14 @@ use ctk_core::pass::{Groups, Pass, Precision, Statistics};
 use ctk_core::rng::Key;
 use ctk_core::target::Target;
 use ctk_core::tower::{Siamese, Tower};
-use ctk_core::{Context, Error, Result};
+use ctk_core::{Error, Result};
 
 use crate::augment::Augment;
 use crate::data::Images;
+use crate::interop::Weights;
 use crate::pixels::{self, Pixels};
 use crate::recipe::{EncoderRecipe, VisionRecipe};
-use crate::resnet::{self, ResNet};
-
-const HOW: &str = "in PyTorch: safetensors.torch.save_file(model.state_dict(), FILE)";
+use crate::resnet::ResNet;
 
 /// Encoder, head and, where the recipe has one, predictor with fresh values from the recipe's seed (or the weights it names), and
 /// the parameters of all.
@@ -40,8 +39,7 @@ pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, T
     });
     params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
     if let Some(file) = &of.weights {
-        let tensors = candle_core::safetensors::load(file, device).at(file.display()).hint(HOW)?;
-        resnet::load_torchvision(&params, "encoder", &tensors).at(file.display())?;
+        Weights::open(file)?.load(&params, false)?;
     }
     Ok((params, Tower { encoder, head, predictor }))
 }

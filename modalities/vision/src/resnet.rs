@@ -2,13 +2,15 @@
 //!
 //! `variant = "torchvision"` is laid out like `torchvision.models.resnet*` without its classifier, so that a checkpoint loads
 //! straight into PyTorch. `variant = "google"` is google-research/simclr's: it projects the first block of EVERY group, pools as
-//! TensorFlow does and draws its weights as Keras does. Selective kernels (`sk_ratio`) bring ResNet-D with them in either
+//! TensorFlow does and draws its weights as Keras does. Selective kernels (`sk_ratio`) bring ResNet-D with them in every
 //! variant, as in SimCLRv2: a stem of three 3 × 3 convolutions and shortcuts that average before they project.
+//! `variant = "simclrv2-pytorch"` pads as the public PyTorch conversion of SimCLRv2's networks does, `"resnet-d"` is ResNet-D (He et
+//! al. 2019) without selective kernels, as timm builds it. Other programs' weights are read and written in
+//! [`interop`](crate::interop).
 //!
 //! Depths 20, 32, 44, 56 and 110 are He et al.'s networks for CIFAR (§4.2): three groups of 16, 32 and 64 channels behind the
 //! small stem, here with projecting shortcuts.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use candle_core::Tensor;
@@ -40,7 +42,8 @@ pub struct ResnetRecipe {
     /// SimCLRv2's selective kernels: the gate's width as a share of the block's (.0625 there). 0 is off; needs depth 50 or more.
     #[serde(deserialize_with = "sk_ratio")]
     pub sk_ratio: f64,
-    /// A safetensors file to start from, under torchvision's names; its classifier (`fc`) is left out.
+    /// A safetensors file to start from, or a folder that holds one, as torchvision, timm, transformers or SimCLRv2's PyTorch
+    /// conversion name the tensors; a classifier or a head in it is left out.
     pub weights: Option<PathBuf>,
 }
 
@@ -68,6 +71,12 @@ pub enum Variant {
     Torchvision,
     /// google-research/simclr's.
     Google,
+    /// SimCLRv2's as its public PyTorch conversion (Separius/SimCLRv2-Pytorch) computes them: the max-pool of PyTorch, and
+    /// shortcuts whose average counts zeros below and to the right in every group. Without `sk_ratio` it is `torchvision`.
+    Simclrv2Pytorch,
+    /// timm's `resnet*d`: the stem and the shortcuts that selective kernels bring, without these; an average is over what lies
+    /// inside, and there is none where the stride is 1.
+    ResnetD,
 }
 
 fn depth<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
@@ -89,8 +98,11 @@ const DEPTHS: &str = "depth must be 18, 34, 50, 101, 152 or 200, or 20, 32, 44, 
 const WIDTHS: &str = "width must be between 0.25 and 64";
 const RATIOS: &str = "sk_ratio must be between 0 and 1";
 
+/// Every depth there is.
+pub(crate) const ALL_DEPTHS: [usize; 11] = [18, 34, 50, 101, 152, 200, 20, 32, 44, 56, 110];
+
 /// Blocks in each group: four, or the three of CIFAR's family, which has 6n + 2 layers.
-fn blocks(depth: usize) -> Option<Vec<usize>> {
+pub(crate) fn blocks(depth: usize) -> Option<Vec<usize>> {
     Some(match depth {
         18 => vec![2, 2, 2, 2],
         34 | 50 => vec![3, 4, 6, 3],
@@ -151,7 +163,8 @@ impl ResnetRecipe {
         named.map(|(param, name)| param.dims().iter().product::<usize>() * side(name).pow(2)).sum()
     }
 
-    fn bottleneck(&self) -> bool {
+    /// Whether a block is three convolutions, the last four times as wide.
+    pub(crate) fn bottleneck(&self) -> bool {
         self.depth >= 50 && !self.narrow()
     }
 
@@ -161,17 +174,23 @@ impl ResnetRecipe {
     }
 
     /// Channels of the first group before the width.
-    fn base(&self) -> usize {
+    pub(crate) fn base(&self) -> usize {
         if self.narrow() { 16 } else { 64 }
     }
 
-    fn selects(&self) -> bool {
+    /// Whether it has selective kernels.
+    pub(crate) fn selects(&self) -> bool {
         self.sk_ratio > 0.0
+    }
+
+    /// Whether it is a ResNet-D: a stem of three convolutions, shortcuts that average.
+    fn averages(&self) -> bool {
+        self.selects() || self.variant == Variant::ResnetD
     }
 
     /// `base` channels times the width, to the nearest multiple of 8: what vector registers and matrix kernels like, and
     /// exact for the widths in use (¼, ½, 1, 2, 3).
-    fn channels(&self, base: usize) -> usize {
+    pub(crate) fn channels(&self, base: usize) -> usize {
         ((base as f64 * self.width / 8.0).round() as usize).max(1) * 8
     }
 
@@ -179,7 +198,9 @@ impl ResnetRecipe {
         let taps = (kernel * kernel) as f64;
         let init = match self.variant {
             // He et al. 2015, fan-out, as torchvision's `resnet.py`.
-            Variant::Torchvision => Init::Normal { std: (2.0 / (taps * output as f64)).sqrt() },
+            Variant::Torchvision | Variant::Simclrv2Pytorch | Variant::ResnetD => {
+                Init::Normal { std: (2.0 / (taps * output as f64)).sqrt() }
+            }
             // Keras' `VarianceScaling()`: the standard deviation is meant after cutting at two, which takes 12 % off.
             Variant::Google => Init::TruncatedNormal { std: (1.0 / (taps * input as f64)).sqrt() / 0.879_625_661_034_239_8 },
         };
@@ -188,7 +209,7 @@ impl ResnetRecipe {
 
     fn stem(&self, layers: &mut Vec<Layer>, scope: &mut Scope) -> usize {
         let width = self.channels(self.base());
-        match (self.stem, self.selects()) {
+        match (self.stem, self.averages()) {
             (Stem::Small, _) => layers.push(self.conv([width, CHANNELS], 3, 1, scope.sub("conv1"))),
             (Stem::Imagenet, false) => layers.push(self.conv([width, CHANNELS], 7, 2, scope.sub("conv1"))),
             (Stem::Imagenet, true) => {
@@ -205,7 +226,7 @@ impl ResnetRecipe {
         layers.push(normalise_relu(width, scope.sub("bn1")));
         if self.stem == Stem::Imagenet {
             let padding = match self.variant {
-                Variant::Torchvision => Padding::Both(1),
+                Variant::Torchvision | Variant::Simclrv2Pytorch | Variant::ResnetD => Padding::Both(1),
                 Variant::Google => Padding::Same,
             };
             layers.push(Layer::MaxPool(MaxPool::new(3, 2, padding)));
@@ -245,10 +266,8 @@ impl ResnetRecipe {
         let mut layers = Vec::new();
         let mut number = 0..;
         let mut next = || number.next().unwrap_or(0);
-        let stride = if self.selects() {
-            // SimCLR's `resnet.py` pads zeros below and to the right, and counts them, except with stride 1.
-            let padding = if stride == 1 { Padding::Same } else { Padding::After(1) };
-            layers.push(Layer::AvgPool(AvgPool::new(2, stride, padding, stride > 1)));
+        let stride = if self.averages() {
+            layers.extend(self.average(stride).map(Layer::AvgPool));
             next();
             1
         } else {
@@ -259,9 +278,27 @@ impl ResnetRecipe {
         layers
     }
 
-    /// The gate of selective kernels: `max(⌊ratio · f⌋, 32)` wide.
+    /// What a ResNet-D's shortcut averages by.
+    fn average(&self, stride: usize) -> Option<AvgPool> {
+        let (padding, zeros) = match (self.variant, stride) {
+            (Variant::ResnetD, 1) => return None,
+            (Variant::ResnetD, _) => (Padding::After(1), false),
+            (Variant::Simclrv2Pytorch, _) => (Padding::After(1), true),
+            // SimCLR's `resnet.py` pads zeros below and to the right, and counts them, except with stride 1.
+            (Variant::Torchvision | Variant::Google, 1) => (Padding::Same, false),
+            (Variant::Torchvision | Variant::Google, _) => (Padding::After(1), true),
+        };
+        Some(AvgPool::new(2, stride, padding, zeros))
+    }
+
+    /// How wide the gate of selective kernels of `f` channels is.
+    pub(crate) fn gate(&self, f: usize) -> usize {
+        ((self.sk_ratio * f as f64) as usize).max(32)
+    }
+
+    /// Selective kernels of `f` channels, mixed by their gate.
     fn select(&self, f: usize, mut scope: Scope) -> Layer {
-        let middle = ((self.sk_ratio * f as f64) as usize).max(32);
+        let middle = self.gate(f);
         let gate = vec![
             self.conv([middle, f], 1, 1, scope.sub("conv1")),
             normalise_relu(middle, scope.sub("bn1")),
@@ -326,23 +363,6 @@ impl Encoder for ResNet {
     fn encode(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         self.layers.forward(x, pass)
     }
-}
-
-/// Sets the network declared below `prefix.` from a state dict of `torchvision.models.resnet*`. Its classifier (`fc.*`) and
-/// PyTorch's batch counters are ignored.
-///
-/// # Errors
-/// When anything else is missing, of another shape, or not of this network.
-pub fn load_torchvision(params: &Params, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
-    let ours: Vec<&str> = params.iter().filter_map(|p| p.name().strip_prefix(prefix)?.strip_prefix('.')).collect();
-    let ignored = |name: &str| name.starts_with("fc.") || name.ends_with(".num_batches_tracked");
-    let mut foreign: Vec<&String> = tensors.keys().filter(|name| !ignored(name) && !ours.contains(&name.as_str())).collect();
-    foreign.sort();
-    if let Some(name) = foreign.first() {
-        return Err(Error::new(format!("the file holds `{name}` ({} more), which this network has not", foreign.len() - 1))
-            .hint("depth, stem, variant and sk_ratio must be those the file was made with"));
-    }
-    params.load_section(prefix, tensors)
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use ctk_core::encoder::Encoder;
 use ctk_core::params::Params;
 use ctk_core::pass::Pass;
 use ctk_core::rng::Key;
-use ctk_vision::resnet::{ResNet, ResnetRecipe, Stem, load_torchvision};
+use ctk_vision::interop::Weights;
+use ctk_vision::resnet::{ResNet, ResnetRecipe, Stem};
 use rand::Rng as _;
 
 fn noise(dims: &[usize], low: f32, high: f32, key: Key) -> Tensor {
@@ -55,7 +56,10 @@ fn check(arch: &str, recipe: &ResnetRecipe, size: usize) {
 
     let random = candle_core::safetensors::load(file("random.safetensors"), &Device::Cpu).unwrap();
     assert!(random.contains_key("fc.weight") && random.contains_key("bn1.num_batches_tracked"));
-    load_torchvision(&params, "encoder", &random).unwrap();
+    let weights = Weights::open(&file("random.safetensors")).unwrap();
+    let found = weights.encoder().unwrap();
+    assert_eq!((found.depth, found.stem, found.width), (recipe.depth, recipe.stem, 1.0));
+    weights.load(&params, false).unwrap();
     let ours = net.encode(&images, &Pass::eval()).unwrap();
     let theirs = Tensor::read_npy(file("random.safetensors.features.npy")).unwrap();
     let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();

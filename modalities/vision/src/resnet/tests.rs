@@ -1,5 +1,7 @@
 //! Parameter counts of the published networks, and the whole network against its reference and against candle's ResNet.
 
+use std::collections::HashMap;
+
 use candle_core::{DType, Device, Var};
 use candle_nn::{Module, VarBuilder};
 use candle_transformers::models::resnet;
@@ -57,6 +59,9 @@ fn counts_are_the_published_ones() {
         let width = if recipe.depth > 18 { 2048.0 * recipe.width } else { 512.0 };
         assert_eq!(net.width(), width as usize);
     }
+    // Counted in timm.
+    let d = ResnetRecipe { variant: Variant::ResnetD, ..v2(50, 1.0, 0.0) };
+    assert_eq!(declare(&d).0.count(""), 23_527_264);
 }
 
 #[test]
@@ -99,7 +104,18 @@ fn networks_agree_with_their_reference() {
         (narrow.clone(), 9),
         (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::Google, ..narrow.clone() }, 33),
         (ResnetRecipe { depth: 20, ..Default::default() }, 10),
-        (ResnetRecipe { depth: 50, stem: Stem::Imagenet, sk_ratio: 0.0625, ..narrow }, 37),
+        (ResnetRecipe { depth: 50, stem: Stem::Imagenet, sk_ratio: 0.0625, ..narrow.clone() }, 37),
+        (
+            ResnetRecipe {
+                depth: 50,
+                stem: Stem::Imagenet,
+                sk_ratio: 0.0625,
+                variant: Variant::Simclrv2Pytorch,
+                ..narrow.clone()
+            },
+            37,
+        ),
+        (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::ResnetD, ..narrow }, 37),
     ] {
         let reference = learn(&recipe, DType::F64, true, size);
         for (name, value) in learn(&recipe, DType::F64, false, size) {
@@ -176,28 +192,4 @@ fn recipes_are_checked_where_they_are_wrong() {
     let large = ResnetRecipe { depth: 20, stem: Stem::Imagenet, ..Default::default() }.check().unwrap_err().to_string();
     assert!(large.contains("small images") && large.contains("hint"), "{large}");
     assert!(ResnetRecipe { depth: 56, sk_ratio: 0.0625, ..Default::default() }.check().is_err(), "no bottlenecks there");
-}
-
-#[test]
-fn torchvision_files_are_taken_whole_or_not_at_all() {
-    let recipe = ResnetRecipe { width: 0.25, ..Default::default() };
-    let (params, _net) = declare(&recipe);
-    materialise(&params, DType::F32);
-    let mut file: HashMap<String, Tensor> = params.section("encoder").into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
-    file.insert("fc.weight".into(), noise(&[10, 128], Key::new(0)));
-    file.insert("layer1.0.bn1.num_batches_tracked".into(), Tensor::new(3i64, &Device::Cpu).unwrap());
-    let (other, _net) = declare(&recipe);
-    other.materialise(Key::new(9), DType::F32, &Device::Cpu).unwrap();
-    load_torchvision(&other, "encoder", &file).unwrap();
-    for ((name, a), (_, b)) in params.section("encoder").iter().zip(other.section("encoder")) {
-        assert_eq!(off(a, &b), 0.0, "{name}");
-    }
-    let what = |file: &HashMap<String, Tensor>| load_torchvision(&other, "encoder", file).unwrap_err().to_string();
-    let mut more = file.clone();
-    more.insert("layer1.2.conv1.weight".into(), noise(&[1], Key::new(0)));
-    assert!(what(&more).contains("layer1.2.conv1.weight"));
-    let conv1 = file.insert("conv1.weight".into(), noise(&[1], Key::new(0)));
-    assert!(conv1.is_some() && what(&file).contains("conv1.weight"));
-    file.remove("conv1.weight");
-    assert!(what(&file).contains("missing"));
 }

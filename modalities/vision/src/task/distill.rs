@@ -24,7 +24,7 @@ use ctk_core::tower::Tower;
 use ctk_core::{Context, Device, Error, Result};
 use serde_json::json;
 
-use super::{DistillRecipe, LABELS, classifier, labelled, opened, pretrained};
+use super::{DistillRecipe, LABELS, classifier, kept, labelled, opened, pretrained};
 use crate::augment::NormaliseRecipe;
 use crate::data::Images;
 use crate::holdout::Holdout;
@@ -55,8 +55,9 @@ impl Job for Distill {
         let (Checked { recipe, augment }, task) = (&self.checked, &self.task);
         let device = run.device().clone();
         let teacher = Teacher::open(task, recipe.pairs.normalise, recipe.train.precision, &device)?;
+        let keep = kept(task.from_layer, &recipe.head);
         let origin = match (&task.from, run.latest()?) {
-            (Some(from), None) => Some(pretrained(from, recipe, task.from_layer)?),
+            (Some(from), None) => Some(pretrained(from, recipe, keep)?),
             _ => None,
         };
         let splits = job::splits(&recipe.data, recipe.train.seed, Holdout::stored(&teacher.checkpoint)?, run)?;
@@ -75,7 +76,7 @@ impl Job for Distill {
         };
         run.tell(&Event::Note(&images.cache_line()?));
 
-        let network = classifier::build(recipe, task.from_layer, teacher.tower.head.width(), task.seed, &device)?;
+        let network = classifier::build(recipe, keep, teacher.tower.head.width(), task.seed, &device)?;
         if let Some(from) = &origin {
             classifier::start(&network.0, from)?;
         }
@@ -132,7 +133,7 @@ impl Teacher {
         }
         let head = checkpoint.reader().tensors(HEAD)?;
         let bias = head.get("classifier.bias").ok_or_else(|| Error::new("this run has no classifier").at(&place))?;
-        let (params, tower) = classifier::build(recipe, of.kept(), bias.elem_count(), task.seed, device)?;
+        let (params, tower) = classifier::build(recipe, of.kept(&recipe.head), bias.elem_count(), task.seed, device)?;
         params.load_section("encoder", &checkpoint.reader().tensors(MODEL)?).at(&place)?;
         params.load_section("head", &head).at(&place)?;
         Ok(Teacher { tower, checkpoint, precision, device: device.clone() })

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::classifier::{self, Learner};
 use super::search::{self, Choice};
-use super::{FinetuneRecipe, labelled, pretrained};
+use super::{FinetuneRecipe, kept, labelled, pretrained};
 use crate::data::Images;
 use crate::holdout::Holdout;
 use crate::job;
@@ -55,7 +55,7 @@ impl Finetune {
     /// Trains on `images` by `choice`, from the start or from where `run` is to go on.
     fn train(&self, choice: &Choice, images: Images, start: &Start, saves: usize, run: &mut Run) -> Result<(Learner, Fitted)> {
         let Checked { recipe, augment } = &self.checked;
-        let (keep, seed) = (self.task.from_layer, self.task.seed);
+        let (keep, seed) = (kept(self.task.from_layer, &recipe.head), self.task.seed);
         let network = classifier::build(recipe, keep, images.classes().len(), seed, &start.device)?;
         // A run that goes on has its own values; the one it came from may be gone.
         if let Some(from) = start.values.as_ref().filter(|_| !matches!(run.latest(), Ok(Some(_)))) {
@@ -85,7 +85,7 @@ impl Job for Finetune {
     fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
         let (Checked { recipe, augment }, task) = (&self.checked, &self.task);
         let origin = match (&task.from, run.latest()?) {
-            (Some(from), None) => Some(pretrained(from, recipe, task.from_layer)?),
+            (Some(from), None) => Some(pretrained(from, recipe, kept(task.from_layer, &recipe.head))?),
             _ => None,
         };
         let inherited = origin.as_ref().map(Holdout::stored).transpose()?.flatten();

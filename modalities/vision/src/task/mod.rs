@@ -15,7 +15,7 @@ use ctk_core::checkpoint::Checkpoint;
 use ctk_core::labels::{Amount, Subset};
 use ctk_core::modality::Job;
 use ctk_core::pass::Statistics;
-use ctk_core::recipe::Recipe;
+use ctk_core::recipe::{HeadRecipe, Recipe};
 use ctk_core::run::Run;
 use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
@@ -50,8 +50,9 @@ pub struct FinetuneRecipe {
     /// What the choice of these images, their folds, their order and views, and fresh values hang on; `train.seed` stays that of the
     /// hold-out.
     pub seed: u64,
-    /// Layers of the projection head that stay, and are fine-tuned as a part of the encoder: 0 to `head.layers`; SimCLRv2 keeps 1.
-    pub from_layer: usize,
+    /// Layers of the projection head that stay, and are fine-tuned as a part of the encoder: 0 to `head.layers`. Absent: 1, as
+    /// SimCLRv2's, or 0 where there is no head.
+    pub from_layer: Option<usize>,
     /// What batch normalisation normalises by while training.
     pub bn: Normalisation,
     /// Peak rates to choose from, in place of the optimizer's; empty: that one.
@@ -71,7 +72,7 @@ impl Default for FinetuneRecipe {
             scratch: false,
             labels: Amount::default(),
             seed: 0,
-            from_layer: 1,
+            from_layer: None,
             bn: Normalisation::Train,
             rates: Vec::new(),
             epochs: Vec::new(),
@@ -98,7 +99,7 @@ pub struct DistillRecipe {
     /// What the choice of these images, the order and views of all, and fresh values hang on; `train.seed` stays that of the hold-out.
     pub seed: u64,
     /// Layers of the student's projection head that stay: as for fine-tuning.
-    pub from_layer: usize,
+    pub from_layer: Option<usize>,
     /// What batch normalisation normalises by while training.
     pub bn: Normalisation,
 }
@@ -112,7 +113,7 @@ impl Default for DistillRecipe {
             alpha: 1.0,
             labels: Amount::default(),
             seed: 0,
-            from_layer: 1,
+            from_layer: None,
             bn: Normalisation::Train,
         }
     }
@@ -145,8 +146,11 @@ impl TaskRecipe {
         let own = "a task is measured on the test images once, at its end: leave this out";
         text.require(recipe.eval.knn.is_none(), "eval.knn", own)?;
         text.require(recipe.eval.linear_probe.is_none(), "eval.linear-probe", own)?;
-        let layers = |at: usize, key: &str| {
-            text.require(at <= recipe.head.layers, key, format!("the projection head has {} layers", recipe.head.layers))
+        let layers = |at: Option<usize>, key: &str| {
+            let there = recipe.head.layers;
+            let what =
+                if there == 0 { "there is no projection head".into() } else { format!("the projection head has {there} layers") };
+            text.require(at.unwrap_or(0) <= there, key, what).hint("--from-layer 0 starts from the encoder alone")
         };
         match self {
             TaskRecipe::Finetune(task) => {
@@ -171,12 +175,18 @@ impl TaskRecipe {
     }
 
     /// Layers of the projection head that are kept.
-    fn kept(&self) -> usize {
-        match self {
+    fn kept(&self, head: &HeadRecipe) -> usize {
+        let given = match self {
             TaskRecipe::Finetune(task) => task.from_layer,
             TaskRecipe::Distill(task) => task.from_layer,
-        }
+        };
+        kept(given, head)
     }
+}
+
+/// Layers of the projection head that are kept where so many are asked for, or where nothing is said.
+fn kept(from_layer: Option<usize>, head: &HeadRecipe) -> usize {
+    from_layer.unwrap_or(head.layers.min(1))
 }
 
 /// The job of a checked recipe with a task.

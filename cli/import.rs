@@ -1,0 +1,34 @@
+//! `ctk import`: another program's weights become a run, which every verb takes.
+
+use ctk_core::error::{Error, Result};
+use ctk_core::modality::Modality;
+use ctk_core::recipe::Recipe;
+use ctk_core::run::Place;
+use serde_json::json;
+
+use crate::args::Import;
+use crate::{Modalities, output, progress, train};
+
+pub fn run(args: Import, modalities: Modalities) -> Result<()> {
+    let (modality, mut recipe) = recognised(&args, modalities)?;
+    train::set(&mut recipe, &args.set)?;
+    let job = modality.import(&args.weights, &recipe)?;
+    let place = args.out.map_or(Place::Numbered, Place::New);
+    let watch = progress::watch(args.show.quiet);
+    let made = train::carry_out(job, modality, &recipe, place, "cpu", watch, train::stop_on_interrupt()?)?;
+    let mut figures = json!({
+        "run": made.run.display().to_string(), "checkpoint": made.checkpoint.display().to_string(), "modality": made.modality,
+    });
+    made.summary.figures.into_iter().for_each(|(name, value)| figures[name] = value);
+    output::figures(args.show.json, &figures)
+}
+
+/// The modality that reads these weights, and the recipe that they mean.
+fn recognised<'a>(args: &Import, modalities: Modalities<'a>) -> Result<(&'a dyn Modality, Recipe)> {
+    for modality in modalities {
+        if let Some(recipe) = modality.recognise(&args.weights)? {
+            return Ok((*modality, recipe));
+        }
+    }
+    Err(Error::usage("these are no weights that ctk reads").at(args.weights.display()))
+}

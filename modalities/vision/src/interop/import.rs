@@ -1,0 +1,121 @@
+//! `ctk import`: another program's weights as a run of ctk, as if it had been trained here and nothing but its steps were missing.
+//!
+//! The recipe is written first, from what the file says; whoever imports may change it; then the network it means is declared and
+//! must be the file's in every name and shape. The checkpoint is that of a training run before its first step.
+
+use std::path::{Path, PathBuf};
+
+use ctk_core::Result;
+use ctk_core::encoder::Encoder as _;
+use ctk_core::events::Event;
+use ctk_core::learner::Learner as _;
+use ctk_core::modality::{Job, Summary};
+use ctk_core::plan::Plan;
+use ctk_core::recipe::{HeadRecipe, Recipe};
+use ctk_core::run::Run;
+use serde_json::json;
+
+use super::input::Input;
+use super::{Weights, file};
+use crate::network;
+use crate::recipe::{self, Checked, EncoderRecipe};
+use crate::resnet::ResnetRecipe;
+
+/// The recipe of the weights at `path`.
+///
+/// # Errors
+/// Those of [`Weights::open`], and of weights that are no network of ctk's.
+pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
+    let weights = Weights::open(path)?;
+    if weights.file.folder().is_some_and(file::ours) {
+        return Err(file::already(path));
+    }
+    let (encoder, head) = (weights.encoder()?, weights.head());
+    let text = text(path, &weights, &encoder, &head);
+    Ok(Recipe::new(format!("the recipe of {}", path.display()), text))
+}
+
+fn text(path: &Path, weights: &Weights, encoder: &ResnetRecipe, head: &HeadRecipe) -> String {
+    let layout = weights.layout();
+    let input = weights.said.or_convention(layout, encoder);
+    let ResnetRecipe { depth, width, sk_ratio, .. } = encoder;
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
+    let (stem, variant) = (name(json!(encoder.stem)), name(json!(encoder.variant)));
+    let (size, centre) = (input.size.unwrap_or(Input::IMAGENET_SIZE), input.centre.unwrap_or(1.0));
+    let mut text = format!(
+        "# A ResNet-{depth} that another program trained, under the names of {layout}.\n\
+         # Run: ctk import {}\n\
+         [pairs]\nsize = {size}\ncentre = {centre:?}\n\n",
+        // A comment is one line, whatever the path.
+        path.display().to_string().replace(|c: char| c.is_control(), " "),
+    );
+    if let Some(normalise) = input.normalise.filter(|normalise| *normalise != Input::PLAIN) {
+        text.push_str(&format!("[pairs.normalise]\nmean = {:?}\ndeviation = {:?}\n\n", normalise.mean, normalise.deviation));
+    }
+    text.push_str(&format!(
+        "[encoder.resnet]\ndepth = {depth}\nwidth = {width:?}\nstem = \"{stem}\"\nvariant = \"{variant}\"\nsk_ratio = {sk_ratio:?}\n\n\
+         [head]\nlayers = {}\nwidth = {}\n",
+        head.layers, head.width
+    ));
+    if let Some(hidden) = head.hidden {
+        text.push_str(&format!("hidden = {hidden}\n"));
+    }
+    text
+}
+
+/// Weights and the recipe to read them by, ready to become a run.
+pub(crate) struct Import {
+    path: PathBuf,
+    checked: Checked,
+    plan: Plan,
+}
+
+impl Import {
+    pub fn new(path: &Path, text: &Recipe) -> Result<Self> {
+        let checked = recipe::check(text)?;
+        let of = &checked.recipe;
+        let EncoderRecipe::Resnet(encoder) = &of.encoder;
+        text.require(encoder.weights.is_none(), "encoder.resnet.weights", "the weights are those that are imported")?;
+        text.require(of.task.is_none(), "task", "weights are imported first: `ctk finetune` is for the run that this makes")?;
+        Ok(Import { plan: checked.plan(text)?, path: path.to_path_buf(), checked })
+    }
+}
+
+impl Job for Import {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Everything is read and compared before the folder is made.
+    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+        let recipe = &self.checked.recipe;
+        let weights = Weights::open(&self.path)?;
+        let learner = network::learner(recipe, run.device())?;
+        weights.load(&learner.params, recipe.head.layers > 0)?;
+        if weights.said.normalise.is_none() {
+            let assumed = match recipe.pairs.normalise {
+                None => "stay in [0, 1]".to_string(),
+                Some(of) => format!("are normalised by mean {:?} and deviation {:?}", of.mean, of.deviation),
+            };
+            let how = "--set 'pairs.normalise={mean=[…],deviation=[…]}' says otherwise";
+            run.tell(&Event::Note(&format!("nothing beside the weights says what they expect: values {assumed} ({how})")));
+        }
+        run.save(0, self.plan.train.keep, |writer| learner.save(writer))?;
+
+        let EncoderRecipe::Resnet(of) = &recipe.encoder;
+        let (mean, deviation) = Input::of(&recipe.pairs).mean_and_deviation();
+        let normalise = recipe.pairs.normalise.map(|_| json!({ "mean": mean, "deviation": deviation }));
+        let figures = vec![
+            ("layout", json!(weights.layout().to_string())),
+            ("depth", json!(of.depth)),
+            ("width", json!(of.width)),
+            ("stem", json!(of.stem)),
+            ("variant", json!(of.variant)),
+            ("sk_ratio", json!(of.sk_ratio)),
+            ("features", json!(learner.towers.tower.encoder.width())),
+            ("head_layers", json!(recipe.head.layers)),
+            ("normalise", json!(normalise)),
+        ];
+        Ok(Summary { figures, ..Summary::default() })
+    }
+}

@@ -1,0 +1,166 @@
+//! ResNets of torchvision, timm, transformers and SimCLRv2's PyTorch conversion in ctk, and ctk's in the first three: the same
+//! pictures have the same features. `tests/python/resnets_check.py` makes, loads and compares.
+
+use std::path::Path;
+use std::process::Command;
+
+use ctk_core::encoder::Encoder as _;
+use ctk_core::head::ProjectionHead;
+use ctk_core::params::Params;
+use ctk_core::pass::Pass;
+use ctk_core::rng::Key;
+use ctk_core::{DType, Device, Tensor};
+use ctk_vision::interop::Weights;
+use ctk_vision::resnet::ResNet;
+use tempfile::TempDir;
+
+use super::{ctk, interpreter};
+
+/// Largest difference of a feature; features are about 1.
+const BOUND: f64 = 1e-4;
+
+/// Runs the script; what it prints as its last word.
+fn python(arguments: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/resnets_check.py");
+    let output = Command::new(interpreter()).arg(script).args(arguments).output().expect("python starts");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{arguments:?}: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+    stdout.split_whitespace().last().unwrap_or_default().to_string()
+}
+
+/// Another program's network `arch` with random values, and what it makes of a few pictures.
+struct Made {
+    folder: TempDir,
+    what: String,
+}
+
+impl Made {
+    fn new(program: &str, arch: &str) -> Made {
+        let made = Made { folder: tempfile::tempdir().unwrap(), what: format!("{program} {arch}") };
+        python(&["make", program, arch, made.folder.path().to_str().unwrap()]);
+        made
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_string()
+    }
+
+    /// Imports the weights; the run's features of the pictures are those of the program that made them.
+    fn import(&self, weights: &str, set: &[&str]) {
+        let (weights, run) = (self.path(weights), self.path("run"));
+        let mut arguments = vec!["import", &weights, "--out", &run, "--quiet"];
+        arguments.extend(set.iter().flat_map(|set| ["--set", set]));
+        ctk(&arguments);
+        self.same("imported", "run");
+    }
+
+    /// The features that ctk computes by `run` are those that the program computed.
+    fn same(&self, what: &str, run: &str) {
+        let out = self.path("ctk.npy");
+        ctk(&["embed", &self.path(run), "--data", &self.path("pictures"), "--out", &out, "--quiet"]);
+        self.near(what, &python(&["compare", &self.path("features.npy"), &out]));
+    }
+
+    /// Exports the run, opens it by the program that the format is for, and imports it again.
+    fn export(&self, format: &str, loader: &str) {
+        let out = self.path(loader);
+        ctk(&["export", &self.path("run"), "--format", format, "--out", &out]);
+        let off = python(&["load", loader, &out, self.folder.path().to_str().unwrap()]);
+        self.near(&format!("exported to {loader}"), &off);
+        if format != "safetensors" {
+            let again = format!("{loader}-run");
+            ctk(&["import", &out, "--out", &self.path(&again), "--quiet"]);
+            self.same(&format!("back from {loader}"), &again);
+        }
+    }
+
+    /// The head that lies beside the encoder makes of the program's features what the program's head makes of them.
+    fn head(&self) {
+        let weights = Weights::open(Path::new(&self.path("model.safetensors"))).unwrap();
+        let mut params = Params::new();
+        let encoder = ResNet::new(&weights.encoder().unwrap(), params.root().sub("encoder")).unwrap();
+        let head = ProjectionHead::new(&weights.head(), encoder.width(), params.root().sub("head"));
+        params.materialise(Key::new(0), DType::F32, &Device::Cpu).unwrap();
+        weights.load(&params, true).unwrap();
+        let features = Tensor::read_npy(self.path("features.npy")).unwrap();
+        head.project(&features, &Pass::eval()).unwrap().write_npy(self.path("ours.npy")).unwrap();
+        self.near("head", &python(&["compare", &self.path("embeddings.npy"), &self.path("ours.npy")]));
+    }
+
+    fn near(&self, what: &str, off: &str) {
+        println!("{}, {what}: {off}", self.what);
+        let off: f64 = off.parse().unwrap_or_else(|_| panic!("{off}"));
+        assert!(off < BOUND, "{}, {what}: features are off by {off:e}", self.what);
+    }
+}
+
+#[test]
+#[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
+fn networks_that_compute_something_else_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    python(&["others", folder.path().to_str().unwrap()]);
+    let others: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(others.len() >= 12, "{others:?}");
+    for weights in others {
+        let out = folder.path().join("out");
+        let output = Command::new(env!("CARGO_BIN_EXE_ctk")).arg("import").arg(&weights).arg("--out").arg(&out).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        println!("{}\n{stderr}", weights.display());
+        assert!(output.status.code() == Some(2) && stderr.contains("hint: ") && !out.exists(), "{}: {stderr}", weights.display());
+    }
+}
+
+/// A file says nothing of pictures: theirs are 72 pixels, and whole.
+const WHOLE: [&str; 2] = ["pairs.size=72", "pairs.centre=1.0"];
+
+#[test]
+#[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
+fn torchvisions_resnets_come_and_go_to_all_three() {
+    for arch in ["resnet18", "resnet50"] {
+        let made = Made::new("torchvision", arch);
+        made.import("model.safetensors", &WHOLE);
+        made.export("safetensors", "torchvision");
+        made.export("timm", "timm");
+        made.export("transformers", "transformers");
+    }
+}
+
+#[test]
+#[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
+fn timms_folders_come_and_go() {
+    for arch in ["resnet18", "resnet50", "resnet18d", "resnet50d"] {
+        let made = Made::new("timm", arch);
+        made.import("weights", &[]);
+        made.export("timm", "timm");
+    }
+}
+
+#[test]
+#[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
+fn transformers_folders_come_and_go_in_any_width() {
+    for arch in ["resnet18", "resnet50", "resnet50-2x"] {
+        let made = Made::new("transformers", arch);
+        made.import("weights", &[]);
+        made.export("transformers", "transformers");
+    }
+}
+
+#[test]
+#[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
+fn simclrv2s_conversion_is_read_as_it_computes() {
+    for arch in ["r50_1x_sk0", "r50_1x_sk1"] {
+        let made = Made::new("simclrv2", arch);
+        made.import("model.safetensors", &WHOLE);
+        made.head();
+        if arch == "r50_1x_sk0" {
+            // Without selective kernels it is PyTorch's own network.
+            made.export("timm", "timm");
+        }
+        let (run, data) = (made.path("run"), made.path("pictures"));
+        let tune = ["finetune", &run, "--data", &data, "--labels", "2-per-class", "--epochs", "1", "--rates", "0.01"];
+        for layers in ["1", "2", "3"] {
+            let out = made.path(&format!("tuned{layers}"));
+            ctk(&[&tune[..], &["--batch", "4", "--from-layer", layers, "--out", &out, "--quiet"]].concat());
+        }
+    }
+}
