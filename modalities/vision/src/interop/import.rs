@@ -5,7 +5,6 @@
 
 use std::path::{Path, PathBuf};
 
-use ctk_core::Result;
 use ctk_core::encoder::Encoder as _;
 use ctk_core::events::Event;
 use ctk_core::learner::Learner as _;
@@ -13,6 +12,7 @@ use ctk_core::modality::{Job, Summary};
 use ctk_core::plan::Plan;
 use ctk_core::recipe::{HeadRecipe, Recipe};
 use ctk_core::run::Run;
+use ctk_core::{Error, Result};
 use serde_json::json;
 
 use super::input::Input;
@@ -92,6 +92,9 @@ impl Job for Import {
         let weights = Weights::open(&self.path)?;
         let learner = network::learner(recipe, run.device())?;
         weights.load(&learner.params, recipe.head.layers > 0)?;
+        if run.stopping() {
+            return Err(Error::interrupted("stopped before anything was written").at(self.path.display()));
+        }
         if weights.said.normalise.is_none() {
             let assumed = match recipe.pairs.normalise {
                 None => "stay in [0, 1]".to_string(),
