@@ -309,7 +309,7 @@ pub enum Fit {
 
 #[derive(ClapArgs)]
 pub struct Import {
-    /// A safetensors file, or a folder with a model.safetensors
+    /// A safetensors file, or a folder with a model.safetensors; a file of the hub, hf://owner/name/model.safetensors
     #[arg(value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
     pub weights: PathBuf,
     /// A new folder for the run; default: the next free runs/<modality>-<n>

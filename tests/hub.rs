@@ -169,7 +169,7 @@ fn a_network_is_imported_with_what_describes_it() {
         text(&output.stdout)
     };
     let tiny = "--set data.train=8 --set data.test=8 --set train.batch=4 --set train.epochs=1 --set train.max_steps=1";
-    let network = "--set encoder.resnet.stem=imagenet --set pairs.size=32 --set eval={}";
+    let network = "--set encoder.resnet.stem=imagenet --set encoder.resnet.width=1.0 --set pairs.size=32 --set eval={}";
     done(&local, &format!("train vision {tiny} {network} --out run --quiet"), &[]);
     done(&local, "export run --format timm --out timm", &[]);
     let read = |name: &str| fs::read(folder.path().join("timm").join(name)).unwrap();
