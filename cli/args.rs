@@ -95,8 +95,9 @@ pub enum Verb {
         ctk bench vision --config configs/vision/cifar10.toml --data cifar10/ --threads 2 --json\n  \
         ctk bench word2vec --data news.txt --set encoder.table.width=300")]
     Bench(Bench),
-    /// Run a file of the config-driven test matrix by hand
-    #[command(after_help = "Example:\n  ctk matrix tests/matrix/smoke.toml")]
+    /// Run a file of cases (configs and properties that must hold) and of studies (variants of a recipe, by several seeds)
+    #[command(after_help = "Examples:\n  ctk matrix tests/matrix/vision.toml --only tiny\n  \
+        ctk matrix configs/ablations/simclrv2.toml --data cifar10/   # goes on where it was stopped")]
     Matrix(Matrix),
     /// Check, show or describe configs
     #[command(subcommand, after_help = "Example:\n  ctk config show vision > mine.toml && ctk config check vision mine.toml")]
@@ -312,14 +313,11 @@ pub struct Import {
     /// A safetensors file, or a folder with a model.safetensors; a file of the hub, hf://owner/name/model.safetensors
     #[arg(value_name = "WEIGHTS", value_hint = ValueHint::AnyPath)]
     pub weights: PathBuf,
-    /// A new folder for the run; default: the next free runs/<modality>-<n>
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub out: Option<PathBuf>,
     /// Set one key of the recipe that was found; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     #[command(flatten)]
-    pub show: Show,
+    pub new: NewRun,
 }
 
 #[derive(ClapArgs)]

@@ -3,7 +3,6 @@
 use ctk_core::error::{Error, Result};
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
-use ctk_core::run::Place;
 use serde_json::json;
 
 use crate::args::Import;
@@ -13,14 +12,14 @@ pub fn run(args: Import, modalities: Modalities) -> Result<()> {
     let (modality, mut recipe) = recognised(&args, modalities)?;
     train::set(&mut recipe, &args.set)?;
     let job = modality.import(&args.weights, &recipe)?;
-    let place = args.out.map_or(Place::Numbered, Place::New);
-    let watch = progress::watch(args.show.quiet);
-    let made = train::carry_out(job, modality, &recipe, place, "cpu", watch, train::stop_on_interrupt()?)?;
+    let new = &args.new;
+    let watch = progress::watch(new.show.quiet);
+    let made = train::carry_out(job, modality, &recipe, new.place(), &new.device.device, watch, train::stop_on_interrupt()?)?;
     let mut figures = json!({
         "run": made.run.display().to_string(), "checkpoint": made.checkpoint.display().to_string(), "modality": made.modality,
     });
     made.summary.figures.into_iter().for_each(|(name, value)| figures[name] = value);
-    output::figures(args.show.json, &figures)
+    output::figures(new.show.json, &figures)
 }
 
 /// The modality that reads these weights, and the recipe that they mean.

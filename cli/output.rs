@@ -58,6 +58,11 @@ pub fn rows(json: bool, name: &str, rows: &[serde_json::Value]) -> Result<()> {
     })
 }
 
+/// A share for people: percent, one digit.
+pub fn percent(share: f64) -> String {
+    format!("{:.1}", 100.0 * share)
+}
+
 fn cell(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".to_string(),

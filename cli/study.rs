@@ -30,7 +30,8 @@ use serde_json::{Map, Value, json};
 
 use crate::args::{self, Bn, Choices, Optimizer, Tuning};
 use crate::cells::{self, Runner};
-use crate::{Modalities, finetune, output, train};
+use crate::output::{self, percent};
+use crate::{Modalities, finetune, train};
 
 /// A study as written.
 #[derive(Deserialize)]
@@ -260,10 +261,6 @@ fn repeats<'s>(names: impl Iterator<Item = &'s String>) -> bool {
     let mut names: Vec<String> = names.map(|name| slug(name)).collect();
     names.sort();
     names.windows(2).any(|pair| pair[0] == pair[1]) || names.iter().any(String::is_empty)
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1}", 100.0 * share)
 }
 
 #[cfg(test)]

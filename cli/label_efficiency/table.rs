@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::plot;
 use crate::args::Method;
-use crate::output;
+use crate::output::{self, percent};
 
 /// What the figures leave out.
 const NOTE: &str = "± is the standard deviation over label subsets, whose seeds seed training too (with all labels: training alone); \
@@ -139,10 +139,6 @@ impl Table {
         let labels: Vec<String> = self.amounts.iter().map(Amount::to_string).collect();
         plot::label_efficiency(&labels, &self.methods.iter().map(curve).collect::<Vec<_>>())
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1}", 100.0 * share)
 }
 
 #[cfg(test)]

@@ -315,3 +315,22 @@ fn an_error_in_a_part_reaches_the_caller() {
         assert!(error.to_string().contains("part two is broken"));
     }
 }
+
+#[test]
+fn rows_of_words_and_of_n_grams_go_where_the_new_text_has_them() {
+    let corpus = corpus();
+    let of = |words: &[&str], seed: u64| {
+        let vocabulary = Vocabulary::new(words.iter().map(|word| word.to_string()).collect(), vec![5; words.len()]);
+        let subwords = Some(Subwords { min: 3, max: 4, buckets: 50 });
+        Sparse::new(&vocabulary, Settings { subwords, ..sparse(&corpus, 1).settings }, Key::new(seed)).unwrap()
+    };
+    let (old, mut new) = (of(&["cat", "dog"], 1), of(&["dog", "emu", "cat"], 2));
+    let place = [("cat".to_string(), 0), ("dog".to_string(), 1)].into();
+    let fresh = new.input.to_vec();
+    new.begin_with(&Vectors { place, input: old.input.to_vec(), output: old.outputs(), width: 20 });
+    let (was, is) = (old.input.to_vec(), new.input.to_vec());
+    let row = |values: &[f32], row: usize| values[20 * row..20 * (row + 1)].to_vec();
+    assert_eq!((row(&is, 0), row(&is, 2), row(&is, 1)), (row(&was, 1), row(&was, 0), row(&fresh, 1)));
+    assert_eq!(is[20 * 3..], was[20 * 2..], "n-grams stand behind the words, however many there are");
+    assert_eq!(row(&new.vectors(), 0), row(&old.vectors(), 1), "what is published of a word that both have is the same");
+}
