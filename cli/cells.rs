@@ -27,8 +27,7 @@ pub fn found<T: DeserializeOwned>(place: &Path, recipe: Option<&Recipe>) -> Resu
     if let (Some(recipe), true) = (recipe, place.join("recipe.toml").is_file())
         && Run::recipe_of(place)?.text() != recipe.text()
     {
-        let other = Error::usage("this cell was made by another recipe").at(place.display());
-        return Err(other.hint("ask for the same again, or give another --out"));
+        return Err(Error::usage("this cell was made by another recipe").hint("ask for the same again, or give another --out"));
     }
     let path = place.join(RESULT);
     if !path.is_file() {

@@ -301,7 +301,9 @@ pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
     let studies = studies(&args.file, args.data.as_deref(), modalities)?;
     let studies: Vec<_> = studies.iter().filter(|study| wanted(study.name())).collect();
     if chosen.is_empty() && studies.is_empty() {
-        return Err(Error::usage("no case of this file is meant").at(args.file.display()));
+        return Err(Error::usage("no case and no study of this file is meant")
+            .at(args.file.display())
+            .hint("leave out --only to run all of them"));
     }
     let width = chosen.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
     let mut failed = 0;
