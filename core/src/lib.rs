@@ -14,7 +14,7 @@
 //! - [`objective`] and [`optim`] learn; [`learner`], [`dense`] and [`fit`] are the loop.
 //! - [`labels`] says which samples keep their labels where they are few.
 //! - [`recipe`] and [`plan`] are the config, as written and as checked.
-//! - [`run`], [`checkpoint`], [`events`] and [`files`] are all that is ever written.
+//! - [`run`], [`checkpoint`], [`events`] and [`files`] are all that is ever written; [`header`] reads what a file says it holds.
 //! - [`bench`] times steps on this machine; [`memory`] reads amounts of memory.
 //! - [`eval`] judges frozen [`Features`](eval::Features).
 //! - [`modality`] is the front door that a plugin implements.
@@ -34,6 +34,7 @@ pub mod feed;
 pub mod files;
 pub mod fit;
 pub mod head;
+pub mod header;
 pub mod labels;
 pub mod learner;
 pub mod memory;

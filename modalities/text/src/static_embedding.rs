@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 
 use ctk_core::eval::Table;
-use ctk_core::{Error, Result, files};
+use ctk_core::{Error, Result, files, header};
 use serde_json::json;
 use tokenizers::Tokenizer;
 use tokenizers::models::wordlevel::WordLevel;
@@ -113,14 +113,9 @@ fn sequence(mut normalizers: Vec<NormalizerWrapper>) -> Option<NormalizerWrapper
 
 /// A safetensors file, written as it goes: the table is in memory once already.
 fn weights(words: &dyn Table, rows: &[Option<usize>], out: &Path) -> Result<()> {
-    let bytes = rows.len() * words.width() * 4;
-    let tensor = json!({"dtype": "F32", "shape": [rows.len(), words.width()], "data_offsets": [0, bytes]});
-    let mut header = serde_json::to_string(&json!({"__metadata__": {"format": "pt"}, "embedding.weight": tensor}))?;
-    // Spaces, so that the values are aligned.
-    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let head = header::of_one("embedding.weight", [rows.len(), words.width()])?;
     files::write_with(out, |file| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(header.as_bytes())?;
+        file.write_all(&head)?;
         let (mut room, mut bytes) = (Vec::new(), Vec::new());
         // Rows that follow each other are read together.
         let follows = |a: &Option<usize>, b: &Option<usize>| a.map(|a| a + 1) == *b && a.is_some();

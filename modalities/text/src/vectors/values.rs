@@ -73,13 +73,13 @@ impl Values {
 
 /// Fills `bytes` from byte `at` on. Threads may do so at once.
 #[cfg(unix)]
-pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
+fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
 }
 
 /// Fills `bytes` from byte `at` on. Threads may do so at once.
 #[cfg(windows)]
-pub fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
+fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
     while !bytes.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, bytes, at) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use ctk_core::eval::Table;
-use ctk_core::{Error, Result, files};
+use ctk_core::{Error, Result, files, header};
 use rayon::prelude::*;
 
 use super::text::looks_like_one;
@@ -38,7 +38,7 @@ pub fn text(table: &dyn Table, out: &Path) -> Result<()> {
         |name| !name.contains([' ', '\t', '\n', '\r']),
         "word2vec's forms end a word with a space: use glove or safetensors",
     )?;
-    write(table, out, header(table).as_bytes(), row_of_text)
+    write(table, out, counts(table).as_bytes(), row_of_text)
 }
 
 /// GloVe's text: the same without the first line; words may have spaces in them.
@@ -54,7 +54,7 @@ pub fn glove(table: &dyn Table, out: &Path) -> Result<()> {
 /// gensim's `KeyedVectors.load_word2vec_format(…, binary=True)` reads it.
 pub fn binary(table: &dyn Table, out: &Path) -> Result<()> {
     check(table, |name| !name.contains([' ', '\n', '\r']), "word2vec's forms end a word with a space: use glove or safetensors")?;
-    write(table, out, header(table).as_bytes(), |into, name, row| {
+    write(table, out, counts(table).as_bytes(), |into, name, row| {
         into.extend_from_slice(name.as_bytes());
         into.push(b' ');
         row.iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()));
@@ -69,22 +69,17 @@ pub fn safetensors(table: &dyn Table, out: &Path) -> Result<()> {
     let plain =
         |name: &str| !name.contains(['\n', '\r']) && name.rsplit_once('\t').is_none_or(|(_, n)| n.parse::<u64>().is_err());
     check(table, plain, "a line of text cannot hold this word")?;
-    let bytes = table.len() as u64 * table.width() as u64 * 4;
-    let shape = [table.len(), table.width()];
-    let mut header = serde_json::json!({ "input": { "dtype": "F32", "shape": shape, "data_offsets": [0, bytes] } }).to_string();
-    // The format wants values at a multiple of eight.
-    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
     files::write_with(&out.with_extension("tsv"), |file| {
         (0..table.len()).try_for_each(|row| Ok(writeln!(file, "{}", table.name(row))?))
     })?;
-    let head = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
-    write(table, out, &head, |into, _, row| {
+    write(table, out, &header::of_one("input", [table.len(), table.width()])?, |into, _, row| {
         row.iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()));
         Ok(())
     })
 }
 
-fn header(table: &dyn Table) -> String {
+/// word2vec's first line.
+fn counts(table: &dyn Table) -> String {
     format!("{} {}\n", table.len(), table.width())
 }
 

@@ -8,8 +8,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use ctk_core::header::Header;
 use ctk_core::{Context, Error, Result};
-use safetensors::tensor::Metadata;
 use serde_json::Value;
 
 /// What a folder of weights calls its file.
@@ -21,9 +21,6 @@ pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 
 const CONVERT: &str = "pickles are not read, because loading one runs what is in it; in PyTorch: \
     safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"model.safetensors\"); the README has it for SimCLRv2's";
-
-/// Bytes of the largest header that is believed, as in the safetensors library.
-const LARGEST_HEADER: u64 = 100_000_000;
 
 /// A file whose header was read.
 pub(crate) struct File {
@@ -38,7 +35,7 @@ impl File {
     /// There is none; it is a pickle, a run of ctk, or cut short.
     pub fn open(path: &Path) -> Result<File> {
         let path = find(path)?;
-        let shapes = header(&path).at(path.display())?;
+        let shapes = shapes(&path).at(path.display())?;
         Ok(File { path, shapes })
     }
 
@@ -149,31 +146,14 @@ fn find(path: &Path) -> Result<PathBuf> {
 }
 
 /// Names and shapes, when the file is as long as they promise.
-fn header(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
+fn shapes(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
     let mut file = fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut start = [0; 8];
-    let short = |e: std::io::Error| Error::new(format!("not a safetensors file: {e}")).hint("get the file anew");
-    file.read_exact(&mut start).map_err(short)?;
+    let mut magic = Vec::new();
+    file.by_ref().take(4).read_to_end(&mut magic)?;
     // A zip archive (torch.save) or a bare pickle of protocol 2 and above.
-    if start.starts_with(b"PK\x03\x04") || start.starts_with(&[0x80]) && (2..=5).contains(&start[1]) {
+    if magic.starts_with(b"PK\x03\x04") || matches!(magic[..], [0x80, 2..=5, ..]) {
         return Err(Error::usage("this is a pickle, not a safetensors file").hint(CONVERT));
     }
-    let size = u64::from_le_bytes(start);
-    if size > LARGEST_HEADER || size + 8 > length {
-        return Err(Error::new("not a safetensors file, or one that is cut short")
-            .hint("get the file anew, or convert it to safetensors"));
-    }
-    let mut header = vec![0; size as usize];
-    file.read_exact(&mut header).map_err(short)?;
-    let metadata: Metadata = serde_json::from_slice(&header)
-        .map_err(|e| Error::new(format!("not a readable safetensors file: {e}")))
-        .hint("get the file anew")?;
-    let tensors = metadata.tensors();
-    let end = tensors.values().map(|tensor| tensor.data_offsets.1 as u64).max().unwrap_or(0) + 8 + size;
-    if end != length {
-        return Err(Error::new(format!("this file has {length} bytes, and its header promises {end}"))
-            .hint("it was cut short: get it anew"));
-    }
-    Ok(tensors.into_iter().map(|(name, tensor)| (name, tensor.shape.clone())).collect())
+    let tensors = Header::read(&file)?.tensors;
+    Ok(tensors.tensors().into_iter().map(|(name, tensor)| (name, tensor.shape.clone())).collect())
 }
