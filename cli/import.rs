@@ -1,7 +1,7 @@
 //! `ctk import`: another program's weights become a run, which every verb takes.
 
 use ctk_core::error::{Error, Result};
-use ctk_core::modality::Modality;
+use ctk_core::modality::{Job, Modality};
 use ctk_core::recipe::Recipe;
 use serde_json::json;
 
@@ -9,9 +9,7 @@ use crate::args::Import;
 use crate::{Modalities, output, progress, train};
 
 pub fn run(args: Import, modalities: Modalities) -> Result<()> {
-    let (modality, mut recipe) = recognised(&args, modalities)?;
-    train::set(&mut recipe, &args.set)?;
-    let job = modality.import(&args.weights, &recipe)?;
+    let (modality, recipe, job) = recognised(&args, modalities)?;
     let new = &args.new;
     let watch = progress::watch(new.show.quiet);
     let made = train::carry_out(job, modality, &recipe, new.place(), &new.device.device, watch, train::stop_on_interrupt()?)?;
@@ -22,11 +20,11 @@ pub fn run(args: Import, modalities: Modalities) -> Result<()> {
     output::figures(new.show.json, &figures)
 }
 
-/// The modality that reads these weights, and the recipe that they mean.
-fn recognised<'a>(args: &Import, modalities: Modalities<'a>) -> Result<(&'a dyn Modality, Recipe)> {
+/// The modality that reads these weights, the recipe that they mean, with what the user sets, and the job that makes a run.
+fn recognised<'a>(args: &Import, modalities: Modalities<'a>) -> Result<(&'a dyn Modality, Recipe, Box<dyn Job>)> {
     for modality in modalities {
-        if let Some(recipe) = modality.recognise(&args.weights)? {
-            return Ok((*modality, recipe));
+        if let Some((recipe, job)) = modality.import(&args.weights, &|recipe| train::set(recipe, &args.set))? {
+            return Ok((*modality, recipe, job));
         }
     }
     Err(Error::usage("these are no weights that ctk reads").at(args.weights.display()))

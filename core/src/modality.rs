@@ -43,19 +43,13 @@ pub trait Modality: Sync {
         Ok(None)
     }
 
-    /// The recipe of a network that another program trained, known by looking into the file or folder `weights`; none where this
-    /// modality reads no such thing.
+    /// A job that makes a run, without a step, of what another program trained, known by looking into the file or folder `weights`;
+    /// and the recipe that the run is by: what the weights mean, changed by `set`. None where this modality reads no such thing.
     ///
     /// # Errors
-    /// Weights that are damaged, or that this modality has no network for.
-    fn recognise(&self, _weights: &Path) -> Result<Option<Recipe>> {
+    /// Weights that are damaged, or that this modality has no network for; those of the recipe carry line and column.
+    fn import(&self, _weights: &Path, _set: &dyn Fn(&mut Recipe) -> Result<()>) -> Result<Option<(Recipe, Box<dyn Job>)>> {
         Ok(None)
-    }
-
-    /// A job that makes a run of `weights`, without a step, by the recipe that [`recognise`](Modality::recognise) found or by one
-    /// that was changed. Errors carry line and column.
-    fn import(&self, _weights: &Path, _recipe: &Recipe) -> Result<Box<dyn Job>> {
-        Err(Error::usage(format!("{} reads no other program's weights", self.name())))
     }
 
     /// The recipe that [`bench`](Modality::bench) times where the user gave none: the same on every machine.

@@ -61,12 +61,12 @@ impl Modality for Vision {
         Ok(Box::new(model::Trained::open(from, device)?))
     }
 
-    fn recognise(&self, weights: &Path) -> Result<Option<Recipe>> {
-        interop::import::recipe(weights).map(Some)
-    }
-
-    fn import(&self, weights: &Path, recipe: &Recipe) -> Result<Box<dyn Job>> {
-        Ok(Box::new(interop::import::Import::new(weights, recipe)?))
+    fn import(&self, weights: &Path, set: &dyn Fn(&mut Recipe) -> Result<()>) -> Result<Option<(Recipe, Box<dyn Job>)>> {
+        let found = interop::import::Found::open(weights)?;
+        let mut recipe = found.recipe()?;
+        set(&mut recipe)?;
+        let job = found.by(&recipe)?;
+        Ok(Some((recipe, Box::new(job))))
     }
 
     fn yardstick(&self) -> Result<&'static str> {

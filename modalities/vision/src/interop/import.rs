@@ -21,18 +21,44 @@ use crate::network;
 use crate::recipe::{self, Checked, EncoderRecipe};
 use crate::resnet::ResnetRecipe;
 
-/// The recipe of the weights at `path`.
-///
-/// # Errors
-/// Those of [`Weights::open`], and of weights that are no network of ctk's.
-pub(crate) fn recipe(path: &Path) -> Result<Recipe> {
-    let weights = Weights::open(path)?;
-    if weights.file.folder().is_some_and(file::ours) {
-        return Err(file::already(path));
+/// A network of another program's, known by its names and shapes.
+pub(crate) struct Found {
+    path: PathBuf,
+    weights: Weights,
+}
+
+impl Found {
+    /// Looks into the weights at `path`.
+    ///
+    /// # Errors
+    /// Those of [`Weights::open`]; what is a run of ctk already.
+    pub fn open(path: &Path) -> Result<Found> {
+        let weights = Weights::open(path)?;
+        if weights.file.folder().is_some_and(file::ours) {
+            return Err(file::already(path));
+        }
+        Ok(Found { path: path.to_path_buf(), weights })
     }
-    let (encoder, head) = (weights.encoder()?, weights.head());
-    let text = text(path, &weights, &encoder, &head);
-    Ok(Recipe::new(format!("the recipe of {}", path.display()), text))
+
+    /// The recipe that the weights mean.
+    ///
+    /// # Errors
+    /// They are no network of ctk's.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let (encoder, head) = (self.weights.encoder()?, self.weights.head());
+        let text = text(&self.path, &self.weights, &encoder, &head);
+        Ok(Recipe::new(format!("the recipe of {}", self.path.display()), text))
+    }
+
+    /// The job that makes a run of them by [`recipe`](Self::recipe), or by one that was changed. Errors carry line and column.
+    pub fn by(self, text: &Recipe) -> Result<Import> {
+        let checked = recipe::check(text)?;
+        let of = &checked.recipe;
+        let EncoderRecipe::Resnet(encoder) = &of.encoder;
+        text.require(encoder.weights.is_none(), "encoder.resnet.weights", "the weights are those that are imported")?;
+        text.require(of.task.is_none(), "task", "weights are imported first: `ctk finetune` is for the run that this makes")?;
+        Ok(Import { plan: checked.plan(text)?, found: self, checked })
+    }
 }
 
 fn text(path: &Path, weights: &Weights, encoder: &ResnetRecipe, head: &HeadRecipe) -> String {
@@ -65,20 +91,9 @@ fn text(path: &Path, weights: &Weights, encoder: &ResnetRecipe, head: &HeadRecip
 
 /// Weights and the recipe to read them by, ready to become a run.
 pub(crate) struct Import {
-    path: PathBuf,
+    found: Found,
     checked: Checked,
     plan: Plan,
-}
-
-impl Import {
-    pub fn new(path: &Path, text: &Recipe) -> Result<Self> {
-        let checked = recipe::check(text)?;
-        let of = &checked.recipe;
-        let EncoderRecipe::Resnet(encoder) = &of.encoder;
-        text.require(encoder.weights.is_none(), "encoder.resnet.weights", "the weights are those that are imported")?;
-        text.require(of.task.is_none(), "task", "weights are imported first: `ctk finetune` is for the run that this makes")?;
-        Ok(Import { plan: checked.plan(text)?, path: path.to_path_buf(), checked })
-    }
 }
 
 impl Job for Import {
@@ -89,11 +104,11 @@ impl Job for Import {
     /// Everything is read and compared before the folder is made.
     fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
         let recipe = &self.checked.recipe;
-        let weights = Weights::open(&self.path)?;
+        let Found { path, weights } = &self.found;
         let learner = network::learner(recipe, run.device())?;
         weights.load(&learner.params, recipe.head.layers > 0)?;
         if run.stopping() {
-            return Err(Error::interrupted("stopped before anything was written").at(self.path.display()));
+            return Err(Error::interrupted("stopped before anything was written").at(path.display()));
         }
         if weights.said.normalise.is_none() {
             let assumed = match recipe.pairs.normalise {

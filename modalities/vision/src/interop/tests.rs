@@ -214,10 +214,9 @@ fn shapes_say_depth_width_stem_and_gates() {
 
 /// Imports `path` with some keys set, into `out` below the folder.
 fn import(folder: &Path, path: &Path, set: &[(&str, &str)]) -> Result<PathBuf> {
-    let mut recipe = Vision.recognise(path)?.ok_or_else(|| Error::new("not recognised"))?;
-    set.iter().try_for_each(|(key, value)| recipe.set(key, value))?;
+    let set = |recipe: &mut Recipe| set.iter().try_for_each(|(key, value)| recipe.set(key, value));
+    let (recipe, job) = Vision.import(path, &set)?.ok_or_else(|| Error::new("not recognised"))?;
     let out = folder.join("out");
-    let job = Vision.import(path, &recipe)?;
     let mut run = Run::new(Place::New(out.clone()), "vision", recipe, Device::Cpu, Box::new(Silent), Arc::default())?;
     job.run(&mut run).inspect_err(|_| run.abandon())?;
     Ok(out)
@@ -348,7 +347,7 @@ fn descriptions_say_what_names_cannot() {
     let (folder, _, _) = small(|_| ());
     let (at, config) = (folder.path(), folder.path().join("config.json"));
     let pairs = || {
-        let recipe = Vision.recognise(at).unwrap().unwrap();
+        let (recipe, _) = Vision.import(at, &|_| Ok(())).unwrap().unwrap();
         let of = crate::recipe::check(&recipe).unwrap().recipe.pairs;
         (of.size, of.centre, of.normalise)
     };
