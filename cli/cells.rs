@@ -24,7 +24,8 @@ const RESULT: &str = "result.json";
 
 /// What a cell found, if it is done. `recipe` is what it should have been made by.
 pub fn found<T: DeserializeOwned>(place: &Path, recipe: Option<&Recipe>) -> Result<Option<T>> {
-    if let (Some(recipe), true) = (recipe, place.join("recipe.toml").is_file())
+    if let Some(recipe) = recipe
+        && Run::has_begun(place)
         && Run::recipe_of(place)?.text() != recipe.text()
     {
         return Err(Error::usage("this cell was made by another recipe").hint("ask for the same again, or give another --out"));
@@ -52,11 +53,19 @@ pub struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    /// Trains `recipe` in its cell, from the start or from where it was stopped; the figures of `ctk train --json`.
-    pub fn train(&self, recipe: &Recipe, place: &Path) -> Result<Value> {
-        let place = Place::reached(place.to_path_buf())?;
-        let watch = progress::watch(self.show.quiet);
-        Ok(train::train(self.modality, recipe, place, self.device, watch, self.stop.clone())?.figures())
+    /// What is kept of the run of `recipe`. Where it is not done, it is trained, from the start or from where it was stopped, and
+    /// `found` says what to keep of the figures of `ctk train --json`.
+    pub fn trained<T>(&self, recipe: &Recipe, place: &Path, found: impl FnOnce(Value) -> Result<T>) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        if let Some(done) = self::found(place, Some(recipe))? {
+            return Ok(done);
+        }
+        let (reached, watch) = (Place::reached(place.to_path_buf())?, progress::watch(self.show.quiet));
+        let result = found(train::train(self.modality, recipe, reached, self.device, watch, self.stop.clone())?.figures())?;
+        keep(place, &result)?;
+        Ok(result)
     }
 
     /// Does cell `number`, whose errors then name it.

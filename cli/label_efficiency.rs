@@ -134,20 +134,19 @@ impl Study {
 
     /// A cell that trains a network.
     fn trained(&self, (labels, seed, method): Key, recipe: &Recipe, place: &Path, runner: &Runner) -> Result<()> {
-        if cells::found::<Cell>(place, Some(recipe))?.is_some() {
-            return Ok(());
-        }
-        let figures = runner.train(recipe, place)?;
-        let top1 = figures["top1"].as_f64().ok_or_else(|| {
-            Error::usage("this data has no labelled test images, so nothing can be compared").hint("use data with classes")
-        })?;
-        self.same_labels(labels, seed, place)?;
-        let labelled = match figures["labelled"].as_u64() {
-            Some(labelled) => labelled as usize,
-            // Who is distilled has the labels of who teaches.
-            None => subset(&self.place(labels, seed, Method::Finetune))?.map_or(0, |subset| subset.names.len()),
+        let cell = |figures: Value| {
+            let top1 = figures["top1"].as_f64().ok_or_else(|| {
+                Error::usage("this data has no labelled test images, so nothing can be compared").hint("use data with classes")
+            })?;
+            self.same_labels(labels, seed, place)?;
+            let labelled = match figures["labelled"].as_u64() {
+                Some(labelled) => labelled as usize,
+                // Who is distilled has the labels of who teaches.
+                None => subset(&self.place(labels, seed, Method::Finetune))?.map_or(0, |subset| subset.names.len()),
+            };
+            Ok(Cell { labels, labelled, seed, method, top1 })
         };
-        cells::keep(place, &Cell { labels, labelled, seed, method, top1 })
+        runner.trained(recipe, place, cell).map(|_| ())
     }
 
     /// A cell that fits a classifier on features, which are computed once for all of them.

@@ -55,9 +55,12 @@ pub enum Property {
     CheckpointRoundTrips,
 }
 
+/// A matrix file, parsed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+pub struct File {
+    #[serde(skip)]
+    path: PathBuf,
     #[serde(default)]
     case: Vec<Written>,
     #[serde(default)]
@@ -94,34 +97,46 @@ enum Check {
     Floors(BTreeMap<String, f64>),
 }
 
-/// Every case of a matrix file, axes multiplied out.
-pub fn load<'a>(file: &Path, modalities: Modalities<'a>) -> Result<Vec<Case<'a>>> {
-    let written: File = Recipe::read(file)?.parse()?;
-    let mut cases = Vec::new();
-    for case in written.case {
-        let modality = crate::modality(modalities, &case.modality).at(format!("{}: case {}", file.display(), case.name))?;
-        let base = match &case.config {
-            Some(config) => Recipe::read(&file.parent().unwrap_or(Path::new("")).join(config))?,
-            None => Recipe::new("the default recipe", modality.recipe(None)?),
-        };
-        for axes in product(&case.axes) {
-            let mut recipe = base.clone();
-            for (key, value) in case.set.iter().chain(&axes) {
-                recipe.set(key, &value.to_string())?;
-            }
-            let point: Vec<String> = axes.iter().map(|(k, v)| format!("{}={v}", k.rsplit('.').next().unwrap_or(k))).collect();
-            let name = if point.is_empty() { case.name.clone() } else { format!("{}[{}]", case.name, point.join(",")) };
-            let checks = case.properties.iter().map(|p| (spoken(*p), Check::Property(*p)));
-            let floors = (!case.floors.is_empty()).then(|| ("floors".to_string(), Check::Floors(case.floors.clone())));
-            cases.extend(checks.chain(floors).map(|(what, check)| Case {
-                name: format!("{name}/{what}"),
-                modality,
-                recipe: recipe.clone(),
-                check,
-            }));
-        }
+impl File {
+    /// The file at `path`.
+    pub fn read(path: &Path) -> Result<File> {
+        Ok(File { path: path.to_path_buf(), ..Recipe::read(path)?.parse()? })
     }
-    Ok(cases)
+
+    /// Every case of it, axes multiplied out.
+    pub fn cases<'a>(&self, modalities: Modalities<'a>) -> Result<Vec<Case<'a>>> {
+        let mut cases = Vec::new();
+        for case in &self.case {
+            let place = format!("{}: case {}", self.path.display(), case.name);
+            let modality = crate::modality(modalities, &case.modality).at(place)?;
+            let base = match &case.config {
+                Some(config) => Recipe::read(&self.path.parent().unwrap_or(Path::new("")).join(config))?,
+                None => Recipe::new("the default recipe", modality.recipe(None)?),
+            };
+            for axes in product(&case.axes) {
+                let mut recipe = base.clone();
+                for (key, value) in case.set.iter().chain(&axes) {
+                    recipe.set(key, &value.to_string())?;
+                }
+                let point: Vec<String> = axes.iter().map(|(k, v)| format!("{}={v}", k.rsplit('.').next().unwrap_or(k))).collect();
+                let name = if point.is_empty() { case.name.clone() } else { format!("{}[{}]", case.name, point.join(",")) };
+                let checks = case.properties.iter().map(|p| (spoken(*p), Check::Property(*p)));
+                let floors = (!case.floors.is_empty()).then(|| ("floors".to_string(), Check::Floors(case.floors.clone())));
+                cases.extend(checks.chain(floors).map(|(what, check)| Case {
+                    name: format!("{name}/{what}"),
+                    modality,
+                    recipe: recipe.clone(),
+                    check,
+                }));
+            }
+        }
+        Ok(cases)
+    }
+
+    /// Every study of it, checked; `data` is used in place of their recipes' own.
+    pub fn studies<'a>(self, data: Option<&Path>, modalities: Modalities<'a>) -> Result<Vec<Study<'a>>> {
+        self.study.into_iter().map(|of| Study::new(of, &self.path, data, modalities)).collect()
+    }
 }
 
 impl Case<'_> {
@@ -288,17 +303,12 @@ fn spoken(property: Property) -> String {
     .to_string()
 }
 
-/// Every study of a matrix file, checked; `data` is used in place of their recipes' own.
-pub fn studies<'a>(file: &Path, data: Option<&Path>, modalities: Modalities<'a>) -> Result<Vec<Study<'a>>> {
-    let written: File = Recipe::read(file)?.parse()?;
-    written.study.into_iter().map(|of| Study::new(of, file, data, modalities)).collect()
-}
-
 pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
-    let cases = load(&args.file, modalities)?;
+    let file = File::read(&args.file)?;
+    let cases = file.cases(modalities)?;
     let wanted = |name: &str| args.only.as_ref().is_none_or(|text| name.contains(text));
     let chosen: Vec<_> = cases.iter().filter(|case| wanted(&case.name)).collect();
-    let studies = studies(&args.file, args.data.as_deref(), modalities)?;
+    let studies = file.studies(args.data.as_deref(), modalities)?;
     let studies: Vec<_> = studies.iter().filter(|study| wanted(study.name())).collect();
     if chosen.is_empty() && studies.is_empty() {
         return Err(Error::usage("no case and no study of this file is meant")

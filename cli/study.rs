@@ -29,7 +29,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::args::{self, Bn, Choices, Optimizer, Tuning};
-use crate::cells::{self, Runner};
+use crate::cells::Runner;
 use crate::output::{self, percent};
 use crate::{Modalities, finetune, train};
 
@@ -150,14 +150,14 @@ impl<'a> Study<'a> {
                 let mut recipe = recipe.clone();
                 recipe.set("train.seed", &seed.to_string())?;
                 number += 1;
-                let trained = runner.cell(number, &place, || made(&runner, &recipe, &place))?;
+                let trained = runner.cell(number, &place, || runner.trained(&recipe, &place, Ok))?;
                 let mut cells: Vec<f64> = of.figures.keys().map(|name| figure(&trained, name)).collect::<Result<_>>()?;
                 for tune in &of.finetune {
                     number += 1;
                     let within = place.join(slug(&tune.name));
                     cells.push(runner.cell(number, &within, || {
                         let recipe = tune.recipe(&place, seed)?;
-                        figure(&made(&runner, &recipe, &within)?, "top1")
+                        figure(&runner.trained(&recipe, &within, Ok)?, "top1")
                     })?);
                 }
                 columns.iter_mut().zip(cells).for_each(|(column, value)| {
@@ -226,18 +226,6 @@ impl Finetune {
             Tuning { optimizer: Optimizer::Lars, batch: 64, from_layer: self.from_layer, bn: Bn::Train, set: Vec::new() };
         let task = finetune::Task { labels: self.labels, seed, scratch: false };
         finetune::recipe(run, &Checkpoint::open(run)?, None, task, &choices, &tuning)
-    }
-}
-
-/// The figures of a cell's run, which is made where it is missing.
-fn made(runner: &Runner, recipe: &Recipe, place: &Path) -> Result<Value> {
-    match cells::found(place, Some(recipe))? {
-        Some(figures) => Ok(figures),
-        None => {
-            let figures = runner.train(recipe, place)?;
-            cells::keep(place, &figures)?;
-            Ok(figures)
-        }
     }
 }
 

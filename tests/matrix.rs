@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ctk::matrix::File;
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
 use ctk_core::{Error, Result};
@@ -15,7 +16,7 @@ fn main() {
     let mut trials = Vec::new();
     for file in files(&root.join("tests/matrix")) {
         let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
-        let cases = ctk::matrix::load(&file, MODALITIES).unwrap_or_else(|e| panic!("{e}"));
+        let cases = File::read(&file).and_then(|file| file.cases(MODALITIES)).unwrap_or_else(|e| panic!("{e}"));
         for case in cases {
             let name = format!("{stem}/{}", case.name);
             trials.push(Trial::test(name, move || case.run().map(|_| ()).map_err(|e| e.to_string().into())));
@@ -28,7 +29,7 @@ fn main() {
     }
     for file in files(&root.join("configs/ablations")) {
         let name = format!("configs/ablations/{}/checks", file.file_name().unwrap().to_string_lossy());
-        let check = move || match ctk::matrix::studies(&file, None, MODALITIES) {
+        let check = move || match File::read(&file).and_then(|file| file.studies(None, MODALITIES)) {
             Ok(studies) if !studies.is_empty() => Ok(()),
             Ok(_) => Err("it holds no study".into()),
             Err(e) => Err(e.to_string().into()),

@@ -44,7 +44,7 @@ pub enum Place {
 impl Place {
     /// The run in `folder` if one has begun there, else a new one; what ended before its recipe was written is swept away.
     pub fn reached(folder: PathBuf) -> Result<Place> {
-        if folder.join(RECIPE).is_file() {
+        if Run::has_begun(&folder) {
             return Ok(Place::Resume(folder));
         }
         let begun = |entry: &fs::DirEntry| entry.file_name() == LOCK || entry.file_name().to_string_lossy().starts_with(".tmp-");
@@ -94,15 +94,19 @@ impl Run {
         Ok(Run { place, modality, recipe, open: None, watch, stop, device })
     }
 
+    /// Whether there is a run in `folder`, with its recipe.
+    pub fn has_begun(folder: &Path) -> bool {
+        folder.join(RECIPE).is_file()
+    }
+
     /// The recipe of an existing run.
     pub fn recipe_of(folder: &Path) -> Result<Recipe> {
-        let path = folder.join(RECIPE);
-        if !path.is_file() {
+        if !Run::has_begun(folder) {
             return Err(Error::usage("there is no run here")
                 .at(folder.display())
                 .hint("give the folder that `ctk train` printed as `run`"));
         }
-        Recipe::read(&path)
+        Recipe::read(&folder.join(RECIPE))
     }
 
     /// Where the model lives.
