@@ -1,4 +1,4 @@
-//! Every write, fsync and rename of ctk: a file appears whole or not at all.
+//! Every write, fsync and rename of ctk: a file appears whole or not at all. And which files a folder has.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -56,6 +56,21 @@ pub fn folder_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resul
         let _ = fs::remove_dir_all(&temporary);
     }
     written.at(path.display())
+}
+
+/// The files of a folder and of those below it, in the order of their names; not what is hidden, nor what lies behind a link to a
+/// folder, which may lead above and never end.
+pub fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
+    let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(shown);
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(std::io::Error::from).at(folder.display())?.into_path();
+        if path.is_file() {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 /// Makes a folder's entries durable.
@@ -117,5 +132,20 @@ mod tests {
         let error = folder_with(&path, |_| Ok(())).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains("already"), "{error}");
         assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn files_below_a_folder_come_in_order_without_hidden_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["b.txt", "a/c.txt", "a/.hidden/d.txt", ".e.txt", "a.txt"] {
+            write(&at(name), b"").unwrap();
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(folder.path(), at("a/loop")).unwrap();
+        assert_eq!(below(folder.path()).unwrap(), ["a/c.txt", "a.txt", "b.txt"].map(at));
+        // A folder that was named may be hidden itself.
+        assert_eq!(below(&at("a/.hidden")).unwrap(), [at("a/.hidden/d.txt")]);
+        assert!(below(&at("none")).unwrap_err().to_string().contains("none"));
     }
 }

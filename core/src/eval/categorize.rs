@@ -6,14 +6,14 @@
 //! hangs on where k-means begins: of several beginnings the tightest clusters count, which needs no look at the categories.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rand::Rng as _;
 use rayon::prelude::*;
 
-use super::Features;
 use super::words::Words;
-use crate::error::{Context, Error, Result};
+use super::{Features, sets};
+use crate::error::{Error, Result};
 use crate::rng::Key;
 
 /// Beginnings that are tried.
@@ -60,8 +60,7 @@ pub fn read(path: &Path) -> Result<Vec<Set>> {
     if !path.is_dir() {
         return Ok(vec![read_set(path)?]);
     }
-    let mut files = Vec::new();
-    walk(path, &mut files)?;
+    let files = sets::tables(path)?;
     if files.is_empty() {
         return Err(Error::usage("there is no set in this folder").at(path.display()).hint(FORM));
     }
@@ -70,22 +69,8 @@ pub fn read(path: &Path) -> Result<Vec<Set>> {
 
 const FORM: &str = "a set is a .csv, .tsv or .txt file with a line `category,word` for each word";
 
-fn walk(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(folder).at(folder.display())?;
-    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>().at(folder.display())?;
-    paths.sort();
-    for path in paths {
-        if path.is_dir() && !path.is_symlink() {
-            walk(&path, into)?;
-        } else if path.extension().is_some_and(|e| e == "csv" || e == "tsv" || e == "txt") {
-            into.push(path);
-        }
-    }
-    Ok(())
-}
-
 fn read_set(path: &Path) -> Result<Set> {
-    let text = super::sets::given(path)?;
+    let text = sets::given(path)?;
     let text = text.trim_start_matches('\u{feff}');
     let separator = if text.contains('\t') { '\t' } else { ',' };
     let (mut at, mut columns) = ([0, 1], 2);

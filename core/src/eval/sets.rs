@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
+use crate::files;
 
 /// The questions of one file.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,8 +29,7 @@ pub(super) fn read<T>(
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         return Ok((vec![Set { name, questions: parse(&given(path)?, path)? }], Vec::new()));
     }
-    let mut files = Vec::new();
-    walk(path, &mut files)?;
+    let files = tables(path)?;
     let (mut sets, mut others) = (Vec::new(), Vec::new());
     for file in files {
         let name = file.strip_prefix(path).unwrap_or(&file).display().to_string();
@@ -48,6 +48,13 @@ pub(super) fn read<T>(
     Ok((sets, others))
 }
 
+/// The .csv, .tsv and .txt files below a folder, sorted by path.
+pub(super) fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = files::below(folder)?;
+    files.retain(|file| file.extension().is_some_and(|e| ["csv", "tsv", "txt"].iter().any(|t| e.eq_ignore_ascii_case(t))));
+    Ok(files)
+}
+
 /// The text of a file that somebody named.
 pub(super) fn given(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(|e| {
@@ -55,23 +62,6 @@ pub(super) fn given(path: &Path) -> Result<String> {
             .at(path.display())
             .hint("give a text file, or a folder of them; paths are relative to the current folder")
     })
-}
-
-fn walk(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(folder).at(folder.display())?;
-    let mut entries: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>().at(folder.display())?;
-    entries.sort();
-    for entry in entries {
-        let hidden = entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let table = entry.extension().is_some_and(|e| ["csv", "tsv", "txt"].iter().any(|t| e.eq_ignore_ascii_case(t)));
-        // A link to a folder above would never end.
-        if entry.is_dir() && !entry.is_symlink() && !hidden {
-            walk(&entry, into)?;
-        } else if entry.is_file() && table && !hidden {
-            into.push(entry);
-        }
-    }
-    Ok(())
 }
 
 /// Lines that say something, with their numbers from 1: without a byte order mark, comments (`#`) and empty ones.

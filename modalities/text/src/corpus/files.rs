@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use ctk_core::{Context, Error, Result};
+use ctk_core::{Context, Error, Result, files};
 use globset::GlobBuilder;
 
 /// Bytes of a piece; a line's end is looked for around here.
@@ -31,13 +31,13 @@ pub fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
         if given == STDIN || path.is_file() {
             found.push(path.to_path_buf());
         } else if path.is_dir() {
-            let before = found.len();
-            walk(path, &mut found)?;
-            if found.len() == before {
+            let files = files::below(path)?;
+            if files.is_empty() {
                 return Err(Error::usage("there is no file in this folder")
                     .at(path.display())
                     .hint("put text files into it, plain, .gz or .zst"));
             }
+            found.extend(files);
         } else if given.contains(['*', '?', '[', '{']) {
             found.extend(glob(given)?);
         } else {
@@ -55,35 +55,14 @@ fn glob(pattern: &str) -> Result<Vec<PathBuf>> {
     // The walk starts at the last folder without a wildcard.
     let root: PathBuf =
         Path::new(pattern).components().take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[', '{'])).collect();
-    let mut files = Vec::new();
     let start = if root.as_os_str().is_empty() { Path::new(".") } else { &root };
-    if start.is_dir() {
-        walk(start, &mut files)?;
-    }
+    let mut files = if start.is_dir() { files::below(start)? } else { Vec::new() };
     let plain = |path: &Path| path.strip_prefix(".").map(Path::to_path_buf).unwrap_or_else(|_| path.to_path_buf());
     files.retain(|path| matcher.is_match(path) || matcher.is_match(plain(path)));
     if files.is_empty() {
         return Err(Error::usage("no file matches this glob").at(pattern).hint("`**` crosses folders, `*` does not"));
     }
     Ok(files)
-}
-
-fn walk(folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(folder).at(folder.display())?;
-    let mut entries: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>().at(folder.display())?;
-    entries.sort();
-    for entry in entries {
-        if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
-            continue;
-        }
-        // A link to a folder above would never end.
-        if entry.is_dir() && !entry.is_symlink() {
-            walk(&entry, into)?;
-        } else if entry.is_file() {
-            into.push(entry);
-        }
-    }
-    Ok(())
 }
 
 /// A file's bytes, decompressed if they need it, and whether they did; gzip and zstd are known by their first bytes.
