@@ -16,9 +16,10 @@ use std::ops::Range;
 
 use super::parts::Parts;
 use super::recipe::{Architecture, Negatives};
+use super::rows::step::GROUP;
 #[cfg(doc)]
 use super::rows::step::NONE;
-use super::rows::step::{GROUP, Stepper, Tables};
+use super::rows::stepper::{Stepper, Tables};
 use super::targets::Targets;
 use super::windows::{Block, Window};
 

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::kernel::Touch;
 use super::rows::Rows;
-use super::rows::step::Tables;
+use super::rows::stepper::Tables;
 
 /// Blocks of a shard in a round, after which frequent words' rows meet.
 pub const ROUND: usize = 4;

@@ -23,7 +23,7 @@ use super::kernel::{Kernel, Pairs, Sum, Touch, Untold, Worker};
 use super::parts::Parts;
 use super::recipe::Negatives;
 use super::rows::Rows;
-use super::rows::step::Tables;
+use super::rows::stepper::Tables;
 use super::shards::{self, Shard, Shards};
 use super::targets::Targets;
 use super::windows::Batch;
@@ -129,7 +129,7 @@ pub struct Sparse {
 }
 
 impl Sparse {
-    /// Input rows U(−½, ½)/width, output rows 0, trained by as many threads as rayon's pool has.
+    /// Input rows U(−1, 1)/width, output rows 0, trained by as many threads as rayon's pool has.
     ///
     /// # Errors
     /// The tables do not fit into memory.

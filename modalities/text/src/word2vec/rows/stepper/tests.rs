@@ -15,7 +15,7 @@ fn tolerance(isa: &str) -> f64 {
 fn table(count: usize, width: usize, name: &str) -> Rows {
     // Scores of a few units, so that σ is bent.
     let rows = Rows::uniform(count, width, Key::new(1).of(name)).unwrap();
-    let scale = 4.0 * (width as f32).sqrt();
+    let scale = 2.0 * (width as f32).sqrt();
     let values: Vec<f32> = rows.to_vec().iter().map(|v| v * scale).collect();
     values.chunks_exact(width).enumerate().for_each(|(row, values)| rows.set(row, values));
     rows
