@@ -30,7 +30,7 @@ use serde::Deserialize;
 
 use crate::args;
 use crate::study::{self, Study};
-use crate::train::{Trained, train};
+use crate::train::{Trained, stop_on_interrupt, train};
 use crate::{Modalities, output};
 
 /// What must hold of a case.
@@ -135,7 +135,13 @@ impl File {
 
     /// Every study of it, checked; `data` is used in place of their recipes' own.
     pub fn studies<'a>(self, data: Option<&Path>, modalities: Modalities<'a>) -> Result<Vec<Study<'a>>> {
-        self.study.into_iter().map(|of| Study::new(of, &self.path, data, modalities)).collect()
+        let place = self.path.display();
+        let studies: Vec<Study> =
+            self.study.into_iter().map(|of| Study::new(of, &self.path, data, modalities)).collect::<Result<_>>()?;
+        if study::repeats(studies.iter().map(Study::name)) {
+            return Err(Error::usage("two studies have one name").at(place));
+        }
+        Ok(studies)
     }
 }
 
@@ -329,7 +335,10 @@ pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
         output::line(format!("{:width$}  {mark:6}  {:6.1} s  {said}", case.name, clock.elapsed().as_secs_f64()))?;
     }
     let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(args.file.file_stem().unwrap_or_default()));
-    studies.iter().try_for_each(|study| study.run(&folder.join(study.name()), &args))?;
+    if !studies.is_empty() {
+        let stop = stop_on_interrupt()?;
+        studies.iter().try_for_each(|study| study.run(&folder, &args, stop.clone()))?;
+    }
     match failed {
         0 => Ok(()),
         n => Err(Error::new(format!("{n} of {} cases failed", chosen.len())).at(args.file.display())),

@@ -17,6 +17,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ctk_core::checkpoint::Checkpoint;
 use ctk_core::error::{Error, Result};
@@ -104,7 +106,7 @@ impl<'a> Study<'a> {
             return wrong("a study needs figures or finetune: there is nothing to compare by");
         }
         let columns = written.figures.values().chain(written.finetune.iter().map(|tune| &tune.name));
-        if repeats(columns) || repeats(written.variants.iter().map(|variant| &variant.name)) {
+        if repeats(columns.map(String::as_str)) || repeats(written.variants.iter().map(|variant| variant.name.as_str())) {
             return wrong("two variants or two columns have one name");
         }
         let base = match &written.config {
@@ -130,17 +132,12 @@ impl<'a> Study<'a> {
         &self.written.name
     }
 
-    /// Makes what is missing below `folder`, prints the table and stores it.
-    pub fn run(&self, folder: &Path, args: &args::Matrix) -> Result<()> {
+    /// Makes what is missing in its folder below `runs`, prints the table and stores it. Whoever raises `stop` ends it after a step.
+    pub fn run(&self, runs: &Path, args: &args::Matrix, stop: Arc<AtomicBool>) -> Result<()> {
         let of = &self.written;
-        let runs = of.variants.len() * of.seeds as usize * (1 + of.finetune.len());
-        let runner = Runner {
-            modality: self.modality,
-            device: &args.device.device,
-            show: args.show,
-            stop: train::stop_on_interrupt()?,
-            count: runs,
-        };
+        let folder = runs.join(slug(&of.name));
+        let count = of.variants.len() * of.seeds as usize * (1 + of.finetune.len());
+        let runner = Runner { modality: self.modality, device: &args.device.device, show: args.show, stop, count };
         let named = of.figures.values().chain(of.finetune.iter().map(|tune| &tune.name));
         let mut columns: Vec<Column> = named.map(|name| Column { name: name.clone(), values: BTreeMap::new() }).collect();
         let mut number = 0;
@@ -165,7 +162,7 @@ impl<'a> Study<'a> {
                 });
             }
         }
-        let figures = self.figures(&columns, folder);
+        let figures = self.figures(&columns, &folder);
         files::write(&folder.join("results.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
         if args.show.json { output::line(&figures) } else { self.tell(&columns) }
     }
@@ -193,7 +190,8 @@ impl<'a> Study<'a> {
 
     /// The table for people: mean ± sd, and below it what each variant adds to the first.
     fn tell(&self, columns: &[Column]) -> Result<()> {
-        output::line(format!("{}: mean ± sd of {} seeds, %", self.written.name, self.written.seeds))?;
+        let seeds = self.written.seeds;
+        output::line(format!("{}: mean ± sd of {seeds} {}, %", self.written.name, if seeds == 1 { "seed" } else { "seeds" }))?;
         self.rows(columns, 0, |column, variant| {
             let (mean, sd) = spread(&self.of(column, variant));
             sd.map_or(percent(mean), |sd| format!("{} ± {}", percent(mean), percent(sd)))
@@ -245,8 +243,9 @@ fn slug(name: &str) -> String {
     name.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-fn repeats<'s>(names: impl Iterator<Item = &'s String>) -> bool {
-    let mut names: Vec<String> = names.map(|name| slug(name)).collect();
+/// Whether two names would be one folder, or one would be none.
+pub fn repeats<'s>(names: impl Iterator<Item = &'s str>) -> bool {
+    let mut names: Vec<String> = names.map(slug).collect();
     names.sort();
     names.windows(2).any(|pair| pair[0] == pair[1]) || names.iter().any(String::is_empty)
 }
@@ -258,7 +257,7 @@ mod tests {
     #[test]
     fn names_become_folders_that_differ() {
         assert_eq!(slug("T = .1, 10 % (memory)"), "t-.1-10-percent-memory");
-        let names = |names: &[&str]| repeats(names.iter().map(|n| n.to_string()).collect::<Vec<_>>().iter());
+        let names = |names: &[&str]| repeats(names.iter().copied());
         assert!(!names(&["a", "b"]) && names(&["a b", "a-b"]) && names(&["!"]));
     }
 }

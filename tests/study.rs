@@ -62,6 +62,12 @@ fn a_study_is_one_table_of_runs_that_are_kept() {
     assert_eq!(json(&matrix(path, STUDY, &["--json", "--quiet", "--out", "out"])), found);
     let told = text(&matrix(path, STUDY, &["--quiet", "--out", "out"]).stdout);
     assert!(told.contains("mean ± sd of 2 seeds") && told.contains("less three layers") && told.contains(" to "), "{told}");
+    // Several studies of a file are made in turn.
+    let one = [("small", "one"), ("seeds = 2", "seeds = 1"), (", { name = \"two layers\", set = { \"head.layers\" = 2 } }", "")];
+    let one = one.iter().fold(STUDY.to_string(), |text, (from, to)| text.replace(from, to));
+    let both = format!("{STUDY}{}", one.split_once("finetune").unwrap().0);
+    let told = text(&matrix(path, &both, &["--quiet", "--out", "out"]).stdout);
+    assert!(told.contains("small: mean") && told.contains("one: mean ± sd of 1 seed,"), "{told}");
     let other = matrix(path, &STUDY.replace("layers\" = 2", "layers\" = 1"), &["--quiet", "--out", "out"]);
     assert!(text(&other.stderr).contains("another recipe") && text(&other.stderr).contains("hint: "), "{}", text(&other.stderr));
 }
@@ -75,6 +81,11 @@ fn mistakes_are_told_before_anything_is_trained() {
         ("\"two layers\"", "\"three  layers\"", "have one name"),
         ("figures = { top1 = \"linear probe\" }", "figurs = {}", "did you mean `figures`"),
         ("modality = \"vision\"", "modality = \"sound\"", "sound"),
+        (
+            "\n[[study]]",
+            "\n[[study]]\nname = \"Small\"\nmodality = \"vision\"\nseeds = 1\nfigures = { top1 = \"a\" }\nvariants = [{ name = \"a\" }]\n[[study]]",
+            "two studies have one name",
+        ),
     ] {
         let output = matrix(folder.path(), &STUDY.replace(from, to), &[]);
         assert_eq!(output.status.code(), Some(2), "{to}");

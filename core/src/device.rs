@@ -3,7 +3,7 @@
 use candle_core::Device;
 
 use crate::error::{Error, Result};
-pub use crate::nn::cpu::{isa, wide};
+pub use crate::nn::cpu::{isa, quick_pairs, wide};
 
 /// The device called `name`: `auto` (CUDA where this binary was built for it and a card answers, else the CPU), `cpu`,
 /// `cuda`, `cuda:N`.

@@ -20,7 +20,7 @@ mod simd;
 mod taps;
 mod winograd;
 
-pub use simd::{isa, wide};
+pub use simd::{isa, quick_pairs, wide};
 
 /// Numbers in one block of an elementwise pass: small enough to stay in a core's cache, large enough to be worth a task.
 const BLOCK: usize = 1 << 14;

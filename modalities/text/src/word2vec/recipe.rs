@@ -320,8 +320,8 @@ pub struct TrainRecipe {
     pub batch: usize,
     /// Everything random hangs on it.
     pub seed: u64,
-    /// What products are of: `bf16` by the instructions that some processors have for it (AVX512-BF16; elsewhere it is as `f32`),
-    /// or `f32`. Vectors and sums are f32 with both.
+    /// What products are of: `bf16` by the instructions that some processors have for it (AVX512-BF16; where these are not there, or
+    /// no faster, as Intel's, it is as `f32`), or `f32`. Vectors and sums are f32 with both.
     pub precision: Precision,
     /// A run (or checkpoint) to begin with: its words stay, with both their vectors; words of the new text that reach
     /// `vocabulary.min_count` are added (`vocabulary.max_size` counts both). Counts are the new text's; the rate starts at its peak.

@@ -67,7 +67,8 @@ impl Settings {
     /// The instructions that steps are made by.
     pub fn isa(&self) -> &'static str {
         match (device::isa(), self.precision) {
-            ("avx512bf16", Precision::F32) => "avx512",
+            ("avx512bf16", Precision::Bf16) if device::quick_pairs() => "avx512bf16",
+            ("avx512bf16", _) => "avx512",
             (isa, _) => isa,
         }
     }
