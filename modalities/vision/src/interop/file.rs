@@ -149,9 +149,9 @@ fn find(path: &Path) -> Result<PathBuf> {
 fn shapes(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
     let mut file = fs::File::open(path)?;
     let mut magic = Vec::new();
-    file.by_ref().take(4).read_to_end(&mut magic)?;
-    // A zip archive (torch.save) or a bare pickle of protocol 2 and above.
-    if magic.starts_with(b"PK\x03\x04") || matches!(magic[..], [0x80, 2..=5, ..]) {
+    file.by_ref().take(9).read_to_end(&mut magic)?;
+    // A zip archive (torch.save) or a bare pickle of protocol 2 and above; a header of 640 bytes begins alike, with a brace behind.
+    if magic.starts_with(b"PK\x03\x04") || matches!(magic[..], [0x80, 2..=5, ..]) && magic.get(8) != Some(&b'{') {
         return Err(Error::usage("this is a pickle, not a safetensors file").hint(CONVERT));
     }
     let tensors = Header::read(&file)?.tensors;
