@@ -60,7 +60,9 @@ pub fn isa() -> &'static str {
 /// f32; Intel's in that of two, so that nothing is won, and what it takes to make the pairs is lost (a quarter of the speed of
 /// word2vec's steps on a Xeon of the sixth generation).
 pub fn quick_pairs() -> bool {
-    isa() == "avx512bf16" && !is_intel()
+    // Asked once: a virtual machine answers who made its processor slowly.
+    static QUICK: OnceLock<bool> = OnceLock::new();
+    *QUICK.get_or_init(|| isa() == "avx512bf16" && !is_intel())
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -66,10 +66,9 @@ pub struct Settings {
 impl Settings {
     /// The instructions that steps are made by.
     pub fn isa(&self) -> &'static str {
-        match (device::isa(), self.precision) {
-            ("avx512bf16", Precision::Bf16) if device::quick_pairs() => "avx512bf16",
-            ("avx512bf16", _) => "avx512",
-            (isa, _) => isa,
+        match device::isa() {
+            "avx512bf16" if self.precision == Precision::F32 || !device::quick_pairs() => "avx512",
+            isa => isa,
         }
     }
 }
