@@ -109,10 +109,7 @@ impl File {
         for case in &self.case {
             let place = format!("{}: case {}", self.path.display(), case.name);
             let modality = crate::modality(modalities, &case.modality).at(place)?;
-            let base = match &case.config {
-                Some(config) => Recipe::read(&self.path.parent().unwrap_or(Path::new("")).join(config))?,
-                None => Recipe::new("the default recipe", modality.recipe(None)?),
-            };
+            let base = study::base(&self.path, case.config.as_deref(), modality)?;
             for axes in product(&case.axes) {
                 let mut recipe = base.clone();
                 for (key, value) in case.set.iter().chain(&axes) {

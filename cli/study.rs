@@ -109,10 +109,7 @@ impl<'a> Study<'a> {
         if repeats(columns.map(String::as_str)) || repeats(written.variants.iter().map(|variant| variant.name.as_str())) {
             return wrong("two variants or two columns have one name");
         }
-        let base = match &written.config {
-            Some(config) => Recipe::read(&file.parent().unwrap_or(Path::new("")).join(config))?,
-            None => Recipe::new("the default recipe", modality.recipe(None)?),
-        };
+        let base = base(file, written.config.as_deref(), modality)?;
         let recipe = |variant: &Variant| {
             let mut recipe = base.clone();
             written.set.iter().chain(&variant.set).try_for_each(|(key, value)| recipe.set(key, &value.to_string()))?;
@@ -241,6 +238,14 @@ fn slug(name: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
     let name: String = name.replace('%', "percent").chars().map(plain).collect();
     name.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
+}
+
+/// The recipe that a matrix file begins with: `config`, relative to the file, or else the modality's own.
+pub fn base(file: &Path, config: Option<&Path>, modality: &dyn Modality) -> Result<Recipe> {
+    match config {
+        Some(config) => Recipe::read(&file.parent().unwrap_or(Path::new("")).join(config)),
+        None => Ok(Recipe::new("the default recipe", modality.recipe(None)?)),
+    }
 }
 
 /// Whether two names would be one folder, or one would be none.
