@@ -8,6 +8,10 @@ use ctk_core::modality::{Model, Query};
 use crate::args::{Export, ModelArgs};
 use crate::{Modalities, output};
 
+/// What a model can be given as.
+const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vectors as word2vec, fastText (.bin, .vec), GloVe or \
+                     `ctk export` write them";
+
 pub fn run(args: Export, modalities: Modalities) -> Result<()> {
     let model = open(&args.model, modalities)?;
     if !model.formats().contains(&args.format.as_str()) {
@@ -21,6 +25,9 @@ pub fn run(args: Export, modalities: Modalities) -> Result<()> {
 /// The model that `args` means, trained by ctk or in a file of another program, here or on the hub: how every verb but `train` gets one.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
     let file = ctk_hub::local(&args.run)?;
+    if !file.exists() {
+        return Err(Error::usage("there is no run and no file here").at(args.run.display()).hint(KNOWN));
+    }
     if file.is_file() {
         return foreign(&file, args, modalities);
     }
@@ -43,7 +50,5 @@ fn foreign(file: &Path, args: &ModelArgs, modalities: Modalities) -> Result<Box<
             return Ok(model);
         }
     }
-    Err(Error::usage("this is no file of vectors that ctk knows")
-        .at(args.run.display())
-        .hint("give a run folder, or vectors as word2vec, fastText (.bin, .vec), GloVe or `ctk export` write them"))
+    Err(Error::usage("this is no file of vectors that ctk knows").at(args.run.display()).hint(KNOWN))
 }

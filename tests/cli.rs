@@ -357,7 +357,7 @@ fn vectors_of_other_programs_are_asked() {
     assert!(String::from_utf8(noted.stderr).unwrap().contains("note: ") && noted.status.success());
     write(at, "prose.txt", "to be or not to be\nthat is the question\n");
     fails(at, &["neighbors", "prose.txt", "be"], 2, &["prose.txt", "hint: "]);
-    fails(at, &["neighbors", "nowhere.bin", "be"], 2, &["nowhere.bin", "hint: "]);
+    fails(at, &["neighbors", "nowhere.bin", "be"], 2, &["nowhere.bin", "hint: give the folder", "or vectors"]);
 
     // Every set below a folder, each on a line, whatever its form.
     write(at, "sets/analogies/google.txt", ": royals\nMan Woman King Queen\n: gram1\nman woman king cart\n");

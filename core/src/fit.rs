@@ -187,7 +187,7 @@ impl Log {
         let sum: f64 = losses.iter().sum();
         if !sum.is_finite() {
             return Err(Error::diverged(format!("the loss is no longer a finite number (around step {step})"))
-                .hint("lower the learning rate (optimizer.*.rate), lengthen schedule.warmup, or raise the temperature"));
+                .hint("lower optimizer.*.rate; where the recipe has them, lengthen schedule.warmup or raise the temperature"));
         }
         self.epoch.0 += sum;
         self.epoch.1 += losses.len();

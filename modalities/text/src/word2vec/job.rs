@@ -43,7 +43,7 @@ impl Word2VecJob {
         let mut plan = Plan::new(NAME, text, recipe.train.core(), Schedule::new(&schedule, recipe.rate()))?;
         // Every word is to be seen: a short last step takes nothing from the steps before.
         plan.drop_last = false;
-        let reading = recipe.reading()?;
+        let reading = recipe.data.reading()?;
         let room = memory::limit("data.cache", &recipe.data.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
         Ok(Word2VecJob { recipe, plan, reading, room })
     }
@@ -58,9 +58,13 @@ impl Word2VecJob {
     pub(super) fn corpus(&self, known: &[String], folder: &mut (dyn FnMut() -> Result<PathBuf> + Send)) -> Result<Corpus> {
         let mut room = Room { limit: self.room, folder };
         match &self.recipe.data.path {
-            Some(paths) => Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.selection(known), &mut room),
+            Some(paths) => {
+                Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.vocabulary.selection(known), &mut room)
+            }
             // The text is data: it does not change with the seed of the training.
-            None => Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.selection(known)),
+            None => {
+                Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.vocabulary.selection(known))
+            }
         }
     }
 

@@ -49,12 +49,12 @@ impl Model for Vectors {
     /// Without data, a row a word, in order of frequency: the published (input) vectors. Of data, a row a text. A word has no
     /// random views.
     fn features(&self, query: &Query) -> Result<Features> {
-        texts::answer(&self.vectors, query, || self.recipe.reading())
+        texts::answer(&self.vectors, query, || self.recipe.data.reading())
     }
 
     /// With subwords also of words that were never seen.
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
-        texts::answer_table(&self.vectors, query, || self.recipe.reading())
+        texts::answer_table(&self.vectors, query, || self.recipe.data.reading())
     }
 
     fn baselines(&self) -> &'static [&'static str] {
@@ -74,7 +74,7 @@ impl Model for Vectors {
                 let output = self.output()?.flatten_all()?.to_vec1()?;
                 exports::fasttext(&self.recipe, &self.vocabulary, self.vectors.input(), output, out)
             }
-            "static-embedding" => static_embedding::write(&self.vectors, self.recipe.reading()?, out),
+            "static-embedding" => static_embedding::write(&self.vectors, self.recipe.data.reading()?, out),
             "safetensors" => {
                 let rows = |values: &[f32]| {
                     Tensor::from_slice(values, (values.len() / self.vectors.width(), self.vectors.width()), &Device::Cpu)
