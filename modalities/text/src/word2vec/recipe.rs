@@ -205,7 +205,7 @@ impl Default for OptimizerRecipe {
 #[serde(default, deny_unknown_fields)]
 pub struct SgdRecipe {
     /// The rate at the start; it falls in a straight line to a ten-thousandth of it at the end. word2vec.c starts at .025; on 17
-    /// million words of news, five epochs, that was better on SimLex999 (.34 against .32) and worse on analogies (34 against 37 %).
+    /// million words of news, five epochs, that was better on SimLex999 (.34 against .32) and worse on analogies (34 against 36 %).
     pub rate: f64,
 }
 
