@@ -450,7 +450,7 @@ fn a_run_of_words_goes_on_with_another_text() {
 fn what_cannot_begin_a_run_is_said() {
     let dir = folder();
     let at = dir.path();
-    write(at, "a.txt", "a b c d\n".repeat(20));
+    write(at, "a.txt", "a b c d\n".repeat(200));
     let arguments = ["train", "word2vec", "--data", "a.txt", "--set", "encoder.table.width=4", "--quiet", "--out", "from"];
     assert!(ctk(at, &arguments).status.success());
     let begin = ["train", "word2vec", "--init", "from", "--data", "a.txt", "--out", "out"];
@@ -545,6 +545,8 @@ fn bad_text_is_named() {
     fails(at, &train("empty.txt"), 1, &["empty.txt", "hint: "]);
     write(at, "one.txt", "word ".repeat(100));
     fails(at, &train("one.txt"), 1, &["vocabulary", "hint: "]);
+    write(at, "few.txt", "a b c d\n".repeat(20));
+    fails(at, &train("few.txt"), 1, &["1.6 of the text's 80 words", "hint: raise pairs.subsample (it is 1e-4;"]);
     write(at, "bad.txt", b"good words here\nbad \xff byte\n");
     fails(at, &train("bad.txt"), 1, &["bad.txt", "20", "hint: "]);
 }

@@ -14,7 +14,7 @@ use ctk_core::recipe::{Decay, Recipe, Scaling, ScheduleRecipe};
 use ctk_core::rng::Key;
 use ctk_core::run::Run;
 use ctk_core::source::Source;
-use ctk_core::{Result, memory};
+use ctk_core::{Error, Result, memory};
 use serde_json::json;
 
 use super::NAME;
@@ -99,6 +99,14 @@ impl Job for Word2VecJob {
             run.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
         }
         corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
+        let subsample = self.recipe.pairs.subsample;
+        let source = Windows::new(&corpus, self.recipe.pairs.window, subsample);
+        if source.kept() < 2.0 {
+            let left = format!("{:.1} of the text's {} words", source.kept(), corpus.tokens());
+            return Err(Error::new(format!("an epoch has no pair to learn from: subsampling leaves {left} on average"))
+                .at(self.plan.recipe.place_of("pairs.subsample"))
+                .hint(format!("raise pairs.subsample (it is {subsample:e}; 0 keeps every word), or give more text")));
+        }
         let settings = self.settings();
         let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
         if let Some(note) = init.keep(run, corpus.vocabulary(), settings.rate)? {
@@ -107,7 +115,6 @@ impl Job for Word2VecJob {
         if let Some(vectors) = init.vectors.take() {
             learner.begin_with(&vectors);
         }
-        let source = Windows::new(&corpus, self.recipe.pairs.window, self.recipe.pairs.subsample);
         let fitted = fit(&source, &mut learner, &self.plan, &mut [], run)?;
 
         // Of this process: a resumed run counts what it trained itself.

@@ -29,6 +29,12 @@ impl<'a> Windows<'a> {
         let keep = corpus.vocabulary().keep(subsample).into_iter().map(|p| (p * f64::from(u32::MAX)) as u32).collect();
         Windows { corpus, window, keep }
     }
+
+    /// How many words of an epoch thinning keeps, on average.
+    pub fn kept(&self) -> f64 {
+        let counts = self.corpus.vocabulary().counts();
+        counts.iter().zip(&self.keep).map(|(&count, &keep)| count as f64 * f64::from(keep) / f64::from(u32::MAX)).sum()
+    }
 }
 
 /// What one step's part is trained on.
@@ -244,6 +250,8 @@ mod tests {
             let batch = windows.draw(&all, Key::new(1).at(epoch)).unwrap();
             batch.blocks.iter().flat_map(|b| &b.ids).for_each(|&id| seen[id as usize] += 1.0);
         }
+        let kept = epochs as f64 * windows.kept();
+        assert!((seen.iter().sum::<f64>() - kept).abs() <= 4.5 * kept.sqrt(), "kept {seen:?}, expected {kept} in all");
         for ((seen, keep), count) in seen.iter().zip(&keep).zip(corpus.vocabulary().counts()) {
             let n = (epochs * count) as f64;
             let sd = (n * keep * (1.0 - keep)).sqrt();
