@@ -54,7 +54,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     let train = recipe.train.core();
     let key = Key::new(train.seed);
     let mut learner = Sparse::new(corpus.vocabulary(), settings, key)?;
-    let source = Windows::new(&corpus, recipe.pairs.window, recipe.pairs.subsample);
+    let source = job.windows(&corpus)?;
     let order = Order::new(source.len(), train.batch.min(source.len()), 1, true, false, key);
     let spent = time(&mut learner, &source, &order, &train, request.steps)?;
     let (memory, words) = (before.grown(), words(&corpus, &order, spent.steps)?);

@@ -20,7 +20,7 @@ use serde_json::json;
 use super::NAME;
 use super::init::Init;
 use super::kernel::Pairs;
-use super::recipe::{CbowGradient, Word2VecRecipe};
+use super::recipe::{CbowGradient, PairsRecipe, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
 use super::windows::Windows;
 use crate::corpus::{self, Corpus, Reading, Room};
@@ -68,6 +68,20 @@ impl Word2VecJob {
         }
     }
 
+    /// What is drawn from the text, in which thinning must leave something.
+    pub(super) fn windows<'c>(&self, corpus: &'c Corpus) -> Result<Windows<'c>> {
+        let PairsRecipe { window, subsample, .. } = self.recipe.pairs;
+        let windows = Windows::new(corpus, window, subsample);
+        let kept = windows.kept();
+        if kept < 2.0 {
+            let left = format!("{kept:.1} of the text's {} words", corpus.tokens());
+            return Err(Error::new(format!("an epoch has no pair to learn from: subsampling leaves {left} on average"))
+                .at(self.plan.recipe.place_of("pairs.subsample"))
+                .hint(format!("raise pairs.subsample (it is {subsample:e}; 0 keeps every word), or give more text")));
+        }
+        Ok(windows)
+    }
+
     /// What the learner is told of the recipe.
     pub(super) fn settings(&self) -> Settings {
         Settings {
@@ -99,14 +113,7 @@ impl Job for Word2VecJob {
             run.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
         }
         corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
-        let subsample = self.recipe.pairs.subsample;
-        let source = Windows::new(&corpus, self.recipe.pairs.window, subsample);
-        if source.kept() < 2.0 {
-            let left = format!("{:.1} of the text's {} words", source.kept(), corpus.tokens());
-            return Err(Error::new(format!("an epoch has no pair to learn from: subsampling leaves {left} on average"))
-                .at(self.plan.recipe.place_of("pairs.subsample"))
-                .hint(format!("raise pairs.subsample (it is {subsample:e}; 0 keeps every word), or give more text")));
-        }
+        let source = self.windows(&corpus)?;
         let settings = self.settings();
         let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
         if let Some(note) = init.keep(run, corpus.vocabulary(), settings.rate)? {
@@ -173,4 +180,22 @@ fn show(features: &Features) -> Result<Shown> {
     );
     let figures = vec![("analogy", json!(found.accuracy)), ("similarity", json!(similar.spearman))];
     Ok(Shown { figures, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_must_leave_something() {
+        let windows = |subsample: &str| {
+            let text = format!("[data]\nwords = 2000\n[pairs]\nsubsample = {subsample}\n");
+            let job = Word2VecJob::new(&Recipe::new("a.toml", &text)).unwrap();
+            let corpus = job.corpus(&[], &mut || unreachable!("it fits into memory")).unwrap();
+            job.windows(&corpus).map(|windows| windows.kept())
+        };
+        let error = windows("1e-12").unwrap_err();
+        assert!(error.to_string().contains("a.toml:4:") && error.to_string().contains("no pair"), "{error}");
+        assert!(windows("0.0").unwrap() >= 1000.0);
+    }
 }
