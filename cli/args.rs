@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 
-use ctk_core::run::Place;
+use ctk_core::store::run::Place;
 
 pub use labels::{Bn, Choices, Distill, Few, Finetune, LabelEfficiency, Method, Optimizer, Tuning};
 

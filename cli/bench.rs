@@ -1,8 +1,8 @@
 //! `ctk bench`: what a recipe's step costs on this machine.
 
-use ctk_core::bench::{Report, Request};
 use ctk_core::error::Result;
 use ctk_core::recipe::Recipe;
+use ctk_core::train::bench::{Report, Request};
 use serde_json::{Value, json};
 
 use crate::args::Bench;

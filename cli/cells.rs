@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ctk_core::error::{Context, Error, Kind, Result};
-use ctk_core::files;
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
-use ctk_core::run::{Place, Run};
+use ctk_core::store::files;
+use ctk_core::store::run::{Place, Run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use ctk_core::checkpoint::Checkpoint;
 use ctk_core::error::{Error, Result};
 use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
 
 use crate::args::{Distill, Tuning};
 use crate::{Modalities, finetune, train};

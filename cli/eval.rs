@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use ctk_core::data::labels::{Amount, Subset};
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::categorize::Categories;
 use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, similarity, spread};
-use ctk_core::labels::{Amount, Subset};
 use ctk_core::modality::{Query, Split, View};
 use serde_json::{Value, json};
 

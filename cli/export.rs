@@ -31,7 +31,7 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
     if file.is_file() {
         return foreign(&file, args, modalities);
     }
-    let checkpoint = ctk_core::checkpoint::Checkpoint::open(&args.run)?;
+    let checkpoint = ctk_core::store::checkpoint::Checkpoint::open(&args.run)?;
     let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;
     modality.open(&checkpoint, &ctk_core::device::device(&args.device.device)?)
 }

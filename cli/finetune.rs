@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use ctk_core::checkpoint::Checkpoint;
+use ctk_core::data::labels::Amount;
 use ctk_core::error::{Error, Result};
-use ctk_core::labels::Amount;
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
 use serde_json::json;
 
 use crate::args::{Bn, Choices, Finetune, Optimizer, Tuning};

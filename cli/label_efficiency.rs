@@ -8,14 +8,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ctk_core::checkpoint::Checkpoint;
+use ctk_core::data::labels::{Amount, Subset};
 use ctk_core::error::{Context, Error, Result};
 use ctk_core::eval::Features;
 use ctk_core::eval::linear_probe::{Options, linear_probe};
-use ctk_core::files;
-use ctk_core::labels::{Amount, Subset};
 use ctk_core::modality::{Modality, Query, Split};
 use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::files;
 use serde_json::{Value, json};
 
 use crate::args::{LabelEfficiency, Method};

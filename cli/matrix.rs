@@ -20,12 +20,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use ctk_core::checkpoint::Checkpoint;
 use ctk_core::error::{Context, Error, Kind, Result};
-use ctk_core::events::{Event, Silent, Watch};
 use ctk_core::modality::{Modality, Query};
+use ctk_core::observer::{Event, Silent, Watch};
 use ctk_core::recipe::Recipe;
-use ctk_core::run::Place;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::run::Place;
 use serde::Deserialize;
 
 use crate::args;

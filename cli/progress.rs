@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use ctk_core::events::{Event, Progress, Silent, Watch};
+use ctk_core::observer::{Event, Progress, Silent, Watch};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::say;

@@ -20,13 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ctk_core::checkpoint::Checkpoint;
+use ctk_core::data::labels::Amount;
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::spread::{paired, spread};
-use ctk_core::files;
-use ctk_core::labels::Amount;
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::files;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ctk_core::checkpoint::Checkpoint;
 use ctk_core::error::{Error, Kind, Result};
-use ctk_core::events::Watch;
 use ctk_core::modality::{Job, Modality, Summary};
+use ctk_core::observer::Watch;
 use ctk_core::recipe::Recipe;
-use ctk_core::run::{Place, Run};
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::run::{Place, Run};
 use serde_json::{Value, json};
 
 use crate::args::{NewRun, RecipeArgs, Train};

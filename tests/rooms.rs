@@ -75,10 +75,10 @@ fn dependencies_run_one_way() {
 
 #[test]
 fn there_is_one_loop_one_writer_of_weights_and_one_of_files() {
-    assert_eq!(naming(&LIBRARIES, &["pub fn fit<"], &[]), ["core/src/fit.rs"]);
-    assert_eq!(naming(&LIBRARIES, &["safetensors::serialize_to_file"], &[]), ["core/src/checkpoint.rs"]);
+    assert_eq!(naming(&LIBRARIES, &["pub fn fit<"], &[]), ["core/src/train/fit.rs"]);
+    assert_eq!(naming(&LIBRARIES, &["safetensors::serialize_to_file"], &[]), ["core/src/store/checkpoint.rs"]);
     let writers = naming(&[&LIBRARIES[..], &["cli"]].concat(), &["fs::write(", "File::create(", "OpenOptions"], &[]);
-    assert_eq!(writers, ["core/src/checkpoint.rs", "core/src/files.rs", "core/src/run.rs"]);
+    assert_eq!(writers, ["core/src/store/checkpoint.rs", "core/src/store/files.rs", "core/src/store/run.rs"]);
 }
 
 #[test]

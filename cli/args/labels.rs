@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum, ValueHint};
-use ctk_core::labels::Amount;
+use ctk_core::data::labels::Amount;
 use serde::{Deserialize, Serialize};
 
 use super::{ModelArgs, NewRun};

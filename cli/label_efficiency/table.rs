@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use ctk_core::data::labels::Amount;
 use ctk_core::error::Result;
 use ctk_core::eval::spread::{paired, spread};
-use ctk_core::labels::Amount;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

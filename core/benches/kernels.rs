@@ -6,9 +6,9 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use ctk_core::nn::params::{Init, Kind, Params, Scope};
+use ctk_core::nn::pass::Pass;
 use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, Linear, MaxPool, Padding, Residual, Sequential};
-use ctk_core::params::{Init, Kind, Params, Scope};
-use ctk_core::pass::Pass;
 use ctk_core::rng::Key;
 use ctk_core::world::Solo;
 use rand::Rng as _;

@@ -21,38 +21,21 @@
 //!
 //! Core knows no image, no token and no terminal.
 
-pub mod bench;
-pub mod checkpoint;
-pub mod dataset;
-pub mod dense;
+pub mod data;
 pub mod device;
-pub mod encoder;
 pub mod error;
 pub mod eval;
-pub mod events;
-pub mod feed;
-pub mod files;
-pub mod fit;
-pub mod head;
-pub mod header;
-pub mod labels;
-pub mod learner;
 pub mod memory;
 pub mod modality;
+pub mod model;
 pub mod nn;
 pub mod objective;
+pub mod observer;
 pub mod optim;
-pub mod pair;
-pub mod params;
-pub mod pass;
-pub mod plan;
 pub mod recipe;
 pub mod rng;
-pub mod run;
-pub mod single;
-pub mod source;
-pub mod target;
-pub mod tower;
+pub mod store;
+pub mod train;
 pub mod world;
 
 pub use candle_core::{DType, Device, Tensor};

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 
-use crate::bench::{Report, Request};
-use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::eval::{Features, Table};
-use crate::events::Watch;
-use crate::plan::Plan;
+use crate::observer::Watch;
 use crate::recipe::Recipe;
-use crate::run::Run;
+use crate::store::checkpoint::Checkpoint;
+use crate::store::run::Run;
+use crate::train::bench::{Report, Request};
+use crate::train::plan::Plan;
 
 /// One kind of data and how to learn from it.
 pub trait Modality: Sync {

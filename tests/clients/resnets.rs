@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use ctk_core::encoder::Encoder as _;
-use ctk_core::head::ProjectionHead;
-use ctk_core::params::Params;
-use ctk_core::pass::Pass;
+use ctk_core::model::encoder::Encoder as _;
+use ctk_core::model::head::ProjectionHead;
+use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::Pass;
 use ctk_core::rng::Key;
 use ctk_core::{DType, Device, Tensor};
 use ctk_vision::interop::Weights;

@@ -14,7 +14,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Context, Error, Result};
 use crate::eval::Features;
-use crate::files;
+use crate::store::files;
 
 enum Format {
     Npy,

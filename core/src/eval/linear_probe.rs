@@ -11,9 +11,9 @@ use rayon::prelude::*;
 
 use super::classify::{Classes, Hits, rank};
 use super::lbfgs::{Stop, minimise};
+use crate::data::feed::Order;
 use crate::error::Result;
 use crate::eval::Features;
-use crate::feed::Order;
 use crate::optim::Schedule;
 use crate::recipe::{Decay, Scaling, ScheduleRecipe};
 use crate::rng::Key;

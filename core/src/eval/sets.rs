@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
-use crate::files;
+use crate::store::files;
 
 /// The questions of one file.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,8 +11,8 @@ use super::layer::{Act, Back, Flow, Host, Norm};
 use super::map::{Map, Pool, read, values};
 use super::pool::window;
 use crate::error::{Error, Result};
-use crate::params::{Init, Kind, Param, Scope};
-use crate::pass::Statistics;
+use crate::nn::params::{Init, Kind, Param, Scope};
+use crate::nn::pass::Statistics;
 
 /// A convolution with a square kernel and no bias: batch normalisation follows it.
 #[derive(Clone)]

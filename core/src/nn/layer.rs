@@ -10,8 +10,8 @@ use super::cpu::norm::{Affine, BlockMoments};
 use super::map::{Map, Pool};
 use super::{AvgPool, BatchNorm, Conv2d, Linear, MaxPool, Residual, Select, pool, residual};
 use crate::error::Result;
-use crate::params::Sink;
-use crate::pass::Statistics;
+use crate::nn::params::Sink;
+use crate::nn::pass::Statistics;
 
 /// One layer. The set is closed on purpose: what runs inside one operation is known here, so that layers can be fused.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::cell::{Cell, Real};
 use crate::error::Result;
-use crate::params::Param;
+use crate::nn::params::Param;
 
 /// A cache line: what buffers are made of, whatever they hold, so that every kind of number begins on a line's border and one
 /// pool serves all.

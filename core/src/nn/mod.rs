@@ -19,6 +19,8 @@ pub(crate) mod cpu;
 mod layer;
 mod map;
 mod norm;
+pub mod params;
+pub mod pass;
 mod pool;
 mod residual;
 #[cfg(test)]
@@ -29,8 +31,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, Var, WithDType as _};
 
 use crate::error::{Error, Result};
-use crate::params::Sink;
-use crate::pass::{Pass, Precision, Split};
+use crate::nn::params::Sink;
+use crate::nn::pass::{Pass, Precision, Split};
 
 pub use conv::{Conv2d, Linear};
 pub use layer::Layer;
@@ -51,7 +53,7 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// A chain whose parameters' gradients go to `sink`, the one of the [`Params`](crate::params::Params) they are declared in.
+    /// A chain whose parameters' gradients go to `sink`, the one of the [`Params`](crate::nn::params::Params) they are declared in.
     pub fn new(layers: Vec<Layer>, sink: Sink) -> Self {
         Sequential { layers, sink, exact: false, pool: Arc::default() }
     }

@@ -10,8 +10,8 @@ use super::layer::{Act, Back, Host, Norm};
 use super::map::{Map, values};
 use super::residual::relu;
 use crate::error::{Error, Result};
-use crate::params::{Init, Kind, Param, Scope};
-use crate::pass::Statistics;
+use crate::nn::params::{Init, Kind, Param, Scope};
+use crate::nn::pass::Statistics;
 
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;

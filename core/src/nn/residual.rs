@@ -11,7 +11,7 @@ use super::cpu::{elementwise, pool};
 use super::layer::{self, Act, Back, Beside, Flow, Host};
 use super::map::Map;
 use crate::error::{Error, Result};
-use crate::pass::Statistics;
+use crate::nn::pass::Statistics;
 
 /// relu(body(x) + shortcut(x)) (He et al. 2016); an empty shortcut is the identity.
 #[derive(Clone)]

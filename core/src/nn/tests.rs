@@ -6,8 +6,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng as _;
 
 use super::*;
-use crate::params::{Init, Kind, Params, Scope};
-use crate::pass::Statistics::{self, Frozen, Hold, Update};
+use crate::nn::params::{Init, Kind, Params, Scope};
+use crate::nn::pass::Statistics::{self, Frozen, Hold, Update};
 use crate::rng::Key;
 use crate::world::Solo;
 
@@ -462,7 +462,7 @@ fn a_network_that_diverged_is_seen() {
 
 #[test]
 fn groups_run_as_if_each_were_alone() {
-    use crate::pass::{Groups, Sides};
+    use crate::nn::pass::{Groups, Sides};
     let mut params = Params::new();
     let net = Sequential::new(vec![Layer::BatchNorm(BatchNorm::new(3, 1.0, params.root()))], params.sink());
     params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();

@@ -17,8 +17,8 @@ use candle_core::Tensor;
 use super::contrast::{paired, several};
 use super::{Objective, Terms, attach};
 use crate::error::Result;
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 const EPSILON: f64 = 1e-5;
 

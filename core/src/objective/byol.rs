@@ -12,8 +12,8 @@ use super::predict::predict;
 use super::queue::no_target;
 use super::{Objective, Terms};
 use crate::error::Result;
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// The squared distance, both ways.
 #[derive(Clone, Copy, Debug, Default)]

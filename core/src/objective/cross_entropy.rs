@@ -19,8 +19,8 @@ use candle_core::{D, DType, Tensor};
 use super::contrast::{mask, softmax};
 use super::{Objective, Terms, attach};
 use crate::error::{Error, Result};
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// The label of a row that has none.
 pub const UNLABELLED: u32 = u32::MAX;

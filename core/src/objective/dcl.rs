@@ -14,8 +14,8 @@
 use super::ntxent::{Pairs, pairs};
 use super::{Objective, Terms};
 use crate::error::Result;
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// The decoupled loss, its pairs weighing the same.
 pub struct Dcl {

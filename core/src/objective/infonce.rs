@@ -14,8 +14,8 @@ use candle_core::Tensor;
 use super::contrast::{BLOCK, mask, paired, softmax};
 use super::{Objective, Terms, attach, normalise};
 use crate::error::Result;
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// Both directions' mean.
 pub struct InfoNce {

@@ -3,11 +3,11 @@
 use candle_core::{DType, Device};
 
 use super::{BarlowTwins, Byol, Dcl, InfoNce, Moco, NtXent, Objective, Queue, SimSiam, SupCon, Terms, VicReg};
-use crate::checkpoint::{Reader, Writer};
 use crate::error::Result;
-use crate::pass::{Pass, Sides};
+use crate::model::tower::Side;
+use crate::nn::pass::{Pass, Sides};
 use crate::recipe::LossRecipe;
-use crate::tower::Side;
+use crate::store::checkpoint::{Reader, Writer};
 
 /// A two-view method's loss.
 pub enum Method {

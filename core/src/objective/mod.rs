@@ -22,10 +22,10 @@ mod vicreg;
 
 use candle_core::Tensor;
 
-use crate::checkpoint::{Reader, Writer};
 use crate::error::Result;
-use crate::pass::{Pass, Sides};
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::{Pass, Sides};
+use crate::store::checkpoint::{Reader, Writer};
 
 pub use barlow_twins::BarlowTwins;
 pub use byol::Byol;

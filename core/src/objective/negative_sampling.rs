@@ -24,8 +24,8 @@ use candle_core::{D, Tensor};
 
 use super::{Objective, Terms, attach};
 use crate::error::{Error, Result};
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// The mean over positive rows of a positive row's loss plus its share of the negative rows' losses.
 ///

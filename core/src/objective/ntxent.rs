@@ -18,11 +18,11 @@ use candle_core::Tensor;
 use super::contrast::{contrast, mask, paired, several, softmax};
 use super::queue::no_target;
 use super::{Objective, Queue, Terms, attach, normalise};
-use crate::checkpoint::{Reader, Writer};
 use crate::error::Result;
-use crate::pass::Pass;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 use crate::recipe::NtXentRecipe;
-use crate::tower::Side;
+use crate::store::checkpoint::{Reader, Writer};
 
 /// The loss of SimCLR, and with a memory that of SimCLRv2.
 pub struct NtXent {

@@ -12,8 +12,8 @@ use candle_core::Tensor;
 use super::contrast::paired;
 use super::{Terms, attach, normalise};
 use crate::error::Result;
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// The loss of predictions `online` against `keys`, (left, right), for a = `offset` and b = `weight`. Watches the mean cosine of what
 /// belongs together, and the keys' spread: √d times the mean standard deviation of their values, 1 where they fill the sphere and 0

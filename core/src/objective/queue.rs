@@ -14,10 +14,10 @@ use candle_core::{DType, Device, Tensor};
 
 use super::contrast::{paired, softmax};
 use super::{Objective, Terms, attach, normalise};
-use crate::checkpoint::{Reader, Writer};
 use crate::error::{Error, Result};
-use crate::pass::{Pass, Sides};
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::{Pass, Sides};
+use crate::store::checkpoint::{Reader, Writer};
 
 const FILE: &str = "queue.safetensors";
 
@@ -166,8 +166,8 @@ pub(super) fn no_target() -> Error {
 mod tests {
     use super::super::testing::{distance, finite_difference, gradient, random, ranks, side};
     use super::*;
-    use crate::checkpoint::{Checkpoint, Manifest};
     use crate::recipe::Recipe;
+    use crate::store::checkpoint::{Checkpoint, Manifest};
 
     fn queue(capacity: usize) -> Queue {
         Queue::new(capacity, 2, DType::F64, &Device::Cpu).unwrap()

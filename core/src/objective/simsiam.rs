@@ -10,8 +10,8 @@
 use super::predict::predict;
 use super::{Objective, Terms};
 use crate::error::Result;
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// The negative cosine, both ways.
 #[derive(Clone, Copy, Debug, Default)]

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use super::contrast::{contrast, mask, paired, softmax};
 use super::{Objective, Terms, attach, normalise};
 use crate::error::{Error, Result};
-use crate::pass::Pass;
-use crate::tower::Side;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 
 /// How an anchor's positives are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -6,9 +6,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::error::Result;
-use crate::pass::Pass;
+use crate::model::tower::Side;
+use crate::nn::pass::Pass;
 use crate::rng::Key;
-use crate::tower::Side;
 use crate::world::Collective;
 
 /// Normal values (n, d).

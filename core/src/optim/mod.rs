@@ -1,7 +1,7 @@
 //! Optimizers whose whole state can be saved, and the learning rate's schedule.
 //!
 //! candle-nn's AdamW keeps its moments to itself, its SGD has no momentum, and there is no LARS: an exact resume needs our own.
-//! All three are a few [`Update`]s a parameter. What a parameter is ([`Kind`](crate::params::Kind)) decides about decay: weights
+//! All three are a few [`Update`]s a parameter. What a parameter is ([`Kind`](crate::nn::params::Kind)) decides about decay: weights
 //! alone are decayed and adapted; scales, shifts, biases and the supervised head are not.
 
 mod momentum;
@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::params::{Gradients, Param, Params};
+use crate::nn::params::{Gradients, Param, Params};
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe, OptimizerRecipe, SgdRecipe};
 
 use momentum::Momentum;
@@ -193,7 +193,7 @@ fn adamw(recipe: &AdamwRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], ra
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::{Init, Kind};
+    use crate::nn::params::{Init, Kind};
     use crate::rng::Key;
     use candle_core::DType;
 

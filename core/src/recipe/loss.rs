@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 use crate::error::Result;
+use crate::model::target::Momentum;
+use crate::nn::pass::Groups;
 use crate::objective::Positives;
-use crate::pass::Groups;
-use crate::target::Momentum;
 
 /// `[loss.*]` of two-view methods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

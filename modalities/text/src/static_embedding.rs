@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 
 use ctk_core::eval::Table;
-use ctk_core::{Error, Result, files, header};
+use ctk_core::{Error, Result, store::files, store::safetensors_header};
 use serde_json::json;
 use tokenizers::Tokenizer;
 use tokenizers::models::wordlevel::WordLevel;
@@ -113,7 +113,7 @@ fn sequence(mut normalizers: Vec<NormalizerWrapper>) -> Option<NormalizerWrapper
 
 /// A safetensors file, written as it goes: the table is in memory once already.
 fn weights(words: &dyn Table, rows: &[Option<usize>], out: &Path) -> Result<()> {
-    let head = header::of_one("embedding.weight", [rows.len(), words.width()])?;
+    let head = safetensors_header::of_one("embedding.weight", [rows.len(), words.width()])?;
     files::write_with(out, |file| {
         file.write_all(&head)?;
         let (mut room, mut bytes) = (Vec::new(), Vec::new());

@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ctk_core::bench::{self, Classifier, Figure, Laps, Memory, Report, Request};
-use ctk_core::dataset::Dataset;
-use ctk_core::events::{Event, Watch};
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::source::Paired;
+use ctk_core::observer::{Event, Watch};
 use ctk_core::optim::Schedule;
-use ctk_core::plan::Plan;
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Key;
-use ctk_core::source::Paired;
+use ctk_core::train::bench::{self, Classifier, Figure, Laps, Memory, Report, Request};
+use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result};
 use rand::{Rng as _, RngCore};
 use rayon::prelude::*;
@@ -203,7 +203,7 @@ fn noise(rows: usize, size: usize, key: Key) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctk_core::params::Params;
+    use ctk_core::nn::params::Params;
 
     #[test]
     fn products_are_those_that_others_count() {

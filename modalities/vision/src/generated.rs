@@ -164,7 +164,7 @@ fn bell(rng: &mut Rng) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctk_core::dataset::Dataset;
+    use ctk_core::data::dataset::Dataset;
 
     #[test]
     fn it_is_balanced_fixed_and_split() {

@@ -7,9 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use ctk_core::checkpoint::Checkpoint;
-use ctk_core::dataset::Dataset;
+use ctk_core::data::dataset::Dataset;
 use ctk_core::rng::Key;
+use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Error, Result};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use ctk_core::dataset::Dataset;
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::source::Paired;
 use ctk_core::eval::{Features, knn, linear_probe};
-use ctk_core::events::Event;
-use ctk_core::fit::{Probe, fit};
 use ctk_core::modality::{Job, Summary};
-use ctk_core::plan::Plan;
+use ctk_core::observer::Event;
 use ctk_core::recipe::Recipe;
-use ctk_core::run::Run;
-use ctk_core::source::Paired;
+use ctk_core::store::run::Run;
+use ctk_core::train::fit::{Probe, fit};
+use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result};
 use serde_json::json;
 
@@ -176,9 +176,9 @@ pub(crate) fn open(of: &DataRecipe) -> Result<Splits> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use ctk_core::events::Watch;
     use ctk_core::modality::Modality;
-    use ctk_core::run::Place;
+    use ctk_core::observer::Watch;
+    use ctk_core::store::run::Place;
     use ctk_core::{Device, Result};
 
     use super::*;

@@ -26,12 +26,12 @@ pub mod task;
 
 use std::path::Path;
 
-use ctk_core::bench::{Report, Request};
-use ctk_core::checkpoint::Checkpoint;
-use ctk_core::events::Watch;
 use ctk_core::modality::{Job, Modality, Model};
+use ctk_core::observer::Watch;
 use ctk_core::recipe::Recipe;
-use ctk_core::{Device, Result, files};
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::train::bench::{Report, Request};
+use ctk_core::{Device, Result, store::files};
 
 /// `ctk train vision`.
 pub struct Vision;

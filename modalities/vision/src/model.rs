@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use ctk_core::checkpoint::Checkpoint;
-use ctk_core::dense::MODEL;
-use ctk_core::encoder::Encoder as _;
 use ctk_core::eval::Features;
 use ctk_core::modality::{Model, Query, Split};
+use ctk_core::model::encoder::Encoder as _;
 use ctk_core::rng::Key;
-use ctk_core::{Context, Device, Error, Result, files};
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::train::dense::MODEL;
+use ctk_core::{Context, Device, Error, Result, store::files};
 
 use crate::data::{self, Images, Splits};
 use crate::holdout::Holdout;

@@ -3,20 +3,20 @@
 use std::ops::Range;
 
 use candle_core::{DType, Device};
-use ctk_core::dataset::Dataset;
-use ctk_core::dense::Dense;
-use ctk_core::encoder::Encoder;
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::pair::Views;
 use ctk_core::eval::Features;
-use ctk_core::head::ProjectionHead;
 use ctk_core::modality::View;
+use ctk_core::model::encoder::Encoder;
+use ctk_core::model::head::ProjectionHead;
+use ctk_core::model::target::Target;
+use ctk_core::model::tower::{Siamese, Tower};
+use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::{Groups, Pass, Precision, Statistics};
 use ctk_core::objective::Method;
 use ctk_core::optim::Optimizer;
-use ctk_core::pair::Views;
-use ctk_core::params::Params;
-use ctk_core::pass::{Groups, Pass, Precision, Statistics};
 use ctk_core::rng::Key;
-use ctk_core::target::Target;
-use ctk_core::tower::{Siamese, Tower};
+use ctk_core::train::dense::Dense;
 use ctk_core::{Error, Result};
 
 use crate::augment::Augment;

@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ctk_core::dataset::Dataset;
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::pair::{PairGenerator, Views};
 use ctk_core::modality::View;
-use ctk_core::pair::{PairGenerator, Views};
+use ctk_core::model::supervised::Logits;
 use ctk_core::rng::{Key, Rng};
-use ctk_core::single::Logits;
 use ctk_core::{Error, Result};
 use rayon::prelude::*;
 
@@ -171,8 +171,8 @@ mod tests {
     use super::*;
     use crate::augment::AugmentRecipe;
     use crate::data::Cache;
+    use ctk_core::data::source::{Paired, Source};
     use ctk_core::recipe::Recipe;
-    use ctk_core::source::{Paired, Source};
 
     #[test]
     fn left_and_right_become_one_batch() {

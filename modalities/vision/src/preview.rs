@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use ctk_core::dataset::Dataset;
+use ctk_core::data::dataset::Dataset;
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 use image::{ImageFormat, RgbImage};

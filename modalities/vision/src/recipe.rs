@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ctk_core::Result;
-use ctk_core::dataset::Dataset;
+use ctk_core::data::dataset::Dataset;
 use ctk_core::optim::Schedule;
-use ctk_core::plan::Plan;
 use ctk_core::recipe::{
     EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe,
 };
+use ctk_core::train::plan::Plan;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

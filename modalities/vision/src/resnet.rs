@@ -14,10 +14,10 @@
 use std::path::PathBuf;
 
 use candle_core::Tensor;
-use ctk_core::encoder::Encoder;
+use ctk_core::model::encoder::Encoder;
+use ctk_core::nn::params::{Init, Params, Scope};
+use ctk_core::nn::pass::Pass;
 use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, MaxPool, Padding, Residual, Select, Sequential};
-use ctk_core::params::{Init, Params, Scope};
-use ctk_core::pass::Pass;
 use ctk_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::de::Error as _;

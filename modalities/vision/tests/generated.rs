@@ -9,25 +9,25 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 use ctk_core::Result;
-use ctk_core::dataset::Dataset;
-use ctk_core::dense::Dense;
-use ctk_core::encoder::Encoder;
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::pair::{Batch, PairGenerator, Views};
+use ctk_core::data::source::{Paired, Source};
 use ctk_core::eval::{Features, linear_probe};
-use ctk_core::events::Silent;
-use ctk_core::fit::fit;
-use ctk_core::head::ProjectionHead;
+use ctk_core::model::encoder::Encoder;
+use ctk_core::model::head::ProjectionHead;
+use ctk_core::model::tower::{Siamese, Side, Tower, Towers};
+use ctk_core::nn::params::{Init, Kind, Params};
+use ctk_core::nn::pass::Pass;
 use ctk_core::nn::{Layer, Linear, Sequential};
 use ctk_core::objective::{Method, Objective, Terms, attach};
+use ctk_core::observer::Silent;
 use ctk_core::optim::{Optimizer, Schedule};
-use ctk_core::pair::{Batch, PairGenerator, Views};
-use ctk_core::params::{Init, Kind, Params};
-use ctk_core::pass::Pass;
-use ctk_core::plan::Plan;
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::{Key, Rng};
-use ctk_core::run::{Place, Run};
-use ctk_core::source::{Paired, Source};
-use ctk_core::tower::{Siamese, Side, Tower, Towers};
+use ctk_core::store::run::{Place, Run};
+use ctk_core::train::dense::Dense;
+use ctk_core::train::fit::fit;
+use ctk_core::train::plan::Plan;
 use ctk_vision::augment::Augment;
 use ctk_vision::data::{Images, Splits};
 use ctk_vision::generated;
@@ -120,7 +120,7 @@ impl Objective for CrossEntropy {
 /// Trains through the one loop.
 fn train<S: Source, T: Towers, O: Objective>(text: &Recipe, recipe: &VisionRecipe, source: &S, learner: &mut Dense<T, O>)
 where
-    Dense<T, O>: ctk_core::learner::Learner<Batch = S::Batch>,
+    Dense<T, O>: ctk_core::train::learner::Learner<Batch = S::Batch>,
 {
     let folder = tempfile::tempdir().unwrap();
     let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use candle_core::{DType, Device, Tensor};
-use ctk_core::encoder::Encoder;
-use ctk_core::params::Params;
-use ctk_core::pass::Pass;
+use ctk_core::model::encoder::Encoder;
+use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::Pass;
 use ctk_core::rng::Key;
 use ctk_vision::interop::Weights;
 use ctk_vision::resnet::{ResNet, ResnetRecipe, Stem};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use ctk_core::{Context, Error, Result, files};
+use ctk_core::{Context, Error, Result, store::files};
 use globset::GlobBuilder;
 
 /// Bytes of a piece; a line's end is looked for around here.

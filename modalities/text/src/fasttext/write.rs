@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use ctk_core::{Error, Result, files};
+use ctk_core::{Error, Result, store::files};
 
 use super::{Args, MAGIC, Parts, VERSION};
 

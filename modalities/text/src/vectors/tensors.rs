@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use ctk_core::eval::{Features, Table};
-use ctk_core::header::Header;
+use ctk_core::store::safetensors_header::Header;
 use ctk_core::{Context, Error, Result};
 use safetensors::Dtype;
 

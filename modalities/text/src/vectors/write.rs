@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use ctk_core::eval::Table;
-use ctk_core::{Error, Result, files, header};
+use ctk_core::{Error, Result, store::files, store::safetensors_header};
 use rayon::prelude::*;
 
 use super::text::looks_like_one;
@@ -72,7 +72,7 @@ pub fn safetensors(table: &dyn Table, out: &Path) -> Result<()> {
     files::write_with(&out.with_extension("tsv"), |file| {
         (0..table.len()).try_for_each(|row| Ok(writeln!(file, "{}", table.name(row))?))
     })?;
-    write(table, out, &header::of_one("input", [table.len(), table.width()])?, |into, _, row| {
+    write(table, out, &safetensors_header::of_one("input", [table.len(), table.width()])?, |into, _, row| {
         row.iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()));
         Ok(())
     })

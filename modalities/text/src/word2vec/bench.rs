@@ -11,14 +11,14 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ctk_core::bench::{self, Figure, Memory, Report, Request, WARM};
-use ctk_core::events::{Event, Watch};
-use ctk_core::feed::{Feed, Loader, Order};
-use ctk_core::learner::Learner;
-use ctk_core::pass::Precision;
+use ctk_core::data::feed::{Feed, Loader, Order};
+use ctk_core::data::source::Source;
+use ctk_core::nn::pass::Precision;
+use ctk_core::observer::{Event, Watch};
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Key;
-use ctk_core::source::Source;
+use ctk_core::train::bench::{self, Figure, Memory, Report, Request, WARM};
+use ctk_core::train::learner::Learner;
 use ctk_core::{Error, Result};
 use serde_json::json;
 
@@ -357,7 +357,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use ctk_core::events::Silent;
+    use ctk_core::observer::Silent;
 
     use super::*;
 

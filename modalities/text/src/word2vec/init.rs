@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use ctk_core::checkpoint::Checkpoint;
 use ctk_core::recipe::Recipe;
-use ctk_core::run::Run;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
 
 use super::NAME;

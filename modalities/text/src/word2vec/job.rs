@@ -4,16 +4,16 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use ctk_core::data::source::Source;
 use ctk_core::eval::{Features, analogy, neighbors, similarity};
-use ctk_core::events::Event;
-use ctk_core::fit::fit;
 use ctk_core::modality::{Job, Summary};
+use ctk_core::observer::Event;
 use ctk_core::optim::Schedule;
-use ctk_core::plan::Plan;
 use ctk_core::recipe::{Decay, Recipe, Scaling, ScheduleRecipe};
 use ctk_core::rng::Key;
-use ctk_core::run::Run;
-use ctk_core::source::Source;
+use ctk_core::store::run::Run;
+use ctk_core::train::fit::fit;
+use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result, memory};
 use serde_json::json;
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
-use ctk_core::checkpoint::Checkpoint;
 use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{Model, Query};
+use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Result};
 
 use super::exports;
@@ -80,8 +80,8 @@ impl Model for Vectors {
                     Tensor::from_slice(values, (values.len() / self.vectors.width(), self.vectors.width()), &Device::Cpu)
                 };
                 let bytes = safetensors::serialize([("input", rows(self.vectors.input())?), ("output", self.output()?)], None)?;
-                ctk_core::files::write(out, &bytes)?;
-                ctk_core::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
+                ctk_core::store::files::write(out, &bytes)?;
+                ctk_core::store::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
             }
             other => vectors::write::as_format(&self.vectors, other, out),
         }

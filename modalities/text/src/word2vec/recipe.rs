@@ -1,7 +1,7 @@
 //! The recipe of word2vec: what can be written in its TOML, and what each key is without being written.
 
 use ctk_core::Result;
-use ctk_core::pass::Precision;
+use ctk_core::nn::pass::Precision;
 use ctk_core::recipe::{self, Recipe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use candle_core::{Device, Tensor};
-use ctk_core::checkpoint::{Reader, Writer};
+use ctk_core::data::feed::Feed;
 use ctk_core::device;
-use ctk_core::feed::Feed;
-use ctk_core::learner::Learner;
+use ctk_core::nn::pass::Precision;
 use ctk_core::objective::Terms;
-use ctk_core::pass::Precision;
 use ctk_core::rng::Key;
+use ctk_core::store::checkpoint::{Reader, Writer};
+use ctk_core::train::learner::Learner;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 

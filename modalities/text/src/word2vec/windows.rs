@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use ctk_core::Result;
+use ctk_core::data::source::Source;
 use ctk_core::rng::{Key, Stream};
-use ctk_core::source::Source;
 use rand::RngCore;
 
 use super::rows::step::GROUP;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use ctk_core::dataset::Dataset;
+use ctk_core::data::dataset::Dataset;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 

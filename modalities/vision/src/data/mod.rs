@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ctk_core::dataset::Dataset;
+use ctk_core::data::dataset::Dataset;
 use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ctk_core::{Device, Error, Result, Tensor, files};
+use ctk_core::{Device, Error, Result, Tensor, store::files};
 use serde_json::Value;
 
 use super::input::Input;

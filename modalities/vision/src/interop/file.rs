@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
-use ctk_core::header::Header;
+use ctk_core::store::safetensors_header::Header;
 use ctk_core::{Context, Error, Result};
 use serde_json::Value;
 

@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use ctk_core::encoder::Encoder as _;
-use ctk_core::events::Event;
-use ctk_core::learner::Learner as _;
 use ctk_core::modality::{Job, Summary};
-use ctk_core::plan::Plan;
+use ctk_core::model::encoder::Encoder as _;
+use ctk_core::observer::Event;
 use ctk_core::recipe::{HeadRecipe, Recipe};
-use ctk_core::run::Run;
+use ctk_core::store::run::Run;
+use ctk_core::train::learner::Learner as _;
+use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result};
 use serde_json::json;
 

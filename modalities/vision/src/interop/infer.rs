@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use ctk_core::params::Params;
+use ctk_core::nn::params::Params;
 use ctk_core::recipe::{HeadRecipe, Norms};
 use ctk_core::{Error, Result};
 

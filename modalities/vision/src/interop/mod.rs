@@ -39,7 +39,7 @@ mod transformers;
 use std::collections::HashMap;
 use std::path::Path;
 
-use ctk_core::params::Params;
+use ctk_core::nn::params::Params;
 use ctk_core::recipe::HeadRecipe;
 use ctk_core::{Context, Error, Result, Tensor};
 

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use ctk_core::encoder::Encoder as _;
-use ctk_core::events::Silent;
-use ctk_core::head::ProjectionHead;
 use ctk_core::modality::Modality;
-use ctk_core::params::Params;
+use ctk_core::model::encoder::Encoder as _;
+use ctk_core::model::head::ProjectionHead;
+use ctk_core::nn::params::Params;
+use ctk_core::observer::Silent;
 use ctk_core::recipe::{HeadRecipe, Norms, Recipe};
 use ctk_core::rng::Key;
-use ctk_core::run::{Place, Run};
+use ctk_core::store::run::{Place, Run};
 use ctk_core::{Error, Result};
 use rand::Rng as _;
 use tempfile::TempDir;
@@ -239,7 +239,7 @@ fn small(change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> (TempDir, PathBu
 fn an_import_is_a_run_of_step_0() {
     let (folder, path, params) = small(|_| ());
     let out = import(folder.path(), &path, &[("pairs.size", "48")]).unwrap();
-    let checkpoint = ctk_core::checkpoint::Checkpoint::open(&out).unwrap();
+    let checkpoint = ctk_core::store::checkpoint::Checkpoint::open(&out).unwrap();
     assert_eq!((checkpoint.manifest().step, checkpoint.manifest().modality.as_str()), (0, "vision"));
     let saved = checkpoint.reader().tensors("model.safetensors").unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -267,7 +267,7 @@ fn half_precision_is_widened() {
             tensors.values_mut().filter(|t| t.dtype() == DType::F32).for_each(|t| *t = t.to_dtype(dtype).unwrap());
         });
         let out = import(folder.path(), &path, &[]).unwrap();
-        let saved = ctk_core::checkpoint::Checkpoint::open(&out).unwrap().reader().tensors("model.safetensors").unwrap();
+        let saved = ctk_core::store::checkpoint::Checkpoint::open(&out).unwrap().reader().tensors("model.safetensors").unwrap();
         let (name, ours) = params.section("encoder").swap_remove(0);
         let expected = ours.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
@@ -414,7 +414,7 @@ fn a_shift_of_the_heads_last_normalisation_is_refused_unless_it_does_nothing() {
     refused(at, &path, 2, &["head.layers.3.bias"]);
     with(0.0, None);
     import(at, &path, &[]).unwrap();
-    let saved = ctk_core::checkpoint::Checkpoint::open(&at.join("out")).unwrap();
+    let saved = ctk_core::store::checkpoint::Checkpoint::open(&at.join("out")).unwrap();
     assert_eq!(saved.reader().tensors("head.safetensors").unwrap().len(), params.section("head").len());
     let recipe = crate::recipe::check(&saved.recipe()).unwrap().recipe;
     assert_eq!((recipe.head, recipe.pairs.normalise), (head, None));
@@ -444,7 +444,7 @@ fn a_folder_is_read_back_as_the_same_encoder_and_the_same_input() {
             export::write(format, &of, 512, &pairs, tensors.clone(), &out).unwrap();
             assert!(export::write(format, &of, 512, &pairs, tensors.clone(), &out).unwrap_err().to_string().contains("already"));
             let back = import(&at, &out, &[]).unwrap();
-            let checkpoint = ctk_core::checkpoint::Checkpoint::open(&back).unwrap();
+            let checkpoint = ctk_core::store::checkpoint::Checkpoint::open(&back).unwrap();
             let recipe = crate::recipe::check(&checkpoint.recipe()).unwrap().recipe;
             assert_eq!((recipe.pairs.size, recipe.pairs.centre, recipe.pairs.normalise), (100, 0.9, normalise), "{format}");
             let crate::recipe::EncoderRecipe::Resnet(found) = &recipe.encoder;

@@ -1,9 +1,9 @@
 //! Ten training steps by the fast kernels against the same ten in f64 through plain tensor operations.
 
 use candle_core::{D, DType, Device, Tensor};
+use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::optim::Optimizer;
-use ctk_core::params::Params;
-use ctk_core::pass::{Pass, Precision};
 use ctk_core::recipe::{OptimizerRecipe, SgdRecipe};
 use ctk_core::rng::Key;
 use ctk_core::world::Solo;
@@ -48,7 +48,7 @@ impl Course {
 /// The largest relative distance (L2) of a parameter from the other course's.
 fn apart(a: &Course, b: &Course) -> f64 {
     let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt();
-    let one = |(a, b): (&std::sync::Arc<ctk_core::params::Param>, &std::sync::Arc<ctk_core::params::Param>)| {
+    let one = |(a, b): (&std::sync::Arc<ctk_core::nn::params::Param>, &std::sync::Arc<ctk_core::nn::params::Param>)| {
         let (a, b) = (a.var().to_dtype(DType::F64).unwrap(), b.var().to_dtype(DType::F64).unwrap());
         norm(&(a - &b).unwrap()) / (norm(&b) + 1e-3)
     };

@@ -3,19 +3,19 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use ctk_core::checkpoint::Checkpoint;
-use ctk_core::dataset::Dataset;
-use ctk_core::dense::{Dense, HEAD, MODEL};
-use ctk_core::encoder::Encoder;
-use ctk_core::head::ProjectionHead;
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::pair::Views;
+use ctk_core::model::encoder::Encoder;
+use ctk_core::model::head::ProjectionHead;
+use ctk_core::model::supervised::Single;
+use ctk_core::model::tower::Tower;
+use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::objective::{CrossEntropy, Distillation};
 use ctk_core::optim::Optimizer;
-use ctk_core::pair::Views;
-use ctk_core::params::Params;
-use ctk_core::pass::{Pass, Precision};
 use ctk_core::rng::Key;
-use ctk_core::single::Single;
-use ctk_core::tower::Tower;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::train::dense::{Dense, HEAD, MODEL};
 use ctk_core::{Context, Error, Result};
 
 use super::Normalisation;
@@ -126,9 +126,9 @@ pub(super) fn logits(tower: &Tower<ResNet>, views: &Pixels, precision: Precision
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctk_core::checkpoint::Manifest;
-    use ctk_core::learner::Learner as _;
     use ctk_core::recipe::Recipe;
+    use ctk_core::store::checkpoint::Manifest;
+    use ctk_core::train::learner::Learner as _;
 
     #[test]
     fn a_network_starts_from_the_encoder_and_the_first_head_layer() {

@@ -4,23 +4,23 @@
 //! they are computed where views are made, so a batch stays a pure function of (seed, epoch, samples). Labels, where they have a
 //! part in the loss, are those of the subset alone. Nothing is chosen, so no image is held out of training.
 
-use ctk_core::checkpoint::Checkpoint;
-use ctk_core::dataset::Dataset;
-use ctk_core::dense::{HEAD, MODEL};
-use ctk_core::events::Event;
-use ctk_core::fit::fit;
-use ctk_core::labels::Subset;
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::labels::Subset;
+use ctk_core::data::pair::Batch;
+use ctk_core::data::source::{Paired, Source};
 use ctk_core::modality::{Job, Summary};
+use ctk_core::model::supervised::Logits;
+use ctk_core::model::tower::Tower;
+use ctk_core::nn::pass::Precision;
 use ctk_core::objective::{Distillation, UNLABELLED};
-use ctk_core::pair::Batch;
-use ctk_core::pass::Precision;
-use ctk_core::plan::Plan;
+use ctk_core::observer::Event;
 use ctk_core::recipe::{Recipe, TrainRecipe};
 use ctk_core::rng::Key;
-use ctk_core::run::Run;
-use ctk_core::single::Logits;
-use ctk_core::source::{Paired, Source};
-use ctk_core::tower::Tower;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::run::Run;
+use ctk_core::train::dense::{HEAD, MODEL};
+use ctk_core::train::fit::fit;
+use ctk_core::train::plan::Plan;
 use ctk_core::{Context, Device, Error, Result};
 use serde_json::json;
 

@@ -1,20 +1,20 @@
 //! Fine-tuning with few labels, and the same network trained by them from scratch.
 //!
-//! The labelled images are a seeded, class-balanced part of the training split ([`Subset`](ctk_core::labels::Subset)). Views are
+//! The labelled images are a seeded, class-balanced part of the training split ([`Subset`](ctk_core::data::labels::Subset)). Views are
 //! crop and flip. Rate, epochs and crop are chosen by folds of those very images, and the network is then trained on all of them,
 //! to the end: there is no validation set to stop by.
 
-use ctk_core::checkpoint::Checkpoint;
-use ctk_core::dataset::Dataset;
-use ctk_core::events::Event;
-use ctk_core::fit::{Fitted, fit};
-use ctk_core::labels;
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::labels;
+use ctk_core::data::source::Paired;
 use ctk_core::modality::{Job, Summary};
+use ctk_core::observer::Event;
 use ctk_core::optim::Schedule;
-use ctk_core::plan::Plan;
 use ctk_core::recipe::{Recipe, TrainRecipe};
-use ctk_core::run::Run;
-use ctk_core::source::Paired;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::run::Run;
+use ctk_core::train::fit::{Fitted, fit};
+use ctk_core::train::plan::Plan;
 use ctk_core::{Device, Result};
 use serde_json::json;
 

@@ -11,12 +11,12 @@ mod search;
 
 use std::path::{Path, PathBuf};
 
-use ctk_core::checkpoint::Checkpoint;
-use ctk_core::labels::{Amount, Subset};
+use ctk_core::data::labels::{Amount, Subset};
 use ctk_core::modality::Job;
-use ctk_core::pass::Statistics;
+use ctk_core::nn::pass::Statistics;
 use ctk_core::recipe::{HeadRecipe, Recipe};
-use ctk_core::run::Run;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -5,8 +5,8 @@
 //! What was tried is stored in the run after each fold, so that a resumed run goes on with what is missing.
 
 use ctk_core::error::Kind;
-use ctk_core::events::Event;
-use ctk_core::run::Run;
+use ctk_core::observer::Event;
+use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -158,9 +158,9 @@ impl Score {
 mod tests {
     use super::*;
     use ctk_core::Device;
-    use ctk_core::events::Silent;
+    use ctk_core::observer::Silent;
     use ctk_core::recipe::Recipe;
-    use ctk_core::run::Place;
+    use ctk_core::store::run::Place;
 
     fn run(place: Place) -> Run {
         Run::new(place, "vision", Recipe::new("test", "[train]\n"), Device::Cpu, Box::new(Silent), Default::default()).unwrap()

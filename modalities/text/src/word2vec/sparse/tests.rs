@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use candle_core::DType;
-use ctk_core::dense::Dense;
-use ctk_core::encoder::Encoder;
-use ctk_core::head::ProjectionHead;
+use ctk_core::data::pair::{self, Views};
+use ctk_core::data::source::Source;
+use ctk_core::model::encoder::Encoder;
+use ctk_core::model::head::ProjectionHead;
+use ctk_core::model::tower::{Dual, Tower};
+use ctk_core::nn::params::{Init, Kind, Param, Params};
+use ctk_core::nn::pass::Pass;
 use ctk_core::objective::NegativeSampling;
 use ctk_core::optim::Optimizer;
-use ctk_core::pair::{self, Views};
-use ctk_core::params::{Init, Kind, Param, Params};
-use ctk_core::pass::Pass;
 use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, SgdRecipe};
-use ctk_core::source::Source;
-use ctk_core::tower::{Dual, Tower};
+use ctk_core::train::dense::Dense;
 
 use super::super::recipe::{Architecture, Negatives};
 use super::super::rows::step::{CONTEXTS, OUTPUTS, Odd, labels};

@@ -1,9 +1,9 @@
 //! The Learner seam: whoever can take a step and save itself walks through the one `fit`.
 
-use crate::checkpoint::{Reader, Writer};
+use crate::data::feed::Feed;
 use crate::error::Result;
-use crate::feed::Feed;
 use crate::objective::Terms;
+use crate::store::checkpoint::{Reader, Writer};
 
 /// A model in training.
 pub trait Learner {

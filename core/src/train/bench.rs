@@ -7,20 +7,20 @@ use std::time::Instant;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use crate::dense::{Dense, Stage};
-use crate::encoder::Encoder;
+use crate::data::feed::{Feed, Loader, Order};
+use crate::data::pair::{Batch, Views};
+use crate::data::source::Source;
 use crate::error::{Error, Result};
-use crate::feed::{Feed, Loader, Order};
+use crate::model::encoder::Encoder;
+use crate::model::tower::Towers;
+use crate::nn::params::{Init, Kind, Params, Scope};
+use crate::nn::pass::{Pass, Precision};
 use crate::nn::{Layer, Linear, Sequential};
 use crate::objective::Objective;
 use crate::optim::Optimizer;
-use crate::pair::{Batch, Views};
-use crate::params::{Init, Kind, Params, Scope};
-use crate::pass::{Pass, Precision};
 use crate::recipe::{OptimizerRecipe, SgdRecipe, TrainRecipe};
 use crate::rng::Key;
-use crate::source::Source;
-use crate::tower::Towers;
+use crate::train::dense::{Dense, Stage};
 use crate::world::Solo;
 
 /// Steps before the clock starts: buffers are made, and caches filled.

@@ -9,9 +9,9 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
+use crate::nn::params::{Init, Kind, Scope};
+use crate::nn::pass::Pass;
 use crate::nn::{BatchNorm, Layer, Linear, Sequential};
-use crate::params::{Init, Kind, Scope};
-use crate::pass::Pass;
 use crate::recipe::{HeadRecipe, Norms};
 
 /// A multi-layer perceptron z = g(h).
@@ -81,8 +81,8 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::params::Params;
-    use crate::pass::Statistics;
+    use crate::nn::params::Params;
+    use crate::nn::pass::Statistics;
     use crate::rng::Key;
 
     fn head(layers: usize) -> (Params, ProjectionHead) {

@@ -1,6 +1,6 @@
 //! The header of a safetensors file apart from its values: which tensors there are, of what shape, and where they lie.
 //!
-//! Files that fit into memory are read and written whole by the library (see [`checkpoint`](crate::checkpoint)). This is for a file
+//! Files that fit into memory are read and written whole by the library (see [`checkpoint`](crate::store::checkpoint)). This is for a file
 //! whose header says first whether it is wanted, and for tables that stay in their file or are written as they go.
 
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! Samples plus pair generator: a batch as a pure function of (samples, key).
 
-use crate::dataset::Dataset;
+use crate::data::dataset::Dataset;
+use crate::data::pair::{Batch, PairGenerator};
 use crate::error::Result;
-use crate::pair::{Batch, PairGenerator};
 use crate::rng::Key;
 
 /// Draws batches. What [`draw`](Source::draw) returns depends on its arguments and nothing else: not on the thread, not on

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::pass::Precision;
+use crate::nn::pass::Precision;
 
 pub use head::{HeadRecipe, Norms, PredictorRecipe};
 pub use loss::{

@@ -12,9 +12,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rand::seq::SliceRandom;
 
+use crate::data::source::Source;
 use crate::error::{Error, Result};
 use crate::rng::Key;
-use crate::source::Source;
 
 /// Which samples each step holds: a pure function of (key, epoch).
 pub struct Order {

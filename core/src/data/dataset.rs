@@ -5,7 +5,7 @@ use crate::error::Result;
 /// A finite, indexed collection of samples. Index order is part of the data: it must be the same at every start.
 ///
 /// `get` returns the sample as stored (an encoded image, a row of pixels); decoding and augmenting belong to the
-/// [`PairGenerator`](crate::pair::PairGenerator), so that loader threads do it.
+/// [`PairGenerator`](crate::data::pair::PairGenerator), so that loader threads do it.
 pub trait Dataset: Sync {
     /// One sample as stored.
     type Sample;

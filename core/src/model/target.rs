@@ -12,13 +12,13 @@
 
 use candle_core::Tensor;
 
-use crate::checkpoint::{Reader, Writer};
+use crate::data::pair::Batch;
 use crate::error::{Error, Result};
+use crate::model::tower::{Side, Towers};
+use crate::nn::params::Params;
+use crate::nn::pass::{Groups, Pass, Sides};
 use crate::optim::blend;
-use crate::pair::Batch;
-use crate::params::Params;
-use crate::pass::{Groups, Pass, Sides};
-use crate::tower::{Side, Towers};
+use crate::store::checkpoint::{Reader, Writer};
 
 /// Where its tensors go.
 const FILE: &str = "target.safetensors";
@@ -110,20 +110,20 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::checkpoint::{Checkpoint, Manifest};
-    use crate::dense::Dense;
-    use crate::encoder::Encoder;
-    use crate::feed::Feed;
-    use crate::head::ProjectionHead;
-    use crate::learner::Learner;
+    use crate::data::feed::Feed;
+    use crate::data::pair::Views;
+    use crate::model::encoder::Encoder;
+    use crate::model::head::ProjectionHead;
+    use crate::model::tower::{Siamese, Tower};
+    use crate::nn::params::{Init, Kind};
     use crate::nn::{BatchNorm, Layer, Linear, Sequential};
     use crate::objective::Method;
     use crate::optim::Optimizer;
-    use crate::pair::Views;
-    use crate::params::{Init, Kind};
     use crate::recipe::{HeadRecipe, LossRecipe, MocoRecipe, Norms, NtXentRecipe, OptimizerRecipe, Recipe, SgdRecipe};
     use crate::rng::Key;
-    use crate::tower::{Siamese, Tower};
+    use crate::store::checkpoint::{Checkpoint, Manifest};
+    use crate::train::dense::Dense;
+    use crate::train::learner::Learner;
 
     #[derive(Default)]
     struct Rows(Vec<f64>);

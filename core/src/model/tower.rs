@@ -2,11 +2,11 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::encoder::Encoder;
+use crate::data::pair::{Batch, Views};
 use crate::error::Result;
-use crate::head::ProjectionHead;
-use crate::pair::{Batch, Views};
-use crate::pass::{Pass, Sides};
+use crate::model::encoder::Encoder;
+use crate::model::head::ProjectionHead;
+use crate::nn::pass::{Pass, Sides};
 
 /// One side's road from views to the space where the contrast is made.
 pub struct Tower<E> {
@@ -57,7 +57,7 @@ pub trait Towers {
 }
 
 /// One tower for both sides, in ONE forward pass of 2N rows, so that batch normalisation sees both views (SimCLR's
-/// `model.py`; two passes of N are a different method, and what [`Groups::Each`](crate::pass::Groups::Each) makes of it).
+/// `model.py`; two passes of N are a different method, and what [`Groups::Each`](crate::nn::pass::Groups::Each) makes of it).
 pub struct Siamese<E> {
     /// The shared tower.
     pub tower: Tower<E>,

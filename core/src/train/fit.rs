@@ -5,14 +5,14 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use serde_json::json;
 
+use crate::data::feed::{Feed, Loader, Order};
+use crate::data::source::Source;
 use crate::error::{Error, Result};
-use crate::events::{Event, Progress};
-use crate::feed::{Feed, Loader, Order};
-use crate::learner::Learner;
-use crate::plan::Plan;
+use crate::observer::{Event, Progress};
 use crate::rng::Key;
-use crate::run::Run;
-use crate::source::Source;
+use crate::store::run::Run;
+use crate::train::learner::Learner;
+use crate::train::plan::Plan;
 
 /// Measures named figures of a learner, without changing it.
 pub type Measure<'a, L> = Box<dyn FnMut(&L) -> Result<Vec<(String, f64)>> + 'a>;

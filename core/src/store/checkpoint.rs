@@ -11,8 +11,8 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::files;
 use crate::recipe::Recipe;
+use crate::store::files;
 
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";

@@ -1,16 +1,16 @@
 //! The autograd learner: towers, objective, backward, optimizer.
 
-use crate::checkpoint::{Reader, Writer};
+use crate::data::feed::Feed;
+use crate::data::pair::Batch;
 use crate::error::{Error, Result};
-use crate::feed::Feed;
-use crate::learner::Learner;
+use crate::model::target::{Target, joined};
+use crate::model::tower::{Side, Towers};
+use crate::nn::params::{Gradients, Params};
+use crate::nn::pass::{Groups, Pass, Precision, Statistics};
 use crate::objective::{Objective, Terms};
 use crate::optim::Optimizer;
-use crate::pair::Batch;
-use crate::params::{Gradients, Params};
-use crate::pass::{Groups, Pass, Precision, Statistics};
-use crate::target::{Target, joined};
-use crate::tower::{Side, Towers};
+use crate::store::checkpoint::{Reader, Writer};
+use crate::train::learner::Learner;
 use crate::world::{Collective, Solo};
 
 use candle_core::{Tensor, Var};
@@ -252,14 +252,14 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
-    use crate::encoder::Encoder;
-    use crate::head::ProjectionHead;
+    use crate::data::pair::Views;
+    use crate::model::encoder::Encoder;
+    use crate::model::head::ProjectionHead;
+    use crate::model::tower::{Dual, Tower};
+    use crate::nn::params::{Init, Kind, Param};
     use crate::objective::NtXent;
-    use crate::pair::Views;
-    use crate::params::{Init, Kind, Param};
     use crate::recipe::{HeadRecipe, OptimizerRecipe, SgdRecipe};
     use crate::rng::Key;
-    use crate::tower::{Dual, Tower};
 
     /// Rows of `2 × 5` (left) or 4 (right) numbers.
     #[derive(Clone, Default)]

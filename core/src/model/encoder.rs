@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
+use crate::data::pair::Views;
 use crate::error::Result;
-use crate::pair::Views;
-use crate::pass::Pass;
+use crate::nn::pass::Pass;
 
 /// What turns one side's views into representations h (the `f` of SimCLR, Chen et al. 2020a, §2.1).
 pub trait Encoder {

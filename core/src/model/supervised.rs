@@ -7,11 +7,11 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::encoder::Encoder;
+use crate::data::pair::{Batch, Views};
 use crate::error::{Error, Result};
-use crate::pair::{Batch, Views};
-use crate::pass::Pass;
-use crate::tower::{Side, Tower, Towers};
+use crate::model::encoder::Encoder;
+use crate::model::tower::{Side, Tower, Towers};
+use crate::nn::pass::Pass;
 
 /// Host rows of logits; none where there is no teacher.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::Device;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, Manifest, Writer};
 use crate::error::{Context, Error, Result};
-use crate::events::{Event, Silent, Watch};
-use crate::files;
+use crate::observer::{Event, Silent, Watch};
 use crate::recipe::Recipe;
+use crate::store::checkpoint::{Checkpoint, Manifest, Writer};
+use crate::store::files;
 
 const RECIPE: &str = "recipe.toml";
 const METRICS: &str = "metrics.jsonl";

@@ -1,0 +1,7 @@
+//! Views to embeddings: encoder, projection head, towers, and their momentum copy.
+
+pub mod encoder;
+pub mod head;
+pub mod supervised;
+pub mod target;
+pub mod tower;

@@ -1,0 +1,7 @@
+//! The training loop, what takes its steps, and what times them.
+
+pub mod bench;
+pub mod dense;
+pub mod fit;
+pub mod learner;
+pub mod plan;
