@@ -1,0 +1,138 @@
+//! Runs that an earlier version stored: they open, are judged to the same digits, and go on to the same bits; so does the same recipe
+//! begun anew. `fixtures/stored_runs/README.md` says how they were made.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/stored_runs");
+
+/// Figures that clocks decide, and where a run lies.
+const UNEQUAL: [&str; 7] =
+    ["run", "checkpoint", "seconds", "images_per_second", "words_per_second", "ingest_seconds", "total_seconds"];
+
+/// Runs `ctk` in `folder` by portable kernels and expects success; the last line of stdout.
+fn ctk(folder: &Path, arguments: &[&str]) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_ctk"));
+    let output = program.current_dir(folder).env("CTK_ISA", "portable").args(arguments).output().expect("ctk starts");
+    assert!(output.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().last().unwrap_or_default().to_string()
+}
+
+fn json(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The figures that two runs of one program have in common.
+fn figures(mut told: Value) -> Value {
+    told.as_object_mut().unwrap().retain(|name, _| !UNEQUAL.contains(&name.as_str()));
+    told
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &to) } else { drop(fs::copy(entry.path(), to).unwrap()) }
+    }
+}
+
+/// Length and blake3 of every file of a run's newest checkpoint, as its manifest has them, and the step.
+fn bits(run: &Path) -> (Value, Value) {
+    let steps = fs::read_dir(run.join("checkpoints")).unwrap();
+    let newest = steps.filter_map(|e| e.unwrap().file_name().to_str()?.parse::<usize>().ok()).max().unwrap();
+    let manifest = json(&run.join(format!("checkpoints/{newest}/manifest.json")));
+    (manifest["step"].clone(), manifest["files"].clone())
+}
+
+struct Stored {
+    name: &'static str,
+    modality: &'static str,
+    threads: &'static str,
+    judged_by: &'static [&'static str],
+}
+
+impl Stored {
+    const fn vision(name: &'static str) -> Stored {
+        Stored { name, modality: "vision", threads: "2", judged_by: &["linear-probe", "knn", "geometry"] }
+    }
+
+    const fn words(name: &'static str, threads: &'static str) -> Stored {
+        Stored { name, modality: "word2vec", threads, judged_by: &["geometry"] }
+    }
+
+    fn is_what_it_was(&self) {
+        let Stored { name, modality, threads, .. } = self;
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        copy(Path::new(FIXTURE), at);
+        let expected = at.join("expected").join(name);
+        let last = {
+            let manifest = json(&expected.join("manifest.json"));
+            (manifest["step"].clone(), manifest["files"].clone())
+        };
+        assert_ne!(bits(&at.join(name)).0, last.0, "{name}: the stored run is half-way");
+
+        for verb in self.judged_by {
+            let told: Value = serde_json::from_str(&ctk(at, &["eval", verb, name, "--quiet", "--json"])).unwrap();
+            assert_eq!(told, json(&expected.join(format!("{verb}.json"))), "{name}: {verb}");
+        }
+        ctk(at, &["embed", name, "--out", "features.npy", "--quiet"]);
+        for file in ["features.npy", "features.npy.names.tsv"] {
+            assert!(fs::read(at.join(file)).unwrap() == fs::read(expected.join(file)).unwrap(), "{name}: {file} differs");
+        }
+
+        let recipe = format!("{name}/recipe.toml");
+        let anew = ["--config", &recipe, "--out", "anew"];
+        for (run, how) in [(*name, &["--resume", name][..]), ("anew", &anew[..])] {
+            let arguments = [&["train", modality][..], how, &["--threads", threads, "--quiet", "--json"]].concat();
+            let told: Value = serde_json::from_str(&ctk(at, &arguments)).unwrap();
+            assert_eq!(bits(&at.join(run)), last, "{name}: {how:?}");
+            assert_eq!(figures(told), figures(json(&expected.join("resumed.json"))), "{name}: {how:?}");
+        }
+    }
+}
+
+#[test]
+fn the_queue_of_moco() {
+    Stored::vision("moco").is_what_it_was();
+}
+
+#[test]
+fn the_memory_of_nt_xent_in_parts() {
+    Stored::vision("memory").is_what_it_was();
+}
+
+#[test]
+fn byol_with_its_predictor() {
+    Stored::vision("byol").is_what_it_was();
+}
+
+#[test]
+fn a_fine_tuned_network() {
+    Stored::vision("finetuned").is_what_it_was();
+}
+
+#[test]
+fn a_distilled_network() {
+    Stored::vision("distilled").is_what_it_was();
+}
+
+#[test]
+fn words_on_one_thread() {
+    Stored::words("words", "1").is_what_it_was();
+}
+
+#[test]
+fn words_in_shards() {
+    Stored::words("shards", "2").is_what_it_was();
+}
+
+#[test]
+fn words_of_subwords_by_a_tree() {
+    Stored::words("subwords", "1").is_what_it_was();
+}
