@@ -7,27 +7,12 @@
 //! }
 //! ```
 //!
-//! One file a verb; none of them names a tensor. stdout is data, stderr is progress; exit codes: 0 done, 1 failed while
-//! running, 2 the command line or the config is wrong.
+//! `verbs` has one file a verb, `shared` what they share, `studies` what makes many runs; none names a tensor. stdout is data,
+//! stderr is progress; exit codes: 0 done, 1 failed while running, 2 the command line or the config is wrong.
 
-mod args;
-mod bench;
-mod cells;
-mod config;
-mod distill;
-mod embed;
-mod eval;
-mod export;
-mod finetune;
-mod import;
-mod label_efficiency;
-pub mod matrix;
-mod neighbors;
-mod output;
-mod preview;
-mod progress;
-mod study;
-mod train;
+mod shared;
+mod studies;
+mod verbs;
 
 use std::process::ExitCode;
 
@@ -35,7 +20,11 @@ use clap::{CommandFactory, FromArgMatches};
 use ctk_core::error::{Error, Result};
 use ctk_core::modality::Modality;
 
-use args::{Args, Verb};
+use shared::args::{Args, Verb};
+use shared::output;
+use verbs::{bench, config, distill, embed, eval, export, finetune, import, neighbors, preview, train};
+
+pub use studies::matrix;
 
 /// The modalities a program knows.
 pub type Modalities<'a> = &'a [&'a dyn Modality];

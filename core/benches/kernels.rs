@@ -1,16 +1,18 @@
 //! Every kernel alone, at the shapes of ResNet-18, -20 and -50: `cargo bench -p ctk-core --bench kernels -- 3x3`.
 //!
-//! A kernel is run as a network of one layer, so that what is timed is what training calls: the copies in and out of the graph
-//! are part of it. `forward` keeps nothing, `dw` is the way back without the input's gradient, `dw+dx` with it. `elem/s` are
+//! A kernel is run as a network of one layer, so that what is timed is what training calls: the copies in and out of tensors are
+//! part of it. `forward` keeps nothing, `dw` is the way back without the input's gradient, `dw+dx` with it. `elem/s` are
 //! operations a second: two a product for convolutions and matrices, one a number for the rest; `dw+dx` is two of either.
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
-use ctk_core::nn::params::{Init, Kind, Params, Scope};
+use ctk_core::nn::params::{Init, ParamKind, Params, Scope};
 use ctk_core::nn::pass::Pass;
+use ctk_core::nn::rows::Rows;
+use ctk_core::nn::tape::Tape;
 use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, Linear, MaxPool, Padding, Residual, Sequential};
 use ctk_core::rng::Key;
-use ctk_core::world::Solo;
+use ctk_core::world::solo;
 use rand::Rng as _;
 
 /// As the program has it.
@@ -61,28 +63,38 @@ impl Subject {
         let mut rng = Key::new(1).rng();
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
         let x = Tensor::from_vec(values, shape, &Device::Cpu).expect("an input");
-        Subject { net: Sequential::new(vec![layer], params.sink()), params, x }
+        Subject { net: Sequential::new(vec![layer], params.gradient_store()), params, x }
     }
 
     fn time(&self, c: &mut Criterion, group: &str, name: &str, operations: usize) {
         let mut group = c.benchmark_group(format!("{group} {name}"));
         group.sample_size(10).throughput(Throughput::Elements(operations as u64));
-        let look = Pass { train: false, ..Pass::train(Key::new(0), &Solo) };
-        group.bench_function("forward", |b| b.iter(|| self.net.forward(&self.x, &look).expect("forward")));
+        let look = Pass::train(Key::new(0), &solo()).without_tape();
+        group.bench_function("forward", |b| b.iter(|| self.net.forward(&self.x, &self.rows(), &look).expect("forward")));
         let learned = self.params.iter().next().is_some();
         if learned {
-            self.back(&mut group, "dw", &self.x);
+            self.back(&mut group, "dw", false);
             group.throughput(Throughput::Elements(2 * operations as u64));
         }
-        let input = Var::from_tensor(&self.x).expect("a leaf");
-        self.back(&mut group, if learned { "dw+dx" } else { "dx" }, input.as_tensor());
+        self.back(&mut group, if learned { "dw+dx" } else { "dx" }, true);
     }
 
-    /// The way back alone: each forward pass before it is the set-up, whose time does not count.
-    fn back(&self, group: &mut BenchmarkGroup<WallTime>, name: &str, x: &Tensor) {
-        let pass = Pass::train(Key::new(0), &Solo);
-        let forward = || self.net.forward(x, &pass).and_then(|y| Ok(y.sum_all()?)).expect("forward");
-        let back = |sum: Tensor| sum.backward().map(|store| self.params.gradients(&store)).expect("backward");
+    fn rows(&self) -> Rows {
+        Rows::alone(self.x.dims()[0])
+    }
+
+    /// The way back alone, with the input's gradient if it is wanted: each forward pass before it is the set-up, whose time does not
+    /// count.
+    fn back(&self, group: &mut BenchmarkGroup<WallTime>, name: &str, want: bool) {
+        let pass = Pass::train(Key::new(0), &solo());
+        let forward = || {
+            let (y, tape) = self.net.forward(&self.x, &self.rows(), &pass).expect("forward");
+            (y.ones_like().expect("a gradient"), tape)
+        };
+        let back = |(gradient, tape): (Tensor, Tape)| {
+            let input = tape.play(&gradient, want).expect("backward");
+            (input, self.params.gradients().expect("gradients"))
+        };
         group.bench_function(name, |b| b.iter_batched(forward, back, BatchSize::PerIteration));
     }
 }
@@ -103,8 +115,9 @@ fn convolutions(c: &mut Criterion) {
 fn linear(c: &mut Criterion) {
     for (rows, input, output) in [(256, 512, 512), (256, 512, 128), (64, 2048, 2048)] {
         let init = Init::Normal { std: 0.05 };
-        let subject =
-            Subject::new(&[rows, input], |scope| Layer::Linear(Linear::new([output, input], false, Kind::Weight, init, scope)));
+        let subject = Subject::new(&[rows, input], |scope| {
+            Layer::Linear(Linear::new([output, input], false, ParamKind::Weight, init, scope))
+        });
         subject.time(c, "linear", &format!("{rows} rows {input}-{output}"), 2 * rows * input * output);
     }
 }
@@ -117,7 +130,7 @@ fn norms_and_joins(c: &mut Criterion) {
         norm.time(c, "batch norm", &name, numbers);
         let join = Subject::new(&shape, |scope| {
             let body = vec![Layer::BatchNorm(BatchNorm::new(channels, 1.0, scope))];
-            Layer::Residual(Residual { body, shortcut: Vec::new() })
+            Layer::Residual(Residual::new(body, Vec::new()))
         });
         join.time(c, "norm and join", &name, numbers);
     }

@@ -3,23 +3,19 @@
 use candle_core::Device;
 
 use crate::error::{Error, Result};
-pub use crate::nn::cpu::{isa, quick_pairs, wide};
+pub use ctk_kernels::{isa, quick_pairs, wide};
 
-/// The device called `name`: `auto` (CUDA where this binary was built for it and a card answers, else the CPU), `cpu`,
-/// `cuda`, `cuda:N`.
+/// The device called `name`: `cpu`, or `auto`, which is the CPU as long as there are kernels for nothing else.
+///
+/// # Errors
+/// Any other name.
 pub fn device(name: &str) -> Result<Device> {
-    let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
-    match (kind, number.parse::<usize>()) {
-        ("cpu", Ok(0)) => Ok(Device::Cpu),
-        ("auto", Ok(0)) => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
-        ("cuda", Ok(n)) => Device::new_cuda(n).map_err(|e| {
-            let hint = match candle_core::utils::cuda_is_available() {
-                true => "see that the driver answers (`nvidia-smi`), or use --device cpu",
-                false => "this ctk was built without CUDA: build it with `--features cuda`, or use --device cpu",
-            };
-            Error::usage(format!("cannot use the device `{name}`: {e}")).hint(hint)
-        }),
-        _ => Err(Error::usage(format!("`{name}` is not a device")).hint("devices are auto, cpu, cuda and cuda:N")),
+    match name {
+        "cpu" | "auto" => Ok(Device::Cpu),
+        _ if name == "cuda" || name.starts_with("cuda:") => {
+            Err(Error::usage(format!("`{name}`: there are kernels for the CPU alone yet")).hint("use --device cpu"))
+        }
+        _ => Err(Error::usage(format!("`{name}` is not a device")).hint("devices are auto and cpu")),
     }
 }
 

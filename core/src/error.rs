@@ -1,13 +1,16 @@
 //! The one error of ctk: what went wrong, where, and what to do about it.
 //!
 //! A user reads three lines and knows enough: `error:` what, `-->` where (file, line, record), `hint:` the next thing to
-//! try. The kind decides the exit code: a wrong command line or recipe is 2, a failure while running is 1.
+//! try. The kind decides the exit code: a wrong command line or recipe is 2, a failure while running is 1. The error of a library that
+//! it comes from is its [`source`](std::error::Error::source); the first line says already what that one says.
 
+use std::error::Error as Cause;
 use std::fmt;
+use std::io;
 
 /// What the error means for whoever started the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// The command line or the recipe is wrong: exit code 2.
     Usage,
     /// Something failed while running: exit code 1.
@@ -22,38 +25,45 @@ pub enum Kind {
 pub struct Error(Box<Parts>);
 
 struct Parts {
-    kind: Kind,
+    kind: ErrorKind,
     what: String,
     places: Vec<String>,
     hint: Option<String>,
+    source: Option<Box<dyn Cause + Send + Sync>>,
 }
 
 /// ctk's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    fn of(kind: Kind, what: impl fmt::Display) -> Self {
-        Error(Box::new(Parts { kind, what: what.to_string(), places: Vec::new(), hint: None }))
+    fn of(kind: ErrorKind, what: impl fmt::Display) -> Self {
+        Error(Box::new(Parts { kind, what: what.to_string(), places: Vec::new(), hint: None, source: None }))
     }
 
     /// A failure while running.
     pub fn new(what: impl fmt::Display) -> Self {
-        Self::of(Kind::Failed, what)
+        Self::of(ErrorKind::Failed, what)
     }
 
     /// A mistake in the command line or the recipe.
     pub fn usage(what: impl fmt::Display) -> Self {
-        Self::of(Kind::Usage, what)
+        Self::of(ErrorKind::Usage, what)
     }
 
     /// The user asked to stop.
     pub fn interrupted(what: impl fmt::Display) -> Self {
-        Self::of(Kind::Interrupted, what)
+        Self::of(ErrorKind::Interrupted, what)
     }
 
     /// Training left the finite numbers.
     pub fn diverged(what: impl fmt::Display) -> Self {
-        Self::of(Kind::Diverged, what)
+        Self::of(ErrorKind::Diverged, what)
+    }
+
+    /// Keeps the error that this one comes from.
+    pub(crate) fn caused_by(mut self, source: impl Cause + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Box::new(source));
+        self
     }
 
     /// Adds a place: a file, a line, a record. The innermost place is added first and printed first.
@@ -69,7 +79,7 @@ impl Error {
     }
 
     /// What this error means for whoever started the program.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
@@ -81,8 +91,8 @@ impl Error {
     /// The process exit code of this error.
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
-            Kind::Usage => 2,
-            Kind::Failed | Kind::Interrupted | Kind::Diverged => 1,
+            ErrorKind::Usage => 2,
+            ErrorKind::Failed | ErrorKind::Interrupted | ErrorKind::Diverged => 1,
         }
     }
 }
@@ -106,39 +116,46 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl Cause for Error {
+    fn source(&self) -> Option<&(dyn Cause + 'static)> {
+        self.0.source.as_deref().map(|source| source as &(dyn Cause + 'static))
+    }
+}
 
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
-        // An error of ours may have crossed candle (inside a CustomOp): take it back whole.
         match e {
-            candle_core::Error::Wrapped(inner) => Error::new(inner),
-            other => Error::new(other),
+            // Ours, if it crossed candle.
+            candle_core::Error::Io(e) => e.into(),
+            other => Error::new(&other).caused_by(other),
         }
     }
 }
 
+/// An operation of ours that candle calls gives its error to candle. Inside [`io::Error`] it can be found again, kind, places, hint
+/// and all; candle's own wrapper keeps the text alone.
 impl From<Error> for candle_core::Error {
     fn from(e: Error) -> Self {
-        candle_core::Error::wrap(e)
+        candle_core::Error::Io(io::Error::other(e))
     }
 }
 
-impl From<std::io::Error> for Error {
-    fn from(e: std::io::Error) -> Self {
-        Error::new(e)
+/// What is ours inside is taken back whole.
+impl From<io::Error> for Error {
+    fn from(e: io::Error) -> Self {
+        e.downcast::<Error>().unwrap_or_else(|e| Error::new(&e).caused_by(e))
     }
 }
 
 impl From<safetensors::SafeTensorError> for Error {
     fn from(e: safetensors::SafeTensorError) -> Self {
-        Error::new(format!("not a readable safetensors file: {e}"))
+        Error::new(format!("not a readable safetensors file: {e}")).caused_by(e)
     }
 }
 
 impl From<serde_json::Error> for Error {
     fn from(e: serde_json::Error) -> Self {
-        Error::new(format!("not the JSON that was expected: {e}"))
+        Error::new(format!("not the JSON that was expected: {e}")).caused_by(e)
     }
 }
 
@@ -170,5 +187,51 @@ mod tests {
         assert_eq!(e.to_string(), "cannot decode the image\n  --> a.png\n  --> folder x\nhint: remove it");
         assert_eq!(e.exit_code(), 1);
         assert_eq!(Error::usage("no").exit_code(), 2);
+    }
+
+    #[test]
+    fn the_source_is_kept_and_printed_once() {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "no such file");
+        let e = Error::from(missing()).at("a.txt");
+        assert_eq!(e.to_string(), "no such file\n  --> a.txt");
+        let source = e.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::NotFound));
+
+        let e = Error::from(serde_json::from_str::<u32>("x").unwrap_err());
+        assert!(e.source().is_some_and(|source| source.is::<serde_json::Error>()));
+        assert!(e.to_string().starts_with("not the JSON that was expected: expected value"), "{e}");
+
+        let e = Error::from(candle_core::Error::UnwrapNone);
+        assert!(e.source().is_some_and(|source| source.is::<candle_core::Error>()));
+        assert_eq!(e.to_string(), "unwrap none");
+
+        let e = Error::from(candle_core::Error::Io(missing()));
+        assert!(e.source().is_some_and(|source| source.is::<io::Error>()));
+        assert!(Error::new("alone").source().is_none());
+    }
+
+    #[test]
+    fn an_error_that_crossed_candle_comes_back_whole() {
+        struct Fails;
+
+        impl candle_core::CustomOp1 for Fails {
+            fn name(&self) -> &'static str {
+                "fails"
+            }
+
+            fn cpu_fwd(
+                &self,
+                _: &candle_core::CpuStorage,
+                _: &candle_core::Layout,
+            ) -> candle_core::Result<(candle_core::CpuStorage, candle_core::Shape)> {
+                Err(Error::usage("it cannot be").at("a.toml:3").hint("leave it out").caused_by(fmt::Error).into())
+            }
+        }
+
+        let x = candle_core::Tensor::zeros(1, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+        let e = Error::from(x.apply_op1(Fails).unwrap_err()).at("step 4").hint("another");
+        assert_eq!(e.kind(), ErrorKind::Usage);
+        assert_eq!(e.to_string(), "it cannot be\n  --> a.toml:3\n  --> step 4\nhint: leave it out");
+        assert!(e.source().is_some_and(|source| source.is::<fmt::Error>()));
     }
 }

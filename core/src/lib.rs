@@ -1,25 +1,26 @@
 //! The modality-agnostic core of ctk: make positive pairs, encode, project, contrast.
 //!
-//! One road runs through the program, and every modality walks it:
+//! One way runs through the program, and every modality walks it:
 //!
 //! ```text
-//! Source (Dataset + PairGenerator) → Feed → Learner → Run (metrics, checkpoints) → Model → Features → eval
+//! Dataset + PairGenerator → Source → Feed → Learner → Run (metrics, checkpoints) → Model → Features → eval
 //!                                             │
-//!                   Dense: Towers (Encoder → ProjectionHead) → Objective → backward → Optimizer
+//!       Dense: Towers (Encoder → ProjectionHead) → Embeddings → Objective → gradients → Tape → Optimizer
 //! ```
 //!
-//! - [`dataset`], [`pair`], [`source`] and [`feed`] make batches: pure functions of (seed, epoch, samples).
-//! - [`encoder`], [`head`], [`tower`], [`single`], [`target`] and [`pass`] run models; [`nn`] holds their layers and kernels,
-//!   [`params`] their values.
-//! - [`objective`] and [`optim`] learn; [`learner`], [`dense`] and [`fit`] are the loop.
-//! - [`labels`] says which samples keep their labels where they are few.
-//! - [`recipe`] and [`plan`] are the config, as written and as checked.
-//! - [`run`], [`checkpoint`], [`events`] and [`files`] are all that is ever written; [`header`] reads what a file says it holds.
-//! - [`bench`] times steps on this machine; [`memory`] reads amounts of memory.
+//! - [`data`] makes batches: pure functions of (seed, epoch, samples).
+//! - [`model`] turns views into embeddings; [`nn`] holds its layers, their parameters, passes and tapes.
+//! - [`objective`] and [`optim`] learn; [`train`] is the loop and the learner that goes back through towers.
+//! - [`recipe`] is the config as written, [`train::plan`] as checked.
+//! - [`store`] is all that is ever written.
 //! - [`eval`] judges frozen [`Features`](eval::Features).
-//! - [`modality`] is the front door that a plugin implements.
+//! - [`process`] is what one process has at hand beside a run's folder; [`world`] are the other ranks; [`observer`] is told what
+//!   happens.
+//! - [`task`] is what can be asked for with a trained network; [`modality`] is the front door that a plugin implements.
 //!
 //! Core knows no image, no token and no terminal.
+
+#![forbid(unsafe_code)]
 
 pub mod data;
 pub mod device;
@@ -32,9 +33,11 @@ pub mod nn;
 pub mod objective;
 pub mod observer;
 pub mod optim;
+pub mod process;
 pub mod recipe;
 pub mod rng;
 pub mod store;
+pub mod task;
 pub mod train;
 pub mod world;
 

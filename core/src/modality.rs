@@ -9,10 +9,12 @@ use candle_core::Device;
 
 use crate::error::{Error, Result};
 use crate::eval::{Features, Table};
-use crate::observer::Watch;
+use crate::observer::Observer;
+use crate::process::Process;
 use crate::recipe::Recipe;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::run::Run;
+use crate::task::TaskRequest;
 use crate::train::bench::{Report, Request};
 use crate::train::plan::Plan;
 
@@ -52,6 +54,29 @@ pub trait Modality: Sync {
         Ok(None)
     }
 
+    /// Makes `recipe` learn from `data`.
+    fn set_data(&self, recipe: &mut Recipe, data: &Path) -> Result<()> {
+        recipe.set_path("data.path", data)
+    }
+
+    /// Makes `recipe` begin with what `run`, a run of this modality, has learned.
+    ///
+    /// # Errors
+    /// A modality that always begins anew.
+    fn set_init(&self, _recipe: &mut Recipe, run: &Path) -> Result<()> {
+        Err(Error::usage(format!("{} does not begin with another run", self.name())).at(run.display()).hint("leave out --init"))
+    }
+
+    /// The recipe that `request` means; `from` is the checkpoint of the run that it names.
+    ///
+    /// # Errors
+    /// A modality without tasks; a run that is not fit for this one.
+    fn task(&self, from: &Checkpoint, _request: &TaskRequest) -> Result<Recipe> {
+        Err(Error::usage(format!("a run of {} cannot be fine-tuned or distilled", self.name()))
+            .at(from.folder().display())
+            .hint("give a run of vision"))
+    }
+
     /// The recipe that [`bench`](Modality::bench) times where the user gave none: the same on every machine.
     fn yardstick(&self) -> Result<&'static str> {
         Err(untimed(self.name()))
@@ -62,8 +87,8 @@ pub trait Modality: Sync {
         &[]
     }
 
-    /// Times the recipe's step on this machine, changed as `request` says. `watch` is told what is being timed.
-    fn bench(&self, _recipe: &Recipe, _request: &Request, _watch: &mut dyn Watch) -> Result<Report> {
+    /// Times the recipe's step on this machine, changed as `request` says. `observer` is told what is being timed.
+    fn bench(&self, _recipe: &Recipe, _request: &Request, _observer: &mut dyn Observer) -> Result<Report> {
         Err(untimed(self.name()))
     }
 
@@ -82,8 +107,8 @@ pub trait Job {
     /// What was checked.
     fn plan(&self) -> &Plan;
 
-    /// Trains from the start, or from where `run` is to be resumed.
-    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary>;
+    /// Trains from the start, or from where `run` is to be resumed, with what `process` has at hand.
+    fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary>;
 }
 
 /// What a finished training run has to report. `figures` become JSON keys, `text` goes below them.

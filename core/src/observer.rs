@@ -1,4 +1,4 @@
-//! What a run tells whoever watches: steps, measurements, notes. Core knows no terminal; a [`Watch`] does.
+//! What training tells an observer: steps, measurements, notes. Core knows no terminal; an [`Observer`] does.
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -50,12 +50,12 @@ pub struct Progress {
     pub rate: f64,
     /// Samples per second since the last logged step.
     pub samples_per_second: f64,
-    /// Watched scalars.
-    pub watch: Vec<(&'static str, f64)>,
+    /// Further scalars that the loss has to say.
+    pub extras: Vec<(&'static str, f64)>,
 }
 
 /// Somebody who is told.
-pub trait Watch: Send {
+pub trait Observer: Send {
     /// Called from the training thread, in order.
     fn event(&mut self, event: &Event);
 }
@@ -63,6 +63,6 @@ pub trait Watch: Send {
 /// Nobody.
 pub struct Silent;
 
-impl Watch for Silent {
+impl Observer for Silent {
     fn event(&mut self, _: &Event) {}
 }

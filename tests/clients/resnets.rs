@@ -8,10 +8,10 @@ use ctk_core::model::encoder::Encoder as _;
 use ctk_core::model::head::ProjectionHead;
 use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::Pass;
+use ctk_core::nn::rows::Rows;
 use ctk_core::rng::Key;
 use ctk_core::{DType, Device, Tensor};
-use ctk_vision::interop::Weights;
-use ctk_vision::resnet::ResNet;
+use ctk_vision::encoder::resnet::{ResNet, Weights};
 use tempfile::TempDir;
 
 use super::{ctk, interpreter};
@@ -83,7 +83,11 @@ impl Made {
         params.materialise(Key::new(0), DType::F32, &Device::Cpu).unwrap();
         weights.load(&params, true).unwrap();
         let features = Tensor::read_npy(self.path("features.npy")).unwrap();
-        head.project(&features, &Pass::eval()).unwrap().write_npy(self.path("ours.npy")).unwrap();
+        head.project(&features, &Rows::alone(features.dims()[0]), &Pass::eval())
+            .unwrap()
+            .0
+            .write_npy(self.path("ours.npy"))
+            .unwrap();
         self.near("head", &python(&["compare", &self.path("embeddings.npy"), &self.path("ours.npy")]));
     }
 

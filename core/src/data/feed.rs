@@ -1,8 +1,8 @@
 //! Batches in order: shuffled by key, drawn ahead by plain threads, or pulled part by part by the learner's own.
 //!
 //! A run is a list of steps, a step a list of parts (one, unless the learner works through a large batch piece by piece
-//! or with many threads). [`Order`] says which samples a part holds; [`Loader`] draws parts ahead of need on its own
-//! threads, at most `depth` of them in memory; [`Feed`] is what a learner sees of one step. The loader's threads are
+//! or with many threads), which some learners go through twice. [`Order`] says which samples a part holds; [`Loader`] draws parts
+//! ahead of need on its own threads, at most `depth` of them in memory; [`Feed`] is what a learner sees of one step. The loader's threads are
 //! plain ones, never rayon's: a step that waits inside rayon would steal an image to decode.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,9 @@ pub struct Order {
     shuffle: bool,
     drop_last: bool,
     key: Key,
+    rank: usize,
+    world: usize,
+    passes: usize,
     // Two epochs are in use while the loader crosses a boundary.
     recent: Mutex<Vec<(usize, Arc<Vec<u32>>)>>,
 }
@@ -32,7 +35,22 @@ impl Order {
     /// `len` samples in batches of `batch`, each in parts of `part` samples; `batch` above `len` means one batch of all.
     pub fn new(len: usize, batch: usize, part: usize, shuffle: bool, drop_last: bool, key: Key) -> Self {
         let batch = batch.clamp(1, len.max(1));
-        Order { len, batch, part: part.clamp(1, batch), shuffle, drop_last, key: key.of("order"), recent: Mutex::default() }
+        let key = key.of("order");
+        let (rank, world, passes) = (0, 1, 1);
+        Order { len, batch, part: part.clamp(1, batch), shuffle, drop_last, key, rank, world, passes, recent: Mutex::default() }
+    }
+
+    /// The same order for rank `rank` of `world`, which has its stretch of every step's batch: rank by rank they are the batch,
+    /// also where it does not divide.
+    pub(crate) fn of_rank(self, rank: usize, world: usize) -> Self {
+        let part = self.part.min(self.batch.div_ceil(world.max(1)));
+        Order { rank, world: world.max(1), part, ..self }
+    }
+
+    /// The same order for a learner that goes through the parts of a step `passes` times. Steps of one part are gone through once.
+    pub(crate) fn with_passes(self, passes: usize) -> Self {
+        let passes = if self.parts() == 1 { 1 } else { passes.max(1) };
+        Order { passes, ..self }
     }
 
     /// Steps in an epoch.
@@ -42,25 +60,52 @@ impl Order {
 
     /// Parts in a full step; a short last step leaves its last parts empty.
     pub fn parts(&self) -> usize {
-        self.batch.div_ceil(self.part)
+        self.batch.div_ceil(self.world).div_ceil(self.part)
+    }
+
+    /// Times that the parts of a step are gone through.
+    pub fn passes(&self) -> usize {
+        self.passes
+    }
+
+    /// Units of a step: its parts, once for every pass.
+    pub fn units(&self) -> usize {
+        self.parts() * self.passes
+    }
+
+    /// This rank's stretch of `step`'s batch, which has so many samples.
+    pub fn share(&self, step: usize) -> (Range<usize>, usize) {
+        let count = ((step + 1) * self.batch).min(self.len).saturating_sub(step * self.batch);
+        let cut = |rank: usize| count * rank / self.world;
+        (cut(self.rank)..cut(self.rank + 1), count)
     }
 
     /// The samples of `part` of `step` of `epoch`.
     pub fn samples(&self, epoch: usize, step: usize, part: usize) -> Vec<u32> {
-        let end = ((step + 1) * self.batch).min(self.len);
-        let from = (step * self.batch + part * self.part).min(end);
-        let to = (from + self.part).min(end);
+        let own = self.share(step).0;
+        let from = (own.start + part * self.part).min(own.end);
+        let to = (from + self.part).min(own.end);
+        let (from, to) = (step * self.batch + from, step * self.batch + to);
         if !self.shuffle {
             return (from as u32..to as u32).collect();
         }
         self.permutation(epoch)[from..to].to_vec()
     }
 
-    /// Draws unit `unit` of a run: its steps' parts, one after the other. Each epoch has a key of its own below `views`.
+    /// Draws unit `unit` of a run: its steps' parts, one after the other, pass by pass. Each epoch has a key of its own below
+    /// `views`.
     pub fn draw<S: Source>(&self, source: &S, unit: usize, views: Key) -> Result<S::Batch> {
-        let (step, part) = (unit / self.parts(), unit % self.parts());
-        let (epoch, within) = (step / self.steps(), step % self.steps());
-        source.draw(&self.samples(epoch, within, part), views.at(epoch as u64))
+        let (step, within) = (unit / self.units(), unit % self.units());
+        let (pass, part) = (within / self.parts(), within % self.parts());
+        let (epoch, step) = (step / self.steps(), step % self.steps());
+        let (samples, key) = (self.samples(epoch, step, part), views.at(epoch as u64));
+        if pass == 0 { source.draw(&samples, key) } else { source.redraw(&samples, key) }
+    }
+
+    /// What a learner sees of step `step` of a run, whose units `draw` gives by number.
+    pub fn feed<'a, B>(&self, step: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Feed<'a, B> {
+        let (own, count) = self.share(step % self.steps().max(1));
+        Feed { places: own, count, passes: self.passes, ..Feed::new(self.parts(), count, key, draw) }
     }
 
     fn permutation(&self, epoch: usize) -> Arc<Vec<u32>> {
@@ -82,25 +127,29 @@ impl Order {
 /// What a learner sees of one step: its parts, each drawable from any thread, and again.
 pub struct Feed<'a, B> {
     parts: usize,
+    passes: usize,
+    places: Range<usize>,
+    count: usize,
     key: Key,
-    share: f64,
+    progress: f64,
     draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
 }
 
 impl<'a, B> Feed<'a, B> {
-    /// A step of `parts` parts; `key` is the step's own, for whatever the learner itself draws (dropout, negatives).
-    pub fn new(parts: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Self {
-        Feed { parts, key, share: 0.0, draw }
+    /// A step of `count` samples in `parts` parts, all of them this rank's; `key` is the step's own, for whatever the learner
+    /// itself draws (dropout, negatives). `draw` gives part p, and part p again as p.
+    pub fn new(parts: usize, count: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Self {
+        Feed { parts, passes: 1, places: 0..count, count, key, progress: 0.0, draw }
     }
 
-    /// The same step after `share` of the run, 0 to 1.
-    pub fn after(self, share: f64) -> Self {
-        Feed { share, ..self }
+    /// The same step after `progress` of the run, 0 to 1.
+    pub fn after(self, progress: f64) -> Self {
+        Feed { progress, ..self }
     }
 
-    /// How much of the run lies behind this step.
-    pub fn share(&self) -> f64 {
-        self.share
+    /// How much of the run lies behind this step, 0 to 1.
+    pub fn progress(&self) -> f64 {
+        self.progress
     }
 
     /// Number of parts.
@@ -108,14 +157,35 @@ impl<'a, B> Feed<'a, B> {
         self.parts
     }
 
+    /// The places of this rank's samples in the step's whole batch, part by part.
+    pub fn places(&self) -> Range<usize> {
+        self.places.clone()
+    }
+
+    /// Samples of the step's whole batch, those of all ranks.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// The step's own key: the same at a replay and after a resume.
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Part `part`, `0..parts()`. Pulling one twice gives the same part twice.
+    /// Part `part`, `0..parts()`.
+    ///
+    /// # Errors
+    /// Of drawing it.
     pub fn part(&self, part: usize) -> Result<B> {
         (self.draw)(part)
+    }
+
+    /// Part `part` for the second pass over the parts ([`Source::redraw`]).
+    ///
+    /// # Errors
+    /// Of drawing it.
+    pub fn again(&self, part: usize) -> Result<B> {
+        (self.draw)(if self.passes > 1 { self.parts + part } else { part })
     }
 }
 
@@ -168,6 +238,8 @@ impl<'a, B: Send> Loader<'a, B> {
         loop {
             if let Some(ready) = state.ready.remove(&unit) {
                 state.wanted = state.wanted.max(unit + 1);
+                // Units that were passed over (the empty parts of a short step) are not wanted any more.
+                state.ready = state.ready.split_off(&(unit + 1));
                 self.changed.notify_all();
                 return ready;
             }
@@ -238,6 +310,59 @@ mod tests {
         }
         assert_eq!(Order::new(10, 4, 4, true, true, Key::new(0)).steps(), 2);
         assert_eq!(Order::new(3, 256, 256, true, true, Key::new(0)).steps(), 1, "a batch is never larger than the data");
+    }
+
+    #[test]
+    fn ranks_together_are_the_batch_also_where_it_does_not_divide() {
+        let whole = Order::new(23, 7, 7, true, false, Key::new(3));
+        for (world, part) in [(2, 7), (3, 2), (4, 1)] {
+            let ranks: Vec<Order> =
+                (0..world).map(|rank| Order::new(23, 7, part, true, false, Key::new(3)).of_rank(rank, world)).collect();
+            for step in 0..whole.steps() {
+                let of = |order: &Order| (0..order.parts()).flat_map(|p| order.samples(1, step, p)).collect::<Vec<u32>>();
+                assert_eq!(ranks.iter().flat_map(of).collect::<Vec<u32>>(), of(&whole), "{world} ranks, step {step}");
+                let (places, count) = ranks[world - 1].share(step);
+                assert_eq!((places.end, count), (of(&whole).len(), of(&whole).len()));
+            }
+        }
+    }
+
+    #[test]
+    fn both_passes_over_the_parts_are_drawn_ahead() {
+        struct Numbers;
+        impl Source for Numbers {
+            type Batch = (Vec<u32>, bool);
+
+            fn len(&self) -> usize {
+                10
+            }
+
+            fn draw(&self, samples: &[u32], _: Key) -> Result<Self::Batch> {
+                Ok((samples.to_vec(), false))
+            }
+
+            fn redraw(&self, samples: &[u32], _: Key) -> Result<Self::Batch> {
+                Ok((samples.to_vec(), true))
+            }
+        }
+        let order = Order::new(10, 5, 2, false, true, Key::new(0)).with_passes(2);
+        assert_eq!((order.parts(), order.units()), (3, 6));
+        let here = std::thread::current().id();
+        let draw = |unit: usize| {
+            assert_ne!(std::thread::current().id(), here, "unit {unit} was drawn by the thread that learns");
+            order.draw(&Numbers, unit, Key::new(0))
+        };
+        Loader::run(1, 2, 0..order.units() * 2, &draw, |loader| {
+            for step in 0..2 {
+                let pull = |unit: usize| loader.take(step * order.units() + unit);
+                let feed = order.feed(step, Key::new(0), &pull);
+                let first = step as u32 * 5;
+                let expected = [vec![first, first + 1], vec![first + 2, first + 3], vec![first + 4]];
+                (0..3).for_each(|p| assert_eq!(feed.part(p).unwrap(), (expected[p].clone(), false)));
+                (0..3).for_each(|p| assert_eq!(feed.again(p).unwrap(), (expected[p].clone(), true)));
+            }
+        });
+        assert_eq!(Order::new(10, 5, 5, false, true, Key::new(0)).with_passes(2).units(), 1);
     }
 
     #[test]

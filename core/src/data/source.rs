@@ -17,6 +17,14 @@ pub trait Source: Sync {
     /// The batch of `samples`; `key` is the epoch's, and each sample draws from its own stream below it.
     fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch>;
 
+    /// The same batch for the second of two passes over it, for sources that draw something which the first pass alone reads.
+    ///
+    /// # Errors
+    /// As [`draw`](Source::draw).
+    fn redraw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
+        self.draw(samples, key)
+    }
+
     /// Whether there is nothing to draw.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -39,7 +47,9 @@ impl<D: Dataset, G: PairGenerator<Sample = D::Sample>> Source for Paired<D, G> {
     }
 
     fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
-        let (mut left, mut right) = (G::Left::default(), G::Right::default());
+        let [lefts, rights] = self.pairs.views();
+        let mut left: Vec<G::Left> = (0..lefts).map(|_| G::Left::default()).collect();
+        let mut right: Vec<G::Right> = (0..rights).map(|_| G::Right::default()).collect();
         for &s in samples {
             let at = s as usize;
             let mut rng = key.at(u64::from(s)).rng();

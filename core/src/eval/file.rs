@@ -40,7 +40,7 @@ pub fn check_path(path: &Path) -> Result<()> {
 }
 
 /// Where the names of the rows in `path` are kept.
-pub fn names_path(path: &Path) -> PathBuf {
+pub(crate) fn names_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".names.tsv");
     PathBuf::from(name)
@@ -128,7 +128,7 @@ fn read(path: &Path) -> Result<Features> {
     if names.len() != n || labels.as_ref().is_some_and(|l| l.len() != n) {
         return Err(Error::new(format!("{n} rows, but {} names or labels", names.len())));
     }
-    Ok(Features { rows, width, names, labels, classes, told: Vec::new() })
+    Ok(Features { rows, width, names, labels, classes, extras: Vec::new() })
 }
 
 fn numbers(labels: &Tensor) -> Result<Vec<u32>> {
@@ -195,7 +195,7 @@ mod tests {
             names: vec!["a/b.png".into(), "tab\tline\nback\\t\r".into(), "ümlaut, \"quote\"".into()],
             labels: Some(vec![2, 0, 2]),
             classes: vec!["cat".into(), String::new(), "d\tog".into()],
-            told: vec![],
+            extras: vec![],
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! The default is multinomial logistic regression on standardised features, fitted to its optimum by L-BFGS; its L2 strength is
 //! picked on held-out TRAINING rows, and the classifier is then fitted again on all of them. It is deterministic,
-//! has no rate to tune, and comes close to the best that a linear classifier can do. [`Method::Sgd`] is the protocol of SimCLR's
+//! has no rate to tune, and comes close to the best that a linear classifier can do. [`Solver::Sgd`] is the protocol of SimCLR's
 //! code. [`Classifier::fit`] sees no test row at all.
 
 use candle_core::{Device, Tensor};
@@ -10,6 +10,7 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use super::classify::{Classes, Hits, rank};
+use super::cross_entropy::into_gradient;
 use super::lbfgs::{Stop, minimise};
 use crate::data::feed::Order;
 use crate::error::Result;
@@ -23,7 +24,7 @@ const STRENGTHS: [f64; 7] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
 
 /// How the classifier is fitted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Method {
+pub enum Solver {
     /// L-BFGS on standardised features: mean cross entropy + strength/2 · ‖W‖². `None` picks the strength.
     Lbfgs {
         /// L2 strength.
@@ -41,7 +42,7 @@ pub enum Method {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
     /// How the classifier is fitted.
-    pub method: Method,
+    pub method: Solver,
     /// Parts of the training rows that are held out in turn to pick the L2 strength (cross-validation); 1: a tenth, once.
     pub folds: usize,
     /// What the held-out rows and SGD's order hang on.
@@ -50,7 +51,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { method: Method::Lbfgs { strength: None }, folds: 1, seed: 0 }
+        Options { method: Solver::Lbfgs { strength: None }, folds: 1, seed: 0 }
     }
 }
 
@@ -96,16 +97,16 @@ impl Classifier {
         let classes = Classes::new(train)?;
         let (width, count) = (train.width, classes.count());
         let (mean, inverse_deviation) = match options.method {
-            Method::Lbfgs { .. } => moments(train),
-            Method::Sgd { .. } => (vec![0.0; width], vec![1.0; width]),
+            Solver::Lbfgs { .. } => moments(train),
+            Solver::Sgd { .. } => (vec![0.0; width], vec![1.0; width]),
         };
         let mut fitted =
             Classifier { classes, width, mean, inverse_deviation, weights: vec![0.0; (width + 1) * count], strength: None };
         let data = Data { x: fitted.standardise(train)?, y: fitted.classes.of.clone(), classes: count };
         let key = Key::new(options.seed).of("linear probe");
         match options.method {
-            Method::Sgd { epochs } => fitted.weights = sgd(&data, epochs, key)?,
-            Method::Lbfgs { strength } => {
+            Solver::Sgd { epochs } => fitted.weights = sgd(&data, epochs, key)?,
+            Solver::Lbfgs { strength } => {
                 let strength = match strength {
                     Some(strength) => strength,
                     None => pick(&data, options.folds, key, &mut fitted.weights)?,
@@ -216,13 +217,7 @@ impl Data {
         let mut of_intercepts = vec![0.0; self.classes];
         for (row, y) in p.chunks_exact_mut(self.classes).zip(&self.y[from..]) {
             row.iter_mut().zip(b).for_each(|(s, b)| *s += b);
-            let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let truth = row[*y as usize] - top;
-            row.iter_mut().for_each(|s| *s = (*s - top).exp());
-            let sum: f64 = row.iter().map(|e| f64::from(*e)).sum();
-            loss += sum.ln() - f64::from(truth);
-            row.iter_mut().for_each(|e| *e = (f64::from(*e) / sum) as f32);
-            row[*y as usize] -= 1.0;
+            loss += into_gradient(row, *y as usize);
             of_intercepts.iter_mut().zip(&*row).for_each(|(g, r)| *g += f64::from(*r));
         }
         let p = Tensor::from_vec(p, (count, self.classes), &Device::Cpu)?;
@@ -347,7 +342,7 @@ mod tests {
             Features { rows, ..f }
         };
         let (train, test) = (unscaled(planted(1, 3000, 12, 4, 0.0)), unscaled(planted(2, 500, 12, 4, 0.0)));
-        let probe = linear_probe(&train, &test, &Options { method: Method::Sgd { epochs: 30 }, ..Options::default() }).unwrap();
+        let probe = linear_probe(&train, &test, &Options { method: Solver::Sgd { epochs: 30 }, ..Options::default() }).unwrap();
         assert!(probe.top1 > 0.93, "{probe:?}");
         assert_eq!((probe.top5, probe.regularisation), (None, None));
     }
@@ -357,7 +352,7 @@ mod tests {
         let (n, d, c, strength) = (400, 6, 3, 1e-2);
         let train = planted(5, n, d, c, 2.0);
         let fitted =
-            Classifier::fit(&train, &Options { method: Method::Lbfgs { strength: Some(strength) }, ..Options::default() })
+            Classifier::fit(&train, &Options { method: Solver::Lbfgs { strength: Some(strength) }, ..Options::default() })
                 .unwrap();
         let column = |j: usize| (0..n).map(move |i| i * d + j);
         let mut x = vec![0.0; n * d];
@@ -398,7 +393,7 @@ mod tests {
         // A constant column, an unseen test class, two rows.
         let train = features(vec![1.0, 5.0, 2.0, 5.0], 2, &[3, 9]);
         let test = features(vec![1.0, 5.0, 2.0, 5.0, 2.0, 6.0], 2, &[3, 9, 4]);
-        let fixed = Options { method: Method::Lbfgs { strength: Some(1e-3) }, ..Options::default() };
+        let fixed = Options { method: Solver::Lbfgs { strength: Some(1e-3) }, ..Options::default() };
         let probe = linear_probe(&train, &test, &fixed).unwrap();
         assert!((probe.top1 - 2.0 / 3.0).abs() < 1e-12);
         for folds in [0, 1, 5] {

@@ -3,6 +3,7 @@
 pub mod analogy;
 pub mod categorize;
 mod classify;
+mod cross_entropy;
 mod file;
 pub mod geometry;
 pub mod knn;
@@ -17,7 +18,8 @@ mod words;
 
 use crate::error::{Error, Result};
 
-pub use file::{check_path, names_path};
+pub use cross_entropy::cross_entropy;
+pub use file::check_path;
 pub use neighbors::{Sum, doesnt_match, neighbors, search};
 pub use sets::Set;
 pub use table::Table;
@@ -36,7 +38,7 @@ pub struct Features {
     /// Names of the classes, by number; empty where they have none.
     pub classes: Vec<String>,
     /// What else is to be known of them, under its JSON name.
-    pub told: Vec<(&'static str, serde_json::Value)>,
+    pub extras: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Features {
@@ -89,7 +91,7 @@ impl Features {
             names: indices.iter().map(|&i| self.names[i].clone()).collect(),
             labels: self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i]).collect()),
             classes: self.classes.clone(),
-            told: self.told.clone(),
+            extras: self.extras.clone(),
             width: self.width,
         }
     }

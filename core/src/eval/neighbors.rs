@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::Table;
 use super::words::{Words, unknown, values};
 use crate::error::{Error, Result};
-use crate::nn::cpu::wide;
+use ctk_kernels::wide;
 
 /// A sum of words, each scaled to length 1: `king + woman − man`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

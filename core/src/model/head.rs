@@ -9,8 +9,10 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::nn::params::{Init, Kind, Scope};
+use crate::nn::params::{Init, ParamKind, Scope};
 use crate::nn::pass::Pass;
+use crate::nn::rows::Rows;
+use crate::nn::tape::Tape;
 use crate::nn::{BatchNorm, Layer, Linear, Sequential};
 use crate::recipe::{HeadRecipe, Norms};
 
@@ -26,7 +28,7 @@ impl ProjectionHead {
     /// `layers.<i>.bias` 0, at U(−1/√inputs, 1/√inputs), PyTorch's default.
     pub fn new(recipe: &HeadRecipe, input: usize, mut scope: Scope) -> Self {
         let (layers, width) = chain(recipe, recipe.layers, input, &mut scope);
-        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width }
+        ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width }
     }
 
     /// Declares the first `keep` layers of such a head (SimCLRv2's `ft_proj_selector`: 0 keeps none, 1 the first layer with its
@@ -35,8 +37,8 @@ impl ProjectionHead {
         let keep = keep.min(recipe.layers);
         let (mut layers, width) = chain(recipe, keep, input, &mut scope);
         let zeros = Init::Constant(0.0);
-        layers.push(Layer::Linear(Linear::new([classes, width], true, Kind::Head, zeros, scope.sub("classifier"))));
-        ProjectionHead { layers: Sequential::new(layers, scope.sink()), width: classes }
+        layers.push(Layer::Linear(Linear::new([classes, width], true, ParamKind::Head, zeros, scope.sub("classifier"))));
+        ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width: classes }
     }
 
     /// Width of an embedding.
@@ -44,12 +46,12 @@ impl ProjectionHead {
         self.width
     }
 
-    /// `(n, input)` representations to `(n, width)` embeddings, not normalised.
+    /// `(n, input)` representations to `(n, width)` embeddings, not normalised, and the way back. `rows` says who they are.
     ///
     /// # Errors
     /// Of [`Sequential::forward`]: one row has no batch statistics.
-    pub fn project(&self, h: &Tensor, pass: &Pass) -> Result<Tensor> {
-        self.layers.forward(h, pass)
+    pub fn project(&self, h: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        self.layers.forward(h, rows, pass)
     }
 }
 
@@ -63,7 +65,7 @@ fn chain(recipe: &HeadRecipe, keep: usize, input: usize, scope: &mut Scope) -> (
         let normed = recipe.norms == Norms::All || (recipe.norms == Norms::Hidden && !last);
         let bound = 1.0 / (from as f64).sqrt();
         let init = if normed { Init::Normal { std: 0.01 } } else { Init::Uniform { low: -bound, high: bound } };
-        layers.push(Layer::Linear(Linear::new([to, from], !normed, Kind::Weight, init, scope.sub("layers").sub(i))));
+        layers.push(Layer::Linear(Linear::new([to, from], !normed, ParamKind::Weight, init, scope.sub("layers").sub(i))));
         let mut norms = scope.sub("norms");
         match (normed, last) {
             (true, true) => layers.push(Layer::BatchNorm(BatchNorm::without_bias(to, norms.sub(i)))),
@@ -110,7 +112,7 @@ mod tests {
             let head = ProjectionHead::new(&recipe, 6, params.root().sub("head"));
             params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
             let x = Tensor::arange(0f64, 30.0, &Device::Cpu).unwrap().reshape((5, 6)).unwrap().sin().unwrap();
-            assert_eq!(head.project(&x, &Pass::eval().with(Statistics::Hold)).unwrap().dims(), [5, 4]);
+            assert_eq!(head.project(&x, &Rows::alone(5), &Pass::eval().with(Statistics::Hold)).unwrap().0.dims(), [5, 4]);
             let trained = params.iter().filter(|p| p.kind().trained());
             trained.map(|p| p.name().strip_prefix("head.").unwrap().to_string()).collect::<Vec<_>>()
         };
@@ -125,13 +127,13 @@ mod tests {
         let (_params, head) = head(3);
         let x = Tensor::arange(0f64, 30.0, &Device::Cpu).unwrap().reshape((5, 6)).unwrap().sin().unwrap();
         let pass = Pass::eval().with(Statistics::Hold);
-        let z = head.project(&x, &pass).unwrap();
+        let z = head.project(&x, &Rows::alone(5), &pass).unwrap().0;
         assert_eq!(z.dims(), [5, 4]);
         for mean in z.mean(0).unwrap().to_vec1::<f64>().unwrap() {
             assert!(mean.abs() < 1e-12, "{mean}");
         }
         assert!(z.min_all().unwrap().to_scalar::<f64>().unwrap() < 0.0);
-        assert!(head.project(&x.narrow(0, 0, 1).unwrap(), &pass).unwrap_err().to_string().contains("hint"));
+        assert!(head.project(&x.narrow(0, 0, 1).unwrap(), &Rows::alone(1), &pass).err().unwrap().to_string().contains("hint"));
     }
 
     #[test]
@@ -146,11 +148,13 @@ mod tests {
             Tensor::from_vec(values, (5, n / 5), &Device::Cpu).unwrap()
         };
         let x = candle_core::Var::from_tensor(&wave(30, 1.7)).unwrap();
-        let loss = |pass: &Pass| (head.project(&x, pass).unwrap() * wave(20, 0.9)).unwrap().sum_all().unwrap();
-        let store = loss(&Pass::train(Key::new(0), &crate::world::Solo).with(Statistics::Hold)).backward().unwrap();
-        let mut places = vec![("input".to_string(), x.clone(), store.get(&x).unwrap().clone())];
-        for (p, gradient) in params.iter().zip(params.gradients(&store).unwrap()).filter(|(p, _)| p.kind().trained()) {
-            places.push((p.name().to_string(), p.var().clone(), gradient.unwrap()));
+        let pull = wave(20, 0.9);
+        let loss = |pass: &Pass| (head.project(&x, &Rows::alone(5), pass).unwrap().0 * &pull).unwrap().sum_all().unwrap();
+        let pass = Pass::train(Key::new(0), &crate::world::solo()).with(Statistics::Hold);
+        let dx = head.project(&x, &Rows::alone(5), &pass).unwrap().1.play(&pull, true).unwrap().unwrap();
+        let mut places = vec![("input".to_string(), x.clone(), dx)];
+        for (p, gradient) in params.iter().zip(params.gradients().unwrap()).filter(|(p, _)| p.kind().trained()) {
+            places.push((p.name().to_string(), p.var().clone(), gradient.unwrap().dense(p.dims()).unwrap()));
         }
         assert_eq!(places.len(), 1 + 3 + 3 + 2, "the input, three matrices, three scales, two shifts");
         for (name, var, gradient) in places {
@@ -179,7 +183,7 @@ mod tests {
             params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
             assert_eq!(params.count("head.classifier."), 7 * width + 7, "{keep} layers");
             assert_eq!(params.iter().filter(|p| p.dims().len() == 2).count(), keep + 1);
-            let logits = head.project(&x, &Pass::eval().with(Statistics::Hold)).unwrap();
+            let logits = head.project(&x, &Rows::alone(5), &Pass::eval().with(Statistics::Hold)).unwrap().0;
             assert_eq!((head.width(), logits.to_vec2::<f64>().unwrap()), (7, vec![vec![0.0; 7]; 5]), "logits start at 0");
             // What is kept is the projection head's beginning, under the same names and drawn from the same streams.
             let mut whole = Params::new();
@@ -199,7 +203,7 @@ mod tests {
     fn no_layers_are_the_identity() {
         let (_params, head) = head(0);
         let x = Tensor::arange(0f64, 12.0, &Device::Cpu).unwrap().reshape((2, 6)).unwrap();
-        let z = head.project(&x, &Pass::eval()).unwrap();
+        let z = head.project(&x, &Rows::alone(2), &Pass::eval()).unwrap().0;
         assert_eq!(z.to_vec2::<f64>().unwrap(), x.to_vec2::<f64>().unwrap());
     }
 }

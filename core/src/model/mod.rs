@@ -1,5 +1,6 @@
 //! Views to embeddings: encoder, projection head, towers, and their momentum copy.
 
+pub mod embeddings;
 pub mod encoder;
 pub mod head;
 pub mod supervised;

@@ -7,10 +7,11 @@
 
 use candle_core::{Device, Tensor};
 
-use crate::data::pair::{Batch, Views};
+use super::embeddings::{Embedded, Embeddings, ViewSet};
+use super::encoder::Encoder;
+use super::tower::{EmbeddingsTape, Places, Tower, Towers, chosen, collected};
+use crate::data::pair::{Batch, HostBatch};
 use crate::error::{Error, Result};
-use crate::model::encoder::Encoder;
-use crate::model::tower::{Side, Tower, Towers};
 use crate::nn::pass::Pass;
 
 /// Host rows of logits; none where there is no teacher.
@@ -22,7 +23,7 @@ pub struct Logits {
     pub classes: usize,
 }
 
-impl Views for Logits {
+impl HostBatch for Logits {
     /// `(n, classes)`, f32, if there are any.
     type On = Option<Tensor>;
 
@@ -39,25 +40,31 @@ impl Views for Logits {
     }
 }
 
-/// A tower for the left side alone. The right side is the teacher's logits as they are, or the left one again.
-pub struct Single<E> {
+/// A tower for the left side's views. The right side is a teacher's logits of them, as they are, if there is one.
+pub struct Supervised<E> {
     /// Encoder, and a head that ends in a classifier.
     pub tower: Tower<E>,
     /// Where its parameters live.
     pub device: Device,
 }
 
-impl<E: Encoder> Towers for Single<E> {
+impl<E: Encoder> Towers for Supervised<E> {
     type Left = E::Views;
     type Right = Logits;
 
-    fn project(&self, batch: &Batch<E::Views, Logits>, pass: &Pass) -> Result<(Side, Side)> {
-        let left = self.tower.project(&E::Views::upload(&[&batch.left], &self.device)?, pass)?;
-        let right = match Logits::upload(&[&batch.right], &self.device)? {
-            Some(logits) => Side { query: logits.clone(), key: logits },
-            None => left.clone(),
-        };
-        Ok((left, right))
+    fn project(
+        &self,
+        batch: &Batch<E::Views, Logits>,
+        views: ViewSet,
+        at: &Places,
+        pass: &Pass,
+    ) -> Result<(Embeddings, EmbeddingsTape)> {
+        let lefts = batch.left.len();
+        let logits = batch.right.iter().map(|logits| Ok(Logits::upload(&[logits], &self.device)?.map(Embedded::from)));
+        let logits = logits.collect::<Result<Vec<_>>>()?;
+        let passes = self.tower.views(&chosen(&batch.left, 0, views), at, &self.device, pass)?;
+        let (embeddings, tape) = collected(lefts, lefts, vec![passes]);
+        Ok((embeddings.followed_by(logits), tape))
     }
 }
 

@@ -10,13 +10,12 @@
 //!
 //! Running statistics are not averaged: they move by the copy's own passes, which normalise by their batch (both papers' code).
 
-use candle_core::Tensor;
-
+use super::embeddings::{Embeddings, ViewSet};
+use super::tower::{Places, Towers};
 use crate::data::pair::Batch;
 use crate::error::{Error, Result};
-use crate::model::tower::{Side, Towers};
 use crate::nn::params::Params;
-use crate::nn::pass::{Groups, Pass, Sides};
+use crate::nn::pass::{Groups, Pass};
 use crate::optim::blend;
 use crate::store::checkpoint::{Reader, Writer};
 
@@ -55,15 +54,21 @@ impl<T: Towers> Target<T> {
     /// # Errors
     /// A parameter that `online` has not, or in another shape.
     pub fn new(towers: T, params: Params, momentum: Momentum, online: &Params) -> Result<Self> {
-        params.load_section("", &online.section("").into_iter().collect())?;
+        params.take("", &online.section("").into_iter().collect())?;
         Ok(Target { towers, params, momentum })
     }
 
-    /// Embeddings of the sides asked for, which no gradient flows through. `pass` is the step's: rows meet by another
-    /// permutation than the online towers' where each side has several groups.
-    pub(crate) fn project(&self, batch: &Batch<T::Left, T::Right>, sides: Sides, pass: &Pass) -> Result<(Side, Side)> {
+    /// Embeddings of the views asked for, which no gradient flows through. `pass` is the step's: rows meet by another
+    /// permutation than the online towers' where each view has several groups.
+    pub(crate) fn project(
+        &self,
+        batch: &Batch<T::Left, T::Right>,
+        views: ViewSet,
+        at: &Places,
+        pass: &Pass,
+    ) -> Result<Embeddings> {
         let shuffled = matches!(pass.groups, Groups::Each(groups) if groups > 1);
-        self.towers.project(batch, &Pass { train: false, shuffled, ..pass.of(sides) })
+        Ok(self.towers.project(batch, views, at, &Pass { tape: false, shuffled, ..pass.clone() })?.0)
     }
 
     /// Moves the parameters towards `online`'s, after `share` of the run.
@@ -94,32 +99,24 @@ impl<T: Towers> Target<T> {
     }
 }
 
-/// Both sides of all parts, one after the other.
-pub(crate) fn joined(parts: &[(Side, Side)]) -> Result<Option<(Side, Side)>> {
-    if parts.is_empty() {
-        return Ok(None);
-    }
-    let cat =
-        |of: fn(&(Side, Side)) -> &Tensor| -> Result<Tensor> { Ok(Tensor::cat(&parts.iter().map(of).collect::<Vec<_>>(), 0)?) };
-    let left = Side { query: cat(|p| &p.0.query)?, key: cat(|p| &p.0.key)? };
-    Ok(Some((left, Side { query: cat(|p| &p.1.query)?, key: cat(|p| &p.1.key)? })))
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Tensor};
 
     use super::*;
     use crate::data::feed::Feed;
-    use crate::data::pair::Views;
+    use crate::data::pair::HostBatch;
     use crate::model::encoder::Encoder;
     use crate::model::head::ProjectionHead;
     use crate::model::tower::{Siamese, Tower};
-    use crate::nn::params::{Init, Kind};
+    use crate::nn;
+    use crate::nn::params::{Init, ParamKind};
+    use crate::nn::tape::Tape;
     use crate::nn::{BatchNorm, Layer, Linear, Sequential};
-    use crate::objective::Method;
+    use crate::objective::spec::EmbeddingSpace;
+    use crate::objective::{LossRecipe, MocoRecipe, NtXentRecipe};
     use crate::optim::Optimizer;
-    use crate::recipe::{HeadRecipe, LossRecipe, MocoRecipe, Norms, NtXentRecipe, OptimizerRecipe, Recipe, SgdRecipe};
+    use crate::recipe::{HeadRecipe, Norms, OptimizerRecipe, Recipe, SgdRecipe};
     use crate::rng::Key;
     use crate::store::checkpoint::{Checkpoint, Manifest};
     use crate::train::dense::Dense;
@@ -128,7 +125,7 @@ mod tests {
     #[derive(Default)]
     struct Rows(Vec<f64>);
 
-    impl Views for Rows {
+    impl HostBatch for Rows {
         type On = Tensor;
 
         fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
@@ -147,46 +144,52 @@ mod tests {
             3
         }
 
-        fn encode(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-            self.0.forward(x, pass)
+        fn encode(&self, x: &Tensor, rows: &nn::rows::Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+            self.0.forward(x, rows, pass)
         }
     }
 
     fn towers(normed: bool) -> (Params, Siamese<Net>) {
         let mut params = Params::new();
         let linear =
-            Linear::new([3, 5], false, Kind::Weight, Init::Normal { std: 0.5 }, params.root().sub("encoder").sub("linear"));
+            Linear::new([3, 5], false, ParamKind::Weight, Init::Normal { std: 0.5 }, params.root().sub("encoder").sub("linear"));
         let mut layers = vec![Layer::Linear(linear)];
         if normed {
             layers.push(Layer::BatchNorm(BatchNorm::new(3, 1.0, params.root().sub("encoder").sub("norm")).relu()));
         }
-        let encoder = Net(Sequential::new(layers, params.sink()));
+        let encoder = Net(Sequential::new(layers, params.gradient_store()));
         let head = HeadRecipe { layers: 2, width: 4, hidden: Some(6), norms: Norms::None };
         let head = ProjectionHead::new(&head, 3, params.root().sub("head"));
         params.materialise(Key::new(5), DType::F64, &Device::Cpu).unwrap();
         (params, Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu })
     }
 
-    fn learner(loss: &LossRecipe, normed: bool) -> Dense<Siamese<Net>, Method> {
+    fn learner(loss: &LossRecipe, normed: bool) -> Dense<Siamese<Net>> {
         let (params, online) = towers(normed);
         let (own, copy) = towers(normed);
         let needs = loss.needs();
         let target = needs.momentum.map(|momentum| Target::new(copy, own, momentum, &params).unwrap());
-        let objective = Method::new(loss, 4, DType::F64, &Device::Cpu).unwrap();
+        let space = EmbeddingSpace { width: 4, dtype: DType::F64, device: Device::Cpu };
+        let objective = loss.build(&space, Params::new().root().sub("loss")).unwrap();
         let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.9, decay: 0.0, ..SgdRecipe::default() });
         Dense { target, groups: needs.groups, ..Dense::new(online, objective, params, Optimizer::new(&sgd)) }
     }
 
-    fn batch(step: usize, rows: std::ops::Range<usize>) -> Batch<Rows, Rows> {
+    fn batch(step: usize, rows: std::ops::Range<usize>) -> Batch<Rows, ()> {
         let wave =
             |f: f64| Rows(rows.clone().flat_map(|r| (0..5).map(move |c| ((r * 5 + c + 77 * step) as f64 * f).sin())).collect());
-        Batch { left: wave(1.3), right: wave(1.31), samples: rows.clone().map(|r| r as u32).collect(), labels: None }
+        Batch {
+            left: vec![wave(1.3), wave(1.31)],
+            right: vec![],
+            samples: rows.clone().map(|r| r as u32).collect(),
+            labels: None,
+        }
     }
 
-    fn steps(dense: &mut Dense<Siamese<Net>, Method>, steps: std::ops::Range<usize>, part: usize) {
+    fn steps(dense: &mut Dense<Siamese<Net>>, steps: std::ops::Range<usize>, part: usize) {
         for step in steps {
             let draw = |p: usize| Ok(batch(step, p * part..((p + 1) * part).min(12)));
-            dense.step(&Feed::new(12usize.div_ceil(part), Key::new(0).at(step as u64), &draw), 0.1).unwrap();
+            dense.step(&Feed::new(12usize.div_ceil(part), 12, Key::new(0).at(step as u64), &draw), 0.1).unwrap();
         }
     }
 
@@ -210,10 +213,10 @@ mod tests {
         assert!((of(1.0 / 3.0) - 0.97).abs() < 1e-15, "a quarter of the way after a third of the run");
         assert_eq!((Momentum::Constant(0.9).after(0.0), Momentum::Constant(0.9).after(1.0)), (0.9, 0.9));
         let mut dense = learner(&LossRecipe::Byol(Default::default()), false);
-        let copy = |dense: &Dense<_, _>| values(dense.target.as_ref().unwrap().params());
-        let step = |dense: &mut Dense<_, _>, share: f64| {
+        let copy = |dense: &Dense<_>| values(dense.target.as_ref().unwrap().params());
+        let step = |dense: &mut Dense<_>, share: f64| {
             let draw = |_: usize| Ok(batch(0, 0..12));
-            dense.step(&Feed::new(1, Key::new(0), &draw).after(share), 0.1).unwrap();
+            dense.step(&Feed::new(1, 12, Key::new(0), &draw).after(share), 0.1).unwrap();
         };
         let start = copy(&dense);
         step(&mut dense, 1.0);
@@ -226,7 +229,7 @@ mod tests {
     fn parameters_are_averaged_and_statistics_move_by_themselves() {
         for loss in [moco(), memory()] {
             let mut dense = learner(&loss, true);
-            let copied = |dense: &Dense<_, _>| values(dense.target.as_ref().unwrap().params());
+            let copied = |dense: &Dense<_>| values(dense.target.as_ref().unwrap().params());
             assert_eq!(values(&dense.params), copied(&dense));
             // MoCo's first step has no negatives yet, and teaches nothing.
             steps(&mut dense, 0..1, 12);
@@ -246,15 +249,13 @@ mod tests {
 
     #[test]
     fn no_gradient_reaches_it() {
-        // At momentum 0 it is the online network; a graph through it would double the embeddings' use.
         let mut dense = learner(&moco(), true);
         steps(&mut dense, 0..2, 12);
         let target = dense.target.as_ref().unwrap();
-        let pass = Pass::train(Key::new(1), &crate::world::Solo);
-        let (_, right) = target.project(&batch(0, 0..12), Sides::Right, &pass).unwrap();
-        assert!(!right.key.track_op());
-        let store = right.key.sum_all().unwrap().backward().unwrap();
-        assert!(target.params.gradients(&store).unwrap().iter().all(Option::is_none));
+        let pass = Pass::train(Key::new(1), &crate::world::solo());
+        let keys = target.project(&batch(0, 0..12), ViewSet::One(1), &Places::alone(12), &pass).unwrap();
+        assert!(!keys.view(1).unwrap().key.track_op() && keys.view(0).is_err());
+        assert!(target.params.gradients().unwrap().iter().all(Option::is_none));
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
                 steps(dense, 3..6, 12);
             }
             assert_eq!(values(&straight.params), values(&resumed.params));
-            let target = |dense: &Dense<_, _>| values(dense.target.as_ref().unwrap().params());
+            let target = |dense: &Dense<_>| values(dense.target.as_ref().unwrap().params());
             assert_eq!(target(&straight), target(&resumed));
         }
     }
@@ -292,7 +293,7 @@ mod tests {
     fn a_method_that_needs_one_says_so() {
         let mut dense = Dense { target: None, ..learner(&moco(), true) };
         let draw = |_: usize| Ok(batch(0, 0..12));
-        let error = dense.step(&Feed::new(1, Key::new(0), &draw), 0.1).err().unwrap().to_string();
+        let error = dense.step(&Feed::new(1, 12, Key::new(0), &draw), 0.1).err().unwrap().to_string();
         assert!(error.contains("momentum encoder") && error.contains("hint: "), "{error}");
     }
 }

@@ -1,14 +1,19 @@
-//! Towers: encoder, projection head and, for asymmetric methods, predictor; one shared by both sides, or one a side.
+//! Towers: encoder, projection head and, for asymmetric methods, predictor; one shared by all views, or one a side.
+
+use std::ops::Range;
 
 use candle_core::{Device, Tensor};
 
-use crate::data::pair::{Batch, Views};
+use super::embeddings::{Embedded, EmbeddedGradient, Embeddings, ViewSet};
+use super::encoder::Encoder;
+use super::head::ProjectionHead;
+use crate::data::pair::{Batch, HostBatch};
 use crate::error::Result;
-use crate::model::encoder::Encoder;
-use crate::model::head::ProjectionHead;
-use crate::nn::pass::{Pass, Sides};
+use crate::nn::pass::Pass;
+use crate::nn::rows::Rows;
+use crate::nn::tape::Tape;
 
-/// One side's road from views to the space where the contrast is made.
+/// From views to the space where the contrast is made.
 pub struct Tower<E> {
     /// h = encoder(view).
     pub encoder: E,
@@ -18,46 +23,165 @@ pub struct Tower<E> {
     pub predictor: Option<ProjectionHead>,
 }
 
-impl<E: Encoder> Tower<E> {
-    /// Uploaded views to one side's embeddings.
-    pub fn project(&self, x: &<E::Views as Views>::On, pass: &Pass) -> Result<Side> {
-        let key = self.head.project(&self.encoder.encode(x, pass)?, pass)?;
-        let query = match &self.predictor {
-            Some(predictor) => predictor.project(&key, pass)?,
-            None => key.clone(),
+/// A tower's way back.
+struct TowerTape {
+    upwards: Tape,
+    predictor: Option<Tape>,
+}
+
+impl TowerTape {
+    /// Leaves the parameters' gradients in their store.
+    fn play(self, gradient: EmbeddedGradient) -> Result<()> {
+        let through = match (self.predictor, gradient.query) {
+            (Some(predictor), Some(query)) => predictor.play(&query, true)?,
+            (_, query) => query,
         };
-        Ok(Side { query, key })
+        let total = match (through, gradient.key) {
+            (Some(through), Some(key)) => Some((through + key)?),
+            (through, key) => through.or(key),
+        };
+        match total {
+            Some(total) => self.upwards.play(&total, false).map(drop),
+            None => Ok(()),
+        }
     }
 }
 
-/// One side's embeddings, `(n, d)`: after and before the predictor, equal where there is none.
-#[derive(Clone, Debug)]
-pub struct Side {
-    /// What is compared.
-    pub query: Tensor,
-    /// What it is compared with.
-    pub key: Tensor,
-}
+impl<E: Encoder> Tower<E> {
+    /// Uploaded views to their embeddings.
+    ///
+    /// # Errors
+    /// Of encoder and heads.
+    pub fn embed(&self, x: &<E::Views as HostBatch>::On, rows: &Rows, pass: &Pass) -> Result<Embedded> {
+        Ok(self.project(x, rows, pass)?.0)
+    }
 
-impl Side {
-    fn rows(&self, from: usize, count: usize) -> Result<Side> {
-        Ok(Side { query: self.query.narrow(0, from, count)?, key: self.key.narrow(0, from, count)? })
+    fn project(&self, x: &<E::Views as HostBatch>::On, rows: &Rows, pass: &Pass) -> Result<(Embedded, TowerTape)> {
+        let (h, encoder) = self.encoder.encode(x, rows, pass)?;
+        let (key, head) = self.head.project(&h, rows, pass)?;
+        let upwards = encoder.then(head);
+        Ok(match &self.predictor {
+            Some(predictor) => {
+                let (query, predictor) = predictor.project(&key, rows, pass)?;
+                (Embedded { query, key }, TowerTape { upwards, predictor: Some(predictor) })
+            }
+            None => (key.into(), TowerTape { upwards, predictor: None }),
+        })
+    }
+
+    /// Embeddings of some views, `number`ed in the batch: views of one size in ONE pass, so that batch normalisation sees all of
+    /// them (SimCLR's `model.py`; a pass a view is a different method, and what [`Groups::Each`](crate::nn::pass::Groups::Each)
+    /// makes of it).
+    pub(super) fn views(&self, views: &[(usize, &E::Views)], at: &Places, device: &Device, pass: &Pass) -> Result<Passes> {
+        let mut passes = Passes { views: Vec::new(), tapes: Vec::new() };
+        let mut sizes: Vec<usize> = Vec::new();
+        for (_, view) in views {
+            if !sizes.contains(&view.size()) {
+                sizes.push(view.size());
+            }
+        }
+        for size in sizes {
+            let of_size: Vec<(usize, &E::Views)> = views.iter().copied().filter(|(_, view)| view.size() == size).collect();
+            let numbers: Vec<u16> = of_size.iter().map(|(number, _)| *number as u16).collect();
+            let stacked: Vec<&E::Views> = of_size.iter().map(|(_, view)| *view).collect();
+            let rows = Rows::new(at.own.start as u32..at.own.end as u32, &numbers, at.extent.start as u32..at.extent.end as u32);
+            let (all, tape) = self.project(&E::Views::upload(&stacked, device)?, &rows, pass)?;
+            let n = at.own.len();
+            for (i, (number, _)) in of_size.iter().enumerate() {
+                let query = all.query.narrow(0, i * n, n)?;
+                let key = if self.predictor.is_some() { all.key.narrow(0, i * n, n)? } else { query.clone() };
+                passes.views.push((*number, Embedded { query, key }));
+            }
+            passes.tapes.push((of_size.iter().map(|(number, _)| *number).collect(), tape));
+        }
+        Ok(passes)
     }
 }
 
-/// Both sides of a batch through whatever towers a method has.
+/// Where a batch's samples lie in the step's whole batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// The places of its samples.
+    pub own: Range<usize>,
+    /// The stretch of the whole batch that groups of batch statistics are cut from.
+    pub extent: Range<usize>,
+}
+
+impl Places {
+    /// `count` samples that are a batch of their own.
+    pub fn alone(count: usize) -> Places {
+        Places { own: 0..count, extent: 0..count }
+    }
+}
+
+/// Passes of a tower over views, one a size.
+pub(super) struct Passes {
+    views: Vec<(usize, Embedded)>,
+    tapes: Vec<(Vec<usize>, TowerTape)>,
+}
+
+/// The way back from the embeddings of a batch.
+#[derive(Default)]
+pub struct EmbeddingsTape(Vec<(Vec<usize>, TowerTape)>);
+
+impl EmbeddingsTape {
+    /// Takes the gradient of each view and leaves those of the parameters in their store.
+    ///
+    /// # Errors
+    /// What a step back met.
+    pub fn play(self, gradients: &[EmbeddedGradient]) -> Result<()> {
+        for (numbers, tape) in self.0.into_iter().rev() {
+            let stack = |of: fn(&EmbeddedGradient) -> &Option<Tensor>| -> Result<Option<Tensor>> {
+                let views: Vec<Option<&Tensor>> =
+                    numbers.iter().map(|&view| gradients.get(view).and_then(|g| of(g).as_ref())).collect();
+                let Some(some) = views.iter().flatten().next() else { return Ok(None) };
+                // A view that the loss does not depend on has been in the pass all the same.
+                let zeros = some.zeros_like()?;
+                Ok(Some(Tensor::cat(&views.iter().map(|view| view.unwrap_or(&zeros)).collect::<Vec<_>>(), 0)?))
+            };
+            tape.play(EmbeddedGradient { query: stack(|g| &g.query)?, key: stack(|g| &g.key)? })?;
+        }
+        Ok(())
+    }
+}
+
+/// A batch through whatever towers a method has.
 pub trait Towers {
-    /// Host rows of the left side.
-    type Left: Views;
-    /// Host rows of the right side.
-    type Right: Views;
+    /// Host rows of a view of the left side.
+    type Left: HostBatch;
+    /// Host rows of a view of the right side.
+    type Right: HostBatch;
 
-    /// Embeddings of both sides, n rows each. Of a pass for one side alone, that side stands in both places.
-    fn project(&self, batch: &Batch<Self::Left, Self::Right>, pass: &Pass) -> Result<(Side, Side)>;
+    /// Embeddings of the views asked for, n rows each, and the way back.
+    ///
+    /// # Errors
+    /// Of encoders and heads.
+    fn project(
+        &self,
+        batch: &Batch<Self::Left, Self::Right>,
+        views: ViewSet,
+        at: &Places,
+        pass: &Pass,
+    ) -> Result<(Embeddings, EmbeddingsTape)>;
 }
 
-/// One tower for both sides, in ONE forward pass of 2N rows, so that batch normalisation sees both views (SimCLR's
-/// `model.py`; two passes of N are a different method, and what [`Groups::Each`](crate::nn::pass::Groups::Each) makes of it).
+/// Puts the views of `passes` in their places among `count`.
+pub(super) fn collected(left: usize, count: usize, passes: Vec<Passes>) -> (Embeddings, EmbeddingsTape) {
+    let mut all: Vec<Option<Embedded>> = vec![None; count];
+    let mut tapes = Vec::new();
+    for pass in passes {
+        pass.views.into_iter().for_each(|(number, view)| all[number] = Some(view));
+        tapes.extend(pass.tapes);
+    }
+    (Embeddings::new(left, all), EmbeddingsTape(tapes))
+}
+
+/// The views of a side that are asked for, numbered from `first`.
+pub(super) fn chosen<V>(side: &[V], first: usize, views: ViewSet) -> Vec<(usize, &V)> {
+    side.iter().enumerate().map(|(i, view)| (first + i, view)).filter(|(number, _)| views.contains(*number)).collect()
+}
+
+/// One tower for all views.
 pub struct Siamese<E> {
     /// The shared tower.
     pub tower: Tower<E>,
@@ -67,20 +191,18 @@ pub struct Siamese<E> {
 
 impl<E: Encoder> Towers for Siamese<E> {
     type Left = E::Views;
-    type Right = E::Views;
+    type Right = ();
 
-    fn project(&self, batch: &Batch<E::Views, E::Views>, pass: &Pass) -> Result<(Side, Side)> {
-        let n = batch.samples.len();
-        let views: &[&E::Views] = match pass.sides {
-            Sides::Both => &[&batch.left, &batch.right],
-            Sides::Left => &[&batch.left],
-            Sides::Right => &[&batch.right],
-        };
-        let side = self.tower.project(&E::Views::upload(views, &self.device)?, pass)?;
-        match pass.sides {
-            Sides::Both => Ok((side.rows(0, n)?, side.rows(n, n)?)),
-            Sides::Left | Sides::Right => Ok((side.clone(), side)),
-        }
+    fn project(
+        &self,
+        batch: &Batch<E::Views, ()>,
+        views: ViewSet,
+        at: &Places,
+        pass: &Pass,
+    ) -> Result<(Embeddings, EmbeddingsTape)> {
+        let count = batch.left.len();
+        let passes = self.tower.views(&chosen(&batch.left, 0, views), at, &self.device, pass)?;
+        Ok(collected(count, count, vec![passes]))
     }
 }
 
@@ -98,13 +220,16 @@ impl<L: Encoder, R: Encoder> Towers for Dual<L, R> {
     type Left = L::Views;
     type Right = R::Views;
 
-    fn project(&self, batch: &Batch<L::Views, R::Views>, pass: &Pass) -> Result<(Side, Side)> {
-        let left = || self.left.project(&L::Views::upload(&[&batch.left], &self.device)?, &pass.of(Sides::Left));
-        let right = || self.right.project(&R::Views::upload(&[&batch.right], &self.device)?, &pass.of(Sides::Right));
-        match pass.sides {
-            Sides::Both => Ok((left()?, right()?)),
-            Sides::Left => left().map(|side| (side.clone(), side)),
-            Sides::Right => right().map(|side| (side.clone(), side)),
-        }
+    fn project(
+        &self,
+        batch: &Batch<L::Views, R::Views>,
+        views: ViewSet,
+        at: &Places,
+        pass: &Pass,
+    ) -> Result<(Embeddings, EmbeddingsTape)> {
+        let (lefts, rights) = (batch.left.len(), batch.right.len());
+        let left = self.left.views(&chosen(&batch.left, 0, views), at, &self.device, pass)?;
+        let right = self.right.views(&chosen(&batch.right, lefts, views), at, &self.device, pass)?;
+        Ok(collected(lefts, lefts + rights, vec![left, right]))
     }
 }

@@ -1,183 +1,235 @@
-//! Networks: a whole chain of layers as ONE operation of the graph, with our own tape.
+//! Networks: a chain of layers with its own tape.
 //!
 //! Candle's autograd adds zeros to every activation's gradient, edge by edge, on one thread, and its convolution's and
-//! pooling's gradients are slow or wrong. So a [`Sequential`] shows candle a single operation: its forward runs our
-//! kernels over NHWC buffers and keeps a tape, its backward plays the tape in reverse and leaves the parameters'
-//! gradients in the model's [`Sink`].
+//! pooling's gradients are slow or wrong. So a [`Sequential`] runs our kernels over NHWC buffers and keeps a [`Tape`]; the tape,
+//! played in reverse, leaves the parameters' gradients in the model's [`GradientStore`] and gives the input's.
 //!
-//! Every [`Layer`] has two roads to the same numbers: the host road (`forward`, and the step back that it leaves on the
-//! tape), and `graph`, the same layer in plain candle operations with candle's own gradients. The second is the oracle of the
-//! first, and what devices other than the CPU run.
+//! Every [`Layer`] has several [roads](Road) to the same numbers. `forward`, and the step back that it leaves on the tape, is
+//! written over any [`Device`](ctk_kernels::Device) of ours, of which the CPU is one. `reference` is the same layer in plain
+//! candle operations with candle's own gradients: the oracle.
 //!
-//! Images are `(n, h, w, c)`, features `(n, c)`; parameters keep PyTorch's layouts (convolutions OIHW, linear layers
+//! Images are `(n, h, w, c)`, features and tokens `(n, c)`; parameters keep PyTorch's layouts (convolutions OIHW, linear layers
 //! (out, in)) and are packed on the way in. Everything works in f32 and f64; f64 is what finite differences are taken in. A pass
 //! in [mixed precision](Precision::Bf16) keeps maps, and multiplies, in bf16; parameters, sums and statistics stay in f32.
 
-mod cell;
 mod conv;
-pub(crate) mod cpu;
+mod dropout;
+mod embedding;
+#[cfg(test)]
+mod emulated;
+mod flow;
+pub mod gradient;
 mod layer;
-mod map;
+mod linear;
 mod norm;
+mod param;
 pub mod params;
 pub mod pass;
 mod pool;
+mod reference;
 mod residual;
+mod road;
+pub mod rows;
+mod select;
+pub mod tape;
+pub(crate) mod tensors;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, Var, WithDType as _};
+use candle_core::{DType, Tensor, Var};
+use ctk_kernels::{Bf16, Device, Number};
 
 use crate::error::{Error, Result};
-use crate::nn::params::Sink;
-use crate::nn::pass::{Pass, Precision, Split};
+use flow::{Activation, Behaviour, Chain as _, Context, Draws};
+use gradient::GradientStore;
+use pass::{Mode, Pass, Precision, Split};
+use rows::Rows;
+use tape::Tape;
 
-pub use conv::{Conv2d, Linear};
-pub use layer::Layer;
+pub use conv::Conv2d;
+pub use dropout::Dropout;
+pub use embedding::Embedding;
+pub use layer::{Layer, Residual, Select};
+pub use linear::Linear;
 pub use norm::BatchNorm;
 pub use pool::{AvgPool, MaxPool, Padding};
-pub use residual::{Residual, Select};
-
-use cell::{Bf16, Cell};
-use layer::{Act, Flow, Host, Tape};
-use map::{Map, Pool};
+pub use residual::Nonlinearity;
+pub use road::Road;
 
 /// Layers in order, run as one operation.
 pub struct Sequential {
     layers: Vec<Layer>,
-    sink: Sink,
-    exact: bool,
-    pool: Arc<Pool>,
+    store: GradientStore,
+    road: Road,
 }
 
 impl Sequential {
-    /// A chain whose parameters' gradients go to `sink`, the one of the [`Params`](crate::nn::params::Params) they are declared in.
-    pub fn new(layers: Vec<Layer>, sink: Sink) -> Self {
-        Sequential { layers, sink, exact: false, pool: Arc::default() }
+    /// A chain whose parameters' gradients go to `store`, the one of the [`Params`](params::Params) they are declared in.
+    pub fn new(layers: Vec<Layer>, store: GradientStore) -> Self {
+        Sequential { layers, store, road: Road::default() }
     }
 
-    /// Whether to run in plain candle operations even where the kernels could: the reference, many times slower.
-    pub fn exact(mut self, exact: bool) -> Self {
-        self.exact = exact;
-        self
+    /// The same chain by another road.
+    pub fn by(self, road: Road) -> Self {
+        Sequential { road, ..self }
     }
 
-    /// Runs `(n, h, w, c)` images or `(n, c)` features through the chain; the output is `(n, c)` if the input was or if a layer
-    /// on the way flattens it ([`Layer::GlobalAverage`], [`Layer::Linear`]).
+    /// Runs `(n, h, w, c)` images, `(n, c)` features or `(tokens, c)` rows of tokens through the chain, or, if it begins with a
+    /// table, `(tokens,)` ids; the output is `(n, c)` if the input had no height and width or if a layer on the way takes them
+    /// ([`Layer::GlobalAverage`], [`Layer::Linear`]). `rows` says who the rows are, and where they have tokens, which.
     ///
-    /// With `pass.train` a backward pass may follow, once: it returns the input's gradient to candle and leaves those of the
-    /// parameters in the sink. Without it nothing is kept and no gradient flows. `pass.statistics` holds either way: an
-    /// untrained network is calibrated by passes that update the running statistics without training. Where the pass [splits] its
-    /// rows, each group runs alone, with batch statistics of its own, and moves the running ones: what it would be on a device of
-    /// its own.
+    /// With `pass.tape` the tape goes back through the chain, once; without it nothing is kept. `pass.statistics` holds either way:
+    /// an untrained network is calibrated by passes that update the running statistics without training. Where the pass [splits]
+    /// its rows, each group runs alone, with batch statistics of its own, and moves the running ones: what it would be on a device
+    /// of its own.
     ///
     /// [splits]: Pass::split
     ///
     /// # Errors
-    /// When a shape does not fit, or when normalising by the statistics of a single row.
-    pub fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let Some(split) = x.dims().first().and_then(|&rows| pass.split(rows)) else { return self.run(x, pass) };
-        let pick = |x: &Tensor, order: Vec<u32>| -> Result<Tensor> {
-            let count = order.len();
-            Ok(x.contiguous()?.index_select(&Tensor::from_vec(order, count, x.device())?, 0)?)
+    /// When a shape does not fit, when normalising by the statistics of a single row, when the input is not where the road runs, and
+    /// when rows of tokens are to be cut into groups.
+    pub fn forward(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        let expected = match rows.offsets() {
+            Some(offsets) => offsets.last().map_or(0, |&end| end as usize),
+            None => rows.len(),
         };
-        let x = match &split.order {
-            Some(order) => pick(x, order.clone())?,
-            None => x.clone(),
+        if x.dims().first() != Some(&expected) {
+            return Err(Error::new(format!("an input of shape {:?} for {expected} rows", x.dims())));
+        }
+        let Some(split) = pass.split(rows) else { return self.run(x, rows, pass) };
+        if rows.offsets().is_some() {
+            return Err(Error::new("rows of tokens cannot be cut into groups of batch statistics"));
+        }
+        let (x, rows) = match &split.order {
+            Some(order) => (pick(x, order)?, rows.pick(order)),
+            None => (x.clone(), rows.clone()),
         };
-        let mut groups = Vec::with_capacity(split.sizes.len());
-        let mut from = 0;
-        for size in split.sizes {
-            groups.push(self.run(&x.narrow(0, from, size)?, pass)?);
+        let (mut outputs, mut tapes, mut from) = (Vec::new(), Vec::new(), 0);
+        for &size in &split.sizes {
+            let (y, tape) = self.run(&x.narrow(0, from, size)?, &rows.narrow(from, size), pass)?;
+            outputs.push(y);
+            tapes.push(tape);
             from += size;
         }
-        let y = Tensor::cat(&groups, 0)?;
-        match &split.order {
-            Some(order) => pick(&y, Split::back(order)),
-            None => Ok(y),
-        }
+        let y = Tensor::cat(&outputs, 0)?;
+        let y = match &split.order {
+            Some(order) => pick(&y, &Split::back(order))?,
+            None => y,
+        };
+        let tape = if pass.tape { Tape::new(move |gradient, want| backward(split, tapes, gradient, want)) } else { Tape::none() };
+        Ok((y, tape))
     }
 
-    fn run(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn run(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        let ids = x.dtype() == DType::U32;
         let flat = match x.rank() {
-            2 => true,
-            4 => false,
-            _ => return Err(Error::new(format!("a network reads (n, h, w, c) images or (n, c) features, not {:?}", x.dims()))),
+            1 if ids => true,
+            2 if !ids => true,
+            4 if !ids => self.layers.iter().any(Layer::flattens),
+            _ => {
+                let what = "a network reads (n, h, w, c) images, (n, c) features or (n,) ids";
+                return Err(Error::new(format!("{what}, not {:?} of {:?}", x.dims(), x.dtype())));
+            }
         };
         if x.elem_count() == 0 {
             return Err(Error::new(format!("a network cannot read the empty input {:?}", x.dims())));
         }
-        let flat = flat || self.layers.iter().any(Layer::flattens);
-        let y = if self.exact || !x.device().is_cpu() {
-            let x = if pass.train { x.clone() } else { x.detach() };
-            let x = if x.rank() == 2 { x.unsqueeze(1)?.unsqueeze(1)? } else { x };
-            let y = layer::graph(&self.layers, &x, pass.statistics)?;
-            if pass.train { y } else { y.detach() }
-        } else {
-            match x.dtype() {
-                DType::F32 if pass.precision == Precision::Bf16 => self.host::<Bf16>(x, pass)?,
-                DType::F32 => self.host::<f32>(x, pass)?,
-                DType::F64 => self.host::<f64>(x, pass)?,
-                other => return Err(Error::new(format!("a network runs in f32 or f64, not {other:?}"))),
+        let draws = (pass.mode == Mode::Train).then(|| Draws { key: pass.key, rows: rows.clone() });
+        let behaviour = Behaviour { statistics: pass.statistics, draws };
+        let (y, tape) = match &self.road {
+            Road::Reference => self.reference(x, behaviour, pass)?,
+            Road::Cpu(_) if !x.device().is_cpu() => {
+                let what = format!("a network that runs on the CPU cannot read a batch on {:?}", x.device().location());
+                return Err(Error::new(what).hint("use --device cpu"));
             }
+            Road::Cpu(cpu) => match (if ids { self.dtype(x.dtype()) } else { x.dtype() }, pass.precision) {
+                (DType::F32, Precision::Bf16) => self.kernels::<_, Bf16>(cpu, x, behaviour, pass)?,
+                (DType::F32, Precision::F32) => self.kernels::<_, f32>(cpu, x, behaviour, pass)?,
+                (DType::F64, _) => self.kernels::<_, f64>(cpu, x, behaviour, pass)?,
+                (other, _) => return Err(Error::new(format!("a network runs in f32 or f64, not {other:?}"))),
+            },
         };
-        if flat { Ok(y.flatten_from(1)?) } else { Ok(y) }
+        match y.dims() {
+            [_, 1, 1, _] if flat => Ok((y.flatten_from(1)?, tape)),
+            _ => Ok((y, tape)),
+        }
     }
 
-    fn host<T: Cell>(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let pool = &self.pool;
-        let input = Map::<T>::from_tensor(x, pool)?;
-        pool.start(input.shape());
-        let (statistics, keep, recompute) = (pass.statistics, pass.train, pass.recompute);
-        let host = Host { pool: pool.clone(), sink: self.sink.clone(), statistics, keep, recompute };
-        let (y, tape) = layer::forward(&self.layers, Act::from(Arc::new(input)), &host)?;
+    /// What the first parameter is in, which a network that reads ids computes in.
+    fn dtype(&self, otherwise: DType) -> DType {
+        let mut params = Vec::new();
+        self.layers.params(&mut params);
+        params.first().map_or(otherwise, |param| param.var().dtype())
+    }
+
+    fn kernels<D: Device, T: Number>(&self, device: &D, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
+        let (store, keep, recompute) = (self.store.clone(), pass.tape, pass.recompute);
+        let context = Context { device: device.clone(), store, behaviour, keep, recompute };
+        let (y, steps) = if x.dtype() == DType::U32 {
+            layer::look_up(&self.layers, &x.to_vec1()?, &context)?
+        } else {
+            self.layers.forward(Activation::<D, T>::from(Arc::new(tensors::to_map(x, device)?)), &context)?
+        };
         let y = y.plain();
-        let shape = Shape::from_dims(&y.shape());
-        let device = x.device();
-        let Some(tape) = tape else { return Ok(Tensor::from_vec(y.to_vec(), shape, device)?) };
-        let op = Chain {
-            output: Mutex::new(Some((T::Real::to_cpu_storage_owned(y.to_vec()), shape))),
-            tape: Mutex::new(Some(tape)),
-            host,
+        let y = tensors::from_vec(y.load(), &y.shape()[..])?;
+        let Some(steps) = steps else { return Ok((y, Tape::none())) };
+        let (device, shape) = (device.clone(), x.shape().clone());
+        let tape = Tape::new(move |gradient, want| {
+            let dx = flow::backward(steps, Arc::new(tensors::to_map(gradient, &device)?), want)?;
+            dx.map(|dx| tensors::from_vec(dx.load(), shape)).transpose()
+        });
+        Ok((y, tape))
+    }
+
+    fn reference(&self, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
+        let (y, leaf) = if x.dtype() == DType::U32 {
+            (layer::look_up_reference(&self.layers, &x.to_vec1()?, &behaviour)?, None)
+        } else {
+            let leaf = Var::from_tensor(&x.detach())?;
+            let x = leaf.as_tensor();
+            let x = if x.rank() == 2 { x.unsqueeze(1)?.unsqueeze(1)? } else { x.clone() };
+            (self.layers.reference(&x, &behaviour)?, Some(leaf))
         };
-        // No parameter is an input of the operation, so a variable of no meaning makes candle come back for the gradient.
-        let tie = Var::zeros(1, T::Real::DTYPE, device)?;
-        Ok(x.apply_op2(tie.as_tensor(), op)?)
+        if !pass.tape {
+            return Ok((y.detach(), Tape::none()));
+        }
+        let mut params = Vec::new();
+        self.layers.params(&mut params);
+        let (dims, shape) = (y.shape().clone(), x.shape().clone());
+        let tape = Tape::of_graph(y.clone(), leaf, params, self.store.clone());
+        let tape = Tape::new(move |gradient, want| {
+            let dx = tape.play(&gradient.reshape(dims)?, want)?;
+            Ok(dx.map(|dx| dx.reshape(shape)).transpose()?)
+        });
+        Ok((y.detach(), tape))
     }
 }
 
-/// The operation that candle sees. Its forward has run already.
-struct Chain<T: Cell> {
-    output: Mutex<Option<(CpuStorage, Shape)>>,
-    tape: Mutex<Option<Tape<T>>>,
-    host: Host,
+/// The rows in the order given.
+fn pick(x: &Tensor, order: &[u32]) -> Result<Tensor> {
+    Ok(x.contiguous()?.index_select(&Tensor::from_slice(order, order.len(), x.device())?, 0)?)
 }
 
-impl<T: Cell> CustomOp2 for Chain<T> {
-    fn name(&self) -> &'static str {
-        "sequential"
+/// The way back through groups, the last one first.
+fn backward(split: Split, tapes: Vec<Tape>, gradient: &Tensor, want: bool) -> Result<Option<Tensor>> {
+    let gradient = match &split.order {
+        Some(order) => pick(gradient, order)?,
+        None => gradient.clone(),
+    };
+    let (mut inputs, mut end) = (Vec::new(), split.sizes.iter().sum::<usize>());
+    for (tape, size) in tapes.into_iter().zip(split.sizes).rev() {
+        end -= size;
+        inputs.extend(tape.play(&gradient.narrow(0, end, size)?, want)?);
     }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(output.ok_or_else(|| Error::new("a network's operation ran twice"))?)
+    if inputs.is_empty() || !want {
+        return Ok(None);
     }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let tape =
-            tape.ok_or_else(|| Error::new("a network's gradient was asked for twice; its tape is gone after the first time"))?;
-        let dy: Flow<T> = Arc::new(Map::from_tensor(gradient, &self.host.pool)?);
-        let dx = layer::backward(tape, dy, x.track_op())?;
-        let dx = dx.map(|dx| Tensor::from_vec(dx.to_vec(), x.shape(), x.device())).transpose()?;
-        Ok((dx, None))
+    inputs.reverse();
+    let dx = Tensor::cat(&inputs, 0)?;
+    match &split.order {
+        Some(order) => Ok(Some(pick(&dx, &Split::back(order))?)),
+        None => Ok(Some(dx)),
     }
 }

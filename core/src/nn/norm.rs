@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::D::Minus1;
+use candle_core::{DType, Tensor};
+use ctk_kernels::{Device, Map, Number, Real};
 
-use super::cell::{Cell, Real, zero};
-use super::cpu::norm::{Affine, merge, moments};
-use super::layer::{Act, Back, Host, Norm};
-use super::map::{Map, values};
-use super::residual::relu;
+use super::flow::{Activation, Context, Forward, Normalisation};
+use super::reference::relu;
+use super::tensors;
 use crate::error::{Error, Result};
-use crate::nn::params::{Init, Kind, Param, Scope};
+use crate::nn::params::{Init, Param, ParamKind, Scope};
 use crate::nn::pass::Statistics;
 
 const EPSILON: f64 = 1e-5;
@@ -32,27 +32,32 @@ pub struct BatchNorm {
 impl BatchNorm {
     /// Declares `weight` (γ, at `gamma`), `bias` (β, at 0), `running_mean` and `running_var` in the scope.
     pub fn new(channels: usize, gamma: f64, mut scope: Scope) -> Self {
-        let weight = scope.param("weight", channels, Kind::Norm, Init::Constant(gamma));
-        let bias = Some(scope.param("bias", channels, Kind::Norm, Init::Constant(0.0)));
+        let weight = scope.param("weight", channels, ParamKind::Norm, Init::Constant(gamma));
+        let bias = Some(scope.param("bias", channels, ParamKind::Norm, Init::Constant(0.0)));
         Self::finish(weight, bias, scope)
     }
 
     /// The same without β: nothing learned moves the output's mean.
     pub fn without_bias(channels: usize, mut scope: Scope) -> Self {
-        let weight = scope.param("weight", channels, Kind::Norm, Init::Constant(1.0));
+        let weight = scope.param("weight", channels, ParamKind::Norm, Init::Constant(1.0));
         Self::finish(weight, None, scope)
     }
 
     fn finish(weight: Arc<Param>, bias: Option<Arc<Param>>, mut scope: Scope) -> Self {
         let channels = weight.dims()[0];
-        let mean = scope.param("running_mean", channels, Kind::Buffer, Init::Constant(0.0));
-        let variance = scope.param("running_var", channels, Kind::Buffer, Init::Constant(1.0));
+        let mean = scope.param("running_mean", channels, ParamKind::Buffer, Init::Constant(0.0));
+        let variance = scope.param("running_var", channels, ParamKind::Buffer, Init::Constant(1.0));
         BatchNorm { weight, bias, mean, variance, relu: false }
     }
 
     /// The same with a ReLU behind it.
     pub fn relu(self) -> Self {
         BatchNorm { relu: true, ..self }
+    }
+
+    pub(crate) fn params(&self, into: &mut Vec<Arc<Param>>) {
+        into.push(self.weight.clone());
+        into.extend(self.bias.clone());
     }
 
     fn check(&self, rows: usize, c: usize, statistics: Statistics) -> Result<()> {
@@ -68,69 +73,63 @@ impl BatchNorm {
         Ok(())
     }
 
-    fn update(&self, rows: usize, mean: &[f64], variance: &[f64]) -> Result<()> {
+    /// Moves the running statistics towards those of a batch of `rows` rows.
+    fn update<D: Device, R: Real>(&self, rows: usize, [mean, variance]: [&D::Vector<f64>; 2], device: &D) -> Result<()> {
         let unbiased = rows as f64 / (rows as f64 - 1.0);
-        let moved = |param: &Param, batch: &mut dyn Iterator<Item = f64>| -> Result<()> {
-            let var = param.var();
-            let before = var.as_tensor().to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>()?;
-            let after: Vec<f64> = before.iter().zip(batch).map(|(b, v)| (1.0 - MOMENTUM) * b + MOMENTUM * v).collect();
-            Ok(var.set(&Tensor::from_vec(after, var.dims(), &Device::Cpu)?.to_dtype(var.dtype())?.to_device(var.device())?)?)
-        };
-        moved(&self.mean, &mut mean.iter().copied())?;
-        moved(&self.variance, &mut variance.iter().map(|v| v * unbiased))
+        tensors::change::<D, R>(&self.mean, device, |running| device.follow(running, mean, 1.0, MOMENTUM))?;
+        tensors::change::<D, R>(&self.variance, device, |running| device.follow(running, variance, unbiased, MOMENTUM))
     }
 
-    pub(crate) fn forward<T: Cell>(&self, mut x: Act<T>, host: &Host) -> Result<(Act<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<D: Device, T: Number>(
+        &self,
+        mut x: Activation<D, T>,
+        context: &Context<D>,
+    ) -> Forward<D, T, Activation<D, T>> {
+        let device = &context.device;
         let known = x.moments.take();
         let x = x.plain();
         let (rows, c) = (x.rows(), x.c);
-        self.check(rows, c, host.statistics)?;
-        let wide = |param: &Param| -> Result<Vec<f64>> { Ok(values::<T::Real>(param)?.into_iter().map(T::Real::wide).collect()) };
-        let frozen = host.statistics == Statistics::Frozen;
-        let (mean, variance) = match known {
-            _ if frozen => (wide(&self.mean)?, wide(&self.variance)?),
-            Some(blocks) => merge(blocks, c),
-            None => moments(x.data(), c),
+        self.check(rows, c, context.behaviour.statistics)?;
+        let frozen = context.behaviour.statistics == Statistics::Frozen;
+        let [mean, variance] = if frozen {
+            let wide = |param| tensors::lend(param, device, |numbers: D::View<'_, T::Real>| device.widen(numbers));
+            [wide(&self.mean)?, wide(&self.variance)?]
+        } else {
+            device.merge(known.unwrap_or_else(|| device.moments(x.data(), c)), c)
         };
-        if host.statistics == Statistics::Update {
-            self.update(rows, &mean, &variance)?;
+        let statistics = [&mean, &variance];
+        if context.behaviour.statistics == Statistics::Update {
+            self.update::<D, T::Real>(rows, statistics, device)?;
         }
-        let inverse: Vec<f64> = variance.iter().map(|v| 1.0 / (v + EPSILON).sqrt()).collect();
-        let scale = wide(&self.weight)?.iter().zip(&inverse).map(|(g, i)| T::Real::of(g * i)).collect();
-        let shift = match &self.bias {
-            Some(bias) => values(bias)?,
-            None => vec![zero::<T>(); c],
-        };
-        let affine = Affine { mean: mean.into_iter().map(T::Real::of).collect(), scale, shift, relu: self.relu };
-        let lazy = Arc::new(Norm::new(affine));
-        let y = Act { norm: Some(lazy.clone()), ..Act::from(x.clone()) };
+        let affine = tensors::lend(&self.weight, device, |gamma| match &self.bias {
+            Some(bias) => tensors::lend(bias, device, |beta| device.affine(statistics, gamma, Some(beta), EPSILON, self.relu)),
+            None => Ok(device.affine(statistics, gamma, None, EPSILON, self.relu)),
+        })??;
+        let lazy = Arc::new(Normalisation::new(affine));
+        let y = Activation { normalisation: Some(lazy.clone()), ..Activation::from(x.clone()) };
 
-        let (norm, sink) = (self.clone(), host.sink.clone());
-        let back = host.back(move |dy, want| {
-            let affine = &lazy.affine;
-            let (plain, centred) = lazy.take().unwrap_or_else(|| affine.sums(x.data(), dy.data()));
-            let device = norm.weight.var().device();
-            let vector = |v: Vec<T::Real>| Tensor::from_vec(v, c, device);
-            sink.add(&norm.weight, vector(centred.iter().zip(&inverse).map(|(s, i)| T::Real::of(s * i)).collect())?)?;
-            if let Some(bias) = &norm.bias {
-                sink.add(bias, vector(plain.iter().map(|&s| T::Real::of(s)).collect())?)?;
+        let (BatchNorm { weight, bias, .. }, own) = (self.clone(), context.clone());
+        let back = context.back(move |dy, want| {
+            let (device, affine) = (&own.device, &lazy.affine);
+            let sums = lazy.take().unwrap_or_else(|| device.gradient_sums(affine, x.data(), dy.data()));
+            let [dgamma, dbeta] = device.affine_gradients(affine, &sums);
+            own.leave(&weight, dgamma)?;
+            if let Some(bias) = &bias {
+                own.leave(bias, dbeta)?;
             }
             if !want {
                 return Ok(None);
             }
-            // Batch statistics depend on x: dx loses its mean and its part along x. Frozen ones do not.
-            let n = if frozen { f64::INFINITY } else { rows as f64 };
-            let offset: Vec<T::Real> = plain.iter().map(|s| T::Real::of(s / n)).collect();
-            let slope: Vec<T::Real> = centred.iter().zip(&inverse).map(|(s, i)| T::Real::of(s * i * i / n)).collect();
+            let rows = (!frozen).then_some(rows);
             // In place, unless somebody else still needs dy.
             let dx = match Arc::try_unwrap(dy) {
                 Ok(mut dx) => {
-                    affine.backward(x.data(), None, dx.data_mut(), &offset, &slope);
+                    device.normalise_gradient(affine, &sums, rows, x.data(), None, dx.data_mut());
                     dx
                 }
                 Err(dy) => {
-                    let mut dx = Map::new(x.shape(), x.pool());
-                    affine.backward(x.data(), Some(dy.data()), dx.data_mut(), &offset, &slope);
+                    let mut dx = Map::new(x.shape(), device);
+                    device.normalise_gradient(affine, &sums, rows, x.data(), Some(dy.data()), dx.data_mut());
                     dx
                 }
             };
@@ -139,8 +138,8 @@ impl BatchNorm {
         Ok((y, back))
     }
 
-    pub(crate) fn graph(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
-        let c = x.dim(D::Minus1)?;
+    pub(crate) fn reference(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        let c = x.dim(Minus1)?;
         let rows = x.elem_count() / c;
         self.check(rows, c, statistics)?;
         let flat = x.reshape((rows, c))?;
@@ -153,8 +152,9 @@ impl BatchNorm {
             }
         };
         if statistics == Statistics::Update {
-            let host = |t: &Tensor| t.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>();
-            self.update(rows, &host(&mean)?, &host(&variance)?)?;
+            let unbiased = rows as f64 / (rows as f64 - 1.0);
+            moved(&self.mean, &mean)?;
+            moved(&self.variance, &(variance.to_dtype(DType::F64)? * unbiased)?)?;
         }
         let inverse = (variance + EPSILON)?.sqrt()?.recip()?;
         let y = flat.broadcast_sub(&mean)?.broadcast_mul(&(self.weight.var().as_tensor() * inverse)?)?;
@@ -165,4 +165,12 @@ impl BatchNorm {
         let y = y.reshape(x.shape())?;
         if self.relu { relu(&y) } else { Ok(y) }
     }
+}
+
+/// Moves a running statistic towards a batch's, in f64.
+fn moved(param: &Param, batch: &Tensor) -> Result<()> {
+    let var = param.var();
+    let before = var.as_detached_tensor().to_dtype(DType::F64)?;
+    let after = ((before * (1.0 - MOMENTUM))? + (batch.detach().to_dtype(DType::F64)? * MOMENTUM)?)?;
+    Ok(var.set(&after.to_dtype(var.dtype())?)?)
 }

@@ -5,158 +5,33 @@
 //! layer never changes another layer's initial values. Candle's own `VarMap` is a `HashMap` over an unseedable generator.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use candle_core::backprop::GradStore;
-use candle_core::{DType, Device, Shape, Tensor, Var};
-use rand_distr::{Distribution, Normal, Uniform};
+use candle_core::{DType, Device, Shape, Tensor};
 
+use super::gradient::{Gradient, GradientStore};
+pub use super::param::{Init, Param, ParamKind};
 use crate::error::{Context, Error, Result};
 use crate::rng::Key;
-
-/// What a parameter is, which decides how optimizers treat it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A weight: decayed, adapted by LARS.
-    Weight,
-    /// A normalisation's scale or shift: neither decayed nor adapted.
-    Norm,
-    /// A bias: neither decayed nor adapted.
-    Bias,
-    /// The supervised classifier: not adapted, decayed through the loss alone (SimCLR, `lars_optimizer.py`).
-    Head,
-    /// State that is saved but never optimised (running statistics).
-    Buffer,
-}
-
-impl Kind {
-    /// Whether gradients change it.
-    pub fn trained(self) -> bool {
-        self != Kind::Buffer
-    }
-
-    /// Whether weight decay and layer-wise adaptation apply.
-    pub fn decayed(self) -> bool {
-        self == Kind::Weight
-    }
-}
-
-/// Initial values.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// One number everywhere.
-    Constant(f64),
-    /// N(0, std²).
-    Normal {
-        /// Standard deviation.
-        std: f64,
-    },
-    /// N(0, std²) cut at two standard deviations (`std` is the uncut one's).
-    TruncatedNormal {
-        /// Standard deviation before cutting.
-        std: f64,
-    },
-    /// U(low, high).
-    Uniform {
-        /// Lower end.
-        low: f64,
-        /// Upper end.
-        high: f64,
-    },
-}
-
-/// One declared parameter. Its variable exists once [`Params::materialise`] has run.
-pub struct Param {
-    name: String,
-    shape: Shape,
-    kind: Kind,
-    init: Init,
-    var: OnceLock<Var>,
-}
-
-impl Param {
-    /// Full dotted name, `encoder.layer1.0.conv1.weight`.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Dimensions, slowest first.
-    pub fn dims(&self) -> &[usize] {
-        self.shape.dims()
-    }
-
-    /// What it is.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// The variable.
-    ///
-    /// # Panics
-    /// Before [`Params::materialise`]: a model is never run before it has values.
-    pub fn var(&self) -> &Var {
-        self.var.get().unwrap_or_else(|| panic!("parameter {} used before materialise", self.name))
-    }
-
-    /// Its name without `prefix.`; none where it is not below it.
-    fn below(&self, prefix: &str) -> Option<&str> {
-        if prefix.is_empty() { Some(&self.name) } else { self.name.strip_prefix(prefix)?.strip_prefix('.') }
-    }
-
-    fn draw(&self, key: Key, dtype: DType, device: &Device) -> Result<Var> {
-        let count = self.shape.elem_count();
-        let mut rng = key.of("init").of(&self.name).rng();
-        let values: Vec<f64> = match self.init {
-            Init::Constant(c) => vec![c; count],
-            Init::Normal { std } => normal(std)?.sample_iter(&mut rng).take(count).collect(),
-            Init::TruncatedNormal { std } => {
-                normal(std)?.sample_iter(&mut rng).filter(|v: &f64| v.abs() <= 2.0 * std).take(count).collect()
-            }
-            Init::Uniform { low, high } => {
-                Uniform::new(low, high).map_err(Error::new)?.sample_iter(&mut rng).take(count).collect()
-            }
-        };
-        let tensor = Tensor::from_vec(values, self.shape.clone(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
-        Ok(Var::from_tensor(&tensor)?)
-    }
-}
-
-fn normal(std: f64) -> Result<Normal<f64>> {
-    Normal::new(0.0, std).map_err(Error::new)
-}
-
-/// Where layers with hand-written backwards leave the gradients of parameters that are not inputs of their op (candle
-/// allows an op three inputs). Cloning shares it.
-#[derive(Clone, Default)]
-pub struct Sink(Arc<Mutex<HashMap<String, Tensor>>>);
-
-impl Sink {
-    /// Adds a gradient to whatever is there: a parameter may be used twice in a graph.
-    pub fn add(&self, param: &Param, gradient: Tensor) -> Result<()> {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sum = match map.remove(param.name()) {
-            Some(before) => (before + gradient)?,
-            None => gradient,
-        };
-        map.insert(param.name().to_string(), sum);
-        Ok(())
-    }
-
-    /// Takes everything out.
-    pub fn drain(&self) -> HashMap<String, Tensor> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+use crate::store::checkpoint::{Reader, Writer};
 
 /// All parameters of a model in the order of their declaration.
 #[derive(Default)]
 pub struct Params {
     list: Vec<Arc<Param>>,
-    sink: Sink,
+    sections: Vec<String>,
+    store: GradientStore,
 }
 
 /// Gradients beside the parameters they belong to; `None` where nothing reached one.
-pub type Gradients = Vec<Option<Tensor>>;
+pub type Gradients = Vec<Option<Gradient>>;
+
+/// The section that is the model itself, saved under its public names.
+const ENCODER: &str = "encoder";
+/// Where the encoder's tensors go, alone and under their public names.
+pub const MODEL: &str = "model.safetensors";
+/// Where the projection head's go.
+pub const HEAD: &str = "head.safetensors";
 
 impl Params {
     /// No parameters yet.
@@ -181,6 +56,14 @@ impl Params {
         Ok(())
     }
 
+    /// Declares a section of the checkpoint, which is written even if no parameter follows. The first parameter below a new name
+    /// declares its section, too.
+    pub fn declare(&mut self, section: &str) {
+        if !self.sections.iter().any(|there| there == section) {
+            self.sections.push(section.to_string());
+        }
+    }
+
     /// Every parameter and buffer, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Param>> {
         self.list.iter()
@@ -191,25 +74,44 @@ impl Params {
         self.list.iter().filter(|p| p.kind.trained() && p.name.starts_with(prefix)).map(|p| p.shape.elem_count()).sum()
     }
 
-    /// Where layers of this model leave gradients.
-    pub fn sink(&self) -> Sink {
-        self.sink.clone()
+    /// Where the way back leaves the gradients of these parameters.
+    pub fn gradient_store(&self) -> GradientStore {
+        self.store.clone()
     }
 
-    /// Gathers one backward pass: what candle computed and what layers left in the sink, summed.
-    pub fn gradients(&self, store: &GradStore) -> Result<Gradients> {
-        let mut left = self.sink.drain();
-        self.list
+    /// Takes what the way back left, beside the parameters it belongs to.
+    ///
+    /// # Errors
+    /// A gradient of a parameter that is none of these.
+    pub fn gradients(&self) -> Result<Gradients> {
+        let mut left = self.store.drain();
+        let gradients = self.list.iter().map(|p| left.remove(p.name())).collect();
+        match left.into_keys().next() {
+            Some(name) => Err(Error::new("a gradient came for a parameter that is not of this model").at(name)),
+            None => Ok(gradients),
+        }
+    }
+
+    /// Writes every declared section, in declared order, each to a file of its own: `encoder` to [`MODEL`], others to
+    /// `<section>.safetensors`.
+    ///
+    /// # Errors
+    /// A parameter in no section, and those of writing.
+    pub fn save(&self, writer: &mut Writer) -> Result<()> {
+        if let Some(lost) = self.list.iter().find(|p| !self.sections.iter().any(|section| p.below(section).is_some())) {
+            return Err(Error::new("this parameter is in no section, so it would not be saved").at(lost.name()));
+        }
+        self.sections.iter().try_for_each(|section| writer.tensors(&file(section), &self.section(section)))
+    }
+
+    /// Restores what [`save`](Params::save) wrote.
+    ///
+    /// # Errors
+    /// A section's file or one of its names that is missing, has another shape, or is claimed by no parameter.
+    pub fn load(&self, reader: &Reader) -> Result<()> {
+        self.sections
             .iter()
-            .map(|p| {
-                let graph = p.var.get().and_then(|v| store.get(v.as_tensor()));
-                Ok(match (graph, left.remove(p.name())) {
-                    (Some(a), Some(b)) => Some((a + b)?),
-                    (Some(a), None) => Some(a.clone()),
-                    (None, b) => b,
-                })
-            })
-            .collect()
+            .try_for_each(|section| self.load_section(section, &reader.tensors(&file(section))?).at(file(section)))
     }
 
     /// Named tensors below `prefix.`, without the prefix, in order: what a checkpoint's file holds. The empty prefix has all.
@@ -217,8 +119,23 @@ impl Params {
         self.list.iter().filter_map(|p| Some((p.below(prefix)?.to_string(), p.var().as_detached_tensor()))).collect()
     }
 
-    /// Sets every parameter below `prefix.` (all, if it is empty) from tensors named without it; each must be there with its shape.
+    /// Sets every parameter below `prefix.` (all, if it is empty) from tensors named without it.
+    ///
+    /// # Errors
+    /// A name that is missing, has another shape, or is claimed by no parameter.
     pub fn load_section(&self, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
+        let claimed = |name: &String| self.list.iter().any(|p| p.below(prefix) == Some(name));
+        if let Some(name) = tensors.keys().filter(|name| !claimed(name)).min() {
+            return Err(Error::new(format!("the tensor `{name}` belongs to no parameter of this model")));
+        }
+        self.take(prefix, tensors)
+    }
+
+    /// Sets every parameter below `prefix.` (all, if it is empty) from tensors named without it, which may hold more.
+    ///
+    /// # Errors
+    /// A name that is missing or has another shape.
+    pub fn take(&self, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
         for p in &self.list {
             let Some(name) = p.below(prefix) else { continue };
             let from = tensors.get(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")))?;
@@ -234,6 +151,11 @@ impl Params {
         }
         Ok(())
     }
+}
+
+/// The file of a section.
+fn file(section: &str) -> String {
+    if section == ENCODER { MODEL.to_string() } else { format!("{section}.safetensors") }
 }
 
 /// A place in the tree of names where parameters are declared.
@@ -253,17 +175,20 @@ impl Scope<'_> {
     ///
     /// # Panics
     /// When the name is taken: two layers would silently share a checkpoint entry.
-    pub fn param(&mut self, name: &str, shape: impl Into<Shape>, kind: Kind, init: Init) -> Arc<Param> {
+    pub fn param(&mut self, name: &str, shape: impl Into<Shape>, kind: ParamKind, init: Init) -> Arc<Param> {
         let name = self.join(name);
         assert!(self.params.list.iter().all(|p| p.name != name), "parameter {name} declared twice");
         let param = Arc::new(Param { name, shape: shape.into(), kind, init, var: OnceLock::new() });
+        if let Some((section, _)) = param.name.split_once('.') {
+            self.params.declare(section);
+        }
         self.params.list.push(param.clone());
         param
     }
 
-    /// Where the layers of this model leave gradients.
-    pub fn sink(&self) -> Sink {
-        self.params.sink()
+    /// Where the way back leaves the gradients of this model's parameters.
+    pub fn gradient_store(&self) -> GradientStore {
+        self.params.gradient_store()
     }
 
     fn join(&self, name: &str) -> String {
@@ -276,14 +201,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_hang_on_name_and_seed_alone() {
+    fn values_depend_on_name_and_seed_alone() {
         let value = |extra: bool, seed| {
             let mut params = Params::new();
             let mut root = params.root();
             if extra {
-                root.param("first", 3, Kind::Weight, Init::Normal { std: 1.0 });
+                root.param("first", 3, ParamKind::Weight, Init::Normal { std: 1.0 });
             }
-            let p = root.sub("a").param("weight", (2, 3), Kind::Weight, Init::TruncatedNormal { std: 0.5 });
+            let p = root.sub("a").param("weight", (2, 3), ParamKind::Weight, Init::TruncatedNormal { std: 0.5 });
             params.materialise(Key::new(seed), DType::F64, &Device::Cpu).unwrap();
             p.var().flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
@@ -295,7 +220,7 @@ mod tests {
     #[test]
     fn a_section_round_trips_and_is_strict() {
         let mut params = Params::new();
-        params.root().sub("encoder").param("weight", (2, 2), Kind::Weight, Init::Normal { std: 1.0 });
+        params.root().sub("encoder").param("weight", (2, 2), ParamKind::Weight, Init::Normal { std: 1.0 });
         params.materialise(Key::new(1), DType::F32, &Device::Cpu).unwrap();
         let saved: HashMap<_, _> = params.section("encoder").into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
         params.materialise(Key::new(2), DType::F32, &Device::Cpu).unwrap();
@@ -303,5 +228,9 @@ mod tests {
         let now = params.section("encoder")[0].1.to_vec2::<f32>().unwrap();
         assert_eq!(now, saved["weight"].to_vec2::<f32>().unwrap());
         assert!(params.load_section("encoder", &HashMap::new()).unwrap_err().what().contains("weight"));
+        let more =
+            HashMap::from([("other".to_string(), saved["weight"].clone()), ("weight".to_string(), saved["weight"].clone())]);
+        assert!(params.load_section("encoder", &more).unwrap_err().what().contains("`other`"), "nobody claims it");
+        params.take("encoder", &more).unwrap();
     }
 }

@@ -1,9 +1,13 @@
-//! What a forward pass needs to know besides its input.
+//! What a forward pass does, whatever its input is; and how its rows are put into groups of batch statistics.
+
+use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
+use super::rows::Rows;
+pub use crate::recipe::Precision;
 use crate::rng::Key;
-use crate::world::Collective;
+use crate::world::{Collective, Solo};
 
 /// What batch normalisation does with its running statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,58 +27,35 @@ impl Statistics {
     }
 }
 
-/// Which sides of a batch go through the towers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sides {
-    /// Both.
-    #[default]
-    Both,
-    /// The left one alone.
-    Left,
-    /// The right one alone.
-    Right,
-}
-
 /// Which rows share the statistics of batch normalisation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Groups {
-    /// All rows, those of both sides: SimCLR.
+    /// All rows of a pass, those of all its views: SimCLR.
     #[default]
     Together,
-    /// Each side is cut into so many groups. 1 is what methods do that run a pass a side (BYOL, SimSiam, Barlow Twins, VICReg);
+    /// Each view is cut into so many groups. 1 is what methods do that run a pass a view (BYOL, SimSiam, Barlow Twins, VICReg);
     /// more is what MoCo has on as many devices.
     Each(usize),
 }
 
-/// What feature maps are kept and multiplied in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// All in f32.
-    #[default]
-    F32,
-    /// Feature maps and the factors of products in bf16; parameters, sums, statistics and losses in f32. On the CPU alone.
-    Bf16,
-}
-
-impl std::fmt::Display for Precision {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        })
-    }
+/// Whether layers behave as in training: whether dropout drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As in training.
+    Train,
+    /// As in evaluation.
+    Evaluate,
 }
 
 /// One forward pass.
-#[derive(Clone, Copy)]
-pub struct Pass<'a> {
-    /// Whether a backward pass may follow: without it nothing is kept.
-    pub train: bool,
+#[derive(Clone)]
+pub struct Pass {
+    /// Whether layers behave as in training.
+    pub mode: Mode,
+    /// Whether a tape is kept for the way back.
+    pub tape: bool,
     /// What normalisation does.
     pub statistics: Statistics,
-    /// Which sides it is for.
-    pub sides: Sides,
     /// Which rows share batch statistics.
     pub groups: Groups,
     /// Whether a permutation drawn from `key` puts rows into groups, and not their order: MoCo's keys meet other rows than their
@@ -85,32 +66,31 @@ pub struct Pass<'a> {
     /// Whether a residual block keeps its input alone and runs once more on the way back (Chen et al. 2016, "Training Deep Nets
     /// with Sublinear Memory Cost"): the same gradients, in less memory and more time.
     pub recompute: bool,
-    /// The step's key, for dropout and the like: draw by (key, global row, layer name), never by call count.
+    /// The step's key, for dropout and the like: draw by (key, place, view, layer name), never by call count.
     pub key: Key,
     /// The other ranks.
-    pub world: &'a dyn Collective,
+    pub world: Arc<dyn Collective>,
 }
 
-impl Pass<'static> {
+impl Pass {
     /// The pass of evaluation: running statistics, nothing kept.
     pub fn eval() -> Self {
-        Pass { train: false, ..Pass::train(Key::new(0), &crate::world::Solo) }.with(Statistics::Frozen)
+        let train = Pass::train(Key::new(0), &(Arc::new(Solo) as Arc<dyn Collective>));
+        Pass { mode: Mode::Evaluate, tape: false, statistics: Statistics::Frozen, ..train }
     }
-}
 
-impl<'a> Pass<'a> {
     /// The pass of a training step.
-    pub fn train(key: Key, world: &'a dyn Collective) -> Self {
+    pub fn train(key: Key, world: &Arc<dyn Collective>) -> Self {
         Pass {
-            train: true,
+            mode: Mode::Train,
+            tape: true,
             statistics: Statistics::Update,
-            sides: Sides::Both,
             groups: Groups::Together,
             shuffled: false,
             precision: Precision::F32,
             recompute: false,
             key,
-            world,
+            world: world.clone(),
         }
     }
 
@@ -124,24 +104,30 @@ impl<'a> Pass<'a> {
         Pass { statistics, ..self }
     }
 
-    /// The same pass for other sides.
-    pub fn of(self, sides: Sides) -> Self {
-        Pass { sides, ..self }
+    /// The same pass, which keeps no tape.
+    pub fn without_tape(self) -> Self {
+        Pass { tape: false, ..self }
     }
 
-    /// How a pass over `rows` rows is cut into groups; `None` where all share their statistics. No group has fewer than two rows,
-    /// which have no variance: a small batch has fewer groups.
-    pub fn split(&self, rows: usize) -> Option<Split> {
+    /// How a pass over `rows` is cut into groups; `None` where all share their statistics. Each view is cut alike, at the places
+    /// that cut the whole stretch of the batch that [`Rows::extent`] tells of, so ranks cut as one rank would. No group of it has
+    /// fewer than two samples, which have no variance: a small batch has fewer groups.
+    pub fn split(&self, rows: &Rows) -> Option<Split> {
         let Groups::Each(groups) = self.groups else { return None };
-        let views = if self.sides == Sides::Both { 2 } else { 1 };
-        let groups = groups.min(rows / views / 2).max(1);
-        if self.statistics == Statistics::Frozen || views * groups == 1 || !rows.is_multiple_of(views) {
+        let views = rows.view_count();
+        if self.statistics == Statistics::Frozen || views == 0 || !rows.len().is_multiple_of(views) {
             return None;
         }
-        let n = rows / views;
-        let sizes: Vec<usize> = (0..groups).map(|g| n * (g + 1) / groups - n * g / groups).collect();
-        let order = (self.shuffled && groups > 1).then(|| {
-            // The same places for the rows of both sides.
+        let (n, extent) = (rows.len() / views, rows.extent());
+        let groups = groups.min(extent.len() / 2).max(1);
+        let first = rows.places().first().map_or(0, |&place| place.saturating_sub(extent.start) as usize);
+        let cut = |g: usize| (extent.len() * g / groups).clamp(first, first + n);
+        let sizes: Vec<usize> = (0..groups).map(|g| cut(g + 1) - cut(g)).filter(|&size| size > 0).collect();
+        if views * sizes.len() == 1 {
+            return None;
+        }
+        let order = (self.shuffled && sizes.len() > 1).then(|| {
+            // The same places for the rows of all views.
             let mut order: Vec<u32> = (0..n as u32).collect();
             order.shuffle(&mut self.key.of("groups").rng());
             (0..views as u32).flat_map(|view| order.iter().map(move |row| view * n as u32 + row)).collect()
@@ -171,25 +157,39 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::Solo;
+    use crate::world::solo;
 
-    #[test]
-    fn rows_are_cut_side_by_side() {
-        let pass = |groups, sides| Pass { groups, ..Pass::train(Key::new(1), &Solo).of(sides) };
-        let sizes = |groups, sides, rows| pass(groups, sides).split(rows).map(|s| s.sizes);
-        assert_eq!(sizes(Groups::Together, Sides::Both, 20), None);
-        assert_eq!(sizes(Groups::Each(1), Sides::Left, 20), None);
-        assert_eq!(sizes(Groups::Each(1), Sides::Both, 20), Some(vec![10, 10]));
-        assert_eq!(sizes(Groups::Each(3), Sides::Both, 20), Some(vec![3, 3, 4, 3, 3, 4]));
-        assert_eq!(sizes(Groups::Each(8), Sides::Right, 5), Some(vec![2, 3]), "two rows at least");
-        assert_eq!(sizes(Groups::Each(8), Sides::Right, 3), None);
-        assert_eq!(pass(Groups::Each(4), Sides::Both).with(Statistics::Frozen).split(20), None);
+    fn rows(n: u32, views: &[u16]) -> Rows {
+        Rows::new(0..n, views, 0..n)
     }
 
     #[test]
-    fn a_permutation_is_the_keys_stays_on_its_side_and_is_undone() {
-        let pass = |seed| Pass { groups: Groups::Each(4), shuffled: true, ..Pass::train(Key::new(seed), &Solo) };
-        let order = |seed| pass(seed).split(40).unwrap().order.unwrap();
+    fn rows_are_cut_view_by_view() {
+        let pass = |groups| Pass { groups, ..Pass::train(Key::new(1), &solo()) };
+        let sizes = |groups, rows: Rows| pass(groups).split(&rows).map(|s| s.sizes);
+        assert_eq!(sizes(Groups::Together, rows(10, &[0, 1])), None);
+        assert_eq!(sizes(Groups::Each(1), rows(20, &[0])), None);
+        assert_eq!(sizes(Groups::Each(1), rows(10, &[0, 1])), Some(vec![10, 10]));
+        assert_eq!(sizes(Groups::Each(1), rows(4, &[0, 1, 2])), Some(vec![4, 4, 4]));
+        assert_eq!(sizes(Groups::Each(3), rows(10, &[0, 1])), Some(vec![3, 3, 4, 3, 3, 4]));
+        assert_eq!(sizes(Groups::Each(8), rows(5, &[1])), Some(vec![2, 3]), "two rows at least");
+        assert_eq!(sizes(Groups::Each(8), rows(3, &[1])), None);
+        assert_eq!(pass(Groups::Each(4)).with(Statistics::Frozen).split(&rows(10, &[0, 1])), None);
+    }
+
+    #[test]
+    fn ranks_cut_where_one_rank_would() {
+        let pass = Pass { groups: Groups::Each(3), ..Pass::train(Key::new(1), &solo()) };
+        let sizes = |places: std::ops::Range<u32>| pass.split(&Rows::new(places, &[0], 0..10)).map(|s| s.sizes);
+        assert_eq!(sizes(0..10), Some(vec![3, 3, 4]));
+        assert_eq!((sizes(0..6), sizes(6..10)), (Some(vec![3, 3]), None));
+        assert_eq!((sizes(0..5), sizes(5..10)), (Some(vec![3, 2]), Some(vec![1, 4])));
+    }
+
+    #[test]
+    fn a_permutation_is_the_keys_stays_in_its_view_and_is_undone() {
+        let pass = |seed| Pass { groups: Groups::Each(4), shuffled: true, ..Pass::train(Key::new(seed), &solo()) };
+        let order = |seed| pass(seed).split(&rows(20, &[0, 1])).unwrap().order.unwrap();
         assert_eq!(order(1), order(1));
         assert_ne!(order(1), order(2));
         assert!(order(1)[..20].iter().all(|&row| row < 20));

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+use ctk_kernels::{Device, Map, Number, Windows};
 
-use super::cell::Cell;
-use super::cpu::pool::{self, Windows};
-use super::layer::{Back, Flow, Host};
-use super::map::Map;
+use super::flow::{Context, Forward, SharedMap};
+use super::reference::window;
 use crate::error::{Error, Result};
 
 /// What lies around an image that is pooled.
@@ -63,21 +62,23 @@ impl MaxPool {
         MaxPool { kernel, stride, padding }
     }
 
-    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<D: Device, T: Number>(&self, x: SharedMap<D, T>, context: &Context<D>) -> Forward<D, T> {
+        let device = &context.device;
         let shape @ [n, h, w, c] = x.shape();
         let g = self.padding.windows([h, w, c], self.kernel, self.stride, false)?;
-        let mut y = Map::new([n, g.oh, g.ow, c], x.pool());
-        let mut winners = vec![0; n * g.oh * g.ow * c];
-        pool::max(&g, x.data(), y.data_mut(), &mut winners);
-        let back = host.back(move |dy, _| {
-            let mut dx = Map::new(shape, dy.pool());
-            pool::max_gradient(&g, dy.data(), &winners, dx.data_mut());
+        let mut y = Map::new([n, g.oh, g.ow, c], device);
+        let mut winners = device.allocate(n * g.oh * g.ow * c);
+        device.max_pool(&g, x.data(), y.data_mut(), device.view_mut(&mut winners));
+        let back = context.back(move |dy: SharedMap<D, T>, _| {
+            let device = dy.device();
+            let mut dx = Map::new(shape, device);
+            device.max_pool_gradient(&g, dy.data(), device.view(&winners), dx.data_mut());
             Ok(Some(Arc::new(dx)))
         });
         Ok((Arc::new(y), back))
     }
 
-    pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn reference(&self, x: &Tensor) -> Result<Tensor> {
         let (_, h, w, c) = x.dims4()?;
         let g = self.padding.windows([h, w, c], self.kernel, self.stride, false)?;
         let taps = taps(&pad(x, &g, f64::NEG_INFINITY)?, &g)?;
@@ -107,20 +108,22 @@ impl AvgPool {
         AvgPool { kernel, stride, padding, count_outside }
     }
 
-    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
+    pub(crate) fn forward<D: Device, T: Number>(&self, x: SharedMap<D, T>, context: &Context<D>) -> Forward<D, T> {
+        let device = &context.device;
         let shape @ [n, h, w, c] = x.shape();
         let g = self.padding.windows([h, w, c], self.kernel, self.stride, self.count_outside)?;
-        let mut y = Map::new([n, g.oh, g.ow, c], x.pool());
-        pool::mean(&g, x.data(), y.data_mut());
-        let back = host.back(move |dy, _| {
-            let mut dx = Map::new(shape, dy.pool());
-            pool::mean_gradient(&g, dy.data(), dx.data_mut());
+        let mut y = Map::new([n, g.oh, g.ow, c], device);
+        device.mean_pool(&g, x.data(), y.data_mut());
+        let back = context.back(move |dy: SharedMap<D, T>, _| {
+            let device = dy.device();
+            let mut dx = Map::new(shape, device);
+            device.mean_pool_gradient(&g, dy.data(), dx.data_mut());
             Ok(Some(Arc::new(dx)))
         });
         Ok((Arc::new(y), back))
     }
 
-    pub(crate) fn graph(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn reference(&self, x: &Tensor) -> Result<Tensor> {
         let (_, h, w, c) = x.dims4()?;
         let g = self.padding.windows([h, w, c], self.kernel, self.stride, self.count_outside)?;
         let sum = |x: &Tensor| -> Result<Tensor> {
@@ -145,23 +148,18 @@ fn check(kernel: usize, stride: usize, padding: Padding) {
 }
 
 /// The mean of each channel over the image.
-pub(crate) fn global_average<T: Cell>(x: &Map<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
+pub(crate) fn global_average<D: Device, T: Number>(x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
+    let device = &context.device;
     let shape @ [n, h, w, c] = x.shape();
-    let mut y = Map::new([n, 1, 1, c], x.pool());
-    pool::global_mean(x.data(), h * w, c, y.data_mut());
-    let back = host.back(move |dy, _| {
-        let mut dx = Map::new(shape, dy.pool());
-        pool::global_mean_gradient(dy.data(), h * w, c, dx.data_mut());
+    let mut y = Map::new([n, 1, 1, c], device);
+    device.global_mean(x.data(), h * w, c, y.data_mut());
+    let back = context.back(move |dy: SharedMap<D, T>, _| {
+        let device = dy.device();
+        let mut dx = Map::new(shape, device);
+        device.global_mean_gradient(dy.data(), h * w, c, dx.data_mut());
         Ok(Some(Arc::new(dx)))
     });
     Ok((Arc::new(y), back))
-}
-
-/// The pixels that tap (ky, kx) of every window sees, `(n, oh, ow, c)` of a padded `(n, h, w, c)`, in plain operations.
-pub(crate) fn window(x: &Tensor, [ky, kx]: [usize; 2], [oh, ow]: [usize; 2], stride: usize) -> Result<Tensor> {
-    let steps =
-        |from: usize, count: usize, device: &Device| Tensor::from_iter((0..count).map(|i| (from + i * stride) as u32), device);
-    Ok(x.index_select(&steps(ky, oh, x.device())?, 1)?.index_select(&steps(kx, ow, x.device())?, 2)?)
 }
 
 /// The tensor with `value` all around, as far as the windows reach.

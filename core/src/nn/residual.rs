@@ -1,74 +1,124 @@
-//! Layers made of layers: residual blocks and selective kernels.
+//! Residual blocks.
 
 use std::sync::Arc;
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
+use ctk_kernels::{Device, Map, Number};
 
-use super::Layer;
-use super::cell::Cell;
-use super::cpu::norm::{join, masked_sums};
-use super::cpu::{elementwise, pool};
-use super::layer::{self, Act, Back, Beside, Flow, Host};
-use super::map::Map;
+use super::flow::{Activation, Behaviour, Chain, Context, Forward, SharedMap, SideGradient, backward};
+use super::reference::relu;
 use crate::error::{Error, Result};
-use crate::nn::pass::Statistics;
+use crate::nn::params::Param;
 
-/// relu(body(x) + shortcut(x)) (He et al. 2016); an empty shortcut is the identity.
-#[derive(Clone)]
-pub struct Residual {
-    /// What is learned besides the input.
-    pub body: Vec<Layer>,
-    /// What makes the input fit the body's output.
-    pub shortcut: Vec<Layer>,
+/// What follows a residual block's sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nonlinearity {
+    /// Nothing: transformers.
+    None,
+    /// max(x, 0): ResNets.
+    #[default]
+    Relu,
 }
 
-impl Residual {
-    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
-        if !(host.keep && host.recompute) {
-            return self.run(x, host);
+/// after(f(body(before(x)) + shortcut(x))), f a [`Nonlinearity`]: a ReLU unless it is said otherwise (He et al. 2016). An empty
+/// shortcut is the identity, an empty `before` or `after` nothing.
+#[derive(Clone)]
+pub struct Residual<C> {
+    body: C,
+    shortcut: C,
+    before: C,
+    after: C,
+    nonlinearity: Nonlinearity,
+}
+
+impl<C: Default> Residual<C> {
+    /// relu(body(x) + shortcut(x)): what is learned besides the input, and what makes the input fit it.
+    pub fn new(body: C, shortcut: C) -> Self {
+        Residual { body, shortcut, before: C::default(), after: C::default(), nonlinearity: Nonlinearity::Relu }
+    }
+}
+
+impl<C> Residual<C> {
+    /// The same with this behind the sum.
+    pub fn with(self, nonlinearity: Nonlinearity) -> Self {
+        Residual { nonlinearity, ..self }
+    }
+
+    /// The same with a normalisation before the body, which the shortcut goes around.
+    pub fn normalise_before(self, before: C) -> Self {
+        Residual { before, ..self }
+    }
+
+    /// The same with a normalisation behind the sum.
+    pub fn normalise_after(self, after: C) -> Self {
+        Residual { after, ..self }
+    }
+}
+
+#[expect(private_bounds, reason = "how a chain runs is core's own")]
+impl<C: Chain> Residual<C> {
+    pub(crate) fn params(&self, into: &mut Vec<Arc<Param>>) {
+        [&self.before, &self.body, &self.shortcut, &self.after].into_iter().for_each(|chain| chain.params(into));
+    }
+
+    pub(crate) fn forward<D: Device, T: Number>(
+        &self,
+        x: SharedMap<D, T>,
+        context: &Context<D>,
+    ) -> Forward<D, T, Activation<D, T>> {
+        if !(context.keep && context.recompute) {
+            return self.run(x, context);
         }
-        let (y, _) = self.run(x.clone(), &Host { keep: false, ..host.clone() })?;
+        let (y, _) = self.run(x.clone(), &Context { keep: false, ..context.clone() })?;
         // The running statistics have moved; the batch's are what they were.
-        let (block, again) = (self.clone(), Host { statistics: host.statistics.held(), ..host.clone() });
-        let back = host.back(move |dy, want| match block.run(x, &again)?.1 {
+        let behaviour = Behaviour { statistics: context.behaviour.statistics.held(), ..context.behaviour.clone() };
+        let (block, again) = (self.clone(), Context { behaviour, ..context.clone() });
+        let back = context.back(move |dy, want| match block.run(x, &again)?.1 {
             Some(back) => back(dy, want),
             None => Ok(None),
         });
         Ok((y, back))
     }
 
-    fn run<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
-        let beside = Beside::new();
-        let input = Act { beside: Some(beside.clone()), ..x.clone().into() };
-        let (body, body_tape) = layer::forward(&self.body, input, host)?;
-        let (shortcut, shortcut_tape) = layer::forward(&self.shortcut, x.into(), host)?;
+    fn run<D: Device, T: Number>(&self, x: SharedMap<D, T>, context: &Context<D>) -> Forward<D, T, Activation<D, T>> {
+        let beside = SideGradient::new();
+        let input = Activation { beside: Some(beside.clone()), ..x.clone().into() };
+        let (input, before_tape) = self.before.forward(input, context)?;
+        let (body, body_tape) = self.body.forward(input, context)?;
+        let (shortcut, shortcut_tape) = self.shortcut.forward(x.into(), context)?;
         if body.map.shape() != shortcut.map.shape() {
             return Err(misfit(&body.map.shape(), &shortcut.map.shape()));
         }
-        let mut y = Map::new(body.map.shape(), body.map.pool());
-        join(body.read(), shortcut.read(), body.map.c, y.data_mut());
+        let relu = self.nonlinearity == Nonlinearity::Relu;
+        let mut y = Map::new(body.map.shape(), &context.device);
+        context.device.join(body.read(), shortcut.read(), body.map.c, relu, y.data_mut());
         let y = Arc::new(y);
-        let kept = y.clone();
-        let back = host.back(move |dy, want| {
+        let kept = relu.then(|| y.clone());
+        let (y, after_tape) = self.after.forward(y.into(), context)?;
+        let device = context.device.clone();
+        let back = context.back(move |dy, want| {
+            let Some(dy) = backward(after_tape.unwrap_or_default(), dy, true)? else { return Ok(None) };
             let mut dy = Map::own(dy);
             // What both normalisations will ask for, while dy is in cache.
-            let sums = masked_sums(dy.data_mut(), kept.data(), body.map.c, [body.read(), shortcut.read()]);
-            for (act, sums) in [body, shortcut].into_iter().zip(sums) {
-                if let (Some(norm), Some(sums)) = (act.norm, sums) {
-                    norm.leave(sums);
+            let output = kept.as_ref().map(|y| y.data());
+            let sums = device.masked_sums(dy.data_mut(), output, body.map.c, [body.read(), shortcut.read()]);
+            for (side, sums) in [body, shortcut].into_iter().zip(sums) {
+                if let (Some(normalisation), Some(sums)) = (side.normalisation, sums) {
+                    normalisation.leave(sums);
                 }
             }
             drop(kept);
             let dy = Arc::new(dy);
-            if let Some(dx) = layer::backward(shortcut_tape.unwrap_or_default(), dy.clone(), want)? {
+            if let Some(dx) = backward(shortcut_tape.unwrap_or_default(), dy.clone(), want)? {
                 beside.leave(dx);
             }
-            let through = layer::backward(body_tape.unwrap_or_default(), dy, want)?;
+            let body_tape = before_tape.into_iter().chain(body_tape).flatten().collect();
+            let through = backward(body_tape, dy, want)?;
             // The body's first layer has added it, if it could.
             match (through, beside.take()) {
                 (Some(through), Some(rest)) => {
                     let mut dx = Map::own(through);
-                    elementwise::add(dx.data_mut(), rest.data());
+                    device.add(dx.data_mut(), rest.data());
                     Ok(Some(Arc::new(dx)))
                 }
                 (through, _) => Ok(through.filter(|_| want)),
@@ -77,75 +127,18 @@ impl Residual {
         Ok((y, back))
     }
 
-    pub(crate) fn graph(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
-        let (body, shortcut) = (layer::graph(&self.body, x, statistics)?, layer::graph(&self.shortcut, x, statistics)?);
+    pub(crate) fn reference(&self, x: &Tensor, behaviour: &Behaviour) -> Result<Tensor> {
+        let body = self.body.reference(&self.before.reference(x, behaviour)?, behaviour)?;
+        let shortcut = self.shortcut.reference(x, behaviour)?;
         if body.dims() != shortcut.dims() {
             return Err(misfit(body.dims(), shortcut.dims()));
         }
-        relu(&(body + shortcut)?)
+        let sum = (body + shortcut)?;
+        let y = if self.nonlinearity == Nonlinearity::Relu { relu(&sum)? } else { sum };
+        self.after.reference(&y, behaviour)
     }
 }
 
 fn misfit(body: &[usize], shortcut: &[usize]) -> Error {
     Error::new(format!("a residual block's body gives {body:?} and its shortcut {shortcut:?}"))
-}
-
-/// The mixing half of a selective kernel (Li et al. 2019, as SimCLRv2's `sk_conv2d` has it): of an input whose channels are
-/// two streams side by side, the streams' sum is averaged over the image and passed through `gate`, which gives two logits a
-/// channel; the output is the streams weighted by their softmax.
-#[derive(Clone)]
-pub struct Select {
-    /// From `(n, f)` to `(n, 2f)`.
-    pub gate: Vec<Layer>,
-}
-
-impl Select {
-    pub(crate) fn forward<T: Cell>(&self, x: Flow<T>, host: &Host) -> Result<(Flow<T>, Option<Back<T>>)> {
-        let [n, h, w, c] = x.shape();
-        let (pixels, f) = (h * w, c / 2);
-        let mut mean = Map::new([n, 1, 1, c], x.pool());
-        pool::global_mean(x.data(), pixels, c, mean.data_mut());
-        let mut sum = Map::new([n, 1, 1, f], x.pool());
-        for (sum, mean) in sum.data_mut().chunks_exact_mut(f.max(1)).zip(mean.data().chunks_exact(c)) {
-            (0..f).for_each(|i| sum[i] = T::down(mean[i].up() + mean[f + i].up()));
-        }
-        let (logits, tape) = layer::forward(&self.gate, Act::from(Arc::new(sum)), host)?;
-        let logits = logits.plain();
-        check(c, &logits.shape(), n)?;
-        let (mut y, mut weight) = (Map::new([n, h, w, f], x.pool()), Map::new([n, 1, 1, f], x.pool()));
-        pool::select(x.data(), logits.data(), pixels, f, y.data_mut(), weight.data_mut());
-        let back = host.back(move |dy, _| {
-            let (mut dx, mut dgate) = (Map::new(x.shape(), x.pool()), Map::new([n, 1, 1, c], x.pool()));
-            pool::select_gradient(x.data(), weight.data(), dy.data(), pixels, f, dx.data_mut(), dgate.data_mut());
-            if let Some(dsum) = layer::backward(tape.unwrap_or_default(), Arc::new(dgate), true)? {
-                pool::add_stream_gradient(dsum.data(), pixels, f, dx.data_mut());
-            }
-            Ok(Some(Arc::new(dx)))
-        });
-        Ok((Arc::new(y), back))
-    }
-
-    pub(crate) fn graph(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
-        let (n, _, _, c) = x.dims4()?;
-        let f = c / 2;
-        let (first, second) = (x.narrow(D::Minus1, 0, f)?, x.narrow(D::Minus1, f, f)?);
-        let logits = layer::graph(&self.gate, &(&first + &second)?.mean_keepdim((1, 2))?, statistics)?;
-        check(c, logits.dims(), n)?;
-        let share = candle_nn::ops::softmax(&logits.reshape((n, 1, 1, 2, f))?, 3)?;
-        let share = |i| share.narrow(3, i, 1)?.squeeze(3);
-        Ok((first.broadcast_mul(&share(0)?)? + second.broadcast_mul(&share(1)?)?)?)
-    }
-}
-
-fn check(c: usize, logits: &[usize], n: usize) -> Result<()> {
-    if c % 2 == 1 || logits != [n, 1, 1, c] {
-        return Err(Error::new(format!("a selective kernel of {c} channels got a gate of shape {logits:?}")));
-    }
-    Ok(())
-}
-
-/// max(x, 0) whose derivative at 0 is 0; candle's own has 1 there.
-pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
-    let positive = x.detach().gt(0.0)?.to_dtype(x.dtype())?;
-    Ok((x * positive)?)
 }

@@ -13,14 +13,45 @@
 //! There are no negatives, so batches may be small; the width d is what wants to be large.
 
 use candle_core::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::contrast::{paired, several};
-use super::{Objective, Terms, attach};
+use super::spec::{Checks, EmbeddingSpace, Needs, Spec};
+use super::{Inputs, Objective, Terms, attach};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
+use crate::nn::params::Scope;
+use crate::nn::pass::Groups;
 
 const EPSILON: f64 = 1e-5;
+
+/// `[loss.barlow-twins]` (Zbontar et al. 2021).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BarlowTwinsRecipe {
+    /// λ: the weight of what is off the cross-correlation's diagonal.
+    pub lambda: f64,
+}
+
+impl Default for BarlowTwinsRecipe {
+    fn default() -> Self {
+        BarlowTwinsRecipe { lambda: 0.0051 }
+    }
+}
+
+impl Spec for BarlowTwinsRecipe {
+    fn needs(&self) -> Needs {
+        Needs { groups: Groups::Each(1), ..Needs::default() }
+    }
+
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.positive("lambda", self.lambda, "; the paper's is .0051")
+    }
+
+    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(BarlowTwins { lambda: self.lambda }))
+    }
+}
 
 /// Redundancy reduction.
 pub struct BarlowTwins {
@@ -29,12 +60,13 @@ pub struct BarlowTwins {
 }
 
 impl Objective for BarlowTwins {
-    /// Watches the mean of C's diagonal. Errors where one pair is all there is: it has no statistics.
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let (left, right) = (&online.0.query, &online.1.query);
+    /// Extras: the mean of C's diagonal. Errors where one pair is all there is: it has no statistics.
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let (first, second) = inputs.online.pair()?;
+        let (left, right) = (&first.query, &second.query);
         let own = paired(left, right)?.0;
-        let a = Standard::of(&pass.world.gather(&left.detach())?)?;
-        let b = Standard::of(&pass.world.gather(&right.detach())?)?;
+        let (of_left, of_right) = (inputs.world.gather(&left.detach())?, inputs.world.gather(&right.detach())?);
+        let (a, b) = (Standard::of(&of_left.rows)?, Standard::of(&of_right.rows)?);
         let n = several(a.rows.dim(0)?)? as f64;
         let c = (a.rows.t()?.matmul(&b.rows)? / n)?;
         let diagonal = ((&a.rows * &b.rows)?.sum_keepdim(0)? / n)?;
@@ -44,12 +76,11 @@ impl Objective for BarlowTwins {
         let pull = |other: &Tensor, c: &Tensor| -> Result<Tensor> {
             Ok((((other.matmul(c)? * (2.0 * self.lambda))? + other.broadcast_mul(&w)?)? / n)?)
         };
-        let from = pass.world.rank() * own;
         let gradients = [
-            (left, a.back(&pull(&b.rows, &c.t()?)?)?.narrow(0, from, own)?),
-            (right, b.back(&pull(&a.rows, &c)?)?.narrow(0, from, own)?),
+            (left, of_left.own(&a.back(&pull(&b.rows, &c.t()?)?)?, own)?),
+            (right, of_right.own(&b.back(&pull(&a.rows, &c)?)?, own)?),
         ];
-        Ok(Terms { loss: attach(&value, &gradients)?, watch: vec![("correlation", diagonal.mean_all()?)] })
+        inputs.terms(&attach(&value, &gradients)?, &[], vec![("correlation", diagonal.mean_all()?)])
     }
 }
 
@@ -75,16 +106,17 @@ impl Standard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{self, both_differences, gradient, random, side, wave};
+    use super::super::testing::{self, both_differences, gradient, random, two, wave};
     use super::*;
+    use crate::world::{Collective, Solo};
     use candle_core::DType;
 
-    fn loss(lambda: f64, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
-        BarlowTwins { lambda }.loss(&(side(left.clone()), side(right.clone())), None, None, pass).unwrap().loss
+    fn loss(lambda: f64, left: &Tensor, right: &Tensor, world: &dyn Collective) -> Tensor {
+        testing::loss(&BarlowTwins { lambda }, &two(left, right), None, None, world)
     }
 
     fn value(lambda: f64, left: &Tensor, right: &Tensor) -> f64 {
-        loss(lambda, left, right, &Pass::eval()).to_scalar().unwrap()
+        loss(lambda, left, right, &Solo).to_scalar().unwrap()
     }
 
     #[test]
@@ -113,22 +145,22 @@ mod tests {
     #[test]
     fn the_gradient_is_the_difference() {
         for lambda in [0.0051, 0.5] {
-            both_differences(&random(1, 5, 3), &random(2, 5, 3), |l, r| loss(lambda, l, r, &Pass::eval()));
+            both_differences(&random(1, 5, 3), &random(2, 5, 3), |l, r| loss(lambda, l, r, &Solo));
         }
     }
 
     #[test]
     fn two_ranks_are_one() {
-        testing::two_ranks_are_one(1e-14, |l, r, pass| loss(0.1, l, r, pass));
+        testing::two_ranks_are_one(1e-14, |l, r, world| loss(0.1, l, r, world));
     }
 
     #[test]
     fn collapsed_columns_stay_finite_and_one_pair_is_an_error() {
         let flat = Tensor::ones((4, 3), DType::F32, &candle_core::Device::Cpu).unwrap();
-        let g = gradient(&flat, |x| loss(0.0051, x, &flat, &Pass::eval())).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let g = gradient(&flat, |x| loss(0.0051, x, &flat, &Solo)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(g.iter().all(|g| g.is_finite()));
-        let one = (side(random(1, 1, 3)), side(random(2, 1, 3)));
-        let error = BarlowTwins { lambda: 0.1 }.loss(&one, None, None, &Pass::eval()).err().unwrap().to_string();
+        let one = two(&random(1, 1, 3), &random(2, 1, 3));
+        let error = testing::terms(&BarlowTwins { lambda: 0.1 }, &one, None, None, &Solo).err().unwrap().to_string();
         assert!(error.contains("hint: "), "{error}");
     }
 }

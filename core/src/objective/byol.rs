@@ -6,14 +6,47 @@
 //! L = mean (2 − 2·cos(q, k')) + mean (2 − 2·cos(q', k))          q = predictor(z), k of the target
 //! ```
 //!
-//! [`predict`](super::predict) with a = 4, b = 2. The paper lets the copy's momentum grow from .996 to 1 over training; here it stays.
+//! [`predict`](super::predict) with a = 4, b = 2. The copy's momentum grows to 1 over training
+//! ([`Momentum::Rising`]).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::predict::predict;
-use super::queue::no_target;
-use super::{Objective, Terms};
+use super::spec::{Checks, EmbeddingSpace, Needs, Spec};
+use super::{Inputs, Objective, Terms};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
+use crate::model::target::Momentum;
+use crate::nn::params::Scope;
+use crate::nn::pass::Groups;
+
+/// `[loss.byol]` (Grill et al. 2020).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ByolRecipe {
+    /// Momentum of the target at the start; it rises to 1 over the run. Short runs want less than the paper's .996.
+    pub momentum: f64,
+}
+
+impl Default for ByolRecipe {
+    fn default() -> Self {
+        ByolRecipe { momentum: 0.996 }
+    }
+}
+
+impl Spec for ByolRecipe {
+    fn needs(&self) -> Needs {
+        Needs { momentum: Some(Momentum::Rising(self.momentum)), groups: Groups::Each(1), predictor: true, ..Needs::default() }
+    }
+
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.momentum("momentum", self.momentum)
+    }
+
+    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(Byol))
+    }
+}
 
 /// The squared distance, both ways.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,21 +54,21 @@ pub struct Byol;
 
 impl Objective for Byol {
     /// Errors without a target.
-    fn loss(&self, online: &(Side, Side), target: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let (left, right) = target.ok_or_else(no_target)?;
-        predict(online, (&left.key, &right.key), 4.0, 2.0, pass)
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let (first, second) = inputs.target()?.pair()?;
+        predict(inputs, (&first.key, &second.key), 4.0, 2.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{finite_difference, random, side, wave};
+    use super::super::testing::{self, finite_difference, random, two, wave};
     use super::*;
+    use crate::world::Solo;
     use candle_core::{Tensor, Var};
 
     fn loss(q: [&Tensor; 2], k: [&Tensor; 2]) -> Tensor {
-        let sides = |t: [&Tensor; 2]| (side(t[0].clone()), side(t[1].clone()));
-        Byol.loss(&sides(q), Some(&sides(k)), None, &Pass::eval()).unwrap().loss
+        testing::loss(&Byol, &two(q[0], q[1]), Some(&two(k[0], k[1])), None, &Solo)
     }
 
     #[test]
@@ -64,7 +97,7 @@ mod tests {
 
     #[test]
     fn without_a_target_there_is_nothing_to_predict() {
-        let both = (side(random(1, 3, 2)), side(random(2, 3, 2)));
-        assert!(Byol.loss(&both, None, None, &Pass::eval()).err().unwrap().to_string().contains("hint: "));
+        let both = two(&random(1, 3, 2), &random(2, 3, 2));
+        assert!(testing::terms(&Byol, &both, None, None, &Solo).err().unwrap().to_string().contains("hint: "));
     }
 }

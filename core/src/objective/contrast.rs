@@ -10,8 +10,11 @@
 //! Only one block of anchors is alive at a time, so memory grows with the batch, not with its square.
 
 use candle_core::{DType, Tensor};
+use ctk_kernels::{Cpu, Device as _, Real};
 
 use crate::error::{Error, Result};
+use crate::nn::tensors;
+use crate::world::Collective;
 
 /// Anchors a block: fixed, so that sums do not depend on the machine.
 pub(super) const BLOCK: usize = 512;
@@ -58,15 +61,31 @@ pub(super) fn softmax(logits: &Tensor) -> Result<(Tensor, Tensor)> {
 const LOWEST: f64 = -1e30;
 const TINY: f64 = 1e-30;
 
-/// `f(i, j)` for anchors `first..first + b` and m + k candidates, as a tensor like `s` (b, m + k).
-pub(super) fn mask(first: usize, s: &Tensor, f: impl Fn(usize, usize) -> f64) -> Result<Tensor> {
-    let (b, c) = s.dims2()?;
-    let values = (0..b * c).map(|at| f(first + at / c, at % c));
-    let mask = match s.dtype() {
-        DType::F64 => Tensor::from_vec(values.collect::<Vec<f64>>(), (b, c), s.device())?,
-        _ => Tensor::from_vec(values.map(|v| v as f32).collect::<Vec<f32>>(), (b, c), s.device())?,
-    };
-    Ok(mask)
+/// A matrix like `s` (b, c): `equal` where the anchor's name in `rows` (b) is the candidate's in `columns` (c), `other` elsewhere.
+pub(super) fn compare(s: &Tensor, rows: &[u32], columns: &[u32], [equal, other]: [f64; 2]) -> Result<Tensor> {
+    fn of<R: Real>(rows: &[u32], columns: &[u32], values: [R; 2], dims: (usize, usize)) -> Result<Tensor> {
+        let mut matrix = vec![values[1]; dims.0 * dims.1];
+        Cpu::default().compare(rows, columns, values, &mut matrix);
+        tensors::from_vec(matrix, dims)
+    }
+    let dims = s.dims2()?;
+    if dims != (rows.len(), columns.len()) {
+        return Err(Error::new(format!("{} and {} names for similarities {dims:?}", rows.len(), columns.len())));
+    }
+    match s.dtype() {
+        DType::F64 => of(rows, columns, [equal, other], dims),
+        _ => of(rows, columns, [equal as f32, other as f32], dims),
+    }
+}
+
+/// Minus infinity where an anchor and a candidate have one name, which takes the candidate out of the anchor's sums; 0 elsewhere.
+pub(super) fn without(s: &Tensor, rows: &[u32], columns: &[u32]) -> Result<Tensor> {
+    compare(s, rows, columns, [f64::NEG_INFINITY, 0.0])
+}
+
+/// The numbers `first..first + count`, as names of rows.
+pub(super) fn numbered(first: usize, count: usize) -> Vec<u32> {
+    (first as u32..(first + count) as u32).collect()
 }
 
 /// Checks that there are negatives, or statistics, at all: more than one pair.
@@ -77,7 +96,12 @@ pub(super) fn several(pairs: usize) -> Result<usize> {
     Ok(pairs)
 }
 
-/// Checks that two sides pair row by row, `(n, d)`.
+/// Rows over all ranks, of which this one has `own`; the sum is made where `like` is.
+pub(super) fn over_ranks(own: usize, like: &Tensor, world: &dyn Collective) -> Result<f64> {
+    Ok(world.sum(&Tensor::new(own as f64, like.device())?)?.to_scalar::<f64>()?)
+}
+
+/// Checks that two views pair row by row, `(n, d)`.
 pub(super) fn paired(left: &Tensor, right: &Tensor) -> Result<(usize, usize)> {
     let (n, d) = left.dims2()?;
     if right.dims() != left.dims() || n == 0 {

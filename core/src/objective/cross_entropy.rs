@@ -16,16 +16,14 @@
 
 use candle_core::{D, DType, Tensor};
 
-use super::contrast::{mask, softmax};
-use super::{Objective, Terms, attach};
+use super::contrast::{compare, numbered, over_ranks, softmax};
+use super::{Inputs, Objective, Terms, attach};
 use crate::error::{Error, Result};
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
 
 /// The label of a row that has none.
 pub const UNLABELLED: u32 = u32::MAX;
 
-/// A teacher's part in the loss; its logits are the right side.
+/// A teacher's part in the loss; its logits are the second view.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distillation {
     /// τ: both sides' logits are divided by it. .1 for self-distillation, 1 from big to small.
@@ -34,55 +32,55 @@ pub struct Distillation {
     pub alpha: f64,
 }
 
-/// Cross entropy of the left side's logits `(n, classes)`.
+/// Cross entropy of the first view's logits `(n, classes)`.
 pub struct CrossEntropy {
     /// The teacher, if there is one.
     pub teacher: Option<Distillation>,
 }
 
 impl Objective for CrossEntropy {
-    /// Watches the share of rows whose largest logit is the label's (`accuracy`), or the teacher's (`agreement`).
+    /// Extras: the share of rows whose largest logit is the label's (`accuracy`), or the teacher's (`agreement`).
     ///
     /// # Errors
     /// Labels that are needed and missing or beyond the classes; logits of the teacher with another shape.
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, labels: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let s = &online.0.query;
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let s = &inputs.online.view(0)?.query;
         let (n, classes) = s.dims2()?;
         let rows = s.detach();
-        let count = pass.world.sum(&Tensor::new(n as f64, s.device())?.to_dtype(s.dtype())?)?;
-        let mean = 1.0 / count.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let mean = 1.0 / over_ranks(n, s, inputs.world)?;
         let hard = self.teacher.is_none_or(|teacher| teacher.alpha < 1.0);
         let (mut value, mut gradient) = (Tensor::zeros((), s.dtype(), s.device())?, rows.zeros_like()?);
-        let mut watch = Vec::new();
+        let mut extras = Vec::new();
         if hard {
             let weight = mean * self.teacher.map_or(1.0, |teacher| 1.0 - teacher.alpha);
-            let labels = check(labels, n, classes, self.teacher.is_some())?;
+            let labels = check(inputs.labels, n, classes, self.teacher.is_some())?;
             let (loss, d) = with_labels(&rows, labels)?;
             value = (value + (loss * weight)?)?;
             gradient = (gradient + (d * weight)?)?;
             if self.teacher.is_none() {
-                watch.push(("accuracy", same(&rows.argmax(D::Minus1)?, &Tensor::new(labels, s.device())?)?));
+                extras.push(("accuracy", same(&rows.argmax(D::Minus1)?, &Tensor::new(labels, s.device())?)?));
             }
         }
         if let Some(Distillation { temperature, alpha }) = self.teacher {
-            let t = online.1.query.detach();
+            let t = inputs.online.view(1)?.query.detach();
             if t.dims() != s.dims() {
                 return Err(Error::new(format!("the teacher's logits are {:?}, the student's {:?}", t.dims(), s.dims())));
             }
             let (loss, d) = with_teacher(&rows, &t, temperature)?;
             value = (value + (loss * (alpha * mean))?)?;
             gradient = (gradient + (d * (alpha * mean))?)?;
-            watch.push(("agreement", same(&rows.argmax(D::Minus1)?, &t.argmax(D::Minus1)?)?));
+            extras.push(("agreement", same(&rows.argmax(D::Minus1)?, &t.argmax(D::Minus1)?)?));
         }
-        Ok(Terms { loss: attach(&pass.world.sum(&value)?, &[(s, gradient)])?, watch })
+        inputs.terms(&attach(&inputs.world.sum(&value)?, &[(s, gradient)])?, &[], extras)
     }
 }
 
 /// The sum over labelled rows, and its gradient.
 fn with_labels(s: &Tensor, labels: &[u32]) -> Result<(Tensor, Tensor)> {
     let (top, p) = softmax(s)?;
-    let known = mask(0, s, |i, _| f64::from(u8::from(labels[i] != UNLABELLED)))?;
-    let truth = mask(0, s, |i, j| f64::from(u8::from(labels[i] as usize == j)))?;
+    let classes = s.dim(1)?;
+    let known = compare(s, labels, &vec![UNLABELLED; classes], [0.0, 1.0])?;
+    let truth = compare(s, labels, &numbered(0, classes), [1.0, 0.0])?;
     let of_rows = (top * known.narrow(1, 0, 1)?)?.sum_all()?;
     let loss = (of_rows - (s * &truth)?.sum_all()?)?;
     Ok((loss, ((p * known)? - truth)?))
@@ -114,8 +112,9 @@ fn same(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side};
+    use super::super::testing::{self, distance, finite_difference, gradient, random, ranks, two};
     use super::*;
+    use crate::world::Solo;
     use candle_core::Device;
 
     const HARD: CrossEntropy = CrossEntropy { teacher: None };
@@ -125,11 +124,11 @@ mod tests {
     }
 
     fn terms(of: &CrossEntropy, s: &Tensor, t: &Tensor, labels: Option<&[u32]>) -> Result<Terms> {
-        of.loss(&(side(s.clone()), side(t.clone())), None, labels, &Pass::eval())
+        testing::terms(of, &two(s, t), None, labels, &Solo)
     }
 
     fn loss(of: &CrossEntropy, s: &Tensor, t: &Tensor, labels: Option<&[u32]>) -> Tensor {
-        terms(of, s, t, labels).unwrap().loss
+        testing::loss(of, &two(s, t), None, labels, &Solo)
     }
 
     fn number(t: &Tensor) -> f64 {
@@ -157,7 +156,7 @@ mod tests {
         // Equal logits know nothing: ln of the number of classes.
         let zeros = s.zeros_like().unwrap();
         assert!((number(&loss(&HARD, &zeros, &t, labels)) - 3f64.ln()).abs() < 1e-12);
-        let watched = |of: &CrossEntropy| terms(of, &s, &t, labels).unwrap().watch;
+        let watched = |of: &CrossEntropy| terms(of, &s, &t, labels).unwrap().extras;
         assert_eq!((watched(&HARD)[0].0, number(&watched(&HARD)[0].1)), ("accuracy", 1.0));
         assert_eq!((watched(&taught(1.0, 1.0))[0].0, number(&watched(&taught(1.0, 1.0))[0].1)), ("agreement", 0.0));
     }
@@ -203,11 +202,7 @@ mod tests {
         let parts = ranks(2, |world| {
             let from = world.rank() * 3;
             let (mine, theirs) = (s.narrow(0, from, 3).unwrap(), t.narrow(0, from, 3).unwrap());
-            let pass = Pass { world, ..Pass::eval() };
-            let of_rank = |s: &Tensor| {
-                let sides = (side(s.clone()), side(theirs.clone()));
-                of.loss(&sides, None, Some(&labels[from..from + 3]), &pass).unwrap().loss
-            };
+            let of_rank = |s: &Tensor| testing::loss(&of, &two(s, &theirs), None, Some(&labels[from..from + 3]), world);
             let x = candle_core::Var::from_tensor(&mine).unwrap();
             let value = of_rank(&x);
             let pull = value.backward().unwrap().get(&x).unwrap().clone();

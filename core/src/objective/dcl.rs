@@ -11,11 +11,38 @@
 //!
 //! The loss may be negative.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::ntxent::{Pairs, pairs};
-use super::{Objective, Terms};
+use super::spec::{Checks, EmbeddingSpace, Spec};
+use super::{Inputs, Objective, Terms};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
+use crate::nn::params::Scope;
+
+/// `[loss.dcl]` (Yeh et al. 2022).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DclRecipe {
+    /// Similarities are divided by it.
+    pub temperature: f64,
+}
+
+impl Default for DclRecipe {
+    fn default() -> Self {
+        DclRecipe { temperature: 0.1 }
+    }
+}
+
+impl Spec for DclRecipe {
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.positive("temperature", self.temperature, "; the paper uses .1")
+    }
+
+    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(Dcl { temperature: self.temperature }))
+    }
+}
 
 /// The decoupled loss, its pairs weighing the same.
 pub struct Dcl {
@@ -24,24 +51,25 @@ pub struct Dcl {
 }
 
 impl Objective for Dcl {
-    /// Watches what NT-Xent does. Errors where one pair is all there is: it has no negatives.
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        pairs(online, &Pairs { temperature: self.temperature, scale: 1.0, memory: None, decoupled: true }, pass)
+    /// Extras: what NT-Xent does. Errors where one pair is all there is: it has no negatives.
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        pairs(inputs, &Pairs { temperature: self.temperature, scale: 1.0, memory: None, decoupled: true })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{self, angles, both_differences, gradient, random, side};
+    use super::super::testing::{self, angles, both_differences, gradient, random, two};
     use super::*;
+    use crate::world::{Collective, Solo};
     use candle_core::{DType, Device, Tensor};
 
-    fn loss(temperature: f64, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
-        Dcl { temperature }.loss(&(side(left.clone()), side(right.clone())), None, None, pass).unwrap().loss
+    fn loss(temperature: f64, left: &Tensor, right: &Tensor, world: &dyn Collective) -> Tensor {
+        testing::loss(&Dcl { temperature }, &two(left, right), None, None, world)
     }
 
     fn value(temperature: f64, left: &Tensor, right: &Tensor) -> f64 {
-        loss(temperature, left, right, &Pass::eval()).to_scalar().unwrap()
+        loss(temperature, left, right, &Solo).to_scalar().unwrap()
     }
 
     #[test]
@@ -59,29 +87,29 @@ mod tests {
             let rows = Tensor::ones((n, 3), DType::F64, &Device::Cpu).unwrap();
             assert!((value(0.1, &rows, &rows) - ((2 * n - 2) as f64).ln()).abs() < 1e-12);
         }
-        let one = (side(random(1, 1, 3)), side(random(2, 1, 3)));
-        let error = Dcl { temperature: 0.1 }.loss(&one, None, None, &Pass::eval()).err().unwrap().to_string();
+        let one = two(&random(1, 1, 3), &random(2, 1, 3));
+        let error = testing::terms(&Dcl { temperature: 0.1 }, &one, None, None, &Solo).err().unwrap().to_string();
         assert!(error.contains("hint: "), "{error}");
     }
 
     #[test]
     fn the_gradient_is_the_difference() {
         for temperature in [0.07, 0.1, 1.0] {
-            both_differences(&random(1, 4, 3), &random(2, 4, 3), |l, r| loss(temperature, l, r, &Pass::eval()));
+            both_differences(&random(1, 4, 3), &random(2, 4, 3), |l, r| loss(temperature, l, r, &Solo));
         }
     }
 
     #[test]
     fn two_ranks_are_one() {
-        testing::two_ranks_are_one(1e-15, |l, r, pass| loss(0.2, l, r, pass));
+        testing::two_ranks_are_one(1e-15, |l, r, world| loss(0.2, l, r, world));
     }
 
     #[test]
     fn sharp_temperatures_stay_finite_in_f32() {
         let rows = random(1, 6, 8).to_dtype(DType::F32).unwrap();
         let near = (&rows + 1e-5).unwrap();
-        assert!(loss(0.01, &rows, &near, &Pass::eval()).to_scalar::<f32>().unwrap().is_finite());
-        let g = gradient(&rows, |x| loss(0.01, x, &near, &Pass::eval())).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(loss(0.01, &rows, &near, &Solo).to_scalar::<f32>().unwrap().is_finite());
+        let g = gradient(&rows, |x| loss(0.01, x, &near, &Solo)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(g.iter().all(|g| g.is_finite()));
     }
 }

@@ -10,12 +10,38 @@
 //! ```
 
 use candle_core::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::contrast::{BLOCK, mask, paired, softmax};
-use super::{Objective, Terms, attach, normalise};
+use super::contrast::{BLOCK, compare, numbered, paired, softmax};
+use super::spec::{Checks, EmbeddingSpace, Spec};
+use super::{Inputs, Objective, Terms, attach, normalise};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
+use crate::nn::params::Scope;
+
+/// `[loss.infonce]` (van den Oord et al. 2018).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct InfonceRecipe {
+    /// Similarities are divided by it.
+    pub temperature: f64,
+}
+
+impl Default for InfonceRecipe {
+    fn default() -> Self {
+        InfonceRecipe { temperature: 0.1 }
+    }
+}
+
+impl Spec for InfonceRecipe {
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.positive("temperature", self.temperature, "")
+    }
+
+    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(InfoNce { temperature: self.temperature }))
+    }
+}
 
 /// Both directions' mean.
 pub struct InfoNce {
@@ -24,23 +50,23 @@ pub struct InfoNce {
 }
 
 impl Objective for InfoNce {
-    /// Watches the mean cosine of positives.
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let own = paired(&online.0.query, &online.1.query)?.0;
-        let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
-        let [q, k] = [&left, &right].map(|side| pass.world.gather(&side.detach()));
-        let (q, k) = (q?, k?);
+    /// Extras: the mean cosine of positives.
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let (first, second) = inputs.online.pair()?;
+        let own = paired(&first.query, &second.query)?.0;
+        let (left, right) = (normalise(&first.query)?, normalise(&second.query)?);
+        let (of_left, of_right) = (inputs.world.gather(&left.detach())?, inputs.world.gather(&right.detach())?);
+        let (q, k) = (&of_left.rows, &of_right.rows);
         let n = q.dim(0)?;
-        let (forth, dq, dk) = self.one_way(&q, &k)?;
-        let (back, more_dk, more_dq) = self.one_way(&k, &q)?;
-        let from = pass.world.rank() * own;
+        let (forth, dq, dk) = self.one_way(q, k)?;
+        let (back, more_dk, more_dq) = self.one_way(k, q)?;
         let share = |a: Tensor, b: Tensor| -> Result<Tensor> {
-            Ok(((a + b)?.narrow(0, from, own)? / (2.0 * n as f64 * self.temperature))?)
+            Ok((of_left.own(&(a + b)?, own)? / (2.0 * n as f64 * self.temperature))?)
         };
         let gradients = [(&left, share(dq, more_dq)?), (&right, share(dk, more_dk)?)];
         let positive = ((q * k)?.sum_all()? / n as f64)?;
         let value = ((forth + back)? / (2 * n) as f64)?;
-        Ok(Terms { loss: attach(&value, &gradients)?, watch: vec![("positive_similarity", positive)] })
+        inputs.terms(&attach(&value, &gradients)?, &[], vec![("positive_similarity", positive)])
     }
 }
 
@@ -56,7 +82,7 @@ impl InfoNce {
             let block = anchors.narrow(0, first, BLOCK.min(n - first))?;
             let s = (block.matmul(&columns)? / self.temperature)?;
             let (top, p) = softmax(&s)?;
-            let own = mask(first, &s, |i, j| if i == j { 1.0 } else { 0.0 })?;
+            let own = compare(&s, &numbered(first, block.dim(0)?), &numbered(0, n), [1.0, 0.0])?;
             total = (total + (top - (&s * &own)?.sum_keepdim(1)?)?.sum_all()?)?;
             let d = (p - own)?;
             of_anchors.push(d.matmul(candidates)?);
@@ -68,16 +94,17 @@ impl InfoNce {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{self, angles, both_differences, distance, gradient, random, side};
+    use super::super::testing::{self, angles, both_differences, distance, gradient, random, two};
     use super::*;
+    use crate::world::{Collective, Solo};
     use candle_core::{DType, Device};
 
-    fn loss(temperature: f64, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
-        InfoNce { temperature }.loss(&(side(left.clone()), side(right.clone())), None, None, pass).unwrap().loss
+    fn loss(temperature: f64, left: &Tensor, right: &Tensor, world: &dyn Collective) -> Tensor {
+        testing::loss(&InfoNce { temperature }, &two(left, right), None, None, world)
     }
 
     fn value(temperature: f64, left: &Tensor, right: &Tensor) -> f64 {
-        loss(temperature, left, right, &Pass::eval()).to_scalar().unwrap()
+        loss(temperature, left, right, &Solo).to_scalar().unwrap()
     }
 
     #[test]
@@ -101,7 +128,7 @@ mod tests {
     #[test]
     fn the_gradient_is_the_difference() {
         for temperature in [0.07, 0.1, 1.0] {
-            both_differences(&random(1, 4, 3), &random(2, 4, 3), |l, r| loss(temperature, l, r, &Pass::eval()));
+            both_differences(&random(1, 4, 3), &random(2, 4, 3), |l, r| loss(temperature, l, r, &Solo));
         }
     }
 
@@ -116,12 +143,12 @@ mod tests {
             ((forth + back).unwrap() / 2.0).unwrap()
         };
         assert!((value(0.3, &left, &right) - oracle(&left, &right).to_scalar::<f64>().unwrap()).abs() < 1e-12);
-        let ours = gradient(&left, |x| loss(0.3, x, &right, &Pass::eval()));
+        let ours = gradient(&left, |x| loss(0.3, x, &right, &Solo));
         assert!(distance(&ours, &gradient(&left, |x| oracle(x, &right))) < 1e-14);
     }
 
     #[test]
     fn two_ranks_are_one() {
-        testing::two_ranks_are_one(1e-15, |l, r, pass| loss(0.2, l, r, pass));
+        testing::two_ranks_are_one(1e-15, |l, r, world| loss(0.2, l, r, world));
     }
 }

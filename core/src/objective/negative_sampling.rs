@@ -22,10 +22,8 @@
 
 use candle_core::{D, Tensor};
 
-use super::{Objective, Terms, attach};
+use super::{Inputs, Objective, Terms, attach};
 use crate::error::{Error, Result};
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
 
 /// The mean over positive rows of a positive row's loss plus its share of the negative rows' losses.
 ///
@@ -36,9 +34,10 @@ use crate::nn::pass::Pass;
 pub struct NegativeSampling;
 
 impl Objective for NegativeSampling {
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, labels: Option<&[u32]>, _: &Pass) -> Result<Terms> {
-        let (v, u) = (&online.0.query, &online.1.query);
-        let labels = labels.ok_or_else(|| Error::new("negative sampling needs to know which rows are positive"))?;
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let (first, second) = inputs.online.pair()?;
+        let (v, u) = (&first.query, &second.query);
+        let labels = inputs.labels.ok_or_else(|| Error::new("negative sampling needs to know which rows are positive"))?;
         if labels.len() != v.dim(0)? || v.dims() != u.dims() {
             return Err(Error::new(format!("{:?} inputs, {:?} outputs and {} labels", v.dims(), u.dims(), labels.len())));
         }
@@ -57,13 +56,15 @@ impl Objective for NegativeSampling {
         // σ(x) = 1 / (1 + e^−|x|) for x ≥ 0 and e^−|x| / (1 + e^−|x|) below.
         let sigmoid = (x.ge(0.0)?.where_cond(&e.ones_like()?, &e)? / (&e + 1.0)?)?;
         let slope = ((sigmoid - y)? * scale)?;
-        Ok(Terms { loss: attach(&value, &[(&scores, slope)])?, watch: Vec::new() })
+        inputs.terms(&attach(&value, &[(&scores, slope)])?, &[], Vec::new())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{self, two};
     use super::*;
+    use crate::world::Solo;
     use candle_core::{Device, Var};
 
     const LABELS: [u32; 5] = [1, 0, 0, 1, 0];
@@ -77,8 +78,7 @@ mod tests {
     }
 
     fn loss(v: &Var, u: &Var) -> Tensor {
-        let side = |x: &Var| Side { query: x.as_tensor().clone(), key: x.as_tensor().clone() };
-        NegativeSampling.loss(&(side(v), side(u)), None, Some(&LABELS), &Pass::eval()).unwrap().loss
+        testing::loss(&NegativeSampling, &two(v, u), None, Some(&LABELS), &Solo)
     }
 
     /// The definition, as plainly as it can be written.
@@ -131,12 +131,9 @@ mod tests {
 
     #[test]
     fn a_batch_without_positives_or_labels_is_refused() {
-        let side = Side {
-            query: Tensor::zeros((2, 3), candle_core::DType::F64, &Device::Cpu).unwrap(),
-            key: Tensor::new(0f64, &Device::Cpu).unwrap(),
-        };
-        let sides = (side.clone(), side);
-        let fails = |labels: Option<&[u32]>| NegativeSampling.loss(&sides, None, labels, &Pass::eval()).is_err();
+        let rows = Tensor::zeros((2, 3), candle_core::DType::F64, &Device::Cpu).unwrap();
+        let both = two(&rows, &rows);
+        let fails = |labels: Option<&[u32]>| testing::terms(&NegativeSampling, &both, None, labels, &Solo).is_err();
         assert!(fails(None) && fails(Some(&[0, 0])) && fails(Some(&[1])));
         assert!(!fails(Some(&[1, 0])));
     }

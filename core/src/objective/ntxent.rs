@@ -14,15 +14,57 @@
 //! the row's maximum is subtracted: at T = .01 the exponents reach 100 and exp overflows f32 at 89.
 
 use candle_core::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::contrast::{contrast, mask, paired, several, softmax};
-use super::queue::no_target;
-use super::{Objective, Queue, Terms, attach, normalise};
+use super::contrast::{contrast, numbered, paired, several, softmax, without};
+use super::spec::{Checks, EmbeddingSpace, MOMENTUM, Needs, Spec};
+use super::{Inputs, Objective, Queue, Terms, attach, normalise};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
-use crate::recipe::NtXentRecipe;
+use crate::model::target::Momentum;
+use crate::nn::params::Scope;
 use crate::store::checkpoint::{Reader, Writer};
+
+/// `[loss.nt-xent]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NtXentRecipe {
+    /// Similarities are divided by it. .5 for CIFAR, .1 for ImageNet.
+    pub temperature: f64,
+    /// The loss is multiplied by it. Google's code optimises 2× the paper's mean, which matters under LARS.
+    pub scale: f64,
+    /// Keys of a momentum encoder that are kept as further negatives (SimCLRv2's memory; 65536 there). Absent: none.
+    pub memory: Option<usize>,
+    /// Momentum of that encoder; absent: .999.
+    pub momentum: Option<f64>,
+}
+
+impl Default for NtXentRecipe {
+    fn default() -> Self {
+        NtXentRecipe { temperature: 0.5, scale: 1.0, memory: None, momentum: None }
+    }
+}
+
+impl Spec for NtXentRecipe {
+    fn needs(&self) -> Needs {
+        let momentum = self.memory.map(|_| Momentum::Constant(self.momentum.unwrap_or(MOMENTUM)));
+        Needs { momentum, queue: self.memory, ..Needs::default() }
+    }
+
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.positive("temperature", self.temperature, "; SimCLR uses .1 to .5")?;
+        checks.positive("scale", self.scale, "")?;
+        checks.queue("memory", self.memory)?;
+        checks.momentum("momentum", self.momentum.unwrap_or(MOMENTUM))?;
+        let idle = self.momentum.is_some() && self.memory.is_none();
+        checks.require(!idle, "momentum", "is of the memory's encoder, and there is no `memory`")
+    }
+
+    fn build(&self, space: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        let memory = self.memory.map(|keys| Queue::new(keys, space.width, space.dtype, &space.device)).transpose()?;
+        Ok(Box::new(NtXent { memory, ..NtXent::new(self) }))
+    }
+}
 
 /// The loss of SimCLR, and with a memory that of SimCLRv2.
 pub struct NtXent {
@@ -42,17 +84,16 @@ impl NtXent {
 }
 
 impl Objective for NtXent {
-    /// Watches the mean cosine of positives and of negatives (of rows of the batch; there are none where N = 1).
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
+    /// Extras: the mean cosine of positives and of negatives (of rows of the batch; there are none where N = 1).
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let memory = self.memory.as_ref().map(Queue::keys).transpose()?.flatten();
-        pairs(online, &Pairs { temperature: self.temperature, scale: self.scale, memory, decoupled: false }, pass)
+        pairs(inputs, &Pairs { temperature: self.temperature, scale: self.scale, memory, decoupled: false })
     }
 
-    fn settle(&mut self, target: Option<&(Side, Side)>, pass: &Pass) -> Result<()> {
+    fn after_step(&mut self, inputs: &Inputs) -> Result<()> {
         let Some(memory) = &mut self.memory else { return Ok(()) };
-        let (left, right) = target.ok_or_else(no_target)?;
-        memory.enqueue(&pass.world.gather(&left.key.detach())?)?;
-        memory.enqueue(&pass.world.gather(&right.key.detach())?)
+        let mut views = inputs.target()?.views();
+        views.try_for_each(|(_, view)| memory.enqueue(&inputs.world.gather(&view.key.detach())?.rows))
     }
 
     fn save(&self, writer: &mut Writer) -> Result<()> {
@@ -74,55 +115,59 @@ pub(super) struct Pairs {
     pub decoupled: bool,
 }
 
-/// The loss of pairs, and what is watched of it.
-pub(super) fn pairs(online: &(Side, Side), of: &Pairs, pass: &Pass) -> Result<Terms> {
-    let own = paired(&online.0.query, &online.1.query)?.0;
-    let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
-    let lefts = pass.world.gather(&left.detach())?;
-    let rights = pass.world.gather(&right.detach())?;
-    let z = Tensor::cat(&[&lefts, &rights], 0)?;
-    let n = lefts.dim(0)?;
+/// The loss of pairs.
+pub(super) fn pairs(inputs: &Inputs, of: &Pairs) -> Result<Terms> {
+    let (first, second) = inputs.online.pair()?;
+    let own = paired(&first.query, &second.query)?.0;
+    let (left, right) = (normalise(&first.query)?, normalise(&second.query)?);
+    let lefts = inputs.world.gather(&left.detach())?;
+    let rights = inputs.world.gather(&right.detach())?;
+    let z = Tensor::cat(&[&lefts.rows, &rights.rows], 0)?;
+    let n = lefts.rows.dim(0)?;
     if of.decoupled {
         several(n)?;
     }
     let positive = |i: usize| (i + n) % (2 * n);
-    let left_out = |i: usize, j: usize| i == j || (of.decoupled && j == positive(i));
 
     let mean = of.scale / (2 * n) as f64;
     let (sum, gradient) = contrast(&z, of.memory.as_ref(), of.temperature, |first, s| {
-        let (top, p) = softmax(&(s + mask(first, s, |i, j| if left_out(i, j) { f64::NEG_INFINITY } else { 0.0 })?)?)?;
-        let anchors = s.dim(0)?;
+        let (anchors, candidates) = s.dims2()?;
         let positives: Vec<u32> = (first..first + anchors).map(|i| positive(i) as u32).collect();
+        let columns = numbered(0, candidates);
+        let mut s_without = (s + without(s, &numbered(first, anchors), &columns)?)?;
+        if of.decoupled {
+            s_without = (s_without + without(s, &positives, &columns)?)?;
+        }
+        let (top, p) = softmax(&s_without)?;
         let positives = Tensor::from_vec(positives, (anchors, 1), s.device())?;
         let loss = (top - s.gather(&positives, 1)?)?.sum_all()?;
         p.scatter_add_set(&positives, &Tensor::ones((anchors, 1), s.dtype(), s.device())?.neg()?, 1)?;
         Ok((loss, p))
     })?;
     let gradient = (gradient * mean)?;
-    let from = pass.world.rank() * own;
-    let gradients = [(&left, gradient.narrow(0, from, own)?), (&right, gradient.narrow(0, n + from, own)?)];
-    Ok(Terms { loss: attach(&(sum * mean)?, &gradients)?, watch: watch(&lefts, &rights)? })
+    let gradients = [(&left, lefts.own(&gradient, own)?), (&right, rights.own(&gradient.narrow(0, n, n)?, own)?)];
+    inputs.terms(&attach(&(sum * mean)?, &gradients)?, &[], similarities(&lefts.rows, &rights.rows)?)
 }
 
 /// Mean similarities from sums of rows: Σ_{i,j} zᵢ·zⱼ = ‖Σᵢ zᵢ‖², less the pairs that are no negatives.
-fn watch(lefts: &Tensor, rights: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
+fn similarities(lefts: &Tensor, rights: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
     let n = lefts.dim(0)? as f64;
     let positive = ((lefts * rights)?.sum_all()? / n)?;
-    let mut watch = vec![("positive_similarity", positive.clone())];
+    let mut found = vec![("positive_similarity", positive.clone())];
     if n > 1.0 {
         let all = (lefts.sum(0)? + rights.sum(0)?)?.sqr()?.sum_all()?;
         let own = (lefts.sqr()?.sum_all()? + rights.sqr()?.sum_all()?)?;
         let negative = (((all - own)? - (positive * (2.0 * n))?)? / (2.0 * n * (2.0 * n - 2.0)))?;
-        watch.push(("negative_similarity", negative));
+        found.push(("negative_similarity", negative));
     }
-    Ok(watch)
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{angles, both_differences, distance, finite_difference, gradient, random, ranks, side};
+    use super::super::testing::{self, angles, both_differences, distance, finite_difference, gradient, random, ranks, two};
     use super::*;
-    use crate::rng::Key;
+    use crate::world::Solo;
     use candle_core::{DType, Device, Var};
 
     fn at(temperature: f64) -> NtXent {
@@ -130,7 +175,7 @@ mod tests {
     }
 
     fn loss(objective: &NtXent, left: &Tensor, right: &Tensor) -> Tensor {
-        objective.loss(&(side(left.clone()), side(right.clone())), None, None, &Pass::eval()).unwrap().loss
+        testing::loss_of(objective, left, right)
     }
 
     fn number(t: &Tensor) -> f64 {
@@ -176,8 +221,7 @@ mod tests {
                 let own = |t: &Tensor| t.narrow(0, world.rank() * 4, 4).unwrap();
                 // Every rank has parameters of its own, as processes do.
                 let w = Var::from_tensor(w).unwrap();
-                let pass = Pass::train(Key::new(0), world);
-                let loss = at(0.5).loss(&(side(encode(&w, &own(x))), side(own(y))), None, None, &pass).unwrap().loss;
+                let loss = testing::loss(&at(0.5), &two(&encode(&w, &own(x)), &own(y)), None, None, world);
                 let gradient = world.sum(loss.backward().unwrap().get(&w).unwrap()).unwrap();
                 (number(&loss), gradient)
             });
@@ -298,38 +342,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_watched_is_the_mean_similarity() {
+    fn extras_are_mean_similarities() {
         let (left, right) = (angles(&[0.0, 90.0, 200.0]), angles(&[10.0, 80.0, 230.0]));
-        let terms = at(0.5).loss(&(side(left.clone()), side(right.clone())), None, None, &Pass::eval()).unwrap();
+        let terms = testing::terms(&at(0.5), &two(&left, &right), None, None, &Solo).unwrap();
         let z = Tensor::cat(&[left, right], 0).unwrap().to_vec2::<f64>().unwrap();
         let mut means = [(0.0, 0.0); 2];
         for (i, j) in (0..36).map(|at| (at / 6, at % 6)).filter(|(i, j)| i != j) {
             let mean = &mut means[usize::from((i + 3) % 6 != j)];
             *mean = (mean.0 + z[i][0] * z[j][0] + z[i][1] * z[j][1], mean.1 + 1.0);
         }
-        for ((name, found), (sum, count)) in terms.watch.iter().zip(means) {
+        for ((name, found), (sum, count)) in terms.extras.iter().zip(means) {
             assert!((number(found) - sum / count).abs() < 1e-12, "{name}");
         }
-        assert_eq!(terms.watch.len(), 2);
+        assert_eq!(terms.extras.len(), 2);
     }
 
     #[test]
-    fn the_memory_holds_both_sides_of_all_ranks_and_needs_a_target() {
+    fn the_memory_holds_both_views_of_all_ranks_and_needs_a_target() {
         let held = ranks(2, |world| {
             let mut objective = NtXent { memory: Some(Queue::new(9, 2, DType::F64, &Device::Cpu).unwrap()), ..at(0.1) };
-            let target = (side(random(world.rank() as u64, 2, 2)), side(random(9, 2, 2)));
-            objective.settle(Some(&target), &Pass::train(Key::new(0), world)).unwrap();
+            let target = two(&random(world.rank() as u64, 2, 2), &random(9, 2, 2));
+            testing::after_step(&mut objective, Some(&target), world).unwrap();
             objective.memory.unwrap().keys().unwrap().unwrap()
         });
         assert_eq!((held[0].dims(), distance(&held[0], &held[1])), (&[8, 2][..], 0.0));
         let mut objective = NtXent { memory: Some(Queue::new(9, 2, DType::F64, &Device::Cpu).unwrap()), ..at(0.1) };
-        assert!(objective.settle(None, &Pass::eval()).is_err());
-        assert!(at(0.1).settle(None, &Pass::eval()).is_ok());
+        assert!(testing::after_step(&mut objective, None, &Solo).is_err());
+        assert!(testing::after_step(&mut at(0.1), None, &Solo).is_ok());
     }
 
     #[test]
-    fn sides_that_do_not_pair_are_errors() {
-        let short = at(0.1).loss(&(side(random(1, 3, 2)), side(random(2, 2, 2))), None, None, &Pass::eval());
+    fn views_that_do_not_pair_are_errors() {
+        let short = testing::terms(&at(0.1), &two(&random(1, 3, 2), &random(2, 2, 2)), None, None, &Solo);
         assert!(short.err().unwrap().what().contains("pairs"));
     }
 }

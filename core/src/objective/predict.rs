@@ -9,28 +9,27 @@
 
 use candle_core::Tensor;
 
-use super::contrast::paired;
-use super::{Terms, attach, normalise};
+use super::contrast::{over_ranks, paired};
+use super::{Inputs, Terms, attach, normalise};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
 
-/// The loss of predictions `online` against `keys`, (left, right), for a = `offset` and b = `weight`. Watches the mean cosine of what
-/// belongs together, and the keys' spread: √d times the mean standard deviation of their values, 1 where they fill the sphere and 0
+/// The loss of the online predictions against `keys`, (first, second), for a = `offset` and b = `weight`. Extras: the mean cosine of
+/// what belongs together, and the keys' spread: √d times the mean standard deviation of their values, 1 where they fill the sphere and 0
 /// where they have collapsed (Chen & He 2021, figure 2).
-pub(super) fn predict(online: &(Side, Side), keys: (&Tensor, &Tensor), offset: f64, weight: f64, pass: &Pass) -> Result<Terms> {
-    let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
+pub(super) fn predict(inputs: &Inputs, keys: (&Tensor, &Tensor), offset: f64, weight: f64) -> Result<Terms> {
+    let (first, second) = inputs.online.pair()?;
+    let (left, right) = (normalise(&first.query)?, normalise(&second.query)?);
     let (left_key, right_key) = (normalise(&keys.0.detach())?, normalise(&keys.1.detach())?);
     let (n, d) = paired(&left, &right_key)?;
     paired(&right, &left_key)?;
-    let all = (n * pass.world.world()) as f64;
+    let all = over_ranks(n, &left, inputs.world)?;
     let cosines = ((left.detach() * &right_key)?.sum_all()? + (right.detach() * &left_key)?.sum_all()?)?;
-    let cosines = (pass.world.sum(&cosines)? / all)?;
+    let cosines = (inputs.world.sum(&cosines)? / all)?;
     let value = (offset - (&cosines * weight)?)?;
     let pull = |key: &Tensor| key * (-weight / all);
     let gradients = [(&left, pull(&right_key)?), (&right, pull(&left_key)?)];
     let off = left_key.broadcast_sub(&left_key.mean_keepdim(0)?)?;
     let spread = (off.sqr()?.mean_keepdim(0)?.sqrt()?.mean_all()? * (d as f64).sqrt())?;
-    let watch = vec![("positive_similarity", (cosines / 2.0)?), ("spread", spread)];
-    Ok(Terms { loss: attach(&value, &gradients)?, watch })
+    let extras = vec![("positive_similarity", (cosines / 2.0)?), ("spread", spread)];
+    inputs.terms(&attach(&value, &gradients)?, &[], extras)
 }

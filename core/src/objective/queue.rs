@@ -1,22 +1,9 @@
-//! A queue of keys from earlier batches as further negatives, and MoCo's loss over it.
-//!
-//! InfoNCE with a queue (He et al. 2020, equation 1): for n queries q, their positive keys k₊ and the K keys of the queue, all of
-//! length 1,
-//!
-//! ```text
-//! L = 1/n Σᵢ −log p₊ᵢ       pᵢ = softmax([qᵢ·k₊ᵢ, qᵢ·k₁, …, qᵢ·k_K] / T)
-//! ∂L/∂qᵢ = 1/(n·T) · ((p₊ᵢ − 1)·k₊ᵢ + Σⱼ pᵢⱼ·kⱼ)
-//! ```
-//!
-//! Keys come from a slowly moving copy of the encoder and get no gradient.
+//! A queue of keys from earlier batches as further negatives.
 
 use candle_core::{DType, Device, Tensor};
 
-use super::contrast::{paired, softmax};
-use super::{Objective, Terms, attach, normalise};
+use super::normalise;
 use crate::error::{Error, Result};
-use crate::model::tower::Side;
-use crate::nn::pass::{Pass, Sides};
 use crate::store::checkpoint::{Reader, Writer};
 
 const FILE: &str = "queue.safetensors";
@@ -107,64 +94,8 @@ impl Queue {
     }
 }
 
-/// MoCo's loss: the left side's queries against the target's right keys and the queue.
-pub struct Moco {
-    /// Similarities are divided by it; .07 in MoCo, .2 in MoCo v2.
-    pub temperature: f64,
-    /// Negatives.
-    pub queue: Queue,
-}
-
-impl Objective for Moco {
-    fn loss(&self, online: &(Side, Side), target: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let target = target.ok_or_else(no_target)?;
-        let (n, _) = paired(&online.0.query, &target.1.key)?;
-        let query = normalise(&online.0.query)?;
-        let (q, key) = (query.detach(), normalise(&target.1.key.detach())?);
-        let positive = (&q * &key)?.sum_keepdim(1)?;
-        let negatives = self.queue.keys()?;
-        let logits = match &negatives {
-            Some(keys) => Tensor::cat(&[&positive, &q.matmul(&keys.t()?)?], 1)?,
-            None => positive.clone(),
-        };
-        let logits = (logits / self.temperature)?;
-        let (top, p) = softmax(&logits)?;
-        let all = (n * pass.world.world()) as f64;
-        let value = pass.world.sum(&((top - logits.narrow(1, 0, 1)?)?.sum_all()? / all)?)?;
-        let mut gradient = key.broadcast_mul(&(p.narrow(1, 0, 1)? - 1.0)?)?;
-        if let Some(keys) = &negatives {
-            gradient = (gradient + p.narrow(1, 1, keys.dim(0)?)?.matmul(keys)?)?;
-        }
-        let loss = attach(&value, &[(&query, (gradient / (all * self.temperature))?)])?;
-        Ok(Terms { loss, watch: vec![("positive_similarity", positive.mean_all()?)] })
-    }
-
-    /// Queries are the left views', keys the right ones'.
-    fn sides(&self) -> (Sides, Sides) {
-        (Sides::Left, Sides::Right)
-    }
-
-    fn settle(&mut self, target: Option<&(Side, Side)>, pass: &Pass) -> Result<()> {
-        self.queue.enqueue(&pass.world.gather(&target.ok_or_else(no_target)?.1.key.detach())?)
-    }
-
-    fn save(&self, writer: &mut Writer) -> Result<()> {
-        self.queue.save(writer)
-    }
-
-    fn load(&mut self, reader: &Reader) -> Result<()> {
-        self.queue.load(reader)
-    }
-}
-
-/// What a loss says whose keys nothing makes.
-pub(super) fn no_target() -> Error {
-    Error::usage("this loss compares with a momentum encoder's keys, and the learner has none").hint("give it a Dense::target")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{distance, finite_difference, gradient, random, ranks, side};
     use super::*;
     use crate::recipe::Recipe;
     use crate::store::checkpoint::{Checkpoint, Manifest};
@@ -219,61 +150,5 @@ mod tests {
         }
         assert_eq!((angles(&q), q.next), (angles(&other), other.next));
         assert!(queue(5).load(&saved.reader()).is_err());
-    }
-
-    #[test]
-    fn equal_embeddings_cost_the_log_of_the_choices() {
-        for k in [0usize, 1, 7] {
-            let mut moco = Moco { temperature: 0.07, queue: queue(9) };
-            moco.queue.enqueue(&axis(&vec![0.4; k])).unwrap();
-            let both = (side(axis(&[0.4; 3])), side(axis(&[0.4; 3])));
-            let terms = moco.loss(&both, Some(&both), None, &Pass::eval()).unwrap();
-            assert!((terms.loss.to_scalar::<f64>().unwrap() - ((k + 1) as f64).ln()).abs() < 1e-12);
-        }
-        let both = (side(axis(&[0.4])), side(axis(&[0.4])));
-        let moco = Moco { temperature: 0.07, queue: queue(9) };
-        assert_eq!(moco.loss(&both, None, None, &Pass::eval()).err().unwrap().exit_code(), 2);
-    }
-
-    #[test]
-    fn the_gradient_is_the_difference() {
-        for temperature in [0.07, 0.5] {
-            let mut moco = Moco { temperature, queue: Queue::new(6, 4, DType::F64, &Device::Cpu).unwrap() };
-            moco.queue.enqueue(&random(1, 5, 4)).unwrap();
-            let target = (side(random(2, 3, 4)), side(random(3, 3, 4)));
-            finite_difference(&random(4, 3, 4), |x| {
-                moco.loss(&(side(x.clone()), side(random(5, 3, 4))), Some(&target), None, &Pass::eval()).unwrap().loss
-            });
-        }
-    }
-
-    #[test]
-    fn two_ranks_are_one() {
-        let mut moco = Moco { temperature: 0.2, queue: Queue::new(6, 4, DType::F64, &Device::Cpu).unwrap() };
-        moco.queue.enqueue(&random(1, 5, 4)).unwrap();
-        let (query, key) = (random(2, 6, 4), random(3, 6, 4));
-        let of = |query: &Tensor, key: &Tensor, pass: &Pass| {
-            let target = (side(key.clone()), side(key.clone()));
-            moco.loss(&(side(query.clone()), side(query.clone())), Some(&target), None, pass).unwrap().loss
-        };
-        let found = ranks(2, |world| {
-            let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
-            let pass = Pass::train(crate::rng::Key::new(0), world);
-            let value = of(&own(&query), &own(&key), &pass).to_scalar::<f64>().unwrap();
-            (value, gradient(&own(&query), |x| of(x, &own(&key), &pass)))
-        });
-        let whole = of(&query, &key, &Pass::eval()).to_scalar::<f64>().unwrap();
-        assert!(found.iter().all(|(value, _)| (value - whole).abs() < 1e-14));
-        let gradients = Tensor::cat(&[&found[0].1, &found[1].1], 0).unwrap();
-        assert!(distance(&gradients, &gradient(&query, |x| of(x, &key, &Pass::eval()))) < 1e-15);
-    }
-
-    #[test]
-    fn targets_keys_are_queued_after_the_step() {
-        let mut moco = Moco { temperature: 0.07, queue: queue(4) };
-        let target = (side(axis(&[0.1, 0.2])), side(axis(&[0.3, 0.4])));
-        moco.settle(Some(&target), &Pass::eval()).unwrap();
-        assert_eq!(angles(&moco.queue), [0.3, 0.4]);
-        assert!(moco.settle(None, &Pass::eval()).is_err());
     }
 }

@@ -18,11 +18,11 @@ use candle_core::Tensor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrast::{contrast, mask, paired, softmax};
-use super::{Objective, Terms, attach, normalise};
+use super::contrast::{compare, contrast, numbered, paired, softmax, without};
+use super::spec::{Checks, EmbeddingSpace, Needs, Spec};
+use super::{Inputs, Objective, Terms, attach, normalise};
 use crate::error::{Error, Result};
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
+use crate::nn::params::Scope;
 
 /// How an anchor's positives are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +36,37 @@ pub enum Positives {
     SupCon,
 }
 
-/// The supervised contrastive loss over both sides' rows.
+/// `[loss.supcon]` (Khosla et al. 2020).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupconRecipe {
+    /// Similarities are divided by it.
+    pub temperature: f64,
+    /// How an anchor's positives are counted: `supcon` is the paper's, `pairs` and `anchors` are NT-Xent with labels.
+    pub positives: Positives,
+}
+
+impl Default for SupconRecipe {
+    fn default() -> Self {
+        SupconRecipe { temperature: 0.1, positives: Positives::SupCon }
+    }
+}
+
+impl Spec for SupconRecipe {
+    fn needs(&self) -> Needs {
+        Needs { labels: true, ..Needs::default() }
+    }
+
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.positive("temperature", self.temperature, "; SupCon uses .1")
+    }
+
+    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(SupCon { temperature: self.temperature, positives: self.positives }))
+    }
+}
+
+/// The supervised contrastive loss over both views' rows.
 pub struct SupCon {
     /// Similarities are divided by it; .1 in the paper.
     pub temperature: f64,
@@ -46,23 +76,25 @@ pub struct SupCon {
 
 impl Objective for SupCon {
     /// Errors where samples have no labels.
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, labels: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let own = paired(&online.0.query, &online.1.query)?.0;
-        let labels = labels.ok_or_else(|| {
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let (first, second) = inputs.online.pair()?;
+        let own = paired(&first.query, &second.query)?.0;
+        let labels = inputs.labels.ok_or_else(|| {
             Error::usage("the supervised contrastive loss needs labels, and this data has none")
                 .hint("use [loss.nt-xent], which needs none")
         })?;
         if labels.len() != own {
             return Err(Error::new(format!("{} labels for {own} pairs", labels.len())));
         }
-        let (left, right) = (normalise(&online.0.query)?, normalise(&online.1.query)?);
-        let z = Tensor::cat(&[pass.world.gather(&left.detach())?, pass.world.gather(&right.detach())?], 0)?;
-        let all = pass.world.gather(&Tensor::from_slice(labels, (own, 1), left.device())?)?.flatten_all()?.to_vec1::<u32>()?;
+        let (left, right) = (normalise(&first.query)?, normalise(&second.query)?);
+        let (lefts, rights) = (inputs.world.gather(&left.detach())?, inputs.world.gather(&right.detach())?);
+        let z = Tensor::cat(&[&lefts.rows, &rights.rows], 0)?;
+        let all = inputs.world.gather(&Tensor::from_slice(labels, (own, 1), left.device())?)?.rows;
+        let all = all.flatten_all()?.to_vec1::<u32>()?;
         let n = all.len();
         let (value, gradient) = supcon(&z, &[&all[..], &all[..]].concat(), self.temperature, self.positives)?;
-        let from = pass.world.rank() * own;
-        let gradients = [(&left, gradient.narrow(0, from, own)?), (&right, gradient.narrow(0, n + from, own)?)];
-        Ok(Terms { loss: attach(&value, &gradients)?, watch: Vec::new() })
+        let gradients = [(&left, lefts.own(&gradient, own)?), (&right, rights.own(&gradient.narrow(0, n, n)?, own)?)];
+        inputs.terms(&attach(&value, &gradients)?, &[], Vec::new())
     }
 }
 
@@ -78,19 +110,20 @@ fn supcon(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives)
         (_, Positives::Pairs) => 1.0 / pairs as f64,
         (p, _) => 1.0 / (anchors * p) as f64,
     };
-    let positive = |i: usize, j: usize| i != j && labels[i] == labels[j];
     contrast(rows, None, temperature, |first, s| {
         // The weight of each positive pair; 0 elsewhere.
-        let w = mask(first, s, |i, j| if positive(i, j) { weight(i) } else { 0.0 })?;
-        let without = |left_out: &dyn Fn(usize, usize) -> bool| {
-            softmax(&(s + mask(first, s, |i, j| if left_out(i, j) { f64::NEG_INFINITY } else { 0.0 })?)?)
-        };
+        let anchors = s.dim(0)?;
+        let (own, all) = (numbered(first, anchors), numbered(0, labels.len()));
+        let classes = &labels[first..first + anchors];
+        let weights = Tensor::from_iter((first..first + anchors).map(weight), s.device())?.to_dtype(s.dtype())?.unsqueeze(1)?;
+        let positives_of = (compare(s, classes, labels, [1.0, 0.0])? - compare(s, &own, &all, [1.0, 0.0])?)?;
+        let w = positives_of.broadcast_mul(&weights)?;
         if positives == Positives::SupCon {
-            let (top, p) = without(&|i, j| i == j)?;
+            let (top, p) = softmax(&(s + without(s, &own, &all)?)?)?;
             let loss = (top.broadcast_sub(s)? * &w)?.sum_all()?;
             return Ok((loss, (p.broadcast_mul(&w.sum_keepdim(1)?)? - w)?));
         }
-        let (top, p) = without(&|i, j| labels[i] == labels[j])?;
+        let (top, p) = softmax(&(s + without(s, classes, labels)?)?)?;
         let x = top.broadcast_sub(s)?;
         // log(1 + eˣ) and σ(x), in forms that neither overflow nor lose x = −∞ (an anchor without negatives).
         let e = (x.abs()?.neg()?.exp()? + 1.0)?;
@@ -102,9 +135,9 @@ fn supcon(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives)
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{angles, distance, finite_difference, gradient, random, ranks, side};
+    use super::super::testing::{self, angles, distance, finite_difference, gradient, random, ranks, two};
     use super::*;
-    use crate::rng::Key;
+    use crate::world::{Collective, Solo};
     use candle_core::{DType, Device};
 
     const ALL: [Positives; 3] = [Positives::Pairs, Positives::Anchors, Positives::SupCon];
@@ -128,12 +161,12 @@ mod tests {
 
     #[test]
     fn one_pair_a_class_is_nt_xent() {
-        let both = (side(random(1, 5, 3)), side(random(2, 5, 3)));
+        let both = two(&random(1, 5, 3), &random(2, 5, 3));
         let ntxent = super::super::NtXent { temperature: 0.2, scale: 1.0, memory: None };
-        let expected = ntxent.loss(&both, None, None, &Pass::eval()).unwrap().loss.to_scalar::<f64>().unwrap();
+        let expected = testing::loss(&ntxent, &both, None, None, &Solo).to_scalar::<f64>().unwrap();
         for positives in ALL {
-            let loss =
-                SupCon { temperature: 0.2, positives }.loss(&both, None, Some(&[4, 2, 9, 0, 1]), &Pass::eval()).unwrap().loss;
+            let objective = SupCon { temperature: 0.2, positives };
+            let loss = testing::loss(&objective, &both, None, Some(&[4, 2, 9, 0, 1]), &Solo);
             assert!((loss.to_scalar::<f64>().unwrap() - expected).abs() < 1e-12);
         }
     }
@@ -145,7 +178,7 @@ mod tests {
                 for labels in [[0u32, 0, 1, 2], [3, 3, 3, 3], [0, 1, 2, 3]] {
                     let loss = SupCon { temperature, positives };
                     finite_difference(&random(7, 4, 3), |x| {
-                        loss.loss(&(side(x.clone()), side(random(8, 4, 3))), None, Some(&labels), &Pass::eval()).unwrap().loss
+                        testing::loss(&loss, &two(x, &random(8, 4, 3)), None, Some(&labels), &Solo)
                     });
                 }
             }
@@ -157,15 +190,15 @@ mod tests {
         let (left, right, labels) = (random(1, 6, 3), random(2, 6, 3), [0u32, 1, 0, 2, 1, 0]);
         for positives in ALL {
             let objective = SupCon { temperature: 0.2, positives };
-            let of = |l: &Tensor, r: &Tensor, labels: &[u32], pass: &Pass| {
-                objective.loss(&(side(l.clone()), side(r.clone())), None, Some(labels), pass).unwrap().loss
+            let of = |l: &Tensor, r: &Tensor, labels: &[u32], world: &dyn Collective| {
+                testing::loss(&objective, &two(l, r), None, Some(labels), world)
             };
             let found = ranks(2, |world| {
                 let from = 3 * world.rank();
                 let (l, r) = (left.narrow(0, from, 3).unwrap(), right.narrow(0, from, 3).unwrap());
-                gradient(&l, |x| of(x, &r, &labels[from..from + 3], &Pass::train(Key::new(0), world)))
+                gradient(&l, |x| of(x, &r, &labels[from..from + 3], world))
             });
-            let whole = gradient(&left, |x| of(x, &right, &labels, &Pass::eval()));
+            let whole = gradient(&left, |x| of(x, &right, &labels, &Solo));
             assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < 1e-15);
         }
     }
@@ -196,11 +229,11 @@ mod tests {
 
     #[test]
     fn missing_or_wrong_labels_are_errors() {
-        let both = (side(random(1, 3, 2)), side(random(2, 3, 2)));
+        let both = two(&random(1, 3, 2), &random(2, 3, 2));
         let loss = SupCon { temperature: 0.1, positives: Positives::SupCon };
-        assert!(loss.loss(&both, None, None, &Pass::eval()).err().unwrap().to_string().contains("hint: "));
-        assert!(loss.loss(&both, None, Some(&[1, 2]), &Pass::eval()).is_err());
-        let none = side(Tensor::zeros((0, 2), DType::F64, &Device::Cpu).unwrap());
-        assert!(loss.loss(&(none.clone(), none), None, Some(&[]), &Pass::eval()).is_err());
+        assert!(testing::terms(&loss, &both, None, None, &Solo).err().unwrap().to_string().contains("hint: "));
+        assert!(testing::terms(&loss, &both, None, Some(&[1, 2]), &Solo).is_err());
+        let none = Tensor::zeros((0, 2), DType::F64, &Device::Cpu).unwrap();
+        assert!(testing::terms(&loss, &two(&none, &none), None, Some(&[]), &Solo).is_err());
     }
 }

@@ -1,15 +1,15 @@
 //! What the losses' tests share: rows, finite differences, and ranks that are threads.
 
-use std::sync::{Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 
+use super::{Inputs, Objective, Terms, attach};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
+use crate::model::embeddings::{EmbeddedGradient, Embeddings};
 use crate::rng::Key;
-use crate::world::Collective;
+use crate::world::{Collective, Gathered, Solo};
 
 /// Normal values (n, d).
 pub fn random(seed: u64, n: usize, d: usize) -> Tensor {
@@ -29,9 +29,48 @@ pub fn angles(degrees: &[f64]) -> Tensor {
     Tensor::from_vec(values, (degrees.len(), 2), &Device::Cpu).unwrap()
 }
 
-/// A side without a predictor.
-pub fn side(rows: Tensor) -> Side {
-    Side { query: rows.clone(), key: rows }
+/// Two views without a predictor.
+pub fn two(first: &Tensor, second: &Tensor) -> Embeddings {
+    Embeddings::of_two(first.clone(), second.clone())
+}
+
+/// What an objective says of these views.
+pub fn terms(
+    of: &dyn Objective,
+    online: &Embeddings,
+    target: Option<&Embeddings>,
+    labels: Option<&[u32]>,
+    world: &dyn Collective,
+) -> Result<Terms> {
+    of.loss(&Inputs { online: &online.leaves()?, target, labels, progress: 0.0, world })
+}
+
+/// Its loss with its gradients as a tensor of a graph that begins at `online`.
+pub fn loss(
+    of: &dyn Objective,
+    online: &Embeddings,
+    target: Option<&Embeddings>,
+    labels: Option<&[u32]>,
+    world: &dyn Collective,
+) -> Tensor {
+    let terms = terms(of, online, target, labels, world).unwrap();
+    let mut gradients = Vec::new();
+    for (number, view) in online.views() {
+        let EmbeddedGradient { query, key } = &terms.gradients[number];
+        gradients.extend(query.clone().map(|g| (&view.query, g)));
+        gradients.extend(key.clone().map(|g| (&view.key, g)));
+    }
+    attach(&terms.loss, &gradients).unwrap()
+}
+
+/// The loss of two views on one rank.
+pub fn loss_of(of: &dyn Objective, first: &Tensor, second: &Tensor) -> Tensor {
+    loss(of, &two(first, second), None, None, &Solo)
+}
+
+/// What happens after a step with this target.
+pub fn after_step(of: &mut dyn Objective, target: Option<&Embeddings>, world: &dyn Collective) -> Result<()> {
+    of.after_step(&Inputs { online: &Embeddings::default(), target, labels: None, progress: 0.0, world })
 }
 
 /// The gradient of `loss` at `x`; zeros where it does not depend on it.
@@ -63,15 +102,18 @@ pub fn both_differences(left: &Tensor, right: &Tensor, loss: impl Fn(&Tensor, &T
     finite_difference(right, |x| loss(left, x));
 }
 
-/// Asserts that two ranks with three pairs each have the gradient of one with all six, within `tolerance`.
-pub fn two_ranks_are_one(tolerance: f64, loss: impl Fn(&Tensor, &Tensor, &Pass) -> Tensor + Sync) {
+/// Asserts that two ranks have the gradient of one with all six pairs, within `tolerance`, also where their shares differ.
+pub fn two_ranks_are_one(tolerance: f64, loss: impl Fn(&Tensor, &Tensor, &dyn Collective) -> Tensor + Sync) {
     let (left, right) = (random(1, 6, 3), random(2, 6, 3));
-    let found = ranks(2, |world| {
-        let own = |t: &Tensor| t.narrow(0, 3 * world.rank(), 3).unwrap();
-        gradient(&own(&left), |x| loss(x, &own(&right), &Pass::train(Key::new(0), world)))
-    });
-    let whole = gradient(&left, |x| loss(x, &right, &Pass::eval()));
-    assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < tolerance);
+    let whole = gradient(&left, |x| loss(x, &right, &Solo));
+    // Ranks of three and three, and of four and two.
+    for cut in [3, 4] {
+        let found = ranks(2, |world| {
+            let own = |t: &Tensor| if world.rank() == 0 { t.narrow(0, 0, cut) } else { t.narrow(0, cut, 6 - cut) };
+            gradient(&own(&left).unwrap(), |x| loss(x, &own(&right).unwrap(), world))
+        });
+        assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < tolerance, "cut at {cut}");
+    }
 }
 
 /// The largest difference between two tensors' values.
@@ -82,10 +124,16 @@ pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
 
 /// What every rank's `work` gives, in rank order; ranks are threads that meet at a barrier.
 pub fn ranks<T: Send>(world: usize, work: impl Fn(&dyn Collective) -> T + Sync) -> Vec<T> {
-    let meeting = Meeting { barrier: Barrier::new(world), slots: Mutex::new(vec![None; world]) };
+    ranks_of_process(world, |world| work(&*world))
+}
+
+/// The same for work that keeps its world.
+pub fn ranks_of_process<T: Send>(world: usize, work: impl Fn(Arc<dyn Collective>) -> T + Sync) -> Vec<T> {
+    let meeting = Arc::new(Meeting { barrier: Barrier::new(world), slots: Mutex::new(vec![None; world]) });
     std::thread::scope(|scope| {
         let (meeting, work) = (&meeting, &work);
-        let threads: Vec<_> = (0..world).map(|rank| scope.spawn(move || work(&Rank { rank, world, meeting }))).collect();
+        let spawn = |rank| scope.spawn(move || work(Arc::new(Rank { rank, world, meeting: meeting.clone() })));
+        let threads: Vec<_> = (0..world).map(spawn).collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     })
 }
@@ -95,13 +143,13 @@ struct Meeting {
     slots: Mutex<Vec<Option<Tensor>>>,
 }
 
-struct Rank<'a> {
+struct Rank {
     rank: usize,
     world: usize,
-    meeting: &'a Meeting,
+    meeting: Arc<Meeting>,
 }
 
-impl Rank<'_> {
+impl Rank {
     fn exchange(&self, tensor: &Tensor) -> Result<Vec<Tensor>> {
         self.meeting.slots.lock().unwrap()[self.rank] = Some(tensor.detach().copy()?);
         self.meeting.barrier.wait();
@@ -111,7 +159,7 @@ impl Rank<'_> {
     }
 }
 
-impl Collective for Rank<'_> {
+impl Collective for Rank {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -120,8 +168,10 @@ impl Collective for Rank<'_> {
         self.world
     }
 
-    fn gather(&self, rows: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::cat(&self.exchange(rows)?, 0)?)
+    fn gather(&self, rows: &Tensor) -> Result<Gathered> {
+        let all = self.exchange(rows)?;
+        let first = all[..self.rank].iter().map(|rows| rows.dims()[0]).sum();
+        Ok(Gathered { rows: Tensor::cat(&all, 0)?, first })
     }
 
     fn sum(&self, tensor: &Tensor) -> Result<Tensor> {

@@ -15,14 +15,53 @@
 //! equations have neither.
 
 use candle_core::Tensor;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::contrast::{paired, several};
-use super::{Objective, Terms, attach};
+use super::spec::{Checks, EmbeddingSpace, Needs, Spec};
+use super::{Inputs, Objective, Terms, attach};
 use crate::error::Result;
-use crate::model::tower::Side;
-use crate::nn::pass::Pass;
+use crate::nn::params::Scope;
+use crate::nn::pass::Groups;
 
 const EPSILON: f64 = 1e-4;
+
+/// `[loss.vicreg]` (Bardes et al. 2022).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VicregRecipe {
+    /// λ: the weight of the views' distance.
+    pub invariance: f64,
+    /// μ: the weight of what a column's standard deviation lacks of 1.
+    pub variance: f64,
+    /// ν: the weight of squared covariances.
+    pub covariance: f64,
+}
+
+impl Default for VicregRecipe {
+    fn default() -> Self {
+        VicregRecipe { invariance: 25.0, variance: 25.0, covariance: 1.0 }
+    }
+}
+
+impl Spec for VicregRecipe {
+    fn needs(&self) -> Needs {
+        Needs { groups: Groups::Each(1), ..Needs::default() }
+    }
+
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.positive("invariance", self.invariance, "; the paper's is 25")?;
+        checks.positive("variance", self.variance, ": without it all embeddings become one; the paper's is 25")?;
+        let sound = self.covariance >= 0.0 && self.covariance.is_finite();
+        checks.require(sound, "covariance", "must be 0 or more; the paper's is 1")
+    }
+
+    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        let VicregRecipe { invariance, variance, covariance } = *self;
+        Ok(Box::new(VicReg { invariance, variance, covariance }))
+    }
+}
 
 /// Views alike, values spread and uncorrelated.
 pub struct VicReg {
@@ -35,27 +74,28 @@ pub struct VicReg {
 }
 
 impl Objective for VicReg {
-    /// Watches s, and the mean of v over both sides. Errors where one pair is all there is: it has no statistics.
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, _: Option<&[u32]>, pass: &Pass) -> Result<Terms> {
-        let (left, right) = (&online.0.query, &online.1.query);
+    /// Extras: s, and the mean of v over both sides. Errors where one pair is all there is: it has no statistics.
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let (first, second) = inputs.online.pair()?;
+        let (left, right) = (&first.query, &second.query);
         let own = paired(left, right)?.0;
-        let [a, b] = [left, right].map(|side| pass.world.gather(&side.detach()));
-        let (a, b) = (a?, b?);
+        let (of_left, of_right) = (inputs.world.gather(&left.detach())?, inputs.world.gather(&right.detach())?);
+        let (a, b) = (&of_left.rows, &of_right.rows);
         let (n, d) = (several(a.dim(0)?)? as f64, a.dim(1)? as f64);
-        let apart = (&a - &b)?;
+        let apart = (a - b)?;
         let invariance = (apart.sqr()?.sum_all()? / (n * d))?;
         let pull = (apart * (2.0 * self.invariance / (n * d)))?;
-        let (left_spread, right_spread) = (self.spread(&a)?, self.spread(&b)?);
+        let (left_spread, right_spread) = (self.spread(a)?, self.spread(b)?);
         let variance = ((left_spread.variance + right_spread.variance)? / 2.0)?;
         let covariance = (left_spread.covariance + right_spread.covariance)?;
         let value = ((&invariance * self.invariance)? + (&variance * self.variance)?)?;
         let value = (value + (covariance * self.covariance)?)?;
-        let from = pass.world.rank() * own;
         let gradients = [
-            (left, (left_spread.gradient + &pull)?.narrow(0, from, own)?),
-            (right, (right_spread.gradient - &pull)?.narrow(0, from, own)?),
+            (left, of_left.own(&(left_spread.gradient + &pull)?, own)?),
+            (right, of_right.own(&(right_spread.gradient - &pull)?, own)?),
         ];
-        Ok(Terms { loss: attach(&value, &gradients)?, watch: vec![("invariance", invariance), ("variance", variance)] })
+        let extras = vec![("invariance", invariance), ("variance", variance)];
+        inputs.terms(&attach(&value, &gradients)?, &[], extras)
     }
 }
 
@@ -86,18 +126,19 @@ impl VicReg {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{self, both_differences, gradient, random, side, wave};
+    use super::super::testing::{self, both_differences, gradient, random, two, wave};
     use super::*;
+    use crate::world::{Collective, Solo};
     use candle_core::{DType, Device};
 
     const PAPER: VicReg = VicReg { invariance: 25.0, variance: 25.0, covariance: 1.0 };
 
-    fn loss(objective: &VicReg, left: &Tensor, right: &Tensor, pass: &Pass) -> Tensor {
-        objective.loss(&(side(left.clone()), side(right.clone())), None, None, pass).unwrap().loss
+    fn loss(objective: &VicReg, left: &Tensor, right: &Tensor, world: &dyn Collective) -> Tensor {
+        testing::loss(objective, &two(left, right), None, None, world)
     }
 
     fn value(objective: &VicReg, left: &Tensor, right: &Tensor) -> f64 {
-        loss(objective, left, right, &Pass::eval()).to_scalar().unwrap()
+        loss(objective, left, right, &Solo).to_scalar().unwrap()
     }
 
     #[test]
@@ -120,24 +161,24 @@ mod tests {
         for scale in [0.3, 1.0, 3.0] {
             // Columns on both sides of the hinge.
             let left = (random(1, 5, 3) * scale).unwrap();
-            both_differences(&left, &random(2, 5, 3), |l, r| loss(&PAPER, l, r, &Pass::eval()));
+            both_differences(&left, &random(2, 5, 3), |l, r| loss(&PAPER, l, r, &Solo));
         }
     }
 
     #[test]
     fn two_ranks_are_one() {
-        testing::two_ranks_are_one(1e-13, |l, r, pass| loss(&PAPER, l, r, pass));
+        testing::two_ranks_are_one(1e-13, |l, r, world| loss(&PAPER, l, r, world));
     }
 
     #[test]
     fn collapse_costs_the_variance_stays_finite_and_one_pair_is_an_error() {
         let flat = Tensor::ones((4, 3), DType::F32, &Device::Cpu).unwrap();
-        let found = loss(&PAPER, &flat, &flat, &Pass::eval()).to_scalar::<f32>().unwrap();
+        let found = loss(&PAPER, &flat, &flat, &Solo).to_scalar::<f32>().unwrap();
         assert!((found - 25.0 * 0.99).abs() < 1e-4, "25·(1 − √ε): {found}");
-        let g = gradient(&flat, |x| loss(&PAPER, x, &flat, &Pass::eval())).flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let g = gradient(&flat, |x| loss(&PAPER, x, &flat, &Solo)).flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(g.iter().all(|g| g.is_finite()));
-        let one = (side(random(1, 1, 3)), side(random(2, 1, 3)));
-        let error = PAPER.loss(&one, None, None, &Pass::eval()).err().unwrap().to_string();
+        let one = two(&random(1, 1, 3), &random(2, 1, 3));
+        let error = testing::terms(&PAPER, &one, None, None, &Solo).err().unwrap().to_string();
         assert!(error.contains("hint: "), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Optimizers whose whole state can be saved, and the learning rate's schedule.
 //!
 //! candle-nn's AdamW keeps its moments to itself, its SGD has no momentum, and there is no LARS: an exact resume needs our own.
-//! All three are a few [`Update`]s a parameter. What a parameter is ([`Kind`](crate::nn::params::Kind)) decides about decay: weights
+//! All three are a few [`Update`]s a parameter. What a parameter is ([`ParamKind`](crate::nn::params::ParamKind)) decides about decay: weights
 //! alone are decayed and adapted; scales, shifts, biases and the supervised head are not.
 
 mod momentum;
@@ -60,10 +60,8 @@ impl Optimizer {
         }
         self.steps += 1;
         for ((param, gradient), memory) in params.iter().zip(gradients).zip(&self.memory) {
-            let (true, Some(g)) = (param.kind().trained(), gradient) else { continue };
-            if g.dims() != param.dims() {
-                return Err(Error::new(format!("a gradient of shape {:?} for {:?}", g.dims(), param.dims())).at(param.name()));
-            }
+            let (true, Some(gradient)) = (param.kind().trained(), gradient) else { continue };
+            let g = &gradient.dense(param.dims()).map_err(|e| e.at(param.name()))?;
             let changed = match &self.recipe {
                 OptimizerRecipe::Sgd(recipe) => sgd(recipe, param, g, &memory.buffers, rate),
                 OptimizerRecipe::Lars(recipe) => lars(recipe, param, g, &memory.buffers, rate),
@@ -113,6 +111,13 @@ impl Optimizer {
                 Update::Linear(0.0, 1.0, 0.0).apply(to, &from.to_device(to.device())?, &from.to_device(to.device())?)?;
             }
             memory.push(blank);
+        }
+        let claimed = |name: &String| {
+            name == STEPS
+                || memory.iter().any(|m: &Memory| self.buffer_names().iter().any(|b| *name == format!("{}.{b}", m.name)))
+        };
+        if let Some(name) = state.keys().filter(|name| !claimed(name)).min() {
+            return Err(Error::new(format!("the optimizer's state has `{name}`, which belongs to no parameter")));
         }
         (self.steps, self.memory) = (steps, memory);
         Ok(())
@@ -193,19 +198,20 @@ fn adamw(recipe: &AdamwRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], ra
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::params::{Init, Kind};
+    use crate::nn::gradient::{Gradient, RowGradient};
+    use crate::nn::params::{Init, ParamKind};
     use crate::rng::Key;
     use candle_core::DType;
 
-    const KINDS: [Kind; 5] = [Kind::Weight, Kind::Norm, Kind::Bias, Kind::Head, Kind::Buffer];
+    const KINDS: [ParamKind; 5] = [ParamKind::Weight, ParamKind::Norm, ParamKind::Bias, ParamKind::Head, ParamKind::Buffer];
 
     fn params(dtype: DType) -> Params {
         let mut params = Params::new();
         for (i, kind) in KINDS.into_iter().enumerate() {
             params.root().param(&format!("p{i}"), (3, 2), kind, Init::Normal { std: 1.0 });
         }
-        params.root().param("zero", 4, Kind::Weight, Init::Constant(0.0));
-        params.root().param("still", 4, Kind::Weight, Init::Constant(1.0));
+        params.root().param("zero", 4, ParamKind::Weight, Init::Constant(0.0));
+        params.root().param("still", 4, ParamKind::Weight, Init::Constant(1.0));
         params.materialise(Key::new(5), dtype, &Device::Cpu).unwrap();
         params
     }
@@ -224,7 +230,7 @@ mod tests {
     fn gradients(params: &Params, s: usize) -> Gradients {
         let of = |(p, param): (usize, &std::sync::Arc<Param>)| {
             let g = gradient(s, p, param.dims().iter().product())?;
-            Some(Tensor::from_vec(g, param.dims(), &Device::Cpu).unwrap().to_dtype(param.var().dtype()).unwrap())
+            Some(Gradient::Dense(Tensor::from_vec(g, param.dims(), &Device::Cpu).unwrap().to_dtype(param.var().dtype()).unwrap()))
         };
         params.iter().enumerate().map(of).collect()
     }
@@ -244,8 +250,8 @@ mod tests {
             optimizer.step(&params, &gradients(&params, s), rate(s)).unwrap();
             for (p, param) in params.iter().enumerate() {
                 let Some(g) = gradient(s, p, expected[p].len()) else { continue };
-                if param.kind() != Kind::Buffer {
-                    reference(&mut expected[p], &g, &mut state[p], param.kind() == Kind::Weight, rate(s), s as i32 + 1);
+                if param.kind() != ParamKind::Buffer {
+                    reference(&mut expected[p], &g, &mut state[p], param.kind() == ParamKind::Weight, rate(s), s as i32 + 1);
                 }
             }
             for (a, b) in values(&params).concat().iter().zip(expected.concat()) {
@@ -373,7 +379,9 @@ mod tests {
         }
         assert!(Optimizer::new(&recipes()[0]).step(&params, &Vec::new(), 0.1).is_err());
         let mut odd = gradients(&params, 0);
-        odd[0] = odd[1].as_ref().map(|g| g.narrow(0, 0, 1).unwrap());
+        odd[0] = odd[1]
+            .as_ref()
+            .map(|g| Gradient::Dense(g.dense(params.iter().nth(1).unwrap().dims()).unwrap().narrow(0, 0, 1).unwrap()));
         assert!(Optimizer::new(&recipes()[2]).step(&params, &odd, 0.1).unwrap_err().to_string().contains("p0"));
     }
 
@@ -384,6 +392,28 @@ mod tests {
             let before = values(&params);
             Optimizer::new(&recipe).step(&params, &gradients(&params, 4), 0.0).unwrap();
             assert_eq!(values(&params), before);
+        }
+    }
+
+    #[test]
+    fn rows_move_a_table_as_the_dense_gradient_does() {
+        for recipe in recipes() {
+            let table = || {
+                let mut params = Params::new();
+                params.root().sub("encoder").param("table", (5, 2), ParamKind::Weight, Init::Normal { std: 1.0 });
+                params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+                (params, Optimizer::new(&recipe))
+            };
+            let ((by_rows, mut first), (by_all, mut second)) = (table(), table());
+            for s in 0..3u32 {
+                let values = Tensor::arange(0f64, 6.0, &Device::Cpu).unwrap().reshape((3, 2)).unwrap();
+                let rows = RowGradient::new(&[s, 4, s], &values).unwrap();
+                let all = rows.dense(5).unwrap();
+                first.step(&by_rows, &vec![Some(Gradient::Rows(rows))], 0.1).unwrap();
+                second.step(&by_all, &vec![Some(Gradient::Dense(all))], 0.1).unwrap();
+            }
+            let bits = |p: &Params| values(p).concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&by_rows), bits(&by_all), "{recipe:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::update::{BLOCK, Update};
 use crate::error::Result;
-use crate::nn::cpu::wide;
+use ctk_kernels::wide;
 
 /// v ← v·`velocity[0]` + g·`velocity[1]` + w·`velocity[2]`, then w ← w·`weight[0]` + g·`weight[1]` + v·`weight[2]`.
 #[derive(Clone, Copy, Debug)]

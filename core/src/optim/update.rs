@@ -4,11 +4,13 @@
 //! a quarter of a training step. On a CPU an [`Update`] runs over fixed blocks on all threads, in f64 whatever the type of the
 //! tensors; elsewhere it is made of candle's ops.
 
-use candle_core::{CpuStorage, InplaceOp3, Layout, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, InplaceOp3, Layout, Tensor, WithDType};
+use ctk_kernels::{Cpu, Device as _, Real};
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::nn::cpu::wide;
+use crate::nn::tensors;
+use ctk_kernels::wide;
 
 /// Elements a block: fixed, so that the number of threads cannot change a sum.
 pub(super) const BLOCK: usize = 1 << 14;
@@ -97,34 +99,20 @@ impl InplaceOp3 for Update {
 
 /// ‖x + y·`scale`‖₂ in f64, summed in a fixed order.
 pub(super) fn norm(x: &Tensor, y: &Tensor, scale: f64) -> Result<f64> {
-    if !x.device().is_cpu() {
-        let square = (x + (y * scale)?)?.to_dtype(candle_core::DType::F64)?.sqr()?.sum_all()?;
-        return Ok(square.to_scalar::<f64>()?.sqrt());
+    fn of<R: Real>(x: &Tensor, y: &Tensor, scale: f64) -> Result<f64> {
+        tensors::read(x, |x: &[R]| tensors::read(y, |y: &[R]| Cpu::default().norm(x, y, scale)))?
     }
-    let (x, y) = (x.contiguous()?, y.contiguous()?);
-    let ((xs, xl), (ys, yl)) = (x.storage_and_layout(), y.storage_and_layout());
-    let square = match (&*xs, &*ys) {
-        (candle_core::Storage::Cpu(CpuStorage::F32(x)), candle_core::Storage::Cpu(CpuStorage::F32(y))) => {
-            squares(&x[xl.start_offset()..], &y[yl.start_offset()..], xl.shape().elem_count(), scale)
-        }
-        (candle_core::Storage::Cpu(CpuStorage::F64(x)), candle_core::Storage::Cpu(CpuStorage::F64(y))) => {
-            squares(&x[xl.start_offset()..], &y[yl.start_offset()..], xl.shape().elem_count(), scale)
-        }
-        _ => return Err(crate::Error::new("an optimizer reads f32 or f64 tensors, all of one type")),
-    };
-    Ok(square.sqrt())
-}
-
-fn squares<T: WithDType>(x: &[T], y: &[T], count: usize, scale: f64) -> f64 {
-    let block = |(x, y): (&[T], &[T])| x.iter().zip(y).map(|(x, y)| (x.to_f64() + y.to_f64() * scale).powi(2)).sum::<f64>();
-    let sums: Vec<f64> = x[..count].par_chunks(BLOCK).zip(y[..count].par_chunks(BLOCK)).map(block).collect();
-    sums.iter().sum()
+    match x.dtype() {
+        DType::F32 => of::<f32>(x, y, scale),
+        DType::F64 => of::<f64>(x, y, scale),
+        other => Err(crate::Error::new(format!("an optimizer reads f32 or f64 tensors, not {other:?}"))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     #[test]
     fn threads_and_candles_ops_give_the_same() {

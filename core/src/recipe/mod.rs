@@ -4,7 +4,8 @@
 //! Unknown keys are errors. `--set a.b=c` edits the text, so that what ran can be saved and read as one file.
 
 mod head;
-mod loss;
+mod precision;
+mod train;
 
 use std::path::Path;
 
@@ -13,13 +14,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::nn::pass::Precision;
 
 pub use head::{HeadRecipe, Norms, PredictorRecipe};
-pub use loss::{
-    BarlowTwinsRecipe, ByolRecipe, DclRecipe, InfonceRecipe, LossRecipe, MocoRecipe, Needs, NtXentRecipe, SupconRecipe,
-    VicregRecipe,
-};
+pub use precision::Precision;
+pub use train::{DenseTrainRecipe, TrainRecipe};
 
 /// A recipe as text, and where it came from.
 #[derive(Clone, Debug)]
@@ -43,6 +41,7 @@ impl Recipe {
             Error::usage(format!("cannot read the config: {e}"))
                 .at(path.display())
                 .hint("`ctk config show vision` prints one to start from")
+                .caused_by(e)
         })?;
         Ok(Recipe::new(path.display().to_string(), text))
     }
@@ -91,6 +90,11 @@ impl Recipe {
         Ok(())
     }
 
+    /// Sets `path` to a file or folder: a string, also where its name reads like a number.
+    pub fn set_path(&mut self, path: &str, file: &Path) -> Result<()> {
+        self.set(path, &serde_json::Value::String(file.display().to_string()).to_string())
+    }
+
     /// Takes `path` out, a key or a whole section, if it is there.
     pub fn remove(&mut self, path: &str) -> Result<()> {
         let mut document: toml_edit::DocumentMut =
@@ -107,7 +111,7 @@ impl Recipe {
 
     /// The recipe as `T`; an unknown key or a wrong type is an error with line, column and what was meant.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        toml::from_str(&self.text).map_err(|e| self.syntax(e.message(), e.span()))
+        toml::from_str(&self.text).map_err(|e| self.syntax(e.message(), e.span()).caused_by(e))
     }
 
     /// A value that parses but cannot be: points at the key's line where it is written, at the file where it is a default.
@@ -330,59 +334,6 @@ pub enum Scaling {
     SquareRoot,
 }
 
-/// `[train]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainRecipe {
-    /// Passes over the data.
-    pub epochs: usize,
-    /// Samples a step; never more than there are.
-    pub batch: usize,
-    /// Everything random hangs on it.
-    pub seed: u64,
-    /// Ends the run early, whole: the schedule is not shortened.
-    pub max_steps: Option<usize>,
-    /// Samples worked through at once: below `batch`, gradients are cached part by part (large batches in little memory).
-    pub part: Option<usize>,
-    /// Groups of a batch's images that have batch statistics of their own, each view apart, as if each ran on a device of its own.
-    /// Absent: as the loss's paper has it: both views together for losses that follow SimCLR, 8 for MoCo, 1 for the others. No group
-    /// has fewer than two images: a small batch has fewer groups.
-    pub bn_groups: Option<usize>,
-    /// What feature maps are kept and multiplied in while training: `f32`, or `bf16` (on the CPU; parameters, sums, statistics and
-    /// the loss stay in f32). Features are always computed in f32.
-    pub precision: Precision,
-    /// Whether residual blocks keep their input alone and run once more on the way back: the same bits in less memory, half of it for a
-    /// ResNet-50, and an eighth more time. For encoders that do not fit otherwise; on the CPU.
-    pub recompute: bool,
-    /// Threads that load data; 0 loads between steps. Does not change what is learned.
-    pub loaders: usize,
-    /// Steps between two lines of metrics.
-    pub log_every: usize,
-    /// Epochs between checkpoints; the end is always saved.
-    pub save_every: usize,
-    /// Checkpoints kept, the newest ones.
-    pub keep: usize,
-}
-
-impl Default for TrainRecipe {
-    fn default() -> Self {
-        TrainRecipe {
-            epochs: 100,
-            batch: 256,
-            seed: 0,
-            max_steps: None,
-            part: None,
-            bn_groups: None,
-            precision: Precision::F32,
-            recompute: false,
-            loaders: 1,
-            log_every: 10,
-            save_every: 1,
-            keep: 2,
-        }
-    }
-}
-
 /// `[eval.*]`: what is measured on the way and at the end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
@@ -431,6 +382,7 @@ impl Default for LinearProbeRecipe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::{LossRecipe, NtXentRecipe};
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -173,7 +173,7 @@ impl Checkpoint {
     }
 
     /// Deletes what an interrupted write left below `parent`, and all but the newest `keep` checkpoints.
-    pub fn sweep(parent: &Path, keep: usize) -> Result<()> {
+    pub(crate) fn sweep(parent: &Path, keep: usize) -> Result<()> {
         let mut steps = Checkpoint::steps(parent)?;
         steps.truncate(steps.len().saturating_sub(keep));
         let mut old: Vec<PathBuf> = steps.iter().map(|s| parent.join(s.to_string())).collect();

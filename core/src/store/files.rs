@@ -83,7 +83,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 }
 
 /// Makes an entry's name durable.
-pub fn sync_parent(path: &Path) -> Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     parent(path).map_or(Ok(()), sync_folder)
 }
 

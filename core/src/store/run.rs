@@ -9,19 +9,16 @@
 //!             checkpoints/<step>/    see `checkpoint`
 //! ```
 //!
-//! The folder is made when something is first written, so that a mistake found before training leaves no trace.
+//! The folder is made when something is first written, so that a mistake found before training leaves no trace. Of many ranks one
+//! writes: [`Process::writes`](crate::process::Process::writes) says which.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::Device;
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
-use crate::observer::{Event, Silent, Watch};
 use crate::recipe::Recipe;
 use crate::store::checkpoint::{Checkpoint, Manifest, Writer};
 use crate::store::files;
@@ -56,15 +53,23 @@ impl Place {
     }
 }
 
-/// A run that trains: its folder, who watches, and whether it shall stop.
+/// A run: its folder, its modality and its recipe.
 pub struct Run {
     place: Place,
     modality: &'static str,
     recipe: Recipe,
     open: Option<Open>,
-    watch: Box<dyn Watch>,
-    stop: Arc<AtomicBool>,
-    device: Device,
+}
+
+/// Where a run goes on from.
+#[derive(Debug)]
+pub enum Origin {
+    /// Its beginning: it is new.
+    New,
+    /// Its beginning: it was stopped before it had a whole checkpoint.
+    NoCheckpoint,
+    /// Its newest whole checkpoint.
+    Checkpoint(Checkpoint),
 }
 
 struct Open {
@@ -75,15 +80,11 @@ struct Open {
 }
 
 impl Run {
-    /// A run that has not written anything yet. `stop` is raised by whoever wants the run to save and end.
-    pub fn new(
-        place: Place,
-        modality: &'static str,
-        recipe: Recipe,
-        device: Device,
-        watch: Box<dyn Watch>,
-        stop: Arc<AtomicBool>,
-    ) -> Result<Run> {
+    /// A run that has not written anything yet.
+    ///
+    /// # Errors
+    /// A new folder that holds something already.
+    pub fn new(place: Place, modality: &'static str, recipe: Recipe) -> Result<Run> {
         if let Place::New(folder) = &place
             && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
         {
@@ -91,7 +92,7 @@ impl Run {
                 .at(folder.display())
                 .hint("give another --out, or go on with the run in it by --resume"));
         }
-        Ok(Run { place, modality, recipe, open: None, watch, stop, device })
+        Ok(Run { place, modality, recipe, open: None })
     }
 
     /// Whether there is a run in `folder`, with its recipe.
@@ -109,31 +110,15 @@ impl Run {
         Recipe::read(&folder.join(RECIPE))
     }
 
-    /// Where the model lives.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
-    /// Whether somebody asked the run to end.
-    pub fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Tells whoever watches.
-    pub fn tell(&mut self, event: &Event) {
-        self.watch.event(event);
-    }
-
     /// The run's folder, made and locked at the first call.
     pub fn folder(&mut self) -> Result<&Path> {
         self.open().map(|o| o.folder.as_path())
     }
 
-    /// A run in the folder `name` inside this one's, by the same recipe, that nobody watches and that stops when this one does. One
-    /// that is there already is gone on with.
+    /// A run in the folder `name` inside this one's, by the same recipe. One that is there already is gone on with.
     pub fn within(&mut self, name: &str) -> Result<Run> {
         let place = Place::reached(self.folder()?.join(name))?;
-        Run::new(place, self.modality, self.recipe.clone(), self.device.clone(), Box::new(Silent), self.stop.clone())
+        Run::new(place, self.modality, self.recipe.clone())
     }
 
     /// Removes the run's folder.
@@ -144,7 +129,7 @@ impl Run {
     }
 
     /// The folder, if it was made already.
-    pub fn existing(&self) -> Option<&Path> {
+    pub(crate) fn existing(&self) -> Option<&Path> {
         self.open.as_ref().map(|o| o.folder.as_path())
     }
 
@@ -162,7 +147,7 @@ impl Run {
     }
 
     /// Appends one line to the metrics.
-    pub fn metric(&mut self, line: &Value) -> Result<()> {
+    pub(crate) fn metric(&mut self, line: &Value) -> Result<()> {
         let open = self.open()?;
         let mut text = line.to_string();
         text.push('\n');
@@ -175,20 +160,17 @@ impl Run {
         Checkpoint::latest(&folder.join("checkpoints"))
     }
 
-    /// Where to go on from, if this is a resumed run with a checkpoint. Cuts the metrics to what the checkpoint covers.
-    pub fn resume(&mut self) -> Result<Option<Checkpoint>> {
+    /// Where to go on from. Cuts a resumed run's metrics to what its checkpoint covers.
+    pub fn resume(&mut self) -> Result<Origin> {
         if !matches!(self.place, Place::Resume(_)) {
-            return Ok(None);
+            return Ok(Origin::New);
         }
         let open = self.open()?;
         let from = Checkpoint::latest(&open.folder.join("checkpoints"))?;
         let length = from.as_ref().map_or(0, |c| c.manifest().metrics_bytes);
         let path = open.folder.join(METRICS);
         open.metrics.set_len(length.min(open.metrics.metadata()?.len())).at(path.display())?;
-        if from.is_none() {
-            self.tell(&Event::Note("this run has no whole checkpoint yet: starting from its beginning"));
-        }
-        Ok(from)
+        Ok(from.map_or(Origin::NoCheckpoint, Origin::Checkpoint))
     }
 
     /// Saves checkpoint `step` and drops all but the newest `keep`.
@@ -200,7 +182,6 @@ impl Run {
         let parent = open.folder.join("checkpoints");
         let saved = Checkpoint::write(&parent, manifest, fill)?;
         Checkpoint::sweep(&parent, keep)?;
-        self.tell(&Event::Saved { step });
         Ok(saved)
     }
 

@@ -5,23 +5,25 @@
 
 use std::time::Instant;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor, Var};
 
-use crate::data::feed::{Feed, Loader, Order};
-use crate::data::pair::{Batch, Views};
+use crate::data::feed::{Loader, Order};
+use crate::data::pair::{Batch, HostBatch};
 use crate::data::source::Source;
 use crate::error::{Error, Result};
 use crate::model::encoder::Encoder;
 use crate::model::tower::Towers;
-use crate::nn::params::{Init, Kind, Params, Scope};
+use crate::nn::params::{Init, ParamKind, Params, Scope};
 use crate::nn::pass::{Pass, Precision};
+use crate::nn::rows::Rows;
 use crate::nn::{Layer, Linear, Sequential};
-use crate::objective::Objective;
 use crate::optim::Optimizer;
-use crate::recipe::{OptimizerRecipe, SgdRecipe, TrainRecipe};
+use crate::recipe::{OptimizerRecipe, SgdRecipe};
 use crate::rng::Key;
 use crate::train::dense::{Dense, Stage};
-use crate::world::Solo;
+use crate::train::learner::Learner as _;
+use crate::train::plan::Plan;
+use crate::world::solo;
 
 /// Steps before the clock starts: buffers are made, and caches filled.
 pub const WARM: usize = 2;
@@ -194,8 +196,8 @@ impl<E: Encoder> Classifier<E> {
         let mut params = Params::new();
         let encoder = build(params.root().sub("encoder"))?;
         let init = Init::Normal { std: 0.03 };
-        let linear = Linear::new([CLASSES, encoder.width()], true, Kind::Head, init, params.root().sub("head"));
-        let head = Sequential::new(vec![Layer::Linear(linear)], params.sink());
+        let linear = Linear::new([CLASSES, encoder.width()], true, ParamKind::Head, init, params.root().sub("head"));
+        let head = Sequential::new(vec![Layer::Linear(linear)], params.gradient_store());
         params.materialise(key, DType::F32, &Device::Cpu)?;
         let sgd = SgdRecipe { momentum: 0.9, decay: 1e-4, ..SgdRecipe::default() };
         let labels = Tensor::from_iter((0..rows).map(|i| (i % CLASSES) as u32), &Device::Cpu)?.unsqueeze(1)?;
@@ -207,12 +209,19 @@ impl<E: Encoder> Classifier<E> {
     ///
     /// # Errors
     /// When the loss is no longer finite.
-    pub fn step(&mut self, x: &<E::Views as Views>::On, key: Key) -> Result<f32> {
-        let pass = Pass::train(key, &Solo).at(self.precision);
-        let logits = self.head.forward(&self.encoder.encode(x, &pass)?, &pass)?;
+    pub fn step(&mut self, x: &<E::Views as HostBatch>::On, key: Key) -> Result<f32> {
+        let pass = Pass::train(key, &solo()).at(self.precision);
+        let rows = Rows::alone(self.labels.dim(0)?);
+        let (h, encoder) = self.encoder.encode(x, &rows, &pass)?;
+        let (logits, head) = self.head.forward(&h, &rows, &pass)?;
+        let leaf = Var::from_tensor(&logits)?;
+        let logits = leaf.as_tensor();
         let picked = logits.gather(&self.labels, D::Minus1)?;
         let loss = (logits.exp()?.sum_keepdim(D::Minus1)?.log()? - picked)?.mean_all()?;
-        let gradients = self.params.gradients(&loss.backward()?)?;
+        let store = loss.backward()?;
+        let gradient = store.get(logits).ok_or_else(|| Error::new("the loss does not depend on the logits"))?;
+        encoder.then(head).play(gradient, false)?;
+        let gradients = self.params.gradients()?;
         self.optimizer.step(&self.params, &gradients, 0.01)?;
         let loss = loss.to_scalar::<f32>()?;
         if loss.is_finite() { Ok(loss) } else { Err(Error::new("the loss is no longer a finite number: nothing was timed")) }
@@ -225,23 +234,23 @@ impl<E: Encoder> Classifier<E> {
 }
 
 /// Times a learner's step: its stages one after the other, then the whole while loaders draw ahead.
-pub fn learner<T, O, S>(learner: &mut Dense<T, O>, source: &S, train: &TrainRecipe, steps: usize) -> Result<Stages>
+pub fn learner<T, S>(learner: &mut Dense<T>, source: &S, plan: &Plan, steps: usize) -> Result<Stages>
 where
     T: Towers<Left: Send, Right: Send>,
-    O: Objective,
     S: Source<Batch = Batch<T::Left, T::Right>>,
 {
-    let (key, part) = (Key::new(train.seed), train.part.unwrap_or(train.batch));
-    let order = Order::new(source.len(), train.batch, part, true, true, key);
+    let train = &plan.train;
+    let key = Key::new(train.seed);
+    let order = Order::new(source.len(), train.batch, plan.part, true, true, key).with_passes(learner.passes());
     let draw = |unit: usize| order.draw(source, unit, key.of("views"));
-    let (steps, parts) = (WARM + steps.max(1), order.parts());
+    let (steps, units) = (WARM + steps.max(1), order.units());
 
     let mut spent: [Vec<f64>; 5] = Default::default();
     for step in 0..steps {
         let mut laps = [0.0; 5];
         let mut last = Instant::now();
-        let pull = |part: usize| draw(step * parts + part);
-        learner.stages(&Feed::new(parts, key.of("step").at(step as u64), &pull), RATE, &mut |stage: Stage| {
+        let pull = |unit: usize| draw(step * units + unit);
+        learner.stages(&order.feed(step, key.of("step").at(step as u64), &pull), RATE, &mut |stage: Stage| {
             laps[stage as usize] += milliseconds(last);
             last = Instant::now();
         })?;
@@ -252,12 +261,12 @@ where
     let [batch, forward, loss, backward, optimizer] = spent.map(|laps| Laps::of(laps).median());
 
     // More units than are taken: the last steps too have a loader beside them.
-    let (depth, first) = (2 * train.loaders.max(1), steps * parts);
-    let units = first..first + (steps + depth) * parts;
-    let total = Loader::run(train.loaders, depth, units, &draw, |loader| {
+    let (depth, first) = (2 * train.loaders.max(1), steps * units);
+    let all = first..first + (steps + depth) * units;
+    let total = Loader::run(train.loaders, depth, all, &draw, |loader| {
         Laps::run(steps - WARM, |step| {
-            let pull = |part: usize| loader.take(first + step * parts + part);
-            let feed = Feed::new(parts, key.of("step").at((steps + step) as u64), &pull);
+            let pull = |unit: usize| loader.take(first + step * units + unit);
+            let feed = order.feed(step, key.of("step").at((steps + step) as u64), &pull);
             learner.stages(&feed, RATE, &mut |_| ()).map(drop)
         })
     })?;

@@ -1,24 +1,22 @@
-//! The autograd learner: towers, objective, backward, optimizer.
+//! The learner that goes backwards through towers: embeddings, loss, gradients, optimizer.
+
+use std::sync::Arc;
 
 use crate::data::feed::Feed;
 use crate::data::pair::Batch;
-use crate::error::{Error, Result};
-use crate::model::target::{Target, joined};
-use crate::model::tower::{Side, Towers};
+use crate::error::Result;
+use crate::model::embeddings::Embeddings;
+use crate::model::target::Target;
+use crate::model::tower::{EmbeddingsTape, Places, Towers};
+use crate::nn::gradient::Gradient;
 use crate::nn::params::{Gradients, Params};
 use crate::nn::pass::{Groups, Pass, Precision, Statistics};
-use crate::objective::{Objective, Terms};
+use crate::objective::{Inputs, Objective, Terms};
 use crate::optim::Optimizer;
 use crate::store::checkpoint::{Reader, Writer};
 use crate::train::learner::Learner;
-use crate::world::{Collective, Solo};
+use crate::world::{Collective, solo};
 
-use candle_core::{Tensor, Var};
-
-/// Where the encoder's tensors go, alone and under their public names.
-pub const MODEL: &str = "model.safetensors";
-/// Where the projection head's go.
-pub const HEAD: &str = "head.safetensors";
 /// Where the optimizer's state goes.
 pub const TRAINER: &str = "trainer.safetensors";
 
@@ -37,19 +35,19 @@ pub enum Stage {
     Optimizer,
 }
 
-/// What a step computed: the loss, the gradients, and the target's embeddings where there is a target.
-type Done = (Terms, Gradients, Option<(Side, Side)>);
+/// A batch of a learner.
+type BatchOf<T> = Batch<<T as Towers>::Left, <T as Towers>::Right>;
 
 /// A model that learns by backpropagation. Parameters below `encoder.` are the model, those below `head.` (a predictor's, too) the
-/// rest.
-pub struct Dense<T, O> {
+/// rest, those below `loss.` the loss's own.
+pub struct Dense<T> {
     /// Views to embeddings.
     pub towers: T,
     /// Their momentum copy, for losses that compare with one.
     pub target: Option<Target<T>>,
     /// The loss.
-    pub objective: O,
-    /// Every parameter of `towers`.
+    pub objective: Box<dyn Objective>,
+    /// Every parameter of `towers` and of `objective`.
     pub params: Params,
     /// Moves them.
     pub optimizer: Optimizer,
@@ -62,12 +60,23 @@ pub struct Dense<T, O> {
     /// What normalisation does in a step.
     pub statistics: Statistics,
     /// The other ranks.
-    pub world: Box<dyn Collective>,
+    pub world: Arc<dyn Collective>,
 }
 
-impl<T: Towers, O: Objective> Dense<T, O> {
+/// What the first pass over a step's batch found.
+struct Seen {
+    online: Embeddings,
+    target: Option<Embeddings>,
+    labels: Option<Vec<u32>>,
+    /// Where the samples of each part lie.
+    parts: Vec<Places>,
+    /// The way back, if the batch is one part.
+    tape: Option<EmbeddingsTape>,
+}
+
+impl<T: Towers> Dense<T> {
     /// A learner alone in the world, in f32, without a target, whose rows all share their batch statistics.
-    pub fn new(towers: T, objective: O, params: Params, optimizer: Optimizer) -> Self {
+    pub fn new(towers: T, objective: Box<dyn Objective>, params: Params, optimizer: Optimizer) -> Self {
         Dense {
             towers,
             target: None,
@@ -78,7 +87,7 @@ impl<T: Towers, O: Objective> Dense<T, O> {
             recompute: false,
             groups: Groups::Together,
             statistics: Statistics::Update,
-            world: Box::new(Solo),
+            world: solo(),
         }
     }
 
@@ -87,148 +96,139 @@ impl<T: Towers, O: Objective> Dense<T, O> {
     ///
     /// # Errors
     /// Whatever drawing the batch or computing met.
-    pub fn stages(&mut self, feed: &Feed<Batch<T::Left, T::Right>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
-        let pass = Pass { groups: self.groups, recompute: self.recompute, ..Pass::train(feed.key(), &*self.world) };
-        let pass = pass.at(self.precision).with(self.statistics).of(self.objective.sides().0);
-        let (terms, mut gradients, target) = match feed.parts() {
-            1 => self.whole(feed, &pass, done)?,
-            _ => self.in_parts(feed, &pass, done)?,
+    pub fn stages(&mut self, feed: &Feed<BatchOf<T>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
+        let pass = Pass { groups: self.groups, recompute: self.recompute, ..Pass::train(feed.key(), &self.world) };
+        let pass = pass.at(self.precision).with(self.statistics);
+        let mut seen = self.look(feed, &pass, done)?;
+        let tape = seen.tape.take();
+        let leaves = seen.online.leaves()?;
+        let world = self.world.clone();
+        let inputs = Inputs {
+            online: &leaves,
+            target: seen.target.as_ref(),
+            labels: seen.labels.as_deref(),
+            progress: feed.progress(),
+            world: &*world,
         };
+        let terms = self.objective.loss(&inputs)?;
+        done(Stage::Loss);
+        let mut gradients = self.back(feed, &terms, tape, &seen.parts, &pass, done)?;
         if self.world.world() > 1 {
-            for gradient in gradients.iter_mut().flatten() {
-                *gradient = self.world.sum(gradient)?;
+            for gradient in &mut gradients {
+                *gradient = gradient.take().map(|own| own.over(&*self.world)).transpose()?;
+            }
+        }
+        // Every rank has these of the whole batch, so they are not added up.
+        for (param, gradient) in &terms.parameters {
+            if let Some(at) = self.params.iter().position(|p| p.name() == param.name()) {
+                gradients[at] = Some(Gradient::Dense(gradient.clone()));
             }
         }
         self.optimizer.step(&self.params, &gradients, rate)?;
-        self.objective.settle(target.as_ref(), &pass)?;
-        self.target.as_ref().map_or(Ok(()), |target| target.follow(&self.params, feed.share()))?;
+        self.objective.after_step(&inputs)?;
+        self.target.as_ref().map_or(Ok(()), |target| target.follow(&self.params, feed.progress()))?;
         done(Stage::Optimizer);
         Ok(terms)
     }
 
-    fn whole(&self, feed: &Feed<Batch<T::Left, T::Right>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Done> {
-        let batch = feed.part(0)?;
-        done(Stage::Batch);
-        let target = self.keys(&batch, pass)?;
-        let sides = self.towers.project(&batch, pass)?;
-        done(Stage::Forward);
-        let terms = self.objective.loss(&sides, target.as_ref(), batch.labels.as_deref(), pass)?;
-        done(Stage::Loss);
-        let gradients = self.params.gradients(&terms.loss.backward()?)?;
-        done(Stage::Backward);
-        Ok((terms, gradients, target))
-    }
-
-    /// The target's embeddings of a batch, where there is one.
-    fn keys(&self, batch: &Batch<T::Left, T::Right>, pass: &Pass) -> Result<Option<(Side, Side)>> {
-        self.target.as_ref().map(|target| target.project(batch, self.objective.sides().1, pass)).transpose()
-    }
-
-    /// Gradient caching (Gao et al. 2021): embeddings of all parts first, without a graph; the loss and its gradient with
-    /// respect to them; then each part again, with a graph, pulled by that gradient. The sum over parts is the gradient of
-    /// the whole batch, except that batch normalisation sees one part at a time. Running statistics move in the second
-    /// pass only; those of the target, which has no second one, in the first.
-    fn in_parts(&self, feed: &Feed<Batch<T::Left, T::Right>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Done> {
-        let look = Pass { train: false, ..pass.with(pass.statistics.held()) };
-        let (mut lefts, mut rights, mut labels, mut sizes) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::new());
-        let mut target = Vec::new();
+    /// The embeddings of all parts of a batch. A batch of one part keeps its tape. One of several keeps none (gradient caching, Gao
+    /// et al. 2021): each part goes through the towers once more on the [way back](Dense::back). Running statistics move in that
+    /// second pass only; those of the target, which has no second one, in this.
+    fn look(&self, feed: &Feed<BatchOf<T>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Seen> {
+        let (reads, whole) = (self.objective.reads(), feed.parts() == 1);
+        let look = if whole { pass.clone() } else { pass.clone().with(pass.statistics.held()).without_tape() };
+        let (mut online, mut target, mut labels, mut places) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::<Places>::new());
+        let mut tape = None;
         for part in 0..feed.parts() {
             let batch = feed.part(part)?;
             done(Stage::Batch);
             if batch.samples.is_empty() {
                 break;
             }
-            target.extend(self.keys(&batch, pass)?);
-            let (left, right) = self.towers.project(&batch, &look)?;
+            let first = places.last().map_or(feed.places().start, |before| before.own.end);
+            let own = first..first + batch.samples.len();
+            // A part is all that batch statistics see; a whole batch is cut into groups as the batch of all ranks is.
+            let at = Places { extent: if whole { 0..feed.count().max(own.end) } else { own.clone() }, own };
+            if let Some(copy) = &self.target {
+                target.push(copy.project(&batch, reads.target, &at, pass)?);
+            }
+            let (embeddings, back) = self.towers.project(&batch, reads.online, &at, &look)?;
             done(Stage::Forward);
-            sizes.push(batch.samples.len());
-            lefts.push(left);
-            rights.push(right);
+            online.push(embeddings);
+            tape = whole.then_some(back);
+            places.push(at);
             labels = labels.zip(batch.labels).map(|(mut all, more)| {
                 all.extend(more);
                 all
             });
         }
-        let (left, right) = (Cached::new(&lefts)?, Cached::new(&rights)?);
-        let target = joined(&target)?;
-        let terms = self.objective.loss(&(left.side(), right.side()), target.as_ref(), labels.as_deref(), pass)?;
-        let store = terms.loss.backward()?;
-        done(Stage::Loss);
+        let target = if target.is_empty() { None } else { Some(Embeddings::joined(&target)?) };
+        Ok(Seen { online: Embeddings::joined(&online)?, target, labels, parts: places, tape })
+    }
+
+    /// The gradients of the parameters, from those of the embeddings: by the tape of the whole batch, or part by part. The sum over
+    /// parts is the gradient of the whole batch, except that batch normalisation sees one part at a time.
+    fn back(
+        &self,
+        feed: &Feed<BatchOf<T>>,
+        terms: &Terms,
+        tape: Option<EmbeddingsTape>,
+        parts: &[Places],
+        pass: &Pass,
+        done: &mut dyn FnMut(Stage),
+    ) -> Result<Gradients> {
+        if let Some(tape) = tape {
+            tape.play(&terms.gradients)?;
+            let gradients = self.params.gradients()?;
+            done(Stage::Backward);
+            return Ok(gradients);
+        }
+        let reads = self.objective.reads().online;
         let mut sum: Gradients = Vec::new();
         let mut from = 0;
-        for (part, &size) in sizes.iter().enumerate() {
-            let batch = feed.part(part)?;
+        for (part, at) in parts.iter().enumerate() {
+            let batch = feed.again(part)?;
             done(Stage::Batch);
-            let (l, r) = self.towers.project(&batch, pass)?;
+            let (_, tape) = self.towers.project(&batch, reads, at, pass)?;
             done(Stage::Forward);
-            let mut pull = Vec::new();
-            for (side, cached) in [(&l, &left), (&r, &right)] {
-                pull.extend(dot(&side.query, store.get(&cached.query), from, size)?);
-                pull.extend(dot(&side.key, store.get(&cached.key), from, size)?);
-            }
-            let total = pull.into_iter().try_fold(None, |sum: Option<Tensor>, t| -> Result<_> {
-                Ok(Some(match sum {
-                    Some(s) => (s + t)?,
-                    None => t,
-                }))
-            })?;
-            let total = total.ok_or_else(|| Error::new("the loss does not depend on the embeddings"))?;
-            add(&mut sum, self.params.gradients(&total.backward()?)?)?;
+            let own = terms.gradients.iter().map(|gradient| gradient.narrow(from, at.own.len())).collect::<Result<Vec<_>>>()?;
+            tape.play(&own)?;
+            add(&mut sum, self.params.gradients()?)?;
             done(Stage::Backward);
-            from += size;
+            from += at.own.len();
         }
-        Ok((terms, sum, target))
+        Ok(sum)
     }
 }
 
-impl<T: Towers, O: Objective> Learner for Dense<T, O> {
-    type Batch = Batch<T::Left, T::Right>;
+impl<T: Towers> Learner for Dense<T> {
+    type Batch = BatchOf<T>;
+
+    fn join(&mut self, world: &Arc<dyn Collective>) {
+        self.world = world.clone();
+    }
 
     fn step(&mut self, feed: &Feed<Self::Batch>, rate: f64) -> Result<Terms> {
         self.stages(feed, rate, &mut |_| ())
     }
 
+    fn passes(&self) -> usize {
+        2
+    }
+
     fn save(&self, writer: &mut Writer) -> Result<()> {
-        writer.tensors(MODEL, &self.params.section("encoder"))?;
-        writer.tensors(HEAD, &self.params.section("head"))?;
+        self.params.save(writer)?;
         writer.tensors(TRAINER, &self.optimizer.state())?;
         self.target.as_ref().map_or(Ok(()), |target| target.save(writer))?;
         self.objective.save(writer)
     }
 
     fn load(&mut self, reader: &Reader) -> Result<()> {
-        self.params.load_section("encoder", &reader.tensors(MODEL)?)?;
-        self.params.load_section("head", &reader.tensors(HEAD)?)?;
+        self.params.load(reader)?;
         self.optimizer.restore(&self.params, &reader.tensors(TRAINER)?)?;
         self.target.as_ref().map_or(Ok(()), |target| target.load(reader))?;
         self.objective.load(reader)
     }
-}
-
-/// One side's embeddings of all parts, as leaves of a new graph.
-struct Cached {
-    query: Var,
-    key: Var,
-}
-
-impl Cached {
-    fn new(parts: &[Side]) -> Result<Self> {
-        let leaf = |of: fn(&Side) -> &Tensor| -> Result<Var> {
-            let rows: Vec<Tensor> = parts.iter().map(|s| of(s).detach()).collect();
-            Ok(Var::from_tensor(&Tensor::cat(&rows, 0)?)?)
-        };
-        Ok(Cached { query: leaf(|s| &s.query)?, key: leaf(|s| &s.key)? })
-    }
-
-    fn side(&self) -> Side {
-        Side { query: self.query.as_tensor().clone(), key: self.key.as_tensor().clone() }
-    }
-}
-
-/// Σ rows · gradient over the part's rows, whose gradient with respect to `rows` is `gradient`.
-fn dot(rows: &Tensor, gradient: Option<&Tensor>, from: usize, size: usize) -> Result<Option<Tensor>> {
-    let Some(gradient) = gradient else { return Ok(None) };
-    Ok(Some((rows * gradient.narrow(0, from, size)?.detach())?.sum_all()?))
 }
 
 fn add(sum: &mut Gradients, more: Gradients) -> Result<()> {
@@ -238,7 +238,7 @@ fn add(sum: &mut Gradients, more: Gradients) -> Result<()> {
     }
     for (s, m) in sum.iter_mut().zip(more) {
         *s = match (s.take(), m) {
-            (Some(a), Some(b)) => Some((a + b)?),
+            (Some(a), Some(b)) => Some(a.plus(b)?),
             (a, b) => a.or(b),
         };
     }
@@ -247,16 +247,17 @@ fn add(sum: &mut Gradients, more: Gradients) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Tensor};
 
     use super::*;
-    use crate::data::pair::Views;
+    use crate::data::pair::HostBatch;
     use crate::model::encoder::Encoder;
     use crate::model::head::ProjectionHead;
     use crate::model::tower::{Dual, Tower};
-    use crate::nn::params::{Init, Kind, Param};
+    use crate::nn;
+    use crate::nn::gradient::GradientStore;
+    use crate::nn::params::{Init, Param, ParamKind};
+    use crate::nn::tape::Tape;
     use crate::objective::NtXent;
     use crate::recipe::{HeadRecipe, OptimizerRecipe, SgdRecipe};
     use crate::rng::Key;
@@ -265,7 +266,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Rows(Vec<f64>);
 
-    impl Views for Rows {
+    impl HostBatch for Rows {
         type On = Tensor;
 
         fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
@@ -274,8 +275,11 @@ mod tests {
         }
     }
 
-    /// W applied to each of a row's two vectors of five.
-    struct Twice(Arc<Param>);
+    /// W applied to each of a row's two vectors of five, in candle's operations.
+    struct Twice {
+        weight: Arc<Param>,
+        store: GradientStore,
+    }
 
     impl Encoder for Twice {
         type Views = Rows;
@@ -284,8 +288,9 @@ mod tests {
             4
         }
 
-        fn encode(&self, x: &Tensor, _: &Pass) -> Result<Tensor> {
-            Ok(x.reshape(((), 5))?.matmul(&self.0.var().t()?)?.reshape(((), 4))?)
+        fn encode(&self, x: &Tensor, _: &nn::rows::Rows, _: &Pass) -> Result<(Tensor, Tape)> {
+            let y = x.reshape(((), 5))?.matmul(&self.weight.var().t()?)?.reshape(((), 4))?;
+            Ok((y.detach(), Tape::of_graph(y, None, vec![self.weight.clone()], self.store.clone())))
         }
     }
 
@@ -298,50 +303,50 @@ mod tests {
             4
         }
 
-        fn encode(&self, x: &Tensor, _: &Pass) -> Result<Tensor> {
-            Ok(x.reshape(((), 4))?)
+        fn encode(&self, x: &Tensor, _: &nn::rows::Rows, _: &Pass) -> Result<(Tensor, Tape)> {
+            Ok((x.reshape(((), 4))?, Tape::new(|_, _| Ok(None))))
         }
     }
 
     fn part(samples: std::ops::Range<usize>) -> Batch<Rows, Rows> {
         Batch {
-            left: Rows((samples.start * 10..samples.end * 10).map(|v| v as f64).collect()),
-            right: Rows((samples.start * 4..samples.end * 4).map(|v| v as f64).collect()),
+            left: vec![Rows((samples.start * 10..samples.end * 10).map(|v| v as f64).collect())],
+            right: vec![Rows((samples.start * 4..samples.end * 4).map(|v| v as f64).collect())],
             samples: samples.map(|s| s as u32).collect(),
             labels: None,
         }
     }
 
     /// NT-Xent through a linear layer.
-    fn learner() -> Dense<Dual<Twice, Same>, NtXent> {
+    fn learner() -> Dense<Dual<Twice, Same>> {
         let mut params = Params::new();
-        let w = params.root().sub("encoder").param("weight", (2, 5), Kind::Weight, Init::Constant(0.0));
+        let w = params.root().sub("encoder").param("weight", (2, 5), ParamKind::Weight, Init::Constant(0.0));
         params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
         let start: Vec<f64> = (1..=10).map(|v| f64::from(v) / 10.0).collect();
         w.var().set(&Tensor::from_vec(start, (2, 5), &Device::Cpu).unwrap()).unwrap();
         let none = HeadRecipe { layers: 0, width: 4, ..HeadRecipe::default() };
         let left = Tower {
-            encoder: Twice(w.clone()),
+            encoder: Twice { weight: w.clone(), store: params.gradient_store() },
             head: ProjectionHead::new(&none, 4, params.root().sub("head.l")),
             predictor: None,
         };
         let right = Tower { encoder: Same, head: ProjectionHead::new(&none, 4, params.root().sub("head.r")), predictor: None };
         let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.0, ..SgdRecipe::default() });
         let towers = Dual { left, right, device: Device::Cpu };
-        Dense::new(towers, NtXent { temperature: 0.5, scale: 1.0, memory: None }, params, Optimizer::new(&sgd))
+        Dense::new(towers, Box::new(NtXent { temperature: 0.5, scale: 1.0, memory: None }), params, Optimizer::new(&sgd))
     }
 
     /// Ten steps; the losses before and after, and W.
     fn ten_steps(parts: &[std::ops::Range<usize>]) -> (f64, f64, Vec<f64>) {
         let mut dense = learner();
         let draw = |p: usize| Ok(part(parts[p].clone()));
-        let feed = Feed::new(parts.len(), Key::new(0), &draw);
-        let step = |dense: &mut Dense<_, _>| dense.step(&feed, 0.1).unwrap().loss.to_scalar::<f64>().unwrap();
+        let feed = Feed::new(parts.len(), 8, Key::new(0), &draw);
+        let step = |dense: &mut Dense<_>| dense.step(&feed, 0.1).unwrap().loss.to_scalar::<f64>().unwrap();
         let before = step(&mut dense);
         (1..10).for_each(|_| {
             step(&mut dense);
         });
-        let weights = dense.towers.left.encoder.0.var().flatten_all().unwrap().to_vec1().unwrap();
+        let weights = dense.towers.left.encoder.weight.var().flatten_all().unwrap().to_vec1().unwrap();
         (before, step(&mut dense), weights)
     }
 
@@ -351,7 +356,7 @@ mod tests {
         let part_of_step = |parts: usize| {
             let draw = |p: usize| Ok(part(p * 4..p * 4 + 4));
             let mut told = Vec::new();
-            learner().stages(&Feed::new(parts, Key::new(0), &draw), 0.1, &mut |stage| told.push(stage)).unwrap();
+            learner().stages(&Feed::new(parts, 4 * parts, Key::new(0), &draw), 0.1, &mut |stage| told.push(stage)).unwrap();
             told
         };
         assert_eq!(part_of_step(1), [Batch, Forward, Loss, Backward, Optimizer]);

@@ -5,12 +5,14 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use serde_json::json;
 
-use crate::data::feed::{Feed, Loader, Order};
+use crate::data::feed::{Loader, Order};
 use crate::data::source::Source;
 use crate::error::{Error, Result};
 use crate::observer::{Event, Progress};
+use crate::process::Process;
 use crate::rng::Key;
-use crate::store::run::Run;
+use crate::store::checkpoint::Checkpoint;
+use crate::store::run::{Origin, Run};
 use crate::train::learner::Learner;
 use crate::train::plan::Plan;
 
@@ -40,12 +42,12 @@ pub struct Fitted {
     pub samples: usize,
 }
 
-/// Trains `learner` on `source` as `plan` says, from where `run` is to go on, to the end or until told to stop.
+/// Trains `learner` on `source` as `plan` says, from where `run` is to go on, to the end or until `process` is told to stop.
 ///
 /// Step s of epoch e sees samples, views and rate that are functions of (seed, e, s) alone, so a resumed run is the same run.
 ///
 /// # Errors
-/// Whatever drawing, stepping or writing met; a loss that is no longer finite; [`Kind::Interrupted`](crate::error::Kind)
+/// Whatever drawing, stepping or writing met; a loss that is no longer finite; [`ErrorKind::Interrupted`](crate::error::ErrorKind)
 /// after saving, when the run was asked to stop.
 pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     source: &S,
@@ -53,6 +55,7 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     plan: &Plan,
     probes: &mut [Probe<L>],
     run: &mut Run,
+    process: &mut Process,
 ) -> Result<Fitted> {
     let train = &plan.train;
     let key = Key::new(train.seed);
@@ -60,50 +63,56 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
         return Err(Error::new("there is nothing to train on: the data is empty"));
     }
     let batch = train.batch.min(source.len());
-    let order = Order::new(source.len(), batch, plan.part, plan.shuffle, plan.drop_last, key);
-    let (per_epoch, parts) = (order.steps(), order.parts());
+    learner.join(process.world());
+    let order = Order::new(source.len(), batch, plan.part, plan.shuffle, plan.drop_last, key)
+        .of_rank(process.world().rank(), process.world().world())
+        .with_passes(learner.passes());
+    let (per_epoch, units) = (order.steps(), order.units());
     let last = (train.epochs * per_epoch).min(train.max_steps.unwrap_or(usize::MAX));
     let rates = plan.schedule.over(source.len(), batch, train.epochs);
 
-    let start = match run.resume()? {
+    let start = match origin(run, process)? {
         Some(checkpoint) => {
             learner.load(&checkpoint.reader())?;
             checkpoint.manifest().step
         }
         None => 0,
     };
-    run.folder()?;
-    run.tell(&Event::Started { step: start, steps: last });
+    process.tell(&Event::Started { step: start, steps: last });
     if start >= last && start > 0 {
-        run.tell(&Event::Note("this run is finished already: nothing left to train"));
+        process.tell(&Event::Note("this run is finished already: nothing left to train"));
     }
 
     let draw = |unit: usize| order.draw(source, unit, key.of("views"));
-    let mut log = Log::new(start);
-    Loader::run(train.loaders, 2 * train.loaders.max(1), start * parts..last * parts, &draw, |loader| {
+    let mut log = Log::new(start, last, per_epoch, batch);
+    Loader::run(train.loaders, 2 * train.loaders.max(1), start * units..last * units, &draw, |loader| {
         for step in start..last {
-            if run.stopping() {
-                log.flush(run, step, last, per_epoch, batch)?;
-                run.save(step, train.keep, |w| learner.save(w))?;
-                let folder = run.folder()?.display().to_string();
-                return Err(Error::interrupted(format!("stopped after {step} of {last} steps; they are saved"))
-                    .hint(format!("go on with: ctk train {} --resume {folder}", plan.modality)));
+            if process.stopping() {
+                log.flush(step, run, process)?;
+                save(learner, step, train.keep, run, process)?;
+                let stopped = Error::interrupted(format!("stopped after {step} of {last} steps; they are saved"));
+                return Err(match run.existing() {
+                    Some(folder) => {
+                        stopped.hint(format!("go on with: ctk train {} --resume {}", plan.modality, folder.display()))
+                    }
+                    None => stopped,
+                });
             }
             if step % per_epoch == 0 {
                 log.epoch();
             }
-            let pull = |part: usize| loader.take(step * parts + part);
+            let pull = |unit: usize| loader.take(step * units + unit);
             let rate = rates.at(step);
-            let feed = Feed::new(parts, key.of("step").at(step as u64), &pull).after(step as f64 / last as f64);
+            let feed = order.feed(step, key.of("step").at(step as u64), &pull).after(step as f64 / last as f64);
             let terms = learner.step(&feed, rate)?;
-            log.add(terms.loss, terms.watch, rate);
+            log.add(terms.loss, terms.extras, rate);
 
             let done = step + 1;
             let epoch_ends = done % per_epoch == 0;
             if done % train.log_every == 0 || epoch_ends || done == last {
-                log.flush(run, done, last, per_epoch, batch)?;
+                log.flush(done, run, process)?;
             } else {
-                run.tell(&Event::Tick { step: done });
+                process.tell(&Event::Tick { step: done });
             }
             let epoch = done / per_epoch;
             log.pause();
@@ -112,18 +121,20 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
                     let figures = (probe.measure)(learner)?;
                     let mut line = json!({ "step": done, "epoch": epoch });
                     figures.iter().for_each(|(name, value)| line[name] = json!(value));
-                    run.metric(&line)?;
-                    run.tell(&Event::Measured { epoch, figures: &figures });
+                    if process.writes() {
+                        run.metric(&line)?;
+                    }
+                    process.tell(&Event::Measured { epoch, figures: &figures });
                 }
             }
             if done == last || (epoch_ends && epoch % train.save_every == 0) {
-                run.save(done, train.keep, |w| learner.save(w))?;
+                save(learner, done, train.keep, run, process)?;
             }
             log.go_on();
         }
         Ok(())
     })?;
-    run.tell(&Event::Finished);
+    process.tell(&Event::Finished);
     let steps = last.max(start);
     Ok(Fitted {
         steps,
@@ -134,27 +145,68 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     })
 }
 
+/// The checkpoint to go on from. The rank that writes makes the folder, or cuts what its checkpoint does not cover.
+fn origin(run: &mut Run, process: &mut Process) -> Result<Option<Checkpoint>> {
+    if !process.writes() {
+        return run.latest();
+    }
+    let origin = run.resume()?;
+    run.folder()?;
+    Ok(match origin {
+        Origin::New => None,
+        Origin::NoCheckpoint => {
+            process.tell(&Event::Note("this run has no whole checkpoint yet: starting from its beginning"));
+            None
+        }
+        Origin::Checkpoint(checkpoint) => Some(checkpoint),
+    })
+}
+
+/// Saves `learner` after `step`, where this rank writes.
+fn save<L: Learner>(learner: &L, step: usize, keep: usize, run: &mut Run, process: &mut Process) -> Result<()> {
+    if process.writes() {
+        run.save(step, keep, |w| learner.save(w))?;
+        process.tell(&Event::Saved { step });
+    }
+    Ok(())
+}
+
 /// Losses and clocks between two lines of metrics. Scalars stay on the device until a line is due.
 struct Log {
     losses: Vec<Tensor>,
-    watch: Vec<(&'static str, Tensor)>,
+    extras: Vec<(&'static str, Tensor)>,
     rate: f64,
     since: usize,
     clock: Instant,
     lap: f64,     // seconds in steps since the last line
     seconds: f64, // seconds in steps in all
     epoch: (f64, usize),
+    steps: usize,
+    per_epoch: usize,
+    batch: usize,
 }
 
 impl Log {
-    fn new(step: usize) -> Self {
-        let clock = Instant::now();
-        Log { losses: Vec::new(), watch: Vec::new(), rate: 0.0, since: step, clock, lap: 0.0, seconds: 0.0, epoch: (0.0, 0) }
+    /// A log of steps after `since`, of `steps`, with `per_epoch` steps of `batch` samples in an epoch.
+    fn new(since: usize, steps: usize, per_epoch: usize, batch: usize) -> Self {
+        Log {
+            losses: Vec::new(),
+            extras: Vec::new(),
+            rate: 0.0,
+            since,
+            clock: Instant::now(),
+            lap: 0.0,
+            seconds: 0.0,
+            epoch: (0.0, 0),
+            steps,
+            per_epoch,
+            batch,
+        }
     }
 
-    fn add(&mut self, loss: Tensor, watch: Vec<(&'static str, Tensor)>, rate: f64) {
+    fn add(&mut self, loss: Tensor, extras: Vec<(&'static str, Tensor)>, rate: f64) {
         self.losses.push(loss.detach());
-        self.watch = watch;
+        self.extras = extras;
         self.rate = rate;
     }
 
@@ -178,7 +230,7 @@ impl Log {
         self.clock = Instant::now();
     }
 
-    fn flush(&mut self, run: &mut Run, step: usize, steps: usize, per_epoch: usize, batch: usize) -> Result<()> {
+    fn flush(&mut self, step: usize, run: &mut Run, process: &mut Process) -> Result<()> {
         if self.losses.is_empty() {
             return Ok(());
         }
@@ -191,23 +243,25 @@ impl Log {
         }
         self.epoch.0 += sum;
         self.epoch.1 += losses.len();
-        let watch = self.watch.iter().map(|(name, t)| Ok((*name, scalar(t)?))).collect::<Result<Vec<_>>>()?;
+        let extras = self.extras.iter().map(|(name, t)| Ok((*name, scalar(t)?))).collect::<Result<Vec<_>>>()?;
         let progress = Progress {
             step,
-            steps,
-            epoch: step as f64 / per_epoch as f64,
+            steps: self.steps,
+            epoch: step as f64 / self.per_epoch as f64,
             loss: sum / losses.len() as f64,
             rate: self.rate,
-            samples_per_second: ((step - self.since) * batch) as f64 / self.lap.max(1e-9),
-            watch,
+            samples_per_second: ((step - self.since) * self.batch) as f64 / self.lap.max(1e-9),
+            extras,
         };
         let mut line = json!({
             "step": step, "epoch": progress.epoch, "loss": progress.loss, "rate": progress.rate,
             "samples_per_second": progress.samples_per_second,
         });
-        progress.watch.iter().for_each(|(name, value)| line[*name] = json!(value));
-        run.metric(&line)?;
-        run.tell(&Event::Step(&progress));
+        progress.extras.iter().for_each(|(name, value)| line[*name] = json!(value));
+        if process.writes() {
+            run.metric(&line)?;
+        }
+        process.tell(&Event::Step(&progress));
         self.losses.clear();
         self.since = step;
         self.lap = 0.0;

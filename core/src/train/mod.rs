@@ -5,3 +5,5 @@ pub mod dense;
 pub mod fit;
 pub mod learner;
 pub mod plan;
+#[cfg(test)]
+mod tests;

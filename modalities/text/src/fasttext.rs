@@ -11,8 +11,9 @@
 mod read;
 mod write;
 
+use ctk_texts::vocabulary::Vocabulary;
+
 use crate::subwords::SubwordVectors;
-use crate::vocabulary::Vocabulary;
 
 pub use read::open;
 pub use write::write;
@@ -56,7 +57,7 @@ pub struct Args {
     /// What was minimised.
     pub loss: Loss,
     /// What was trained.
-    pub kind: Kind,
+    pub kind: ModelKind,
     /// Rows that n-grams share.
     pub buckets: i32,
     /// Characters of the shortest n-gram.
@@ -84,7 +85,7 @@ pub enum Loss {
 
 /// What was trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ModelKind {
     /// Word vectors, by CBOW.
     Cbow = 1,
     /// Word vectors, by skip-gram.

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use ctk_core::eval::Table;
 use ctk_core::{Error, Result, store::files, store::safetensors_header};
+use ctk_texts::corpus::{Normalise, Reading, Tokens};
 use serde_json::json;
 use tokenizers::Tokenizer;
 use tokenizers::models::wordlevel::WordLevel;
@@ -17,8 +18,6 @@ use tokenizers::normalizers::{Lowercase, NFC, NFKC, NormalizerWrapper, Sequence}
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::whitespace::{Whitespace, WhitespaceSplit};
-
-use crate::corpus::{Normalise, Reading, Tokens};
 
 /// Rows that are read at once.
 const BLOCK: usize = 256;

@@ -20,8 +20,8 @@ use std::path::Path;
 
 use ctk_core::eval::Table;
 use ctk_core::{Context, Error, Result};
+use ctk_texts::files::decompressed;
 
-use crate::corpus::decompressed;
 use crate::fasttext;
 
 pub use model::{FORMATS, Model};

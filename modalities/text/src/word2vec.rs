@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use ctk_core::modality::{Job, Modality, Model};
-use ctk_core::observer::Watch;
+use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::bench::{Report, Request};
@@ -18,6 +18,7 @@ use crate::vectors::{self, WordVectors};
 
 mod bench;
 pub mod exports;
+pub mod frequency;
 pub mod huffman;
 pub mod init;
 pub mod job;
@@ -55,6 +56,10 @@ impl Modality for Word2Vec {
         Ok(Box::new(job::Word2VecJob::new(recipe)?))
     }
 
+    fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
+        recipe.set_path("train.init", run)
+    }
+
     fn fast(&self) -> &'static [(&'static str, &'static str)] {
         &[("pairs.negatives", "grouped")]
     }
@@ -63,8 +68,8 @@ impl Modality for Word2Vec {
         Ok(bench::YARDSTICK)
     }
 
-    fn bench(&self, recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
-        bench::run(recipe, request, watch)
+    fn bench(&self, recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
+        bench::run(recipe, request, observer)
     }
 
     fn open(&self, from: &Checkpoint, _: &Device) -> Result<Box<dyn Model>> {

@@ -8,23 +8,23 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::source::Paired;
-use ctk_core::observer::{Event, Watch};
-use ctk_core::optim::Schedule;
+use ctk_core::observer::{Event, Observer};
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Key;
 use ctk_core::train::bench::{self, Classifier, Figure, Laps, Memory, Report, Request};
-use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result};
+use ctk_images::dataset::Images;
+use ctk_images::picture::Picture;
+use ctk_images::pixels::CHANNELS;
+use ctk_images::recipe::DataRecipe;
 use rand::{Rng as _, RngCore};
 use rayon::prelude::*;
 use serde_json::json;
 
-use crate::data::Images;
-use crate::image::Picture;
-use crate::pixels::{CHANNELS, TwoViews};
-use crate::recipe::{self, Checked, DataRecipe, EncoderRecipe};
-use crate::resnet::{ResNet, Stem};
-use crate::{job, network};
+use crate::encoder::{self, EncoderRecipe};
+use crate::network;
+use crate::pairs::TwoViews;
+use crate::recipe::{self, Checked, VisionRecipe};
 
 /// What is timed where the user names no recipe: the network and batch that small-image SimCLR is usually compared by, and
 /// CIFAR's number of images.
@@ -37,49 +37,44 @@ const STEPS: usize = 5;
 /// Images in an epoch where the recipe's data is not at hand.
 const ASSUMED: usize = 50_000;
 
-pub(crate) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
+pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
     let text = changed(recipe, request)?;
-    let Checked { recipe, augment } = recipe::check(&text)?;
-    let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
-    let train = Plan::new("vision", &text, recipe.train.clone(), schedule)?.train;
-    let EncoderRecipe::Resnet(of) = &recipe.encoder;
+    let checked = recipe::check(&text)?;
+    let plan = checked.plan(&text)?;
+    let Checked { recipe, augment } = checked;
+    let train = &recipe.train;
+    let encoder = recipe.encoder.architecture();
     let (pictures, samples, data) = pictures(&recipe.data, train.batch, augment.size, train.seed)?;
 
-    watch.event(&Event::Note("timing the encoder's step"));
+    observer.event(&Event::Note("timing the encoder's step"));
     let before = Memory::now();
     let key = Key::new(train.seed);
-    let mut classifier = Classifier::new(train.batch, key, train.precision, |scope| ResNet::new(of, scope))?;
-    let products = of.products(classifier.params(), "encoder", augment.size);
+    let mut classifier = Classifier::new(train.batch, key, train.precision, |scope| encoder.build(scope))?;
+    let products = encoder.products(classifier.params(), "encoder", augment.size);
     let x = noise(train.batch, augment.size, key)?;
     let steps = request.steps.unwrap_or(STEPS);
     let step = Laps::run(steps, |i| classifier.step(&x, key.at(i as u64)).map(drop))?;
     let memory = before.grown();
     drop((classifier, x));
 
-    watch.event(&Event::Note("timing the recipe's step"));
+    observer.event(&Event::Note("timing the recipe's step"));
     let mut learner = network::learner(&recipe, &Device::Cpu)?;
     let batch = train.batch.min(pictures.len());
     let source = Paired { data: pictures, pairs: TwoViews(augment.clone()) };
-    let stages = bench::learner(&mut learner, &source, &train, steps)?;
+    let stages = bench::learner(&mut learner, &source, &plan, steps)?;
     let learner_memory = before.grown();
     drop(learner);
 
-    watch.event(&Event::Note("timing a matrix product"));
-    let stem = if of.stem == Stem::Small { "small" } else { "imagenet" };
+    observer.event(&Event::Note("timing a matrix product"));
     // A step is three forward passes: itself, and the gradients of input and weights. A product is two operations.
     let gflops = 6.0 * (train.batch * products) as f64 / step.best() / 1e6;
     let peak = bench::product_peak()?;
     let speed = batch as f64 / stages.total * 1e3;
     let figure = |key, value: f64, label: &str, unit: &str| Figure::new(key, value).line(label, value, unit);
+    let mut what = encoder.timed();
+    what.extend([("size", json!(augment.size)), ("data", json!(data)), ("batch", json!(batch))]);
     Ok(Report {
-        what: vec![
-            ("encoder", json!(format!("resnet{}", of.depth))),
-            ("width", json!(of.width)),
-            ("stem", json!(stem)),
-            ("size", json!(augment.size)),
-            ("data", json!(data)),
-            ("batch", json!(batch)),
-        ],
+        what,
         figures: vec![
             figure("step_ms.best", step.best(), "step, best", "ms"),
             figure("step_ms.median", step.median(), "step, median", "ms"),
@@ -113,15 +108,15 @@ fn changed(recipe: &Recipe, request: &Request) -> Result<Recipe> {
     let mut recipe = recipe.clone();
     for (name, value) in &request.changes {
         match *name {
+            // A --width comes later.
             "encoder" => {
-                let depth = value.strip_prefix("resnet").filter(|depth| depth.parse::<usize>().is_ok());
-                let unknown = || Error::usage(format!("--encoder {value}: there is no such encoder")).hint(ENCODERS);
-                recipe.set("encoder.resnet.depth", depth.ok_or_else(unknown)?)?;
-                // Who names an encoder means all of it; a --width comes later.
-                recipe.set("encoder.resnet.width", "1.0")?;
+                let (family, keys) = encoder::named(value)?;
+                if current(&recipe)?.architecture().family().name != family.name {
+                    recipe.remove("encoder")?;
+                }
+                keys.iter().try_for_each(|(key, value)| recipe.set(&format!("encoder.{}.{key}", family.name), value))?;
             }
-            "width" => recipe.set("encoder.resnet.width", value)?,
-            "stem" => recipe.set("encoder.resnet.stem", value)?,
+            "width" | "stem" => recipe.set(&current(&recipe)?.key(name), value)?,
             "size" => recipe.set("pairs.size", value)?,
             "batch" => recipe.set("train.batch", value)?,
             "seed" => recipe.set("train.seed", value)?,
@@ -132,7 +127,10 @@ fn changed(recipe: &Recipe, request: &Request) -> Result<Recipe> {
     Ok(recipe)
 }
 
-const ENCODERS: &str = "write resnet and its depth, as in resnet18: 18, 34, 50, 101, 152 or 200, or 20, 32, 44, 56 or 110";
+/// The recipe's encoder, whatever else is wrong with it.
+fn current(recipe: &Recipe) -> Result<EncoderRecipe> {
+    Ok(recipe.parse::<VisionRecipe>()?.encoder)
+}
 
 /// Pictures to make views of, how many an epoch has, and both in words.
 fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pictures, usize, String)> {
@@ -142,7 +140,7 @@ fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pi
         let word = if of.path.is_some() { "random, the recipe's is not here" } else { "random" };
         return Ok((Pictures::Random(random(batch, size, seed)), samples, word.to_string()));
     };
-    let all = job::open(of)?.pretraining();
+    let all = of.open()?.pretraining();
     // Some batches are enough, spread over the data.
     let count = all.len().min(4 * batch);
     let some = all.select(&(0..count).map(|i| i * all.len() / count).collect::<Vec<_>>());
@@ -212,10 +210,10 @@ mod tests {
         let large = [(18, "imagenet", 224, 1814), (50, "imagenet", 224, 4087), (101, "imagenet", 224, 7799)];
         for (depth, stem, size, millions) in large.into_iter().chain([(18, "small", 32, 555), (32, "small", 32, 69)]) {
             let text = format!("[encoder.resnet]\ndepth = {depth}\nstem = \"{stem}\"\n");
-            let EncoderRecipe::Resnet(of) = recipe::check(&Recipe::new("test", text)).unwrap().recipe.encoder;
+            let of = recipe::check(&Recipe::new("test", text)).unwrap().recipe.encoder;
             let mut params = Params::new();
-            ResNet::new(&of, params.root().sub("encoder")).unwrap();
-            let products = of.products(&params, "encoder", size) / 1_000_000;
+            of.build(params.root().sub("encoder")).unwrap();
+            let products = of.architecture().products(&params, "encoder", size) / 1_000_000;
             assert!(products.abs_diff(millions) <= 2, "ResNet-{depth}: {products}");
         }
     }

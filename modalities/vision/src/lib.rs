@@ -1,37 +1,35 @@
-//! ctk's vision plugin: pictures from files, SimCLR's augmentations, ResNet.
+//! ctk's vision plugin: encoders of images, trained by contrast, fine-tuned, distilled.
 //!
-//! - [`decode`] turns PNG and JPEG bytes into an [`image::Picture`]; [`data`] finds out what lies at a path and reads it;
-//!   [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
-//! - [`resnet`] is the encoder; [`interop`] reads other programs' ResNets and writes ours for them.
-//! - [`augment`] makes a view of a picture; [`pixels`] makes pairs and batches of views; [`preview`] shows them.
+//! - [`encoder`] is the list of encoders, each a file of its own that also knows other programs' networks of its kind; `import`
+//!   makes a run of one.
+//! - [`pairs`] makes the views that a batch holds, of the pictures, datasets and augmentations of [`ctk_images`].
 //! - [`task`] fine-tunes a trained network with few labels, and distils one into another.
 //! - [`recipe`] is the config; [`Vision`] the front door, `bench` what stands behind `ctk bench vision`.
 
-pub mod augment;
+mod baselines;
 mod bench;
-pub mod data;
-pub mod decode;
-pub mod generated;
-pub mod holdout;
-pub mod image;
-pub mod interop;
+mod calibration;
+pub mod encoder;
+mod features;
+mod import;
 mod job;
 mod model;
 mod network;
-pub mod pixels;
-pub mod preview;
+pub mod pairs;
 pub mod recipe;
-pub mod resnet;
+mod splits;
 pub mod task;
 
 use std::path::Path;
 
 use ctk_core::modality::{Job, Modality, Model};
-use ctk_core::observer::Watch;
+use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::task::TaskRequest;
 use ctk_core::train::bench::{Report, Request};
 use ctk_core::{Device, Result, store::files};
+use ctk_images::preview;
 
 /// `ctk train vision`.
 pub struct Vision;
@@ -62,24 +60,28 @@ impl Modality for Vision {
     }
 
     fn import(&self, weights: &Path, set: &dyn Fn(&mut Recipe) -> Result<()>) -> Result<Option<(Recipe, Box<dyn Job>)>> {
-        let found = interop::import::Found::open(weights)?;
+        let found = import::Found::open(weights)?;
         let mut recipe = found.recipe()?;
         set(&mut recipe)?;
         let job = found.by(&recipe)?;
         Ok(Some((recipe, Box::new(job))))
     }
 
+    fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {
+        task::recipe(from, request)
+    }
+
     fn yardstick(&self) -> Result<&'static str> {
         Ok(bench::YARDSTICK)
     }
 
-    fn bench(&self, recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
-        bench::run(recipe, request, watch)
+    fn bench(&self, recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
+        bench::run(recipe, request, observer)
     }
 
     fn preview(&self, recipe: &Recipe, out: &Path) -> Result<()> {
         let checked = recipe::check(recipe)?;
-        let images = job::open(&checked.recipe.data)?.pretraining();
+        let images = checked.recipe.data.open()?.pretraining();
         files::write(out, &preview::preview(&images, &checked.augment, checked.recipe.train.seed)?)
     }
 }

@@ -5,65 +5,38 @@ use std::path::Path;
 use ctk_core::eval::Features;
 use ctk_core::modality::{Model, Query, Split};
 use ctk_core::model::encoder::Encoder as _;
+use ctk_core::nn::params::MODEL;
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::train::dense::MODEL;
 use ctk_core::{Context, Device, Error, Result, store::files};
+use ctk_images::dataset::Images;
 
-use crate::data::{self, Images, Splits};
-use crate::holdout::Holdout;
-use crate::interop::export;
-use crate::job::{self, BASELINES};
-use crate::network;
-use crate::recipe::{Checked, DataRecipe, EncoderRecipe, VisionRecipe, check};
-use crate::resnet::ResNet;
+use crate::baselines::{BASELINES, baseline};
+use crate::encoder::{Exported, ImageEncoder, SAFETENSORS};
+use crate::recipe::{Checked, VisionRecipe, check};
+use crate::{features, network, splits};
 
 /// A trained encoder.
 pub(crate) struct Trained {
     checked: Checked,
-    encoder: ResNet,
+    encoder: Box<dyn ImageEncoder>,
     checkpoint: Checkpoint,
     device: Device,
 }
 
 impl Trained {
     pub fn open(from: &Checkpoint, device: &Device) -> Result<Self> {
-        let mut checked = check(&from.recipe())?;
+        let checked = check(&from.recipe())?;
         // The weights it started from may be gone; what was learned is in the checkpoint.
-        let EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
-        let start = of.weights.take();
-        let (params, tower) = network::build(&checked.recipe, device)?;
+        let (params, tower) = network::fresh(&checked.recipe, device)?;
         params.load_section("encoder", &from.reader().tensors(MODEL)?).at(from.folder().display())?;
-        let EncoderRecipe::Resnet(of) = &mut checked.recipe.encoder;
-        of.weights = start;
         Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone() })
-    }
-
-    /// The data of `query`, with a test part where there are labels: its own, the run's hold-out, or one drawn the same way.
-    fn splits(&self, query: &Query) -> Result<Splits> {
-        let of = &self.checked.recipe.data;
-        let of = match &query.data {
-            Some(path) => DataRecipe { path: Some(path.clone()), format: None, ..of.clone() },
-            None => of.clone(),
-        };
-        let splits = job::open(&of)?;
-        if splits.test.is_some() || !splits.labelled() || query.split == Split::All {
-            return Ok(splits);
-        }
-        let place = of.path.as_deref().unwrap_or(Path::new("the generated dataset")).display().to_string();
-        data::check_classes(&splits).at(&place)?;
-        let holdout = match Holdout::stored(&self.checkpoint)? {
-            Some(holdout) if query.data.is_none() => holdout,
-            _ => Holdout::draw(&splits.train, of.holdout, self.checked.recipe.train.seed).at(&place)?,
-        };
-        let held = holdout.apply(&splits.train).at(&place)?;
-        Ok(Splits { unlabelled: splits.unlabelled, ..held })
     }
 }
 
 impl Model for Trained {
     fn features(&self, query: &Query) -> Result<Features> {
-        let splits = self.splits(query)?;
+        let splits = splits::of_model(&self.checked.recipe, &self.checkpoint, query)?;
         let images: Images = match query.split {
             Split::All => splits.all(),
             Split::Train => splits.train.clone(),
@@ -74,13 +47,13 @@ impl Model for Trained {
         };
         let augment = &self.checked.augment;
         match (&query.baseline, query.view) {
-            (None, None) => network::features(&self.encoder, &images, augment, &self.device),
+            (None, None) => features::features(&self.encoder, &images, augment, &self.device),
             (None, Some(view)) => {
                 let key = Key::new(self.checked.recipe.train.seed).of("evaluated pairs");
-                network::side(&self.encoder, &images, augment, view, key, &self.device)
+                features::side(&self.encoder, &images, augment, view, key, &self.device)
             }
             (Some(name), _) => {
-                let [features] = job::baseline(&self.checked, name, &splits.train, [&images], &self.device)?;
+                let [features] = baseline(&self.checked, name, &splits.train, [&images], &self.device)?;
                 Ok(features)
             }
         }
@@ -96,17 +69,16 @@ impl Model for Trained {
     }
 
     fn formats(&self) -> &'static [&'static str] {
-        const FORMATS: [&str; 3] = ["safetensors", export::FORMATS[0], export::FORMATS[1]];
-        &FORMATS
+        self.checked.recipe.encoder.architecture().formats()
     }
 
     fn export(&self, format: &str, out: &Path) -> Result<()> {
-        if !export::FORMATS.contains(&format) {
-            // The checkpoint's model file is already what torchvision loads.
+        if format == SAFETENSORS {
+            // A checkpoint's model file is one already; a ResNet's is what torchvision loads.
             return files::write(out, &self.checkpoint.reader().bytes(MODEL)?);
         }
-        let VisionRecipe { encoder: EncoderRecipe::Resnet(of), pairs, .. } = &self.checked.recipe;
-        let tensors = self.checkpoint.reader().tensors(MODEL)?;
-        export::write(format, of, self.encoder.width(), pairs, tensors, out).at(self.checkpoint.folder().display())
+        let VisionRecipe { encoder, pairs, .. } = &self.checked.recipe;
+        let of = Exported { features: self.encoder.width(), pairs, tensors: self.checkpoint.reader().tensors(MODEL)? };
+        encoder.architecture().export(format, of, out).at(self.checkpoint.folder().display())
     }
 }

@@ -1,22 +1,23 @@
 //! The vision recipe: its sections in the order in which data flows, its checks, and the general recipe for a user's own data.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ctk_core::Result;
-use ctk_core::data::dataset::Dataset;
+use ctk_core::data::dataset::Dataset as _;
+use ctk_core::objective::LossRecipe;
 use ctk_core::optim::Schedule;
 use ctk_core::recipe::{
-    EvalRecipe, HeadRecipe, LossRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe, SgdRecipe, TrainRecipe,
+    DenseTrainRecipe, EvalRecipe, HeadRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe, SgdRecipe,
 };
 use ctk_core::train::plan::Plan;
+use ctk_images::augment::{Augment, AugmentRecipe};
+use ctk_images::dataset;
+use ctk_images::recipe::DataRecipe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{Augment, AugmentRecipe};
-use crate::data::{self, Cache, Format};
-use crate::resnet::ResnetRecipe;
-use crate::task::TaskRecipe;
-use crate::{generated, holdout};
+use crate::encoder::EncoderRecipe;
+use crate::task::sections::TaskRecipe;
 
 /// What `ctk train vision` does with no recipe and no data.
 pub(crate) const DEFAULT: &str = include_str!("../../../configs/vision/generated.toml");
@@ -42,7 +43,7 @@ pub struct VisionRecipe {
     /// `[schedule]`.
     pub schedule: ScheduleRecipe,
     /// `[train]`.
-    pub train: TrainRecipe,
+    pub train: DenseTrainRecipe,
     /// `[eval.*]`.
     pub eval: EvalRecipe,
     /// `[task.*]`: what is done with a trained network instead of training one without labels.
@@ -54,57 +55,17 @@ impl Default for VisionRecipe {
         VisionRecipe {
             data: DataRecipe::default(),
             pairs: AugmentRecipe::default(),
-            encoder: EncoderRecipe::Resnet(ResnetRecipe::default()),
+            encoder: EncoderRecipe::default(),
             head: HeadRecipe::default(),
             predictor: None,
             loss: LossRecipe::default(),
             optimizer: OptimizerRecipe::Sgd(SgdRecipe::default()),
             schedule: ScheduleRecipe::default(),
-            train: TrainRecipe::default(),
+            train: DenseTrainRecipe::default(),
             eval: EvalRecipe::default(),
             task: None,
         }
     }
-}
-
-/// `[data]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct DataRecipe {
-    /// A folder or a .tar; its kind is found by looking. Absent: the generated dataset.
-    pub path: Option<PathBuf>,
-    /// Forces the kind.
-    pub format: Option<Format>,
-    /// Memory for decoded images: `auto` (half of what is free), `off`, or an amount such as `2GB`. Does not change what is
-    /// learned; images beyond it are decoded in every epoch.
-    pub cache: String,
-    /// Share of each class that is held out where labelled data has no test part.
-    pub holdout: f64,
-    /// Training images of the generated dataset.
-    pub train: usize,
-    /// Test images of the generated dataset.
-    pub test: usize,
-}
-
-impl Default for DataRecipe {
-    fn default() -> Self {
-        DataRecipe {
-            path: None,
-            format: None,
-            cache: "auto".to_string(),
-            holdout: holdout::SHARE,
-            train: generated::TRAIN,
-            test: generated::TEST,
-        }
-    }
-}
-
-/// `[encoder.*]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum EncoderRecipe {
-    /// A residual network.
-    Resnet(ResnetRecipe),
 }
 
 /// A recipe whose every figure was looked at.
@@ -118,7 +79,9 @@ impl Checked {
     /// The plan of a run by it; `text` is the recipe as written.
     pub fn plan(&self, text: &Recipe) -> Result<Plan> {
         let schedule = Schedule::new(&self.recipe.schedule, self.recipe.optimizer.rate());
-        Plan::new("vision", text, self.recipe.train.clone(), schedule)
+        let train = &self.recipe.train;
+        train.check(text)?;
+        Ok(Plan { part: train.part(), ..Plan::new("vision", text, train.shared(), schedule)? })
     }
 }
 
@@ -126,11 +89,9 @@ impl Checked {
 pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     let recipe: VisionRecipe = text.parse()?;
     let augment = recipe.pairs.check(text)?;
-    let EncoderRecipe::Resnet(resnet) = &recipe.encoder;
-    resnet.check().map_err(|e| e.at(text.place_of("encoder.resnet")))?;
-    Cache::of(&recipe.data.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
-    text.require(recipe.data.holdout > 0.0 && recipe.data.holdout < 1.0, "data.holdout", "must be a share between 0 and 1")?;
-    text.require(recipe.data.train > 0, "data.train", "must be at least 1")?;
+    let encoder = recipe.encoder.architecture();
+    encoder.check().map_err(|e| e.at(text.place_of(&format!("encoder.{}", encoder.family().name))))?;
+    recipe.data.check(text)?;
     recipe.head.check(text)?;
     recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;
     recipe.loss.check(recipe.predictor.is_some(), text)?;
@@ -138,7 +99,7 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     recipe.schedule.check(text)?;
     recipe.eval.check(text)?;
     if let Some(task) = &recipe.task {
-        task.check(text, &recipe)?;
+        task.check(text, &recipe.encoder, &recipe.head, &recipe.eval)?;
     }
     Ok(Checked { recipe, augment })
 }
@@ -146,7 +107,7 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
 /// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million
 /// images, at 32 or 64 pixels where the images are small and at 96 where they are not.
 pub(crate) fn general(path: &Path) -> Result<String> {
-    let images = data::open(path, None)?.pretraining();
+    let images = dataset::open(path, None)?.pretraining();
     let (count, side) = (images.len(), images.median_side(64)?);
     let (size, stem, width) = match side {
         0..=40 => (32, "small", 0.25),

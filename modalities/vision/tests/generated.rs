@@ -5,36 +5,36 @@
 //!
 //!     cargo test --release -p ctk-vision --test generated -- --ignored --nocapture
 
-use std::sync::Arc;
-
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use ctk_core::Result;
 use ctk_core::data::dataset::Dataset;
-use ctk_core::data::pair::{Batch, PairGenerator, Views};
+use ctk_core::data::pair::{Batch, HostBatch};
 use ctk_core::data::source::{Paired, Source};
 use ctk_core::eval::{Features, linear_probe};
 use ctk_core::model::encoder::Encoder;
 use ctk_core::model::head::ProjectionHead;
-use ctk_core::model::tower::{Siamese, Side, Tower, Towers};
-use ctk_core::nn::params::{Init, Kind, Params};
+use ctk_core::model::supervised::Supervised;
+use ctk_core::model::tower::{Siamese, Tower, Towers};
+use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::Pass;
-use ctk_core::nn::{Layer, Linear, Sequential};
-use ctk_core::objective::{Method, Objective, Terms, attach};
-use ctk_core::observer::Silent;
+use ctk_core::nn::rows::Rows;
+use ctk_core::objective::CrossEntropy;
+use ctk_core::objective::spec::EmbeddingSpace;
 use ctk_core::optim::{Optimizer, Schedule};
+use ctk_core::process::Process;
 use ctk_core::recipe::Recipe;
-use ctk_core::rng::{Key, Rng};
+use ctk_core::rng::Key;
 use ctk_core::store::run::{Place, Run};
 use ctk_core::train::dense::Dense;
 use ctk_core::train::fit::fit;
 use ctk_core::train::plan::Plan;
-use ctk_vision::augment::Augment;
-use ctk_vision::data::{Images, Splits};
-use ctk_vision::generated;
-use ctk_vision::image::Picture;
-use ctk_vision::pixels::{Pixels, TwoViews, evaluation};
-use ctk_vision::recipe::{EncoderRecipe, VisionRecipe};
-use ctk_vision::resnet::ResNet;
+use ctk_images::augment::Augment;
+use ctk_images::dataset::{Images, Splits};
+use ctk_images::generated;
+use ctk_images::pixels::{Pixels, evaluation};
+use ctk_vision::encoder::ImageEncoder;
+use ctk_vision::pairs::{OneView, TwoViews};
+use ctk_vision::recipe::VisionRecipe;
 
 const RECIPE: &str = include_str!("../../../configs/vision/generated.toml");
 
@@ -51,7 +51,7 @@ fn recipe(set: &[(&str, &str)]) -> (Recipe, VisionRecipe, Augment) {
 struct Strangers(Paired<Images, TwoViews>);
 
 impl Source for Strangers {
-    type Batch = Batch<Pixels, Pixels>;
+    type Batch = Batch<Pixels, ()>;
 
     fn len(&self) -> usize {
         self.0.len()
@@ -60,79 +60,27 @@ impl Source for Strangers {
     fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
         let mut others = samples.to_vec();
         others.rotate_left(1);
-        let (own, other) = (self.0.draw(samples, key)?, self.0.draw(&others, key)?);
-        Ok(Batch { right: other.right, ..own })
-    }
-}
-
-/// One view and its label.
-struct OneView(Augment);
-
-impl PairGenerator for OneView {
-    type Sample = Arc<Picture>;
-    type Left = Pixels;
-    type Right = ();
-
-    fn pairs(&self, sample: &Arc<Picture>, rng: &mut Rng, left: &mut Pixels, _: &mut ()) -> Result<()> {
-        self.0.view(sample, rng, left.grow(self.0.size));
-        Ok(())
-    }
-}
-
-/// The encoder with a classifier in the place of the head.
-struct Supervised {
-    encoder: ResNet,
-    classifier: Sequential,
-}
-
-impl Supervised {
-    fn logits(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        self.classifier.forward(&self.encoder.encode(x, pass)?, pass)
-    }
-}
-
-impl Towers for Supervised {
-    type Left = Pixels;
-    type Right = ();
-
-    fn project(&self, batch: &Batch<Pixels, ()>, pass: &Pass) -> Result<(Side, Side)> {
-        let logits = self.logits(&Pixels::upload(&[&batch.left], &Device::Cpu)?, pass)?;
-        let side = Side { query: logits.clone(), key: logits };
-        Ok((side.clone(), side))
-    }
-}
-
-struct CrossEntropy;
-
-impl Objective for CrossEntropy {
-    fn loss(&self, online: &(Side, Side), _: Option<&(Side, Side)>, labels: Option<&[u32]>, _: &Pass) -> Result<Terms> {
-        let logits = &online.0.query;
-        let labels = Tensor::new(labels.unwrap(), &Device::Cpu)?.unsqueeze(1)?;
-        let n = logits.dim(0)? as f64;
-        let log = candle_nn::ops::log_softmax(&logits.detach(), D::Minus1)?;
-        let value = (log.gather(&labels, 1)?.mean_all()?.neg())?;
-        let truth = log.zeros_like()?.scatter_add(&labels, &Tensor::ones(labels.dims(), log.dtype(), &Device::Cpu)?, 1)?;
-        let gradient = ((log.exp()? - truth)? / n)?;
-        Ok(Terms { loss: attach(&value, &[(logits, gradient)])?, watch: Vec::new() })
+        let (mut own, mut other) = (self.0.draw(samples, key)?, self.0.draw(&others, key)?);
+        own.left[1] = other.left.swap_remove(1);
+        Ok(own)
     }
 }
 
 /// Trains through the one loop.
-fn train<S: Source, T: Towers, O: Objective>(text: &Recipe, recipe: &VisionRecipe, source: &S, learner: &mut Dense<T, O>)
+fn train<S: Source, T: Towers>(text: &Recipe, recipe: &VisionRecipe, source: &S, learner: &mut Dense<T>)
 where
-    Dense<T, O>: ctk_core::train::learner::Learner<Batch = S::Batch>,
+    Dense<T>: ctk_core::train::learner::Learner<Batch = S::Batch>,
 {
     let folder = tempfile::tempdir().unwrap();
     let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
-    let plan = Plan::new("vision", text, recipe.train.clone(), schedule).unwrap();
+    let plan = Plan::new("vision", text, recipe.train.shared(), schedule).unwrap();
     let place = Place::New(folder.path().join("run"));
-    let mut run = Run::new(place, "vision", text.clone(), Device::Cpu, Box::new(Silent), Arc::default()).unwrap();
-    fit(source, learner, &plan, &mut [], &mut run).unwrap();
+    let mut run = Run::new(place, "vision", text.clone()).unwrap();
+    fit(source, learner, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu)).unwrap();
 }
 
-fn encoder(recipe: &VisionRecipe, params: &mut Params) -> ResNet {
-    let EncoderRecipe::Resnet(of) = &recipe.encoder;
-    ResNet::new(of, params.root().sub("encoder")).unwrap()
+fn encoder(recipe: &VisionRecipe, params: &mut Params) -> Box<dyn ImageEncoder> {
+    recipe.encoder.build(params.root().sub("encoder")).unwrap()
 }
 
 /// What `of` makes of the evaluation views of `images`, row by row.
@@ -161,7 +109,8 @@ fn contrasted(text: &Recipe, recipe: &VisionRecipe, augment: &Augment, splits: &
     let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));
     params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
     let towers = Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };
-    let loss = Method::new(&recipe.loss, recipe.head.width, DType::F32, &Device::Cpu).unwrap();
+    let space = EmbeddingSpace { width: recipe.head.width, dtype: DType::F32, device: Device::Cpu };
+    let loss = recipe.loss.build(&space, Params::new().root().sub("loss")).unwrap();
     let mut learner = Dense::new(towers, loss, params, Optimizer::new(&recipe.optimizer));
     let source = Paired { data: splits.train.clone(), pairs: TwoViews(augment.clone()) };
     if strangers {
@@ -169,7 +118,7 @@ fn contrasted(text: &Recipe, recipe: &VisionRecipe, augment: &Augment, splits: &
     } else {
         train(text, recipe, &source, &mut learner);
     }
-    let encode = |x: &Tensor| learner.towers.tower.encoder.encode(x, &Pass::eval());
+    let encode = |x: &Tensor| Ok(learner.towers.tower.encoder.encode(x, &Rows::alone(x.dims()[0]), &Pass::eval())?.0);
     let (train, test) = (rows(&splits.train, augment, encode), rows(splits.test.as_ref().unwrap(), augment, encode));
     linear_probe::linear_probe(&train, &test, &Default::default()).unwrap().top1
 }
@@ -191,15 +140,16 @@ fn labels_teach_the_same_network_nearly_everything() {
     let splits = generated::open(recipe.data.train, recipe.data.test);
     let mut params = Params::new();
     let encoder = encoder(&recipe, &mut params);
-    let sizes = [generated::CLASSES, encoder.width()];
-    let classifier = Linear::new(sizes, true, Kind::Head, Init::Constant(0.0), params.root().sub("head.classifier"));
-    let classifier = Sequential::new(vec![Layer::Linear(classifier)], params.sink());
+    // No layer of the head, and the classifier behind it.
+    let head = ProjectionHead::classifier(&recipe.head, 0, generated::CLASSES, encoder.width(), params.root().sub("head"));
     params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
-    let towers = Supervised { encoder, classifier };
-    let mut learner = Dense::new(towers, CrossEntropy, params, Optimizer::new(&recipe.optimizer));
+    let towers = Supervised { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };
+    let mut learner = Dense::new(towers, Box::new(CrossEntropy { teacher: None }), params, Optimizer::new(&recipe.optimizer));
     let source = Paired { data: splits.train.clone(), pairs: OneView(augment.clone()) };
     train(&text, &recipe, &source, &mut learner);
-    let logits = rows(splits.test.as_ref().unwrap(), &augment, |x| learner.towers.logits(x, &Pass::eval()));
+    let logits = rows(splits.test.as_ref().unwrap(), &augment, |x| {
+        Ok(learner.towers.tower.embed(x, &Rows::alone(x.dims()[0]), &Pass::eval())?.key)
+    });
     let hit = |(row, label): (&[f32], &u32)| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])) == Some(*label as usize);
     let labels = logits.labels.as_ref().unwrap();
     let right = logits.rows.chunks_exact(logits.width).zip(labels).filter(|&(row, label)| hit((row, label))).count();

@@ -10,9 +10,9 @@ use candle_core::{DType, Device, Tensor};
 use ctk_core::model::encoder::Encoder;
 use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::Pass;
+use ctk_core::nn::rows::Rows;
 use ctk_core::rng::Key;
-use ctk_vision::interop::Weights;
-use ctk_vision::resnet::{ResNet, ResnetRecipe, Stem};
+use ctk_vision::encoder::resnet::{ResNet, ResnetRecipe, Stem, Weights};
 use rand::Rng as _;
 
 fn noise(dims: &[usize], low: f32, high: f32, key: Key) -> Tensor {
@@ -34,7 +34,7 @@ fn check(arch: &str, recipe: &ResnetRecipe, size: usize) {
     }
     let images = noise(&[3, size, size, 3], 0.0, 1.0, Key::new(2));
     images.write_npy(file("images.npy")).unwrap();
-    net.encode(&images, &Pass::eval()).unwrap().write_npy(file("features.npy")).unwrap();
+    net.encode(&images, &Rows::alone(images.dims()[0]), &Pass::eval()).unwrap().0.write_npy(file("features.npy")).unwrap();
     let weights: HashMap<String, Tensor> = params.section("encoder").into_iter().collect();
     candle_core::safetensors::save(&weights, file("model.safetensors")).unwrap();
 
@@ -60,7 +60,7 @@ fn check(arch: &str, recipe: &ResnetRecipe, size: usize) {
     let found = weights.encoder().unwrap();
     assert_eq!((found.depth, found.stem, found.width), (recipe.depth, recipe.stem, 1.0));
     weights.load(&params, false).unwrap();
-    let ours = net.encode(&images, &Pass::eval()).unwrap();
+    let (ours, _) = net.encode(&images, &Rows::alone(images.dims()[0]), &Pass::eval()).unwrap();
     let theirs = Tensor::read_npy(file("random.safetensors.features.npy")).unwrap();
     let norm = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
     let off = norm(&(ours - &theirs).unwrap()) / norm(&theirs);

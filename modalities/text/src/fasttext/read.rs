@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ctk_core::{Context, Error, Result};
 
-use super::{Args, FastText, Kind, Loss, MAGIC, VERSION};
+use super::{Args, FastText, Loss, MAGIC, ModelKind, VERSION};
 use crate::subwords::{SubwordVectors, Subwords};
 use crate::vectors::replaced;
 
@@ -50,7 +50,7 @@ fn read(path: &Path) -> Result<FastText> {
     }
     let mut args = arguments(&mut bytes)?;
     // Classifiers of version 11 had no n-grams of characters (fastText's `loadModel`).
-    if version == 11 && args.kind == Kind::Supervised {
+    if version == 11 && args.kind == ModelKind::Supervised {
         args.max = 0;
     }
     let dictionary = dictionary(&mut bytes)?;
@@ -64,7 +64,7 @@ fn read(path: &Path) -> Result<FastText> {
             .at(place)
             .hint("the training that made this model went wrong"));
     }
-    let outputs = if args.kind == Kind::Supervised { dictionary.labels.len() } else { words };
+    let outputs = if args.kind == ModelKind::Supervised { dictionary.labels.len() } else { words };
     bytes.table("output", outputs, width)?;
     let subwords = Subwords { min: args.min as usize, max: args.max as usize, buckets };
     Ok(FastText {
@@ -87,9 +87,9 @@ fn arguments(bytes: &mut Bytes) -> Result<Args> {
         other => return Err(damaged(format!("its loss is number {other}"))),
     };
     let kind = match next()? {
-        1 => Kind::Cbow,
-        2 => Kind::SkipGram,
-        3 => Kind::Supervised,
+        1 => ModelKind::Cbow,
+        2 => ModelKind::SkipGram,
+        3 => ModelKind::Supervised,
         other => return Err(damaged(format!("its kind is number {other}"))),
     };
     let (buckets, min, max, rate_every) = (next()?, next()?, next()?, next()?);

@@ -17,7 +17,7 @@ fn args() -> Args {
         negatives: 4,
         word_ngrams: 1,
         loss: Loss::NegativeSampling,
-        kind: Kind::SkipGram,
+        kind: ModelKind::SkipGram,
         buckets: 11,
         min: 2,
         max: 4,

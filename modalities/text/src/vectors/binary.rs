@@ -8,11 +8,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use ctk_core::{Context, Error, Result};
+use ctk_texts::files::decompressed;
 
 use super::names::Names;
 use super::values::Values;
 use super::{Header, WordVectors, not_finite};
-use crate::corpus::decompressed;
 
 /// No word is longer than this; a damaged file must not be read whole into one.
 const LONGEST: usize = 1 << 16;

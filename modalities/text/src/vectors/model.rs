@@ -5,9 +5,9 @@ use std::path::Path;
 use ctk_core::Result;
 use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{self, Query};
+use ctk_texts::corpus::Reading;
 
 use super::write;
-use crate::corpus::Reading;
 use crate::texts;
 
 /// The formats that word vectors are written in.

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ctk_core::{Error, Result};
+use ctk_texts::files::{Chunk, Chunks};
 use rayon::prelude::*;
 
 use super::names::Names;
 use super::values::Values;
 use super::{Header, WordVectors, not_finite};
-use crate::corpus::{Chunk, Chunks};
 
 /// Pieces that are parsed at once, while the next are read.
 const BATCH: usize = 8;
@@ -193,6 +193,6 @@ fn number(field: &[u8]) -> Option<f32> {
 }
 
 /// Whether a word's last part is rather one value too many. `nan` and `infinity` are words.
-pub fn looks_like_one(field: &[u8]) -> bool {
+pub(crate) fn looks_like_one(field: &[u8]) -> bool {
     number(field).is_some() && field.iter().any(u8::is_ascii_digit)
 }

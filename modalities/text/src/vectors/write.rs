@@ -6,10 +6,10 @@ use std::path::Path;
 
 use ctk_core::eval::Table;
 use ctk_core::{Error, Result, store::files, store::safetensors_header};
+use ctk_texts::corpus::Reading;
 use rayon::prelude::*;
 
 use super::text::looks_like_one;
-use crate::corpus::Reading;
 use crate::static_embedding;
 
 /// Blocks that are put into form at once.
@@ -19,7 +19,7 @@ const BATCH: usize = 64;
 ///
 /// # Errors
 /// A word that the format cannot hold; a format that is none.
-pub fn as_format(table: &dyn Table, format: &str, out: &Path) -> Result<()> {
+pub(crate) fn as_format(table: &dyn Table, format: &str, out: &Path) -> Result<()> {
     match format {
         "word2vec-text" => text(table, out),
         "word2vec-binary" => binary(table, out),

@@ -14,22 +14,22 @@ use std::time::{Duration, Instant};
 use ctk_core::data::feed::{Feed, Loader, Order};
 use ctk_core::data::source::Source;
 use ctk_core::nn::pass::Precision;
-use ctk_core::observer::{Event, Watch};
-use ctk_core::recipe::Recipe;
+use ctk_core::observer::{Event, Observer};
+use ctk_core::recipe::{Recipe, TrainRecipe};
 use ctk_core::rng::Key;
 use ctk_core::train::bench::{self, Figure, Memory, Report, Request, WARM};
 use ctk_core::train::learner::Learner;
 use ctk_core::{Error, Result};
+use ctk_texts::corpus::{Corpus, END};
 use serde_json::json;
 
 use super::job::Word2VecJob;
 use super::parts::Parts;
-use super::recipe::{Architecture, Negatives};
+use super::recipe::{Architecture, Contrast, Negatives};
 use super::rows::step::NONE;
-use super::sparse::{Contrast, Settings, Sparse};
+use super::sparse::{Settings, Sparse};
 use super::targets::Targets;
 use super::windows::{Block, Windows};
-use crate::corpus::{Corpus, END};
 
 /// What is timed where the user names no recipe: the generated language.
 pub(super) const YARDSTICK: &str = include_str!("../../../../configs/word2vec/generated.toml");
@@ -40,18 +40,18 @@ const LONG: Duration = Duration::from_secs(2);
 /// Blocks that are drawn and counted again, at most.
 const COUNTED: usize = 1024;
 
-pub(super) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> Result<Report> {
+pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
     let job = Word2VecJob::new(&changed(recipe, request)?)?;
     let folder = tempfile::tempdir()?;
-    watch.event(&Event::Note("reading the text"));
+    observer.event(&Event::Note("reading the text"));
     let start = Instant::now();
     let corpus = job.corpus(&[], &mut || Ok(folder.path().to_path_buf()))?;
     let reading = start.elapsed().as_secs_f64();
-    corpus.notes().iter().for_each(|note| watch.event(&Event::Note(note)));
+    corpus.notes().iter().for_each(|note| observer.event(&Event::Note(note)));
 
-    watch.event(&Event::Note("timing training"));
+    observer.event(&Event::Note("timing training"));
     let (recipe, settings, before) = (job.recipe(), job.settings(), Memory::now());
-    let train = recipe.train.core();
+    let train = recipe.train.shared();
     let key = Key::new(train.seed);
     let mut learner = Sparse::new(corpus.vocabulary(), settings, key)?;
     let source = job.windows(&corpus)?;
@@ -60,7 +60,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, watch: &mut dyn Watch) -> 
     let (memory, words) = (before.grown(), words(&corpus, &order, spent.steps)?);
     drop(learner);
 
-    watch.event(&Event::Note("counting what was trained, and timing a matrix product"));
+    observer.event(&Event::Note("counting what was trained, and timing a matrix product"));
     let counts = Counts::of(&corpus, &source, &order, &settings, spent.steps, key)?;
     let peak = bench::product_peak()?;
 
@@ -200,13 +200,7 @@ impl Spent {
 }
 
 /// Makes steps as training does: `steps`, or for [`LONG`], after [`WARM`] that are not timed.
-fn time(
-    learner: &mut Sparse,
-    source: &Windows,
-    order: &Order,
-    train: &ctk_core::recipe::TrainRecipe,
-    steps: Option<usize>,
-) -> Result<Spent> {
+fn time(learner: &mut Sparse, source: &Windows, order: &Order, train: &TrainRecipe, steps: Option<usize>) -> Result<Spent> {
     let (parts, key, clock) = (order.parts(), Key::new(train.seed), Clock::default());
     let draw = |unit: usize| order.draw(source, unit, key.of("views"));
     let loaders = train.loaders;
@@ -235,7 +229,7 @@ fn time(
                 batch
             };
             // A rate at which rows neither stand still nor run away.
-            learner.step(&Feed::new(parts, key.of("step").at(done as u64), &pull), RATE)?;
+            learner.step(&Feed::new(parts, parts, key.of("step").at(done as u64), &pull), RATE)?;
             done += 1;
             let made = done.saturating_sub(WARM);
             if made > 0 && steps.map_or(start.elapsed() >= LONG, |steps| made >= steps) {
@@ -359,6 +353,7 @@ impl Counts {
 mod tests {
     use ctk_core::observer::Silent;
 
+    use super::super::frequency::Alias;
     use super::*;
 
     fn timed(sets: &[(&str, &str)]) -> Report {
@@ -400,7 +395,7 @@ mod tests {
     fn counts_are_those_of_a_count_by_hand() {
         let block =
             Block { ids: vec![0, 1, 2, 3], radii: vec![1, 2, 1, 2], reach: 2, lines: vec![0..3, 3..4], negatives: Key::new(1) };
-        let noise = || crate::vocabulary::Alias::new(&[0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+        let noise = || Alias::new(&[0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
         let settings = |architecture| Settings {
             width: 4,
             subwords: None,

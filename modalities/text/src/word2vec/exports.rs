@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use ctk_core::Result;
+use ctk_texts::vocabulary::Vocabulary;
 
 use super::recipe::{Architecture, LossRecipe, Word2VecRecipe};
-use crate::fasttext::{self, Args, Kind, Loss, Parts};
-use crate::vocabulary::Vocabulary;
+use crate::fasttext::{self, Args, Loss, ModelKind, Parts};
 
 /// Writes a run's tables as a fastText model: `input`, a row a word and a bucket, and `output`, a row a word or an inner node.
 ///
@@ -33,8 +33,8 @@ pub fn fasttext(recipe: &Word2VecRecipe, vocabulary: &Vocabulary, input: &[f32],
         word_ngrams: 1,
         loss,
         kind: match recipe.pairs.architecture {
-            Architecture::SkipGram => Kind::SkipGram,
-            Architecture::Cbow => Kind::Cbow,
+            Architecture::SkipGram => ModelKind::SkipGram,
+            Architecture::Cbow => ModelKind::Cbow,
         },
         buckets: number(subwords.map_or(0, |subwords| subwords.buckets)),
         min: number(subwords.map_or(0, |subwords| subwords.min)),
@@ -73,13 +73,13 @@ mod tests {
         let tree = "[pairs]\narchitecture = \"cbow\"\nwindow = 3\n[encoder.table]\nwidth = 1\n[loss.hierarchical-softmax]\n";
         let (args, output) = written(tree, &[0.1, 0.2, 0.3], &[1.0, 2.0]);
         assert_eq!(output, [-2.0, -1.0, 0.0]);
-        assert_eq!((args.kind, args.loss, args.negatives, args.window), (Kind::Cbow, Loss::HierarchicalSoftmax, 0, 3));
+        assert_eq!((args.kind, args.loss, args.negatives, args.window), (ModelKind::Cbow, Loss::HierarchicalSoftmax, 0, 3));
         assert_eq!((args.buckets, args.min, args.max), (0, 0, 0));
         let grams =
             "[encoder.subwords]\nwidth = 1\nbuckets = 2\nmin = 2\n[loss.negative-sampling]\nnegatives = 7\n[train]\nepochs = 9\n";
         let (args, output) = written(grams, &[0.1, 0.2, 0.3, 0.4, 0.5], &[1.0, 2.0, 3.0]);
         assert_eq!(output, [1.0, 2.0, 3.0]);
-        assert_eq!((args.kind, args.loss, args.negatives, args.epochs), (Kind::SkipGram, Loss::NegativeSampling, 7, 9));
+        assert_eq!((args.kind, args.loss, args.negatives, args.epochs), (ModelKind::SkipGram, Loss::NegativeSampling, 7, 9));
         assert_eq!((args.buckets, args.min, args.max, args.min_count, args.subsample), (2, 2, 6, 5, 1e-4));
     }
 }

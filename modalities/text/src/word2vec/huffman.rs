@@ -56,7 +56,7 @@ impl Tree {
     }
 
     /// Number of inner nodes; at least one, so that there is a table.
-    pub fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         (self.starts.len() - 1).saturating_sub(1).max(1)
     }
 

@@ -6,15 +6,16 @@
 
 use std::path::Path;
 
+use ctk_core::process::Process;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
+use ctk_texts::vocabulary::Vocabulary;
 
 use super::NAME;
-use super::recipe::Word2VecRecipe;
-use super::sparse::{Contrast, HEAD, MODEL, VOCABULARY, Vectors, table};
-use crate::vocabulary::Vocabulary;
+use super::recipe::{Contrast, Word2VecRecipe};
+use super::sparse::{HEAD, MODEL, VOCABULARY, Vectors, table};
 
 /// The words of the run that this one began with, in the run's folder: a resumed run reads them there.
 const KNOWN: &str = "initial.tsv";
@@ -80,12 +81,14 @@ impl Init {
     }
 
     /// Puts what a resumed run needs into the run's folder; a note on what became of the words in a text of `vocabulary`.
-    pub fn keep(&self, run: &mut Run, vocabulary: &Vocabulary, rate: f64) -> Result<Option<String>> {
+    pub fn keep(&self, run: &mut Run, process: &Process, vocabulary: &Vocabulary, rate: f64) -> Result<Option<String>> {
         if self.vectors.is_none() {
             return Ok(None);
         }
-        let words = Vocabulary::new(self.known.clone(), vec![0; self.known.len()]);
-        run.write(KNOWN, words.to_tsv().as_bytes())?;
+        if process.writes() {
+            let words = Vocabulary::new(self.known.clone(), vec![0; self.known.len()]);
+            run.write(KNOWN, words.to_tsv().as_bytes())?;
+        }
         let absent = vocabulary.counts().iter().filter(|count| **count == 0).count();
         Ok(Some(format!(
             "begins with the vectors of {} words, {absent} of which are not in this text and stay as they are; {} words are new; the \

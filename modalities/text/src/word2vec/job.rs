@@ -9,12 +9,15 @@ use ctk_core::eval::{Features, analogy, neighbors, similarity};
 use ctk_core::modality::{Job, Summary};
 use ctk_core::observer::Event;
 use ctk_core::optim::Schedule;
+use ctk_core::process::Process;
 use ctk_core::recipe::{Decay, Recipe, Scaling, ScheduleRecipe};
 use ctk_core::rng::Key;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::fit;
 use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result, memory};
+use ctk_texts::corpus::{Corpus, Reading, Room};
+use ctk_texts::{files, language};
 use serde_json::json;
 
 use super::NAME;
@@ -23,8 +26,6 @@ use super::kernel::Pairs;
 use super::recipe::{CbowGradient, PairsRecipe, Word2VecRecipe};
 use super::sparse::{Settings, Sparse};
 use super::windows::Windows;
-use crate::corpus::{self, Corpus, Reading, Room};
-use crate::language;
 
 /// A checked recipe.
 pub struct Word2VecJob {
@@ -40,7 +41,9 @@ impl Word2VecJob {
     pub fn new(text: &Recipe) -> Result<Word2VecJob> {
         let recipe = Word2VecRecipe::parse(text)?;
         let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Linear, scaling: Scaling::None };
-        let mut plan = Plan::new(NAME, text, recipe.train.core(), Schedule::new(&schedule, recipe.rate()))?;
+        let mut plan = Plan::new(NAME, text, recipe.train.shared(), Schedule::new(&schedule, recipe.rate()))?;
+        // Threads find work for themselves, a block at a time.
+        plan.part = 1;
         // Every word is to be seen: a short last step takes nothing from the steps before.
         plan.drop_last = false;
         let reading = recipe.data.reading()?;
@@ -59,7 +62,7 @@ impl Word2VecJob {
         let mut room = Room { limit: self.room, folder };
         match &self.recipe.data.path {
             Some(paths) => {
-                Corpus::read(&corpus::find(paths.list())?, &self.reading, self.recipe.vocabulary.selection(known), &mut room)
+                Corpus::read(&files::find(paths.list())?, &self.reading, self.recipe.vocabulary.selection(known), &mut room)
             }
             // The text is data: it does not change with the seed of the training.
             None => {
@@ -104,25 +107,25 @@ impl Job for Word2VecJob {
         &self.plan
     }
 
-    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+    fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary> {
         let start = Instant::now();
         let mut init = Init::of(run, &self.plan.recipe, &self.recipe)?;
         let corpus = self.corpus(&init.known, &mut || run.folder().map(Path::to_path_buf))?;
         let ingest = start.elapsed().as_secs_f64();
         if corpus.in_file() {
-            run.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
+            process.tell(&Event::Note("the numbered text does not fit into data.cache: it is read from a file in every epoch"));
         }
-        corpus.notes().iter().for_each(|note| run.tell(&Event::Note(note)));
+        corpus.notes().iter().for_each(|note| process.tell(&Event::Note(note)));
         let source = self.windows(&corpus)?;
         let settings = self.settings();
         let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
-        if let Some(note) = init.keep(run, corpus.vocabulary(), settings.rate)? {
-            run.tell(&Event::Note(&note));
+        if let Some(note) = init.keep(run, process, corpus.vocabulary(), settings.rate)? {
+            process.tell(&Event::Note(&note));
         }
         if let Some(vectors) = init.vectors.take() {
             learner.begin_with(&vectors);
         }
-        let fitted = fit(&source, &mut learner, &self.plan, &mut [], run)?;
+        let fitted = fit(&source, &mut learner, &self.plan, &mut [], run, process)?;
 
         // Of this process: a resumed run counts what it trained itself.
         let batch = self.recipe.train.batch.min(source.len());

@@ -73,9 +73,9 @@ pub trait Touch {
 }
 
 /// Nobody.
-pub struct Untold;
+pub struct NoUsageCounts;
 
-impl Touch for Untold {
+impl Touch for NoUsageCounts {
     fn inputs(&mut self, _: &[u32]) {}
     fn outputs(&mut self, _: &[u32]) {}
 }

@@ -7,6 +7,7 @@ use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{Model, Query};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Result};
+use ctk_texts::vocabulary::Vocabulary;
 
 use super::exports;
 use super::recipe::Word2VecRecipe;
@@ -15,7 +16,6 @@ use crate::static_embedding;
 use crate::subwords::SubwordVectors;
 use crate::texts;
 use crate::vectors;
-use crate::vocabulary::Vocabulary;
 
 /// Word vectors from a checkpoint.
 pub struct Vectors {

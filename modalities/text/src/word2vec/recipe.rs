@@ -1,17 +1,13 @@
 //! The recipe of word2vec: what can be written in its TOML, and what each key is without being written.
 
-use ctk_core::Result;
 use ctk_core::nn::pass::Precision;
-use ctk_core::recipe::{self, Recipe};
+use ctk_core::recipe::Recipe;
+use ctk_core::{Result, train_section};
+use ctk_texts::recipe::{DataRecipe, VocabularyRecipe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sparse::Contrast;
 use crate::subwords::Subwords;
-
-pub use text::{DataRecipe, Paths, PhrasesRecipe, VocabularyRecipe};
-
-mod text;
 
 /// A whole recipe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -215,79 +211,37 @@ impl Default for SgdRecipe {
     }
 }
 
-/// `[train]`. A sample is a block of up to 1,000 words of the text.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct TrainRecipe {
+train_section! {
+    /// `[train]`. A sample is a block of up to 1,000 words of the text.
+    pub struct TrainRecipe;
     /// Passes over the text.
-    pub epochs: usize,
+    epochs = 5;
     /// Blocks of text a step: how often the rate moves and threads meet. Never more than there are.
-    pub batch: usize,
-    /// Everything random hangs on it.
-    pub seed: u64,
-    /// What products are of: `bf16` by the instructions that some processors have for it (AVX512-BF16; where these are not there, or
-    /// no faster, as Intel's, it is as `f32`), or `f32`. Vectors and sums are f32 with both.
-    pub precision: Precision,
-    /// A run (or checkpoint) to begin with: its words stay, with both their vectors; words of the new text that reach
-    /// `vocabulary.min_count` are added (`vocabulary.max_size` counts both). Counts are the new text's; the rate starts at its peak.
-    pub init: Option<String>,
-    /// Ends the run early, whole: the schedule is not shortened.
-    pub max_steps: Option<usize>,
-    /// Whether a run gives the same bits on any number of threads, at some three fifths of the speed, with memory for
-    /// each shard's tables.
-    pub deterministic: bool,
-    /// Parts that a deterministic step is made in, at once: threads above their number have nothing to do. Changes what is
-    /// learned.
-    pub shards: usize,
+    batch = 256;
+    seed;
+    {
+        /// What products are of: `bf16` by the instructions that some processors have for it (AVX512-BF16; where these are not there, or
+        /// no faster, as Intel's, it is as `f32`), or `f32`. Vectors and sums are f32 with both.
+        precision: Precision = Precision::Bf16;
+        /// A run (or checkpoint) to begin with: its words stay, with both their vectors; words of the new text that reach
+        /// `vocabulary.min_count` are added (`vocabulary.max_size` counts both). Counts are the new text's; the rate starts at its peak.
+        init: Option<String> = None;
+    }
+    max_steps;
+    {
+        /// Whether a run gives the same bits on any number of threads, at some three fifths of the speed, with memory for
+        /// each shard's tables.
+        deterministic: bool = false;
+        /// Parts that a deterministic step is made in, at once: threads above their number have nothing to do. Changes what is
+        /// learned.
+        shards: usize = 2;
+    }
     /// Threads that draw windows ahead. 0, the default: the training threads draw their own, which is faster. Does not
     /// change what is learned.
-    pub loaders: usize,
-    /// Steps between two lines of metrics.
-    pub log_every: usize,
-    /// Epochs between checkpoints; the end is always saved.
-    pub save_every: usize,
-    /// Checkpoints kept, the newest ones.
-    pub keep: usize,
-}
-
-impl Default for TrainRecipe {
-    fn default() -> Self {
-        TrainRecipe {
-            epochs: 5,
-            batch: 256,
-            seed: 0,
-            precision: Precision::Bf16,
-            init: None,
-            max_steps: None,
-            deterministic: false,
-            shards: 2,
-            loaders: 0,
-            log_every: 10,
-            save_every: 1,
-            keep: 2,
-        }
-    }
-}
-
-impl TrainRecipe {
-    /// What the training loop reads. A part is one block, so that threads find work for themselves.
-    pub fn core(&self) -> recipe::TrainRecipe {
-        let TrainRecipe { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep, .. } = *self;
-        let precision = Precision::F32;
-        recipe::TrainRecipe {
-            epochs,
-            batch,
-            seed,
-            max_steps,
-            part: Some(1),
-            precision,
-            loaders,
-            log_every,
-            save_every,
-            keep,
-            ..Default::default()
-        }
-    }
+    loaders = 0;
+    log_every;
+    save_every;
+    keep;
 }
 
 impl Word2VecRecipe {
@@ -370,6 +324,22 @@ impl Word2VecRecipe {
         let OptimizerRecipe::Sgd(sgd) = &self.optimizer;
         sgd.rate
     }
+}
+
+/// What words are contrasted with.
+#[derive(Clone, Copy, Debug)]
+pub enum Contrast {
+    /// `negatives` draws a pair in proportion to count^`power`, shared as `sharing` says.
+    Noise {
+        /// Draws a pair.
+        negatives: usize,
+        /// The power of counts that they follow.
+        power: f64,
+        /// Which pairs share them.
+        sharing: Negatives,
+    },
+    /// The turns of a Huffman tree.
+    Tree,
 }
 
 #[cfg(test)]

@@ -16,19 +16,18 @@ use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::{Reader, Writer};
 use ctk_core::train::learner::Learner;
 use ctk_core::{Context, Error, Result};
+use ctk_texts::vocabulary::Vocabulary;
 use rayon::prelude::*;
 
-use super::huffman::Tree;
-use super::kernel::{Kernel, Pairs, Sum, Touch, Untold, Worker};
+use super::kernel::{Kernel, NoUsageCounts, Pairs, Sum, Touch, Worker};
 use super::parts::Parts;
-use super::recipe::Negatives;
+use super::recipe::Contrast;
 use super::rows::Rows;
 use super::rows::stepper::Tables;
 use super::shards::{self, Shard, Shards};
 use super::targets::Targets;
 use super::windows::Batch;
 use crate::subwords::Subwords;
-use crate::vocabulary::Vocabulary;
 
 /// Where the vectors go: `input`, (words, width).
 pub const MODEL: &str = "model.safetensors";
@@ -69,34 +68,6 @@ impl Settings {
         match device::isa() {
             "avx512bf16" if self.precision == Precision::F32 || !device::quick_pairs() => "avx512",
             isa => isa,
-        }
-    }
-}
-
-/// What words are contrasted with.
-#[derive(Clone, Copy, Debug)]
-pub enum Contrast {
-    /// `negatives` draws a pair in proportion to count^`power`, shared as `sharing` says.
-    Noise {
-        /// Draws a pair.
-        negatives: usize,
-        /// The power of counts that they follow.
-        power: f64,
-        /// Which pairs share them.
-        sharing: Negatives,
-    },
-    /// The turns of a Huffman tree.
-    Tree,
-}
-
-impl Contrast {
-    /// The targets of the words of `vocabulary`.
-    pub fn targets(self, vocabulary: &Vocabulary) -> Targets {
-        match self {
-            Contrast::Noise { negatives, power, sharing } => {
-                Targets::Noise { noise: vocabulary.noise(power), negatives, sharing }
-            }
-            Contrast::Tree => Targets::Tree(Tree::new(vocabulary.counts())),
         }
     }
 }
@@ -161,7 +132,7 @@ impl Sparse {
     }
 
     /// Puts the rows of another run in place of those of the words that it had.
-    pub fn begin_with(&mut self, vectors: &Vectors) {
+    pub(crate) fn begin_with(&mut self, vectors: &Vectors) {
         self.shards.iter_mut().for_each(Shards::forget);
         for (row, word) in self.vocabulary.words().iter().enumerate() {
             if let Some(&from) = vectors.place.get(word) {
@@ -207,7 +178,7 @@ impl Sparse {
     fn lock_free(&self, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
         let next = AtomicUsize::new(0);
         let work = |_| {
-            let mut worker = Worker::new(self.kernel(), Untold, rate);
+            let mut worker = Worker::new(self.kernel(), NoUsageCounts, rate);
             let mut done = Vec::new();
             loop {
                 let part = next.fetch_add(1, Ordering::Relaxed);
@@ -280,7 +251,7 @@ impl Learner for Sparse {
             total.pairs += sum.pairs;
         }
         let mean = total.loss / total.pairs.max(1) as f64;
-        Ok(Terms { loss: Tensor::new(mean, &Device::Cpu)?, watch: Vec::new() })
+        Ok(Terms::of(Tensor::new(mean, &Device::Cpu)?))
     }
 
     fn save(&self, writer: &mut Writer) -> Result<()> {

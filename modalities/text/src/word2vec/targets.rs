@@ -4,11 +4,13 @@
 //! up to five more in each other one. A draw that equals a centre is skipped, one that was drawn before counts again. A path's
 //! inner nodes come six a step, from the root.
 
+use ctk_texts::vocabulary::Vocabulary;
+
+use super::frequency::{self, Alias};
 use super::huffman::Tree;
-use super::recipe::Negatives;
-use super::rows::step::{GROUP, NONE, OUTPUTS, Odd, labels};
+use super::recipe::{Contrast, Negatives};
+use super::rows::step::{GROUP, NONE, OUTPUTS, OutputWeights, labels};
 use super::windows::{Block, Window};
-use crate::vocabulary::Alias;
 
 /// Negatives of one step.
 const NOISE: usize = OUTPUTS - 1;
@@ -71,7 +73,7 @@ impl Targets {
     }
 
     /// The outputs of each step of a block, in the order they are made in, and how they count, unless all count once.
-    pub fn draw(&self, block: &Block, mut into: impl FnMut([u32; OUTPUTS], Option<Odd>)) {
+    pub fn draw(&self, block: &Block, mut into: impl FnMut([u32; OUTPUTS], Option<OutputWeights>)) {
         let mut stream = block.negatives.stream();
         match self {
             Targets::Noise { noise, negatives, sharing: Negatives::Shared } => {
@@ -97,7 +99,8 @@ impl Targets {
                 for Window { centre, .. } in block.windows() {
                     let (nodes, turns) = tree.path(block.ids[centre]);
                     for (nodes, turns) in nodes.chunks(OUTPUTS).zip(turns.chunks(OUTPUTS)) {
-                        let (mut ids, mut odd) = ([NONE; OUTPUTS], Odd { weights: [0.0; OUTPUTS], labels: [0.0; OUTPUTS] });
+                        let (mut ids, mut odd) =
+                            ([NONE; OUTPUTS], OutputWeights { weights: [0.0; OUTPUTS], labels: [0.0; OUTPUTS] });
                         for (j, (node, right)) in nodes.iter().zip(turns).enumerate() {
                             (ids[j], odd.weights[j], odd.labels[j]) = (*node, 1.0, f32::from(u8::from(!right)));
                         }
@@ -115,7 +118,7 @@ fn shared<const SEEN: usize>(
     mut draw: impl FnMut() -> u32,
     centres: impl Iterator<Item = [u32; GROUP]>,
     negatives: usize,
-    into: &mut impl FnMut([u32; OUTPUTS], Option<Odd>),
+    into: &mut impl FnMut([u32; OUTPUTS], Option<OutputWeights>),
 ) {
     let steps = negatives.div_ceil(OUTPUTS - SEEN);
     // With room for centres, and whether a draw is there twice.
@@ -153,11 +156,17 @@ fn repeats(ids: &[u32]) -> bool {
 
 /// Gives a step's outputs on, of which the first `seen` are centres, if `wanted`, and of which some are `equal`.
 #[inline]
-fn push(ids: [u32; OUTPUTS], seen: usize, wanted: bool, equal: bool, into: &mut impl FnMut([u32; OUTPUTS], Option<Odd>)) {
+fn push(
+    ids: [u32; OUTPUTS],
+    seen: usize,
+    wanted: bool,
+    equal: bool,
+    into: &mut impl FnMut([u32; OUTPUTS], Option<OutputWeights>),
+) {
     // Nearly always all six differ, and then there is nothing to do.
     if equal || !wanted {
         let (ids, weights) = merge(ids, seen, wanted);
-        into(ids, Some(Odd { weights, labels: labels(seen) }));
+        into(ids, Some(OutputWeights { weights, labels: labels(seen) }));
     } else {
         into(ids, None);
     }
@@ -184,12 +193,24 @@ fn merge(mut ids: [u32; OUTPUTS], seen: usize, wanted: bool) -> ([u32; OUTPUTS],
     (ids, weights)
 }
 
+impl Contrast {
+    /// The targets of the words of `vocabulary`.
+    pub fn targets(self, vocabulary: &Vocabulary) -> Targets {
+        match self {
+            Contrast::Noise { negatives, power, sharing } => {
+                Targets::Noise { noise: frequency::noise(vocabulary, power), negatives, sharing }
+            }
+            Contrast::Tree => Targets::Tree(Tree::new(vocabulary.counts())),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ctk_core::rng::Key;
+    use ctk_texts::corpus::{Corpus, Limits};
 
     use super::*;
-    use crate::corpus::{Corpus, Limits};
 
     /// A thousand words that are equally frequent, and a block in which each is a centre.
     fn words() -> (Corpus, Block) {
@@ -205,7 +226,8 @@ mod tests {
 
     fn drawn(corpus: &Corpus, block: &Block, negatives: usize, sharing: Negatives) -> Vec<[u32; OUTPUTS]> {
         let mut all = Vec::new();
-        Targets::Noise { noise: corpus.vocabulary().noise(0.75), negatives, sharing }.draw(block, |ids, _| all.push(ids));
+        Targets::Noise { noise: frequency::noise(corpus.vocabulary(), 0.75), negatives, sharing }
+            .draw(block, |ids, _| all.push(ids));
         all
     }
 

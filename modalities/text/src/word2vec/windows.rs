@@ -9,10 +9,11 @@ use std::ops::Range;
 use ctk_core::Result;
 use ctk_core::data::source::Source;
 use ctk_core::rng::{Key, Stream};
+use ctk_texts::corpus::{Corpus, END};
 use rand::RngCore;
 
+use super::frequency;
 use super::rows::step::GROUP;
-use crate::corpus::{Corpus, END};
 
 /// Draws windows from a corpus.
 pub struct Windows<'a> {
@@ -24,9 +25,10 @@ pub struct Windows<'a> {
 
 impl<'a> Windows<'a> {
     /// Windows of at most `window` words to each side; `subsample` is the threshold t of
-    /// [`Vocabulary::keep`](crate::vocabulary::Vocabulary::keep).
+    /// [`frequency::keep`].
     pub fn new(corpus: &'a Corpus, window: u32, subsample: f64) -> Self {
-        let keep = corpus.vocabulary().keep(subsample).into_iter().map(|p| (p * f64::from(u32::MAX)) as u32).collect();
+        let keep =
+            frequency::keep(corpus.vocabulary(), subsample).into_iter().map(|p| (p * f64::from(u32::MAX)) as u32).collect();
         Windows { corpus, window, keep }
     }
 
@@ -76,7 +78,7 @@ impl Window {
 
     /// Which of the 64 words from place `from` are around the centre: a bit each, the lowest for the first.
     #[inline]
-    pub fn contexts_from(&self, from: usize) -> u64 {
+    pub(crate) fn contexts_from(&self, from: usize) -> u64 {
         // Bits below a place that is `at` or before it.
         let below = |at: usize| match at.saturating_sub(from) {
             bits @ 0..64 => (1 << bits) - 1,
@@ -87,7 +89,7 @@ impl Window {
     }
 
     /// The words around the centre.
-    pub fn contexts(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = usize> {
         (self.words.start..self.centre).chain(self.centre + 1..self.words.end)
     }
 }
@@ -179,7 +181,7 @@ impl Source for Windows<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::corpus::Limits;
+    use ctk_texts::corpus::Limits;
 
     fn corpus() -> Corpus {
         // `the` is half of the text.
@@ -243,7 +245,7 @@ mod tests {
         let t = 1e-2;
         let windows = Windows::new(&corpus, 5, t);
         let all: Vec<u32> = (0..corpus.len() as u32).collect();
-        let keep = corpus.vocabulary().keep(t);
+        let keep = frequency::keep(corpus.vocabulary(), t);
         let mut seen = vec![0f64; keep.len()];
         let epochs = 20;
         for epoch in 0..epochs {

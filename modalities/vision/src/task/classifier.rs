@@ -4,30 +4,34 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
 use ctk_core::data::dataset::Dataset;
-use ctk_core::data::pair::Views;
+use ctk_core::data::pair::HostBatch;
+use ctk_core::eval::cross_entropy;
 use ctk_core::model::encoder::Encoder;
 use ctk_core::model::head::ProjectionHead;
-use ctk_core::model::supervised::Single;
+use ctk_core::model::supervised::Supervised;
 use ctk_core::model::tower::Tower;
 use ctk_core::nn::params::Params;
+use ctk_core::nn::params::{HEAD, MODEL};
 use ctk_core::nn::pass::{Pass, Precision};
+use ctk_core::nn::rows::Rows;
 use ctk_core::objective::{CrossEntropy, Distillation};
 use ctk_core::optim::Optimizer;
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::train::dense::{Dense, HEAD, MODEL};
+use ctk_core::train::dense::Dense;
 use ctk_core::{Context, Error, Result};
+use ctk_images::augment::Augment;
+use ctk_images::dataset::Images;
+use ctk_images::pixels::{self, Pixels};
 
 use super::Normalisation;
-use crate::augment::Augment;
-use crate::data::Images;
-use crate::network;
-use crate::pixels::{self, Pixels};
-use crate::recipe::{EncoderRecipe, VisionRecipe};
-use crate::resnet::ResNet;
+use crate::encoder::ImageEncoder;
+use crate::features::batches;
+use crate::network::{self, ImageTower};
+use crate::recipe::VisionRecipe;
 
 /// What a task trains.
-pub(super) type Learner = Dense<Single<ResNet>, CrossEntropy>;
+pub(super) type Learner = Dense<Supervised<Box<dyn ImageEncoder>>>;
 
 /// Encoder, the first `keep` layers of the head and a classifier, with fresh values from `seed`.
 pub(super) fn build(
@@ -36,10 +40,10 @@ pub(super) fn build(
     classes: usize,
     seed: u64,
     device: &Device,
-) -> Result<(Params, Tower<ResNet>)> {
-    let EncoderRecipe::Resnet(of) = &recipe.encoder;
+) -> Result<(Params, ImageTower)> {
     let mut params = Params::new();
-    let encoder = ResNet::new(of, params.root().sub("encoder"))?;
+    ["encoder", "head"].into_iter().for_each(|section| params.declare(section));
+    let encoder = recipe.encoder.build(params.root().sub("encoder"))?;
     let head = ProjectionHead::classifier(&recipe.head, keep, classes, encoder.width(), params.root().sub("head"));
     params.materialise(Key::new(seed), DType::F32, device)?;
     Ok((params, Tower { encoder, head, predictor: None }))
@@ -55,7 +59,7 @@ pub(super) fn start(params: &Params, from: &Checkpoint) -> Result<()> {
                 head.insert(name, own.copy()?);
             }
         }
-        params.load_section("head", &head)
+        params.take("head", &head)
     };
     load().at(from.folder().display())
 }
@@ -63,14 +67,14 @@ pub(super) fn start(params: &Params, from: &Checkpoint) -> Result<()> {
 /// The learner of a task, before its first step.
 pub(super) fn learner(
     recipe: &VisionRecipe,
-    (params, tower): (Params, Tower<ResNet>),
+    (params, tower): (Params, ImageTower),
     teacher: Option<Distillation>,
     bn: Normalisation,
     device: &Device,
 ) -> Result<Learner> {
     let precision = network::precision(recipe, device)?;
-    let towers = Single { tower, device: device.clone() };
-    let dense = Dense::new(towers, CrossEntropy { teacher }, params, Optimizer::new(&recipe.optimizer));
+    let towers = Supervised { tower, device: device.clone() };
+    let dense = Dense::new(towers, Box::new(CrossEntropy { teacher }), params, Optimizer::new(&recipe.optimizer));
     Ok(Dense { precision, recompute: recipe.train.recompute, statistics: bn.statistics(), ..dense })
 }
 
@@ -99,18 +103,20 @@ impl Judged {
 }
 
 /// Classifies the evaluation views of `images` by the running statistics.
-pub(super) fn judge(tower: &Tower<ResNet>, images: &Images, augment: &Augment, device: &Device) -> Result<Judged> {
+pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Judged> {
     let labels = images.labels().ok_or_else(|| Error::new("images without labels cannot be judged by"))?;
     let classes = tower.head.width();
     let mut judged = Judged { count: images.len(), hits: 0, loss: 0.0 };
-    for range in network::batches(images.len(), augment.eval_size) {
+    for range in batches(images.len(), augment.eval_size) {
         let logits = logits(tower, &pixels::evaluation(images, augment, range.clone())?, Precision::F32, device)?;
         for (row, &label) in logits.chunks_exact(classes).zip(&labels[range]) {
-            let Some(&truth) = row.get(label as usize) else { continue };
+            let label = label as usize;
+            if label >= classes {
+                continue;
+            }
             let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            judged.hits += usize::from(row.iter().position(|v| *v == top) == Some(label as usize));
-            let sum: f64 = row.iter().map(|v| f64::from(v - top).exp()).sum();
-            judged.loss += sum.ln() - f64::from(truth - top);
+            judged.hits += usize::from(row.iter().position(|v| *v == top) == Some(label));
+            judged.loss += cross_entropy(row, label);
         }
     }
     judged.loss /= images.len().max(1) as f64;
@@ -118,9 +124,10 @@ pub(super) fn judge(tower: &Tower<ResNet>, images: &Images, augment: &Augment, d
 }
 
 /// Logits of views, row by row, by the running statistics.
-pub(super) fn logits(tower: &Tower<ResNet>, views: &Pixels, precision: Precision, device: &Device) -> Result<Vec<f32>> {
-    let side = tower.project(&Pixels::upload(&[views], device)?, &Pass::eval().at(precision))?;
-    Ok(side.key.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
+pub(super) fn logits(tower: &ImageTower, views: &Pixels, precision: Precision, device: &Device) -> Result<Vec<f32>> {
+    let rows = Rows::alone(views.len());
+    let embedded = tower.embed(&Pixels::upload(&[views], device)?, &rows, &Pass::eval().at(precision))?;
+    Ok(embedded.key.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
 }
 
 #[cfg(test)]
@@ -154,7 +161,7 @@ mod tests {
             params.materialise(Key::new(99), DType::F32, &Device::Cpu).unwrap();
         }
         // Zero logits know nothing: ln 9, and the first class of nine.
-        let images = crate::generated::open(18, 0).train;
+        let images = ctk_images::generated::open(18, 0).train;
         let (_params, tower) = match tower.head.width() {
             3 => build(&recipe, 1, 9, 99, &Device::Cpu).unwrap(),
             other => panic!("{other} classes"),

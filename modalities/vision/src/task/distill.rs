@@ -10,28 +10,29 @@ use ctk_core::data::pair::Batch;
 use ctk_core::data::source::{Paired, Source};
 use ctk_core::modality::{Job, Summary};
 use ctk_core::model::supervised::Logits;
-use ctk_core::model::tower::Tower;
+use ctk_core::nn::params::{HEAD, MODEL};
 use ctk_core::nn::pass::Precision;
 use ctk_core::objective::{Distillation, UNLABELLED};
 use ctk_core::observer::Event;
+use ctk_core::process::Process;
 use ctk_core::recipe::{Recipe, TrainRecipe};
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
-use ctk_core::train::dense::{HEAD, MODEL};
 use ctk_core::train::fit::fit;
 use ctk_core::train::plan::Plan;
 use ctk_core::{Context, Device, Error, Result};
+use ctk_images::augment::NormaliseRecipe;
+use ctk_images::dataset::Images;
+use ctk_images::holdout::Holdout;
+use ctk_images::pixels::Pixels;
 use serde_json::json;
 
 use super::{DistillRecipe, LABELS, classifier, kept, labelled, opened, pretrained};
-use crate::augment::NormaliseRecipe;
-use crate::data::Images;
-use crate::holdout::Holdout;
-use crate::job;
-use crate::pixels::{OneView, Pixels};
+use crate::network::ImageTower;
+use crate::pairs::OneView;
 use crate::recipe::Checked;
-use crate::resnet::ResNet;
+use crate::splits;
 
 /// A checked `[task.distill]`, ready to run.
 pub(super) struct Distill {
@@ -51,22 +52,22 @@ impl Job for Distill {
         &self.plan
     }
 
-    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+    fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary> {
         let (Checked { recipe, augment }, task) = (&self.checked, &self.task);
-        let device = run.device().clone();
+        let device = process.device().clone();
         let teacher = Teacher::open(task, recipe.pairs.normalise, recipe.train.precision, &device)?;
         let keep = kept(task.from_layer, &recipe.head);
         let origin = match (&task.from, run.latest()?) {
             (Some(from), None) => Some(pretrained(from, recipe, keep)?),
             _ => None,
         };
-        let splits = job::splits(&recipe.data, recipe.train.seed, Holdout::stored(&teacher.checkpoint)?, run)?;
+        let splits = splits::of_run(&recipe.data, recipe.train.seed, Holdout::stored(&teacher.checkpoint)?, run, process)?;
         teacher.check_classes(splits.train.classes(), task)?;
         let images = splits.pretraining();
         let labels = match task.alpha < 1.0 {
             true => {
-                let (subset, chosen) = labelled(&splits, task.labels, task.seed, run)?;
-                run.tell(&Event::Note(&subset.line(splits.train.len())));
+                let (subset, chosen) = labelled(&splits, task.labels, task.seed, run, process)?;
+                process.tell(&Event::Note(&subset.line(splits.train.len())));
                 // The training split comes first in `images`.
                 let mut labels = vec![UNLABELLED; images.len()];
                 chosen.iter().for_each(|&i| labels[i] = splits.train.label(i).unwrap_or(UNLABELLED));
@@ -74,7 +75,7 @@ impl Job for Distill {
             }
             false => None,
         };
-        run.tell(&Event::Note(&images.cache_line()?));
+        process.tell(&Event::Note(&images.cache_line()?));
 
         let network = classifier::build(recipe, keep, teacher.tower.head.width(), task.seed, &device)?;
         if let Some(from) = &origin {
@@ -84,7 +85,7 @@ impl Job for Distill {
         let mut learner = classifier::learner(recipe, network, Some(loss), task.bn, &device)?;
         let source = Taught { pairs: Paired { data: images, pairs: OneView(augment.light()) }, teacher, labels };
         let train = TrainRecipe { seed: task.seed, ..self.plan.train.clone() };
-        let fitted = fit(&source, &mut learner, &Plan { train, ..self.plan.clone() }, &mut [], run)?;
+        let fitted = fit(&source, &mut learner, &Plan { train, ..self.plan.clone() }, &mut [], run, process)?;
 
         let mut summary = Summary {
             steps: fitted.steps,
@@ -114,7 +115,7 @@ impl Job for Distill {
 
 /// A fine-tuned network that is not trained any more.
 struct Teacher {
-    tower: Tower<ResNet>,
+    tower: ImageTower,
     checkpoint: Checkpoint,
     precision: Precision,
     device: Device,
@@ -181,9 +182,14 @@ impl Source for Taught {
     }
 
     fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
-        let batch = self.pairs.draw(samples, key)?;
-        let right = if samples.is_empty() { Logits::default() } else { self.teacher.logits(&batch.left)? };
+        let batch = self.redraw(samples, key)?;
+        let right = if samples.is_empty() { Vec::new() } else { vec![self.teacher.logits(&batch.left[0])?] };
         let labels = self.labels.as_ref().map(|labels| samples.iter().map(|&s| labels[s as usize]).collect());
         Ok(Batch { right, labels, ..batch })
+    }
+
+    /// The views alone: the loss is known, so nobody asks the teacher again.
+    fn redraw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
+        self.pairs.draw(samples, key)
     }
 }

@@ -10,22 +10,23 @@ use ctk_core::data::source::Paired;
 use ctk_core::modality::{Job, Summary};
 use ctk_core::observer::Event;
 use ctk_core::optim::Schedule;
+use ctk_core::process::Process;
 use ctk_core::recipe::{Recipe, TrainRecipe};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Fitted, fit};
 use ctk_core::train::plan::Plan;
 use ctk_core::{Device, Result};
+use ctk_images::dataset::Images;
+use ctk_images::holdout::Holdout;
 use serde_json::json;
 
 use super::classifier::{self, Learner};
 use super::search::{self, Choice};
 use super::{FinetuneRecipe, kept, labelled, pretrained};
-use crate::data::Images;
-use crate::holdout::Holdout;
-use crate::job;
-use crate::pixels::OneView;
+use crate::pairs::OneView;
 use crate::recipe::Checked;
+use crate::splits;
 
 /// A checked `[task.finetune]`, ready to run.
 pub(super) struct Finetune {
@@ -53,7 +54,15 @@ impl Finetune {
     }
 
     /// Trains on `images` by `choice`, from the start or from where `run` is to go on.
-    fn train(&self, choice: &Choice, images: Images, start: &Start, saves: usize, run: &mut Run) -> Result<(Learner, Fitted)> {
+    fn train(
+        &self,
+        choice: &Choice,
+        images: Images,
+        start: &Start,
+        saves: usize,
+        run: &mut Run,
+        process: &mut Process,
+    ) -> Result<(Learner, Fitted)> {
         let Checked { recipe, augment } = &self.checked;
         let (keep, seed) = (kept(self.task.from_layer, &recipe.head), self.task.seed);
         let network = classifier::build(recipe, keep, images.classes().len(), seed, &start.device)?;
@@ -66,7 +75,7 @@ impl Finetune {
         let train = TrainRecipe { epochs: choice.epochs, batch, seed, save_every: saves, ..self.plan.train.clone() };
         let plan = Plan { train, schedule: Schedule::new(&recipe.schedule, choice.rate), ..self.plan.clone() };
         let source = Paired { data: images, pairs: OneView(augment.light().cropped(choice.crop)) };
-        let fitted = fit(&source, &mut learner, &plan, &mut [], run)?;
+        let fitted = fit(&source, &mut learner, &plan, &mut [], run, process)?;
         Ok((learner, fitted))
     }
 }
@@ -82,28 +91,28 @@ impl Job for Finetune {
         &self.plan
     }
 
-    fn run(self: Box<Self>, run: &mut Run) -> Result<Summary> {
+    fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary> {
         let (Checked { recipe, augment }, task) = (&self.checked, &self.task);
         let origin = match (&task.from, run.latest()?) {
             (Some(from), None) => Some(pretrained(from, recipe, kept(task.from_layer, &recipe.head))?),
             _ => None,
         };
         let inherited = origin.as_ref().map(Holdout::stored).transpose()?.flatten();
-        let start = Start { values: origin.filter(|_| !task.scratch), device: run.device().clone() };
-        let splits = job::splits(&recipe.data, recipe.train.seed, inherited, run)?;
-        let (subset, chosen) = labelled(&splits, task.labels, task.seed, run)?;
-        run.tell(&Event::Note(&subset.line(splits.train.len())));
+        let start = Start { values: origin.filter(|_| !task.scratch), device: process.device().clone() };
+        let splits = splits::of_run(&recipe.data, recipe.train.seed, inherited, run, process)?;
+        let (subset, chosen) = labelled(&splits, task.labels, task.seed, run, process)?;
+        process.tell(&Event::Note(&subset.line(splits.train.len())));
         let images = splits.train.select(&chosen);
 
         let of = images.labels().unwrap_or_default();
         let fold = labels::folds(&images.names(), &of, task.folds, task.seed);
-        let found = search::choose(&self.candidates(), &fold, run, |choice, rest, held, inner| {
-            let (learner, _) = self.train(choice, images.select(rest), &start, choice.epochs, inner)?;
+        let found = search::choose(&self.candidates(), &fold, run, process, |choice, rest, held, run, process| {
+            let (learner, _) = self.train(choice, images.select(rest), &start, choice.epochs, run, process)?;
             classifier::judge(&learner.towers.tower, &images.select(held), augment, &start.device)
         })?;
         let Choice { rate, epochs, crop } = found.choice;
-        run.tell(&Event::Note(&format!("training on all {} by rate {rate}, {epochs} epochs, crop {crop}", images.len())));
-        let (learner, fitted) = self.train(&found.choice, images, &start, recipe.train.save_every, run)?;
+        process.tell(&Event::Note(&format!("training on all {} by rate {rate}, {epochs} epochs, crop {crop}", images.len())));
+        let (learner, fitted) = self.train(&found.choice, images, &start, recipe.train.save_every, run, process)?;
 
         let mut summary = Summary {
             steps: fitted.steps,

@@ -1,193 +1,36 @@
 //! What is done with a trained network: fine-tuning it with few labels, distilling it into another (Chen et al. 2020b, §2).
 //!
 //! A task is a section of the recipe, not a loop of its own: it has its source, learner and loss, and walks through the same `fit`.
-//! [`classifier`] is the network of both; [`finetune`] and [`distill`] are the jobs, [`search`] chooses among rates, epochs and
-//! crops on folds of the labelled images. No label of a test image is read before training is over.
+//! [`sections`] is the section as read, [`recipe`](mod@recipe) the whole recipe as a verb asks for it. [`classifier`] is the network of
+//! both tasks; [`finetune`] and [`distill`] are the jobs, [`search`] chooses among rates, epochs and crops on folds of the labelled
+//! images. No label of a test image is read before training is over.
 
 mod classifier;
 mod distill;
 mod finetune;
+mod recipe;
 mod search;
+pub(crate) mod sections;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ctk_core::data::labels::{Amount, Subset};
 use ctk_core::modality::Job;
-use ctk_core::nn::pass::Statistics;
-use ctk_core::recipe::{HeadRecipe, Recipe};
+use ctk_core::process::Process;
+use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use ctk_images::dataset::Splits;
 
-use crate::data::Splits;
-use crate::recipe::{self, Checked, EncoderRecipe, VisionRecipe};
+use crate::recipe::{Checked, VisionRecipe, check};
+use sections::kept;
+
+pub(crate) use recipe::recipe;
+pub use sections::{DistillRecipe, FinetuneRecipe, Normalisation, TaskRecipe};
 
 /// Where a run stores which images kept their labels.
 const LABELS: &str = "labels.json";
-
-/// `[task.*]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum TaskRecipe {
-    /// Train a classifier together with the network, with labels.
-    Finetune(FinetuneRecipe),
-    /// Train a network on what a fine-tuned one says of images, with or without labels.
-    Distill(DistillRecipe),
-}
-
-/// `[task.finetune]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct FinetuneRecipe {
-    /// The run whose network it starts from, and whose hold-out it keeps.
-    pub from: Option<PathBuf>,
-    /// Start from fresh values instead: the supervised baseline, on the same images.
-    pub scratch: bool,
-    /// How many training images keep their labels: `1%`, `5-per-class`, `100%`.
-    pub labels: Amount,
-    /// What the choice of these images, their folds, their order and views, and fresh values hang on; `train.seed` stays that of the
-    /// hold-out.
-    pub seed: u64,
-    /// Layers of the projection head that stay, and are fine-tuned as a part of the encoder: 0 to `head.layers`. Absent: 1, as
-    /// SimCLRv2's, or 0 where there is no head.
-    pub from_layer: Option<usize>,
-    /// What batch normalisation normalises by while training.
-    pub bn: Normalisation,
-    /// Peak rates to choose from, in place of the optimizer's; empty: that one.
-    pub rates: Vec<f64>,
-    /// Numbers of epochs to choose from; empty: `train.epochs`.
-    pub epochs: Vec<usize>,
-    /// Smallest crops to choose from, shares of the area; empty: that of `pairs.crop`.
-    pub crops: Vec<f64>,
-    /// Parts of the labelled images that are held out in turn to choose by.
-    pub folds: usize,
-}
-
-impl Default for FinetuneRecipe {
-    fn default() -> Self {
-        FinetuneRecipe {
-            from: None,
-            scratch: false,
-            labels: Amount::default(),
-            seed: 0,
-            from_layer: None,
-            bn: Normalisation::Train,
-            rates: Vec::new(),
-            epochs: Vec::new(),
-            crops: Vec::new(),
-            folds: 5,
-        }
-    }
-}
-
-/// `[task.distill]`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct DistillRecipe {
-    /// The fine-tuned run that teaches.
-    pub teacher: PathBuf,
-    /// The run whose network the student starts from; absent: fresh values.
-    pub from: Option<PathBuf>,
-    /// Both sides' logits are divided by it: .1 for self-distillation, 1 from big to small.
-    pub temperature: f64,
-    /// The teacher's share of the loss; labels have the rest.
-    pub alpha: f64,
-    /// How many training images keep their labels, where `alpha` is below 1.
-    pub labels: Amount,
-    /// What the choice of these images, the order and views of all, and fresh values hang on; `train.seed` stays that of the hold-out.
-    pub seed: u64,
-    /// Layers of the student's projection head that stay: as for fine-tuning.
-    pub from_layer: Option<usize>,
-    /// What batch normalisation normalises by while training.
-    pub bn: Normalisation,
-}
-
-impl Default for DistillRecipe {
-    fn default() -> Self {
-        DistillRecipe {
-            teacher: PathBuf::new(),
-            from: None,
-            temperature: 1.0,
-            alpha: 1.0,
-            labels: Amount::default(),
-            seed: 0,
-            from_layer: None,
-            bn: Normalisation::Train,
-        }
-    }
-}
-
-/// What batch normalisation normalises by while a task trains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Normalisation {
-    /// Its batch; running statistics move (SimCLRv2).
-    Train,
-    /// The running statistics, which stay as they are.
-    Frozen,
-}
-
-impl Normalisation {
-    fn statistics(self) -> Statistics {
-        match self {
-            Normalisation::Train => Statistics::Update,
-            Normalisation::Frozen => Statistics::Frozen,
-        }
-    }
-}
-
-impl TaskRecipe {
-    /// Checks every figure; errors point at its line in `text`.
-    pub(crate) fn check(&self, text: &Recipe, recipe: &VisionRecipe) -> Result<()> {
-        let EncoderRecipe::Resnet(of) = &recipe.encoder;
-        text.require(of.weights.is_none(), "encoder.resnet.weights", "a task starts from a run, or from fresh values")?;
-        let own = "a task is measured on the test images once, at its end: leave this out";
-        text.require(recipe.eval.knn.is_none(), "eval.knn", own)?;
-        text.require(recipe.eval.linear_probe.is_none(), "eval.linear-probe", own)?;
-        let layers = |at: Option<usize>, key: &str| {
-            let there = recipe.head.layers;
-            let what =
-                if there == 0 { "there is no projection head".into() } else { format!("the projection head has {there} layers") };
-            text.require(at.unwrap_or(0) <= there, key, what).hint("--from-layer 0 starts from the encoder alone")
-        };
-        match self {
-            TaskRecipe::Finetune(task) => {
-                let key = |name: &str| format!("task.finetune.{name}");
-                layers(task.from_layer, &key("from_layer"))?;
-                text.require(task.scratch || task.from.is_some(), &key("from"), "names the run to start from; or set `scratch`")?;
-                text.require(task.rates.iter().all(|r| *r > 0.0 && r.is_finite()), &key("rates"), "must be above 0")?;
-                text.require(task.epochs.iter().all(|e| *e > 0), &key("epochs"), "must be at least 1")?;
-                let share = |c: &f64| *c > 0.0 && *c <= 1.0;
-                text.require(task.crops.iter().all(share), &key("crops"), "must be shares of the area, above 0 and up to 1")?;
-                text.require((2..=100).contains(&task.folds), &key("folds"), "must be 2 to 100")
-            }
-            TaskRecipe::Distill(task) => {
-                let key = |name: &str| format!("task.distill.{name}");
-                layers(task.from_layer, &key("from_layer"))?;
-                text.require(!task.teacher.as_os_str().is_empty(), &key("teacher"), "names the fine-tuned run that teaches")?;
-                let positive = task.temperature > 0.0 && task.temperature.is_finite();
-                text.require(positive, &key("temperature"), "must be above 0; SimCLRv2 uses .1 and 1")?;
-                text.require(task.alpha > 0.0 && task.alpha <= 1.0, &key("alpha"), "must be a share above 0 and up to 1")
-            }
-        }
-    }
-
-    /// Layers of the projection head that are kept.
-    fn kept(&self, head: &HeadRecipe) -> usize {
-        let given = match self {
-            TaskRecipe::Finetune(task) => task.from_layer,
-            TaskRecipe::Distill(task) => task.from_layer,
-        };
-        kept(given, head)
-    }
-}
-
-/// Layers of the projection head that are kept where so many are asked for, or where nothing is said.
-fn kept(from_layer: Option<usize>, head: &HeadRecipe) -> usize {
-    from_layer.unwrap_or(head.layers.min(1))
-}
 
 /// The job of a checked recipe with a task.
 pub(crate) fn plan(task: TaskRecipe, checked: Checked, text: &Recipe) -> Result<Box<dyn Job>> {
@@ -206,10 +49,8 @@ fn pretrained(from: &Path, recipe: &VisionRecipe, kept: usize) -> Result<Checkpo
             .hint("give the run that it started from"));
     }
     // Where pretraining itself started is of no matter.
-    let mut of = checked.recipe;
-    let EncoderRecipe::Resnet(resnet) = &mut of.encoder;
-    resnet.weights = None;
-    if of.encoder != recipe.encoder || (kept > 0 && of.head != recipe.head) {
+    let of = checked.recipe;
+    if of.encoder.without_weights() != recipe.encoder || (kept > 0 && of.head != recipe.head) {
         return Err(Error::usage("this run has another network than the recipe: their [encoder] or [head] differ")
             .at(from.display())
             .hint("leave them as the run has them"));
@@ -223,12 +64,12 @@ fn opened(run: &Path) -> Result<(Checkpoint, Checked)> {
     if checkpoint.manifest().modality != "vision" {
         return Err(Error::usage(format!("this is a run of {}, not of vision", checkpoint.manifest().modality)).at(run.display()));
     }
-    let checked = recipe::check(&checkpoint.recipe())?;
+    let checked = check(&checkpoint.recipe())?;
     Ok((checkpoint, checked))
 }
 
 /// Draws which training images keep their labels and stores it in the run; a resumed run must find the same. Also their indices.
-fn labelled(splits: &Splits, labels: Amount, seed: u64, run: &mut Run) -> Result<(Subset, Vec<usize>)> {
+fn labelled(splits: &Splits, labels: Amount, seed: u64, run: &mut Run, process: &Process) -> Result<(Subset, Vec<usize>)> {
     let no_labels = || {
         Error::usage("this data has no labels to learn from")
             .hint("use data with classes: one folder a class, CIFAR, IDX, or tar shards")
@@ -243,7 +84,9 @@ fn labelled(splits: &Splits, labels: Amount, seed: u64, run: &mut Run) -> Result
         }
         Some(_) => Ok(drawn),
         None => {
-            run.write(LABELS, &serde_json::to_vec_pretty(&drawn.0)?)?;
+            if process.writes() {
+                run.write(LABELS, &serde_json::to_vec_pretty(&drawn.0)?)?;
+            }
             Ok(drawn)
         }
     }

@@ -4,8 +4,9 @@
 //! with many labels one fold tells as much. The most hits win, among equals the lowest cross entropy, then the one named first.
 //! What was tried is stored in the run after each fold, so that a resumed run goes on with what is missing.
 
-use ctk_core::error::Kind;
+use ctk_core::error::ErrorKind;
 use ctk_core::observer::Event;
+use ctk_core::process::Process;
 use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -47,19 +48,20 @@ pub(super) struct Chosen {
     pub top1: Option<f64>,
 }
 
-/// Chooses among `candidates`. `fold` says where each labelled image is held out; `train(choice, trained, held, run)` trains on some
-/// of them, by index, and judges on others, in a run of its own.
+/// Chooses among `candidates`. `fold` says where each labelled image is held out; `train(choice, trained, held, run, process)` trains
+/// on some of them, by index, and judges on others, in a run of its own.
 pub(super) fn choose(
     candidates: &[Choice],
     fold: &[Option<usize>],
     run: &mut Run,
-    mut train: impl FnMut(&Choice, &[usize], &[usize], &mut Run) -> Result<Judged>,
+    process: &mut Process,
+    mut train: impl FnMut(&Choice, &[usize], &[usize], &mut Run, &mut Process) -> Result<Judged>,
 ) -> Result<Chosen> {
     let first = *candidates.first().ok_or_else(|| Error::new("there is nothing to choose from"))?;
     let folds = folds(fold);
     if candidates.len() == 1 || folds.is_empty() {
         if candidates.len() > 1 {
-            run.tell(&Event::Note(
+            process.tell(&Event::Note(
                 "no class has two labels, so nothing can be chosen by: the first rate, epochs and crop are taken",
             ));
         }
@@ -77,10 +79,10 @@ pub(super) fn choose(
             }
             let (held, rest): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|&i| fold[i] == Some(f));
             let mut inner = run.within(&format!("search/{at}-{f}"))?;
-            let found = match train(choice, &rest, &held, &mut inner) {
+            let found = match train(choice, &rest, &held, &mut inner, &mut process.within()) {
                 Ok(judged) => Some(judged).filter(|judged| judged.loss.is_finite()),
-                Err(e) if e.kind() == Kind::Diverged => None,
-                Err(e) if e.kind() == Kind::Interrupted => {
+                Err(e) if e.kind() == ErrorKind::Diverged => None,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {
                     let folder = run.folder()?.display().to_string();
                     return Err(Error::interrupted(format!("stopped after {} of {all} trials; they are saved", trials.len()))
                         .hint(format!("go on with: ctk train vision --resume {folder}")));
@@ -92,7 +94,7 @@ pub(super) fn choose(
             trials.push(Trial { choice: *choice, fold: f, held_out: held.len(), hits, loss });
             run.write(SEARCH, &serde_json::to_vec_pretty(&trials)?)?;
             let Choice { rate, epochs, crop } = choice;
-            run.tell(&Event::Note(&format!(
+            process.tell(&Event::Note(&format!(
                 "trial {} of {all}: rate {rate}, {epochs} epochs, crop {crop}: {hits} of {} held-out images",
                 trials.len(),
                 held.len()
@@ -158,12 +160,17 @@ impl Score {
 mod tests {
     use super::*;
     use ctk_core::Device;
-    use ctk_core::observer::Silent;
     use ctk_core::recipe::Recipe;
     use ctk_core::store::run::Place;
 
-    fn run(place: Place) -> Run {
-        Run::new(place, "vision", Recipe::new("test", "[train]\n"), Device::Cpu, Box::new(Silent), Default::default()).unwrap()
+    type Train<'a> = &'a mut dyn FnMut(&Choice, &[usize], &[usize], &mut Run) -> Result<Judged>;
+
+    /// What `train` chooses among `candidates` in a run at `place`.
+    fn chosen(candidates: &[Choice], fold: &[Option<usize>], place: Place, train: Train) -> Result<Chosen> {
+        let mut run = Run::new(place, "vision", Recipe::new("test", "[train]\n")).unwrap();
+        choose(candidates, fold, &mut run, &mut Process::new(Device::Cpu), |choice, rest, held, inner, _| {
+            train(choice, rest, held, inner)
+        })
     }
 
     fn candidates() -> Vec<Choice> {
@@ -183,18 +190,18 @@ mod tests {
     fn the_most_hits_win_then_the_lowest_loss() {
         let folder = tempfile::tempdir().unwrap();
         let mut tried = Vec::new();
-        let chosen =
-            choose(&candidates(), &fold(), &mut run(Place::New(folder.path().join("a"))), |choice, rest, held, inner| {
-                assert!(inner.folder()?.is_dir() && held.len() == 4 && rest.len() == 9 && rest.contains(&12));
-                assert!(held.iter().all(|i| !rest.contains(i)));
-                tried.push(choice.rate);
-                match choice.rate {
-                    0.1 => judged(2, 0.1),
-                    0.2 => judged(3, 0.9),
-                    0.3 => judged(3, 0.8),
-                    _ => Err(Error::diverged("too far")),
-                }
-            });
+        let place = Place::New(folder.path().join("a"));
+        let chosen = chosen(&candidates(), &fold(), place, &mut |choice, rest, held, inner| {
+            assert!(inner.folder()?.is_dir() && held.len() == 4 && rest.len() == 9 && rest.contains(&12));
+            assert!(held.iter().all(|i| !rest.contains(i)));
+            tried.push(choice.rate);
+            match choice.rate {
+                0.1 => judged(2, 0.1),
+                0.2 => judged(3, 0.9),
+                0.3 => judged(3, 0.8),
+                _ => Err(Error::diverged("too far")),
+            }
+        });
         let chosen = chosen.unwrap();
         assert_eq!((chosen.choice.rate, chosen.top1, tried.len()), (0.3, Some(0.75), 12));
         assert!(!folder.path().join("a/search/0-0").exists(), "what is judged is swept away");
@@ -207,7 +214,7 @@ mod tests {
         let mut count = 0;
         let mut tried = |limit: usize| {
             let place = Place::reached(path.clone()).unwrap();
-            choose(&candidates(), &fold(), &mut run(place), |choice, _, _, inner| {
+            chosen(&candidates(), &fold(), place, &mut |choice, _, _, inner| {
                 inner.folder()?;
                 if count == limit {
                     return Err(Error::interrupted("enough for today"));
@@ -217,7 +224,7 @@ mod tests {
             })
         };
         let stopped = tried(5).err().unwrap();
-        assert!(stopped.kind() == Kind::Interrupted && stopped.to_string().contains("5 of 12"), "{stopped}");
+        assert!(stopped.kind() == ErrorKind::Interrupted && stopped.to_string().contains("5 of 12"), "{stopped}");
         assert_eq!(tried(100).unwrap().choice.rate, 0.2);
         assert_eq!(count, 12);
     }
@@ -225,16 +232,17 @@ mod tests {
     #[test]
     fn nothing_to_choose_from_or_by_is_no_search() {
         let folder = tempfile::tempdir().unwrap();
-        let never = |_: &Choice, _: &[usize], _: &[usize], _: &mut Run| -> Result<Judged> { panic!("no trial") };
-        let alone = choose(&candidates()[1..2], &fold(), &mut run(Place::New(folder.path().join("a"))), never).unwrap();
+        let place = |name: &str| Place::New(folder.path().join(name));
+        let mut never = |_: &Choice, _: &[usize], _: &[usize], _: &mut Run| -> Result<Judged> { panic!("no trial") };
+        let alone = chosen(&candidates()[1..2], &fold(), place("a"), &mut never).unwrap();
         assert_eq!((alone.choice.rate, alone.top1), (0.2, None));
-        let lone = choose(&candidates(), &[None, None], &mut run(Place::New(folder.path().join("b"))), never).unwrap();
+        let lone = chosen(&candidates(), &[None, None], place("b"), &mut never).unwrap();
         assert_eq!((lone.choice.rate, lone.top1), (0.1, None));
-        let all_diverge = choose(&candidates(), &fold(), &mut run(Place::New(folder.path().join("c"))), |_, _, _, inner| {
+        let all_diverge = chosen(&candidates(), &fold(), place("c"), &mut |_, _, _, inner| {
             inner.folder()?;
             Err(Error::diverged("too far"))
         });
-        assert_eq!(all_diverge.err().unwrap().kind(), Kind::Diverged);
+        assert_eq!(all_diverge.err().unwrap().kind(), ErrorKind::Diverged);
     }
 
     #[test]

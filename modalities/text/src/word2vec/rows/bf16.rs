@@ -12,7 +12,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::step::{CONTEXTS, OUTPUTS, Run, Step, Ways, by_count, by_width};
+use super::step::{CONTEXTS, OUTPUTS, Step, StepFn, Ways, by_count, by_width};
 use super::x86::{self, Vector, ask};
 use super::{LANES, Line};
 
@@ -284,7 +284,7 @@ unsafe fn update<V: Pairs, const M: usize, const N: usize>(step: &Step, rows: &[
 
 /// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
 pub(super) fn ways(halves: usize) -> Ways {
-    let contexts: Run = by_width!(halves, WIDTH => contexts::<WIDTH>);
+    let contexts: StepFn = by_width!(halves, WIDTH => contexts::<WIDTH>);
     Ways { contexts, ..x86::avx512(halves) }
 }
 

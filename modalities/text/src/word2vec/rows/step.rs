@@ -107,22 +107,22 @@ impl Step {
 /// `contexts`, `outputs` and `later` point to live arrays of pointers, the first to `count` of them, 1 to [`CONTEXTS`]. Those of
 /// `contexts` and `outputs`, `words` and `bag` point to rows of `halves` half lines, live and touched by atomics (or by what is
 /// modelled as such) alone; those of `later` are only asked for. The machine has the instructions that the function is made of.
-pub(super) type Run = unsafe fn(&mut Step);
+pub(super) type StepFn = unsafe fn(&mut Step);
 
 /// What is done with rows.
 #[derive(Clone, Copy)]
 pub(super) struct Ways {
     /// Trains `contexts` against `outputs`.
-    pub contexts: Run,
+    pub contexts: StepFn,
     /// The mean of `words` goes to both rows of `bag`.
-    pub gather: Run,
+    pub gather: StepFn,
     /// What the second row of `bag` has moved by, away from the first, goes to each of `words`, times `back`.
-    pub scatter: Run,
+    pub scatter: StepFn,
 }
 
 /// How outputs count that do not all count alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Odd {
+pub struct OutputWeights {
     /// How often each output counts; where that is 0 it may be [`NONE`].
     pub weights: [f32; OUTPUTS],
     /// yⱼ of each.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::super::windows::Window;
-use super::step::{Aligned, CONTEXTS, GROUP, NONE, OUTPUTS, Odd, Step, Two, Ways, choose, labels, two};
+use super::step::{Aligned, CONTEXTS, GROUP, NONE, OUTPUTS, OutputWeights, Step, Two, Ways, choose, labels, two};
 use super::{LANES, Line, Rows};
 
 /// Steps on two tables of rows, at one rate, through one block of text after another; one for each thread.
@@ -22,7 +22,7 @@ pub struct Stepper<'a> {
     ids: Vec<[u32; OUTPUTS]>,
     outputs: Vec<[*const Line; OUTPUTS]>,
     // Those of which not all count alike, with their place.
-    odd: Vec<(usize, Odd)>,
+    odd: Vec<(usize, OutputWeights)>,
     odd_next: usize,
     // The contexts of a step where they are not in a row, and what is nowhere else.
     gathered: Box<[*const Line; CONTEXTS]>,
@@ -101,7 +101,7 @@ impl<'a> Stepper<'a> {
 
     /// Adds a step's outputs: the words that were seen, then noise. All count once, or as `odd` says.
     #[inline]
-    pub fn push(&mut self, ids: [u32; OUTPUTS], odd: Option<Odd>) {
+    pub fn push(&mut self, ids: [u32; OUTPUTS], odd: Option<OutputWeights>) {
         // Here, so that the steps need not ask again.
         let rows = self.tables.output.len();
         let wrong = |id: u32| id as usize >= rows && (odd.is_none() || id != NONE);
@@ -130,13 +130,13 @@ impl<'a> Stepper<'a> {
 
     /// Asks for the input rows `ids`.
     #[inline]
-    pub fn fetch_parts(&self, ids: &[u32]) {
+    pub(crate) fn fetch_parts(&self, ids: &[u32]) {
         ids.iter().for_each(|&id| self.tables.input.prefetch(self.tables.input.row(id)));
     }
 
     /// From here to [`release`](Self::release), the block's word at `at` is the mean of the input rows `ids`, in a row of its own:
     /// place `place` of [`make_room`](Self::make_room)'s.
-    pub fn compose(&mut self, at: usize, place: usize, ids: &[u32]) {
+    pub(crate) fn compose(&mut self, at: usize, place: usize, ids: &[u32]) {
         self.take(1 + place, ids);
         self.inputs[at] = self.step.bag[1];
         // SAFETY: `take` found rows of the table by `line` and two of this stepper's own; `choose` gave `ways`.
@@ -152,7 +152,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// Room for `places` composed words, numbered from 0; not while there are any.
-    pub fn make_room(&mut self, places: usize) {
+    pub(crate) fn make_room(&mut self, places: usize) {
         // And for a bag, which comes first.
         let lines = 2 * (1 + places) * self.tables.input.lanes();
         if self.own.len() < lines {
@@ -299,7 +299,7 @@ impl<'a> Stepper<'a> {
 
     /// Goes to a step's outputs; says how each counts, if not once.
     #[inline]
-    fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<Odd> {
+    fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<OutputWeights> {
         let state = &mut *self.step;
         state.outputs = &raw const self.outputs[step];
         // At a block's end there is nothing more to ask for: what was asked for last then comes again.

@@ -3,29 +3,32 @@
 use std::sync::Arc;
 
 use candle_core::DType;
-use ctk_core::data::pair::{self, Views};
+use ctk_core::data::pair::{self, HostBatch};
 use ctk_core::data::source::Source;
 use ctk_core::model::encoder::Encoder;
 use ctk_core::model::head::ProjectionHead;
 use ctk_core::model::tower::{Dual, Tower};
-use ctk_core::nn::params::{Init, Kind, Param, Params};
+use ctk_core::nn;
+use ctk_core::nn::gradient::GradientStore;
+use ctk_core::nn::params::{Init, Param, ParamKind, Params};
 use ctk_core::nn::pass::Pass;
+use ctk_core::nn::tape::Tape;
 use ctk_core::objective::NegativeSampling;
 use ctk_core::optim::Optimizer;
 use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, SgdRecipe};
 use ctk_core::train::dense::Dense;
+use ctk_texts::corpus::{Corpus, Limits};
+use ctk_texts::language;
 
 use super::super::recipe::{Architecture, Negatives};
-use super::super::rows::step::{CONTEXTS, OUTPUTS, Odd, labels};
+use super::super::rows::step::{CONTEXTS, OUTPUTS, OutputWeights, labels};
 use super::super::windows::{Block, Windows};
 use super::*;
-use crate::corpus::{Corpus, Limits};
-use crate::language;
 
 #[derive(Default)]
 struct Ids(Vec<u32>);
 
-impl Views for Ids {
+impl HostBatch for Ids {
     type On = Tensor;
 
     fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
@@ -35,7 +38,7 @@ impl Views for Ids {
 }
 
 /// A table of rows as an encoder of the dense road.
-struct Table(Arc<Param>);
+struct Table(Arc<Param>, GradientStore);
 
 impl Encoder for Table {
     type Views = Ids;
@@ -44,12 +47,13 @@ impl Encoder for Table {
         self.0.dims()[1]
     }
 
-    fn encode(&self, ids: &Tensor, _: &Pass) -> Result<Tensor> {
-        Ok(self.0.var().index_select(ids, 0)?)
+    fn encode(&self, ids: &Tensor, _: &nn::rows::Rows, _: &Pass) -> Result<(Tensor, Tape)> {
+        let h = self.0.var().index_select(ids, 0)?;
+        Ok((h.detach(), Tape::of_graph(h, None, vec![self.0.clone()], self.1.clone())))
     }
 }
 
-type Oracle = Dense<Dual<Table, Table>, NegativeSampling>;
+type Oracle = Dense<Dual<Table, Table>>;
 
 /// Both tables of `sparse`, in f64, on the dense road, with one more row of zeros each.
 fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
@@ -59,9 +63,12 @@ fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
     let mut tower = |name: &str, mut values: Vec<f32>| {
         values.resize(values.len() + width, 0.0);
         let count = values.len() / width;
-        let param = params.root().sub(name).param("weight", (count, width), Kind::Weight, Init::Constant(0.0));
-        let tower =
-            Tower { encoder: Table(param.clone()), head: ProjectionHead::new(&none, width, params.root()), predictor: None };
+        let param = params.root().sub(name).param("weight", (count, width), ParamKind::Weight, Init::Constant(0.0));
+        let tower = Tower {
+            encoder: Table(param.clone(), params.gradient_store()),
+            head: ProjectionHead::new(&none, width, params.root()),
+            predictor: None,
+        };
         (tower, param, values)
     };
     let sides = [tower("input", sparse.vectors()), tower("output", sparse.outputs())];
@@ -73,7 +80,7 @@ fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
     });
     let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.0, ..SgdRecipe::default() });
     let towers = Dual { left: left.0, right: right.0, device: Device::Cpu };
-    (Dense::new(towers, NegativeSampling, params, Optimizer::new(&sgd)), [left.1, right.1])
+    (Dense::new(towers, Box::new(NegativeSampling), params, Optimizer::new(&sgd)), [left.1, right.1])
 }
 
 fn values(param: &Param) -> Vec<f64> {
@@ -115,13 +122,15 @@ type Pair = (u32, u32, bool, usize);
 /// The pairs of each step of `block`, and how many of the text's own pairs there are.
 fn pairs(sparse: &Sparse, block: &Block) -> (Vec<Vec<Pair>>, usize) {
     let mut drawn = Vec::new();
-    let plain =
-        Odd { weights: [1.0; OUTPUTS], labels: labels(if sparse.targets.sharing() == Negatives::Grouped { 2 } else { 1 }) };
+    let plain = OutputWeights {
+        weights: [1.0; OUTPUTS],
+        labels: labels(if sparse.targets.sharing() == Negatives::Grouped { 2 } else { 1 }),
+    };
     sparse.targets.draw(block, |ids, odd| drawn.push((ids, odd.unwrap_or(plain))));
     let mut drawn = drawn.into_iter();
     let (mut steps, mut count) = (Vec::new(), 0);
     // All of `contexts`, twelve at a time, against one step's outputs; which of them count, `counts` says.
-    let mut add = |(ids, odd): ([u32; OUTPUTS], Odd), contexts: &[usize], counts: &dyn Fn(usize, usize) -> usize| {
+    let mut add = |(ids, odd): ([u32; OUTPUTS], OutputWeights), contexts: &[usize], counts: &dyn Fn(usize, usize) -> usize| {
         for contexts in contexts.chunks(CONTEXTS) {
             let pair = |(at, j): (&usize, usize)| {
                 (block.ids[*at], ids[j], odd.labels[j] == 1.0, odd.weights[j] as usize * counts(*at, j))
@@ -186,7 +195,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
 
         let one = Batch { blocks: vec![block.clone()] };
         let again = |_| Ok(one.clone());
-        let fused = sparse.step(&Feed::new(1, Key::new(0), &again), rate).unwrap();
+        let fused = sparse.step(&Feed::new(1, 1, Key::new(0), &again), rate).unwrap();
 
         let mut loss = 0.0;
         for step in steps.iter().filter(|step| !step.is_empty()) {
@@ -201,11 +210,16 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
             let pair = |_| {
                 let (left, right) = all.iter().map(|pair| (pair.0, pair.1)).unzip();
                 let labels = all.iter().map(|pair| u32::from(pair.2)).collect();
-                Ok(pair::Batch { left: Ids(left), right: Ids(right), samples: vec![0; all.len()], labels: Some(labels) })
+                Ok(pair::Batch {
+                    left: vec![Ids(left)],
+                    right: vec![Ids(right)],
+                    samples: vec![0; all.len()],
+                    labels: Some(labels),
+                })
             };
             // The oracle takes the mean over the words that were seen.
             let seen = all.iter().filter(|pair| pair.2).count().max(1) as f64;
-            let terms = dense.step(&Feed::new(1, Key::new(0), &pair), rate * seen).unwrap();
+            let terms = dense.step(&Feed::new(1, all.len(), Key::new(0), &pair), rate * seen).unwrap();
             loss += terms.loss.to_scalar::<f64>().unwrap() * seen;
         }
         let what = format!("{contrast:?}");
@@ -242,7 +256,7 @@ fn pass_three_times(mut sparse: Sparse) -> (Sparse, f64) {
     let mut loss = 0.0;
     for epoch in 0..3 {
         let draw = |part: usize| windows.draw(&[part as u32], Key::new(5).at(epoch));
-        let terms = sparse.step(&Feed::new(windows.len(), Key::new(0), &draw), 0.05).unwrap();
+        let terms = sparse.step(&Feed::new(windows.len(), windows.len(), Key::new(0), &draw), 0.05).unwrap();
         loss = terms.loss.to_scalar::<f64>().unwrap();
     }
     (sparse, loss)
@@ -296,7 +310,7 @@ fn shards_learn_as_much_as_one_thread_does() {
             let mut losses = Vec::new();
             for blocks in (0..windows.len() as u32).step_by(16).map(step) {
                 let draw = |part: usize| windows.draw(&blocks[part..part + 1], Key::new(5).at(epoch));
-                let terms = sparse.step(&Feed::new(blocks.len(), Key::new(0), &draw), 0.05).unwrap();
+                let terms = sparse.step(&Feed::new(blocks.len(), blocks.len(), Key::new(0), &draw), 0.05).unwrap();
                 losses.push(terms.loss.to_scalar::<f64>().unwrap());
             }
             last = losses.iter().sum::<f64>() / losses.len() as f64;
@@ -311,7 +325,7 @@ fn an_error_in_a_part_reaches_the_caller() {
     let corpus = corpus();
     for threads in [1, 2] {
         let broken = |part: usize| if part == 2 { Err(Error::new("part two is broken")) } else { Ok(Batch::default()) };
-        let error = sparse(&corpus, threads).step(&Feed::new(4, Key::new(0), &broken), 0.1).err().unwrap();
+        let error = sparse(&corpus, threads).step(&Feed::new(4, 4, Key::new(0), &broken), 0.1).err().unwrap();
         assert!(error.to_string().contains("part two is broken"));
     }
 }

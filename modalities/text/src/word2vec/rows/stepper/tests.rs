@@ -62,7 +62,7 @@ fn close(isa: &str, rows: &Rows, exact: &[f64], what: &str) {
 fn train(on: Tables, isa: &str, rate: f32, outputs: (&[u32; OUTPUTS], [f32; OUTPUTS]), words: &[u32], loss: Option<&mut f64>) {
     let mut stepper = Stepper::new(on, rate, 1, isa);
     stepper.block(words);
-    stepper.push(*outputs.0, (outputs.1 != [1.0; OUTPUTS]).then_some(Odd { weights: outputs.1, labels: labels(1) }));
+    stepper.push(*outputs.0, (outputs.1 != [1.0; OUTPUTS]).then_some(OutputWeights { weights: outputs.1, labels: labels(1) }));
     stepper.step(0, 0..words.len(), words.len() / 2, (1, 1), loss);
 }
 
@@ -218,7 +218,7 @@ fn a_bag_moves_as_its_mean_does() {
 
             let mut stepper = Stepper::new(Tables { input: &input, output: &output, none: &none }, rate, 1, isa);
             stepper.block(&words);
-            stepper.push(outputs, Some(Odd { weights, labels: labels(1) }));
+            stepper.push(outputs, Some(OutputWeights { weights, labels: labels(1) }));
             let mut loss = 0.0;
             stepper.bag(0, 0..words.len(), 0, exact, (1, 1), Some(&mut loss));
             let what = format!("{isa}, {width} values, {count} words");

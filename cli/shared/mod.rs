@@ -1,0 +1,9 @@
+//! What verbs share: arguments, recipes, runs and models that these mean, cells of studies, progress and output.
+
+pub mod args;
+pub mod cells;
+pub mod model;
+pub mod output;
+pub mod progress;
+pub mod recipe;
+pub mod run;

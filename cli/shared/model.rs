@@ -1,0 +1,47 @@
+//! The trained model that arguments mean.
+
+use std::path::Path;
+
+use ctk_core::device;
+use ctk_core::error::{Error, Result};
+use ctk_core::modality::{Model, Query};
+use ctk_core::store::checkpoint::Checkpoint;
+
+use super::args::ModelArgs;
+use super::output;
+use crate::Modalities;
+
+/// What a model can be given as.
+const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vectors as word2vec, fastText (.bin, .vec), GloVe or \
+                     `ctk export` write them";
+
+/// The model that `args` means, trained by ctk or in a file of another program, here or on the hub: how every verb but `train` gets one.
+pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
+    let file = ctk_hub::local(&args.run)?;
+    if !file.exists() {
+        return Err(Error::usage("there is no run and no file here").at(args.run.display()).hint(KNOWN));
+    }
+    if file.is_file() {
+        return foreign(&file, args, modalities);
+    }
+    let checkpoint = Checkpoint::open(&args.run)?;
+    let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;
+    modality.open(&checkpoint, &device::device(&args.device.device)?)
+}
+
+/// What `args` asks of it, if nothing else is said.
+pub fn query(args: &ModelArgs) -> Query {
+    Query { data: args.data.clone(), ..Query::default() }
+}
+
+fn foreign(file: &Path, args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
+    for modality in modalities {
+        if let Some(model) = modality.open_file(file)? {
+            if !args.show.quiet {
+                model.notes().iter().for_each(|note| output::say(format!("note: {note}")));
+            }
+            return Ok(model);
+        }
+    }
+    Err(Error::usage("this is no file of vectors that ctk knows").at(args.run.display()).hint(KNOWN))
+}

@@ -1,0 +1,236 @@
+//! `ctk eval label-efficiency`: what labels are worth to a pretrained network, as a table of runs.
+//!
+//! A cell is a method with some labels of a seed. It is a run folder of its own inside the study's, so that a study that stops goes
+//! on where it was: a cell with a `result.json` is done, one with a checkpoint is resumed. A study also grows: a command adds cells,
+//! and the table is of all that the folder holds. All methods of a row are given the very same labels, so they are compared pair by
+//! pair.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ctk_core::data::labels::{Amount, Subset};
+use ctk_core::error::{Context, Error, Result};
+use ctk_core::eval::Features;
+use ctk_core::eval::linear_probe::{Options, linear_probe};
+use ctk_core::modality::{Modality, Query, Split};
+use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::files;
+use ctk_core::task::{Distill, Task};
+use serde_json::{Value, json};
+
+use crate::Modalities;
+use crate::shared::args::{LabelEfficiency, Method};
+use crate::shared::cells::{self, Runner};
+use crate::shared::{model, output, recipe, run as runs};
+use crate::verbs::eval;
+
+mod plot;
+mod table;
+
+use table::{Cell, Table};
+
+const STUDY: &str = "study.json";
+const LABELS: &str = "labels.json";
+
+pub fn run(args: LabelEfficiency, modalities: Modalities) -> Result<()> {
+    let from = Checkpoint::open(&args.model.run)?;
+    let folder = match &args.out {
+        Some(out) => out.clone(),
+        None if args.model.run.join("checkpoints").is_dir() => args.model.run.join("label-efficiency"),
+        None => return Err(Error::usage("a checkpoint is no place for a study").hint("say where it shall lie: --out DIR")),
+    };
+    let modality = crate::modality(modalities, &from.manifest().modality)?;
+    let study = Study { folder, from, modality, args };
+    // Who has no tasks says so before the folder is made.
+    study.tuned(Amount::default(), 0, false)?;
+    study.begin()?;
+    study.make(modalities)?;
+    let table = Table::new(study.found()?);
+    let figures = table.figures(&study.folder);
+    files::write(&study.folder.join("results.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
+    files::write(&study.folder.join("results.csv"), table.csv().as_bytes())?;
+    files::write(&study.folder.join("plot.svg"), table.plot().as_bytes())?;
+    match study.args.model.show.json {
+        true => output::line(&figures),
+        false => {
+            table.tell(&figures)?;
+            output::line(format!("{} holds results.json, results.csv, plot.svg and a run a cell", study.folder.display()))
+        }
+    }
+}
+
+/// What a cell is of.
+type Key = (Amount, u64, Method);
+
+struct Study<'a> {
+    args: LabelEfficiency,
+    from: Checkpoint,
+    modality: &'a dyn Modality,
+    folder: PathBuf,
+}
+
+impl Study<'_> {
+    /// Writes what the study is of, or finds that the folder is this study's.
+    fn begin(&self) -> Result<()> {
+        let data = self.args.model.data.as_ref().map(|data| data.display().to_string());
+        let of = json!({ "run": self.args.model.run.display().to_string(), "checkpoint": self.from.manifest().checksum, "data": data });
+        let path = self.folder.join(STUDY);
+        if !path.is_file() {
+            return files::write(&path, serde_json::to_string_pretty(&of)?.as_bytes());
+        }
+        let stored: Value = serde_json::from_slice(&fs::read(&path).at(path.display())?).at(path.display())?;
+        match stored == of {
+            true => Ok(()),
+            false => Err(Error::usage("this folder holds a study of another run, checkpoint or data")
+                .at(path.display())
+                .hint("give another --out")),
+        }
+    }
+
+    /// Makes every cell that is asked for and not yet there.
+    fn make(&self, modalities: Modalities) -> Result<()> {
+        let methods = self.methods();
+        let runner = Runner {
+            modality: self.modality,
+            device: &self.args.model.device.device,
+            show: self.args.model.show,
+            stop: runs::stop_on_interrupt()?,
+            count: self.args.labels.len() * self.args.seeds as usize * methods.len(),
+        };
+        let mut features = None;
+        let mut number = 0;
+        for &labels in &self.args.labels {
+            for seed in 0..self.args.seeds {
+                for &method in &methods {
+                    number += 1;
+                    let place = self.place(labels, seed, method);
+                    runner.cell(number, &place, || match self.recipe(labels, seed, method)? {
+                        Some(recipe) => self.trained((labels, seed, method), &recipe, &place, &runner),
+                        None => self.probed((labels, seed, method), &place, &mut features, modalities),
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every finished cell of the folder, whichever command made it.
+    fn found(&self) -> Result<Vec<Cell>> {
+        let folders = fs::read_dir(&self.folder).at(self.folder.display())?.filter_map(|entry| Some(entry.ok()?.path()));
+        let found = folders.filter(|path| path.is_dir()).map(|folder| cells::found(&folder, None));
+        found.filter_map(Result::transpose).collect()
+    }
+
+    /// The methods in the order in which they build on each other: who is distilled was fine-tuned.
+    fn methods(&self) -> Vec<Method> {
+        let mut methods = self.args.methods.clone();
+        if methods.contains(&Method::Distill) {
+            methods.push(Method::Finetune);
+        }
+        methods.sort();
+        methods.dedup();
+        methods
+    }
+
+    fn place(&self, labels: Amount, seed: u64, method: Method) -> PathBuf {
+        let labels = labels.to_string().replace('%', "-percent");
+        self.folder.join(format!("{labels}-seed-{seed}-{method}"))
+    }
+
+    /// A cell that trains a network.
+    fn trained(&self, (labels, seed, method): Key, recipe: &Recipe, place: &Path, runner: &Runner) -> Result<()> {
+        let cell = |figures: Value| {
+            let top1 = figures["top1"].as_f64().ok_or_else(|| {
+                Error::usage("this data has no labelled test images, so nothing can be compared").hint("use data with classes")
+            })?;
+            self.same_labels(labels, seed, place)?;
+            let labelled = match figures["labelled"].as_u64() {
+                Some(labelled) => labelled as usize,
+                // Who is distilled has the labels of who teaches.
+                None => subset(&self.place(labels, seed, Method::Finetune))?.map_or(0, |subset| subset.names.len()),
+            };
+            Ok(Cell { labels, labelled, seed, method, top1 })
+        };
+        runner.trained(recipe, place, cell).map(|_| ())
+    }
+
+    /// A cell that fits a classifier on features, which are computed once for all of them.
+    fn probed(
+        &self,
+        (labels, seed, method): Key,
+        place: &Path,
+        features: &mut Option<[Features; 2]>,
+        modalities: Modalities,
+    ) -> Result<()> {
+        if cells::found::<Cell>(place, None)?.is_some() {
+            return Ok(());
+        }
+        let [train, test] = match features {
+            Some(features) => features,
+            None => features.insert(self.features(modalities)?),
+        };
+        let (few, subset) = eval::labelled(train, labels, seed)?;
+        let options = Options { folds: eval::FOLDS, seed, ..Options::default() };
+        let top1 = linear_probe(&few, test, &options)?.top1;
+        files::write(&place.join(LABELS), serde_json::to_string_pretty(&subset)?.as_bytes())?;
+        self.same_labels(labels, seed, place)?;
+        cells::keep(place, &Cell { labels, labelled: few.len(), seed, method, top1 })
+    }
+
+    /// The recipe of a cell that trains; the probe trains no network.
+    fn recipe(&self, labels: Amount, seed: u64, method: Method) -> Result<Option<Recipe>> {
+        let LabelEfficiency { model, tuning, distill_epochs, .. } = &self.args;
+        let mut recipe = match method {
+            Method::Probe => return Ok(None),
+            Method::Scratch => self.tuned(labels, seed, true)?,
+            Method::Finetune => self.tuned(labels, seed, false)?,
+            Method::Distill => {
+                let teacher = self.place(labels, seed, Method::Finetune);
+                let task =
+                    Distill { student: None, from: None, temperature: None, alpha: 1.0, epochs: *distill_epochs, rate: None };
+                let request = tuning.request(&teacher, model.data.as_deref(), Task::Distill(task));
+                self.modality.task(&Checkpoint::open(&teacher)?, &request)?
+            }
+        };
+        recipe::set(&mut recipe, &tuning.set)?;
+        Ok(Some(recipe))
+    }
+
+    /// The recipe of fine-tuning, or of training from scratch.
+    fn tuned(&self, labels: Amount, seed: u64, scratch: bool) -> Result<Recipe> {
+        let LabelEfficiency { model, choices, tuning, .. } = &self.args;
+        let request = tuning.request(&model.run, model.data.as_deref(), choices.task(labels, seed, scratch));
+        self.modality.task(&self.from, &request)
+    }
+
+    /// Features of the training and the test images.
+    fn features(&self, modalities: Modalities) -> Result<[Features; 2]> {
+        let model = model::open(&self.args.model, modalities)?;
+        let rows = |split| model.features(&Query { data: self.args.model.data.clone(), split, ..Query::default() });
+        Ok([rows(Split::Train)?, rows(Split::Test)?])
+    }
+
+    /// The labels of this cell must be those of the cells beside it, name by name.
+    fn same_labels(&self, labels: Amount, seed: u64, place: &Path) -> Result<()> {
+        let Some(mine) = subset(place)? else { return Ok(()) };
+        for method in self.methods() {
+            let beside = self.place(labels, seed, method);
+            if subset(&beside)?.is_some_and(|theirs| theirs != mine) {
+                return Err(Error::new("two methods were given different labels")
+                    .at(beside.display())
+                    .hint("give another --out"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The labels that a cell stored.
+fn subset(place: &Path) -> Result<Option<Subset>> {
+    let path = place.join(LABELS);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&fs::read(&path).at(path.display())?).at(path.display()).map(Some)
+}

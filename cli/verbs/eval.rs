@@ -1,0 +1,220 @@
+//! `ctk eval`: functions over frozen features.
+
+use std::path::Path;
+
+use ctk_core::data::labels::{Amount, Subset};
+use ctk_core::error::{Error, Result};
+use ctk_core::eval::categorize::Categories;
+use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, similarity, spread};
+use ctk_core::modality::{Query, Split, View};
+use serde_json::{Value, json};
+
+use crate::Modalities;
+use crate::shared::args::{Eval, Fit, ModelArgs};
+use crate::shared::model::{open, query};
+use crate::shared::output;
+use crate::studies::label_efficiency;
+
+pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
+    match args {
+        Eval::LinearProbe { model, baseline, method, few } => classify(&model, baseline, modalities, |train, test| {
+            let method = match method {
+                Fit::Lbfgs => linear_probe::Solver::Lbfgs { strength: None },
+                Fit::Sgd => linear_probe::Solver::Sgd { epochs: 100 },
+            };
+            let options = linear_probe::Options { method, ..Default::default() };
+            let probe = match few.labels {
+                Some(labels) => {
+                    let (train, _) = labelled(train, labels, few.label_seed)?;
+                    linear_probe::linear_probe(&train, test, &linear_probe::Options { folds: FOLDS, ..options })?
+                }
+                None => linear_probe::linear_probe(train, test, &options)?,
+            };
+            Ok(json!({
+                "top1": probe.top1, "top5": probe.top5, "train": probe.train, "test": probe.test,
+                "classes": probe.classes, "regularisation": probe.regularisation,
+            }))
+        }),
+        Eval::Knn { model, baseline } => classify(&model, baseline, modalities, |train, test| {
+            let knn = knn::knn(train, test, &Default::default())?;
+            Ok(json!({
+                "top1": knn.top1, "top5": knn.top5, "train": knn.train, "test": knn.test, "classes": knn.classes, "k": knn.k,
+            }))
+        }),
+        Eval::Similarity { model, pairs } => {
+            let (sets, others) = similarity::read_all(&pairs)?;
+            let opened = open(&model, modalities)?;
+            let table = opened.table(&query(&model))?;
+            if !pairs.is_dir() {
+                let found = similarity::similarity(&*table, &sets[0].questions)?;
+                let figures = json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
+                return output::figures(model.show.json, &figures);
+            }
+            let found = similarity::similarities(&*table, &sets.iter().map(|s| s.questions.as_slice()).collect::<Vec<_>>())?;
+            let figures = |found: &similarity::Ranked| json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
+            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
+        }
+        Eval::Analogy { model, questions, restrict } => {
+            let (sets, others) = analogy::read_all(&questions)?;
+            let opened = open(&model, modalities)?;
+            let table = opened.table(&query(&model))?;
+            let figures = |found: &analogy::Analogy| {
+                json!({
+                    "accuracy": (found.answered > 0).then_some(found.accuracy), "semantic": found.semantic,
+                    "syntactic": found.syntactic, "answered": found.answered, "skipped": found.skipped,
+                })
+            };
+            if !questions.is_dir() {
+                let found = analogy::analogy(&*table, &sets[0].questions, restrict)?;
+                return output::figures(model.show.json, &figures(&found));
+            }
+            let slices: Vec<_> = sets.iter().map(|s| s.questions.as_slice()).collect();
+            let found = analogy::analogies(&*table, &slices, restrict)?;
+            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
+        }
+        Eval::Categorize { model, sets, seed } => {
+            let sets = sets.iter().map(|path| categorize::read(path)).collect::<Result<Vec<_>>>()?.concat();
+            let features = features(&model, modalities)?;
+            let found = sets.iter().map(|set| categorize::categorize(&features, set, seed)).collect::<Result<Vec<_>>>()?;
+            categories(model.show.json, &sets, &found)
+        }
+        Eval::TextClassification { model, train, test, baseline, seeds } => {
+            let baseline = baseline.as_deref().map(|name| (name, seeds));
+            text_classification(&model, &train, test.as_deref(), baseline, modalities)
+        }
+        Eval::LabelEfficiency(study) => label_efficiency::run(study, modalities),
+        Eval::Geometry { model } => {
+            let opened = open(&model, modalities)?;
+            let rows = |view| opened.features(&Query { data: model.data.clone(), view, ..Query::default() });
+            let found = geometry::geometry(&rows(None)?)?;
+            let alignment = match opened.views() {
+                true => Some(geometry::alignment(&rows(Some(View::Left))?, &rows(Some(View::Right))?)?),
+                false => None,
+            };
+            let figures = json!({
+                "alignment": alignment, "uniformity": found.uniformity, "spread": found.spread,
+                "dimensions": found.dimensions, "rows": found.rows,
+            });
+            output::figures(model.show.json, &figures)
+        }
+    }
+}
+
+/// A line a set, and their means; as JSON, the means and the list of sets.
+fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Result<()> {
+    let of = |(set, f): (&categorize::Set, &Categories)| {
+        json!({
+            "set": set.name, "purity": f.purity, "nmi": f.nmi, "words": f.words, "missing": f.missing,
+            "categories": f.categories,
+        })
+    };
+    let mut rows: Vec<Value> = sets.iter().zip(found).map(of).collect();
+    let mean = |of: fn(&Categories) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
+    let (purity, nmi) = (mean(|f| f.purity), mean(|f| f.nmi));
+    if json {
+        return output::line(json!({ "purity": purity, "nmi": nmi, "sets": rows }));
+    }
+    if rows.len() > 1 {
+        rows.push(json!({ "set": "mean", "purity": purity, "nmi": nmi }));
+    }
+    output::rows(false, "sets", &rows)
+}
+
+/// Figures of several sets: one line each, or one object of all.
+fn sets_of<'a>(args: &ModelArgs, figures: impl Iterator<Item = (&'a String, Value)>, others: &[String]) -> Result<()> {
+    if !others.is_empty() && !args.show.quiet {
+        output::say(format!("note: passed over, being of another kind: {}", others.join(", ")));
+    }
+    let rows: Vec<Value> = figures
+        .map(|(name, mut figures)| {
+            let mut row = json!({ "set": name });
+            if let (Some(row), Some(figures)) = (row.as_object_mut(), figures.as_object_mut()) {
+                row.append(figures);
+            }
+            row
+        })
+        .collect();
+    output::rows(args.show.json, "sets", &rows)
+}
+
+fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {
+    open(args, modalities)?.features(&query(args))
+}
+
+/// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.
+fn classify(
+    args: &ModelArgs,
+    baseline: bool,
+    modalities: Modalities,
+    judge: impl Fn(&Features, &Features) -> Result<Value>,
+) -> Result<()> {
+    let model = open(args, modalities)?;
+    let rows = |split, baseline: Option<&str>| {
+        model.features(&Query { data: args.data.clone(), split, baseline: baseline.map(String::from), ..Query::default() })
+    };
+    // The test part first: data without labels is then found out before anything is encoded.
+    let test = rows(Split::Test, None)?;
+    let mut figures = judge(&rows(Split::Train, None)?, &test)?;
+    test.extras.iter().for_each(|(name, value)| figures[*name] = value.clone());
+    let baselines: &[&str] = if baseline { model.baselines() } else { &[] };
+    for name in baselines {
+        let of = judge(&rows(Split::Train, Some(name))?, &rows(Split::Test, Some(name))?)?;
+        figures[format!("{name}_top1")] = of["top1"].clone();
+    }
+    output::figures(args.show.json, &figures)
+}
+
+/// [`classify`] by the linear probe on texts that are named, the baseline in several draws.
+fn text_classification(
+    args: &ModelArgs,
+    train: &Path,
+    test: Option<&Path>,
+    baseline: Option<(&str, u64)>,
+    modalities: Modalities,
+) -> Result<()> {
+    if let Some(data) = &args.data {
+        return Err(Error::usage("the texts are given without --data").at(data.display()).hint("write RUN TRAIN.tsv [TEST.tsv]"));
+    }
+    let model = open(args, modalities)?;
+    if let Some((name, _)) = baseline.filter(|(name, _)| !model.baselines().contains(name)) {
+        return Err(
+            Error::usage(format!("this model has no baseline `{name}`")).hint(format!("it has {}", model.baselines().join(", ")))
+        );
+    }
+    let probe = |baseline: Option<&str>, seed| {
+        let rows = |data: &Path, split| {
+            let (data, baseline) = (Some(data.to_path_buf()), baseline.map(String::from));
+            model.features(&Query { data, split, baseline, seed, view: None })
+        };
+        let (train, test) = match test {
+            Some(test) => (rows(train, Split::All)?, rows(test, Split::All)?),
+            None => (rows(train, Split::Train)?, rows(train, Split::Test)?),
+        };
+        let test = test.numbered_as(&train);
+        let options = linear_probe::Options { folds: FOLDS, ..Default::default() };
+        Ok::<_, Error>((linear_probe::linear_probe(&train, &test, &options)?, test.extras))
+    };
+    let (found, told) = probe(None, 0)?;
+    let mut figures = json!({
+        "accuracy": found.top1, "train": found.train, "test": found.test, "classes": found.classes,
+        "regularisation": found.regularisation,
+    });
+    told.into_iter().for_each(|(name, value)| figures[name] = value);
+    if let Some((name, seeds)) = baseline {
+        let found = (0..seeds).map(|seed| Ok(probe(Some(name), seed)?.0.top1)).collect::<Result<Vec<f64>>>()?;
+        let (mean, sd) = spread::spread(&found);
+        figures[format!("{name}_mean")] = mean.into();
+        figures[format!("{name}_sd")] = sd.into();
+        figures[format!("{name}_seeds")] = seeds.into();
+    }
+    output::figures(args.show.json, &figures)
+}
+
+/// The rows whose labels `ctk finetune` is given.
+pub fn labelled(features: &Features, labels: Amount, seed: u64) -> Result<(Features, Subset)> {
+    let (subset, chosen) = Subset::draw(&features.names, features.labels()?, &features.classes, labels, seed);
+    Ok((features.select(&chosen), subset))
+}
+
+/// Folds of the cross-validation that picks the L2 strength where labels are few, as those of texts are.
+pub const FOLDS: usize = 5;

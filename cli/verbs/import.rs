@@ -1,0 +1,31 @@
+//! `ctk import`: another program's weights become a run, which every verb takes.
+
+use ctk_core::error::{Error, Result};
+use ctk_core::modality::{Job, Modality};
+use ctk_core::recipe::Recipe;
+use serde_json::json;
+
+use crate::Modalities;
+use crate::shared::args::Import;
+use crate::shared::{output, recipe, run as runs};
+
+pub fn run(args: Import, modalities: Modalities) -> Result<()> {
+    let (modality, recipe, job) = recognised(&args, modalities)?;
+    let new = &args.new;
+    let made = runs::carry_out(job, modality, &recipe, new.place(), runs::process(new)?)?;
+    let mut figures = json!({
+        "run": made.run.display().to_string(), "checkpoint": made.checkpoint.display().to_string(), "modality": made.modality,
+    });
+    made.summary.figures.into_iter().for_each(|(name, value)| figures[name] = value);
+    output::figures(new.show.json, &figures)
+}
+
+/// The modality that reads these weights, the recipe that they mean, with what the user sets, and the job that makes a run.
+fn recognised<'a>(args: &Import, modalities: Modalities<'a>) -> Result<(&'a dyn Modality, Recipe, Box<dyn Job>)> {
+    for modality in modalities {
+        if let Some((recipe, job)) = modality.import(&args.weights, &|recipe| recipe::set(recipe, &args.set))? {
+            return Ok((*modality, recipe, job));
+        }
+    }
+    Err(Error::usage("these are no weights that ctk reads").at(args.weights.display()))
+}

@@ -1,0 +1,13 @@
+//! One file a verb: what `ctk <verb>` does.
+
+pub mod bench;
+pub mod config;
+pub mod distill;
+pub mod embed;
+pub mod eval;
+pub mod export;
+pub mod finetune;
+pub mod import;
+pub mod neighbors;
+pub mod preview;
+pub mod train;

@@ -1,0 +1,15 @@
+//! `ctk preview`: a picture of the pairs a recipe makes.
+
+use ctk_core::error::Result;
+
+use crate::shared::args::Preview;
+use crate::shared::{output, recipe};
+use crate::{Modalities, modality};
+
+pub fn run(args: Preview, modalities: Modalities) -> Result<()> {
+    let modality = modality(modalities, &args.modality)?;
+    let recipe = recipe::recipe(&args.recipe, modality)?;
+    modality.plan(&recipe)?;
+    modality.preview(&recipe, &args.out)?;
+    output::line(args.out.display())
+}

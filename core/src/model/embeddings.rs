@@ -1,0 +1,193 @@
+//! The embeddings of a batch: any number of views a sample, on one side or two; and their gradients.
+
+use candle_core::{Tensor, Var};
+
+use crate::error::{Error, Result};
+
+/// One view's embeddings, `(n, d)`: after and before the predictor, the same tensor where there is none.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// What is compared.
+    pub query: Tensor,
+    /// What it is compared with.
+    pub key: Tensor,
+}
+
+impl From<Tensor> for Embedded {
+    /// Without a predictor.
+    fn from(rows: Tensor) -> Self {
+        Embedded { query: rows.clone(), key: rows }
+    }
+}
+
+/// The views of a batch, in order: those of the left side, then those of the right.
+#[derive(Clone, Debug, Default)]
+pub struct Embeddings {
+    views: Vec<Option<Embedded>>,
+    left: usize,
+}
+
+/// Which views go through the towers, by their order in [`Embeddings`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ViewSet {
+    /// All.
+    #[default]
+    All,
+    /// One.
+    One(usize),
+    /// So many, from the first on (the global crops, where local ones follow).
+    First(usize),
+}
+
+impl ViewSet {
+    /// Whether view `view` is one of them.
+    pub fn contains(self, view: usize) -> bool {
+        match self {
+            ViewSet::All => true,
+            ViewSet::One(one) => view == one,
+            ViewSet::First(count) => view < count,
+        }
+    }
+}
+
+/// The gradient of one view's embeddings; absent where the loss does not depend on them.
+#[derive(Clone, Debug, Default)]
+pub struct EmbeddedGradient {
+    /// With respect to what is compared.
+    pub query: Option<Tensor>,
+    /// With respect to what it is compared with; where there is no predictor it is in `query`.
+    pub key: Option<Tensor>,
+}
+
+impl EmbeddedGradient {
+    /// The rows `from..from + count`.
+    pub(crate) fn narrow(&self, from: usize, count: usize) -> Result<EmbeddedGradient> {
+        let cut = |of: &Option<Tensor>| of.as_ref().map(|rows| rows.narrow(0, from, count)).transpose();
+        Ok(EmbeddedGradient { query: cut(&self.query)?, key: cut(&self.key)? })
+    }
+
+    /// Whether the loss depends on the view at all.
+    pub fn is_some(&self) -> bool {
+        self.query.is_some() || self.key.is_some()
+    }
+}
+
+impl Embeddings {
+    /// Views of which the first `left` are the left side's; those that did not go through a tower are absent.
+    pub fn new(left: usize, views: Vec<Option<Embedded>>) -> Embeddings {
+        Embeddings { views, left }
+    }
+
+    /// Two views of one side: what most methods compare.
+    pub fn of_two(first: impl Into<Embedded>, second: impl Into<Embedded>) -> Embeddings {
+        Embeddings::new(2, vec![Some(first.into()), Some(second.into())])
+    }
+
+    /// Views, those that are absent too.
+    pub fn len(&self) -> usize {
+        self.views.len()
+    }
+
+    /// Whether there is no view.
+    pub fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// Views of the left side.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// View `view`.
+    ///
+    /// # Errors
+    /// Where there is no such view, or where it did not go through a tower.
+    pub fn view(&self, view: usize) -> Result<&Embedded> {
+        let found = self.views.get(view).and_then(Option::as_ref);
+        found.ok_or_else(|| Error::new(format!("a loss asks for view {view} of {}, which has no embeddings", self.views.len())))
+    }
+
+    /// The views that have embeddings, with their numbers.
+    pub fn views(&self) -> impl Iterator<Item = (usize, &Embedded)> {
+        self.views.iter().enumerate().filter_map(|(at, view)| Some((at, view.as_ref()?)))
+    }
+
+    /// Both views of a method that has just two.
+    ///
+    /// # Errors
+    /// Where there are more or fewer: such a loss would leave views out without a word.
+    pub fn pair(&self) -> Result<(&Embedded, &Embedded)> {
+        match &self.views[..] {
+            [Some(first), Some(second)] => Ok((first, second)),
+            _ => Err(Error::usage(format!("this loss compares two views, and the batch has {}", self.views.len()))),
+        }
+    }
+
+    /// The same views and, as the right side, `more`.
+    pub(crate) fn followed_by(mut self, more: Vec<Option<Embedded>>) -> Embeddings {
+        self.views.extend(more);
+        self
+    }
+
+    /// The same views as leaves of a new graph: what a loss in candle's operations is differentiated by.
+    pub(crate) fn leaves(&self) -> Result<Embeddings> {
+        let leaf = |rows: &Tensor| -> Result<Tensor> { Ok(Var::from_tensor(&rows.detach())?.into_inner()) };
+        let views = self.views.iter().map(|view| {
+            let Some(view) = view else { return Ok(None) };
+            let query = leaf(&view.query)?;
+            let key = if view.key.id() == view.query.id() { query.clone() } else { leaf(&view.key)? };
+            Ok(Some(Embedded { query, key }))
+        });
+        Ok(Embeddings { views: views.collect::<Result<_>>()?, left: self.left })
+    }
+
+    /// The views of all parts of a batch, one after the other.
+    pub(crate) fn joined(parts: &[Embeddings]) -> Result<Embeddings> {
+        let Some(first) = parts.first() else { return Err(Error::new("a batch without a sample has no embeddings")) };
+        if parts.len() == 1 {
+            return Ok(first.clone());
+        }
+        let cat = |view: usize, of: fn(&Embedded) -> &Tensor| -> Result<Tensor> {
+            let rows: Vec<&Tensor> = parts.iter().map(|part| part.view(view).map(of)).collect::<Result<_>>()?;
+            Ok(Tensor::cat(&rows, 0)?)
+        };
+        let views = first.views.iter().enumerate().map(|(at, view)| {
+            let Some(view) = view else { return Ok(None) };
+            let query = cat(at, |view| &view.query)?;
+            let key = if view.key.id() == view.query.id() { query.clone() } else { cat(at, |view| &view.key)? };
+            Ok(Some(Embedded { query, key }))
+        });
+        Ok(Embeddings { views: views.collect::<Result<_>>()?, left: first.left })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    fn rows(n: usize) -> Tensor {
+        Tensor::zeros((n, 2), DType::F64, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_method_of_two_views_refuses_more_and_fewer() {
+        assert!(Embeddings::of_two(rows(3), rows(3)).pair().is_ok());
+        let three = Embeddings::new(3, (0..3).map(|_| Some(rows(3).into())).collect());
+        assert!(three.pair().unwrap_err().to_string().contains("two views, and the batch has 3"));
+        let one = Embeddings::new(2, vec![Some(rows(3).into()), None]);
+        assert!(one.pair().is_err() && one.view(1).is_err() && one.view(0).is_ok());
+        assert_eq!(one.views().count(), 1);
+        assert!(ViewSet::First(2).contains(1) && !ViewSet::First(2).contains(2) && !ViewSet::One(1).contains(0));
+    }
+
+    #[test]
+    fn parts_are_joined_view_by_view() {
+        let parts = [2, 3].map(|n| Embeddings::of_two(rows(n), Embedded { query: rows(n), key: rows(n) }));
+        let whole = Embeddings::joined(&parts).unwrap();
+        let (first, second) = whole.pair().unwrap();
+        assert_eq!((first.query.dims(), second.key.dims()), (&[5, 2][..], &[5, 2][..]));
+        assert!(first.query.id() == first.key.id() && second.query.id() != second.key.id());
+    }
+}

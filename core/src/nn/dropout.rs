@@ -1,0 +1,89 @@
+//! Dropout (Srivastava et al. 2014), by draws that know which row of the step they are for.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use ctk_kernels::{self as kernels, Device, Identity, Map, Number};
+use rand::RngCore as _;
+
+use super::flow::{Context, Draws, Forward, SharedMap};
+use super::tensors;
+use crate::error::{Error, Result};
+use crate::nn::rows::Rows;
+
+/// Each number becomes 0 with probability p, or else is divided by 1 − p. In evaluation nothing happens.
+///
+/// A draw depends on (step's key, layer's name, row's place in the step, its view, position in the row, channel), and on nothing
+/// else: parts of a step, groups, ranks and blocks that run once more draw the same.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    name: String,
+    rate: f64,
+}
+
+impl Dropout {
+    /// Dropping with probability `rate`; layers of one network have different names, or they drop the same.
+    ///
+    /// # Errors
+    /// Where 0 ≤ rate < 1 does not hold.
+    pub fn new(name: impl Into<String>, rate: f64) -> Result<Self> {
+        let name = name.into();
+        if !(0.0..1.0).contains(&rate) {
+            return Err(Error::usage(format!("dropout of {rate} would leave nothing")).at(name).hint("0 ≤ rate < 1"));
+        }
+        Ok(Dropout { name, rate })
+    }
+
+    fn drawn(&self, draws: &Draws) -> kernels::Dropout {
+        kernels::Dropout::new(draws.key.of("dropout").of(&self.name).stream().next_u64(), self.rate)
+    }
+
+    /// Checks that the rows of a map are those that the draws know.
+    fn check(&self, rows: &Rows, n: usize, pixels: usize) -> Result<()> {
+        let known = match rows.offsets() {
+            Some(offsets) => offsets.last().map(|&end| end as usize),
+            None => Some(rows.len()),
+        };
+        let ascending = rows
+            .offsets()
+            .is_none_or(|offsets| offsets.len() == rows.len() + 1 && offsets[0] == 0 && offsets.is_sorted() && pixels == 1);
+        if known != Some(n) || !ascending {
+            let what = format!("dropout of {n} rows of {pixels} positions, of which {} are known", rows.len());
+            return Err(Error::new(what).at(&self.name));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn forward<D: Device, T: Number>(&self, x: SharedMap<D, T>, context: &Context<D>) -> Forward<D, T> {
+        let Some(draws) = context.behaviour.draws.clone() else { return Ok((x, None)) };
+        let (pixels, c) = (x.h * x.w, x.c);
+        self.check(&draws.rows, x.n, pixels)?;
+        let dropout = self.drawn(&draws);
+        let drop = move |x: SharedMap<D, T>| {
+            let (mut y, rows) = (Map::own(x), &draws.rows);
+            let identity = Identity { places: rows.places(), views: rows.views(), offsets: rows.offsets() };
+            let device = y.device().clone();
+            device.dropout(&dropout, identity, pixels, c, y.data_mut());
+            Arc::new(y)
+        };
+        let y = drop(x);
+        let back = context.back(move |dy, _| Ok(Some(drop(dy))));
+        Ok((y, back))
+    }
+
+    pub(crate) fn reference(&self, x: &Tensor, draws: Option<&Draws>) -> Result<Tensor> {
+        let Some(draws) = draws else { return Ok(x.clone()) };
+        let (n, h, w, c) = x.dims4()?;
+        self.check(&draws.rows, n, h * w)?;
+        let (dropout, rows) = (self.drawn(draws), &draws.rows);
+        let mut factors = Vec::with_capacity(x.elem_count());
+        for (i, (&place, &view)) in rows.places().iter().zip(rows.views()).enumerate() {
+            let positions = rows.offsets().map_or(h * w, |offsets| (offsets[i + 1] - offsets[i]) as usize);
+            for (position, channel) in (0..positions).flat_map(|position| (0..c).map(move |channel| (position, channel))) {
+                let kept = dropout.keep(place, view, position as u32, channel as u32);
+                factors.push(if kept { 1.0 / (1.0 - self.rate) } else { 0.0 });
+            }
+        }
+        Ok((x * tensors::from_vec(factors, x.dims())?.to_dtype(x.dtype())?.to_device(x.device())?)?)
+    }
+}

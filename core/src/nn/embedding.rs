@@ -1,0 +1,79 @@
+//! Tables whose rows are looked up by number.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use ctk_kernels::{Device, Groups, Map, Number};
+
+use super::flow::{Context, Forward};
+use super::tensors;
+use crate::error::{Error, Result};
+use crate::nn::gradient::RowGradient;
+use crate::nn::params::{Init, Param, ParamKind, Scope};
+
+/// A row of numbers for each of a table's ids: `(tokens,)` ids to `(tokens, width)`.
+#[derive(Clone)]
+pub struct Embedding {
+    weight: Arc<Param>,
+}
+
+impl Embedding {
+    /// Declares `weight`, `(rows, width)`, in the scope.
+    pub fn new([rows, width]: [usize; 2], init: Init, mut scope: Scope) -> Self {
+        Embedding { weight: scope.param("weight", (rows, width), ParamKind::Weight, init) }
+    }
+
+    pub(crate) fn params(&self, into: &mut Vec<Arc<Param>>) {
+        into.push(self.weight.clone());
+    }
+
+    /// What a chain says that does not begin with its table, or reads no ids.
+    pub(crate) fn misplaced(&self) -> Error {
+        Error::new("a table is the first layer of a network that reads ids").at(self.weight.name())
+    }
+
+    fn check(&self, ids: &[u32]) -> Result<[usize; 2]> {
+        let [rows, width] = [self.weight.dims()[0], self.weight.dims()[1]];
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            Some(id) => Err(Error::new(format!("a table of {rows} rows has no row {id}")).at(self.weight.name())),
+            None => Ok([rows, width]),
+        }
+    }
+
+    /// Rows as maps of one pixel; the way back ends here.
+    pub(crate) fn forward<D: Device, T: Number>(&self, ids: &[u32], context: &Context<D>) -> Forward<D, T> {
+        let ([_, width], device) = (self.check(ids)?, &context.device);
+        let mut there = device.allocate(ids.len());
+        device.upload(ids, device.view_mut(&mut there));
+        let mut y = Map::new([ids.len(), 1, 1, width], device);
+        tensors::lend(&self.weight, device, |table| device.gather(table, width, device.view(&there), y.data_mut()))?;
+        let (weight, own, ids) = (self.weight.clone(), context.clone(), ids.to_vec());
+        let back = context.back(move |dy, _| {
+            own.store.add(&weight, row_gradient(&ids, &*dy)?)?;
+            Ok(None)
+        });
+        Ok((Arc::new(y), back))
+    }
+
+    pub(crate) fn reference(&self, ids: &[u32]) -> Result<Tensor> {
+        let [_, width] = self.check(ids)?;
+        let table = self.weight.var().as_tensor();
+        let ids = Tensor::new(ids, table.device())?;
+        let count = ids.dims()[0];
+        Ok(table.index_select(&ids, 0)?.reshape((count, 1, 1, width))?)
+    }
+}
+
+/// The gradient of the rows `ids` of a table, from that of what was looked up: rows that were used several times have the sum.
+pub(crate) fn row_gradient<D: Device, T: Number>(ids: &[u32], dy: &Map<D, T>) -> Result<RowGradient> {
+    let device = dy.device();
+    let groups = Groups::new(ids);
+    let there = |numbers: &[u32]| {
+        let mut buffer = device.allocate(numbers.len());
+        device.upload(numbers, device.view_mut(&mut buffer));
+        buffer
+    };
+    let (order, starts) = (there(&groups.order), there(&groups.starts));
+    let sums = device.sum_groups(dy.data(), dy.c, device.view(&order), device.view(&starts));
+    RowGradient::new(&groups.ids, &tensors::from_vec(device.host(sums), (groups.ids.len(), dy.c))?)
+}

@@ -1,0 +1,209 @@
+//! Gradients of parameters: whole tensors, or the rows of a table that were met; and where a way back leaves them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{Device, Tensor};
+
+use super::param::Param;
+use crate::error::{Error, Result};
+use crate::world::Collective;
+
+/// The gradient of one parameter.
+#[derive(Clone, Debug)]
+pub enum Gradient {
+    /// Of every value, in the parameter's shape.
+    Dense(Tensor),
+    /// Of some rows of a table; it is 0 in all others.
+    Rows(RowGradient),
+}
+
+impl From<Tensor> for Gradient {
+    fn from(whole: Tensor) -> Self {
+        Gradient::Dense(whole)
+    }
+}
+
+impl From<RowGradient> for Gradient {
+    fn from(rows: RowGradient) -> Self {
+        Gradient::Rows(rows)
+    }
+}
+
+/// The gradient of those rows of a table that a step met.
+#[derive(Clone, Debug)]
+pub struct RowGradient {
+    /// Rows, each once, ascending.
+    ids: Vec<u32>,
+    /// Their gradients, `(ids, width)`.
+    values: Tensor,
+}
+
+impl RowGradient {
+    /// Rows of `values` (n, width) belong to the table's rows `ids`; those of one row are added in their order.
+    ///
+    /// # Errors
+    /// Where numbers of rows differ.
+    pub fn new(ids: &[u32], values: &Tensor) -> Result<RowGradient> {
+        let (n, width) = values.dims2()?;
+        if n != ids.len() {
+            return Err(Error::new(format!("{} ids for {n} rows of gradients", ids.len())));
+        }
+        let mut slots = BTreeMap::new();
+        ids.iter().for_each(|&id| *slots.entry(id).or_insert(0u32) = 0);
+        slots.values_mut().enumerate().for_each(|(at, slot)| *slot = at as u32);
+        let slot: Vec<u32> = ids.iter().map(|id| slots[id]).collect();
+        let sum = Tensor::zeros((slots.len(), width), values.dtype(), values.device())?;
+        let values =
+            if n == 0 { sum } else { sum.index_add(&Tensor::from_vec(slot, n, values.device())?, &values.contiguous()?, 0)? };
+        Ok(RowGradient { ids: slots.into_keys().collect(), values })
+    }
+
+    /// Rows, each once, ascending.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Their gradients, `(ids, width)`.
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// As the gradient of the whole table (`rows`, width).
+    ///
+    /// # Errors
+    /// A row that the table has not.
+    pub fn dense(&self, rows: usize) -> Result<Tensor> {
+        if self.ids.last().is_some_and(|&id| id as usize >= rows) {
+            return Err(Error::new(format!("a gradient of row {} for a table of {rows}", self.ids[self.ids.len() - 1])));
+        }
+        let whole = Tensor::zeros((rows, self.values.dim(1)?), self.values.dtype(), self.values.device())?;
+        if self.ids.is_empty() {
+            return Ok(whole);
+        }
+        let ids = Tensor::from_slice(&self.ids, self.ids.len(), self.values.device())?;
+        Ok(whole.index_add(&ids, &self.values, 0)?)
+    }
+}
+
+impl Gradient {
+    /// The sum of two gradients of one parameter.
+    ///
+    /// # Errors
+    /// Where shapes differ.
+    pub fn plus(self, more: Gradient) -> Result<Gradient> {
+        Ok(match (self, more) {
+            (Gradient::Dense(a), Gradient::Dense(b)) => Gradient::Dense((a + b)?),
+            (Gradient::Dense(a), Gradient::Rows(b)) => Gradient::Dense((&a + b.dense(a.dim(0)?)?)?),
+            (Gradient::Rows(a), Gradient::Dense(b)) => Gradient::Dense((a.dense(b.dim(0)?)? + &b)?),
+            (Gradient::Rows(a), Gradient::Rows(b)) => {
+                Gradient::Rows(RowGradient::new(&[a.ids, b.ids].concat(), &Tensor::cat(&[a.values, b.values], 0)?)?)
+            }
+        })
+    }
+
+    /// In the parameter's shape `dims`.
+    ///
+    /// # Errors
+    /// Where it is of another shape.
+    pub fn dense(&self, dims: &[usize]) -> Result<Tensor> {
+        let whole = match self {
+            Gradient::Dense(whole) => whole.clone(),
+            Gradient::Rows(rows) => rows.dense(*dims.first().unwrap_or(&0))?,
+        };
+        if whole.dims() != dims {
+            return Err(Error::new(format!("a gradient of shape {:?} for {dims:?}", whole.dims())));
+        }
+        Ok(whole)
+    }
+
+    /// The sum over all ranks, in rank order; ranks may have met different rows.
+    ///
+    /// # Errors
+    /// Of the collective.
+    pub fn over(self, world: &dyn Collective) -> Result<Gradient> {
+        Ok(match self {
+            Gradient::Dense(own) => Gradient::Dense(world.sum(&own)?),
+            Gradient::Rows(own) => {
+                let ids = Tensor::from_slice(&own.ids, (own.ids.len(), 1), &Device::Cpu)?;
+                let ids = world.gather(&ids)?.rows.flatten_all()?.to_vec1::<u32>()?;
+                Gradient::Rows(RowGradient::new(&ids, &world.gather(&own.values)?.rows)?)
+            }
+        })
+    }
+}
+
+/// Where a way back leaves the gradients of parameters. Cloning shares it.
+#[derive(Clone, Default)]
+pub struct GradientStore(Arc<Mutex<HashMap<String, Gradient>>>);
+
+impl GradientStore {
+    /// Adds a gradient to what is there: a parameter may be used twice.
+    ///
+    /// # Errors
+    /// Where shapes differ.
+    pub fn add(&self, param: &Param, gradient: impl Into<Gradient>) -> Result<()> {
+        let gradient = gradient.into();
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = match map.remove(param.name()) {
+            Some(before) => before.plus(gradient)?,
+            None => gradient,
+        };
+        map.insert(param.name().to_string(), sum);
+        Ok(())
+    }
+
+    /// Takes everything out, by the parameters' names.
+    pub fn drain(&self) -> HashMap<String, Gradient> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::*;
+
+    fn rows(ids: &[u32], values: &[f64]) -> RowGradient {
+        let tensor = Tensor::from_slice(values, (ids.len(), values.len() / ids.len().max(1)), &Device::Cpu).unwrap();
+        RowGradient::new(ids, &tensor).unwrap()
+    }
+
+    #[test]
+    fn rows_are_a_dense_gradient_with_zeros_elsewhere() {
+        let met = rows(&[3, 0, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(met.ids(), [0, 3]);
+        assert_eq!(met.dense(4).unwrap().to_vec2::<f64>().unwrap(), [[3.0, 4.0], [0.0; 2], [0.0; 2], [6.0, 8.0]]);
+        assert!(met.dense(3).is_err());
+        let more = rows(&[1, 3], &[10.0, 20.0, 30.0, 40.0]);
+        let dense = |g: &Gradient| g.dense(&[4, 2]).unwrap().to_vec2::<f64>().unwrap();
+        let both = Gradient::Rows(met.clone()).plus(Gradient::Rows(more.clone())).unwrap();
+        assert_eq!(dense(&both), [[3.0, 4.0], [10.0, 20.0], [0.0; 2], [36.0, 48.0]]);
+        for mixed in [
+            Gradient::Rows(met.clone()).plus(Gradient::Dense(more.dense(4).unwrap())),
+            Gradient::Dense(met.dense(4).unwrap()).plus(Gradient::Rows(more)),
+        ] {
+            assert_eq!(dense(&mixed.unwrap()), dense(&both));
+        }
+        assert!(RowGradient::new(&[1], &Tensor::zeros((2, 2), DType::F64, &Device::Cpu).unwrap()).is_err());
+        let none = RowGradient::new(&[], &Tensor::zeros((0, 2), DType::F64, &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(none.dense(2).unwrap().to_vec2::<f64>().unwrap(), [[0.0; 2]; 2]);
+    }
+
+    #[test]
+    fn ranks_add_rows_that_others_did_not_meet() {
+        use crate::objective::testing::ranks;
+        let of = |rank: usize| match rank {
+            0 => rows(&[4, 1], &[1.0, 2.0, 3.0, 4.0]),
+            _ => rows(&[0, 4, 2], &[10.0, 20.0, 30.0, 40.0, 50.0, 60.0]),
+        };
+        let alone = Gradient::Rows(of(0)).plus(Gradient::Rows(of(1))).unwrap();
+        for found in ranks(2, |world| Gradient::Rows(of(world.rank())).over(world).unwrap()) {
+            let Gradient::Rows(rows) = &found else { panic!("rows stay rows") };
+            assert_eq!(rows.ids(), [0, 1, 2, 4]);
+            let dense = |g: &Gradient| g.dense(&[5, 2]).unwrap().to_vec2::<f64>().unwrap();
+            assert_eq!(dense(&found), dense(&alone));
+        }
+    }
+}

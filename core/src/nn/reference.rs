@@ -1,0 +1,18 @@
+//! What the reference road of several layers needs: candle operations whose gradients are right.
+
+use candle_core::{Device, Tensor};
+
+use crate::error::Result;
+
+/// max(x, 0) whose derivative at 0 is 0; candle's own has 1 there.
+pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
+    let positive = x.detach().gt(0.0)?.to_dtype(x.dtype())?;
+    Ok((x * positive)?)
+}
+
+/// The pixels that tap (ky, kx) of every window sees, `(n, oh, ow, c)` of a padded `(n, h, w, c)`.
+pub(crate) fn window(x: &Tensor, [ky, kx]: [usize; 2], [oh, ow]: [usize; 2], stride: usize) -> Result<Tensor> {
+    let steps =
+        |from: usize, count: usize, device: &Device| Tensor::from_iter((0..count).map(|i| (from + i * stride) as u32), device);
+    Ok(x.index_select(&steps(ky, oh, x.device())?, 1)?.index_select(&steps(kx, ow, x.device())?, 2)?)
+}

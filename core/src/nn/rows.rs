@@ -1,0 +1,119 @@
+//! Who the rows of an input are: which sample of the step's batch, which view of it, and, for texts, which tokens.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The identity of an input's rows, in their order. What a layer draws for a row (dropout) depends on it and never on where
+/// the row happens to lie: so parts, groups and ranks change nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rows {
+    places: Arc<[u32]>,
+    views: Arc<[u16]>,
+    offsets: Option<Arc<[u32]>>,
+    extent: Range<u32>,
+}
+
+impl Rows {
+    /// The samples at `places` of the step's batch (0 is its first sample, on the first rank), once for each of `views`: all
+    /// samples of the first view, then all of the next. `extent` is the stretch of the batch that groups of batch statistics
+    /// are cut from.
+    pub fn new(places: Range<u32>, views: &[u16], extent: Range<u32>) -> Rows {
+        let count = places.len();
+        Rows {
+            places: views.iter().flat_map(|_| places.clone()).collect(),
+            views: views.iter().flat_map(|&view| std::iter::repeat_n(view, count)).collect(),
+            offsets: None,
+            extent,
+        }
+    }
+
+    /// `count` rows of one view that are a batch of their own: what evaluation has.
+    pub fn alone(count: usize) -> Rows {
+        let count = count as u32;
+        Rows::new(0..count, &[0], 0..count)
+    }
+
+    /// The same rows as texts of several tokens each: row i has the tokens `offsets[i]..offsets[i + 1]`.
+    ///
+    /// # Panics
+    /// Unless there is one offset more than there are rows.
+    pub fn with_offsets(self, offsets: Vec<u32>) -> Rows {
+        assert_eq!(offsets.len(), self.len() + 1, "a row's tokens lie between two offsets");
+        Rows { offsets: Some(offsets.into()), ..self }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Each row's place in the step's batch.
+    pub fn places(&self) -> &[u32] {
+        &self.places
+    }
+
+    /// Each row's view.
+    pub fn views(&self) -> &[u16] {
+        &self.views
+    }
+
+    /// Where each row's tokens begin, and the end; absent where a row is one vector or one image.
+    pub fn offsets(&self) -> Option<&[u32]> {
+        self.offsets.as_deref()
+    }
+
+    /// The stretch of the step's batch that groups of batch statistics are cut from.
+    pub(crate) fn extent(&self) -> Range<u32> {
+        self.extent.clone()
+    }
+
+    /// Views, counted: runs of rows of the same view.
+    pub(crate) fn view_count(&self) -> usize {
+        self.views.chunk_by(|a, b| a == b).count()
+    }
+
+    /// The rows `from..from + count`.
+    ///
+    /// # Panics
+    /// Where there are fewer, or where rows have tokens: texts are never cut into groups.
+    pub fn narrow(&self, from: usize, count: usize) -> Rows {
+        assert!(self.offsets.is_none(), "rows with tokens cannot be cut");
+        let (places, views) = (self.places[from..from + count].into(), self.views[from..from + count].into());
+        Rows { places, views, offsets: None, extent: self.extent() }
+    }
+
+    /// The rows in the order given.
+    ///
+    /// # Panics
+    /// As [`narrow`](Rows::narrow).
+    pub fn pick(&self, order: &[u32]) -> Rows {
+        assert!(self.offsets.is_none(), "rows with tokens cannot be permuted");
+        Rows {
+            places: order.iter().map(|&row| self.places[row as usize]).collect(),
+            views: order.iter().map(|&row| self.views[row as usize]).collect(),
+            offsets: None,
+            extent: self.extent(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_their_identity_wherever_they_go() {
+        let rows = Rows::new(4..7, &[0, 2], 0..12);
+        assert_eq!((rows.places(), rows.views()), (&[4, 5, 6, 4, 5, 6][..], &[0, 0, 0, 2, 2, 2][..]));
+        assert_eq!((rows.len(), rows.view_count(), rows.extent()), (6, 2, 0..12));
+        let picked = rows.pick(&[5, 0]);
+        assert_eq!((picked.places(), picked.views()), (&[6, 4][..], &[2, 0][..]));
+        assert_eq!(rows.narrow(3, 2).places(), [4, 5]);
+        assert_eq!(Rows::alone(2).with_offsets(vec![0, 3, 5]).offsets(), Some(&[0, 3, 5][..]));
+    }
+}

@@ -1,0 +1,157 @@
+//! The networks that every road is judged on.
+
+use crate::nn::params::{Init, ParamKind, Scope};
+use crate::nn::{AvgPool, BatchNorm, Conv2d, Layer, Linear, MaxPool, Nonlinearity, Padding, Residual, Select};
+
+pub(super) const NORMAL: Init = Init::Normal { std: 0.5 };
+
+/// A network and an input to judge it on.
+pub(super) struct Case {
+    pub name: &'static str,
+    pub build: fn(Scope) -> Vec<Layer>,
+    pub input: &'static [usize],
+}
+
+pub(super) fn conv([o, i]: [usize; 2], kernel: usize, stride: usize, padding: usize, scope: Scope) -> Layer {
+    Layer::Conv2d(Conv2d::new([o, i], kernel, stride, padding, NORMAL, scope))
+}
+
+pub(super) fn biased([o, i]: [usize; 2], kernel: usize, stride: usize, padding: usize, scope: Scope) -> Layer {
+    Layer::Conv2d(Conv2d::with_bias([o, i], kernel, stride, padding, NORMAL, scope))
+}
+
+pub(super) fn cases() -> Vec<Case> {
+    let case = |name, input, build| Case { name, build, input };
+    vec![
+        case("conv 3×3", &[2, 5, 4, 3], |mut s| vec![conv([5, 3], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2, odd", &[2, 7, 5, 3], |mut s| vec![conv([4, 3], 3, 2, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2, even", &[3, 6, 8, 2], |mut s| vec![conv([4, 2], 3, 2, 1, s.sub("a"))]),
+        case("conv 1×1", &[3, 4, 5, 6], |mut s| vec![conv([2, 6], 1, 1, 0, s.sub("a"))]),
+        case("conv 1×1 stride 2", &[2, 5, 4, 3], |mut s| vec![conv([4, 3], 1, 2, 0, s.sub("a"))]),
+        case("conv 7×7 stride 2 of a small image", &[1, 3, 2, 3], |mut s| vec![conv([4, 3], 7, 2, 3, s.sub("a"))]),
+        case("conv 3×3 of one pixel", &[1, 1, 1, 2], |mut s| vec![conv([3, 2], 3, 1, 1, s.sub("a"))]),
+        case("conv 2×2, padding as wide as the kernel", &[1, 3, 3, 2], |mut s| vec![conv([2, 2], 2, 1, 2, s.sub("a"))]),
+        case("conv of many blocks", &[2, 40, 41, 2], |mut s| vec![conv([3, 2], 3, 1, 1, s.sub("a"))]),
+        case("winograd of odd maps", &[2, 9, 13, 24], |mut s| vec![conv([40, 24], 3, 1, 1, s.sub("a"))]),
+        case("winograd of one image", &[1, 16, 16, 80], |mut s| vec![conv([72, 80], 3, 1, 1, s.sub("a"))]),
+        case("winograd of many bands", &[3, 40, 41, 8], |mut s| vec![conv([17, 8], 3, 1, 1, s.sub("a"))]),
+        case("winograd with large weights", &[1, 12, 13, 160], |mut s| vec![conv([192, 160], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 of 2×2 maps", &[5, 2, 2, 24], |mut s| vec![conv([80, 24], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 of pixels", &[3, 1, 1, 20], |mut s| vec![conv([33, 20], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2, wide", &[3, 9, 7, 40], |mut s| vec![conv([72, 40], 3, 2, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2 of many blocks", &[2, 40, 38, 9], |mut s| vec![conv([136, 9], 3, 2, 1, s.sub("a"))]),
+        case("conv 3×3 stride 3, no padding", &[2, 11, 8, 5], |mut s| vec![conv([4, 5], 3, 3, 0, s.sub("a"))]),
+        case("conv 5×5", &[2, 6, 5, 7], |mut s| vec![conv([9, 7], 5, 1, 2, s.sub("a"))]),
+        case("conv 7×7 stride 2", &[2, 19, 17, 3], |mut s| vec![conv([24, 3], 7, 2, 3, s.sub("a"))]),
+        case("conv 1×1 of few pixels", &[2, 3, 3, 40], |mut s| vec![conv([136, 40], 1, 1, 0, s.sub("a"))]),
+        case("conv 1×1 of many pixels", &[3, 20, 31, 24], |mut s| vec![conv([72, 24], 1, 1, 0, s.sub("a"))]),
+        case("conv 1×1 stride 2, wide", &[3, 15, 15, 24], |mut s| vec![conv([72, 24], 1, 2, 0, s.sub("a"))]),
+        case("linear", &[4, 3], |mut s| vec![Layer::Linear(Linear::new([5, 3], true, ParamKind::Weight, NORMAL, s.sub("a")))]),
+        case("linear of one row", &[1, 3], |mut s| {
+            vec![Layer::Linear(Linear::new([2, 3], false, ParamKind::Weight, NORMAL, s.sub("a")))]
+        }),
+        case("conv 3×3 with a bias", &[2, 5, 4, 9], |mut s| vec![biased([12, 9], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2 with a bias", &[2, 5, 4, 3], |mut s| {
+            vec![biased([5, 3], 3, 2, 1, s.sub("a")), Layer::GlobalAverage]
+        }),
+        case("linear of pixels", &[2, 3, 2, 5], |mut s| {
+            vec![Layer::Linear(Linear::new([4, 5], true, ParamKind::Weight, NORMAL, s.sub("a"))), Layer::Relu]
+        }),
+        case("norm", &[2, 3, 2, 3], |mut s| vec![Layer::BatchNorm(BatchNorm::new(3, 1.5, s.sub("a")))]),
+        case("norm + relu", &[3, 3, 2, 5], |mut s| vec![Layer::BatchNorm(BatchNorm::new(5, 0.7, s.sub("a")).relu())]),
+        case("norm of many blocks", &[2, 70, 80, 3], |mut s| vec![Layer::BatchNorm(BatchNorm::new(3, 1.0, s.sub("a")).relu())]),
+        case("norm of features, no bias", &[4, 3], |mut s| vec![Layer::BatchNorm(BatchNorm::without_bias(3, s.sub("a")))]),
+        case("relu", &[2, 3, 3, 2], |_| vec![Layer::Relu]),
+        case("max-pool 3/2", &[2, 7, 6, 2], |_| vec![Layer::MaxPool(MaxPool::new(3, 2, Padding::Both(1)))]),
+        case("max-pool 3/2 same", &[2, 6, 5, 2], |_| vec![Layer::MaxPool(MaxPool::new(3, 2, Padding::Same))]),
+        case("max-pool 2/2", &[1, 4, 5, 3], |_| vec![Layer::MaxPool(MaxPool::new(2, 2, Padding::Both(0)))]),
+        case("max-pool of one pixel", &[1, 1, 1, 2], |_| vec![Layer::MaxPool(MaxPool::new(3, 2, Padding::Both(1)))]),
+        case("mean-pool 2/2, padded below", &[2, 5, 4, 2], |_| vec![Layer::AvgPool(AvgPool::new(2, 2, Padding::After(1), true))]),
+        case("mean-pool 2/1 same", &[2, 4, 3, 2], |_| vec![Layer::AvgPool(AvgPool::new(2, 1, Padding::Same, false))]),
+        case("global average", &[2, 3, 5, 4], |_| vec![Layer::GlobalAverage]),
+        case("select", &[3, 2, 3, 8], |mut s| vec![select(4, s.sub("gate"))]),
+        case("identity block", &[2, 3, 3, 3], |mut s| {
+            let body = vec![conv([3, 3], 3, 1, 1, s.sub("a")), Layer::BatchNorm(BatchNorm::new(3, 1.0, s.sub("b")))];
+            vec![Layer::Residual(Residual::new(body, vec![]))]
+        }),
+        case("block without a ReLU", &[5, 3], |mut s| {
+            let body = vec![Layer::Linear(Linear::new([3, 3], true, ParamKind::Weight, NORMAL, s.sub("a")))];
+            vec![Layer::Residual(Residual::new(body, vec![]).with(Nonlinearity::None))]
+        }),
+        case("block that normalises before its body", &[2, 5, 4, 9], |mut s| {
+            let before = vec![Layer::BatchNorm(BatchNorm::new(9, 1.0, s.sub("a")).relu())];
+            let body = vec![conv([9, 9], 3, 1, 1, s.sub("b"))];
+            let block = Residual::new(body, vec![]).with(Nonlinearity::None).normalise_before(before);
+            vec![Layer::Residual(block), Layer::BatchNorm(BatchNorm::new(9, 1.0, s.sub("c")))]
+        }),
+        case("block that normalises its sum", &[6, 4], |mut s| {
+            let body = vec![
+                Layer::Linear(Linear::new([4, 4], false, ParamKind::Weight, NORMAL, s.sub("a"))),
+                Layer::BatchNorm(BatchNorm::without_bias(4, s.sub("b"))),
+            ];
+            let after = vec![Layer::BatchNorm(BatchNorm::new(4, 1.0, s.sub("c")))];
+            vec![Layer::Residual(Residual::new(body, vec![]).with(Nonlinearity::None).normalise_after(after))]
+        }),
+        case("tiles and norms", &[3, 11, 9, 9], |mut s| {
+            let body = vec![
+                conv([24, 9], 3, 1, 1, s.sub("a")),
+                Layer::BatchNorm(BatchNorm::new(24, 1.0, s.sub("b")).relu()),
+                conv([17, 24], 3, 1, 1, s.sub("c")),
+                Layer::BatchNorm(BatchNorm::new(17, 0.5, s.sub("d"))),
+            ];
+            let shortcut = vec![conv([17, 9], 1, 1, 0, s.sub("e")), Layer::BatchNorm(BatchNorm::new(17, 1.0, s.sub("f")))];
+            vec![
+                Layer::Residual(Residual::new(body, shortcut)),
+                conv([16, 17], 3, 1, 1, s.sub("g")),
+                Layer::BatchNorm(BatchNorm::without_bias(16, s.sub("h"))),
+                conv([8, 16], 3, 1, 1, s.sub("i")),
+                Layer::BatchNorm(BatchNorm::new(8, 1.0, s.sub("j")).relu()),
+            ]
+        }),
+        case("bottleneck", &[2, 8, 9, 24], |mut s| {
+            let body = vec![
+                conv([8, 24], 1, 1, 0, s.sub("a")),
+                Layer::BatchNorm(BatchNorm::new(8, 1.0, s.sub("b")).relu()),
+                conv([8, 8], 3, 1, 1, s.sub("c")),
+                Layer::BatchNorm(BatchNorm::new(8, 1.0, s.sub("d")).relu()),
+                conv([24, 8], 1, 1, 0, s.sub("e")),
+                Layer::BatchNorm(BatchNorm::new(24, 0.5, s.sub("f"))),
+            ];
+            vec![
+                Layer::Residual(Residual::new(body, vec![])),
+                Layer::BatchNorm(BatchNorm::new(24, 1.0, s.sub("g")).relu()),
+                Layer::BatchNorm(BatchNorm::new(24, 1.0, s.sub("h"))),
+                Layer::Relu,
+                Layer::GlobalAverage,
+            ]
+        }),
+        case("small network", &[3, 9, 8, 3], |mut s| {
+            let mut layers = vec![
+                conv([4, 3], 3, 1, 1, s.sub("stem")),
+                Layer::BatchNorm(BatchNorm::new(4, 1.0, s.sub("bn")).relu()),
+                Layer::MaxPool(MaxPool::new(3, 2, Padding::Both(1))),
+            ];
+            let body = vec![
+                conv([6, 4], 3, 2, 1, s.sub("a")),
+                Layer::BatchNorm(BatchNorm::new(6, 1.0, s.sub("b")).relu()),
+                conv([6, 6], 3, 1, 1, s.sub("c")),
+                Layer::BatchNorm(BatchNorm::new(6, 0.5, s.sub("d"))),
+            ];
+            let shortcut = vec![conv([6, 4], 1, 2, 0, s.sub("e")), Layer::BatchNorm(BatchNorm::new(6, 1.0, s.sub("f")))];
+            layers.push(Layer::Residual(Residual::new(body, shortcut)));
+            layers.push(Layer::Residual(Residual::new(vec![conv([6, 6], 3, 1, 1, s.sub("g"))], vec![])));
+            layers.push(Layer::GlobalAverage);
+            layers.push(Layer::Linear(Linear::new([3, 6], true, ParamKind::Weight, NORMAL, s.sub("h"))));
+            layers
+        }),
+    ]
+}
+
+pub(super) fn select(f: usize, mut s: Scope) -> Layer {
+    let gate = vec![
+        conv([3, f], 1, 1, 0, s.sub("a")),
+        Layer::BatchNorm(BatchNorm::new(3, 1.0, s.sub("b")).relu()),
+        conv([2 * f, 3], 1, 1, 0, s.sub("c")),
+    ];
+    Layer::Select(Select { gate })
+}

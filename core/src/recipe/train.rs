@@ -1,0 +1,226 @@
+//! `[train]`: the keys that every modality has, each declared once, and what a modality has beside them.
+//!
+//! A modality's section is made by [`train_section`](crate::train_section), which writes the shared keys between its own. It is one
+//! flat struct, so that serde finds a misspelt key with its line and names every key there is; `#[serde(flatten)]` would lose both.
+
+use super::{Precision, Recipe};
+use crate::error::Result;
+
+/// Declares a modality's `[train]`: the shared keys, and its own in braces before and after `max_steps`, with documentation and default.
+///
+/// What a pass, a sample and a loader are is a modality's, and so are the documentation and the defaults of `epochs`, `batch` and
+/// `loaders`. The struct has `Default`, serde's traits, `JsonSchema`, and `shared`, which is what the training loop reads. The crate
+/// that uses it depends on `serde` and `schemars`.
+#[macro_export]
+macro_rules! train_section {
+    (
+        $(#[$section:meta])*
+        pub struct $name:ident;
+        $(#[$epochs_doc:meta])* epochs = $epochs:expr;
+        $(#[$batch_doc:meta])* batch = $batch:expr;
+        seed;
+        { $($(#[$before_doc:meta])* $before:ident: $before_type:ty = $before_default:expr;)* }
+        max_steps;
+        { $($(#[$after_doc:meta])* $after:ident: $after_type:ty = $after_default:expr;)* }
+        $(#[$loaders_doc:meta])* loaders = $loaders:expr;
+        log_every;
+        save_every;
+        keep;
+    ) => {
+        #[derive(Clone, Debug, PartialEq, ::serde::Serialize, ::serde::Deserialize, ::schemars::JsonSchema)]
+        $(#[$section])*
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $(#[$epochs_doc])*
+            pub epochs: usize,
+            $(#[$batch_doc])*
+            pub batch: usize,
+            /// Everything random hangs on it.
+            pub seed: u64,
+            $($(#[$before_doc])* pub $before: $before_type,)*
+            /// Ends the run early, whole: the schedule is not shortened.
+            pub max_steps: Option<usize>,
+            $($(#[$after_doc])* pub $after: $after_type,)*
+            $(#[$loaders_doc])*
+            pub loaders: usize,
+            /// Steps between two lines of metrics.
+            pub log_every: usize,
+            /// Epochs between checkpoints; the end is always saved.
+            pub save_every: usize,
+            /// Checkpoints kept, the newest ones.
+            pub keep: usize,
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name {
+                    epochs: $epochs,
+                    batch: $batch,
+                    seed: 0,
+                    $($before: $before_default,)*
+                    max_steps: None,
+                    $($after: $after_default,)*
+                    loaders: $loaders,
+                    log_every: 10,
+                    save_every: 1,
+                    keep: 2,
+                }
+            }
+        }
+
+        impl $name {
+            /// The keys that every modality has.
+            pub fn shared(&self) -> $crate::recipe::TrainRecipe {
+                let $name { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep, .. } = *self;
+                $crate::recipe::TrainRecipe { epochs, batch, seed, max_steps, loaders, log_every, save_every, keep }
+            }
+        }
+    };
+}
+
+train_section! {
+    /// `[train]` without anything of a modality's own: what the training loop reads.
+    pub struct TrainRecipe;
+    /// Passes over the data.
+    epochs = 100;
+    /// Samples a step; never more than there are.
+    batch = 256;
+    seed;
+    {}
+    max_steps;
+    {}
+    /// Threads that load data; 0 loads between steps. Does not change what is learned.
+    loaders = 1;
+    log_every;
+    save_every;
+    keep;
+}
+
+impl TrainRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// Nothing to train, to save or to keep; more loaders than can be meant.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        recipe.require(self.epochs > 0, "train.epochs", "must be at least 1")?;
+        recipe.require(self.batch > 0, "train.batch", "must be at least 1")?;
+        recipe.require(self.max_steps != Some(0), "train.max_steps", "must be at least 1")?;
+        recipe.require(self.log_every > 0, "train.log_every", "must be at least 1")?;
+        recipe.require(self.save_every > 0, "train.save_every", "must be at least 1")?;
+        recipe.require(self.keep > 0, "train.keep", "must be at least 1: a run without a checkpoint is lost")?;
+        recipe.require(self.loaders <= 1024, "train.loaders", "more than 1024 loader threads cannot be meant")
+    }
+}
+
+train_section! {
+    /// `[train]`.
+    #[schemars(rename = "TrainRecipe")]
+    pub struct DenseTrainRecipe;
+    /// Passes over the data.
+    epochs = 100;
+    /// Samples a step; never more than there are.
+    batch = 256;
+    seed;
+    {}
+    max_steps;
+    {
+        /// Samples worked through at once: below `batch`, gradients are cached part by part (large batches in little memory).
+        part: Option<usize> = None;
+        /// Groups of a batch's images that have batch statistics of their own, each view apart, as if each ran on a device of its own.
+        /// Absent: as the loss's paper has it: both views together for losses that follow SimCLR, 8 for MoCo, 1 for the others. No group
+        /// has fewer than two images: a small batch has fewer groups.
+        bn_groups: Option<usize> = None;
+        /// What feature maps are kept and multiplied in while training: `f32`, or `bf16` (on the CPU; parameters, sums, statistics and
+        /// the loss stay in f32). Features are always computed in f32.
+        precision: Precision = Precision::F32;
+        /// Whether residual blocks keep their input alone and run once more on the way back: the same bits in less memory, half of it for a
+        /// ResNet-50, and an eighth more time. For encoders that do not fit otherwise; on the CPU.
+        recompute: bool = false;
+    }
+    /// Threads that load data; 0 loads between steps. Does not change what is learned.
+    loaders = 1;
+    log_every;
+    save_every;
+    keep;
+}
+
+impl DenseTrainRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// As of [`TrainRecipe::check`]; no sample in a part, no group, or a group of one sample.
+    pub fn check(&self, recipe: &Recipe) -> Result<()> {
+        self.shared().check(recipe)?;
+        recipe.require(self.part != Some(0), "train.part", "must be at least 1")?;
+        let groups = self.bn_groups.unwrap_or(1);
+        recipe.require(groups > 0, "train.bn_groups", "must be at least 1")?;
+        recipe.require(
+            self.bn_groups.is_none() || self.part() / groups > 1,
+            "train.bn_groups",
+            "a group needs two images or more: a larger train.batch (or train.part), or fewer groups",
+        )
+    }
+
+    /// Samples worked through at once.
+    pub fn part(&self) -> usize {
+        self.part.map_or(self.batch, |part| part.min(self.batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    train_section! {
+        /// A modality's.
+        pub struct Own;
+        /// Passes.
+        epochs = 7;
+        /// Samples.
+        batch = 8;
+        seed;
+        {
+            /// Stands before.
+            before: usize = 1;
+        }
+        max_steps;
+        {
+            /// Stands behind.
+            behind: Option<String> = None;
+        }
+        /// Threads.
+        loaders = 0;
+        log_every;
+        save_every;
+        keep;
+    }
+
+    #[test]
+    fn shared_keys_and_own_ones_are_one_flat_section() {
+        let keys = ["epochs", "batch", "seed", "before", "max_steps", "behind", "loaders", "log_every", "save_every", "keep"];
+        let own: Own = Recipe::new("a.toml", "batch = 3\nbehind = \"x\"\n").parse().unwrap();
+        assert_eq!((own.before, own.behind.as_deref()), (1, Some("x")));
+        assert_eq!(own.shared(), TrainRecipe { epochs: 7, batch: 3, loaders: 0, ..TrainRecipe::default() });
+        let schema = schemars::schema_for!(Own).to_value();
+        assert_eq!(schema["properties"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>(), keys);
+        assert_eq!(schema["properties"]["seed"]["description"], "Everything random hangs on it.");
+        for (wrong, meant) in [("behnid = 1", "behind"), ("max_stesp = 1", "max_steps")] {
+            let error = Recipe::new("a.toml", format!("batch = 3\n{wrong}\n")).parse::<Own>().unwrap_err().to_string();
+            assert!(error.contains("a.toml:2:1") && error.contains(&format!("did you mean `{meant}`?")), "{error}");
+            assert!(keys.iter().all(|key| error.contains(&format!("`{key}`"))), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_line() {
+        for key in ["epochs", "batch", "max_steps", "log_every", "save_every", "keep", "part", "bn_groups"] {
+            let text = Recipe::new("a.toml", format!("[train]\n{key} = 0\n"));
+            let train: std::collections::HashMap<String, DenseTrainRecipe> = text.parse().unwrap();
+            let error = train["train"].check(&text).unwrap_err().to_string();
+            assert!(error.contains(&format!("train.{key}: ")) && error.contains("a.toml:2:"), "{error}");
+        }
+        let groups = DenseTrainRecipe { batch: 64, part: Some(8), bn_groups: Some(8), ..DenseTrainRecipe::default() };
+        assert!(groups.check(&Recipe::new("a.toml", "")).is_err(), "a group of one image");
+        assert!(DenseTrainRecipe { bn_groups: Some(4), ..groups }.check(&Recipe::new("a.toml", "")).is_ok());
+    }
+}

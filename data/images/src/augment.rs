@@ -1,0 +1,305 @@
+//! SimCLR's augmentations: random resized crop, flip, colour jitter, gray, blur; and the views of evaluation.
+//!
+//! The order is SimCLR's (Chen et al. 2020a, appendix A; `data_util.py`), the samplers are torchvision's. Every figure is a
+//! key of `[pairs]`. Values stay in [0, 1]; normalisation by mean and standard deviation is off unless asked for.
+
+mod blur;
+mod crop;
+mod jitter;
+mod planes;
+mod resample;
+
+use std::cell::RefCell;
+
+use ctk_core::Result;
+use ctk_core::device::wide;
+use ctk_core::recipe::Recipe;
+use ctk_core::rng::Rng;
+use rand::Rng as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::picture::Picture;
+use crop::Crop;
+use jitter::Change;
+use planes::Planes;
+
+/// Pictures up to this size are CIFAR's kind: no blur, half the jitter, no centre crop.
+const SMALL: usize = 32;
+
+/// `[pairs]`: how a picture becomes two views.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AugmentRecipe {
+    /// Height and width of a view, in pixels.
+    pub size: usize,
+    /// Height and width of the view of evaluation. Absent: `size`. Random crops enlarge what they show, so training on smaller
+    /// views than are evaluated costs less and fits better (Touvron et al. 2019).
+    pub eval_size: Option<usize>,
+    /// Smallest and largest share of the picture's area that a random crop takes.
+    pub crop: [f64; 2],
+    /// Smallest and largest width over height of a random crop.
+    pub ratio: [f64; 2],
+    /// Probability of mirroring left and right.
+    pub flip: f64,
+    /// Strength of the colour jitter, a factor of the four amounts below. Absent: .5 up to 32 px (SimCLR's CIFAR), else 1.
+    pub jitter: Option<f64>,
+    /// Probability of the colour jitter.
+    pub jitter_probability: f64,
+    /// Brightness is multiplied by up to 1 ± this times the strength.
+    pub brightness: f64,
+    /// Contrast: as brightness, about the picture's mean gray.
+    pub contrast: f64,
+    /// Saturation: as brightness, about each pixel's gray.
+    pub saturation: f64,
+    /// Hue is turned by up to ± this times the strength, in turns; at most .5.
+    pub hue: f64,
+    /// Probability of dropping all colour.
+    pub gray: f64,
+    /// Probability of a Gaussian blur of radius ⌊⌊size / 10⌋ / 2⌋. Absent: 0 up to 32 px (SimCLR's CIFAR), else .5.
+    pub blur: Option<f64>,
+    /// Smallest and largest standard deviation of the blur, in pixels.
+    pub sigma: [f64; 2],
+    /// Share of the shorter side that the centre crop of evaluation keeps, for pictures above 32 px; others stay whole.
+    pub centre: f64,
+    /// Mean and standard deviation by channel, to normalise with. Absent: values stay in [0, 1], as in SimCLR.
+    pub normalise: Option<NormaliseRecipe>,
+}
+
+/// `[pairs.normalise]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NormaliseRecipe {
+    /// Mean of red, green, blue, of values in [0, 1].
+    pub mean: [f32; 3],
+    /// Standard deviation of red, green, blue.
+    pub deviation: [f32; 3],
+}
+
+impl Default for AugmentRecipe {
+    fn default() -> Self {
+        AugmentRecipe {
+            size: 32,
+            eval_size: None,
+            crop: [0.08, 1.0],
+            ratio: [3.0 / 4.0, 4.0 / 3.0],
+            flip: 0.5,
+            jitter: None,
+            jitter_probability: 0.8,
+            brightness: 0.8,
+            contrast: 0.8,
+            saturation: 0.8,
+            hue: 0.2,
+            gray: 0.2,
+            blur: None,
+            sigma: [0.1, 2.0],
+            centre: 0.875,
+            normalise: None,
+        }
+    }
+}
+
+impl AugmentRecipe {
+    /// Checks every figure; errors point at its line in `recipe`.
+    pub fn check(&self, recipe: &Recipe) -> Result<Augment> {
+        let require = |holds: bool, key: &str, what: &str| recipe.require(holds, &format!("pairs.{key}"), what);
+        require((4..=4096).contains(&self.size), "size", "must be 4 to 4096 pixels")?;
+        let eval_size = self.eval_size.unwrap_or(self.size);
+        require((4..=4096).contains(&eval_size), "eval_size", "must be 4 to 4096 pixels")?;
+        let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
+        require(
+            ordered(self.crop) && self.crop[1] <= 1.0,
+            "crop",
+            "must be two shares of the area, the smaller first, above 0 and up to 1",
+        )?;
+        require(ordered(self.ratio), "ratio", "must be two ratios above 0, the smaller first")?;
+        require(ordered(self.sigma), "sigma", "must be two deviations above 0, the smaller first")?;
+        let probabilities = [
+            ("flip", self.flip),
+            ("jitter_probability", self.jitter_probability),
+            ("gray", self.gray),
+            ("blur", self.blur.unwrap_or(0.0)),
+        ];
+        for (key, p) in probabilities {
+            require((0.0..=1.0).contains(&p), key, "must be a probability, 0 to 1")?;
+        }
+        let strength = self.jitter.unwrap_or(if self.size <= SMALL { 0.5 } else { 1.0 });
+        let amounts =
+            [("jitter", strength), ("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
+        for (key, amount) in amounts {
+            require(amount >= 0.0 && amount.is_finite(), key, "must be 0 or more")?;
+        }
+        require((0.0..=0.5).contains(&(self.hue * strength)), "hue", "must be 0 to .5 turns after the strength")?;
+        require(self.centre > 0.0 && self.centre <= 1.0, "centre", "must be a share of the side, above 0 and up to 1")?;
+        if let Some(normalise) = &self.normalise {
+            require(normalise.mean.iter().all(|m| m.is_finite()), "normalise.mean", "must be finite")?;
+            require(normalise.deviation.iter().all(|&d| d > 0.0 && d.is_finite()), "normalise.deviation", "must be above 0")?;
+        }
+        Ok(Augment {
+            size: self.size,
+            eval_size,
+            crop: self.crop,
+            ratio: self.ratio,
+            flip: self.flip,
+            jitter_probability: self.jitter_probability,
+            ranges: jitter::Ranges {
+                brightness: self.brightness * strength,
+                contrast: self.contrast * strength,
+                saturation: self.saturation * strength,
+                hue: self.hue * strength,
+            },
+            gray: self.gray,
+            blur: self.blur.unwrap_or(if self.size <= SMALL { 0.0 } else { 0.5 }),
+            sigma: self.sigma,
+            centre: self.centre,
+            normalise: self.normalise,
+        })
+    }
+}
+
+/// The augmentations, checked, with every default resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Augment {
+    /// Height and width of a view, in pixels.
+    pub size: usize,
+    /// Height and width of the view of evaluation.
+    pub eval_size: usize,
+    crop: [f64; 2],
+    ratio: [f64; 2],
+    flip: f64,
+    jitter_probability: f64,
+    ranges: jitter::Ranges,
+    gray: f64,
+    blur: f64,
+    sigma: [f64; 2],
+    centre: f64,
+    normalise: Option<NormaliseRecipe>,
+}
+
+/// What one random view is made with, in the order in which it is drawn.
+struct Draw {
+    crop: Crop,
+    mirror: bool,
+    changes: Vec<Change>,
+    sigma: Option<f64>,
+}
+
+/// What a view needs on its way from picture to batch.
+#[derive(Default)]
+struct Room {
+    view: Planes,
+    resample: resample::Room,
+    blur: blur::Room,
+}
+
+thread_local! {
+    // One a loader thread: it would otherwise be allocated anew for every view.
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
+impl Augment {
+    /// One random view of `picture` into `out` (`size · size · 3`, channels last).
+    pub fn view(&self, picture: &Picture, rng: &mut Rng, out: &mut [f32]) {
+        let Draw { crop, mirror, changes, sigma } = self.draw(picture, rng);
+        ROOM.with_borrow_mut(|Room { view, resample, blur }| {
+            view.reset(self.size);
+            // Inlined, or the loops inside would be compiled for the oldest machines.
+            wide(
+                #[inline(always)]
+                || resample::resample(picture, crop, mirror, resample, view),
+            );
+            wide(
+                #[inline(always)]
+                || jitter::apply(&changes, view),
+            );
+            if let Some(sigma) = sigma {
+                wide(
+                    #[inline(always)]
+                    || blur::blur(view, sigma, blur),
+                );
+            }
+            wide(
+                #[inline(always)]
+                || view.interleave(self.normalise, out),
+            );
+        });
+    }
+
+    fn draw(&self, picture: &Picture, rng: &mut Rng) -> Draw {
+        let crop = Crop::random(picture, self.crop, self.ratio, rng);
+        let mirror = chance(self.flip, rng);
+        let mut changes = Vec::new();
+        if chance(self.jitter_probability, rng) {
+            changes.extend(self.ranges.draw(rng));
+        }
+        if chance(self.gray, rng) {
+            changes.push(Change::Gray);
+        }
+        Draw { crop, mirror, changes, sigma: chance(self.blur, rng).then(|| uniform(self.sigma, rng)) }
+    }
+
+    /// The view of evaluation into `out` (`eval_size · eval_size · 3`): the centre square (its `centre` share where the picture is larger than 32 px),
+    /// resized where it is not `eval_size` already.
+    pub fn evaluation(&self, picture: &Picture, out: &mut [f32]) {
+        let side = picture.height.min(picture.width);
+        let kept = if side <= SMALL { side } else { ((side as f64 * self.centre).round() as usize).max(1) };
+        plain(picture, Crop::centre(picture, kept, kept), self.eval_size, self.normalise, out);
+    }
+
+    /// Crop and flip only: what a linear probe's or a fine-tuned network's training sees.
+    pub fn light(&self) -> Augment {
+        Augment { jitter_probability: 0.0, gray: 0.0, blur: 0.0, ..self.clone() }
+    }
+
+    /// The same with random crops of at least this share of the area.
+    pub fn cropped(&self, smallest: f64) -> Augment {
+        Augment { crop: [smallest, self.crop[1].max(smallest)], ..self.clone() }
+    }
+
+    /// The smallest share of the area that a random crop takes.
+    pub fn smallest_crop(&self) -> f64 {
+        self.crop[0]
+    }
+
+    /// The same without normalisation: for eyes.
+    pub fn visible(&self) -> Augment {
+        Augment { normalise: None, ..self.clone() }
+    }
+
+    /// The same with another size of evaluation.
+    pub fn evaluated_at(&self, eval_size: usize) -> Augment {
+        Augment { eval_size, ..self.clone() }
+    }
+}
+
+/// The whole picture, squeezed into `size` × `size`, for eyes: values in [0, 1].
+pub(crate) fn thumbnail(picture: &Picture, size: usize, out: &mut [f32]) {
+    plain(picture, Crop::whole(picture), size, None, out);
+}
+
+fn plain(picture: &Picture, crop: Crop, size: usize, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
+    ROOM.with_borrow_mut(|Room { view, resample, .. }| {
+        view.reset(size);
+        wide(
+            #[inline(always)]
+            || resample::resample(picture, crop, false, resample, view),
+        );
+        wide(
+            #[inline(always)]
+            || view.interleave(normalise, out),
+        );
+    });
+}
+
+fn uniform([low, high]: [f64; 2], rng: &mut Rng) -> f64 {
+    low + (high - low) * rng.random::<f64>()
+}
+
+fn chance(probability: f64, rng: &mut Rng) -> bool {
+    rng.random::<f64>() < probability
+}
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! A view in the making: row by row a red, a green and a blue line, each of whole blocks of lanes.
+//!
+//! With the colours apart and no line that ends inside a block, every operation on pixels is one loop of fixed length without
+//! a rest, which compiles to vectors.
+
+use super::NormaliseRecipe;
+
+/// Pixels of one colour that are worked on together.
+pub(super) const LANES: usize = 32;
+
+/// A block of pixels, one colour.
+pub(super) type Lanes = [f32; LANES];
+
+/// A square picture. What a line holds beyond `size` pixels is padding, zero until a contrast changes it.
+#[derive(Default)]
+pub(super) struct Planes {
+    size: usize,
+    blocks: Vec<Lanes>,
+}
+
+impl Planes {
+    /// Makes room for `size` × `size` pixels; what they hold is left over from earlier.
+    pub(crate) fn reset(&mut self, size: usize) {
+        self.size = size;
+        self.blocks.resize(size * self.row(), [0.0; LANES]);
+    }
+
+    /// Height and width.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Blocks in a line.
+    fn line(&self) -> usize {
+        self.size.div_ceil(LANES)
+    }
+
+    /// Blocks in a row of three lines.
+    pub fn row(&self) -> usize {
+        3 * self.line()
+    }
+
+    /// All blocks, row by row, in each the three lines.
+    pub(crate) fn blocks_mut(&mut self) -> &mut [Lanes] {
+        &mut self.blocks
+    }
+
+    /// All lines: three a row.
+    pub fn lines(&self) -> impl Iterator<Item = &[Lanes]> {
+        self.blocks.chunks_exact(self.line().max(1))
+    }
+
+    /// The red, green and blue line of every row.
+    pub(crate) fn rows_mut(&mut self) -> impl Iterator<Item = [&mut [Lanes]; 3]> {
+        let (row, line) = (self.row().max(1), self.line());
+        self.blocks.chunks_exact_mut(row).map(move |row| {
+            let (red, rest) = row.split_at_mut(line);
+            let (green, blue) = rest.split_at_mut(line);
+            [red, green, blue]
+        })
+    }
+
+    /// Writes the picture channels last, normalised where that is asked for.
+    #[inline(always)]
+    pub fn interleave(&self, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
+        let line = self.line();
+        for (row, out) in self.blocks.chunks_exact(3 * line).zip(out.chunks_exact_mut(3 * self.size)) {
+            let (red, rest) = row.as_flattened().split_at(line * LANES);
+            let (green, blue) = rest.split_at(line * LANES);
+            let pixels = out.as_chunks_mut::<3>().0;
+            for (((pixel, &red), &green), &blue) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+                *pixel = [red, green, blue];
+            }
+            if let Some(NormaliseRecipe { mean, deviation }) = normalise {
+                for pixel in pixels {
+                    for c in 0..3 {
+                        pixel[c] = (pixel[c] - mean[c]) / deviation[c];
+                    }
+                }
+            }
+        }
+    }
+}

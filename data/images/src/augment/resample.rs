@@ -1,0 +1,151 @@
+//! Resampling by PIL's bicubic filter, rows first, then columns.
+
+use super::crop::Crop;
+use super::planes::{LANES, Lanes, Planes};
+use crate::picture::Picture;
+
+/// What resampling keeps from one view to the next, so that it is not allocated anew.
+#[derive(Default)]
+pub(super) struct Room {
+    rows: Filter,
+    columns: Filter,
+    line: Vec<f32>,
+}
+
+/// Resamples a part of a picture to the size of `view`, mirrored or not, scaled and clipped to [0, 1].
+///
+/// PIL's filter: bicubic with a = −½, widened when shrinking (antialiasing), cut off and renormalised at the crop's edge. In
+/// f32 throughout, where PIL rounds to bytes after each direction.
+#[inline(always)]
+pub(super) fn resample(picture: &Picture, crop: Crop, mirror: bool, room: &mut Room, view: &mut Planes) {
+    let (stride, length, size) = (picture.width * 3, crop.width * 3, view.size());
+    let Room { rows, columns, line } = room;
+    rows.set(crop.height, size, false, 1.0 / 255.0);
+    columns.set(crop.width, size, mirror, 1.0);
+    // Filters of the last columns, which are shorter, read zeros here, or what an earlier view left; their weight is zero.
+    line.resize(length.max(LANES) + 3 * columns.taps + 1, 0.0);
+    let corner = &picture.pixels[crop.top * stride + crop.left * 3..];
+    for (y, row) in view.rows_mut().enumerate() {
+        let (first, weights) = rows.at(y);
+        let source = &corner[first * stride..];
+        // No weight reaches below the crop, but zeros would, below the picture.
+        let weights = &weights[..weights.len().min(crop.height - first)];
+        if length < LANES {
+            let mut sum = [0.0; LANES];
+            for (k, &weight) in weights.iter().enumerate() {
+                sum.iter_mut().zip(&source[k * stride..k * stride + length]).for_each(|(s, &v)| *s += weight * f32::from(v));
+            }
+            line[..LANES].copy_from_slice(&sum);
+        } else {
+            for at in (0..length).step_by(LANES) {
+                // The last block overlaps the one before: the same sums again.
+                let at = at.min(length - LANES);
+                line[at..at + LANES].copy_from_slice(&weighted(&source[at..], stride, weights));
+            }
+        }
+        match columns.taps {
+            4 => across::<4>(line, columns, row),
+            _ => across::<0>(line, columns, row),
+        }
+    }
+}
+
+/// The weighted sum of some rows of bytes, a block wide.
+#[inline(always)]
+fn weighted(source: &[u8], stride: usize, weights: &[f32]) -> Lanes {
+    let mut sum = [0.0; LANES];
+    for (k, &weight) in weights.iter().enumerate() {
+        let bytes = &source[k * stride..][..LANES];
+        for i in 0..LANES {
+            sum[i] += weight * f32::from(bytes[i]);
+        }
+    }
+    sum
+}
+
+/// Filters a line of pixels into a row of the view. `TAPS` is the filter's, where the compiler is to know it.
+#[inline(always)]
+fn across<const TAPS: usize>(line: &[f32], filter: &Filter, [red, green, blue]: [&mut [Lanes]; 3]) {
+    let taps = if TAPS > 0 { TAPS } else { filter.taps };
+    let places = filter.first.chunks(LANES).zip(filter.weights.chunks(LANES * taps));
+    for (((places, weights), red), (green, blue)) in places.zip(red).zip(green.iter_mut().zip(blue)) {
+        let mut pixels = [[0.0; 4]; LANES];
+        for (x, (&first, weights)) in places.iter().zip(weights.chunks_exact(taps)).enumerate() {
+            // Four at a time: the fourth is the next pixel's red, and is dropped.
+            let source = &line[first as usize * 3..][..3 * taps + 1];
+            let mut sum = [0.0_f32; 4];
+            for (k, weight) in weights.iter().enumerate() {
+                for (s, v) in sum.iter_mut().zip(&source[3 * k..3 * k + 4]) {
+                    *s += weight * v;
+                }
+            }
+            pixels[x] = sum;
+        }
+        for i in 0..LANES {
+            red[i] = pixels[i][0].clamp(0.0, 1.0);
+            green[i] = pixels[i][1].clamp(0.0, 1.0);
+            blue[i] = pixels[i][2].clamp(0.0, 1.0);
+        }
+    }
+}
+
+/// One direction's weights: for each output, the first input and as many weights as any output has, zeros at the end.
+#[derive(Default)]
+struct Filter {
+    taps: usize,
+    first: Vec<u32>,
+    weights: Vec<f32>,
+}
+
+impl Filter {
+    /// The filter from `from` to `to` pixels, its weights times `scale`.
+    fn set(&mut self, from: usize, to: usize, mirror: bool, scale: f32) {
+        let step = from as f64 / to as f64;
+        let widen = step.max(1.0);
+        let support = 2.0 * widen;
+        let centre = |i: usize| ((if mirror { to - 1 - i } else { i }) as f64 + 0.5) * step;
+        let reach = |centre: f64| {
+            let first = (centre - support + 0.5).max(0.0) as usize;
+            (first, ((centre + support + 0.5) as usize).min(from))
+        };
+        let taps = (0..to).map(|i| reach(centre(i))).map(|(first, end)| end - first).max().unwrap_or(0);
+        self.taps = taps;
+        self.first.clear();
+        self.weights.clear();
+        self.weights.resize(to * taps, 0.0);
+        let inverse = 1.0 / widen;
+        for (i, weights) in self.weights.chunks_exact_mut(taps).enumerate() {
+            let centre = centre(i);
+            let (first, end) = reach(centre);
+            let weights = &mut weights[..end - first];
+            let mut sum = 0.0;
+            for (k, weight) in weights.iter_mut().enumerate() {
+                let w = cubic(((first + k) as f64 - centre + 0.5) * inverse);
+                sum += w;
+                *weight = w as f32;
+            }
+            let share = (f64::from(scale) / sum) as f32;
+            weights.iter_mut().for_each(|w| *w *= share);
+            self.first.push(first as u32);
+        }
+    }
+
+    fn at(&self, i: usize) -> (usize, &[f32]) {
+        (self.first[i] as usize, &self.weights[i * self.taps..(i + 1) * self.taps])
+    }
+}
+
+/// Keys' cubic convolution kernel, a = −½ (PIL's bicubic).
+#[inline(always)]
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    let (near, far) = (((A + 2.0) * x - (A + 3.0)) * x * x + 1.0, (((x - 5.0) * x + 8.0) * x - 4.0) * A);
+    if x < 1.0 {
+        near
+    } else if x < 2.0 {
+        far
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,9 @@
+//! Tells the tests whether real data is there: without CTK_DATA they show as ignored.
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=CTK_DATA");
+    println!("cargo::rustc-check-cfg=cfg(ctk_data)");
+    if std::env::var_os("CTK_DATA").is_some() {
+        println!("cargo::rustc-cfg=ctk_data");
+    }
+}

@@ -1,0 +1,327 @@
+//! A generated language: a small grammar with planted classes and relations, so that training and its evaluators can be
+//! tried, and judged, without any data.
+//!
+//! Every lexeme (a country, a verb, …) has a few topics of its own; every form of it (singular or plural, country or
+//! capital) has markers that all lexemes of its kind share. A sentence is about one form: it shows markers of the form and
+//! topics of the lexeme among words that say nothing. So what a vector should hold is known, and so are the right answers
+//! to analogies: france − paris + rome keeps the form and changes the lexeme.
+
+use ctk_core::eval::analogy::Question;
+use ctk_core::eval::similarity::Pair;
+use ctk_core::rng::{Key, Rng};
+use rand::Rng as _;
+use rand::seq::{IndexedRandom, SliceRandom};
+
+/// Topics a lexeme.
+const TOPICS_EACH: usize = 6;
+
+/// A kind of lexeme: its forms, their markers, and sentences. In a sentence X is the form, M a marker, T a topic.
+struct Category {
+    forms: &'static [(&'static str, &'static [&'static str])],
+    lexemes: &'static [&'static [&'static str]],
+    sentences: &'static [&'static str],
+}
+
+const KINDS: [Category; 5] = [
+    Category {
+        forms: &[
+            ("country", &["border", "president", "exports", "citizens", "army", "parliament"]),
+            ("capital", &["mayor", "streets", "downtown", "suburbs", "metro", "cathedral"]),
+        ],
+        lexemes: &[
+            &["france", "paris"],
+            &["italy", "rome"],
+            &["spain", "madrid"],
+            &["greece", "athens"],
+            &["egypt", "cairo"],
+            &["japan", "tokyo"],
+            &["china", "beijing"],
+            &["peru", "lima"],
+            &["cuba", "havana"],
+            &["norway", "oslo"],
+            &["finland", "helsinki"],
+            &["poland", "warsaw"],
+            &["austria", "vienna"],
+            &["hungary", "budapest"],
+            &["ireland", "dublin"],
+            &["portugal", "lisbon"],
+            &["kenya", "nairobi"],
+            &["ghana", "accra"],
+            &["iraq", "baghdad"],
+            &["iran", "tehran"],
+            &["russia", "moscow"],
+            &["germany", "berlin"],
+            &["canada", "ottawa"],
+            &["thailand", "bangkok"],
+        ],
+        sentences: &[
+            "the M of X welcomed the T and the T",
+            "X is famous for T and T near its M",
+            "a M in X spoke about T and M",
+            "T from X reached the M with T",
+        ],
+    },
+    Category {
+        forms: &[("male", &["he", "his", "him", "himself"]), ("female", &["she", "her", "hers", "herself"])],
+        lexemes: &[
+            &["king", "queen"],
+            &["man", "woman"],
+            &["boy", "girl"],
+            &["father", "mother"],
+            &["son", "daughter"],
+            &["brother", "sister"],
+            &["uncle", "aunt"],
+            &["nephew", "niece"],
+            &["husband", "wife"],
+            &["prince", "princess"],
+            &["actor", "actress"],
+            &["waiter", "waitress"],
+            &["hero", "heroine"],
+            &["grandfather", "grandmother"],
+        ],
+        sentences: &[
+            "the X said that M had T and T",
+            "M saw the X with M T",
+            "about T the X asked M and M",
+            "the X hid M T behind the T of M",
+        ],
+    },
+    Category {
+        forms: &[
+            ("singular", &["a", "this", "every", "each", "another"]),
+            ("plural", &["these", "many", "several", "those", "few"]),
+        ],
+        lexemes: &[
+            &["dog", "dogs"],
+            &["car", "cars"],
+            &["tree", "trees"],
+            &["house", "houses"],
+            &["bird", "birds"],
+            &["child", "children"],
+            &["mouse", "mice"],
+            &["stone", "stones"],
+            &["ship", "ships"],
+            &["apple", "apples"],
+            &["cloud", "clouds"],
+            &["horse", "horses"],
+            &["lamp", "lamps"],
+            &["letter", "letters"],
+            &["machine", "machines"],
+            &["flower", "flowers"],
+            &["goose", "geese"],
+            &["knife", "knives"],
+            &["tooth", "teeth"],
+            &["river", "rivers"],
+        ],
+        sentences: &[
+            "near the T there stood M X with T",
+            "we saw M X and T beside M T",
+            "M X of T fell on the T",
+            "for M X and M X they paid with T",
+        ],
+    },
+    Category {
+        forms: &[
+            ("infinitive", &["will", "must", "can", "should", "might"]),
+            ("past", &["already", "finally", "yesterday", "once", "suddenly"]),
+            ("participle", &["keep", "were", "stopped", "began", "enjoy"]),
+        ],
+        lexemes: &[
+            &["paint", "painted", "painting"],
+            &["write", "wrote", "writing"],
+            &["sing", "sang", "singing"],
+            &["build", "built", "building"],
+            &["carry", "carried", "carrying"],
+            &["sell", "sold", "selling"],
+            &["drink", "drank", "drinking"],
+            &["cook", "cooked", "cooking"],
+            &["draw", "drew", "drawing"],
+            &["teach", "taught", "teaching"],
+            &["throw", "threw", "throwing"],
+            &["wash", "washed", "washing"],
+            &["break", "broke", "breaking"],
+            &["choose", "chose", "choosing"],
+            &["ride", "rode", "riding"],
+            &["steal", "stole", "stealing"],
+        ],
+        sentences: &[
+            "they M X the T with T",
+            "people who M X want T and M T",
+            "we M X and M X for T",
+            "after T they M X near the T",
+        ],
+    },
+    Category {
+        forms: &[("positive", &["very", "quite", "rather", "too"]), ("comparative", &["than", "much", "even", "far"])],
+        lexemes: &[
+            &["big", "bigger"],
+            &["cold", "colder"],
+            &["fast", "faster"],
+            &["dark", "darker"],
+            &["loud", "louder"],
+            &["young", "younger"],
+            &["cheap", "cheaper"],
+            &["deep", "deeper"],
+            &["sharp", "sharper"],
+            &["sweet", "sweeter"],
+            &["good", "better"],
+            &["bad", "worse"],
+        ],
+        sentences: &["the T was M X and T M", "M X met the T and the T", "it is M X M for T", "with T comes M X T"],
+    },
+];
+
+const TOPICS: [&str; 96] = [
+    "amber", "anchor", "apron", "arrow", "autumn", "bacon", "badge", "bamboo", "barley", "basin", "bishop", "blanket", "bottle",
+    "bridge", "bronze", "butter", "cabin", "camel", "candle", "canvas", "carpet", "castle", "cello", "cement", "cherry", "chess",
+    "circus", "clay", "clover", "copper", "coral", "cotton", "cradle", "cricket", "curtain", "desert", "diamond", "drum",
+    "eagle", "engine", "falcon", "feather", "ferry", "fiddle", "forest", "fossil", "garlic", "ginger", "glacier", "granite",
+    "guitar", "hammer", "harbor", "harvest", "honey", "ivory", "jacket", "jungle", "kettle", "ladder", "lantern", "leather",
+    "lemon", "linen", "marble", "meadow", "mirror", "monk", "mustard", "needle", "oasis", "olive", "orchid", "paddle", "pepper",
+    "piano", "pillow", "pirate", "planet", "pottery", "ribbon", "saddle", "salmon", "shadow", "silk", "spice", "sugar", "temple",
+    "thunder", "tiger", "tobacco", "tunnel", "velvet", "violin", "walnut", "wool",
+];
+
+/// Relations: the section's name in the format of questions-words.txt, the kind, and its two forms.
+const RELATIONS: [(&str, usize, usize, usize); 6] = [
+    ("capitals", 0, 0, 1),
+    ("family", 1, 0, 1),
+    ("gram1-plural", 2, 0, 1),
+    ("gram2-past", 3, 0, 1),
+    ("gram3-participle", 3, 0, 2),
+    ("gram4-comparative", 4, 0, 1),
+];
+
+/// The topics of lexeme `lexeme` of kind `kind`: the language is the same for every seed.
+fn topics(kind: usize, lexeme: usize) -> Vec<&'static str> {
+    let mut rng = Key::new(0).of("language").at(kind as u64).at(lexeme as u64).rng();
+    TOPICS.choose_multiple(&mut rng, TOPICS_EACH).copied().collect()
+}
+
+/// About `words` words of the language, one sentence a line. The same key gives the same text.
+pub fn text(words: usize, key: Key) -> String {
+    let mut rng = key.of("language").rng();
+    let topics: Vec<Vec<Vec<&str>>> =
+        KINDS.iter().enumerate().map(|(k, kind)| (0..kind.lexemes.len()).map(|l| topics(k, l)).collect()).collect();
+    // A kind is met as often as it has words, so that all words are about equally frequent.
+    let kinds: Vec<usize> =
+        KINDS.iter().enumerate().flat_map(|(k, kind)| vec![k; kind.lexemes.len() * kind.forms.len()]).collect();
+    let mut out = String::with_capacity(words * 6);
+    let mut written = 0;
+    while written < words {
+        let k = *kinds.choose(&mut rng).expect("there are kinds");
+        let lexeme = rng.random_range(0..KINDS[k].lexemes.len());
+        let form = rng.random_range(0..KINDS[k].forms.len());
+        written += sentence(&KINDS[k], lexeme, form, &topics[k][lexeme], &mut rng, &mut out);
+        out.push('\n');
+    }
+    out
+}
+
+fn sentence(kind: &Category, lexeme: usize, form: usize, topics: &[&str], rng: &mut Rng, out: &mut String) -> usize {
+    let template = kind.sentences.choose(rng).expect("a kind has sentences");
+    let mut topics = topics.to_vec();
+    topics.shuffle(rng);
+    let mut words = 0;
+    for slot in template.split(' ') {
+        let word = match slot {
+            "X" => kind.lexemes[lexeme][form],
+            "M" => kind.forms[form].1.choose(rng).expect("a form has markers"),
+            "T" => topics.pop().expect("no sentence has more topics than a lexeme"),
+            other => other,
+        };
+        if words > 0 {
+            out.push(' ');
+        }
+        out.push_str(word);
+        words += 1;
+    }
+    words
+}
+
+/// Every analogy between two lexemes of a relation, in the format of questions-words.txt.
+pub fn questions() -> String {
+    let mut out = String::new();
+    for (name, kind, from, to) in RELATIONS {
+        out.push_str(&format!(": {name}\n"));
+        let lexemes = KINDS[kind].lexemes;
+        for (i, a) in lexemes.iter().enumerate() {
+            for (_, b) in lexemes.iter().enumerate().filter(|(j, _)| *j != i) {
+                out.push_str(&format!("{} {} {} {}\n", a[from], a[to], b[from], b[to]));
+            }
+        }
+    }
+    out
+}
+
+/// [`questions`], read.
+pub fn parsed_questions() -> Vec<Question> {
+    ctk_core::eval::analogy::parse(&questions()).expect("the format is ours")
+}
+
+/// Pairs of words with the similarity that was planted: half a point for the form, half for the share of common topics.
+pub fn pairs() -> Vec<Pair> {
+    let words: Vec<(usize, usize, usize)> = KINDS
+        .iter()
+        .enumerate()
+        .flat_map(|(k, kind)| (0..kind.lexemes.len()).flat_map(move |l| (0..kind.forms.len()).map(move |f| (k, l, f))))
+        .collect();
+    let mut rng = Key::new(0).of("language").of("pairs").rng();
+    let mut pairs = Vec::new();
+    for &(k, l, f) in &words {
+        // A form of the same lexeme, a lexeme of the same form, and whatever comes.
+        let near = words.iter().filter(|&&(k2, l2, f2)| (k2, l2) == (k, l) && f2 != f).collect::<Vec<_>>();
+        let like = words.iter().filter(|&&(k2, l2, f2)| (k2, f2) == (k, f) && l2 != l).collect::<Vec<_>>();
+        let any = words.iter().filter(|&&other| other != (k, l, f)).collect::<Vec<_>>();
+        for among in [near, like, any] {
+            let &(k2, l2, f2) = *among.choose(&mut rng).expect("every word has each kind of partner");
+            let (mine, other) = (topics(k, l), topics(k2, l2));
+            let common = mine.iter().filter(|t| other.contains(t)).count() as f64 / TOPICS_EACH as f64;
+            let form = f64::from(u8::from((k, f) == (k2, f2)));
+            pairs.push(Pair {
+                left: KINDS[k].lexemes[l][f].to_string(),
+                right: KINDS[k2].lexemes[l2][f2].to_string(),
+                score: (form + common) / 2.0,
+            });
+        }
+    }
+    pairs
+}
+
+/// A word of each kind, to show neighbours of.
+pub const SHOWN: [&str; 5] = ["france", "queen", "dogs", "wrote", "colder"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_lexeme_has_its_forms_and_no_word_two_roles() {
+        let mut seen: HashSet<&str> = TOPICS.into_iter().collect();
+        assert_eq!(seen.len(), 96);
+        for kind in &KINDS {
+            kind.forms.iter().flat_map(|(_, markers)| *markers).for_each(|m| assert!(seen.insert(m), "{m}"));
+            for lexeme in kind.lexemes {
+                assert_eq!(lexeme.len(), kind.forms.len());
+                lexeme.iter().for_each(|word| assert!(seen.insert(word), "{word}"));
+            }
+            let filler = kind.sentences.iter().flat_map(|s| s.split(' ')).filter(|w| !["X", "M", "T"].contains(w));
+            filler.for_each(|word| assert!(!seen.contains(word), "{word} is filler and more"));
+        }
+    }
+
+    #[test]
+    fn the_text_hangs_on_its_key_and_holds_every_asked_word() {
+        let text = text(50_000, Key::new(1));
+        assert_eq!(text, super::text(50_000, Key::new(1)));
+        assert_ne!(text, super::text(50_000, Key::new(2)));
+        let words: HashSet<&str> = text.split_whitespace().collect();
+        assert!((50_000..50_020).contains(&text.split_whitespace().count()));
+        let questions = parsed_questions();
+        assert_eq!(questions.len(), 24 * 23 + 14 * 13 + 20 * 19 + 2 * 16 * 15 + 12 * 11);
+        assert!(questions.iter().all(|q| q.given.iter().chain([&q.answer]).all(|w| words.contains(w.as_str()))));
+        assert!(questions.iter().any(|q| q.syntactic) && questions.iter().any(|q| !q.syntactic));
+        assert!(pairs().iter().all(|p| words.contains(p.left.as_str()) && words.contains(p.right.as_str())));
+    }
+}

@@ -1,0 +1,153 @@
+//! `[data]` and `[vocabulary]`: which text is read, how it is cut, and which of its words are kept.
+
+use ctk_core::Result;
+use ctk_core::recipe::Recipe;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::{IN_MEMORY, Invalid, Limits, Normalise, Phrases, Reading, Selection, Tokens};
+
+/// `[data]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataRecipe {
+    /// Text files (plain, .gz, .zst), folders of them, globs, or `-` for standard input; one or a list. Absent: the generated
+    /// language. A line is a document: windows do not cross its end.
+    pub path: Option<Paths>,
+    /// What a word is: `whitespace` (what stands between white space), `words` (runs of word characters, and runs of other
+    /// visible ones), `bert` (every punctuation character by itself), or the path of a `tokenizers` .json file.
+    pub tokens: String,
+    /// Whether words are lower-cased.
+    pub lowercase: bool,
+    /// The Unicode normal form that text is brought to before it is cut.
+    pub normalise: Normalise,
+    /// What is done about bytes that are not UTF-8: `refuse` or `replace`.
+    pub invalid: Invalid,
+    /// Memory for the numbered text, four bytes a word: `auto`, half of what is free; `off`; or an amount such as `2GB`. What does
+    /// not fit goes to a file beside the run.
+    pub cache: String,
+    /// Words of the generated language, where there is no path.
+    pub words: usize,
+}
+
+impl Default for DataRecipe {
+    fn default() -> Self {
+        DataRecipe {
+            path: None,
+            tokens: "whitespace".to_string(),
+            lowercase: false,
+            normalise: Normalise::None,
+            invalid: Invalid::Refuse,
+            cache: "auto".to_string(),
+            words: 1_500_000,
+        }
+    }
+}
+
+impl DataRecipe {
+    /// Checks every figure; errors point at its line in `text`.
+    pub fn check(&self, text: &Recipe) -> Result<()> {
+        text.require(self.words > 0, "data.words", "must be at least 1")?;
+        text.require(self.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no file")
+    }
+
+    /// How text is read.
+    pub fn reading(&self) -> Result<Reading> {
+        let DataRecipe { lowercase, normalise, invalid, .. } = *self;
+        Ok(Reading { tokens: Tokens::named(&self.tokens)?, lowercase, normalise, invalid })
+    }
+}
+
+/// One path or several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Paths {
+    /// One.
+    One(String),
+    /// Several, read in this order.
+    Many(Vec<String>),
+}
+
+impl Paths {
+    /// All of them.
+    pub fn list(&self) -> &[String] {
+        match self {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Many(paths) => paths,
+        }
+    }
+}
+
+/// `[vocabulary]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct VocabularyRecipe {
+    /// Rarer words are dropped from the text.
+    pub min_count: u64,
+    /// Only so many words are kept, the most frequent ones. Absent: all.
+    pub max_size: Option<usize>,
+    /// Different words, and pairs of them for phrases, that are counted in memory at once, some 40 bytes each. What is more goes
+    /// through files beside the run, which takes longer and changes nothing.
+    pub in_memory: usize,
+    /// `[vocabulary.phrases]`: neighbours that become one word.
+    pub phrases: PhrasesRecipe,
+}
+
+impl Default for VocabularyRecipe {
+    fn default() -> Self {
+        VocabularyRecipe { min_count: 5, max_size: None, in_memory: IN_MEMORY, phrases: PhrasesRecipe::default() }
+    }
+}
+
+impl VocabularyRecipe {
+    /// Checks every figure; errors point at its line in `text`.
+    pub fn check(&self, text: &Recipe) -> Result<()> {
+        text.require(self.min_count > 0, "vocabulary.min_count", "must be at least 1")?;
+        text.require(self.max_size.is_none_or(|n| n >= 2), "vocabulary.max_size", "must be at least 2")?;
+        text.require(self.in_memory > 0, "vocabulary.in_memory", "must be at least 1 word")?;
+        let PhrasesRecipe { passes, threshold, joiner, .. } = &self.phrases;
+        text.require(*passes <= 16, "vocabulary.phrases.passes", "must be 0 (no phrases) to 16")?;
+        text.require(
+            *threshold >= 0.0 && threshold.is_finite(),
+            "vocabulary.phrases.threshold",
+            "must be 0 or more; word2phrase.c's is 100",
+        )?;
+        text.require(
+            !joiner.is_empty() && !joiner.contains(char::is_whitespace),
+            "vocabulary.phrases.joiner",
+            "must be something without white space, such as \"_\"",
+        )
+    }
+
+    /// Which words there are, `known` ones among them.
+    pub fn selection<'a>(&self, known: &'a [String]) -> Selection<'a> {
+        let VocabularyRecipe { min_count, max_size, in_memory, phrases } = self;
+        let PhrasesRecipe { passes, threshold, min_count: rare, joiner } = phrases.clone();
+        Selection {
+            limits: Limits { min_count: *min_count, max_size: *max_size },
+            known,
+            phrases: Some(Phrases { passes, threshold, min_count: rare, joiner }),
+            in_memory: *in_memory,
+        }
+    }
+}
+
+/// `[vocabulary.phrases]`: words that stand together more often than chance would have it become one, as by word2phrase.c.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PhrasesRecipe {
+    /// How often the text is gone through; each time phrases may double in length. 0, the default, joins nothing.
+    pub passes: usize,
+    /// Neighbours a, b are joined where (count(ab) − min_count) / (count(a)·count(b)) · words of the text is above it.
+    pub threshold: f64,
+    /// Taken off a pair's count: rarer pairs, and words, are not joined.
+    pub min_count: u64,
+    /// What stands between the words of a phrase.
+    pub joiner: String,
+}
+
+impl Default for PhrasesRecipe {
+    fn default() -> Self {
+        PhrasesRecipe { passes: 0, threshold: 100.0, min_count: 5, joiner: "_".to_string() }
+    }
+}

@@ -1,0 +1,176 @@
+//! Convolutions: which kernel computes what. f32 and bf16 go by [`winograd`] where that pays and by [`direct`] where not; f64, which
+//! only oracles use, by [`im2col`].
+
+use std::sync::Arc;
+
+use crate::blocks::{BlockMoments, BlockSums, Sums, split};
+use crate::buffer::BufferPool;
+use crate::element::Bf16;
+use crate::elementwise;
+use crate::fast::Fast;
+use crate::geometry::Geometry;
+use crate::norm::{Affine, Read};
+use crate::passes::{Add, pass};
+use crate::{direct, im2col, winograd};
+
+/// A number of whose maps there are convolutions.
+pub trait Convolve: BlockSums {
+    /// Whether this convolution can normalise its input as it reads it.
+    fn normalises(g: &Geometry) -> bool;
+
+    /// Y from X, normalised on the way if it [can be](Convolve::normalises), and the weight (OIHW). Y is written whole. With
+    /// `watch`, the moments of Y's blocks, if they come cheaply.
+    fn convolve(
+        g: &Geometry,
+        x: Read<Self>,
+        weight: &[Self::Real],
+        y: &mut [Self],
+        watch: bool,
+        pool: &Arc<BufferPool>,
+    ) -> Option<Vec<BlockMoments>>;
+
+    /// dX from dY and the weight, plus what is `beside` it. dX is written whole. If X came from a normalisation, of `before`, the
+    /// sums that its step back begins with, if they come cheaply.
+    fn input_gradient(
+        g: &Geometry,
+        dy: &[Self],
+        weight: &[Self::Real],
+        dx: &mut [Self],
+        beside: Option<&[Self]>,
+        before: Option<(&[Self], &Affine<Self::Real>)>,
+        pool: &Arc<BufferPool>,
+    ) -> Option<Sums>;
+
+    /// dW in OIHW from X, normalised on the way if it [can be](Convolve::normalises), and dY.
+    fn weight_gradient(g: &Geometry, x: Read<Self>, dy: &[Self], pool: &Arc<BufferPool>) -> Vec<Self::Real>;
+}
+
+impl Convolve for f64 {
+    fn normalises(_: &Geometry) -> bool {
+        false
+    }
+
+    fn convolve(
+        g: &Geometry,
+        x: Read<f64>,
+        weight: &[f64],
+        y: &mut [f64],
+        _: bool,
+        pool: &Arc<BufferPool>,
+    ) -> Option<Vec<BlockMoments>> {
+        im2col::forward(g, x.0, &im2col::pack(weight, g), y, pool);
+        None
+    }
+
+    fn input_gradient(
+        g: &Geometry,
+        dy: &[f64],
+        weight: &[f64],
+        dx: &mut [f64],
+        beside: Option<&[f64]>,
+        _: Option<(&[f64], &Affine<f64>)>,
+        pool: &Arc<BufferPool>,
+    ) -> Option<Sums> {
+        im2col::input_gradient(g, dy, &im2col::pack(weight, g), dx, pool);
+        if let Some(beside) = beside {
+            elementwise::add(dx, beside);
+        }
+        None
+    }
+
+    fn weight_gradient(g: &Geometry, x: Read<f64>, dy: &[f64], pool: &Arc<BufferPool>) -> Vec<f64> {
+        im2col::weight_gradient(g, x.0, dy, pool)
+    }
+}
+
+/// f32 and bf16 share their kernels.
+macro_rules! fast {
+    ($number:ty) => {
+        impl Convolve for $number {
+            fn normalises(g: &Geometry) -> bool {
+                winograd::pays::<<Self as Fast>::Form>(g)
+            }
+
+            fn convolve(
+                g: &Geometry,
+                x: Read<Self>,
+                weight: &[f32],
+                y: &mut [Self],
+                watch: bool,
+                pool: &Arc<BufferPool>,
+            ) -> Option<Vec<BlockMoments>> {
+                forward(g, x, weight, y, watch, pool)
+            }
+
+            fn input_gradient(
+                g: &Geometry,
+                dy: &[Self],
+                weight: &[f32],
+                dx: &mut [Self],
+                beside: Option<&[Self]>,
+                before: Option<(&[Self], &Affine<f32>)>,
+                pool: &Arc<BufferPool>,
+            ) -> Option<Sums> {
+                input_gradient(g, dy, weight, dx, beside, before, pool)
+            }
+
+            fn weight_gradient(g: &Geometry, x: Read<Self>, dy: &[Self], pool: &Arc<BufferPool>) -> Vec<f32> {
+                weight_gradient(g, x, dy, pool)
+            }
+        }
+    };
+}
+
+fast!(f32);
+fast!(Bf16);
+
+fn forward<T: Fast + Convolve>(
+    g: &Geometry,
+    (x, affine): Read<T>,
+    weight: &[f32],
+    y: &mut [T],
+    watch: bool,
+    pool: &Arc<BufferPool>,
+) -> Option<Vec<BlockMoments>> {
+    let each = |_: usize, rows: &mut [T]| watch.then(|| T::moments(rows, g.o));
+    let seen = if T::normalises(g) {
+        winograd::forward(g, (x, affine.map(Affine::plain)), weight, y, each, pool)
+    } else {
+        debug_assert!(affine.is_none(), "only tiles are normalised as they are read");
+        direct::forward(g, x, weight, y, each, pool)
+    };
+    seen.into_iter().collect()
+}
+
+fn input_gradient<T: Fast + Convolve>(
+    g: &Geometry,
+    dy: &[T],
+    weight: &[f32],
+    dx: &mut [T],
+    beside: Option<&[T]>,
+    before: Option<(&[T], &Affine<f32>)>,
+    pool: &Arc<BufferPool>,
+) -> Option<Sums> {
+    let each = |at: usize, dx: &mut [T]| {
+        if let Some(beside) = beside {
+            let beside = &beside[at..at + dx.len()];
+            pass(dx, beside, beside, beside.len(), Add);
+        }
+        before.map(|(x, affine)| T::gradient_sums(&x[at..at + dx.len()], dx, affine.plain()))
+    };
+    let seen = if T::normalises(g) {
+        winograd::input_gradient(g, dy, weight, dx, each, pool)
+    } else {
+        direct::input_gradient(g, dy, weight, dx, each, pool)
+    };
+    let seen: Option<Vec<Vec<f64>>> = seen.into_iter().collect();
+    Some(split(&seen?, g.c))
+}
+
+fn weight_gradient<T: Fast + Convolve>(g: &Geometry, (x, affine): Read<T>, dy: &[T], pool: &Arc<BufferPool>) -> Vec<f32> {
+    if T::normalises(g) {
+        winograd::weight_gradient(g, (x, affine.map(Affine::plain)), dy, pool)
+    } else {
+        direct::weight_gradient(g, x, dy, pool)
+    }
+}

@@ -1,0 +1,44 @@
+//! `ctk-kernels`: numbers, buffers, vector instructions and kernels, below the layers and without candle.
+//!
+//! [`Device`] is the seam: layers are written once over it. [`Cpu`] is the device of this crate's kernels: slices in, slices out.
+//! Work is split into blocks whose size depends on the problem's shape only, never on the number of threads, and partial sums are
+//! added in the order of the blocks: one thread and sixteen give the same bits. Unsafe code is in `micro`, `simd`, `fast` (one call)
+//! and `gemm` alone.
+
+mod blocks;
+mod buffer;
+mod conv;
+mod cpu;
+mod device;
+mod direct;
+mod dropout;
+mod element;
+mod elementwise;
+mod fast;
+mod gemm;
+mod geometry;
+mod im2col;
+mod map;
+mod micro;
+mod norm;
+mod number;
+mod panels;
+mod passes;
+mod pool;
+mod rows;
+mod simd;
+mod table;
+mod taps;
+mod winograd;
+
+pub use buffer::{Buffer, BufferPool};
+pub use cpu::Cpu;
+pub use device::{Device, Plain, Read};
+pub use dropout::{Dropout, Identity};
+pub use element::{Bf16, Element, Kind, Real};
+pub use geometry::Geometry;
+pub use map::Map;
+pub use number::Number;
+pub use pool::Windows;
+pub use simd::{isa, quick_pairs, wide};
+pub use table::Groups;

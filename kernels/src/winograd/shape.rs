@@ -1,0 +1,55 @@
+//! The shapes of a Winograd convolution, and how its tiles lie in memory.
+
+use super::transform::Form;
+use crate::geometry::Geometry;
+use crate::simd::lanes;
+
+/// Numbers, or factors, between planes.
+pub const GAP: usize = 16;
+
+/// The convolution's shapes: n × h × w × c to n × h × w × o.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub n: usize,
+    pub h: usize,
+    pub w: usize,
+    pub c: usize,
+    pub o: usize,
+    /// The side of a tile.
+    pub tile: usize,
+    /// Tiles that are put together to factors where sums run over tiles: neighbours in a row of tiles.
+    pub deep: usize,
+}
+
+impl Shape {
+    pub fn new<F: Form>(g: &Geometry) -> Self {
+        Shape { n: g.n, h: g.h, w: g.w, c: g.c, o: g.o, tile: F::TILE, deep: 1 }
+    }
+
+    pub(crate) fn swapped(self) -> Self {
+        Shape { c: self.o, o: self.c, ..self }
+    }
+
+    /// Tiles in a row of tiles, or factors made of them.
+    pub fn across(&self) -> usize {
+        self.w.div_ceil(self.tile * self.deep)
+    }
+
+    /// From tile to tile of V, in numbers, or in factors made of tiles: rows of channels, kept from falling on one another in the
+    /// cache.
+    pub fn line<T>(&self) -> usize {
+        let (c, size) = (self.c.next_multiple_of(lanes()), size_of::<T>() * self.deep);
+        if (c * size).is_multiple_of(512) { c + 64 / size } else { c }
+    }
+
+    /// Rows of tiles of all images.
+    pub fn bands(&self) -> usize {
+        self.n * self.h.div_ceil(self.tile)
+    }
+
+    /// Output rows in bands before number `band`.
+    pub(crate) fn rows_before(&self, band: usize) -> usize {
+        let per_image = self.h.div_ceil(self.tile);
+        band / per_image * self.h + (band % per_image * self.tile).min(self.h)
+    }
+}

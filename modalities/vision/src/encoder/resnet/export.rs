@@ -1,0 +1,76 @@
+//! `ctk export --format timm|transformers`: a run's encoder as a folder of weights and descriptions.
+//!
+//! Both are PyTorch's ResNet of the ImageNet stem, timm's may be a ResNet-D; whatever else ctk builds is refused: another program would
+//! load it and compute something different.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ctk_core::{Device, Error, Result, Tensor, store::files};
+use serde_json::Value;
+
+use super::names::{Layout, Names};
+use super::recipe::{ResnetRecipe, Stem, Variant};
+use super::{timm, transformers};
+use crate::encoder::architecture::{Exported, SAFETENSORS};
+use crate::encoder::file;
+use crate::encoder::input::Input;
+
+/// The folders that are written, behind the format of a checkpoint's own file.
+pub(super) const FORMATS: [&str; 3] = [SAFETENSORS, "timm", "transformers"];
+
+/// Writes the encoder `of` as the folder `out`.
+///
+/// # Errors
+/// The format has no such network; there is something at `out`, other than an empty folder.
+pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &Path) -> Result<()> {
+    plain(format, of)?;
+    let Exported { features, pairs, tensors } = exported;
+    let input = Input::of(pairs);
+    let (layout, descriptions): (_, Vec<(&str, Value)>) = match format {
+        "timm" => (Layout::Torchvision, vec![(file::CONFIG, timm::config(of, features, &input)?)]),
+        _ => {
+            let (model, preprocessor) = transformers::configs(of, &input);
+            (Layout::Transformers, vec![(file::CONFIG, model), (file::PREPROCESSOR, preprocessor)])
+        }
+    };
+    let weights = weights(&Names::of(layout, of.selects()), tensors)?;
+    files::folder_with(out, |folder| {
+        for (name, description) in &descriptions {
+            files::write(&folder.join(name), &serde_json::to_vec_pretty(description)?)?;
+        }
+        files::write(&folder.join(file::WEIGHTS), &weights)
+    })
+}
+
+/// Refuses what PyTorch's ResNet cannot compute.
+fn plain(format: &str, of: &ResnetRecipe) -> Result<()> {
+    let other = if of.stem != Stem::Imagenet {
+        "a stem for small images (stem = \"small\")".to_string()
+    } else if of.selects() {
+        format!("selective kernels (sk_ratio = {})", of.sk_ratio)
+    } else if of.variant == Variant::Google {
+        "Google's padding and projections (variant = \"google\")".to_string()
+    } else if of.variant == Variant::ResnetD && format != "timm" {
+        "the stem and the shortcuts of ResNet-D (variant = \"resnet-d\")".to_string()
+    } else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("this network has {other}, which {format}'s resnet has not"))
+        .hint("--format safetensors writes its tensors, for a network of your own"))
+}
+
+/// A safetensors file of the encoder under a layout's names, with PyTorch's batch counters, which are not missed then.
+pub(super) fn weights(names: &Names, tensors: HashMap<String, Tensor>) -> Result<Vec<u8>> {
+    let mut theirs = Vec::with_capacity(tensors.len() * 6 / 5);
+    for (ours, tensor) in tensors {
+        let name = names.encoder(&ours).ok_or_else(|| Error::new(format!("`{ours}` has no name in {}", names.layout)))?;
+        if let Some(norm) = name.strip_suffix(".running_mean") {
+            theirs.push((format!("{norm}.num_batches_tracked"), Tensor::zeros((), ctk_core::DType::I64, &Device::Cpu)?));
+        }
+        theirs.push((name, tensor));
+    }
+    // What loads these files asks for it.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    Ok(safetensors::serialize(theirs.iter().map(|(name, tensor)| (name, tensor)), Some(metadata))?)
+}

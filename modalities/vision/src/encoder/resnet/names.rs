@@ -1,0 +1,193 @@
+//! Whose names a file's tensors have, and what each of ours is called there: the one key map of every layout, read both ways.
+//!
+//! Below, `g` counts groups from 1 and `i` a group's blocks from 0; `{bn}` stands for `weight`, `bias`, `running_mean` and
+//! `running_var`. Ours are torchvision's names, and timm's for its plain resnets and ResNet-Ds:
+//!
+//! | ours | transformers | SimCLRv2's conversion | … with selective kernels |
+//! |---|---|---|---|
+//! | `conv1.weight` | `embedder.embedder.convolution.weight` | `net.0.0.weight` | |
+//! | `bn1.{bn}` | `embedder.embedder.normalization.{bn}` | `net.0.1.0.{bn}` | `net.0.5.0.{bn}` |
+//! | `conv1.{0, 3, 6}.weight` | | | `net.0.{0, 2, 4}.weight` |
+//! | `conv1.{1, 4}.{bn}` | | | `net.0.{1, 3}.0.{bn}` |
+//! | `layer{g}.{i}.` | `encoder.stages.{g - 1}.layers.{i}.` | `net.{g}.blocks.{i}.` | `net.{g}.blocks.{i}.` |
+//! | … `conv1.weight` | … `layer.0.convolution.weight` | … `net.0.weight` | … `net.0.weight` |
+//! | … `bn1.{bn}` | … `layer.0.normalization.{bn}` | … `net.1.0.{bn}` | … `net.1.0.{bn}` |
+//! | … `conv2.weight` | … `layer.1.convolution.weight` | … `net.2.weight` | … `net.2.main_conv.0.weight` |
+//! | … `bn2.{bn}` | … `layer.1.normalization.{bn}` | … `net.3.0.{bn}` | … `net.2.main_conv.1.0.{bn}` |
+//! | … `sk.conv1.weight` | | | … `net.2.mixing_conv.0.weight` |
+//! | … `sk.bn1.{bn}` | | | … `net.2.mixing_conv.1.0.{bn}` |
+//! | … `sk.conv2.weight` | | | … `net.2.mixing_conv.2.weight` |
+//! | … `conv3.weight` | … `layer.2.convolution.weight` | … `net.4.weight` | … `net.3.weight` |
+//! | … `bn3.{bn}` | … `layer.2.normalization.{bn}` | … `net.5.0.{bn}` | … `net.4.0.{bn}` |
+//! | … `downsample.0.weight` | … `shortcut.convolution.weight` | … `projection.shortcut.weight` | |
+//! | … `downsample.1.{bn}` | … `shortcut.normalization.{bn}` | … `projection.bn.0.{bn}` | |
+//! | … `downsample.1.weight` | | | … `projection.shortcut.2.weight` |
+//! | … `downsample.2.{bn}` | | | … `projection.bn.0.{bn}` |
+//!
+//! All of it may stand behind `resnet.`: transformers' network with a classifier, and the conversion's two state dicts in one file.
+//! The conversion's head stands behind `head.`: `layers.{n}.weight` is `layers.{3n}.weight`, `norms.{n}.{bn}` is
+//! `layers.{3n + 1}.{bn}`. Its last shift, which our head has not, must be zeros, as Google's is.
+//!
+//! Left out: classifiers (`fc.*`, `classifier.*`) and PyTorch's batch counters (`*.num_batches_tracked`).
+
+/// Whose names a file has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `torchvision.models.resnet*`, timm's plain resnets and ResNet-Ds, and ctk.
+    Torchvision,
+    /// transformers' `ResNetModel`, or `ResNetForImageClassification`.
+    Transformers,
+    /// The public PyTorch conversion of SimCLRv2's networks.
+    Simclrv2,
+}
+
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Layout::Torchvision => "torchvision",
+            Layout::Transformers => "transformers",
+            Layout::Simclrv2 => "simclrv2-pytorch",
+        })
+    }
+}
+
+/// What our tensors are called in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Names {
+    /// Whose names they are.
+    pub layout: Layout,
+    /// What stands before every name of the encoder.
+    prefix: &'static str,
+    /// Whether the network has selective kernels, which move the numbers of the conversion's layers.
+    pub selects: bool,
+}
+
+impl Names {
+    /// The names that a layout has for a network, as it is written.
+    pub fn of(layout: Layout, selects: bool) -> Names {
+        Names { layout, prefix: "", selects }
+    }
+
+    /// Looks for a tensor that a ResNet of every size has: its first block's first convolution, or that of its selective kernel.
+    pub(crate) fn recognise(has: impl Fn(&str) -> bool) -> Option<Names> {
+        let layouts = [Layout::Torchvision, Layout::Transformers, Layout::Simclrv2];
+        let prefixes = |layout| if layout == Layout::Torchvision { &[""][..] } else { &["", "resnet."] };
+        let all = layouts.into_iter().flat_map(|layout| prefixes(layout).iter().map(move |prefix| (layout, *prefix)));
+        let (layout, prefix) = all.into_iter().find(|&(layout, prefix)| {
+            let names = Names { layout, prefix, selects: false };
+            names.encoder("layer1.0.conv1.weight").is_some_and(|name| has(&name))
+        })?;
+        let selecting = Names { layout, prefix, selects: true };
+        let selects = selecting.encoder("layer1.0.sk.conv1.weight").is_some_and(|name| has(&name));
+        Some(Names { selects, ..selecting })
+    }
+
+    /// What the encoder's tensor `ours` is called; none where the layout has no such tensor.
+    pub fn encoder(&self, ours: &str) -> Option<String> {
+        let name = match self.layout {
+            Layout::Torchvision => Some(ours.to_string()),
+            Layout::Transformers => transformers(ours),
+            Layout::Simclrv2 => simclrv2(ours, self.selects),
+        };
+        Some(format!("{}{}", self.prefix, name?))
+    }
+
+    /// What the projection head's tensor `ours` is called.
+    pub fn head(&self, ours: &str) -> Option<String> {
+        let ("resnet.", Layout::Simclrv2) = (self.prefix, self.layout) else { return None };
+        let mut parts = ours.splitn(3, '.');
+        let (kind, number, value) = (parts.next()?, parts.next()?.parse::<usize>().ok()?, parts.next()?);
+        match kind {
+            "layers" => Some(format!("head.layers.{}.{value}", 3 * number)),
+            "norms" => Some(format!("head.layers.{}.{value}", 3 * number + 1)),
+            _ => None,
+        }
+    }
+
+    /// Whether a tensor of the file has no meaning for an encoder or its head.
+    pub fn ignored(&self, theirs: &str) -> bool {
+        let classifier = match self.layout {
+            Layout::Torchvision => theirs.starts_with("fc."),
+            Layout::Transformers => theirs.starts_with("classifier."),
+            Layout::Simclrv2 => theirs.strip_prefix(self.prefix).is_some_and(|name| name.starts_with("fc.")),
+        };
+        classifier || theirs.ends_with(".num_batches_tracked")
+    }
+}
+
+/// One of our names, cut.
+struct Cut<'a> {
+    /// Group and number of its block, if it is in one.
+    block: Option<(usize, usize)>,
+    module: &'a str,
+    /// Which of the module's tensors.
+    value: &'a str,
+}
+
+fn cut(ours: &str) -> Option<Cut<'_>> {
+    let (module, value) = ours.rsplit_once('.')?;
+    let Some(rest) = module.strip_prefix("layer") else { return Some(Cut { block: None, module, value }) };
+    let mut parts = rest.splitn(3, '.');
+    let block = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(Cut { block: Some(block), module: parts.next()?, value })
+}
+
+fn transformers(ours: &str) -> Option<String> {
+    let Cut { block, module, value } = cut(ours)?;
+    let place = match block {
+        Some((group, block)) => format!("encoder.stages.{}.layers.{block}", group.checked_sub(1)?),
+        None => "embedder".to_string(),
+    };
+    let module = match (block, module) {
+        (None, "conv1") => "embedder.convolution",
+        (None, "bn1") => "embedder.normalization",
+        (Some(_), "conv1") => "layer.0.convolution",
+        (Some(_), "bn1") => "layer.0.normalization",
+        (Some(_), "conv2") => "layer.1.convolution",
+        (Some(_), "bn2") => "layer.1.normalization",
+        (Some(_), "conv3") => "layer.2.convolution",
+        (Some(_), "bn3") => "layer.2.normalization",
+        (Some(_), "downsample.0") => "shortcut.convolution",
+        (Some(_), "downsample.1") => "shortcut.normalization",
+        _ => return None,
+    };
+    Some(format!("{place}.{module}.{value}"))
+}
+
+fn simclrv2(ours: &str, selects: bool) -> Option<String> {
+    let Cut { block, module, value } = cut(ours)?;
+    let place = match block {
+        Some((group, block)) => format!("net.{group}.blocks.{block}"),
+        None => "net.0".to_string(),
+    };
+    let module = match (block, module, selects) {
+        (None, "conv1", false) => "0",
+        (None, "bn1", false) => "1.0",
+        (None, "conv1.0", true) => "0",
+        (None, "conv1.1", true) => "1.0",
+        (None, "conv1.3", true) => "2",
+        (None, "conv1.4", true) => "3.0",
+        (None, "conv1.6", true) => "4",
+        (None, "bn1", true) => "5.0",
+        (Some(_), "conv1", _) => "net.0",
+        (Some(_), "bn1", _) => "net.1.0",
+        (Some(_), "conv2", false) => "net.2",
+        (Some(_), "bn2", false) => "net.3.0",
+        (Some(_), "conv2", true) => "net.2.main_conv.0",
+        (Some(_), "bn2", true) => "net.2.main_conv.1.0",
+        (Some(_), "sk.conv1", true) => "net.2.mixing_conv.0",
+        (Some(_), "sk.bn1", true) => "net.2.mixing_conv.1.0",
+        (Some(_), "sk.conv2", true) => "net.2.mixing_conv.2",
+        (Some(_), "conv3", false) => "net.4",
+        (Some(_), "bn3", false) => "net.5.0",
+        (Some(_), "conv3", true) => "net.3",
+        (Some(_), "bn3", true) => "net.4.0",
+        // Behind padding and average, where there are any.
+        (Some(_), "downsample.0", false) => "projection.shortcut",
+        (Some(_), "downsample.1", false) => "projection.bn.0",
+        (Some(_), "downsample.1", true) => "projection.shortcut.2",
+        (Some(_), "downsample.2", true) => "projection.bn.0",
+        _ => return None,
+    };
+    Some(format!("{place}.{module}.{value}"))
+}

@@ -1,0 +1,171 @@
+//! Other programs' ResNets as encoders of ctk: what `ctk import` and `encoder.resnet.weights` read.
+//!
+//! - [`names`] is the key map: whose names a file has, and what each of our tensors is called there. It is read both ways.
+//! - [`infer`] says which network names and shapes mean.
+//! - [`timm`] and [`transformers`] know the descriptions that lie beside weights.
+//!
+//! What a file cannot say is taken from its layout's convention, and `--set` overrides it:
+//!
+//! | | torchvision, timm | transformers | SimCLRv2's conversion |
+//! |---|---|---|---|
+//! | stem of one 7 × 7 convolution | max-pool that pads 1 | the same | the same |
+//! | stem of one 3 × 3 convolution | stride 1, no pool (ctk's own) | refused | refused |
+//! | stride of a bottleneck | on its 3 × 3 convolution | the same, as `config.json` says | the same |
+//! | average of a shortcut | over what lies inside, with stride 1 none; with selective kernels (ctk's own) Google's | | zeros below and right count |
+//! | `variant` | `torchvision`; `google` where group 1 projects without need; `resnet-d` | `torchvision` | `torchvision`; with selective kernels `simclrv2-pytorch` |
+//! | pixels | `config.json`, else 224 (small stem: 32) | the same | 224 |
+//! | mean, deviation | `config.json`, else ImageNet's (small stem: [0, 1]) | `preprocessor_config.json`, else ImageNet's | [0, 1] |
+//!
+//! SimCLRv2's weights were trained by Google's network, whose max-pool pads below and to the right alone and whose first group's
+//! average leaves out what lies outside. The conversion computes something near; `--set encoder.resnet.variant=google` goes back.
+//!
+//! Pictures are cut and resized as elsewhere in ctk: the centre first, so that its edge may lie a pixel from where others have it, and
+//! up to 32 pixels whole. transformers' processor cuts nothing at 384 pixels and above.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ctk_core::nn::params::Params;
+use ctk_core::recipe::HeadRecipe;
+use ctk_core::{Context, Error, Result, Tensor};
+use ctk_images::augment::AugmentRecipe;
+
+use super::names::{Layout, Names};
+use super::recipe::{ResnetRecipe, Stem};
+use super::{infer, timm, transformers};
+use crate::encoder::architecture::{Foreign, Meant, unknown};
+use crate::encoder::file::{self, File};
+use crate::encoder::input::Input;
+
+/// What people call such a network.
+pub(super) const TITLE: &str = "ResNet";
+
+/// Whose files are read.
+pub(super) const READS: &str =
+    "ctk reads torchvision's and timm's resnets, transformers' ResNetModel, and SimCLRv2's PyTorch conversion";
+
+/// Another program's network: a file whose layout is known. Its tensors are read when they are loaded.
+pub struct Weights {
+    file: File,
+    names: Names,
+    pub(super) said: Input,
+}
+
+impl Weights {
+    /// Looks into a safetensors file, or into the `model.safetensors` of a folder, and beside it for a `config.json` of timm's or
+    /// transformers'.
+    ///
+    /// # Errors
+    /// There is no such file, it is damaged, or of no layout that is known; its description says that it computes something else
+    /// than its names do.
+    pub fn open(path: &Path) -> Result<Weights> {
+        let file = File::open(path)?;
+        Weights::recognise(&file)?.ok_or_else(|| unknown(&file, TITLE, READS))
+    }
+
+    /// The network in `file`, if its tensors have a ResNet's names.
+    pub(super) fn recognise(file: &File) -> Result<Option<Weights>> {
+        let Some(names) = Names::recognise(|name| file.dims(name).is_some()) else { return Ok(None) };
+        let said = file.folder().map_or(Ok(Input::default()), described)?;
+        Ok(Some(Weights { file: file.clone(), names, said }))
+    }
+
+    /// Whose names the tensors have.
+    pub fn layout(&self) -> Layout {
+        self.names.layout
+    }
+
+    /// The encoder that they are of.
+    ///
+    /// # Errors
+    /// It is none of ctk's.
+    pub fn encoder(&self) -> Result<ResnetRecipe> {
+        infer::encoder(&self.names, &self.file).at(self.file.path().display())
+    }
+
+    /// The projection head that lies beside it; without layers where there is none.
+    pub fn head(&self) -> HeadRecipe {
+        infer::head(&self.names, &self.file)
+    }
+
+    /// What was said of pictures, and where nothing was, the layout's convention. SimCLRv2 has values in [0, 1], and so have networks
+    /// with the small stem, which are no torchvision's.
+    fn input(&self, of: &ResnetRecipe) -> Input {
+        let (said, large) = (self.said, of.stem == Stem::Imagenet);
+        let normalise = if large && self.names.layout != Layout::Simclrv2 { Input::IMAGENET } else { Input::PLAIN };
+        Input {
+            size: said.size.or(Some(if large { Input::IMAGENET_SIZE } else { 32 })),
+            centre: said.centre.or(Some(AugmentRecipe::default().centre)),
+            normalise: said.normalise.or(Some(normalise)),
+        }
+    }
+
+    /// Sets the encoder that is declared below `encoder.`, and with `head` the projection head below `head.`.
+    ///
+    /// # Errors
+    /// The network is another, in any name or shape; a tensor holds what is no number.
+    pub fn load(&self, params: &Params, head: bool) -> Result<()> {
+        let place = self.file.path().display();
+        let pairs = infer::agree(&self.names, &self.file, params, head).at(&place)?;
+        let theirs = self.file.tensors()?;
+        let of = |name: &str| theirs.get(name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing"))).at(&place);
+        if let Some(name) = infer::last_shift(&self.names, params).filter(|name| head && theirs.contains_key(name)) {
+            let shift = file::finite(&name, of(&name)?).at(&place)?.flatten_all()?.to_vec1::<f32>()?;
+            if shift.iter().any(|value| *value != 0.0) {
+                return Err(Error::usage(format!("the head's last normalisation has a shift, `{name}`, which ctk's has not"))
+                    .at(&place)
+                    .hint("--set head.layers=0 leaves the head out"));
+            }
+        }
+        let mut ours: HashMap<String, Tensor> = HashMap::new();
+        for (name, theirs) in pairs {
+            ours.insert(name, file::finite(&theirs, of(&theirs)?).at(&place)?);
+        }
+        for section in if head { &["encoder", "head"][..] } else { &["encoder"] } {
+            let below = |name: &str| name.strip_prefix(section).and_then(|name| name.strip_prefix('.')).map(String::from);
+            let tensors = ours.iter().filter_map(|(name, tensor)| Some((below(name)?, tensor.clone()))).collect();
+            params.load_section(section, &tensors).at(&place)?;
+        }
+        Ok(())
+    }
+}
+
+impl Foreign for Weights {
+    fn layout(&self) -> String {
+        self.names.layout.to_string()
+    }
+
+    fn encoder(&self) -> Result<Meant> {
+        let of = Weights::encoder(self)?;
+        Ok(Meant { title: format!("ResNet-{}", of.depth), section: of.section(), input: self.input(&of) })
+    }
+
+    fn head(&self) -> HeadRecipe {
+        Weights::head(self)
+    }
+
+    fn said(&self) -> Input {
+        self.said
+    }
+
+    fn load(&self, params: &Params, head: bool) -> Result<()> {
+        Weights::load(self, params, head)
+    }
+}
+
+/// What the descriptions in a folder say.
+fn described(folder: &Path) -> Result<Input> {
+    let Some(config) = file::json(folder, file::CONFIG)? else { return Ok(Input::default()) };
+    let place = folder.join(file::CONFIG);
+    if config.get("architecture").is_some() {
+        return timm::read(&config).at(place.display());
+    }
+    if config.get("model_type").is_none() {
+        return Err(Error::usage("this names neither timm's `architecture` nor transformers' `model_type`")
+            .at(place.display())
+            .hint("move the model.safetensors elsewhere, to go by its tensors' names alone"));
+    }
+    transformers::check(&config).at(place.display())?;
+    let preprocessor = file::json(folder, file::PREPROCESSOR)?;
+    preprocessor.map_or(Ok(Input::default()), |of| transformers::read(&of)).at(folder.join(file::PREPROCESSOR).display())
+}

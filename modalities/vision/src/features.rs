@@ -1,0 +1,69 @@
+//! What a network makes of images: the one way features are computed, in training and after.
+
+use std::ops::Range;
+
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::pair::HostBatch;
+use ctk_core::eval::Features;
+use ctk_core::modality::View;
+use ctk_core::nn::pass::Pass;
+use ctk_core::nn::rows::Rows;
+use ctk_core::rng::Key;
+use ctk_core::{Device, Result};
+use ctk_images::augment::Augment;
+use ctk_images::dataset::Images;
+use ctk_images::pixels::{self, Pixels};
+
+use crate::encoder::ImageEncoder;
+
+/// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
+pub(crate) fn features(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, device: &Device) -> Result<Features> {
+    encoded(encoder, images, augment.eval_size, device, |batch| pixels::evaluation(images, augment, batch))
+}
+
+/// Representations of one side of a positive pair of each image, as [`features`].
+pub(crate) fn side(
+    encoder: &dyn ImageEncoder,
+    images: &Images,
+    augment: &Augment,
+    view: View,
+    key: Key,
+    device: &Device,
+) -> Result<Features> {
+    encoded(encoder, images, augment.size, device, |batch| pixels::side(images, augment, batch, view, key))
+}
+
+fn encoded(
+    encoder: &dyn ImageEncoder,
+    images: &Images,
+    size: usize,
+    device: &Device,
+    pixels: impl Fn(Range<usize>) -> Result<Pixels>,
+) -> Result<Features> {
+    let mut rows = Vec::with_capacity(images.len() * encoder.width());
+    for batch in batches(images.len(), size) {
+        let count = batch.len();
+        let x = Pixels::upload(&[&pixels(batch)?], device)?;
+        let (h, _) = encoder.encode(&x, &Rows::alone(count), &Pass::eval())?;
+        rows.extend(h.flatten_all()?.to_vec1::<f32>()?);
+    }
+    Ok(named(images, rows, encoder.width()))
+}
+
+/// Ranges of `0..len` that hold about as many pixels as 256 images of CIFAR.
+pub(crate) fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
+    let batch = (256 * 32 * 32 / (size * size)).clamp(8, 256);
+    (0..len).step_by(batch).map(|from| from..(from + batch).min(len)).collect()
+}
+
+/// Rows of `images` with their names and classes.
+pub(crate) fn named(images: &Images, rows: Vec<f32>, width: usize) -> Features {
+    Features {
+        rows,
+        width,
+        names: images.names(),
+        labels: images.labels(),
+        classes: images.classes().to_vec(),
+        ..Features::default()
+    }
+}
