@@ -238,8 +238,6 @@ impl<'a, B: Send> Loader<'a, B> {
         loop {
             if let Some(ready) = state.ready.remove(&unit) {
                 state.wanted = state.wanted.max(unit + 1);
-                // Units that were passed over (the empty parts of a short step) are not wanted any more.
-                state.ready = state.ready.split_off(&(unit + 1));
                 self.changed.notify_all();
                 return ready;
             }
@@ -384,6 +382,35 @@ mod tests {
                 assert_eq!(loader.take(7).unwrap(), 70, "a part can be drawn again");
             });
             assert!(most.load(Ordering::SeqCst) <= 5, "{threads} threads held {most:?}");
+        }
+    }
+
+    #[test]
+    fn threads_may_take_units_in_any_order() {
+        // Word2vec's threads do: one may wait for a unit while others take later ones.
+        for round in 0..50 {
+            let draw = |u: usize| {
+                if u.is_multiple_of(4) {
+                    std::thread::sleep(std::time::Duration::from_micros(200 + 10 * round));
+                }
+                Ok(u * 10)
+            };
+            Loader::run(2, 6, 0..48, &draw, |loader| {
+                let next = AtomicUsize::new(0);
+                std::thread::scope(|scope| {
+                    for _ in 0..3 {
+                        scope.spawn(|| {
+                            loop {
+                                let unit = next.fetch_add(1, Ordering::SeqCst);
+                                if unit >= 48 {
+                                    return;
+                                }
+                                assert_eq!(loader.take(unit).unwrap(), unit * 10);
+                            }
+                        });
+                    }
+                });
+            });
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::data::feed::Feed;
 use crate::data::pair::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::embeddings::Embeddings;
 use crate::model::target::Target;
 use crate::model::tower::{EmbeddingsTape, Places, Towers};
@@ -120,9 +120,9 @@ impl<T: Towers> Dense<T> {
         }
         // Every rank has these of the whole batch, so they are not added up.
         for (param, gradient) in &terms.parameters {
-            if let Some(at) = self.params.iter().position(|p| p.name() == param.name()) {
-                gradients[at] = Some(Gradient::Dense(gradient.clone()));
-            }
+            let at = self.params.iter().position(|p| p.name() == param.name());
+            let at = at.ok_or_else(|| Error::new("the loss has a parameter that the learner has not").at(param.name()))?;
+            gradients[at] = Some(Gradient::Dense(gradient.clone()));
         }
         self.optimizer.step(&self.params, &gradients, rate)?;
         self.objective.after_step(&inputs)?;

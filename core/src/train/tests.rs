@@ -161,10 +161,9 @@ impl Objective for Learned {
         let scale = candle_core::Var::from_tensor(self.0.var().as_tensor())?;
         let mut losses = Vec::new();
         for (i, (_, of, _)) in views.iter().enumerate() {
-            for (j, (_, global, _)) in views.iter().enumerate().take(2).filter(|(j, _)| *j != i) {
+            for (_, (_, global, _)) in views.iter().enumerate().take(2).filter(|(j, _)| *j != i) {
                 let logits = of.as_tensor().matmul(&global.as_tensor().t()?)?.broadcast_mul(&scale.as_tensor().exp()?)?;
                 let truth = Tensor::arange(0u32, logits.dim(0)? as u32, &Device::Cpu)?;
-                let _ = j;
                 losses.push(candle_nn::loss::cross_entropy(&logits, &truth)?);
             }
         }
@@ -343,6 +342,17 @@ fn a_losss_parameters_are_saved_and_a_name_that_nobody_claims_is_an_error() {
     // A network without the norm neither claims the norm's names nor finds its own.
     let error = learned(With::Nothing).load(&saved.reader()).unwrap_err().to_string();
     assert!(error.contains("norm.") && error.contains("no parameter"), "{error}");
+}
+
+#[test]
+fn a_losss_parameter_that_the_learner_lacks_is_an_error() {
+    let mut other = Params::new();
+    let scale = other.root().sub("lost").param("scale", (), ParamKind::Scalar, Init::Constant(0.7));
+    other.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    let mut dense = Dense { objective: Box::new(Learned(scale)), ..learned(With::Nothing) };
+    let draw = |_: usize| multi_crop().draw(&[0, 1, 2], Key::new(0));
+    let error = dense.step(&Feed::new(1, 3, Key::new(0), &draw), 0.1).err().unwrap().to_string();
+    assert!(error.contains("lost.scale"), "{error}");
 }
 
 #[test]
