@@ -125,7 +125,7 @@ impl Cause for Error {
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
         match e {
-            // Ours, if it crossed candle.
+            // An error of ctk that an operation gave to candle comes back inside this one.
             candle_core::Error::Io(e) => e.into(),
             other => Error::new(&other).caused_by(other),
         }

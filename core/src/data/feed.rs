@@ -63,7 +63,7 @@ impl Order {
         self.batch.div_ceil(self.world).div_ceil(self.part)
     }
 
-    /// Times that the parts of a step are gone through.
+    /// How often a step goes through its parts: twice where gradients are cached, else once.
     pub fn passes(&self) -> usize {
         self.passes
     }
