@@ -11,6 +11,7 @@ use crate::geometry::Geometry;
 use crate::norm::{self, Affine};
 use crate::number::Number;
 use crate::pool::{self, Windows};
+use crate::update::{self, Momentum, Update};
 use crate::{elementwise, table};
 
 /// The CPU. Cloning shares the pool.
@@ -65,6 +66,22 @@ impl Device for Cpu {
 
     fn load<T: Number>(&self, from: &[T]) -> Vec<T::Real> {
         from.iter().map(|v| v.up()).collect()
+    }
+
+    fn vector<T: Plain>(&self, from: &[T]) -> Vec<T> {
+        from.to_vec()
+    }
+
+    fn zeros<T: Plain>(&self, len: usize) -> Vec<T> {
+        bytemuck::zeroed_vec(len)
+    }
+
+    fn read<'a, T: Plain>(&self, vector: &'a Vec<T>) -> &'a [T] {
+        vector
+    }
+
+    fn write<'a, T: Plain>(&self, vector: &'a mut Vec<T>) -> &'a mut [T] {
+        vector
     }
 
     fn host<T: Plain>(&self, vector: Vec<T>) -> Vec<T> {
@@ -244,6 +261,14 @@ impl Device for Cpu {
 
     fn sum_groups<T: Number>(&self, dy: &[T], width: usize, order: &[u32], starts: &[u32]) -> Vec<T::Real> {
         table::sum_groups(dy, width, order, starts)
+    }
+
+    fn update<R: Real>(&self, update: Update, d: &mut [R], x: &[R], y: &[R]) {
+        update::update(update, d, x, y);
+    }
+
+    fn momentum<R: Real>(&self, step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
+        update::momentum(step, w, v, g);
     }
 
     fn norm<R: Real>(&self, x: &[R], y: &[R], scale: f64) -> f64 {

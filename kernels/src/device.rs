@@ -12,6 +12,7 @@ use crate::element::{Element, Real};
 use crate::geometry::Geometry;
 use crate::number::Number;
 use crate::pool::Windows;
+use crate::update::{Momentum, Update};
 
 /// What can lie in a device's memory: plain numbers.
 pub trait Plain: Pod + Send + Sync {}
@@ -32,7 +33,7 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// A buffer's numbers, to be written.
     type ViewMut<'a, T: Plain>: Send;
 
-    /// Numbers that outlive a pass: gradients of parameters, statistics.
+    /// Numbers that outlive a pass: parameters, their gradients, what optimizers remember, statistics.
     type Vector<T: Plain>: Send + Sync + 'static;
 
     /// A normalisation by known statistics, and perhaps a ReLU: y = (x − mean)·γ/√(variance + ε) + β per channel.
@@ -70,16 +71,28 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// A map's numbers as they are computed with, on the host.
     fn load<T: Number>(&self, from: Self::View<'_, T>) -> Vec<T::Real>;
 
+    /// The host's numbers as a vector of the device.
+    fn vector<T: Plain>(&self, from: &[T]) -> Self::Vector<T>;
+
+    /// A vector of zeros.
+    fn zeros<T: Plain>(&self, len: usize) -> Self::Vector<T>;
+
+    /// A vector's numbers, to be read.
+    fn read<'a, T: Plain>(&self, vector: &'a Self::Vector<T>) -> Self::View<'a, T>;
+
+    /// A vector's numbers, to be written.
+    fn write<'a, T: Plain>(&self, vector: &'a mut Self::Vector<T>) -> Self::ViewMut<'a, T>;
+
     /// A vector's numbers, on the host.
     fn host<T: Plain>(&self, vector: Self::Vector<T>) -> Vec<T>;
 
     /// Copies numbers.
     fn copy<T: Plain>(&self, from: Self::View<'_, T>, to: Self::ViewMut<'_, T>);
 
-    /// Shows the device numbers whose home is the host, parameters: on the CPU as they lie there.
+    /// Shows the device numbers that lie on the host: on the CPU as they lie there, elsewhere a copy.
     fn lend<T: Plain, Out>(&self, numbers: &[T], read: impl FnOnce(Self::View<'_, T>) -> Out) -> Out;
 
-    /// The same, to be changed in place: running statistics.
+    /// The same, to be changed in place.
     fn lend_mut<T: Plain, Out>(&self, numbers: &mut [T], change: impl FnOnce(Self::ViewMut<'_, T>) -> Out) -> Out;
 
     // Convolutions; a matrix is one of 1 × 1 pixels.
@@ -264,6 +277,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     ) -> Self::Vector<T::Real>;
 
     // What losses and optimizers need.
+
+    /// New numbers for d, in place.
+    fn update<R: Real>(&self, update: Update, d: Self::ViewMut<'_, R>, x: Self::View<'_, R>, y: Self::View<'_, R>);
+
+    /// New weights w and velocities v, in place, by the gradient g.
+    fn momentum<R: Real>(&self, step: Momentum, w: Self::ViewMut<'_, R>, v: Self::ViewMut<'_, R>, g: Self::View<'_, R>);
 
     /// √Σ(x + y·scale)², added in f64.
     fn norm<R: Real>(&self, x: Self::View<'_, R>, y: Self::View<'_, R>, scale: f64) -> f64;

@@ -29,6 +29,7 @@ mod rows;
 mod simd;
 mod table;
 mod taps;
+mod update;
 mod winograd;
 
 pub use buffer::{Buffer, BufferPool};
@@ -42,3 +43,4 @@ pub use number::Number;
 pub use pool::Windows;
 pub use simd::{isa, quick_pairs, wide};
 pub use table::Groups;
+pub use update::{Momentum, Update};

@@ -13,7 +13,7 @@ use crate::nn::params::{Init, ParamKind, Scope};
 use crate::nn::pass::Pass;
 use crate::nn::rows::Rows;
 use crate::nn::tape::Tape;
-use crate::nn::{BatchNorm, Layer, Linear, Sequential};
+use crate::nn::{BatchNorm, Layer, Linear, Road, Sequential};
 use crate::recipe::{HeadRecipe, Norms};
 
 /// A multi-layer perceptron z = g(h).
@@ -39,6 +39,11 @@ impl ProjectionHead {
         let zeros = Init::Constant(0.0);
         layers.push(Layer::Linear(Linear::new([classes, width], true, ParamKind::Head, zeros, scope.sub("classifier"))));
         ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width: classes }
+    }
+
+    /// The same head by another road.
+    pub fn by(self, road: Road) -> Self {
+        ProjectionHead { layers: self.layers.by(road), ..self }
     }
 
     /// Width of an embedding.

@@ -54,7 +54,7 @@ impl<T: Towers> Target<T> {
     /// # Errors
     /// A parameter that `online` has not, or in another shape.
     pub fn new(towers: T, params: Params, momentum: Momentum, online: &Params) -> Result<Self> {
-        params.take("", &online.section("").into_iter().collect())?;
+        params.take("", &online.section("")?.into_iter().collect())?;
         Ok(Target { towers, params, momentum })
     }
 
@@ -80,7 +80,7 @@ impl<T: Towers> Target<T> {
             let Some(theirs) = rest.find(|p| p.name() == own.name()) else {
                 return Err(Error::new("the online network has no such parameter").at(own.name()));
             };
-            blend(own.var().as_tensor(), theirs.var().as_tensor(), momentum).map_err(|e| e.at(own.name()))?;
+            blend(&own.array(), &theirs.array(), momentum).map_err(|e| e.at(own.name()))?;
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl<T: Towers> Target<T> {
     }
 
     pub(crate) fn save(&self, writer: &mut Writer) -> Result<()> {
-        writer.tensors(FILE, &self.params.section(""))
+        writer.tensors(FILE, &self.params.section("")?)
     }
 
     pub(crate) fn load(&self, reader: &Reader) -> Result<()> {
@@ -195,7 +195,7 @@ mod tests {
 
     fn values(params: &Params) -> Vec<(String, Vec<f64>)> {
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        params.section("").iter().map(|(name, t)| (name.clone(), flat(t))).collect()
+        params.section("").unwrap().iter().map(|(name, t)| (name.clone(), flat(t))).collect()
     }
 
     fn moco() -> LossRecipe {

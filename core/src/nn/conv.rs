@@ -7,7 +7,6 @@ use ctk_kernels::{Device, Geometry, Map, Number, Read};
 
 use super::flow::{Activation, Context, Forward, Normalisation, SharedMap};
 use super::reference::window;
-use super::tensors;
 use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 use crate::nn::pass::Statistics;
@@ -121,7 +120,7 @@ pub(super) fn apply<D: Device, T: Number>(
     device: &D,
 ) -> Result<Convolved<D, T>> {
     let mut y = Map::new([g.n, g.oh, g.ow, g.o], device);
-    let moments = tensors::lend(weight, device, |weight| device.convolve(g, x, weight, y.data_mut(), watch))?;
+    let moments = weight.view(device, |weight| device.convolve(g, x, weight, y.data_mut(), watch))?;
     Ok((y, moments))
 }
 
@@ -129,7 +128,7 @@ pub(super) fn apply<D: Device, T: Number>(
 pub(super) fn add_bias<D: Device, T: Number>(y: &mut Map<D, T>, bias: Option<&Param>) -> Result<()> {
     let Some(bias) = bias else { return Ok(()) };
     let device = y.device().clone();
-    tensors::lend(bias, &device, |bias| device.add_bias(y.data_mut(), bias))
+    bias.view(&device, |bias| device.add_bias(y.data_mut(), bias))
 }
 
 /// The gradient of the input with what is `beside` it; the input came from the normalisation of `before` if there is one.
@@ -143,7 +142,7 @@ pub(super) fn input_gradient<D: Device, T: Number>(
     let device = dy.device();
     let mut dx = Map::new([g.n, g.h, g.w, g.c], device);
     let read = before.as_ref().map(|(x, normalisation)| (x.data(), Some(&normalisation.affine)));
-    let sums = tensors::lend(weight, device, |weight| {
+    let sums = weight.view(device, |weight| {
         device.input_gradient(g, dy.data(), weight, dx.data_mut(), beside.as_ref().map(|beside| beside.data()), read)
     })?;
     if let (Some(sums), Some((_, normalisation))) = (sums, &before) {

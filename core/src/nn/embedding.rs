@@ -46,7 +46,7 @@ impl Embedding {
         let mut there = device.allocate(ids.len());
         device.upload(ids, device.view_mut(&mut there));
         let mut y = Map::new([ids.len(), 1, 1, width], device);
-        tensors::lend(&self.weight, device, |table| device.gather(table, width, device.view(&there), y.data_mut()))?;
+        self.weight.view(device, |table| device.gather(table, width, device.view(&there), y.data_mut()))?;
         let (weight, own, ids) = (self.weight.clone(), context.clone(), ids.to_vec());
         let back = context.back(move |dy, _| {
             own.store.add(&weight, row_gradient(&ids, &*dy)?)?;

@@ -6,13 +6,14 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use ctk_kernels::{Cpu, Device, Dropout, Geometry, Identity, Number, Plain, Read, Real, Windows};
+use ctk_kernels::{Cpu, Device, Dropout, Geometry, Identity, Momentum, Number, Plain, Read, Real, Update, Windows};
 
 /// The device's memory: bytes by handle.
 #[derive(Default)]
 struct Arena {
     blocks: Mutex<HashMap<u64, Vec<u64>>>,
     next: AtomicU64,
+    passed: AtomicU64,
 }
 
 /// The device. Cloning shares its memory.
@@ -87,6 +88,21 @@ impl Emulated {
         out
     }
 
+    /// How many bytes have passed between the host and the device, either way.
+    pub fn passed(&self) -> u64 {
+        self.arena.passed.load(Ordering::Relaxed)
+    }
+
+    fn crossed<T>(&self, numbers: &[T]) {
+        self.arena.passed.fetch_add(size_of_val(numbers) as u64, Ordering::Relaxed);
+    }
+
+    fn filled<T: Plain>(&self, from: &[T]) -> Block<T> {
+        let mut block = self.new_block(from.len());
+        self.put(self.view_mut(&mut block), |to| to.copy_from_slice(from));
+        block
+    }
+
     fn new_block<T: Plain>(&self, len: usize) -> Block<T> {
         let id = self.arena.next.fetch_add(1, Ordering::Relaxed);
         // What was never written is not a number.
@@ -113,7 +129,7 @@ impl Device for Emulated {
     type Buffer<T: Plain> = Block<T>;
     type View<'a, T: Plain> = View<'a, T>;
     type ViewMut<'a, T: Plain> = ViewMut<'a, T>;
-    type Vector<T: Plain> = Opaque<Vec<T>>;
+    type Vector<T: Plain> = Block<T>;
     type Affine<R: Real> = Opaque<<Cpu as Device>::Affine<R>>;
     type Moments = Opaque<<Cpu as Device>::Moments>;
     type Sums = Opaque<<Cpu as Device>::Sums>;
@@ -135,23 +151,46 @@ impl Device for Emulated {
     }
 
     fn upload<T: Plain>(&self, from: &[T], to: ViewMut<T>) {
+        self.crossed(from);
         self.put(to, |to| to.copy_from_slice(from));
     }
 
     fn download<T: Plain>(&self, from: View<T>) -> Vec<T> {
-        self.get(from)
+        let numbers = self.get(from);
+        self.crossed(&numbers);
+        numbers
     }
 
     fn store<T: Number>(&self, from: &[T::Real], to: ViewMut<T>) {
+        self.crossed(from);
         self.put(to, |to| self.cpu.store(from, to));
     }
 
     fn load<T: Number>(&self, from: View<T>) -> Vec<T::Real> {
-        self.cpu.load(&self.get(from)[..])
+        let numbers = self.cpu.load(&self.get(from)[..]);
+        self.crossed(&numbers);
+        numbers
     }
 
-    fn host<T: Plain>(&self, vector: Opaque<Vec<T>>) -> Vec<T> {
-        vector.0
+    fn vector<T: Plain>(&self, from: &[T]) -> Block<T> {
+        self.crossed(from);
+        self.filled(from)
+    }
+
+    fn zeros<T: Plain>(&self, len: usize) -> Block<T> {
+        self.filled(&bytemuck::zeroed_vec::<T>(len))
+    }
+
+    fn read<'a, T: Plain>(&self, vector: &'a Block<T>) -> View<'a, T> {
+        View(vector.handle, PhantomData)
+    }
+
+    fn write<'a, T: Plain>(&self, vector: &'a mut Block<T>) -> ViewMut<'a, T> {
+        ViewMut(vector.handle, PhantomData)
+    }
+
+    fn host<T: Plain>(&self, vector: Block<T>) -> Vec<T> {
+        self.download(self.read(&vector))
     }
 
     fn copy<T: Plain>(&self, from: View<T>, to: ViewMut<T>) {
@@ -168,7 +207,7 @@ impl Device for Emulated {
         let mut block = self.new_block(numbers.len());
         self.upload(numbers, self.view_mut(&mut block));
         let out = change(self.view_mut(&mut block));
-        numbers.copy_from_slice(&self.get(self.view(&block)));
+        numbers.copy_from_slice(&self.download(self.view(&block)));
         out
     }
 
@@ -203,44 +242,45 @@ impl Device for Emulated {
         self.put(dx, |dx| self.cpu.input_gradient(g, &dy, &weight, dx, beside.as_deref(), before)).map(Opaque)
     }
 
-    fn weight_gradient<T: Number>(&self, g: &Geometry, x: Read<Self, T>, dy: View<T>) -> Opaque<Vec<T::Real>> {
-        Opaque(self.cpu.weight_gradient(g, Local::new(self, x).read(), &self.get(dy)))
+    fn weight_gradient<T: Number>(&self, g: &Geometry, x: Read<Self, T>, dy: View<T>) -> Block<T::Real> {
+        self.filled(&self.cpu.weight_gradient(g, Local::new(self, x).read(), &self.get(dy)))
     }
 
     fn add_bias<T: Number>(&self, y: ViewMut<T>, bias: View<T::Real>) {
         self.put(y, |y| self.cpu.add_bias(y, &self.get(bias)));
     }
 
-    fn column_sums<T: Number>(&self, x: View<T>, c: usize) -> Opaque<Vec<T::Real>> {
-        Opaque(self.cpu.column_sums(&self.get(x)[..], c))
+    fn column_sums<T: Number>(&self, x: View<T>, c: usize) -> Block<T::Real> {
+        self.filled(&self.cpu.column_sums(&self.get(x)[..], c))
     }
 
     fn moments<T: Number>(&self, x: View<T>, c: usize) -> Opaque<<Cpu as Device>::Moments> {
         Opaque(self.cpu.moments(&self.get(x)[..], c))
     }
 
-    fn merge(&self, moments: Opaque<<Cpu as Device>::Moments>, c: usize) -> [Opaque<Vec<f64>>; 2] {
-        self.cpu.merge(moments.0, c).map(Opaque)
+    fn merge(&self, moments: Opaque<<Cpu as Device>::Moments>, c: usize) -> [Block<f64>; 2] {
+        self.cpu.merge(moments.0, c).map(|vector| self.filled(&vector))
     }
 
-    fn widen<R: Real>(&self, numbers: View<R>) -> Opaque<Vec<f64>> {
-        Opaque(self.cpu.widen(&self.get(numbers)[..]))
+    fn widen<R: Real>(&self, numbers: View<R>) -> Block<f64> {
+        self.filled(&self.cpu.widen(&self.get(numbers)[..]))
     }
 
     fn affine<R: Real>(
         &self,
-        statistics: [&Opaque<Vec<f64>>; 2],
+        statistics: [&Block<f64>; 2],
         gamma: View<R>,
         beta: Option<View<R>>,
         epsilon: f64,
         relu: bool,
     ) -> Opaque<<Cpu as Device>::Affine<R>> {
         let (gamma, beta) = (self.get(gamma), beta.map(|beta| self.get(beta)));
-        Opaque(self.cpu.affine(statistics.map(|s| &s.0), &gamma, beta.as_deref(), epsilon, relu))
+        let statistics = statistics.map(|vector| self.get(self.read(vector)));
+        Opaque(self.cpu.affine(statistics.each_ref(), &gamma, beta.as_deref(), epsilon, relu))
     }
 
-    fn follow<R: Real>(&self, running: ViewMut<R>, batch: &Opaque<Vec<f64>>, factor: f64, share: f64) {
-        self.put(running, |running| self.cpu.follow(running, &batch.0, factor, share));
+    fn follow<R: Real>(&self, running: ViewMut<R>, batch: &Block<f64>, factor: f64, share: f64) {
+        self.put(running, |running| self.cpu.follow(running, &self.get(self.read(batch)), factor, share));
     }
 
     fn normalise<T: Number>(&self, affine: &Opaque<<Cpu as Device>::Affine<T::Real>>, x: View<T>, y: ViewMut<T>) {
@@ -260,8 +300,8 @@ impl Device for Emulated {
         &self,
         affine: &Opaque<<Cpu as Device>::Affine<R>>,
         sums: &Opaque<<Cpu as Device>::Sums>,
-    ) -> [Opaque<Vec<R>>; 2] {
-        self.cpu.affine_gradients(&affine.0, &sums.0).map(Opaque)
+    ) -> [Block<R>; 2] {
+        self.cpu.affine_gradients(&affine.0, &sums.0).map(|vector| self.filled(&vector))
     }
 
     fn normalise_gradient<T: Number>(
@@ -356,8 +396,16 @@ impl Device for Emulated {
         self.put(y, |y| self.cpu.gather(&self.get(table), width, &self.get(ids), y));
     }
 
-    fn sum_groups<T: Number>(&self, dy: View<T>, width: usize, order: View<u32>, starts: View<u32>) -> Opaque<Vec<T::Real>> {
-        Opaque(self.cpu.sum_groups(&self.get(dy)[..], width, &self.get(order), &self.get(starts)))
+    fn sum_groups<T: Number>(&self, dy: View<T>, width: usize, order: View<u32>, starts: View<u32>) -> Block<T::Real> {
+        self.filled(&self.cpu.sum_groups(&self.get(dy)[..], width, &self.get(order), &self.get(starts)))
+    }
+
+    fn update<R: Real>(&self, update: Update, d: ViewMut<R>, x: View<R>, y: View<R>) {
+        self.put(d, |d| self.cpu.update(update, d, &self.get(x), &self.get(y)));
+    }
+
+    fn momentum<R: Real>(&self, step: Momentum, w: ViewMut<R>, v: ViewMut<R>, g: View<R>) {
+        self.put(w, |w| self.put(v, |v| self.cpu.momentum(step, w, v, &self.get(g))));
     }
 
     fn norm<R: Real>(&self, x: View<R>, y: View<R>, scale: f64) -> f64 {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::Tensor;
 use ctk_kernels::{Device, Map, Number, Read, Real};
 
-use super::tensors;
 use crate::error::Result;
 use crate::nn::gradient::GradientStore;
 use crate::nn::params::Param;
@@ -159,7 +158,7 @@ impl<D: Device> Context<D> {
 
     /// Leaves a parameter's gradient in the store.
     pub fn leave<R: Real>(&self, param: &Param, gradient: D::Vector<R>) -> Result<()> {
-        self.store.add(param, tensors::from_vec(self.device.host(gradient), param.dims())?)
+        self.store.add(param, param.array().beside(&self.device, gradient)?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
 
+use super::array::Array;
 use super::param::Param;
 use crate::error::{Error, Result};
 use crate::world::Collective;
@@ -13,13 +14,19 @@ use crate::world::Collective;
 #[derive(Clone, Debug)]
 pub enum Gradient {
     /// Of every value, in the parameter's shape.
-    Dense(Tensor),
+    Dense(Array),
     /// Of some rows of a table; it is 0 in all others.
     Rows(RowGradient),
 }
 
 impl From<Tensor> for Gradient {
     fn from(whole: Tensor) -> Self {
+        Gradient::Dense(whole.into())
+    }
+}
+
+impl From<Array> for Gradient {
+    fn from(whole: Array) -> Self {
         Gradient::Dense(whole)
     }
 }
@@ -93,22 +100,25 @@ impl Gradient {
     /// Where shapes differ.
     pub fn plus(self, more: Gradient) -> Result<Gradient> {
         Ok(match (self, more) {
-            (Gradient::Dense(a), Gradient::Dense(b)) => Gradient::Dense((a + b)?),
-            (Gradient::Dense(a), Gradient::Rows(b)) => Gradient::Dense((&a + b.dense(a.dim(0)?)?)?),
-            (Gradient::Rows(a), Gradient::Dense(b)) => Gradient::Dense((a.dense(b.dim(0)?)? + &b)?),
+            (Gradient::Dense(a), Gradient::Dense(b)) => a.plus(&b)?.into(),
+            (Gradient::Dense(a), Gradient::Rows(b)) => {
+                let b = a.place(&b.dense(a.dims()[0])?)?;
+                a.plus(&b)?.into()
+            }
+            (Gradient::Rows(a), Gradient::Dense(b)) => b.place(&a.dense(b.dims()[0])?)?.plus(&b)?.into(),
             (Gradient::Rows(a), Gradient::Rows(b)) => {
                 Gradient::Rows(RowGradient::new(&[a.ids, b.ids].concat(), &Tensor::cat(&[a.values, b.values], 0)?)?)
             }
         })
     }
 
-    /// In the parameter's shape `dims`.
+    /// In the parameter's shape `dims`, on the host.
     ///
     /// # Errors
     /// Where it is of another shape.
     pub fn dense(&self, dims: &[usize]) -> Result<Tensor> {
         let whole = match self {
-            Gradient::Dense(whole) => whole.clone(),
+            Gradient::Dense(whole) => whole.tensor()?,
             Gradient::Rows(rows) => rows.dense(*dims.first().unwrap_or(&0))?,
         };
         if whole.dims() != dims {
@@ -117,13 +127,24 @@ impl Gradient {
         Ok(whole)
     }
 
-    /// The sum over all ranks, in rank order; ranks may have met different rows.
+    /// In a parameter's shape, where its `values` lie.
+    ///
+    /// # Errors
+    /// Where it is of another shape.
+    pub(crate) fn beside(&self, values: &Array) -> Result<Array> {
+        match self {
+            Gradient::Dense(whole) if whole.dims() == values.dims() => Ok(whole.clone()),
+            _ => values.place(&self.dense(values.dims())?),
+        }
+    }
+
+    /// The sum over all ranks, in rank order; ranks may have met different rows. Ranks exchange numbers by the host's memory.
     ///
     /// # Errors
     /// Of the collective.
     pub fn over(self, world: &dyn Collective) -> Result<Gradient> {
         Ok(match self {
-            Gradient::Dense(own) => Gradient::Dense(world.sum(&own)?),
+            Gradient::Dense(own) => own.place(&world.sum(&own.tensor()?)?)?.into(),
             Gradient::Rows(own) => {
                 let ids = Tensor::from_slice(&own.ids, (own.ids.len(), 1), &Device::Cpu)?;
                 let ids = world.gather(&ids)?.rows.flatten_all()?.to_vec1::<u32>()?;
@@ -181,8 +202,8 @@ mod tests {
         let both = Gradient::Rows(met.clone()).plus(Gradient::Rows(more.clone())).unwrap();
         assert_eq!(dense(&both), [[3.0, 4.0], [10.0, 20.0], [0.0; 2], [36.0, 48.0]]);
         for mixed in [
-            Gradient::Rows(met.clone()).plus(Gradient::Dense(more.dense(4).unwrap())),
-            Gradient::Dense(met.dense(4).unwrap()).plus(Gradient::Rows(more)),
+            Gradient::Rows(met.clone()).plus(more.dense(4).unwrap().into()),
+            Gradient::from(met.dense(4).unwrap()).plus(Gradient::Rows(more)),
         ] {
             assert_eq!(dense(&mixed.unwrap()), dense(&both));
         }

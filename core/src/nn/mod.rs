@@ -12,11 +12,12 @@
 //! (out, in)) and are packed on the way in. Everything works in f32 and f64; f64 is what finite differences are taken in. A pass
 //! in [mixed precision](Precision::Bf16) keeps maps, and multiplies, in bf16; parameters, sums and statistics stay in f32.
 
+pub mod array;
 mod conv;
 mod dropout;
 mod embedding;
 #[cfg(test)]
-mod emulated;
+pub(crate) mod emulated;
 mod flow;
 pub mod gradient;
 mod layer;
@@ -140,16 +141,9 @@ impl Sequential {
         let behaviour = Behaviour { statistics: pass.statistics, draws };
         let (y, tape) = match &self.road {
             Road::Reference => self.reference(x, behaviour, pass)?,
-            Road::Cpu(_) if !x.device().is_cpu() => {
-                let what = format!("a network that runs on the CPU cannot read a batch on {:?}", x.device().location());
-                return Err(Error::new(what).hint("use --device cpu"));
-            }
-            Road::Cpu(cpu) => match (if ids { self.dtype(x.dtype()) } else { x.dtype() }, pass.precision) {
-                (DType::F32, Precision::Bf16) => self.kernels::<_, Bf16>(cpu, x, behaviour, pass)?,
-                (DType::F32, Precision::F32) => self.kernels::<_, f32>(cpu, x, behaviour, pass)?,
-                (DType::F64, _) => self.kernels::<_, f64>(cpu, x, behaviour, pass)?,
-                (other, _) => return Err(Error::new(format!("a network runs in f32 or f64, not {other:?}"))),
-            },
+            Road::Cpu(cpu) => self.on(cpu, x, behaviour, pass)?,
+            #[cfg(test)]
+            Road::Emulated(emulated) => self.on(emulated, x, behaviour, pass)?,
         };
         match y.dims() {
             [_, 1, 1, _] if flat => Ok((y.flatten_from(1)?, tape)),
@@ -161,7 +155,21 @@ impl Sequential {
     fn dtype(&self, otherwise: DType) -> DType {
         let mut params = Vec::new();
         self.layers.params(&mut params);
-        params.first().map_or(otherwise, |param| param.var().dtype())
+        params.first().map_or(otherwise, |param| param.dtype())
+    }
+
+    /// By the kernels of a device, in the type of number that the input and the pass ask for.
+    fn on<D: Device>(&self, device: &D, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
+        if !x.device().is_cpu() {
+            return Err(Error::new(format!("a network reads batches of the host's memory, not of {:?}", x.device().location())));
+        }
+        let dtype = if x.dtype() == DType::U32 { self.dtype(x.dtype()) } else { x.dtype() };
+        match (dtype, pass.precision) {
+            (DType::F32, Precision::Bf16) => self.kernels::<_, Bf16>(device, x, behaviour, pass),
+            (DType::F32, Precision::F32) => self.kernels::<_, f32>(device, x, behaviour, pass),
+            (DType::F64, _) => self.kernels::<_, f64>(device, x, behaviour, pass),
+            (other, _) => Err(Error::new(format!("a network runs in f32 or f64, not {other:?}"))),
+        }
     }
 
     fn kernels<D: Device, T: Number>(&self, device: &D, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {

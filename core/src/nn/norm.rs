@@ -8,7 +8,6 @@ use ctk_kernels::{Device, Map, Number, Real};
 
 use super::flow::{Activation, Context, Forward, Normalisation};
 use super::reference::relu;
-use super::tensors;
 use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 use crate::nn::pass::Statistics;
@@ -76,8 +75,8 @@ impl BatchNorm {
     /// Moves the running statistics towards those of a batch of `rows` rows.
     fn update<D: Device, R: Real>(&self, rows: usize, [mean, variance]: [&D::Vector<f64>; 2], device: &D) -> Result<()> {
         let unbiased = rows as f64 / (rows as f64 - 1.0);
-        tensors::change::<D, R>(&self.mean, device, |running| device.follow(running, mean, 1.0, MOMENTUM))?;
-        tensors::change::<D, R>(&self.variance, device, |running| device.follow(running, variance, unbiased, MOMENTUM))
+        self.mean.change::<D, R>(device, |running| device.follow(running, mean, 1.0, MOMENTUM))?;
+        self.variance.change::<D, R>(device, |running| device.follow(running, variance, unbiased, MOMENTUM))
     }
 
     pub(crate) fn forward<D: Device, T: Number>(
@@ -92,7 +91,7 @@ impl BatchNorm {
         self.check(rows, c, context.behaviour.statistics)?;
         let frozen = context.behaviour.statistics == Statistics::Frozen;
         let [mean, variance] = if frozen {
-            let wide = |param| tensors::lend(param, device, |numbers: D::View<'_, T::Real>| device.widen(numbers));
+            let wide = |param: &Param| param.view(device, |numbers: D::View<'_, T::Real>| device.widen(numbers));
             [wide(&self.mean)?, wide(&self.variance)?]
         } else {
             device.merge(known.unwrap_or_else(|| device.moments(x.data(), c)), c)
@@ -101,8 +100,8 @@ impl BatchNorm {
         if context.behaviour.statistics == Statistics::Update {
             self.update::<D, T::Real>(rows, statistics, device)?;
         }
-        let affine = tensors::lend(&self.weight, device, |gamma| match &self.bias {
-            Some(bias) => tensors::lend(bias, device, |beta| device.affine(statistics, gamma, Some(beta), EPSILON, self.relu)),
+        let affine = self.weight.view(device, |gamma| match &self.bias {
+            Some(bias) => bias.view(device, |beta| device.affine(statistics, gamma, Some(beta), EPSILON, self.relu)),
             None => Ok(device.affine(statistics, gamma, None, EPSILON, self.relu)),
         })??;
         let lazy = Arc::new(Normalisation::new(affine));
@@ -144,7 +143,7 @@ impl BatchNorm {
         self.check(rows, c, statistics)?;
         let flat = x.reshape((rows, c))?;
         let (mean, variance) = match statistics {
-            Statistics::Frozen => (self.mean.var().as_detached_tensor(), self.variance.var().as_detached_tensor()),
+            Statistics::Frozen => (self.mean.tensor()?, self.variance.tensor()?),
             Statistics::Update | Statistics::Hold => {
                 let mean = flat.mean(0)?;
                 let variance = flat.broadcast_sub(&mean)?.sqr()?.mean(0)?;

@@ -3,8 +3,10 @@
 use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Shape, Tensor, Var};
+use ctk_kernels::{self as kernels, Real};
 use rand_distr::{Distribution, Normal, Uniform};
 
+use super::array::Array;
 use crate::error::{Error, Result};
 use crate::rng::Key;
 
@@ -61,13 +63,21 @@ pub enum Init {
     },
 }
 
-/// One declared parameter. Its variable exists once [`Params::materialise`] has run.
+/// One declared parameter. It has values once [`Params::materialise`] has run.
 pub struct Param {
     pub(super) name: String,
     pub(super) shape: Shape,
     pub(super) kind: ParamKind,
     pub(super) init: Init,
-    pub(super) var: OnceLock<Var>,
+    pub(super) values: OnceLock<Values>,
+}
+
+/// A parameter's values, where the layers run that use it.
+pub(super) enum Values {
+    /// On the CPU: a variable of candle, so that a loss or an encoder in candle's operations can be differentiated by it.
+    Cpu(Var),
+    /// On another device.
+    Device(Array),
 }
 
 impl Param {
@@ -86,12 +96,76 @@ impl Param {
         self.kind
     }
 
+    /// The type of its values.
+    ///
+    /// # Panics
+    /// As [`var`](Param::var), where it lies on whatever device.
+    pub fn dtype(&self) -> DType {
+        self.array().dtype()
+    }
+
     /// The variable.
     ///
     /// # Panics
-    /// Before [`Params::materialise`]: a model is never run before it has values.
+    /// Before [`Params::materialise`]: a model is never run before it has values. And where the values lie on a device that is not
+    /// the CPU, which candle cannot see.
     pub fn var(&self) -> &Var {
-        self.var.get().unwrap_or_else(|| panic!("parameter {} used before materialise", self.name))
+        match self.values() {
+            Values::Cpu(var) => var,
+            Values::Device(array) => panic!("parameter {} is {array:?}, which candle cannot see", self.name),
+        }
+    }
+
+    /// Its values, where they lie.
+    ///
+    /// # Panics
+    /// Before [`Params::materialise`].
+    pub fn array(&self) -> Array {
+        match self.values() {
+            Values::Cpu(var) => Array::from(var.as_tensor().clone()),
+            Values::Device(array) => array.clone(),
+        }
+    }
+
+    fn values(&self) -> &Values {
+        self.values.get().unwrap_or_else(|| panic!("parameter {} used before materialise", self.name))
+    }
+
+    /// Its values as a tensor that no gradient flows to: on the CPU the same memory, from another device a copy.
+    ///
+    /// # Errors
+    /// Of candle.
+    pub fn tensor(&self) -> Result<Tensor> {
+        match self.values() {
+            Values::Cpu(var) => Ok(var.as_detached_tensor()),
+            Values::Device(array) => array.tensor(),
+        }
+    }
+
+    /// Takes the values of `from`, rounded to its own type.
+    ///
+    /// # Errors
+    /// Where the shape differs.
+    pub fn set(&self, from: &Tensor) -> Result<()> {
+        match self.values() {
+            Values::Cpu(var) => Ok(var.set(&from.to_dtype(var.dtype())?.to_device(var.device())?)?),
+            Values::Device(array) => array.set(&from.to_dtype(array.dtype())?),
+        }
+        .map_err(|e: Error| e.at(&self.name))
+    }
+
+    /// Shows a device the values.
+    pub(crate) fn view<D: kernels::Device, R: Real, Out>(
+        &self,
+        device: &D,
+        use_it: impl FnOnce(D::View<'_, R>) -> Out,
+    ) -> Result<Out> {
+        self.array().view(device, use_it).map_err(|e| e.at(&self.name))
+    }
+
+    /// Shows a device the values, to be changed in place.
+    pub(crate) fn change<D: kernels::Device, R: Real>(&self, device: &D, change: impl FnOnce(D::ViewMut<'_, R>)) -> Result<()> {
+        self.array().change(device, change).map_err(|e| e.at(&self.name))
     }
 
     /// Its name without `prefix.`; none where it is not below it.
@@ -99,7 +173,8 @@ impl Param {
         if prefix.is_empty() { Some(&self.name) } else { self.name.strip_prefix(prefix)?.strip_prefix('.') }
     }
 
-    pub(super) fn draw(&self, key: Key, dtype: DType, device: &Device) -> Result<Var> {
+    /// Its initial values, as they are drawn on the host.
+    pub(super) fn draw(&self, key: Key, dtype: DType) -> Result<Tensor> {
         let count = self.shape.elem_count();
         let mut rng = key.of("init").of(&self.name).rng();
         let values: Vec<f64> = match self.init {
@@ -112,8 +187,7 @@ impl Param {
                 Uniform::new(low, high).map_err(Error::new)?.sample_iter(&mut rng).take(count).collect()
             }
         };
-        let tensor = Tensor::from_vec(values, self.shape.clone(), &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
-        Ok(Var::from_tensor(&tensor)?)
+        Ok(Tensor::from_vec(values, self.shape.clone(), &Device::Cpu)?.to_dtype(dtype)?)
     }
 }
 

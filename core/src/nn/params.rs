@@ -7,10 +7,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use ctk_kernels::{self as kernels, Real};
 
+use super::array::Array;
 use super::gradient::{Gradient, GradientStore};
+use super::param::Values;
 pub use super::param::{Init, Param, ParamKind};
+use super::tensors;
 use crate::error::{Context, Error, Result};
 use crate::rng::Key;
 use crate::store::checkpoint::{Reader, Writer};
@@ -44,14 +48,33 @@ impl Params {
         Scope { params: self, prefix: String::new() }
     }
 
-    /// Gives every declared parameter its initial value from `key`.
+    /// Gives every declared parameter its initial value from `key`, on the host.
+    ///
+    /// # Errors
+    /// Of candle.
     pub fn materialise(&self, key: Key, dtype: DType, device: &Device) -> Result<()> {
         for p in &self.list {
-            let var = p.draw(key, dtype, device).at(&p.name)?;
-            match p.var.get() {
-                Some(there) => there.set(&var)?,
-                None => drop(p.var.set(var)),
+            let drawn = p.draw(key, dtype).at(&p.name)?;
+            match p.values.get() {
+                Some(_) => p.set(&drawn)?,
+                None => drop(p.values.set(Values::Cpu(Var::from_tensor(&drawn.to_device(device)?)?))),
             }
+        }
+        Ok(())
+    }
+
+    /// The same in the memory of a device of ours, all but a loss's scalars: those stay where the loss is computed.
+    ///
+    /// # Errors
+    /// Of candle, and where they have values already.
+    pub fn materialise_on<D: kernels::Device, R: Real>(&self, key: Key, device: &D) -> Result<()> {
+        for p in &self.list {
+            let drawn = p.draw(key, tensors::dtype::<R>()).at(&p.name)?;
+            let values = match p.kind {
+                ParamKind::Scalar => Values::Cpu(Var::from_tensor(&drawn)?),
+                _ => Values::Device(Array::on::<D, R>(device, &drawn)?),
+            };
+            p.values.set(values).map_err(|_| Error::new("this parameter lies somewhere already").at(&p.name))?;
         }
         Ok(())
     }
@@ -101,7 +124,7 @@ impl Params {
         if let Some(lost) = self.list.iter().find(|p| !self.sections.iter().any(|section| p.below(section).is_some())) {
             return Err(Error::new("this parameter is in no section, so it would not be saved").at(lost.name()));
         }
-        self.sections.iter().try_for_each(|section| writer.tensors(&file(section), &self.section(section)))
+        self.sections.iter().try_for_each(|section| writer.tensors(&file(section), &self.section(section)?))
     }
 
     /// Restores what [`save`](Params::save) wrote.
@@ -115,8 +138,12 @@ impl Params {
     }
 
     /// Named tensors below `prefix.`, without the prefix, in order: what a checkpoint's file holds. The empty prefix has all.
-    pub fn section(&self, prefix: &str) -> Vec<(String, Tensor)> {
-        self.list.iter().filter_map(|p| Some((p.below(prefix)?.to_string(), p.var().as_detached_tensor()))).collect()
+    ///
+    /// # Errors
+    /// Of candle.
+    pub fn section(&self, prefix: &str) -> Result<Vec<(String, Tensor)>> {
+        let below = self.list.iter().filter_map(|p| Some((p, p.below(prefix)?)));
+        below.map(|(p, name)| Ok((name.to_string(), p.tensor()?))).collect()
     }
 
     /// Sets every parameter below `prefix.` (all, if it is empty) from tensors named without it.
@@ -146,8 +173,7 @@ impl Params {
                     p.dims()
                 )));
             }
-            let var = p.var();
-            var.set(&from.to_dtype(var.dtype())?.to_device(var.device())?)?;
+            p.set(from)?;
         }
         Ok(())
     }
@@ -178,7 +204,7 @@ impl Scope<'_> {
     pub fn param(&mut self, name: &str, shape: impl Into<Shape>, kind: ParamKind, init: Init) -> Arc<Param> {
         let name = self.join(name);
         assert!(self.params.list.iter().all(|p| p.name != name), "parameter {name} declared twice");
-        let param = Arc::new(Param { name, shape: shape.into(), kind, init, var: OnceLock::new() });
+        let param = Arc::new(Param { name, shape: shape.into(), kind, init, values: OnceLock::new() });
         if let Some((section, _)) = param.name.split_once('.') {
             self.params.declare(section);
         }
@@ -222,10 +248,10 @@ mod tests {
         let mut params = Params::new();
         params.root().sub("encoder").param("weight", (2, 2), ParamKind::Weight, Init::Normal { std: 1.0 });
         params.materialise(Key::new(1), DType::F32, &Device::Cpu).unwrap();
-        let saved: HashMap<_, _> = params.section("encoder").into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
+        let saved: HashMap<_, _> = params.section("encoder").unwrap().into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
         params.materialise(Key::new(2), DType::F32, &Device::Cpu).unwrap();
         params.load_section("encoder", &saved).unwrap();
-        let now = params.section("encoder")[0].1.to_vec2::<f32>().unwrap();
+        let now = params.section("encoder").unwrap()[0].1.to_vec2::<f32>().unwrap();
         assert_eq!(now, saved["weight"].to_vec2::<f32>().unwrap());
         assert!(params.load_section("encoder", &HashMap::new()).unwrap_err().what().contains("weight"));
         let more =

@@ -9,6 +9,10 @@ pub enum Road {
     Reference,
     /// The kernels of the CPU.
     Cpu(Cpu),
+    /// A device with memory of its own, as tests have one.
+    #[cfg(test)]
+    #[allow(private_interfaces, reason = "no user's program has it")]
+    Emulated(super::emulated::Emulated),
 }
 
 impl Default for Road {
@@ -22,6 +26,8 @@ impl std::fmt::Display for Road {
         match self {
             Road::Reference => f.write_str("reference"),
             Road::Cpu(cpu) => f.write_str(&cpu.name()),
+            #[cfg(test)]
+            Road::Emulated(emulated) => f.write_str(&emulated.name()),
         }
     }
 }

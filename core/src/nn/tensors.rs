@@ -6,7 +6,6 @@ use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Shape, Storage, Tensor}
 use ctk_kernels::{Device, Kind, Map, Number, Real};
 
 use crate::error::{Error, Result};
-use crate::nn::params::Param;
 
 /// candle's name of a number's type.
 pub(crate) fn dtype<R: Real>() -> DType {
@@ -47,17 +46,8 @@ pub(crate) fn read<R: Real, Out>(x: &Tensor, use_it: impl FnOnce(&[R]) -> Out) -
     Ok(use_it(&slice(storage)?[layout.start_offset()..][..layout.shape().elem_count()]))
 }
 
-/// Shows a device a parameter's numbers.
-pub(crate) fn lend<D: Device, R: Real, Out>(
-    param: &Param,
-    device: &D,
-    use_it: impl FnOnce(D::View<'_, R>) -> Out,
-) -> Result<Out> {
-    read(param.var().as_tensor(), |numbers| device.lend(numbers, use_it)).map_err(|e| e.at(param.name()))
-}
-
-/// Shows a device a parameter's numbers, to be changed in place.
-pub(crate) fn change<D: Device, R: Real>(param: &Param, device: &D, change: impl FnOnce(D::ViewMut<'_, R>)) -> Result<()> {
+/// Shows a CPU tensor's numbers in order, to be changed in place.
+pub(crate) fn change<R: Real>(x: &Tensor, change: impl FnOnce(&mut [R])) -> Result<()> {
     struct Change<F>(Cell<Option<F>>);
     impl<F: FnOnce(&mut CpuStorage, &Layout) -> Result<()>> InplaceOp1 for Change<F> {
         fn name(&self) -> &'static str {
@@ -73,18 +63,17 @@ pub(crate) fn change<D: Device, R: Real>(param: &Param, device: &D, change: impl
     }
     let in_place = |storage: &mut CpuStorage, layout: &Layout| {
         let Some((from, to)) = layout.contiguous_offsets() else {
-            return Err(Error::new("a parameter's numbers must lie side by side"));
+            return Err(Error::new("numbers that change in place must lie side by side"));
         };
         let numbers: &mut [R] = match storage {
             CpuStorage::F32(numbers) if R::KIND == Kind::F32 => bytemuck::cast_slice_mut(numbers),
             CpuStorage::F64(numbers) if R::KIND == Kind::F64 => bytemuck::cast_slice_mut(numbers),
             _ => return Err(misfit::<R>()),
         };
-        device.lend_mut(&mut numbers[from..to], change);
+        change(&mut numbers[from..to]);
         Ok(())
     };
-    let done = param.var().as_tensor().inplace_op1(&Change(Cell::new(Some(in_place))));
-    done.map_err(|e| Error::from(e).at(param.name()))
+    Ok(x.inplace_op1(&Change(Cell::new(Some(in_place))))?)
 }
 
 /// A copy of a tensor, `(n, h, w, c)` or `(n, c)`, in a device's memory.

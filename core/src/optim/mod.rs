@@ -1,24 +1,22 @@
 //! Optimizers whose whole state can be saved, and the learning rate's schedule.
 //!
 //! candle-nn's AdamW keeps its moments to itself, its SGD has no momentum, and there is no LARS: an exact resume needs our own.
-//! All three are a few [`Update`]s a parameter. What a parameter is ([`ParamKind`](crate::nn::params::ParamKind)) decides about decay: weights
+//! All three are a few [`Update`]s a parameter, by the device that it lies on. What a parameter is ([`ParamKind`](crate::nn::params::ParamKind)) decides about decay: weights
 //! alone are decayed and adapted; scales, shifts, biases and the supervised head are not.
 
-mod momentum;
 mod schedule;
-mod update;
 
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
+use ctk_kernels::{Momentum, Update};
 
 use crate::error::{Error, Result};
+use crate::nn::array::Array;
 use crate::nn::params::{Gradients, Param, Params};
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe, OptimizerRecipe, SgdRecipe};
 
-use momentum::Momentum;
 pub use schedule::{Rates, Schedule};
-use update::{Update, norm};
 
 /// Name of the entry that counts steps.
 const STEPS: &str = "steps";
@@ -33,7 +31,7 @@ pub struct Optimizer {
 
 struct Memory {
     name: String,
-    buffers: Vec<Tensor>,
+    buffers: Vec<Array>,
 }
 
 impl Optimizer {
@@ -61,7 +59,7 @@ impl Optimizer {
         self.steps += 1;
         for ((param, gradient), memory) in params.iter().zip(gradients).zip(&self.memory) {
             let (true, Some(gradient)) = (param.kind().trained(), gradient) else { continue };
-            let g = &gradient.dense(param.dims()).map_err(|e| e.at(param.name()))?;
+            let g = &gradient.beside(&param.array()).map_err(|e| e.at(param.name()))?;
             let changed = match &self.recipe {
                 OptimizerRecipe::Sgd(recipe) => sgd(recipe, param, g, &memory.buffers, rate),
                 OptimizerRecipe::Lars(recipe) => lars(recipe, param, g, &memory.buffers, rate),
@@ -72,16 +70,19 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Everything the next step depends on besides the parameters, by name. The tensors share memory with the optimizer:
+    /// Everything the next step depends on besides the parameters, by name. On the CPU the tensors share memory with the optimizer:
     /// save them, or copy them, before the next step.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        let steps = Tensor::new(self.steps as i64, &Device::Cpu).expect("a scalar on the CPU");
-        let mut state = vec![(STEPS.to_string(), steps)];
+    ///
+    /// # Errors
+    /// Of candle.
+    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut state = vec![(STEPS.to_string(), Tensor::new(self.steps as i64, &Device::Cpu)?)];
         for memory in &self.memory {
-            let names = self.buffer_names().iter().map(|buffer| format!("{}.{buffer}", memory.name));
-            state.extend(names.zip(memory.buffers.iter().cloned()));
+            for (name, buffer) in self.buffer_names().iter().zip(&memory.buffers) {
+                state.push((format!("{}.{name}", memory.name), buffer.tensor()?));
+            }
         }
-        state
+        Ok(state)
     }
 
     /// Takes over what [`state`](Optimizer::state) gave for the same parameters and the same recipe.
@@ -108,7 +109,7 @@ impl Optimizer {
                     )));
                 }
                 // Into memory of our own: steps happen in place.
-                Update::Linear(0.0, 1.0, 0.0).apply(to, &from.to_device(to.device())?, &from.to_device(to.device())?)?;
+                to.set(from)?;
             }
             memory.push(blank);
         }
@@ -133,7 +134,7 @@ impl Optimizer {
 
     fn blank(&self, param: &Param) -> Result<Memory> {
         let names = if param.kind().trained() { self.buffer_names() } else { &[] };
-        let buffers = names.iter().map(|_| Ok(param.var().zeros_like()?)).collect::<Result<_>>()?;
+        let buffers = names.iter().map(|_| param.array().zeros_like()).collect::<Result<_>>()?;
         Ok(Memory { name: param.name().to_string(), buffers })
     }
 }
@@ -142,57 +143,58 @@ impl Optimizer {
 ///
 /// # Errors
 /// When shapes or types differ.
-pub fn blend(d: &Tensor, x: &Tensor, keep: f64) -> Result<()> {
-    Update::Linear(keep, 1.0 - keep, 0.0).apply(d, x, x)
+pub fn blend(d: &Array, x: &Array, keep: f64) -> Result<()> {
+    d.update(Update::Linear(keep, 1.0 - keep, 0.0), x, x)
 }
 
 /// PyTorch's SGD: g ← g + decay·w; v ← momentum·v + g; w ← w − rate·v, or by Nesterov w ← w − rate·(g + momentum·v).
 /// PyTorch lets v start as the first g, which is what a v of 0 becomes.
-fn sgd(recipe: &SgdRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: f64) -> Result<()> {
-    let w = param.var().as_tensor();
+fn sgd(recipe: &SgdRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64) -> Result<()> {
+    let w = param.array();
     let decay = if param.kind().decayed() { recipe.decay } else { 0.0 };
     let Some(v) = buffers.first() else {
-        return Update::Linear(1.0 - rate * decay, -rate, 0.0).apply(w, g, g);
+        return w.update(Update::Linear(1.0 - rate * decay, -rate, 0.0), g, g);
     };
     let weight = if recipe.nesterov { [1.0 - rate * decay, -rate, -rate * recipe.momentum] } else { [1.0, 0.0, -rate] };
-    Momentum { velocity: [recipe.momentum, 1.0, decay], weight }.apply(w, v, g)
+    w.momentum(Momentum { velocity: [recipe.momentum, 1.0, decay], weight }, v, g)
 }
 
 /// LARS (You et al. 2017) as SimCLR's `lars_optimizer.py` has it, in both of its forms. ‖g‖ is taken of the decayed gradient;
 /// the ratio is 1 where either norm is 0.
-fn lars(recipe: &LarsRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: f64) -> Result<()> {
-    let (w, v) = (param.var().as_tensor(), &buffers[0]);
+fn lars(recipe: &LarsRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64) -> Result<()> {
+    let (w, v) = (param.array(), &buffers[0]);
     let adapted = param.kind().decayed();
     let decay = if adapted { recipe.decay } else { 0.0 };
     let trust = |step: f64| -> Result<f64> {
-        let weight = norm(w, w, 0.0)?;
+        let weight = w.norm(&w, 0.0)?;
         Ok(if weight > 0.0 && step > 0.0 { recipe.trust * weight / step } else { 1.0 })
     };
     match recipe.form {
         LarsForm::Classic => {
-            let scaled = rate * if adapted { trust(norm(g, w, decay)?)? } else { 1.0 };
+            let scaled = rate * if adapted { trust(g.norm(&w, decay)?)? } else { 1.0 };
             let velocity = [recipe.momentum, scaled, scaled * decay];
-            Momentum { velocity, weight: [1.0, 0.0, -1.0] }.apply(w, v, g)
+            w.momentum(Momentum { velocity, weight: [1.0, 0.0, -1.0] }, v, g)
         }
         LarsForm::Popular => {
-            Update::Linear(recipe.momentum, 1.0, decay).apply(v, g, w)?;
-            let scaled = rate * if adapted { trust(norm(v, v, 0.0)?)? } else { 1.0 };
-            Update::Linear(1.0, -scaled, 0.0).apply(w, v, v)
+            v.update(Update::Linear(recipe.momentum, 1.0, decay), g, &w)?;
+            let scaled = rate * if adapted { trust(v.norm(v, 0.0)?)? } else { 1.0 };
+            w.update(Update::Linear(1.0, -scaled, 0.0), v, v)
         }
     }
 }
 
 /// PyTorch's AdamW (Loshchilov & Hutter 2019): w ← w·(1 − rate·decay), then Adam with bias correction. One count of steps
 /// serves all parameters.
-fn adamw(recipe: &AdamwRecipe, param: &Param, g: &Tensor, buffers: &[Tensor], rate: f64, steps: u64) -> Result<()> {
-    let (w, first, second) = (param.var().as_tensor(), &buffers[0], &buffers[1]);
+fn adamw(recipe: &AdamwRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64, steps: u64) -> Result<()> {
+    let (first, second) = (&buffers[0], &buffers[1]);
     let decay = if param.kind().decayed() { recipe.decay } else { 0.0 };
     let correction = |beta: f64| 1.0 - beta.powi(i32::try_from(steps).unwrap_or(i32::MAX));
-    Update::Linear(recipe.beta1, 1.0 - recipe.beta1, 0.0).apply(first, g, g)?;
-    Update::Product(recipe.beta2, 1.0 - recipe.beta2).apply(second, g, g)?;
+    first.update(Update::Linear(recipe.beta1, 1.0 - recipe.beta1, 0.0), g, g)?;
+    second.update(Update::Product(recipe.beta2, 1.0 - recipe.beta2), g, g)?;
     let rate_of_first = rate / correction(recipe.beta1);
     let root = 1.0 / correction(recipe.beta2).sqrt();
-    Update::Adaptive { keep: 1.0 - rate * decay, rate: rate_of_first, root, eps: recipe.eps }.apply(w, first, second)
+    let adaptive = Update::Adaptive { keep: 1.0 - rate * decay, rate: rate_of_first, root, eps: recipe.eps };
+    param.array().update(adaptive, first, second)
 }
 
 #[cfg(test)]
@@ -230,7 +232,7 @@ mod tests {
     fn gradients(params: &Params, s: usize) -> Gradients {
         let of = |(p, param): (usize, &std::sync::Arc<Param>)| {
             let g = gradient(s, p, param.dims().iter().product())?;
-            Some(Gradient::Dense(Tensor::from_vec(g, param.dims(), &Device::Cpu).unwrap().to_dtype(param.var().dtype()).unwrap()))
+            Some(Tensor::from_vec(g, param.dims(), &Device::Cpu).unwrap().to_dtype(param.dtype()).unwrap().into())
         };
         params.iter().enumerate().map(of).collect()
     }
@@ -340,7 +342,8 @@ mod tests {
                 for s in 0..10 {
                     if s == 5 {
                         let weights: Vec<Tensor> = through.iter().map(|p| p.var().copy().unwrap()).collect();
-                        let state: HashMap<_, _> = optimizer.state().into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
+                        let state: HashMap<_, _> =
+                            optimizer.state().unwrap().into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
                         saved = Some((weights, state));
                     }
                     optimizer.step(&through, &gradients(&through, s), rate(s)).unwrap();
@@ -362,10 +365,10 @@ mod tests {
         let params = params(DType::F32);
         for recipe in recipes() {
             let mut optimizer = Optimizer::new(&recipe);
-            let fresh: HashMap<_, _> = optimizer.state().into_iter().collect();
+            let fresh: HashMap<_, _> = optimizer.state().unwrap().into_iter().collect();
             Optimizer::new(&recipe).restore(&params, &fresh).unwrap();
             optimizer.step(&params, &gradients(&params, 0), 0.1).unwrap();
-            let whole: HashMap<_, _> = optimizer.state().into_iter().collect();
+            let whole: HashMap<_, _> = optimizer.state().unwrap().into_iter().collect();
             for name in whole.keys() {
                 let mut lacking = whole.clone();
                 lacking.remove(name);
@@ -379,9 +382,7 @@ mod tests {
         }
         assert!(Optimizer::new(&recipes()[0]).step(&params, &Vec::new(), 0.1).is_err());
         let mut odd = gradients(&params, 0);
-        odd[0] = odd[1]
-            .as_ref()
-            .map(|g| Gradient::Dense(g.dense(params.iter().nth(1).unwrap().dims()).unwrap().narrow(0, 0, 1).unwrap()));
+        odd[0] = odd[1].as_ref().map(|g| g.dense(params.iter().nth(1).unwrap().dims()).unwrap().narrow(0, 0, 1).unwrap().into());
         assert!(Optimizer::new(&recipes()[2]).step(&params, &odd, 0.1).unwrap_err().to_string().contains("p0"));
     }
 
@@ -410,7 +411,7 @@ mod tests {
                 let rows = RowGradient::new(&[s, 4, s], &values).unwrap();
                 let all = rows.dense(5).unwrap();
                 first.step(&by_rows, &vec![Some(Gradient::Rows(rows))], 0.1).unwrap();
-                second.step(&by_all, &vec![Some(Gradient::Dense(all))], 0.1).unwrap();
+                second.step(&by_all, &vec![Some(Gradient::from(all))], 0.1).unwrap();
             }
             let bits = |p: &Params| values(p).concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&by_rows), bits(&by_all), "{recipe:?}");

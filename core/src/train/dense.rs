@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::model::embeddings::Embeddings;
 use crate::model::target::Target;
 use crate::model::tower::{EmbeddingsTape, Places, Towers};
-use crate::nn::gradient::Gradient;
 use crate::nn::params::{Gradients, Params};
 use crate::nn::pass::{Groups, Pass, Precision, Statistics};
 use crate::objective::{Inputs, Objective, Terms};
@@ -122,7 +121,7 @@ impl<T: Towers> Dense<T> {
         for (param, gradient) in &terms.parameters {
             let at = self.params.iter().position(|p| p.name() == param.name());
             let at = at.ok_or_else(|| Error::new("the loss has a parameter that the learner has not").at(param.name()))?;
-            gradients[at] = Some(Gradient::Dense(gradient.clone()));
+            gradients[at] = Some(gradient.clone().into());
         }
         self.optimizer.step(&self.params, &gradients, rate)?;
         self.objective.after_step(&inputs)?;
@@ -218,7 +217,7 @@ impl<T: Towers> Learner for Dense<T> {
 
     fn save(&self, writer: &mut Writer) -> Result<()> {
         self.params.save(writer)?;
-        writer.tensors(TRAINER, &self.optimizer.state())?;
+        writer.tensors(TRAINER, &self.optimizer.state()?)?;
         self.target.as_ref().map_or(Ok(()), |target| target.save(writer))?;
         self.objective.save(writer)
     }

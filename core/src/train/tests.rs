@@ -1,5 +1,7 @@
 //! The learner with what no method of the list has yet: views of several sizes, parameters of a loss, ranks whose shares differ.
 
+mod devices;
+
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -22,7 +24,7 @@ use crate::nn::params::{Init, Param, ParamKind, Params};
 use crate::nn::pass::{Groups, Pass};
 use crate::nn::rows::Rows;
 use crate::nn::tape::Tape;
-use crate::nn::{BatchNorm, Conv2d, Dropout, Layer, Linear, Sequential};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Layer, Linear, Road, Sequential};
 use crate::objective::testing::{distance, ranks_of_process};
 use crate::objective::{Inputs, Objective, Terms, attach, normalise};
 use crate::optim::{Optimizer, Schedule};
@@ -122,8 +124,8 @@ enum With {
     Dropout,
 }
 
-/// A small network with a loss that has a parameter of its own.
-fn learner(with: With, loss: impl Fn(Arc<Param>) -> Box<dyn Objective>) -> Dense<Siamese<Net>> {
+/// A small network's towers, whose matrices run by `road`.
+fn towers(with: With, road: &Road) -> (Params, Siamese<Net>) {
     let mut params = Params::new();
     let mut root = params.root();
     let mut scope = root.sub("encoder");
@@ -136,13 +138,18 @@ fn learner(with: With, loss: impl Fn(Arc<Param>) -> Box<dyn Objective>) -> Dense
     }
     layers.extend([Layer::Relu, Layer::GlobalAverage]);
     layers.push(Layer::Linear(Linear::new([6, 6], true, ParamKind::Weight, init, scope.sub("linear"))));
-    let encoder = Net(Sequential::new(layers, scope.gradient_store()));
+    let encoder = Net(Sequential::new(layers, scope.gradient_store()).by(road.clone()));
     let head = HeadRecipe { layers: 1, width: 4, norms: crate::recipe::Norms::None, ..HeadRecipe::default() };
-    let head = ProjectionHead::new(&head, 6, params.root().sub("head"));
+    let head = ProjectionHead::new(&head, 6, params.root().sub("head")).by(road.clone());
+    (params, Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu })
+}
+
+/// A small network with a loss that has a parameter of its own.
+fn learner(with: With, loss: impl Fn(Arc<Param>) -> Box<dyn Objective>) -> Dense<Siamese<Net>> {
+    let (mut params, towers) = towers(with, &Road::default());
     let scale = params.root().sub("loss").param("scale", (), ParamKind::Scalar, Init::Constant(0.7));
     params.materialise(Key::new(3), DType::F64, &Device::Cpu).unwrap();
     let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.01, ..SgdRecipe::default() });
-    let towers = Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };
     Dense::new(towers, loss(scale), params, Optimizer::new(&sgd))
 }
 

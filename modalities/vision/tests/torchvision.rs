@@ -35,7 +35,7 @@ fn check(arch: &str, recipe: &ResnetRecipe, size: usize) {
     let images = noise(&[3, size, size, 3], 0.0, 1.0, Key::new(2));
     images.write_npy(file("images.npy")).unwrap();
     net.encode(&images, &Rows::alone(images.dims()[0]), &Pass::eval()).unwrap().0.write_npy(file("features.npy")).unwrap();
-    let weights: HashMap<String, Tensor> = params.section("encoder").into_iter().collect();
+    let weights: HashMap<String, Tensor> = params.section("encoder").unwrap().into_iter().collect();
     candle_core::safetensors::save(&weights, file("model.safetensors")).unwrap();
 
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/torchvision_check.py");

@@ -54,7 +54,7 @@ pub(super) fn start(params: &Params, from: &Checkpoint) -> Result<()> {
     let load = || {
         params.load_section("encoder", &from.reader().tensors(MODEL)?)?;
         let mut head: HashMap<String, Tensor> = from.reader().tensors(HEAD)?;
-        for (name, own) in params.section("head") {
+        for (name, own) in params.section("head")? {
             if name.starts_with("classifier.") {
                 head.insert(name, own.copy()?);
             }

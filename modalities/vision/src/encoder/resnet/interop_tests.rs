@@ -71,12 +71,12 @@ fn whole_conversion(selects: bool) -> Names {
 
 /// A file of the parameters under a layout's names, changed by `change`.
 fn write(names: &Names, params: &Params, path: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) {
-    let bytes = match params.section("head").is_empty() {
-        true => export::weights(names, params.section("encoder").into_iter().collect()).unwrap(),
+    let bytes = match params.section("head").unwrap().is_empty() {
+        true => export::weights(names, params.section("encoder").unwrap().into_iter().collect()).unwrap(),
         false => {
             let of = |(name, tensor): (String, Tensor)| (names.encoder(&name).unwrap(), tensor);
-            let mut all: BTreeMap<String, Tensor> = params.section("encoder").into_iter().map(of).collect();
-            all.extend(params.section("head").into_iter().map(|(name, tensor)| (names.head(&name).unwrap(), tensor)));
+            let mut all: BTreeMap<String, Tensor> = params.section("encoder").unwrap().into_iter().map(of).collect();
+            all.extend(params.section("head").unwrap().into_iter().map(|(name, tensor)| (names.head(&name).unwrap(), tensor)));
             safetensors::serialize(&all, None).unwrap()
         }
     };
@@ -88,7 +88,7 @@ fn write(names: &Names, params: &Params, path: &Path, change: impl FnOnce(&mut B
 
 fn bits(params: &Params, section: &str) -> BTreeMap<String, Vec<u32>> {
     let values = |tensor: Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
-    params.section(section).into_iter().map(|(name, tensor)| (name, values(tensor))).collect()
+    params.section(section).unwrap().into_iter().map(|(name, tensor)| (name, values(tensor))).collect()
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn an_import_is_a_run_of_step_0() {
     assert_eq!((checkpoint.manifest().step, checkpoint.manifest().modality.as_str()), (0, "vision"));
     let saved = checkpoint.reader().tensors("model.safetensors").unwrap();
     let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    for (name, tensor) in params.section("encoder") {
+    for (name, tensor) in params.section("encoder").unwrap() {
         assert_eq!(values(&saved[&name]), values(&tensor), "{name}");
     }
     let recipe = crate::recipe::check(&checkpoint.recipe()).unwrap().recipe;
@@ -266,7 +266,7 @@ fn half_precision_is_widened() {
         });
         let out = import(folder.path(), &path, &[]).unwrap();
         let saved = ctk_core::store::checkpoint::Checkpoint::open(&out).unwrap().reader().tensors("model.safetensors").unwrap();
-        let (name, ours) = params.section("encoder").swap_remove(0);
+        let (name, ours) = params.section("encoder").unwrap().swap_remove(0);
         let expected = ours.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap();
         let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert_eq!(values(&saved[&name]), values(&expected), "{dtype:?}");
@@ -413,7 +413,7 @@ fn a_shift_of_the_heads_last_normalisation_is_refused_unless_it_does_nothing() {
     with(0.0, None);
     import(at, &path, &[]).unwrap();
     let saved = ctk_core::store::checkpoint::Checkpoint::open(&at.join("out")).unwrap();
-    assert_eq!(saved.reader().tensors("head.safetensors").unwrap().len(), params.section("head").len());
+    assert_eq!(saved.reader().tensors("head.safetensors").unwrap().len(), params.section("head").unwrap().len());
     let recipe = crate::recipe::check(&saved.recipe()).unwrap().recipe;
     assert_eq!((recipe.head, recipe.pairs.normalise), (head, None));
     fs::remove_dir_all(at.join("out")).unwrap();
@@ -438,7 +438,7 @@ fn a_folder_is_read_back_as_the_same_encoder_and_the_same_input() {
             let (out, at) = (folder.path().join(format!("{number}")), folder.path().join(format!("run{number}")));
             let params = filled(&of, &NO_HEAD, 1);
             let pairs = AugmentRecipe { size: 96, eval_size: Some(100), centre: 0.9, normalise, ..Default::default() };
-            let tensors: HashMap<String, Tensor> = params.section("encoder").into_iter().collect();
+            let tensors: HashMap<String, Tensor> = params.section("encoder").unwrap().into_iter().collect();
             let exported = || Exported { features: 512, pairs: &pairs, tensors: tensors.clone() };
             export::write(format, &of, exported(), &out).unwrap();
             assert!(export::write(format, &of, exported(), &out).unwrap_err().to_string().contains("already"));

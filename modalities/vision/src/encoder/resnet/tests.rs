@@ -138,7 +138,7 @@ fn features_agree_with_candles_resnet() {
         materialise(&params, DType::F32);
         let x = noise(&[2, 61, 50, 3], Key::new(5)).to_dtype(DType::F32).unwrap();
         let ours = net.encode(&x, &Rows::alone(x.dims()[0]), &Pass::eval()).unwrap().0;
-        let weights = params.section("encoder").into_iter().collect();
+        let weights = params.section("encoder").unwrap().into_iter().collect();
         let theirs = if depth == 18 { resnet::resnet18_no_final_layer } else { resnet::resnet50_no_final_layer };
         let theirs = theirs(VarBuilder::from_tensors(weights, DType::F32, &Device::Cpu)).unwrap();
         let theirs = theirs.forward(&x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap()).unwrap();

@@ -1,0 +1,365 @@
+//! Numbers that outlive a pass, where layers run: parameters, their gradients, and what optimizers remember.
+//!
+//! On the CPU an [`Array`] is a candle tensor: both see the same memory. On any other device the numbers lie in the device's memory
+//! and stay there: a step changes them by the device's own operations, and they pass to the host only to be saved or looked at.
+
+use std::any::Any;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use candle_core::{DType, Shape, Tensor};
+use ctk_kernels::{Cpu, Device, Momentum, Real, Update};
+
+use super::tensors;
+use crate::error::{Error, Result};
+
+/// Numbers of one shape and type (f32 or f64) in a device's memory. Cloning shares them.
+#[derive(Clone)]
+pub struct Array(Home);
+
+#[derive(Clone)]
+enum Home {
+    /// The memory of the CPU, as a candle tensor sees it.
+    Cpu(Tensor),
+    /// The memory of another device.
+    Device(Arc<dyn Numbers>),
+}
+
+impl From<Tensor> for Array {
+    fn from(tensor: Tensor) -> Array {
+        Array(Home::Cpu(tensor))
+    }
+}
+
+impl std::fmt::Debug for Array {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{:?} {:?} on {}", self.dtype(), self.dims(), self.device())
+    }
+}
+
+/// Numbers of a device that is not the CPU, whatever that device is.
+trait Numbers: Any + Send + Sync {
+    fn device(&self) -> String;
+    fn shape(&self) -> &Shape;
+    fn dtype(&self) -> DType;
+    fn download(&self) -> Result<Tensor>;
+    fn upload(&self, from: &Tensor) -> Result<()>;
+    fn place(&self, from: &Tensor) -> Result<Array>;
+    fn zeros(&self) -> Array;
+    fn update(&self, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()>;
+    fn momentum(&self, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()>;
+    fn norm(&self, x: &Array, y: &Array, scale: f64) -> Result<f64>;
+}
+
+/// Numbers of the device `D`.
+struct Held<D: Device, R: Real> {
+    device: D,
+    vector: RwLock<D::Vector<R>>,
+    shape: Shape,
+}
+
+impl<D: Device, R: Real> Numbers for Held<D, R> {
+    fn device(&self) -> String {
+        self.device.name()
+    }
+
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn dtype(&self) -> DType {
+        tensors::dtype::<R>()
+    }
+
+    fn download(&self) -> Result<Tensor> {
+        let vector = self.vector.read().unwrap_or_else(PoisonError::into_inner);
+        tensors::from_vec(self.device.download(self.device.read(&vector)), self.shape.clone())
+    }
+
+    fn upload(&self, from: &Tensor) -> Result<()> {
+        let mut vector = self.vector.write().unwrap_or_else(PoisonError::into_inner);
+        tensors::read(from, |numbers: &[R]| self.device.upload(numbers, self.device.write(&mut vector)))
+    }
+
+    fn place(&self, from: &Tensor) -> Result<Array> {
+        Array::on::<D, R>(&self.device, from)
+    }
+
+    fn zeros(&self) -> Array {
+        Array::of(&self.device, self.device.zeros::<R>(self.shape.elem_count()), self.shape.clone())
+    }
+
+    fn update(&self, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()> {
+        update_on::<D, R>(&self.device, update, d, x, y)
+    }
+
+    fn momentum(&self, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()> {
+        momentum_on::<D, R>(&self.device, step, w, v, g)
+    }
+
+    fn norm(&self, x: &Array, y: &Array, scale: f64) -> Result<f64> {
+        norm_on::<D, R>(&self.device, x, y, scale)
+    }
+}
+
+fn update_on<D: Device, R: Real>(device: &D, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()> {
+    both::<D, R, _>(device, x, y, |x, y| d.change::<D, R>(device, |d| device.update(update, d, x, y)))?
+}
+
+fn momentum_on<D: Device, R: Real>(device: &D, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()> {
+    g.view::<D, R, _>(device, |g| {
+        let mut inner = Ok(());
+        v.change::<D, R>(device, |v| inner = w.change::<D, R>(device, |w| device.momentum(step, w, v, g)))?;
+        inner
+    })?
+}
+
+fn norm_on<D: Device, R: Real>(device: &D, x: &Array, y: &Array, scale: f64) -> Result<f64> {
+    both::<D, R, _>(device, x, y, |x, y| device.norm(x, y, scale))
+}
+
+/// Shows two arrays, which may be one.
+fn both<D: Device, R: Real, Out>(
+    device: &D,
+    x: &Array,
+    y: &Array,
+    use_them: impl FnOnce(D::View<'_, R>, D::View<'_, R>) -> Out,
+) -> Result<Out> {
+    match (&x.0, &y.0) {
+        (Home::Device(one), Home::Device(other)) if Arc::ptr_eq(one, other) => x.view::<D, R, _>(device, |x| use_them(x, x)),
+        _ => x.view::<D, R, _>(device, |x| y.view::<D, R, _>(device, |y| use_them(x, y)))?,
+    }
+}
+
+impl Array {
+    /// The numbers of `from` in the memory of `device`. The CPU's are a candle tensor: see [`From`].
+    pub(crate) fn on<D: Device, R: Real>(device: &D, from: &Tensor) -> Result<Array> {
+        let vector = tensors::read(from, |numbers: &[R]| device.vector(numbers))?;
+        Ok(Array::of(device, vector, from.shape().clone()))
+    }
+
+    fn of<D: Device, R: Real>(device: &D, vector: D::Vector<R>, shape: Shape) -> Array {
+        Array(Home::Device(Arc::new(Held::<D, R> { device: device.clone(), vector: RwLock::new(vector), shape })))
+    }
+
+    /// What `device` has computed, of the same shape and in the same place as these numbers.
+    pub(crate) fn beside<D: Device, R: Real>(&self, device: &D, vector: D::Vector<R>) -> Result<Array> {
+        Ok(match &self.0 {
+            Home::Cpu(tensor) => Array::from(tensors::from_vec(device.host(vector), tensor.shape())?),
+            Home::Device(numbers) => Array::of(device, vector, numbers.shape().clone()),
+        })
+    }
+
+    /// The numbers of `from`, of any shape, where these lie.
+    pub(crate) fn place(&self, from: &Tensor) -> Result<Array> {
+        match &self.0 {
+            Home::Cpu(_) => Ok(Array::from(from.clone())),
+            Home::Device(numbers) => numbers.place(from),
+        }
+    }
+
+    /// Dimensions, slowest first.
+    pub fn dims(&self) -> &[usize] {
+        match &self.0 {
+            Home::Cpu(tensor) => tensor.dims(),
+            Home::Device(numbers) => numbers.shape().dims(),
+        }
+    }
+
+    /// The type of its numbers.
+    pub fn dtype(&self) -> DType {
+        match &self.0 {
+            Home::Cpu(tensor) => tensor.dtype(),
+            Home::Device(numbers) => numbers.dtype(),
+        }
+    }
+
+    /// The device's name.
+    pub fn device(&self) -> String {
+        match &self.0 {
+            Home::Cpu(_) => Cpu::default().name(),
+            Home::Device(numbers) => numbers.device(),
+        }
+    }
+
+    /// Its numbers as a tensor: on the CPU the same memory, from another device a copy.
+    ///
+    /// # Errors
+    /// Of candle.
+    pub fn tensor(&self) -> Result<Tensor> {
+        match &self.0 {
+            Home::Cpu(tensor) => Ok(tensor.clone()),
+            Home::Device(numbers) => numbers.download(),
+        }
+    }
+
+    /// Zeros of its shape and type, in the same place.
+    ///
+    /// # Errors
+    /// Of candle.
+    pub fn zeros_like(&self) -> Result<Array> {
+        match &self.0 {
+            Home::Cpu(tensor) => Ok(Array::from(tensor.zeros_like()?)),
+            Home::Device(numbers) => Ok(numbers.zeros()),
+        }
+    }
+
+    /// Takes the numbers of `from` in place.
+    ///
+    /// # Errors
+    /// Where shape or type differ.
+    pub fn set(&self, from: &Tensor) -> Result<()> {
+        if (from.dims(), from.dtype()) != (self.dims(), self.dtype()) {
+            return Err(Error::new(format!("{:?} {:?} cannot become {self:?}", from.dtype(), from.dims())));
+        }
+        match &self.0 {
+            Home::Cpu(_) => {
+                let from = Array::from(from.clone());
+                self.update(Update::Linear(0.0, 1.0, 0.0), &from, &from)
+            }
+            Home::Device(numbers) => numbers.upload(from),
+        }
+    }
+
+    /// Changes its numbers in place from their own and those of `x` and `y`, which must not share its memory.
+    ///
+    /// # Errors
+    /// Where the three differ in shape, type or device.
+    pub(crate) fn update(&self, update: Update, x: &Array, y: &Array) -> Result<()> {
+        self.like(&[x, y])?;
+        match (&self.0, self.dtype()) {
+            (Home::Device(numbers), _) => numbers.update(update, self, x, y),
+            (Home::Cpu(_), DType::F32) => update_on::<Cpu, f32>(&Cpu::default(), update, self, x, y),
+            (Home::Cpu(_), DType::F64) => update_on::<Cpu, f64>(&Cpu::default(), update, self, x, y),
+            (Home::Cpu(_), other) => Err(strange(other)),
+        }
+    }
+
+    /// Moves these weights and their velocity `v` by the gradient `g`. No two share memory.
+    ///
+    /// # Errors
+    /// Where the three differ in shape, type or device.
+    pub(crate) fn momentum(&self, step: Momentum, v: &Array, g: &Array) -> Result<()> {
+        self.like(&[v, g])?;
+        match (&self.0, self.dtype()) {
+            (Home::Device(numbers), _) => numbers.momentum(step, self, v, g),
+            (Home::Cpu(_), DType::F32) => momentum_on::<Cpu, f32>(&Cpu::default(), step, self, v, g),
+            (Home::Cpu(_), DType::F64) => momentum_on::<Cpu, f64>(&Cpu::default(), step, self, v, g),
+            (Home::Cpu(_), other) => Err(strange(other)),
+        }
+    }
+
+    /// ‖x + y·`scale`‖₂ in f64, summed in a fixed order.
+    ///
+    /// # Errors
+    /// Where the two differ in shape, type or device.
+    pub(crate) fn norm(&self, y: &Array, scale: f64) -> Result<f64> {
+        self.like(&[y])?;
+        match (&self.0, self.dtype()) {
+            (Home::Device(numbers), _) => numbers.norm(self, y, scale),
+            (Home::Cpu(_), DType::F32) => norm_on::<Cpu, f32>(&Cpu::default(), self, y, scale),
+            (Home::Cpu(_), DType::F64) => norm_on::<Cpu, f64>(&Cpu::default(), self, y, scale),
+            (Home::Cpu(_), other) => Err(strange(other)),
+        }
+    }
+
+    /// The sum of two arrays.
+    ///
+    /// # Errors
+    /// Where they differ in shape, type or device.
+    pub(crate) fn plus(self, more: &Array) -> Result<Array> {
+        match (&self.0, &more.0) {
+            (Home::Cpu(a), Home::Cpu(b)) => Ok(Array::from((a + b)?)),
+            _ => {
+                let sum = self.zeros_like()?;
+                sum.update(Update::Linear(0.0, 1.0, 1.0), &self, more)?;
+                Ok(sum)
+            }
+        }
+    }
+
+    /// Shows `device` the numbers.
+    ///
+    /// # Errors
+    /// Where they are of another type than `R`, or lie in the memory of another device that is not the CPU.
+    pub(crate) fn view<D: Device, R: Real, Out>(&self, device: &D, use_it: impl FnOnce(D::View<'_, R>) -> Out) -> Result<Out> {
+        match &self.0 {
+            Home::Cpu(tensor) => tensors::read(tensor, |numbers| device.lend(numbers, use_it)),
+            Home::Device(numbers) => {
+                let vector = &held::<D, R>(&**numbers, device)?.vector;
+                Ok(use_it(device.read(&vector.read().unwrap_or_else(PoisonError::into_inner))))
+            }
+        }
+    }
+
+    /// Shows `device` the numbers, to be changed in place.
+    ///
+    /// # Errors
+    /// As [`view`](Array::view).
+    pub(crate) fn change<D: Device, R: Real>(&self, device: &D, change: impl FnOnce(D::ViewMut<'_, R>)) -> Result<()> {
+        match &self.0 {
+            Home::Cpu(tensor) => tensors::change(tensor, |numbers| device.lend_mut(numbers, change)),
+            Home::Device(numbers) => {
+                let vector = &held::<D, R>(&**numbers, device)?.vector;
+                change(device.write(&mut vector.write().unwrap_or_else(PoisonError::into_inner)));
+                Ok(())
+            }
+        }
+    }
+
+    fn like(&self, others: &[&Array]) -> Result<()> {
+        match others.iter().find(|other| (other.dims(), other.dtype()) != (self.dims(), self.dtype())) {
+            Some(other) => Err(Error::new(format!("an update of {self:?} by {other:?}: shape and type must be the same"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn strange(dtype: DType) -> Error {
+    Error::new(format!("an optimizer updates f32 or f64, not {dtype:?}"))
+}
+
+fn held<'a, D: Device, R: Real>(numbers: &'a dyn Numbers, device: &D) -> Result<&'a Held<D, R>> {
+    (numbers as &dyn Any).downcast_ref().ok_or_else(|| {
+        let (there, here) = (numbers.device(), device.name());
+        Error::new(format!("{:?} on {there} where {} wants {:?} of its own", numbers.dtype(), here, tensors::dtype::<R>()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::emulated::Emulated;
+
+    fn tensor(dtype: DType, n: usize) -> Tensor {
+        Tensor::ones(n, dtype, &candle_core::Device::Cpu).unwrap()
+    }
+
+    fn array(dtype: DType, n: usize) -> Array {
+        tensor(dtype, n).into()
+    }
+
+    #[test]
+    fn other_types_shapes_and_devices_are_errors() {
+        let update = |d: &Array, x: &Array| d.update(Update::Linear(1.0, 1.0, 1.0), x, x).map_err(|e| e.to_string());
+        let f32s = || array(DType::F32, 2);
+        assert!(update(&f32s(), &f32s()).is_ok());
+        assert!(update(&array(DType::F16, 2), &array(DType::F16, 2)).unwrap_err().contains("F16"));
+        assert!(update(&f32s(), &array(DType::F64, 2)).unwrap_err().contains("F64"));
+        assert!(update(&f32s(), &array(DType::F32, 3)).is_err());
+        let step = Momentum { velocity: [0.9, 1.0, 0.0], weight: [1.0, 0.0, -0.1] };
+        assert!(f32s().momentum(step, &f32s(), &array(DType::F32, 3)).is_err());
+        assert!(f32s().momentum(step, &f32s(), &f32s()).is_ok());
+        let there = Array::on::<_, f32>(&Emulated::default(), &tensor(DType::F32, 2)).unwrap();
+        assert!(update(&f32s(), &there).unwrap_err().contains("emulated"));
+        assert!(there.set(&tensor(DType::F64, 2)).is_err() && f32s().set(&tensor(DType::F32, 3)).is_err());
+    }
+
+    #[test]
+    fn on_the_cpu_a_tensor_is_its_view() {
+        let (array, tensor) = (array(DType::F64, 2), tensor(DType::F64, 2));
+        let view = array.tensor().unwrap();
+        array.update(Update::Linear(1.0, 0.5, 0.0), &tensor.clone().into(), &tensor.into()).unwrap();
+        assert_eq!(view.to_vec1::<f64>().unwrap(), [1.5, 1.5]);
+        assert_eq!(array.norm(&array, 1.0).unwrap(), (18f64).sqrt());
+    }
+}
