@@ -21,7 +21,7 @@ use ctk_core::error::{Error, Result};
 use ctk_core::modality::Modality;
 
 use shared::args::{Args, Verb};
-use shared::output;
+use shared::{keys, output};
 use verbs::{bench, config, distill, embed, eval, export, finetune, import, neighbors, preview, train};
 
 pub use studies::matrix;
@@ -34,7 +34,7 @@ pub fn main(modalities: Modalities) -> ExitCode {
     let args = match parse(modalities, std::env::args_os()) {
         Ok(args) => args,
         // clap prints help to stdout with code 0 and mistakes to stderr with code 2.
-        Err(e) => e.exit(),
+        Err(e) => hinted(e, modalities, &std::env::args().skip(1).collect::<Vec<_>>()).exit(),
     };
     match run(args, modalities) {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,6 +48,31 @@ pub fn main(modalities: Modalities) -> ExitCode {
 fn parse(modalities: Modalities, from: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, clap::Error> {
     let matches = command(modalities).try_get_matches_from(from)?;
     Args::from_arg_matches(&matches)
+}
+
+/// A mistake with the way out, where it is one that users of other programs make: a recipe's key as a flag, data without `--data`.
+fn hinted(mut error: clap::Error, modalities: Modalities, arguments: &[String]) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let Some(ContextValue::String(odd)) = error.get(ContextKind::InvalidArg) else { return error };
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let named = modalities.iter().find(|m| arguments.iter().any(|argument| argument == m.name())).or(modalities.first());
+    let Some(modality) = named else { return error };
+    let tip = match odd.strip_prefix("--") {
+        Some(flag) => {
+            let flag = flag.split('=').next().unwrap_or(flag);
+            let keys = keys::meant(*modality, flag);
+            let sets: Vec<String> = keys.iter().take(3).map(|key| format!("--set {key}=…")).collect();
+            if sets.is_empty() { None } else { Some(format!("a recipe's key is set by {}", sets.join(" or "))) }
+        }
+        None if arguments.first().is_some_and(|verb| verb == "train") => Some(format!("data is given by --data {odd}")),
+        None => None,
+    };
+    if let Some(tip) = tip {
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// The command line with the names of the modalities filled in, so that help and completions know them.

@@ -172,12 +172,13 @@ pub struct Train {
     pub modality: String,
     #[command(flatten)]
     pub recipe: RecipeArgs,
-    /// Go on with the run in DIR from its latest whole checkpoint, by its own recipe
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "set", "fast", "init"])]
+    /// Go on with the run in DIR from its latest whole checkpoint, by its own recipe; --set train.epochs=N makes it longer
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "fast", "init"])]
     pub resume: Option<PathBuf>,
-    /// Begin a new run with the words and vectors of RUN (word2vec alone), as on new text: its words stay, new ones are added, the
-    /// rate starts at its peak again. Without --config, by RUN's recipe
-    #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
+    /// Begin a new run with what RUN has learned, by RUN's recipe where there is no --config; the rate starts anew. Of vision: its
+    /// encoder, and its projection head if that is the same; or the encoder in another program's weights FILE. Of word2vec: its
+    /// words and vectors, to which new words are added
+    #[arg(long, value_name = "RUN|FILE", value_hint = ValueHint::AnyPath)]
     pub init: Option<PathBuf>,
     #[command(flatten)]
     pub new: NewRun,
@@ -481,6 +482,19 @@ pub enum Config {
         modality: String,
         #[command(flatten)]
         recipe: RecipeArgs,
+    },
+    /// Print every key of a recipe: what it holds, its default, what it means
+    #[command(after_help = "Examples:\n  ctk config keys vision\n  ctk config keys vision train")]
+    Keys {
+        /// Whose keys
+        #[arg(id = "modality", index = 1)]
+        modality: String,
+        /// Only keys that begin with this, such as `train` or `loss.moco`
+        #[arg(index = 2, value_name = "PREFIX")]
+        prefix: Option<String>,
+        /// Print one JSON object as the last line of stdout
+        #[arg(long)]
+        json: bool,
     },
     /// Print the JSON schema of a recipe: every key, its type, default and meaning
     #[command(after_help = "Example:\n  ctk config schema word2vec")]

@@ -2,6 +2,8 @@
 
 pub mod args;
 pub mod cells;
+pub mod evals;
+pub mod keys;
 pub mod model;
 pub mod output;
 pub mod progress;

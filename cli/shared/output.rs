@@ -18,10 +18,16 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// One line to stderr.
+/// One line to stderr. What a terminal would obey, in a file's name for instance, is printed as its escape.
 pub fn say(text: impl std::fmt::Display) {
-    // Nobody may be listening; there is nowhere left to complain.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    // A closed stderr leaves no place to report it.
+    let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
+}
+
+/// Text with control characters, but for ends of lines and tabs, as their escapes.
+pub fn printable(text: &str) -> String {
+    let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().flat_map(|c| if odd(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 /// An error, the way a user reads it.
@@ -66,8 +72,19 @@ pub fn percent(share: f64) -> String {
 fn cell(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".to_string(),
-        serde_json::Value::String(s) => s.clone(),
+        serde_json::Value::String(s) => printable(s),
         serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_in_names_are_printed_and_not_obeyed() {
+        assert_eq!(printable("a\u{1b}[31mb\r\n\tc é"), "a\\u{1b}[31mb\\r\n\tc é");
+        assert_eq!(cell(&serde_json::json!("x\u{7}")), "x\\u{7}");
     }
 }

@@ -25,7 +25,8 @@ impl Observer for Bar {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started { step, steps } => {
-                let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} left {eta}").expect("a valid template");
+                // What does not fit is cut at the terminal's edge: one line at any width.
+                let style = ProgressStyle::with_template("{bar:12} {pos}/{len} left {eta} {wide_msg}").expect("a valid template");
                 let bar = ProgressBar::new(*steps as u64).with_style(style);
                 bar.set_position(*step as u64);
                 // Without this the steps of earlier processes count as instant, and the time left is nonsense.
@@ -104,6 +105,7 @@ fn words(event: &Event) -> Option<String> {
             let figures: Vec<_> = figures.iter().map(|(name, value)| format!("{} {value:.4}", name.replace('_', " "))).collect();
             Some(format!("epoch {epoch}: {}", figures.join("  ")))
         }
+        Event::About(text) => Some((*text).to_string()),
         Event::Note(text) => Some(format!("note: {text}")),
         _ => None,
     }

@@ -5,11 +5,16 @@ use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
 
 use super::args::RecipeArgs;
+use super::{keys, output};
 
 /// The recipe that the arguments mean.
 pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
     let recipe = match &args.config {
-        Some(file) => Recipe::read(file)?,
+        Some(file) => {
+            let mut recipe = Recipe::read(file)?;
+            recipe.beside_its_file(modality.paths())?.iter().for_each(|told| output::say(format!("note: {told}")));
+            recipe
+        }
         None => Recipe::new(format!("the default {} recipe", modality.name()), modality.recipe(args.data.as_deref())?),
     };
     changed(recipe, args, modality)
@@ -26,8 +31,26 @@ pub fn changed(mut recipe: Recipe, args: &RecipeArgs, modality: &dyn Modality) -
         }
         modality.fast().iter().try_for_each(|(key, value)| recipe.set(key, value))?;
     }
+    known(&args.set, modality)?;
     set(&mut recipe, &args.set)?;
     Ok(recipe)
+}
+
+/// Whether each `--set` begins with a section that the modality's recipe has.
+fn known(assignments: &[String], modality: &dyn Modality) -> Result<()> {
+    let schema = modality.schema();
+    let has = |section: &str| schema["properties"].get(section).is_some();
+    for key in assignments.iter().filter_map(|assignment| Some(assignment.split_once('=')?.0.trim())) {
+        if has(key.split('.').next().unwrap_or_default()) {
+            continue;
+        }
+        let error = Error::usage(format!("--set {key}: a recipe of {} has no such key", modality.name()));
+        return Err(match keys::meant(modality, key) {
+            meant if meant.is_empty() => error.hint(format!("`ctk config keys {}` prints every key", modality.name())),
+            meant => error.hint(format!("did you mean {}?", meant.join(" or "))),
+        });
+    }
+    Ok(())
 }
 
 /// Carries out `--set`s.

@@ -1,6 +1,6 @@
 //! A recipe carried out in a folder of its own, and what came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,13 +13,60 @@ use ctk_core::store::run::{Place, Run};
 use serde_json::{Value, json};
 
 use super::args::NewRun;
-use super::{output, progress};
+use super::{output, progress, recipe};
 
-/// Trains `recipe` at `place` and tells what came of it.
-pub fn told(modality: &dyn Modality, recipe: &Recipe, place: Place, new: &NewRun) -> Result<()> {
-    let trained = train(modality, recipe, place, process(new)?)?;
-    report(&trained, new.show.json)
+/// Trains `recipe` in a new run and tells what came of it.
+pub fn told(modality: &dyn Modality, recipe: &Recipe, new: &NewRun) -> Result<()> {
+    report(&train(modality, recipe, new.place(), process(new)?)?, new.show.json)
 }
+
+/// Goes on with the run in `folder`, by its recipe with the changes of `set`, and tells what came of it.
+pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], new: &NewRun) -> Result<()> {
+    let mut recipe = Run::recipe_of(folder)?;
+    for assignment in set {
+        let key = assignment.split('=').next().unwrap_or_default().trim();
+        if !LATER.iter().any(|free| key == *free || free.strip_suffix('*').is_some_and(|section| key.starts_with(section))) {
+            return Err(Error::usage(format!(
+                "{key} cannot change in a run that goes on: it would no longer be the same training"
+            ))
+            .at(folder.display())
+            .hint(format!(
+                "these can: {}; for others begin a new run with --init {}",
+                LATER.join(", "),
+                folder.display()
+            )));
+        }
+    }
+    let before = epochs(&recipe);
+    recipe::set(&mut recipe, set)?;
+    if let (Some(before), Some(after), false) = (before, epochs(&recipe), new.show.quiet)
+        && before != after
+    {
+        output::say(format!(
+            "note: the run lasts {after} epochs now, not {before}. The schedule is that of {after} epochs from here on: the rate goes to \
+             what it is at this step of such a run, and jumps there"
+        ));
+    }
+    let job = modality.plan(&recipe)?;
+    report(&carry_out(job, modality, &recipe, Place::Resume(folder.to_path_buf()), process(new)?)?, new.show.json)
+}
+
+/// How many epochs a recipe says, where it says so.
+fn epochs(recipe: &Recipe) -> Option<i64> {
+    recipe.text().parse::<toml::Table>().ok()?.get("train")?.get("epochs")?.as_integer()
+}
+
+/// What may change while a run goes on: how long it is, and what does not change what is learned.
+const LATER: [&str; 8] = [
+    "train.epochs",
+    "train.max_steps",
+    "train.loaders",
+    "train.log_every",
+    "train.save_every",
+    "train.keep",
+    "data.cache",
+    "eval.*",
+];
 
 /// A finished run.
 pub struct Trained {
@@ -50,7 +97,21 @@ pub fn process(new: &NewRun) -> Result<Process> {
 
 /// The one way a recipe is trained, for people and for the matrix.
 pub fn train(modality: &dyn Modality, recipe: &Recipe, place: Place, process: Process) -> Result<Trained> {
-    carry_out(modality.plan(recipe)?, modality, recipe, place, process)
+    let recipe = match &place {
+        // A run goes on by the recipe that it began with.
+        Place::Resume(folder) => Run::recipe_of(folder)?,
+        Place::New(_) | Place::Numbered => completed(modality, recipe)?,
+    };
+    carry_out(modality.plan(&recipe)?, modality, &recipe, place, process)
+}
+
+/// The recipe of a new run. It is checked before it is completed, so that errors point at the lines that were written by hand.
+pub fn completed(modality: &dyn Modality, recipe: &Recipe) -> Result<Recipe> {
+    modality.plan(recipe)?;
+    let mut recipe = recipe.clone();
+    modality.complete(&mut recipe)?;
+    recipe.absolute(modality.paths())?;
+    Ok(recipe)
 }
 
 /// Runs a job in a folder of its own.
@@ -82,6 +143,13 @@ fn report(trained: &Trained, json: bool) -> Result<()> {
     output::figures(json, &figures)?;
     if !json && !trained.summary.text.is_empty() {
         output::bytes(format!("\n{}", trained.summary.text).as_bytes())?;
+    }
+    if !json && !trained.summary.next.is_empty() {
+        // A path with a space is one argument.
+        let run = trained.run.display().to_string();
+        let run = if run.contains(char::is_whitespace) { format!("'{run}'") } else { run };
+        output::line("\nnext:")?;
+        trained.summary.next.iter().try_for_each(|command| output::line(format!("  {}", command.replace("RUN", &run))))?;
     }
     Ok(())
 }

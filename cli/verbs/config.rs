@@ -1,10 +1,12 @@
 //! `ctk config`: recipes checked, shown, described.
 
-use ctk_core::error::Result;
+use ctk_core::error::{Error, Result};
+use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
+use serde_json::json;
 
 use crate::shared::args::Config;
-use crate::shared::{output, recipe};
+use crate::shared::{keys, output, recipe};
 use crate::{Modalities, modality};
 
 pub fn run(args: Config, modalities: Modalities) -> Result<()> {
@@ -23,6 +25,33 @@ pub fn run(args: Config, modalities: Modalities) -> Result<()> {
             modality.plan(&recipe)?;
             output::bytes(recipe.text().as_bytes())
         }
+        Config::Keys { modality: name, prefix, json } => {
+            print(modality(modalities, &name)?, prefix.as_deref().unwrap_or(""), json)
+        }
         Config::Schema { modality: name } => output::line(serde_json::to_string_pretty(&modality(modalities, &name)?.schema())?),
     }
+}
+
+/// Prints the keys that begin with `prefix`: a line of name, what it holds and its default, and its meaning below.
+fn print(modality: &dyn Modality, prefix: &str, json: bool) -> Result<()> {
+    let chosen: Vec<_> = keys::keys(modality).into_iter().filter(|key| key.name.starts_with(prefix)).collect();
+    if chosen.is_empty() {
+        let hint = match keys::meant(modality, prefix) {
+            meant if meant.is_empty() => "without a prefix all keys are printed".to_string(),
+            meant => format!("there is {}", meant.join(", ")),
+        };
+        return Err(Error::usage(format!("no key of {} begins with `{prefix}`", modality.name())).hint(hint));
+    }
+    if json {
+        let of = |key: &keys::Key| json!({ "key": key.name, "holds": key.holds, "default": key.default, "meaning": key.meaning });
+        return output::line(json!({ "keys": chosen.iter().map(of).collect::<Vec<_>>() }));
+    }
+    for key in chosen {
+        let default = if key.default.is_null() { String::new() } else { format!(", by default {}", key.default) };
+        output::line(format!("{}: {}{default}", key.name, key.holds))?;
+        if !key.meaning.is_empty() {
+            output::line(format!("    {}", key.meaning))?;
+        }
+    }
+    Ok(())
 }

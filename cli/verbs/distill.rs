@@ -22,5 +22,5 @@ pub fn run(args: Distill, modalities: Modalities) -> Result<()> {
     });
     let mut recipe = modality.task(&teacher, &args.tuning.request(&args.teacher, args.data.as_deref(), task))?;
     recipe::set(&mut recipe, &args.tuning.set)?;
-    runs::told(modality, &recipe, args.new.place(), &args.new)
+    runs::told(modality, &recipe, &args.new)
 }

@@ -12,30 +12,32 @@ use serde_json::{Value, json};
 use crate::Modalities;
 use crate::shared::args::{Eval, Fit, ModelArgs};
 use crate::shared::model::{open, query};
-use crate::shared::output;
+use crate::shared::{evals, output};
 use crate::studies::label_efficiency;
 
 pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     match args {
-        Eval::LinearProbe { model, baseline, method, few } => classify(&model, baseline, modalities, |train, test| {
-            let method = match method {
-                Fit::Lbfgs => linear_probe::Solver::Lbfgs { strength: None },
-                Fit::Sgd => linear_probe::Solver::Sgd { epochs: 100 },
-            };
-            let options = linear_probe::Options { method, ..Default::default() };
-            let probe = match few.labels {
-                Some(labels) => {
-                    let (train, _) = labelled(train, labels, few.label_seed)?;
-                    linear_probe::linear_probe(&train, test, &linear_probe::Options { folds: FOLDS, ..options })?
-                }
-                None => linear_probe::linear_probe(train, test, &options)?,
-            };
-            Ok(json!({
-                "top1": probe.top1, "top5": probe.top5, "train": probe.train, "test": probe.test,
-                "classes": probe.classes, "regularisation": probe.regularisation,
-            }))
-        }),
-        Eval::Knn { model, baseline } => classify(&model, baseline, modalities, |train, test| {
+        Eval::LinearProbe { model, baseline, method, few } => {
+            classify(&model, "linear-probe", baseline, modalities, |train, test| {
+                let method = match method {
+                    Fit::Lbfgs => linear_probe::Solver::Lbfgs { strength: None },
+                    Fit::Sgd => linear_probe::Solver::Sgd { epochs: 100 },
+                };
+                let options = linear_probe::Options { method, ..Default::default() };
+                let probe = match few.labels {
+                    Some(labels) => {
+                        let (train, _) = labelled(train, labels, few.label_seed)?;
+                        linear_probe::linear_probe(&train, test, &linear_probe::Options { folds: FOLDS, ..options })?
+                    }
+                    None => linear_probe::linear_probe(train, test, &options)?,
+                };
+                Ok(json!({
+                    "top1": probe.top1, "top5": probe.top5, "train": probe.train, "test": probe.test,
+                    "classes": probe.classes, "regularisation": probe.regularisation,
+                }))
+            })
+        }
+        Eval::Knn { model, baseline } => classify(&model, "knn", baseline, modalities, |train, test| {
             let knn = knn::knn(train, test, &Default::default())?;
             Ok(json!({
                 "top1": knn.top1, "top5": knn.top5, "train": knn.train, "test": knn.test, "classes": knn.classes, "k": knn.k,
@@ -48,11 +50,11 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             if !pairs.is_dir() {
                 let found = similarity::similarity(&*table, &sets[0].questions)?;
                 let figures = json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
-                return output::figures(model.show.json, &figures);
+                return evals::figures(&model, "similarity", &figures);
             }
             let found = similarity::similarities(&*table, &sets.iter().map(|s| s.questions.as_slice()).collect::<Vec<_>>())?;
             let figures = |found: &similarity::Ranked| json!({ "spearman": found.spearman, "pairs": found.pairs, "missing": found.missing });
-            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
+            sets_of(&model, "similarity", sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
         }
         Eval::Analogy { model, questions, restrict } => {
             let (sets, others) = analogy::read_all(&questions)?;
@@ -66,17 +68,17 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             };
             if !questions.is_dir() {
                 let found = analogy::analogy(&*table, &sets[0].questions, restrict)?;
-                return output::figures(model.show.json, &figures(&found));
+                return evals::figures(&model, "analogy", &figures(&found));
             }
             let slices: Vec<_> = sets.iter().map(|s| s.questions.as_slice()).collect();
             let found = analogy::analogies(&*table, &slices, restrict)?;
-            sets_of(&model, sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
+            sets_of(&model, "analogy", sets.iter().map(|set| &set.name).zip(found.iter().map(figures)), &others)
         }
         Eval::Categorize { model, sets, seed } => {
             let sets = sets.iter().map(|path| categorize::read(path)).collect::<Result<Vec<_>>>()?.concat();
             let features = features(&model, modalities)?;
             let found = sets.iter().map(|set| categorize::categorize(&features, set, seed)).collect::<Result<Vec<_>>>()?;
-            categories(model.show.json, &sets, &found)
+            categories(&model, &sets, &found)
         }
         Eval::TextClassification { model, train, test, baseline, seeds } => {
             let baseline = baseline.as_deref().map(|name| (name, seeds));
@@ -95,13 +97,13 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
                 "alignment": alignment, "uniformity": found.uniformity, "spread": found.spread,
                 "dimensions": found.dimensions, "rows": found.rows,
             });
-            output::figures(model.show.json, &figures)
+            evals::figures(&model, "geometry", &figures)
         }
     }
 }
 
 /// A line a set, and their means; as JSON, the means and the list of sets.
-fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Result<()> {
+fn categories(args: &ModelArgs, sets: &[categorize::Set], found: &[Categories]) -> Result<()> {
     let of = |(set, f): (&categorize::Set, &Categories)| {
         json!({
             "set": set.name, "purity": f.purity, "nmi": f.nmi, "words": f.words, "missing": f.missing,
@@ -111,8 +113,10 @@ fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Res
     let mut rows: Vec<Value> = sets.iter().zip(found).map(of).collect();
     let mean = |of: fn(&Categories) -> f64| found.iter().map(of).sum::<f64>() / found.len() as f64;
     let (purity, nmi) = (mean(|f| f.purity), mean(|f| f.nmi));
-    if json {
-        return output::line(json!({ "purity": purity, "nmi": nmi, "sets": rows }));
+    let all = json!({ "purity": purity, "nmi": nmi, "sets": rows });
+    evals::keep(args, "categorize", &all)?;
+    if args.show.json {
+        return output::line(all);
     }
     if rows.len() > 1 {
         rows.push(json!({ "set": "mean", "purity": purity, "nmi": nmi }));
@@ -121,7 +125,12 @@ fn categories(json: bool, sets: &[categorize::Set], found: &[Categories]) -> Res
 }
 
 /// Figures of several sets: one line each, or one object of all.
-fn sets_of<'a>(args: &ModelArgs, figures: impl Iterator<Item = (&'a String, Value)>, others: &[String]) -> Result<()> {
+fn sets_of<'a>(
+    args: &ModelArgs,
+    name: &str,
+    figures: impl Iterator<Item = (&'a String, Value)>,
+    others: &[String],
+) -> Result<()> {
     if !others.is_empty() && !args.show.quiet {
         output::say(format!("note: passed over, being of another kind: {}", others.join(", ")));
     }
@@ -134,6 +143,7 @@ fn sets_of<'a>(args: &ModelArgs, figures: impl Iterator<Item = (&'a String, Valu
             row
         })
         .collect();
+    evals::keep(args, name, &json!({ "sets": rows }))?;
     output::rows(args.show.json, "sets", &rows)
 }
 
@@ -144,6 +154,7 @@ fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {
 /// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.
 fn classify(
     args: &ModelArgs,
+    name: &str,
     baseline: bool,
     modalities: Modalities,
     judge: impl Fn(&Features, &Features) -> Result<Value>,
@@ -157,11 +168,11 @@ fn classify(
     let mut figures = judge(&rows(Split::Train, None)?, &test)?;
     test.extras.iter().for_each(|(name, value)| figures[*name] = value.clone());
     let baselines: &[&str] = if baseline { model.baselines() } else { &[] };
-    for name in baselines {
-        let of = judge(&rows(Split::Train, Some(name))?, &rows(Split::Test, Some(name))?)?;
-        figures[format!("{name}_top1")] = of["top1"].clone();
+    for other in baselines {
+        let of = judge(&rows(Split::Train, Some(other))?, &rows(Split::Test, Some(other))?)?;
+        figures[format!("{other}_top1")] = of["top1"].clone();
     }
-    output::figures(args.show.json, &figures)
+    evals::figures(args, name, &figures)
 }
 
 /// [`classify`] by the linear probe on texts that are named, the baseline in several draws.
@@ -207,7 +218,7 @@ fn text_classification(
         figures[format!("{name}_sd")] = sd.into();
         figures[format!("{name}_seeds")] = seeds.into();
     }
-    output::figures(args.show.json, &figures)
+    evals::figures(args, "text-classification", &figures)
 }
 
 /// The rows whose labels `ctk finetune` is given.

@@ -13,5 +13,5 @@ pub fn run(args: Finetune, modalities: Modalities) -> Result<()> {
     let task = args.choices.task(args.labels, args.seed, args.from_scratch);
     let mut recipe = modality.task(&from, &args.tuning.request(&args.run, args.data.as_deref(), task))?;
     recipe::set(&mut recipe, &args.tuning.set)?;
-    runs::told(modality, &recipe, args.new.place(), &args.new)
+    runs::told(modality, &recipe, &args.new)
 }

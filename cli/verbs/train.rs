@@ -4,7 +4,6 @@ use ctk_core::error::{Error, Result};
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::store::run::{Place, Run};
 
 use crate::Modalities;
 use crate::shared::args::Train;
@@ -12,25 +11,28 @@ use crate::shared::{recipe, run as runs};
 
 pub fn run(args: Train, modalities: Modalities) -> Result<()> {
     let modality = crate::modality(modalities, &args.modality)?;
-    let (recipe, place) = match &args.resume {
-        Some(folder) => (Run::recipe_of(folder)?, Place::Resume(folder.clone())),
-        None => (begun(&args, modality)?, args.new.place()),
-    };
-    runs::told(modality, &recipe, place, &args.new)
+    match &args.resume {
+        Some(folder) => runs::gone_on(modality, folder, &args.recipe.set, &args.new),
+        None => runs::told(modality, &begun(&args, modality)?, &args.new),
+    }
 }
 
 /// The recipe of a new run: `--init` changes it, and names one where `--config` does not.
 fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
     let Some(init) = &args.init else { return recipe::recipe(&args.recipe, modality) };
-    let from = Checkpoint::open(init)?;
-    let of = &from.manifest().modality;
-    if of != modality.name() {
-        return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name())).at(init.display()));
-    }
-    let mut recipe = match &args.recipe.config {
-        Some(_) => recipe::recipe(&args.recipe, modality)?,
-        None => recipe::changed(from.recipe(), &args.recipe, modality)?,
+    // A file, here or on the hub, is another program's; a folder may be: runs have a recipe or a manifest.
+    let foreign = init.is_file() || ctk_hub::is_remote(init) || init.join("config.json").is_file();
+    let own = args.recipe.config.is_none();
+    let mut recipe = if foreign {
+        recipe::recipe(&args.recipe, modality)?
+    } else {
+        let from = Checkpoint::open(init)?;
+        let of = &from.manifest().modality;
+        if of != modality.name() {
+            return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name())).at(init.display()));
+        }
+        if own { recipe::changed(from.recipe(), &args.recipe, modality)? } else { recipe::recipe(&args.recipe, modality)? }
     };
-    modality.set_init(&mut recipe, init)?;
+    modality.set_init(&mut recipe, init, own)?;
     Ok(recipe)
 }

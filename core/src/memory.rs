@@ -31,11 +31,12 @@ pub fn limit(key: &str, wish: &str) -> Result<usize> {
 }
 
 /// Memory that is free, in bytes: the machine's, or what a container allows of it.
-fn free() -> Option<u64> {
+pub fn free() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
     let machine = Some(system.available_memory()).filter(|&free| free > 0);
-    let container = system.cgroup_limits().map(|limits| limits.free_memory);
+    // Of a container's memory, cached pages of files are given back when they are needed: what programs hold is what counts.
+    let container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     machine.into_iter().chain(container).min()
 }
 

@@ -54,17 +54,32 @@ pub trait Modality: Sync {
         Ok(None)
     }
 
+    /// Writes into the recipe of a new run what new runs do by default and earlier ones did not, so that a stored recipe without
+    /// these keys means what it meant when it ran.
+    ///
+    /// # Errors
+    /// A recipe that is no TOML.
+    fn complete(&self, _recipe: &mut Recipe) -> Result<()> {
+        Ok(())
+    }
+
+    /// The keys of a recipe that hold paths: relative ones are beside the recipe's file, and runs store them whole.
+    fn paths(&self) -> &'static [&'static str] {
+        &["data.path"]
+    }
+
     /// Makes `recipe` learn from `data`.
     fn set_data(&self, recipe: &mut Recipe, data: &Path) -> Result<()> {
         recipe.set_path("data.path", data)
     }
 
-    /// Makes `recipe` begin with what `run`, a run of this modality, has learned.
+    /// Makes `recipe` begin with what `from` has learned: a run of this modality, or a file of another program. With `adopt` the
+    /// recipe's network becomes that of the file.
     ///
     /// # Errors
-    /// A modality that always begins anew.
-    fn set_init(&self, _recipe: &mut Recipe, run: &Path) -> Result<()> {
-        Err(Error::usage(format!("{} does not begin with another run", self.name())).at(run.display()).hint("leave out --init"))
+    /// A modality that always begins anew; a file that it does not read.
+    fn set_init(&self, _recipe: &mut Recipe, from: &Path, _adopt: bool) -> Result<()> {
+        Err(Error::usage(format!("{} does not begin with another run", self.name())).at(from.display()).hint("leave out --init"))
     }
 
     /// The recipe that `request` means; `from` is the checkpoint of the run that it names.
@@ -126,6 +141,8 @@ pub struct Summary {
     pub figures: Vec<(&'static str, serde_json::Value)>,
     /// A small table or samples for people, printed as it is.
     pub text: String,
+    /// Commands that come next, in which `RUN` stands for the run's folder.
+    pub next: Vec<&'static str>,
 }
 
 /// Which rows are asked for.

@@ -29,6 +29,8 @@ pub enum Event<'a> {
         /// Steps done.
         step: usize,
     },
+    /// What was understood of data and recipe, and what the run will be: a sentence, before the first step.
+    About(&'a str),
     /// Something worth knowing.
     Note(&'a str),
     /// Training is over.

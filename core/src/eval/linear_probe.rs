@@ -16,7 +16,7 @@ use crate::data::feed::Order;
 use crate::error::Result;
 use crate::eval::Features;
 use crate::optim::Schedule;
-use crate::recipe::{Decay, Scaling, ScheduleRecipe};
+use crate::recipe::{Decay, Length, Scaling, ScheduleRecipe};
 use crate::rng::Key;
 
 /// L2 strengths that are tried, strongest first: each fit starts from the one before.
@@ -275,8 +275,8 @@ fn pick(data: &Data, folds: usize, key: Key, weights: &mut Vec<f64>) -> Result<f
 fn sgd(data: &Data, epochs: usize, key: Key) -> Result<Vec<f64>> {
     let (n, width) = data.x.dims2()?;
     let order = Order::new(n, 512, 512, true, true, key);
-    let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Cosine, scaling: Scaling::Linear };
-    let rates = Schedule::new(&schedule, 0.1).over(n, 512, epochs);
+    let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Cosine, scaling: Scaling::Linear, length: Length::Samples };
+    let rates = Schedule::new(&schedule, 0.1).over(n, 512, epochs, order.steps());
     let mut weights = vec![0.0; (width + 1) * data.classes];
     let mut momentum = weights.clone();
     for epoch in 0..epochs {

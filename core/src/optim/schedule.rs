@@ -2,7 +2,10 @@
 
 use std::f64::consts::PI;
 
-use crate::recipe::{Decay, Scaling, ScheduleRecipe};
+use crate::recipe::{Decay, Length, Scaling, ScheduleRecipe};
+
+/// Below this rate a step is lost when it is added to a weight of usual size in f32.
+const LEAST: f64 = 1e-10;
 
 /// A schedule before the length of the run is known.
 #[derive(Clone, Debug)]
@@ -17,10 +20,12 @@ impl Schedule {
         Schedule { recipe: recipe.clone(), peak }
     }
 
-    /// The rates of a run of `epochs` over `samples` samples in batches of `batch`, which is never more than there are.
+    /// The rates of a run of `epochs` over `samples` samples in batches of `batch`, which is never more than there are, `steps` of
+    /// them an epoch.
     ///
-    /// The lengths are Google's, to the step: warm-up is round(epochs·samples // batch) steps, the whole samples·epochs // batch + 1.
-    pub fn over(&self, samples: usize, batch: usize, epochs: usize) -> Rates {
+    /// By [`Length::Steps`] the whole is epochs·steps + 1 and warm-up ⌊warmup·steps⌋, so that the last step has the last rate above
+    /// 0. By [`Length::Samples`] they are Google's, to the step: epochs·samples // batch + 1 and ⌊warmup·samples / batch⌋.
+    pub fn over(&self, samples: usize, batch: usize, epochs: usize, steps: usize) -> Rates {
         let batch = batch.clamp(1, samples.max(1));
         let size = batch as f64;
         let peak = match self.recipe.scaling {
@@ -28,8 +33,11 @@ impl Schedule {
             Scaling::Linear => self.peak * size / 256.0,
             Scaling::SquareRoot => self.peak * size.sqrt(),
         };
-        let warmup = (self.recipe.warmup * samples as f64 / size).floor().max(0.0) as usize;
-        Rates { peak, warmup, total: samples * epochs / batch + 1, decay: self.recipe.decay }
+        let (warmup, whole) = match self.recipe.length {
+            Length::Steps => (self.recipe.warmup * steps as f64, epochs * steps),
+            Length::Samples => (self.recipe.warmup * samples as f64 / size, samples * epochs / batch),
+        };
+        Rates { peak, warmup: warmup.floor().max(0.0) as usize, total: whole + 1, decay: self.recipe.decay }
     }
 }
 
@@ -47,6 +55,24 @@ pub struct Rates {
 }
 
 impl Rates {
+    /// What is odd about these rates for a run of `steps` steps, in sentences.
+    pub fn oddities(&self, steps: usize) -> Vec<String> {
+        let mut said = Vec::new();
+        if self.warmup >= steps && self.warmup > 0 {
+            let what = format!("the warm-up of {} steps is not over when the run ends after {steps}", self.warmup);
+            let highest = self.at(steps.saturating_sub(1));
+            said.push(format!(
+                "{what}: the rate gets no higher than {highest:.3e} of {:.3e} (shorten schedule.warmup)",
+                self.peak
+            ));
+        }
+        if self.peak < LEAST {
+            let what = format!("a learning rate of {:.1e} moves no weight", self.peak);
+            said.push(format!("{what}: f32 rounds such steps away (raise optimizer.*.rate)"));
+        }
+        said
+    }
+
     /// The rate of step `step`, counted from 0. With warm-up the first step has rate 0, as in Google's code: it moves only
     /// the statistics of batch normalisation.
     pub fn at(&self, step: usize) -> f64 {
@@ -68,7 +94,42 @@ mod tests {
     use super::*;
 
     fn rates(warmup: f64, decay: Decay, scaling: Scaling, peak: f64, run: [usize; 3]) -> Rates {
-        Schedule::new(&ScheduleRecipe { warmup, decay, scaling }, peak).over(run[0], run[1], run[2])
+        by(Length::Samples, warmup, decay, scaling, peak, run)
+    }
+
+    fn by(length: Length, warmup: f64, decay: Decay, scaling: Scaling, peak: f64, [samples, batch, epochs]: [usize; 3]) -> Rates {
+        let recipe = ScheduleRecipe { warmup, decay, scaling, length };
+        let steps = samples / batch.clamp(1, samples.max(1));
+        Schedule::new(&recipe, peak).over(samples, batch, epochs, steps)
+    }
+
+    #[test]
+    fn a_schedule_by_steps_ends_with_the_run() {
+        // The first three figures of each are the whole, warm-up and the last step's rate; Google's law stopped at .605 of the peak.
+        for (run, warmup, [total, warm], last, (at, rate)) in [
+            ([511, 256, 20], 2.0, [21, 2], 0.027091379, (10, 0.622742744)),
+            ([1279, 256, 200], 10.0, [801, 40], 0.000017042, (400, 0.542263995)),
+        ] {
+            let r = by(Length::Steps, warmup, Decay::Cosine, Scaling::None, 1.0, run);
+            assert_eq!((r.total, r.warmup), (total, warm));
+            assert!((r.at(total - 2) - last).abs() < 1e-9 && (r.at(at) - rate).abs() < 1e-9, "{} {}", r.at(total - 2), r.at(at));
+            assert!(r.oddities(total - 1).is_empty());
+        }
+        let old = rates(2.0, Decay::Cosine, Scaling::None, 1.0, [511, 256, 20]);
+        assert_eq!((old.total, old.warmup), (40, 3));
+        assert!((old.at(19) - 0.605339635).abs() < 1e-9 && (old.at(10) - 0.914254825).abs() < 1e-9);
+        let both = [Length::Steps, Length::Samples].map(|l| by(l, 3.0, Decay::Linear, Scaling::Linear, 1.0, [512, 64, 7]));
+        assert_eq!(both[0], both[1], "where batches divide the data");
+    }
+
+    #[test]
+    fn a_warm_up_that_never_ends_and_a_rate_that_moves_nothing_are_said() {
+        let long = by(Length::Steps, 10.0, Decay::Cosine, Scaling::None, 0.5, [100, 10, 2]);
+        let said = long.oddities(20).join("\n");
+        assert!(said.contains("warm-up of 100 steps") && said.contains("after 20") && said.contains("schedule.warmup"), "{said}");
+        let small = by(Length::Steps, 0.0, Decay::Cosine, Scaling::None, 1e-40, [100, 10, 2]);
+        assert!(small.oddities(20)[0].contains("1.0e-40"), "{:?}", small.oddities(20));
+        assert!(by(Length::Steps, 1.0, Decay::Cosine, Scaling::None, 1e-5, [100, 10, 2]).oddities(20).is_empty());
     }
 
     #[test]

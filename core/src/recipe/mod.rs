@@ -4,10 +4,12 @@
 //! Unknown keys are errors. `--set a.b=c` edits the text, so that what ran can be saved and read as one file.
 
 mod head;
+mod paths;
 mod precision;
 mod train;
+mod words;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,7 @@ pub use train::{DenseTrainRecipe, TrainRecipe};
 pub struct Recipe {
     origin: String,
     text: String,
+    folder: Option<PathBuf>,
 }
 
 /// Sections that hold one choice, by its name.
@@ -32,7 +35,7 @@ const CHOICES: [&str; 4] = ["encoder", "loss", "optimizer", "task"];
 impl Recipe {
     /// Text from somewhere that can be named: a file, `the default recipe`.
     pub fn new(origin: impl Into<String>, text: impl Into<String>) -> Self {
-        Recipe { origin: origin.into(), text: text.into() }
+        Recipe { origin: origin.into(), text: text.into(), folder: None }
     }
 
     /// A recipe file.
@@ -43,7 +46,8 @@ impl Recipe {
                 .hint("`ctk config show vision` prints one to start from")
                 .caused_by(e)
         })?;
-        Ok(Recipe::new(path.display().to_string(), text))
+        let folder = path.parent().map(Path::to_path_buf);
+        Ok(Recipe { folder, ..Recipe::new(path.display().to_string(), text) })
     }
 
     /// The text.
@@ -90,6 +94,14 @@ impl Recipe {
         Ok(())
     }
 
+    /// Sets `path` to `value` unless it is written already.
+    ///
+    /// # Errors
+    /// As of [`set`](Recipe::set).
+    pub fn set_absent(&mut self, path: &str, value: &str) -> Result<()> {
+        if self.span_of(path).is_some() { Ok(()) } else { self.set(path, value) }
+    }
+
     /// Sets `path` to a file or folder: a string, also where its name reads like a number.
     pub fn set_path(&mut self, path: &str, file: &Path) -> Result<()> {
         self.set(path, &serde_json::Value::String(file.display().to_string()).to_string())
@@ -101,12 +113,27 @@ impl Recipe {
             self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
         let mut parts: Vec<&str> = path.split('.').collect();
         let key = parts.pop().unwrap_or_default();
-        let table = parts.iter().try_fold(document.as_item_mut(), |item, part| item.get_mut(part));
+        let table = parts.into_iter().try_fold(document.as_item_mut(), below);
         if let Some(table) = table.and_then(toml_edit::Item::as_table_like_mut) {
             table.remove(key);
         }
         self.text = document.to_string();
         Ok(())
+    }
+
+    /// Takes over `path`, a key or a whole section, from `other`; where `other` does not have it, it is taken out.
+    ///
+    /// # Errors
+    /// A recipe that is no TOML.
+    pub fn take(&mut self, path: &str, other: &Recipe) -> Result<()> {
+        self.remove(path)?;
+        let document: toml_edit::DocumentMut =
+            other.text.parse().map_err(|e: toml_edit::TomlError| other.syntax(e.message(), e.span()))?;
+        let item = path.split('.').try_fold(document.as_item(), |item, part| item.get(part));
+        match item.cloned().map(toml_edit::Item::into_value) {
+            Some(Ok(value)) => self.set(path, value.to_string().trim()),
+            _ => Ok(()),
+        }
     }
 
     /// The recipe as `T`; an unknown key or a wrong type is an error with line, column and what was meant.
@@ -131,10 +158,10 @@ impl Recipe {
 
     fn syntax(&self, message: &str, span: Option<std::ops::Range<usize>>) -> Error {
         let place = span.map_or(self.origin.clone(), |s| self.place(s.start));
-        let error = Error::usage(message).at(place);
+        let error = Error::usage(words::plain(message)).at(place);
         match nearest(message) {
             Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-            None => error.hint("`ctk config schema <modality>` lists every key"),
+            None => error.hint("`ctk config keys vision` (or word2vec) prints every key"),
         }
     }
 
@@ -156,6 +183,11 @@ impl Recipe {
     }
 }
 
+/// What is written as `key` in a table; `Item::get_mut` would write an empty table where there is none.
+fn below<'a>(item: &'a mut toml_edit::Item, key: &str) -> Option<&'a mut toml_edit::Item> {
+    item.as_table_like_mut()?.get_mut(key)
+}
+
 /// The expected name nearest to the unknown one in serde's "unknown field `x`, expected one of `a`, `b`".
 fn nearest(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
@@ -163,6 +195,9 @@ fn nearest(message: &str) -> Option<String> {
         return None;
     }
     let wrong = quoted.next()?;
+    if let Some(ours) = words::ours(wrong).filter(|ours| message.contains(&format!("`{ours}`"))) {
+        return Some(ours.to_string());
+    }
     let best = quoted.max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)))?;
     (strsim::jaro_winkler(best, wrong) > 0.75).then(|| best.to_string())
 }
@@ -295,11 +330,13 @@ pub struct ScheduleRecipe {
     pub decay: Decay,
     /// How the peak rate grows with the batch.
     pub scaling: Scaling,
+    /// What the schedule's length is counted by. New runs count `steps`; a stored recipe without this key counted `samples`.
+    pub length: Length,
 }
 
 impl Default for ScheduleRecipe {
     fn default() -> Self {
-        ScheduleRecipe { warmup: 10.0, decay: Decay::Cosine, scaling: Scaling::Linear }
+        ScheduleRecipe { warmup: 10.0, decay: Decay::Cosine, scaling: Scaling::Linear, length: Length::Samples }
     }
 }
 
@@ -308,6 +345,18 @@ impl ScheduleRecipe {
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         recipe.require(self.warmup >= 0.0 && self.warmup.is_finite(), "schedule.warmup", "must be 0 epochs or more")
     }
+}
+
+/// What the length of a schedule is counted by, where an epoch leaves its last, smaller batch out. Both agree where batches divide the
+/// data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Length {
+    /// The steps that are run: epochs · (samples // batch), and warm-up ⌊warmup · (samples // batch)⌋. The rate ends with the run.
+    Steps,
+    /// The samples, as SimCLR's code has it, which repeats data before it cuts batches: epochs · samples // batch, and warm-up
+    /// ⌊warmup · samples / batch⌋. A run that leaves out batches ends before its rate does.
+    Samples,
 }
 
 /// How the rate falls after warm-up.

@@ -136,6 +136,8 @@ train_section! {
         /// Whether residual blocks keep their input alone and run once more on the way back: the same bits in less memory, half of it for a
         /// ResNet-50, and an eighth more time. For encoders that do not fit otherwise; on the CPU.
         recompute: bool = false;
+        /// The run whose network this one begins with: its encoder, and its projection head where that is the same. Absent: fresh values.
+        init: Option<std::path::PathBuf> = None;
     }
     /// Threads that load data; 0 loads between steps. Does not change what is learned.
     loaders = 1;

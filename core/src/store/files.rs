@@ -32,6 +32,12 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) 
     written.at(path.display())
 }
 
+/// Adds a line to the end of `path` in one write, so that two programs at once do not mix theirs.
+pub fn append(path: &Path, line: &str) -> Result<()> {
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).at(path.display())?;
+    file.write_all(format!("{line}\n").as_bytes()).at(path.display())
+}
+
 /// Makes the folder `path` of files that `fill` writes into the folder it is given: it appears with all of them or not at all.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 //!             labels.json            which samples kept their labels, where a task has few
 //!             search.json            what was tried on folds of these, and how it did
 //!             metrics.jsonl          one object per logged step; a resume cuts what came after the checkpoint
+//!             evals.jsonl            what `ctk eval` found of it, one object each
 //!             checkpoints/<step>/    see `checkpoint`
 //! ```
 //!
@@ -218,9 +219,11 @@ impl Run {
                 .at(folder.display())
                 .hint("wait for it, or train elsewhere with --out")
         })?;
-        if matches!(self.place, Place::Resume(_)) {
+        let resumed = matches!(self.place, Place::Resume(_));
+        if resumed {
             Checkpoint::sweep(&folder.join("checkpoints"), usize::MAX)?;
-        } else {
+        }
+        if !resumed || Run::recipe_of(&folder)?.text() != self.recipe.text() {
             files::write(&folder.join(RECIPE), self.recipe.text().as_bytes())?;
         }
         let path = folder.join(METRICS);

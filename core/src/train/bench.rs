@@ -139,19 +139,21 @@ pub struct Stages {
     pub total: f64,
 }
 
-/// The resident memory of this process. 0 where the system does not tell.
+/// The memory of this process that is its own: what it allocated, without the program's pages and mapped files, which the system can
+/// drop. 0 where the system does not tell.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory(f64);
 
 impl Memory {
     /// From now on.
     pub fn now() -> Self {
-        Memory(status("VmRSS:"))
+        Memory(status("RssAnon:"))
     }
 
     /// By how many MB the largest size so far is above that.
     pub fn grown(self) -> f64 {
-        (status("VmHWM:") - self.0).max(0.0)
+        // The system keeps the largest size of all pages alone; those of files only become more.
+        (status("VmHWM:") - status("RssFile:") - status("RssShmem:") - self.0).max(0.0)
     }
 }
 

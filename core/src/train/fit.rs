@@ -69,7 +69,7 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
         .with_passes(learner.passes());
     let (per_epoch, units) = (order.steps(), order.units());
     let last = (train.epochs * per_epoch).min(train.max_steps.unwrap_or(usize::MAX));
-    let rates = plan.schedule.over(source.len(), batch, train.epochs);
+    let rates = plan.schedule.over(source.len(), batch, train.epochs, per_epoch);
 
     let start = match origin(run, process)? {
         Some(checkpoint) => {
@@ -78,6 +78,7 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
         }
         None => 0,
     };
+    rates.oddities(last).iter().for_each(|odd| process.tell(&Event::Note(odd)));
     process.tell(&Event::Started { step: start, steps: last });
     if start >= last && start > 0 {
         process.tell(&Event::Note("this run is finished already: nothing left to train"));

@@ -11,7 +11,7 @@ use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::bench::{Report, Request};
-use ctk_core::{Device, Result};
+use ctk_core::{Device, Error, Result};
 
 use crate::fasttext::{self, FastText};
 use crate::vectors::{self, WordVectors};
@@ -56,7 +56,18 @@ impl Modality for Word2Vec {
         Ok(Box::new(job::Word2VecJob::new(recipe)?))
     }
 
-    fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
+    fn paths(&self) -> &'static [&'static str] {
+        &["data.path", "data.tokens", "train.init"]
+    }
+
+    fn set_init(&self, recipe: &mut Recipe, run: &Path, _: bool) -> Result<()> {
+        if run.is_file() {
+            return Err(Error::usage(
+                "words begin with a run of ctk, not with a file of vectors: its output vectors are not in one",
+            )
+            .at(run.display())
+            .hint("give the folder that `ctk train` printed as `run`"));
+        }
         recipe.set_path("train.init", run)
     }
 

@@ -1,5 +1,7 @@
 //! A training run of vision: data, network, `fit`, and the table at its end.
 
+use std::cell::Cell;
+
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::source::Paired;
 use ctk_core::eval::{Features, knn, linear_probe};
@@ -16,6 +18,8 @@ use serde_json::json;
 
 use crate::baselines::{BASELINES, baseline};
 use crate::features::features;
+use crate::forecast;
+use crate::init;
 use crate::network::{self, Learner};
 use crate::pairs::TwoViews;
 use crate::recipe::Checked;
@@ -42,6 +46,10 @@ impl Job for Train {
         let Checked { recipe, augment } = &self.checked;
         let splits = splits::of_run(&recipe.data, recipe.train.seed, None, run, process)?;
         let images = splits.pretraining();
+        if images.len() < 2 {
+            return Err(Error::usage("one image cannot be trained on: a loss compares the images of a batch")
+                .hint("give a folder of many images; thousands are usual"));
+        }
         if images.len() < recipe.train.batch {
             process.tell(&Event::Note(&format!(
                 "the batch is all {} images there are, not {}",
@@ -57,18 +65,33 @@ impl Job for Train {
         if needs.queue.is_some_and(|keys| keys > images.len() / 2) {
             process.tell(&Event::Note("the queue is longer than half the images: it holds other views of the batch's own"));
         }
-        process.tell(&Event::Note(&images.cache_line()?));
         let device = process.device().clone();
-        let mut learner = network::learner(recipe, &device)?;
+        // A run that goes on has its values in its checkpoint: where it began is of no matter, and may be gone.
+        let mut learner = match run.latest()?.is_some() {
+            true => network::learner(&init::without(recipe), &device)?,
+            false => {
+                if let Some(note) = init::note(recipe)? {
+                    process.tell(&Event::Note(&note));
+                }
+                network::learner(recipe, &device)?
+            }
+        };
+        let mut about = forecast::lines(recipe, &learner.params, images.len());
+        about.push(images.cache_line()?);
+        about.push(forecast::measures(recipe, splits.labelled() && splits.test.is_some()));
+        about.push(format!("run: {}", run.folder()?.display()));
+        about.iter().for_each(|line| process.tell(&Event::About(line)));
         let source = Paired { data: images, pairs: TwoViews(augment.clone()) };
 
         let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment, &device);
         let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
+        let measured = Cell::new(None);
         let mut probes = Vec::new();
         if let (Some(every), Some(test)) = (recipe.eval.knn.as_ref().map(|k| k.every), labelled) {
             let train = &splits.train;
-            let measure = move |learner: &Learner| {
+            let measure = |learner: &Learner| {
                 let found = knn::knn(&encode(learner, train)?, &encode(learner, test)?, &Default::default())?;
+                measured.set(Some(found.top1));
                 Ok(vec![("knn_top1".to_string(), found.top1)])
             };
             probes.push(Probe { every, measure: Box::new(measure) });
@@ -84,10 +107,28 @@ impl Job for Train {
             seconds: fitted.seconds,
             figures: vec![("images_per_second", json!(speed))],
             text: String::new(),
+            next: next(labelled.is_some()),
         };
-        if let (Some(probe), Some(test)) = (&recipe.eval.linear_probe, labelled) {
+        let Some(test) = labelled else { return Ok(summary) };
+        let encoded = || -> Result<[Features; 2]> { Ok([encode(&learner, &splits.train)?, encode(&learner, test)?]) };
+        let mut features = recipe.eval.linear_probe.as_ref().map(|_| encoded()).transpose()?;
+        if let Some(eval) = &recipe.eval.knn {
+            let top1 = match measured.get().filter(|_| fitted.epochs % eval.every as f64 == 0.0) {
+                // Measured as the last epoch ended.
+                Some(top1) => top1,
+                None => {
+                    let [train, test] = features.take().map_or_else(encoded, Ok)?;
+                    let found = knn::knn(&train, &test, &Default::default())?;
+                    features = Some([train, test]);
+                    found.top1
+                }
+            };
+            summary.figures.push(("knn_top1", json!(top1)));
+            summary.text.push_str(&format!("nearest neighbours, top-1 accuracy on held-out images: {:.1} %\n", 100.0 * top1));
+        }
+        if let (Some(probe), Some([train, tested])) = (&recipe.eval.linear_probe, &features) {
             process.tell(&Event::Note("probing the features"));
-            let learned = top1(&encode(&learner, &splits.train)?, &encode(&learner, test)?)?;
+            let learned = top1(train, tested)?;
             summary.figures.push(("top1", json!(learned)));
             let mut table = vec![("learned".to_string(), learned)];
             if probe.baselines {
@@ -98,10 +139,18 @@ impl Job for Train {
                     table.push((name.to_string(), value));
                 }
             }
-            summary.text = "linear probe, top-1 accuracy on held-out images\n".to_string();
+            summary.text.push_str("linear probe, top-1 accuracy on held-out images\n");
             table.iter().for_each(|(name, value)| summary.text.push_str(&format!("  {name:10} {:5.1} %\n", 100.0 * value)));
         }
         Ok(summary)
+    }
+}
+
+/// What is done next with a run, and what where there are labels.
+fn next(labelled: bool) -> Vec<&'static str> {
+    match labelled {
+        true => vec!["ctk eval linear-probe RUN --baseline", "ctk finetune RUN --labels 10%"],
+        false => vec!["ctk embed RUN --out features.npy", "ctk neighbors RUN IMAGE"],
     }
 }
 

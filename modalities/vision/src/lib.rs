@@ -11,7 +11,9 @@ mod bench;
 mod calibration;
 pub mod encoder;
 mod features;
+mod forecast;
 mod import;
+mod init;
 mod job;
 mod model;
 mod network;
@@ -65,6 +67,18 @@ impl Modality for Vision {
         set(&mut recipe)?;
         let job = found.by(&recipe)?;
         Ok(Some((recipe, Box::new(job))))
+    }
+
+    fn set_init(&self, recipe: &mut Recipe, from: &Path, adopt: bool) -> Result<()> {
+        init::set(recipe, from, adopt)
+    }
+
+    fn paths(&self) -> &'static [&'static str] {
+        &["data.path", "train.init", "encoder.resnet.weights", "task.finetune.from", "task.distill.teacher", "task.distill.from"]
+    }
+
+    fn complete(&self, recipe: &mut Recipe) -> Result<()> {
+        recipe.set_absent("schedule.length", "steps")
     }
 
     fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {

@@ -15,6 +15,7 @@ use ctk_core::train::dense::Dense;
 use ctk_core::{Error, Result};
 
 use crate::encoder::{Architecture, ImageEncoder};
+use crate::init;
 use crate::recipe::VisionRecipe;
 
 /// Any encoder, and what follows it.
@@ -41,7 +42,8 @@ pub(crate) fn fresh(recipe: &VisionRecipe, device: &Device) -> Result<(Params, I
 /// Gives every declared parameter the value that training starts from.
 fn started(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &Params, device: &Device) -> Result<()> {
     params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
-    encoder.weights().map_or(Ok(()), |file| encoder.load(file, params))
+    encoder.weights().map_or(Ok(()), |file| encoder.load(file, params))?;
+    recipe.train.init.as_ref().map_or(Ok(()), |run| init::begin(recipe, run, params))
 }
 
 /// `encoder` with the recipe's head and, where there is one, its predictor, declared in `params`.

@@ -98,6 +98,9 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     recipe.optimizer.check(text)?;
     recipe.schedule.check(text)?;
     recipe.eval.check(text)?;
+    if recipe.task.is_none() {
+        text.require(recipe.train.batch > 1, "train.batch", "must be at least 2: a loss compares the images of a batch")?;
+    }
     if let Some(task) = &recipe.task {
         task.check(text, &recipe.encoder, &recipe.head, &recipe.eval)?;
     }

@@ -10,7 +10,7 @@ use ctk_core::modality::{Job, Summary};
 use ctk_core::observer::Event;
 use ctk_core::optim::Schedule;
 use ctk_core::process::Process;
-use ctk_core::recipe::{Decay, Recipe, Scaling, ScheduleRecipe};
+use ctk_core::recipe::{Decay, Length, Recipe, Scaling, ScheduleRecipe};
 use ctk_core::rng::Key;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::fit;
@@ -40,7 +40,7 @@ impl Word2VecJob {
     /// Checks the recipe.
     pub fn new(text: &Recipe) -> Result<Word2VecJob> {
         let recipe = Word2VecRecipe::parse(text)?;
-        let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Linear, scaling: Scaling::None };
+        let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Linear, scaling: Scaling::None, length: Length::Samples };
         let mut plan = Plan::new(NAME, text, recipe.train.shared(), Schedule::new(&schedule, recipe.rate()))?;
         // Threads find work for themselves, a block at a time.
         plan.part = 1;
@@ -150,7 +150,15 @@ impl Job for Word2VecJob {
             text = shown.text;
         }
         figures.push(("total_seconds", json!(start.elapsed().as_secs_f64())));
-        Ok(Summary { steps: fitted.steps, epochs: fitted.epochs, loss: fitted.loss, seconds: fitted.seconds, figures, text })
+        Ok(Summary {
+            steps: fitted.steps,
+            epochs: fitted.epochs,
+            loss: fitted.loss,
+            seconds: fitted.seconds,
+            figures,
+            text,
+            next: vec!["ctk neighbors RUN WORD", "ctk export RUN --format word2vec-text --out vectors.txt"],
+        })
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) trait Architecture {
     /// Products of two numbers in one image's forward pass at `size` pixels; `params` are declared below `prefix.`.
     fn products(&self, params: &Params, prefix: &str, size: usize) -> usize;
 
+    /// Numbers that the convolutions put out in one image's forward pass at `size` pixels: what memory is forecast from.
+    fn numbers(&self, params: &Params, prefix: &str, size: usize) -> usize;
+
     /// Its figures under their JSON names, as `ctk import` reports them.
     fn figures(&self) -> Vec<(&'static str, Value)>;
 

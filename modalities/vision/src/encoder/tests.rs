@@ -80,6 +80,10 @@ impl Architecture for Colours {
         Ok(Box::new(MeanColour { weight, store: scope.gradient_store() }))
     }
 
+    fn numbers(&self, _: &Params, _: &str, _: usize) -> usize {
+        6
+    }
+
     fn products(&self, _: &Params, _: &str, _: usize) -> usize {
         self.width * CHANNELS
     }

@@ -98,7 +98,8 @@ impl Job for Distill {
                 ("alpha", json!(task.alpha)),
                 ("images", json!(source.len())),
             ],
-            text: String::new(),
+            next: vec!["ctk export RUN --format timm --out timm-folder/"],
+            ..Summary::default()
         };
         if let Some(test) = splits.test.as_ref().filter(|_| splits.labelled()) {
             let student = classifier::judge(&learner.towers.tower, test, augment, &device)?;

@@ -128,7 +128,8 @@ impl Job for Finetune {
                 ("crop", json!(crop)),
                 ("fold_top1", json!(found.top1)),
             ],
-            text: String::new(),
+            next: vec!["ctk export RUN --format timm --out timm-folder/", "ctk distill RUN"],
+            ..Summary::default()
         };
         if let Some(test) = &splits.test {
             let judged = classifier::judge(&learner.towers.tower, test, augment, &start.device)?;

@@ -80,22 +80,12 @@ impl Architecture for ResnetRecipe {
 
     /// Convolutions are computed directly.
     fn products(&self, params: &Params, prefix: &str, size: usize) -> usize {
-        let (stem, first) = if self.stem == Stem::Imagenet { (size.div_ceil(2), size.div_ceil(4)) } else { (size, size) };
-        let side = |name: &str| match name.strip_prefix("layer").and_then(|rest| rest.split_once('.')) {
-            None => stem,
-            Some((_, rest)) if rest.contains(".sk.") => 1,
-            Some((group, rest)) => {
-                let group: u32 = group.parse().unwrap_or(1);
-                // A bottleneck's first convolution comes before its stride.
-                let before = group > 1 && self.bottleneck() && rest.starts_with("0.conv1.");
-                first.div_ceil(1 << (group - 1 - u32::from(before)))
-            }
-        };
-        let convolutions = params.iter().filter(|param| param.dims().len() == 4);
-        let named = convolutions.filter_map(|param| Some((param, param.name().strip_prefix(prefix)?.strip_prefix('.')?)));
-        named.map(|(param, name)| param.dims().iter().product::<usize>() * side(name).pow(2)).sum()
+        self.convolutions(params, prefix, size).map(|(dims, side)| dims.iter().product::<usize>() * side.pow(2)).sum()
     }
 
+    fn numbers(&self, params: &Params, prefix: &str, size: usize) -> usize {
+        self.convolutions(params, prefix, size).map(|(dims, side)| dims[0] * side.pow(2)).sum()
+    }
     fn figures(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("depth", json!(self.depth)),
@@ -116,6 +106,31 @@ impl Architecture for ResnetRecipe {
 
     fn export(&self, format: &str, of: Exported, out: &Path) -> Result<()> {
         export::write(format, self, of, out)
+    }
+}
+
+impl ResnetRecipe {
+    /// Shape of the weight and height of the output of every convolution below `prefix.`, for images of `size` pixels.
+    fn convolutions<'a>(
+        &'a self,
+        params: &'a Params,
+        prefix: &'a str,
+        size: usize,
+    ) -> impl Iterator<Item = (&'a [usize], usize)> {
+        let (stem, first) = if self.stem == Stem::Imagenet { (size.div_ceil(2), size.div_ceil(4)) } else { (size, size) };
+        let side = move |name: &str| match name.strip_prefix("layer").and_then(|rest| rest.split_once('.')) {
+            None => stem,
+            Some((_, rest)) if rest.contains(".sk.") => 1,
+            Some((group, rest)) => {
+                let group: u32 = group.parse().unwrap_or(1);
+                // A bottleneck's first convolution comes before its stride.
+                let before = group > 1 && self.bottleneck() && rest.starts_with("0.conv1.");
+                first.div_ceil(1 << (group - 1 - u32::from(before)))
+            }
+        };
+        let convolutions = params.iter().filter(|param| param.dims().len() == 4);
+        let named = convolutions.filter_map(move |param| Some((param, param.name().strip_prefix(prefix)?.strip_prefix('.')?)));
+        named.map(move |(param, name)| (param.dims(), side(name)))
     }
 }
 

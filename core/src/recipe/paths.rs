@@ -1,0 +1,127 @@
+//! Paths in a recipe: relative ones lie beside the recipe's file, and a run stores them whole, so that it opens from any folder.
+
+use std::path::{Path, PathBuf};
+
+use super::Recipe;
+use crate::error::Result;
+
+impl Recipe {
+    /// Makes relative paths at `keys`, each text or a list of texts, those of files and folders beside the recipe's own file. One that
+    /// lies in the current folder alone is left as it is, and told. Addresses (`hf://…`) and `-` are no paths.
+    ///
+    /// # Errors
+    /// A recipe that is no TOML.
+    pub fn beside_its_file(&mut self, keys: &[&str]) -> Result<Vec<String>> {
+        let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
+        let mut told = Vec::new();
+        self.each_path(keys, |path| {
+            let beside = folder.join(path);
+            if names_something(&beside) {
+                return Some(beside);
+            }
+            // What names no file anywhere may be a word.
+            names_something(path).then(|| {
+                told.push(format!("{} is not beside the recipe; the one in the current folder is taken", path.display()))
+            });
+            None
+        })?;
+        Ok(told)
+    }
+
+    /// Makes relative paths at `keys` absolute, so that what is stored means the same from any folder.
+    ///
+    /// # Errors
+    /// A recipe that is no TOML.
+    pub fn absolute(&mut self, keys: &[&str]) -> Result<()> {
+        self.each_path(keys, |path| std::path::absolute(path).ok().filter(|whole| names_something(whole)))
+    }
+
+    /// Replaces the relative paths at `keys` by what `change` gives for them.
+    fn each_path(&mut self, keys: &[&str], mut change: impl FnMut(&Path) -> Option<PathBuf>) -> Result<()> {
+        let mut document: toml_edit::DocumentMut =
+            self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
+        let mut changed = false;
+        let mut new = |value: &mut toml_edit::Value| {
+            let Some(written) = value.as_str() else { return };
+            let path = Path::new(written);
+            if written.is_empty() || written == "-" || written.contains("://") || path.is_absolute() {
+                return;
+            }
+            if let Some(path) = change(path).filter(|new| new.to_str().is_some()) {
+                let decor = value.decor().clone();
+                *value = path.display().to_string().into();
+                *value.decor_mut() = decor;
+                changed = true;
+            }
+        };
+        for key in keys {
+            let item = key.split('.').try_fold(document.as_item_mut(), super::below);
+            let Some(value) = item.and_then(toml_edit::Item::as_value_mut) else { continue };
+            match value {
+                toml_edit::Value::Array(list) => list.iter_mut().for_each(&mut new),
+                one => new(one),
+            }
+        }
+        if changed {
+            self.text = document.to_string();
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is such a file or folder, or, of a pattern, the folder that it looks into.
+fn names_something(path: &Path) -> bool {
+    let plain = |part: &std::path::Component| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let fixed: PathBuf = path.components().take_while(plain).collect();
+    !fixed.as_os_str().is_empty() && fixed.exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [&str; 3] = ["data.path", "data.tokens", "train.init"];
+
+    #[test]
+    fn relative_paths_are_beside_the_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["photos", "a.txt", "with space"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        let text = "[data]\npath = [\n  \"a.txt\", # the first\n  \"hf://x/y\",\n  \"with space\",\n]\ntokens = \"whitespace\"\n";
+        std::fs::write(at("recipe.toml"), text).unwrap();
+        let mut recipe = Recipe::read(&at("recipe.toml")).unwrap();
+        assert!(recipe.beside_its_file(&KEYS).unwrap().is_empty());
+        let here = |name: &str| at(name).display().to_string();
+        assert!(recipe.text().contains(&here("a.txt")) && recipe.text().contains(&here("with space")), "{}", recipe.text());
+        assert!(
+            recipe.text().contains("# the first")
+                && recipe.text().contains("\"hf://x/y\"")
+                && recipe.text().contains("\"whitespace\"")
+        );
+        assert_eq!(recipe.text().lines().count(), text.lines().count(), "lines stay where they are");
+        let before = recipe.text().to_string();
+        // A key that is not written stays unwritten.
+        recipe.absolute(&["data.path", "task.finetune.from", "train.init"]).unwrap();
+        assert_eq!(recipe.text(), before);
+    }
+
+    #[test]
+    fn what_lies_in_the_current_folder_alone_is_told_and_stored_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recipe.toml");
+        // Tests run in the crate's folder, which has a manifest.
+        std::fs::write(&file, "[data]\npath = \"Cargo.toml\"\n[train]\ninit = \"no/such/run\"\n").unwrap();
+        let mut recipe = Recipe::read(&file).unwrap();
+        let told = recipe.beside_its_file(&KEYS).unwrap();
+        assert!(told.len() == 1 && told[0].contains("Cargo.toml") && told[0].contains("current folder"), "{told:?}");
+        recipe.absolute(&KEYS).unwrap();
+        let whole = std::path::absolute("Cargo.toml").unwrap();
+        assert!(
+            recipe.text().contains(&whole.display().to_string()) && recipe.text().contains("\"no/such/run\""),
+            "{}",
+            recipe.text()
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! What a run is going to be, said before its first step: network, steps, memory, and what will be measured.
+
+use bytesize::ByteSize;
+use ctk_core::memory;
+use ctk_core::nn::params::Params;
+use ctk_core::recipe::Precision;
+
+use crate::recipe::VisionRecipe;
+
+/// Bytes of a step for each number that a convolution puts out, by bytes of such a number: maps, sums of blocks, what layers keep and
+/// the buffers of gradients together. Measured: `ctk bench vision`, ResNet-18 and ResNet-50.
+const KEPT: f64 = 2.0;
+
+/// The same where residual blocks run once more on the way back.
+const RECOMPUTED: f64 = 1.0;
+
+/// A sentence a line of the run by `recipe` over `images` images; `params` are all that its learner has declared.
+pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Vec<String> {
+    let encoder = recipe.encoder.architecture();
+    let family = encoder.family();
+    let scalars = |prefix: &str| millions(params.count(prefix));
+    let network = format!(
+        "network: {} with {} parameters, and {} in its head; images are shown at {} × {} pixels",
+        family.title,
+        scalars("encoder."),
+        scalars("head."),
+        recipe.pairs.size,
+        recipe.pairs.size
+    );
+    let batch = recipe.train.batch.min(images);
+    let steps = images / batch.max(1);
+    let whole = (steps * recipe.train.epochs).min(recipe.train.max_steps.unwrap_or(usize::MAX));
+    let rest = match images - steps * batch {
+        0 => String::new(),
+        rest => format!("; an epoch leaves {rest} of the images out, others each time, so that batches are whole"),
+    };
+    let length = format!("training: {whole} steps of {batch} images, {steps} an epoch, {} epochs{rest}", recipe.train.epochs);
+    vec![network, length, memory_line(step(recipe, params, batch), memory::free())]
+}
+
+/// What will be measured while training, and after it. `measured` is the part that kNN and the probe are judged on, if there are labels.
+pub(crate) fn measures(recipe: &VisionRecipe, labelled: bool) -> String {
+    if !labelled {
+        return "measured: the loss alone. Accuracy needs labels: one folder a class, or a table with a column of labels"
+            .to_string();
+    }
+    let mut what = Vec::new();
+    if let Some(knn) = &recipe.eval.knn {
+        let every = if knn.every == 1 { "every epoch".to_string() } else { format!("every {} epochs", knn.every) };
+        what.push(format!("nearest neighbours {every}"));
+    }
+    if recipe.eval.linear_probe.is_some() {
+        what.push("a linear probe at the end".to_string());
+    }
+    match what.is_empty() {
+        true => "measured: the loss alone; [eval.knn] and [eval.linear-probe] measure accuracy".to_string(),
+        false => format!("measured: the loss, {}", what.join(", ")),
+    }
+}
+
+/// Bytes that a step is about to need, the images apart.
+fn step(recipe: &VisionRecipe, params: &Params, batch: usize) -> u64 {
+    let encoder = recipe.encoder.architecture();
+    let rows = 2 * batch.min(recipe.train.part());
+    let bytes = if recipe.train.precision == Precision::Bf16 { 2.0 } else { 4.0 };
+    let kept = if recipe.train.recompute { RECOMPUTED } else { KEPT };
+    let maps = encoder.numbers(params, "encoder", recipe.pairs.size) as f64 * rows as f64 * bytes * kept;
+    // Values, gradients and what the optimizer remembers; and the values of a momentum copy.
+    let copies = 3 + usize::from(recipe.loss.needs().momentum.is_some());
+    (maps + (params.count("") * 4 * copies) as f64) as u64
+}
+
+fn memory_line(step: u64, free: Option<u64>) -> String {
+    let size = |bytes: u64| ByteSize(bytes).display().si().to_string();
+    let need = format!("memory: a step needs about {}, the images apart", size(step));
+    match free {
+        Some(free) if step > free => format!(
+            "{need}, and {} are free: it may not fit. Smaller parts (train.part), train.recompute = true or train.precision = \"bf16\" \
+             need less",
+            size(free)
+        ),
+        Some(free) => format!("{need}; {} are free", size(free)),
+        None => need,
+    }
+}
+
+fn millions(count: usize) -> String {
+    match count {
+        0..=9_999 => count.to_string(),
+        10_000..=999_999 => format!("{:.0} thousand", count as f64 / 1e3),
+        _ => format!("{:.1} million", count as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network;
+    use crate::recipe::check;
+    use ctk_core::Device;
+    use ctk_core::recipe::Recipe;
+
+    fn recipe(text: &str) -> VisionRecipe {
+        check(&Recipe::new("test", text)).unwrap().recipe
+    }
+
+    #[test]
+    fn a_run_is_told_before_it_begins() {
+        let recipe =
+            recipe("[pairs]\nsize = 32\n[encoder.resnet]\ndepth = 18\nstem = \"small\"\n[train]\nbatch = 64\nepochs = 20\n");
+        let params = network::learner(&recipe, &Device::Cpu).unwrap().params;
+        let said = lines(&recipe, &params, 511);
+        assert!(said[0].contains("ResNet with 11.2 million parameters") && said[0].contains("32 × 32 pixels"), "{said:?}");
+        assert!(said[1].contains("140 steps of 64 images, 7 an epoch, 20 epochs") && said[1].contains("leaves 63"), "{said:?}");
+        assert!(said[2].contains("a step needs about"), "{said:?}");
+        let few = lines(&recipe, &params, 10);
+        assert!(few[1].contains("20 steps of 10 images, 1 an epoch") && !few[1].contains("leaves"), "{few:?}");
+    }
+
+    #[test]
+    fn memory_is_forecast_and_what_may_not_fit_is_said() {
+        let of = |more: &str| {
+            let recipe = recipe(&format!(
+                "[pairs]\nsize = 32\n[encoder.resnet]\ndepth = 18\nstem = \"small\"\n[train]\nbatch = 128\n{more}"
+            ));
+            let params = network::learner(&recipe, &Device::Cpu).unwrap().params;
+            step(&recipe, &params, 128) as f64 / 1e6
+        };
+        // `ctk bench vision` measures 1.4 GB.
+        assert!((1200.0..1600.0).contains(&of("")), "{}", of(""));
+        assert!(
+            of("part = 32\n") < 0.4 * of("") && of("recompute = true\n") < 0.7 * of("") && of("precision = \"bf16\"\n") < of("")
+        );
+        let tight = memory_line(2_000_000_000, Some(1_000_000_000));
+        assert!(tight.contains("2.0 GB") && tight.contains("1.0 GB are free") && tight.contains("train.part"), "{tight}");
+        assert!(!memory_line(1, Some(2)).contains("may not fit"));
+    }
+
+    #[test]
+    fn what_is_not_measured_is_said() {
+        assert!(measures(&recipe(""), false).contains("needs labels"));
+        let both = measures(&recipe("[eval.knn]\nevery = 5\n[eval.linear-probe]\n"), true);
+        assert!(both.contains("every 5 epochs") && both.contains("linear probe"), "{both}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Where training begins: fresh values, the network of another run, or another program's encoder.
+
+use std::path::Path;
+
+use ctk_core::nn::params::{HEAD, MODEL, Params};
+use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::{Context, Error, Result};
+
+use crate::encoder;
+use crate::import::Found;
+use crate::recipe::{VisionRecipe, check};
+
+/// Makes `recipe` begin with the run, or with another program's weights, at `from`. With `adopt` its encoder, and what that is shown,
+/// become those of the weights.
+///
+/// # Errors
+/// Weights that are no network of ctk's.
+pub(crate) fn set(recipe: &mut Recipe, from: &Path, adopt: bool) -> Result<()> {
+    let foreign = from.is_file() || ctk_hub::is_remote(from) || from.join("config.json").is_file();
+    if !foreign {
+        // A fine-tuned run lends its encoder; what is trained is a new run without a task.
+        return recipe.remove("task").and_then(|()| recipe.set_path("train.init", from));
+    }
+    let meant = Found::open(from)?.recipe()?;
+    if adopt {
+        for section in ["encoder", "pairs.size", "pairs.centre", "pairs.normalise"] {
+            recipe.take(section, &meant)?;
+        }
+    }
+    let encoder = check(&meant)?.recipe.encoder;
+    recipe.set_path(&encoder.key("weights"), from)
+}
+
+/// The recipe of a run that goes on: what it began with is not looked for.
+pub(crate) fn without(recipe: &VisionRecipe) -> VisionRecipe {
+    let mut recipe = recipe.clone();
+    recipe.train.init = None;
+    recipe.encoder = recipe.encoder.without_weights();
+    recipe
+}
+
+/// What to say of the run that `recipe` begins with, if it names one.
+///
+/// # Errors
+/// No such run, and a run of another network.
+pub(crate) fn note(recipe: &VisionRecipe) -> Result<Option<String>> {
+    let Some(run) = &recipe.train.init else { return Ok(None) };
+    let (_, head) = opened(recipe, run)?;
+    let head = if head { "its encoder and projection head" } else { "its encoder; the projection head is another, and new" };
+    Ok(Some(format!("the network begins as that of {}: {head}", run.display())))
+}
+
+/// Sets what `recipe` declared in `params` to the values of `run`: the encoder, and the head where it is the same.
+///
+/// # Errors
+/// As of [`note`].
+pub(crate) fn begin(recipe: &VisionRecipe, run: &Path, params: &Params) -> Result<()> {
+    let (checkpoint, head) = opened(recipe, run)?;
+    let place = checkpoint.folder().display();
+    params.load_section("encoder", &checkpoint.reader().tensors(MODEL)?).at(&place)?;
+    if head { params.load_section("head", &checkpoint.reader().tensors(HEAD)?).at(&place) } else { Ok(()) }
+}
+
+/// The checkpoint of `run`, and whether its head is the recipe's.
+fn opened(recipe: &VisionRecipe, run: &Path) -> Result<(Checkpoint, bool)> {
+    let checkpoint = Checkpoint::open(run)?;
+    let of = &checkpoint.manifest().modality;
+    if of != "vision" {
+        return Err(Error::usage(format!("this is a run of {of}, not of vision")).at(run.display()));
+    }
+    let of = check(&checkpoint.recipe())?.recipe;
+    let own: &encoder::EncoderRecipe = &recipe.encoder;
+    if of.encoder.without_weights() != own.clone().without_weights() {
+        return Err(Error::usage("this run has another encoder than the recipe")
+            .at(run.display())
+            .hint("leave [encoder] as the run has it, or leave out --init"));
+    }
+    let same = of.task.is_none() && of.head == recipe.head && of.predictor == recipe.predictor;
+    Ok((checkpoint, same))
+}
