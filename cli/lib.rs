@@ -22,7 +22,7 @@ use ctk_core::modality::Modality;
 
 use shared::args::{Args, Verb};
 use shared::{keys, output};
-use verbs::{bench, config, distill, embed, eval, export, finetune, import, neighbors, preview, train};
+use verbs::{bench, config, data, distill, embed, eval, export, finetune, import, neighbors, preview, train};
 
 pub use studies::matrix;
 
@@ -106,6 +106,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Bench(verb) => bench::run(verb, modalities),
         Verb::Matrix(verb) => matrix::run(verb, modalities),
         Verb::Config(verb) => config::run(verb, modalities),
+        Verb::Data(verb) => data::run(verb, modalities),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(modalities), "ctk", &mut script);

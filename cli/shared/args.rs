@@ -102,6 +102,9 @@ pub enum Verb {
     /// Check, show or describe configs
     #[command(subcommand, after_help = "Example:\n  ctk config show vision > mine.toml && ctk config check vision mine.toml")]
     Config(Config),
+    /// Look at data before training on it
+    #[command(subcommand, after_help = "Example:\n  ctk data check photos/")]
+    Data(Data),
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  ctk completions bash > ~/.local/share/bash-completion/completions/ctk")]
     Completions {
@@ -127,10 +130,10 @@ pub struct RecipeArgs {
     /// The recipe, a TOML file; default: one that fits --data, or the embedded default
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// The data: a folder or file, its kind is found by looking, or - for text from standard input; default: what the recipe
-    /// names, or generated data
+    /// The data: a folder, file or glob, its kind is found by looking, or - for text from standard input; may be repeated, all
+    /// are one collection; default: what the recipe names, or generated data
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-    pub data: Option<PathBuf>,
+    pub data: Vec<PathBuf>,
     /// Set one key of the recipe; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -395,6 +398,32 @@ pub struct Export {
     pub out: PathBuf,
 }
 
+#[derive(Subcommand)]
+pub enum Data {
+    /// Say what is there and what is wrong with it: every image is decoded and compared with all others
+    ///
+    /// Images, classes and parts, and why; what is not read; images that cannot be read; copies, also across classes and parts; sizes;
+    /// how even classes are; views that show almost nothing. Bad images are listed and are no error.
+    #[command(after_help = "Examples:\n  ctk data check photos/\n  ctk data check photos/ --json")]
+    Check {
+        /// The data, as for --data of `ctk train`; several are one collection
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+        /// What to look at
+        #[arg(long, id = "modality", value_name = "MODALITY", default_value = "vision")]
+        modality: String,
+        /// The recipe whose views are looked at, a TOML file; default: one that fits the data
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// Set one key of the recipe; may be repeated
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(ClapArgs)]
 pub struct Preview {
     /// What to look at
@@ -473,6 +502,12 @@ pub enum Config {
         /// The recipes
         #[arg(required = true, index = 2, value_name = "FILE", value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
+        /// Also open this data, and say what a run by each recipe would be
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        data: Option<PathBuf>,
+        /// Print one JSON object as the last line of stdout
+        #[arg(long)]
+        json: bool,
     },
     /// Print the recipe that `ctk train` would use, to start from
     #[command(after_help = "Example:\n  ctk config show vision --data photos/ > photos.toml")]

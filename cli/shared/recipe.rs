@@ -1,5 +1,7 @@
 //! The recipe that arguments mean.
 
+use std::path::PathBuf;
+
 use ctk_core::error::{Error, Result};
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
@@ -15,15 +17,22 @@ pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
             recipe.beside_its_file(modality.paths())?.iter().for_each(|told| output::say(format!("note: {told}")));
             recipe
         }
-        None => Recipe::new(format!("the default {} recipe", modality.name()), modality.recipe(args.data.as_deref())?),
+        None => Recipe::new(
+            format!("the default {} recipe", modality.name()),
+            modality.recipe(args.data.first().map(PathBuf::as_path))?,
+        ),
     };
     changed(recipe, args, modality)
 }
 
 /// `recipe` with the changes that the arguments ask for.
 pub fn changed(mut recipe: Recipe, args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
-    if let Some(data) = &args.data {
+    if let [data, more @ ..] = &args.data[..] {
         modality.set_data(&mut recipe, data)?;
+        if !more.is_empty() {
+            let all: Vec<String> = args.data.iter().map(|path| path.display().to_string()).collect();
+            recipe.set("data.path", &serde_json::json!(all).to_string())?;
+        }
     }
     if args.fast {
         if modality.fast().is_empty() {

@@ -11,8 +11,8 @@ use crate::{Modalities, modality};
 
 pub fn run(args: Bench, modalities: Modalities) -> Result<()> {
     let modality = modality(modalities, &args.modality)?;
-    let recipe = match (&args.recipe.config, &args.recipe.data) {
-        (None, None) => recipe::changed(Recipe::new("the yardstick", modality.yardstick()?), &args.recipe, modality)?,
+    let recipe = match (&args.recipe.config, args.recipe.data.is_empty()) {
+        (None, true) => recipe::changed(Recipe::new("the yardstick", modality.yardstick()?), &args.recipe, modality)?,
         _ => recipe::recipe(&args.recipe, modality)?,
     };
     let report = modality.bench(&recipe, &request(&args), &mut *progress::observer(args.show.quiet))?;

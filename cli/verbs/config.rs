@@ -1,5 +1,7 @@
 //! `ctk config`: recipes checked, shown, described.
 
+use std::path::{Path, PathBuf};
+
 use ctk_core::error::{Error, Result};
 use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
@@ -11,14 +13,7 @@ use crate::{Modalities, modality};
 
 pub fn run(args: Config, modalities: Modalities) -> Result<()> {
     match args {
-        Config::Check { modality: name, files } => {
-            let modality = modality(modalities, &name)?;
-            for file in files {
-                modality.plan(&Recipe::read(&file)?)?;
-                output::line(format!("{}: ok", file.display()))?;
-            }
-            Ok(())
-        }
+        Config::Check { modality: name, files, data, json } => check(modality(modalities, &name)?, &files, data.as_deref(), json),
         Config::Show { modality: name, recipe: args } => {
             let modality = modality(modalities, &name)?;
             let recipe = recipe::recipe(&args, modality)?;
@@ -54,4 +49,25 @@ fn print(modality: &dyn Modality, prefix: &str, json: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks each recipe; with `data` it says what a run by it would be.
+fn check(modality: &dyn Modality, files: &[PathBuf], data: Option<&Path>, json: bool) -> Result<()> {
+    let mut told = Vec::new();
+    for file in files {
+        let mut recipe = Recipe::read(file)?;
+        modality.plan(&recipe)?;
+        let mut about = Vec::new();
+        if let Some(data) = data {
+            modality.set_data(&mut recipe, data)?;
+            modality.complete(&mut recipe)?;
+            about = modality.about(&recipe)?;
+        }
+        if !json {
+            output::line(format!("{}: ok", file.display()))?;
+            about.iter().try_for_each(|line| output::line(format!("  {line}")))?;
+        }
+        told.push(json!({ "file": file.display().to_string(), "about": about }));
+    }
+    if json { output::line(json!({ "recipes": told })) } else { Ok(()) }
 }

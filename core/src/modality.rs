@@ -107,6 +107,22 @@ pub trait Modality: Sync {
         Err(untimed(self.name()))
     }
 
+    /// Looks at all of the recipe's data: what is there, and what is wrong with it.
+    ///
+    /// # Errors
+    /// A modality that does not look; data that cannot be opened.
+    fn check_data(&self, _recipe: &Recipe) -> Result<DataCheck> {
+        Err(Error::usage(format!("{} has no check of its data", self.name())).hint("only vision checks its images"))
+    }
+
+    /// What a run by `recipe` will be, a sentence a line: its data, its model, its length, and what will be measured.
+    ///
+    /// # Errors
+    /// Data that cannot be opened.
+    fn about(&self, _recipe: &Recipe) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Draws view pairs of the recipe's data into a picture.
     fn preview(&self, _recipe: &Recipe, _out: &Path) -> Result<()> {
         Err(Error::usage(format!("{} has nothing to preview", self.name())).hint("only vision draws its view pairs"))
@@ -115,6 +131,15 @@ pub trait Modality: Sync {
 
 fn untimed(modality: &str) -> Error {
     Error::usage(format!("{modality} has no step to time")).hint("`ctk bench vision` and `ctk bench word2vec` time theirs")
+}
+
+/// What a look at data found.
+#[derive(Clone, Debug)]
+pub struct DataCheck {
+    /// Every figure under its JSON name.
+    pub figures: serde_json::Value,
+    /// Sentences for people.
+    pub lines: Vec<String>,
 }
 
 /// A checked recipe, ready to run.

@@ -31,7 +31,7 @@ pub fn open(train: usize, test: usize) -> Splits {
         };
         Images::new((0..count).map(item).collect(), classes.clone())
     };
-    Splits { train: part("train", train), test: Some(part("test", test)), unlabelled: None }
+    Splits { test: Some(part("test", test)), ..Splits::of(part("train", train)) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A test split for data that has none: seeded, stratified, with exact duplicates on one side.
 //!
 //! Two files with the same pixels are one image to a learner, however they were compressed or named, so pictures are
-//! compared decoded. An image's side hangs on the seed and its pixels alone: neither the order of the files nor images
+//! compared decoded. Nor does a hold-out split a group (a patient, a video), where a table says which is which. An image's side hangs on the seed and its pixels alone: neither the order of the files nor images
 //! added to other classes can move it. What was held out is stored in the run, so that every later evaluation uses the
 //! very same split, and notices when the data has changed since.
 
@@ -14,7 +14,7 @@ use ctk_core::{Context, Error, Result};
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{Images, Splits};
+use crate::dataset::{Images, Splits, thousands};
 
 /// The share held out where nobody says otherwise.
 pub const SHARE: f64 = 0.2;
@@ -43,7 +43,7 @@ pub struct Holdout {
 impl Holdout {
     /// Holds out `share` of every class of labelled `images`, rounded, at least one where a class has two, and never all.
     ///
-    /// Copies of one picture stay on one side; where they carry different labels, in training. A class of copies alone can
+    /// Copies of one picture and images of one group stay on one side; where copies carry different labels, in training. A class of copies alone can
     /// therefore end up with nothing held out.
     ///
     /// # Errors
@@ -51,33 +51,44 @@ impl Holdout {
     pub fn draw(images: &Images, share: f64, seed: u64) -> Result<Holdout> {
         let labels = images.labels().ok_or_else(|| Error::new("images without labels need no test split"))?;
         let digests = images.digests()?;
-        let mut groups: HashMap<blake3::Hash, Vec<usize>> = HashMap::new();
-        for (i, digest) in digests.iter().enumerate() {
-            groups.entry(*digest).or_default().push(i);
-        }
         let key = Key::new(seed).of("holdout");
-        let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> =
-            groups.into_iter().map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group)).collect();
+        let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> = together(images, &digests)
+            .into_iter()
+            .map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group))
+            .collect();
         ranked.sort_unstable_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
 
         let mut wanted: BTreeMap<u32, usize> = BTreeMap::new();
         for &label in &labels {
             *wanted.entry(label).or_default() += 1;
         }
+        // Groups are large: where none fits, one that leaves the class its larger half will do.
+        let mut most: BTreeMap<u32, usize> = wanted.iter().map(|(label, count)| (*label, count / 2)).collect();
         for count in wanted.values_mut() {
             let part = (share * *count as f64).round() as usize;
             *count = part.max(1).min(*count - 1);
         }
         let mut held_out = Vec::new();
         for (_, _, group) in ranked {
-            let left = wanted.get_mut(&labels[group[0]]).expect("every label was counted");
-            if group.iter().all(|&i| labels[i] == labels[group[0]]) && group.len() <= *left {
-                *left -= group.len();
+            let grouped = group.iter().any(|&i| images.group(i).is_some());
+            let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+            group.iter().for_each(|&i| *counts.entry(labels[i]).or_default() += 1);
+            let fits = |(label, count): (&u32, &usize)| {
+                let left = wanted[label];
+                *count <= left || (grouped && left > 0 && *count <= most[label])
+            };
+            // Copies of one picture under several labels are for training; a patient may have images of several classes.
+            if counts.iter().all(fits) && (grouped || counts.len() == 1) {
+                for (label, count) in counts {
+                    wanted.entry(label).and_modify(|left| *left = left.saturating_sub(count));
+                    most.entry(label).and_modify(|left| *left = left.saturating_sub(count));
+                }
                 held_out.extend(group);
             }
         }
         if held_out.is_empty() {
-            return Err(Error::usage("no image could be held out for testing").hint("every class needs two different images"));
+            return Err(Error::usage("no image could be held out for testing")
+                .hint("every class needs two different images, of two groups where there are groups"));
         }
         held_out.sort_unstable();
         let names = images.names();
@@ -120,7 +131,7 @@ impl Holdout {
                 return Err(changed(format!("a name or a picture of the {part} part differs")));
             }
         }
-        Ok(Splits { train: images.select(&train), test: Some(images.select(&test)), unlabelled: None })
+        Ok(Splits { test: Some(images.select(&test)), ..Splits::of(images.select(&train)) })
     }
 
     /// The hold-out beside the checkpoint's run; a checkpoint that was moved has none.
@@ -147,6 +158,33 @@ impl Holdout {
     }
 }
 
+/// Images that stay on one side: copies of one picture, and those of one group; each lot under the least digest in it.
+fn together(images: &Images, digests: &[blake3::Hash]) -> HashMap<blake3::Hash, Vec<usize>> {
+    // A forest in which each image points to one before it of the same lot.
+    let mut first: Vec<usize> = (0..digests.len()).collect();
+    fn root(first: &mut [usize], mut at: usize) -> usize {
+        while first[at] != at {
+            first[at] = first[first[at]];
+            at = first[at];
+        }
+        at
+    }
+    let (mut pictures, mut groups): (HashMap<blake3::Hash, usize>, HashMap<&str, usize>) = Default::default();
+    for (i, digest) in digests.iter().enumerate() {
+        let alike = [Some(*pictures.entry(*digest).or_insert(i)), images.group(i).map(|group| *groups.entry(group).or_insert(i))];
+        for other in alike.into_iter().flatten() {
+            let (a, b) = (root(&mut first, i), root(&mut first, other));
+            first[a.max(b)] = a.min(b);
+        }
+    }
+    let mut lots: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for i in 0..digests.len() {
+        lots.entry(root(&mut first, i)).or_default().push(i);
+    }
+    let least = |lot: &[usize]| lot.iter().map(|&i| digests[i]).min_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    lots.into_values().filter_map(|lot| Some((least(&lot)?, lot))).collect()
+}
+
 // By name, so that the order in which a folder is listed does not matter.
 fn side(names: &[String], digests: &[blake3::Hash], indices: &[usize]) -> String {
     let mut indices = indices.to_vec();
@@ -156,18 +194,6 @@ fn side(names: &[String], digests: &[blake3::Hash], indices: &[usize]) -> String
         hasher.update(&(names[i].len() as u64).to_le_bytes()).update(names[i].as_bytes()).update(digests[i].as_bytes());
     }
     hasher.finalize().to_hex().to_string()
-}
-
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]

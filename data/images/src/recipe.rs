@@ -7,20 +7,26 @@ use ctk_core::recipe::Recipe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::{self, Cache, Format, Splits};
+use crate::dataset::{self, Cache, Columns, Format, OnError, Splits};
 use crate::{generated, holdout};
 
 /// `[data]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
-    /// A folder or a .tar; its kind is found by looking. Absent: the generated dataset.
-    pub path: Option<PathBuf>,
+    /// A folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl), an image, or a glob; one or a list; kinds are
+    /// found by looking. Absent: the generated dataset.
+    pub path: Option<Paths>,
     /// Forces the kind.
     pub format: Option<Format>,
     /// Memory for decoded images: `auto` (half of what is free), `off`, or an amount such as `2GB`. Does not change what is
     /// learned; images beyond it are decoded in every epoch.
     pub cache: String,
+    /// What the columns of a table are called.
+    pub columns: Columns,
+    /// What is done about an image that cannot be read: `fail` (all of them are listed before training) or `skip` (they are left
+    /// out, counted and named).
+    pub on_error: OnError,
     /// Share of each class that is held out where labelled data has no test part.
     pub holdout: f64,
     /// Training images of the generated dataset.
@@ -29,12 +35,42 @@ pub struct DataRecipe {
     pub test: usize,
 }
 
+/// One path or several.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Paths {
+    /// One.
+    One(PathBuf),
+    /// Several, read as one collection.
+    Many(Vec<PathBuf>),
+}
+
+impl Paths {
+    /// All of them.
+    pub fn list(&self) -> &[PathBuf] {
+        match self {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Many(paths) => paths,
+        }
+    }
+
+    /// How messages name them.
+    pub fn place(&self) -> PathBuf {
+        match self.list() {
+            [only] => only.clone(),
+            several => several.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ").into(),
+        }
+    }
+}
+
 impl Default for DataRecipe {
     fn default() -> Self {
         DataRecipe {
             path: None,
             format: None,
             cache: "auto".to_string(),
+            columns: Columns::default(),
+            on_error: OnError::Fail,
             holdout: holdout::SHARE,
             train: generated::TRAIN,
             test: generated::TEST,
@@ -46,18 +82,30 @@ impl DataRecipe {
     /// Checks every figure; errors point at its line in `text`.
     pub fn check(&self, text: &Recipe) -> Result<()> {
         Cache::of(&self.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
+        text.require(self.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no path")?;
         text.require(self.holdout > 0.0 && self.holdout < 1.0, "data.holdout", "must be a share between 0 and 1")?;
         text.require(self.train > 0, "data.train", "must be at least 1")
     }
 
-    /// What lies at the path, or the generated dataset; with room in memory for what is decoded.
+    /// What lies at the path, or the generated dataset, as it is found.
     ///
     /// # Errors
-    /// Those of [`dataset::open`], and a cache that is neither a word nor an amount.
+    /// Those of [`dataset::open`].
+    pub fn found(&self) -> Result<Splits> {
+        match &self.path {
+            Some(paths) => dataset::open_all(paths.list(), self.format, &self.columns),
+            None => Ok(generated::open(self.train, self.test)),
+        }
+    }
+
+    /// The same after a look at every image; with room in memory for what is decoded.
+    ///
+    /// # Errors
+    /// Those of [`dataset::open`] and [`Splits::scanned`], and a cache that is neither a word nor an amount.
     pub fn open(&self) -> Result<Splits> {
         let splits = match &self.path {
-            Some(path) => dataset::open(path, self.format)?,
-            None => generated::open(self.train, self.test),
+            Some(paths) => self.found()?.scanned(&paths.place(), self.on_error)?,
+            None => self.found()?,
         };
         Ok(splits.cached(Cache::of(&self.cache)?))
     }

@@ -134,8 +134,8 @@ fn current(recipe: &Recipe) -> Result<EncoderRecipe> {
 
 /// Pictures to make views of, how many an epoch has, and both in words.
 fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pictures, usize, String)> {
-    let there = of.path.as_ref().filter(|path| path.exists());
-    let Some(path) = there else {
+    let there = of.path.as_ref().filter(|paths| paths.list().iter().all(|path| path.exists()));
+    let Some(paths) = there else {
         let samples = if of.path.is_some() { ASSUMED } else { of.train };
         let word = if of.path.is_some() { "random, the recipe's is not here" } else { "random" };
         return Ok((Pictures::Random(random(batch, size, seed)), samples, word.to_string()));
@@ -147,7 +147,7 @@ fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pi
     let decoded: Vec<Result<()>> =
         (0..count).into_par_iter().map(|i| some.get(i).map(drop).map_err(|e| e.at(some.name(i)))).collect();
     decoded.into_iter().collect::<Result<()>>()?;
-    Ok((Pictures::Stored(some), all.len(), path.display().to_string()))
+    Ok((Pictures::Stored(some), all.len(), paths.place().display().to_string()))
 }
 
 /// Noise of each pixel, or what a recipe names.

@@ -85,9 +85,11 @@ impl Job for Train {
 
         let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment, &device);
         let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
+        // While training it is the part `val` that is measured, where there is one.
+        let watched = splits.labelled().then_some(()).and(splits.measured());
         let measured = Cell::new(None);
         let mut probes = Vec::new();
-        if let (Some(every), Some(test)) = (recipe.eval.knn.as_ref().map(|k| k.every), labelled) {
+        if let (Some(every), Some(test)) = (recipe.eval.knn.as_ref().map(|k| k.every), watched) {
             let train = &splits.train;
             let measure = |learner: &Learner| {
                 let found = knn::knn(&encode(learner, train)?, &encode(learner, test)?, &Default::default())?;
@@ -98,6 +100,7 @@ impl Job for Train {
         }
         let fitted = fit(&source, &mut learner, &self.plan, &mut probes, run, process)?;
         drop(probes);
+        splits::at_the_end(&splits, process);
 
         let speed = fitted.samples as f64 / fitted.seconds.max(1e-9);
         let mut summary = Summary {
@@ -109,12 +112,13 @@ impl Job for Train {
             text: String::new(),
             next: next(labelled.is_some()),
         };
+        summary.figures.extend(splits::figures(&splits));
         let Some(test) = labelled else { return Ok(summary) };
         let encoded = || -> Result<[Features; 2]> { Ok([encode(&learner, &splits.train)?, encode(&learner, test)?]) };
         let mut features = recipe.eval.linear_probe.as_ref().map(|_| encoded()).transpose()?;
         if let Some(eval) = &recipe.eval.knn {
-            let top1 = match measured.get().filter(|_| fitted.epochs % eval.every as f64 == 0.0) {
-                // Measured as the last epoch ended.
+            let top1 = match measured.get().filter(|_| splits.val.is_none() && fitted.epochs % eval.every as f64 == 0.0) {
+                // Measured as the last epoch ended, on the images that are judged on.
                 Some(top1) => top1,
                 None => {
                     let [train, test] = features.take().map_or_else(encoded, Ok)?;

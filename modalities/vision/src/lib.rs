@@ -24,14 +24,18 @@ pub mod task;
 
 use std::path::Path;
 
-use ctk_core::modality::{Job, Modality, Model};
+use ctk_core::data::dataset::Dataset as _;
+use ctk_core::modality::{DataCheck, Job, Modality, Model};
 use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::task::TaskRequest;
 use ctk_core::train::bench::{Report, Request};
 use ctk_core::{Device, Result, store::files};
-use ctk_images::preview;
+use ctk_images::recipe::Paths;
+use ctk_images::{check, preview};
+
+use crate::recipe::VisionRecipe;
 
 /// `ctk train vision`.
 pub struct Vision;
@@ -91,6 +95,22 @@ impl Modality for Vision {
 
     fn bench(&self, recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
         bench::run(recipe, request, observer)
+    }
+
+    fn check_data(&self, recipe: &Recipe) -> Result<DataCheck> {
+        let checked = recipe::check(recipe)?;
+        let VisionRecipe { data, train, .. } = &checked.recipe;
+        check::check(data.found()?, &data.path.as_ref().map(Paths::place).unwrap_or_default(), &checked.augment, train.seed)
+    }
+
+    fn about(&self, recipe: &Recipe) -> Result<Vec<String>> {
+        let checked = recipe::check(recipe)?.recipe;
+        let splits = checked.data.open()?;
+        let params = network::fresh(&checked, &Device::Cpu)?.0;
+        let mut lines = splits.lines();
+        lines.extend(forecast::lines(&checked, &params, splits.pretraining().len()));
+        lines.push(forecast::measures(&checked, splits.labelled()));
+        Ok(lines)
     }
 
     fn preview(&self, recipe: &Recipe, out: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use ctk_core::recipe::{
 };
 use ctk_core::train::plan::Plan;
 use ctk_images::augment::{Augment, AugmentRecipe};
-use ctk_images::dataset;
+use ctk_images::dataset::{self, Columns};
 use ctk_images::recipe::DataRecipe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -110,8 +110,9 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
 /// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million
 /// images, at 32 or 64 pixels where the images are small and at 96 where they are not.
 pub(crate) fn general(path: &Path) -> Result<String> {
-    let images = dataset::open(path, None)?.pretraining();
-    let (count, side) = (images.len(), images.median_side(64)?);
+    let images = dataset::open_all(&[path.to_path_buf()], None, &Columns::default())?.pretraining();
+    // Where no header can be read, training says which.
+    let (count, side) = (images.len(), images.median_side(64).unwrap_or(96));
     let (size, stem, width) = match side {
         0..=40 => (32, "small", 0.25),
         41..=80 => (64, "imagenet", 0.5),

@@ -1,7 +1,5 @@
 //! What a run may learn from and what it is judged by: the data as it lies there, or with the hold-out that the run stores.
 
-use std::path::Path;
-
 use ctk_core::modality::{Query, Split};
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
@@ -10,7 +8,9 @@ use ctk_core::store::run::Run;
 use ctk_core::{Context, Result};
 use ctk_images::dataset::{self, Splits};
 use ctk_images::holdout::{self, Holdout};
-use ctk_images::recipe::DataRecipe;
+use ctk_images::recipe::{DataRecipe, Paths};
+
+use serde_json::{Map, Value, json};
 
 use crate::recipe::VisionRecipe;
 
@@ -23,7 +23,7 @@ pub(crate) fn of_run(
     process: &mut Process,
 ) -> Result<Splits> {
     let splits = of.open()?;
-    dataset::check_classes(&splits).map_err(|e| e.at(of.path.as_deref().unwrap_or(Path::new("generated")).display()))?;
+    splits.lines().iter().for_each(|line| process.tell(&Event::About(line)));
     if splits.test.is_some() || !splits.labelled() {
         return Ok(splits);
     }
@@ -47,26 +47,43 @@ pub(crate) fn of_run(
     };
     process.tell(&Event::Note(&holdout.line()));
     let held = holdout.apply(&splits.train)?;
-    Ok(Splits { unlabelled: splits.unlabelled, ..held })
+    Ok(Splits { train: held.train, test: held.test, ..splits })
+}
+
+/// What must not be forgotten over a long run: what was not read, where that is much, and what went bad meanwhile.
+pub(crate) fn at_the_end(splits: &Splits, process: &mut Process) {
+    let unread = splits.found.warning().map(|line| format!("warning: {line}"));
+    unread.iter().chain(&dataset::skipped_line(&splits.skipped())).for_each(|line| process.tell(&Event::Note(line)));
 }
 
 /// The data of `query` for a trained model, with a test part where there are labels: its own, the run's hold-out, or one drawn the
 /// same way.
 pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Query) -> Result<Splits> {
     let of = match &query.data {
-        Some(path) => DataRecipe { path: Some(path.clone()), format: None, ..recipe.data.clone() },
+        Some(path) => DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() },
         None => recipe.data.clone(),
     };
     let splits = of.open()?;
     if splits.test.is_some() || !splits.labelled() || query.split == Split::All {
         return Ok(splits);
     }
-    let place = of.path.as_deref().unwrap_or(Path::new("the generated dataset")).display().to_string();
-    dataset::check_classes(&splits).at(&place)?;
+    let place = of.path.as_ref().map_or("the generated dataset".into(), |paths| paths.place().display().to_string());
     let holdout = match Holdout::stored(checkpoint)? {
         Some(holdout) if query.data.is_none() => holdout,
         _ => Holdout::draw(&splits.train, of.holdout, recipe.train.seed).at(&place)?,
     };
     let held = holdout.apply(&splits.train).at(&place)?;
-    Ok(Splits { unlabelled: splits.unlabelled, ..held })
+    Ok(Splits { train: held.train, test: held.test, ..splits })
+}
+
+/// What was read and what was not, under the JSON names of `ctk train --json`: `classes` by name and count, `not_read` by kind, how many
+/// images were `skipped`.
+pub(crate) fn figures(splits: &Splits) -> Vec<(&'static str, Value)> {
+    let classes: Map<String, Value> = splits.class_counts().into_iter().map(|(name, count)| (name, json!(count))).collect();
+    vec![
+        ("images", json!(splits.images())),
+        ("classes", json!(classes)),
+        ("not_read", splits.found.not_read_json()),
+        ("skipped", json!(splits.skipped().len())),
+    ]
 }

@@ -49,7 +49,7 @@ pub(super) fn open(folder: &Path) -> Result<Splits> {
         Ok((!items.is_empty()).then(|| Images::new(items, classes.clone())))
     };
     let train = items(train)?.ok_or_else(|| nothing(folder))?;
-    Ok(Splits { train, test: items(test)?, unlabelled: None })
+    Ok(Splits { test: items(test)?, ..Splits::of(train) })
 }
 
 fn classes(names: &Path, count: usize) -> Result<Vec<String>> {

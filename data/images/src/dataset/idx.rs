@@ -43,7 +43,8 @@ pub(super) fn open(folder: &Path) -> Result<Splits> {
     let test = part(true)?;
     let classes = test.as_ref().map_or(classes, |t| t.1.max(classes));
     let names: Vec<String> = (0..classes).map(|c| c.to_string()).collect();
-    Ok(Splits { train: Images::new(train, names.clone()), test: test.map(|t| Images::new(t.0, names)), unlabelled: None })
+    let test = test.map(|t| Images::new(t.0, names.clone()));
+    Ok(Splits { test, ..Splits::of(Images::new(train, names)) })
 }
 
 fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {

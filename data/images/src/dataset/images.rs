@@ -1,16 +1,20 @@
 //! Images by index: where each one's bytes lie, and what was decoded of them.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
 
+use super::archive;
 use super::cache::Cache;
+use super::report::Bad;
 use crate::decode;
 use crate::picture::Picture;
 use crate::scene::{self, Scene};
@@ -21,6 +25,8 @@ pub struct Images {
     items: Vec<Arc<Item>>,
     classes: Arc<Vec<String>>,
     cache: Arc<Cache>,
+    // Images that went bad while training, by name, and why; nothing where that is an error.
+    skipped: Option<Arc<Mutex<BTreeMap<String, String>>>>,
 }
 
 /// One image: its name, its class, where it lies.
@@ -28,15 +34,22 @@ pub(crate) struct Item {
     pub name: String,
     pub label: Option<u32>,
     pub stored: Stored,
+    /// What it belongs to, where that is known: a patient, a video.
+    pub group: Option<Arc<str>>,
     decoded: OnceLock<Arc<Picture>>,
 }
 
 /// Where an image's bytes lie.
+#[derive(Clone)]
 pub(crate) enum Stored {
-    /// A PNG or JPEG file.
+    /// An image file.
     File(PathBuf),
-    /// A PNG or JPEG file inside another file.
+    /// An image file inside another file.
     Inside(Span),
+    /// An image file inside another file, deflated; and its size when it is not.
+    Deflated(Span, usize),
+    /// An image file's bytes.
+    Memory(Arc<[u8]>),
     /// Bare pixels inside a file.
     Raw(Span, Layout),
     /// Bare gray pixels in memory: `height`, `width`, the range of them.
@@ -46,6 +59,7 @@ pub(crate) enum Stored {
 }
 
 /// Bytes inside a file.
+#[derive(Clone)]
 pub(crate) struct Span {
     pub file: Arc<PathBuf>,
     pub offset: u64,
@@ -65,13 +79,19 @@ pub(crate) enum Layout {
 
 impl Item {
     pub fn new(name: impl Into<String>, label: Option<u32>, stored: Stored) -> Item {
-        Item { name: name.into(), label, stored, decoded: OnceLock::new() }
+        Item { name: name.into(), label, stored, group: None, decoded: OnceLock::new() }
     }
 
-    fn read(&self) -> Result<Picture> {
+    /// The same, belonging to `group`.
+    pub fn of_group(self, group: Option<Arc<str>>) -> Item {
+        Item { group, ..self }
+    }
+
+    pub fn read(&self) -> Result<Picture> {
         match &self.stored {
-            Stored::File(path) => fs::read(path).map_err(Error::from).and_then(|bytes| decode::decode(&bytes)).at(path.display()),
-            Stored::Inside(span) => span.read().and_then(|bytes| decode::decode(&bytes)).at(span.file.display()),
+            Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) => {
+                self.stored.at(self.stored.bytes().and_then(|bytes| decode::decode(&bytes)))
+            }
             Stored::Raw(span, layout) => {
                 let bytes = span.read().at(span.file.display())?;
                 Ok(match *layout {
@@ -86,14 +106,64 @@ impl Item {
     }
 
     /// Height and width without decoding.
-    fn size(&self) -> Result<(usize, usize)> {
+    pub fn size(&self) -> Result<(usize, usize)> {
         match &self.stored {
-            Stored::File(path) => fs::read(path).map_err(Error::from).and_then(|bytes| decode::size(&bytes)).at(path.display()),
-            Stored::Inside(span) => span.read().and_then(|bytes| decode::size(&bytes)).at(span.file.display()),
+            Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) => {
+                self.stored.at(self.stored.bytes().and_then(|bytes| decode::size(&bytes)))
+            }
             Stored::Raw(_, Layout::Planes(h, w) | Layout::Columns(h, w) | Layout::Gray(h, w)) | Stored::Gray(_, h, w, _) => {
                 Ok((*h, *w))
             }
             Stored::Generated(_) => Ok((scene::SIZE, scene::SIZE)),
+        }
+    }
+}
+
+impl Stored {
+    /// The bytes as they lie: an image file's, or bare pixels.
+    pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(match self {
+            Stored::File(path) => fs::read(path)?.into(),
+            Stored::Inside(span) | Stored::Raw(span, _) => span.read()?.into(),
+            Stored::Deflated(span, size) => archive::inflate(&span.read()?, *size)?.into(),
+            Stored::Memory(bytes) => bytes[..].into(),
+            Stored::Gray(bytes, _, _, range) => bytes[range.clone()].into(),
+            Stored::Generated(_) => Cow::default(),
+        })
+    }
+
+    /// The file that holds it, where one does.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Stored::File(path) => Some(path),
+            Stored::Inside(span) | Stored::Deflated(span, _) | Stored::Raw(span, _) => Some(span.file.as_path()),
+            Stored::Memory(_) | Stored::Gray(..) | Stored::Generated(_) => None,
+        }
+    }
+
+    /// Where in its file it begins.
+    pub fn offset(&self) -> u64 {
+        match self {
+            Stored::Inside(span) | Stored::Deflated(span, _) | Stored::Raw(span, _) => span.offset,
+            Stored::File(_) | Stored::Memory(_) | Stored::Gray(..) | Stored::Generated(_) => 0,
+        }
+    }
+
+    /// Bytes that it takes; of a file of its own, only the system knows.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Stored::File(_) => None,
+            Stored::Inside(span) | Stored::Deflated(span, _) | Stored::Raw(span, _) => Some(span.length as u64),
+            Stored::Memory(bytes) => Some(bytes.len() as u64),
+            Stored::Gray(_, _, _, range) => Some(range.len() as u64),
+            Stored::Generated(_) => Some(0),
+        }
+    }
+
+    fn at<T>(&self, result: Result<T>) -> Result<T> {
+        match self.file() {
+            Some(file) => result.at(file.display()),
+            None => result,
         }
     }
 }
@@ -111,7 +181,8 @@ impl Span {
 
 impl Images {
     pub(crate) fn new(items: Vec<Item>, classes: Vec<String>) -> Images {
-        Images { items: items.into_iter().map(Arc::new).collect(), classes: Arc::new(classes), cache: Arc::default() }
+        let items = items.into_iter().map(Arc::new).collect();
+        Images { items, classes: Arc::new(classes), cache: Arc::default(), skipped: None }
     }
 
     /// The same images with room in `cache` for what is decoded of them.
@@ -122,15 +193,44 @@ impl Images {
     /// One line for whoever watches: how much of what will be decoded stays in memory.
     ///
     /// # Errors
-    /// A file whose header cannot be read.
+    /// No image at all.
     pub fn cache_line(&self) -> Result<String> {
         let sizes = self.sizes(64)?.into_iter().map(|(height, width)| height * width * 3).collect::<Vec<_>>();
         let mean = sizes.iter().sum::<usize>() / sizes.len().max(1);
         Ok(self.cache.line(self.items.len(), mean))
     }
 
+    /// The same images; where one cannot be read, the next one of its class that can is given instead, and it is remembered.
+    pub(crate) fn lenient(self, lenient: bool) -> Images {
+        Images { skipped: lenient.then(Arc::default), ..self }
+    }
+
+    /// The images that were replaced because they could not be read, and why.
+    pub fn skipped(&self) -> Vec<Bad> {
+        let Some(skipped) = &self.skipped else { return Vec::new() };
+        let skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.iter().map(|(path, why)| Bad { path: path.clone(), why: why.clone() }).collect()
+    }
+
     /// Image `index`, from the cache or decoded here, on the thread that asks.
+    ///
+    /// # Errors
+    /// An image that cannot be read, unless such are left out.
     pub fn picture(&self, index: usize) -> Result<Arc<Picture>> {
+        match (self.decoded(index), &self.skipped) {
+            (Err(e), Some(skipped)) => {
+                let item = &self.items[index];
+                skipped.lock().unwrap_or_else(PoisonError::into_inner).insert(item.name.clone(), e.what().to_string());
+                let next = (1..self.items.len()).map(|step| (index + step) % self.items.len());
+                let mut alike = next.filter(|&i| self.items[i].label == item.label);
+                alike.find_map(|i| self.decoded(i).ok()).ok_or(e)
+            }
+            (picture, _) => picture,
+        }
+    }
+
+    /// Image `index`, whatever is done about one that cannot be read.
+    pub(crate) fn decoded(&self, index: usize) -> Result<Arc<Picture>> {
         let item = &self.items[index];
         if let Some(picture) = item.decoded.get() {
             return Ok(picture.clone());
@@ -152,6 +252,33 @@ impl Images {
     /// Every image's class, or nothing where one has none.
     pub fn labels(&self) -> Option<Vec<u32>> {
         self.items.iter().map(|item| item.label).collect()
+    }
+
+    /// Every image's class, one by one.
+    pub(crate) fn each_label(&self) -> impl Iterator<Item = Option<u32>> + '_ {
+        self.items.iter().map(|item| item.label)
+    }
+
+    /// The same images without classes.
+    pub(crate) fn without_labels(&self) -> Images {
+        let bare = |item: &Item| Item { group: item.group.clone(), ..Item::new(item.name.clone(), None, item.stored.clone()) };
+        let item = |item: &Arc<Item>| Arc::new(bare(item));
+        Images { items: self.items.iter().map(item).collect(), classes: Arc::default(), ..self.clone() }
+    }
+
+    /// What image `index` belongs to, where that is known.
+    pub(crate) fn group(&self, index: usize) -> Option<&str> {
+        self.items[index].group.as_deref()
+    }
+
+    pub(super) fn items(&self) -> &[Arc<Item>] {
+        &self.items
+    }
+
+    /// Number of files that the images lie in.
+    pub(crate) fn containers(&self) -> usize {
+        let files: HashSet<&Path> = self.items.iter().filter_map(|item| item.stored.file()).collect();
+        files.len()
     }
 
     /// Every image's name, relative to the data's folder.
@@ -184,17 +311,22 @@ impl Images {
     /// The median of `sample` images' shorter sides, spread evenly over the data: what a general recipe goes by.
     ///
     /// # Errors
-    /// A file whose header cannot be read; no image at all.
+    /// No image at all, or none whose header can be read.
     pub fn median_side(&self, sample: usize) -> Result<usize> {
         let mut sides: Vec<usize> = self.sizes(sample)?.into_iter().map(|(height, width)| height.min(width)).collect();
         sides.sort_unstable();
         sides.get(sides.len() / 2).copied().ok_or_else(|| Error::new("there is no image to look at"))
     }
 
-    /// Height and width of `sample` images, spread evenly over the data, without decoding.
+    /// Height and width of `sample` images, spread evenly over the data, without decoding; of those whose header can be read.
     fn sizes(&self, sample: usize) -> Result<Vec<(usize, usize)>> {
         let count = sample.min(self.items.len());
-        (0..count).map(|i| self.items[i * self.items.len() / count].size()).collect()
+        let sizes: Vec<Result<(usize, usize)>> = (0..count).map(|i| self.items[i * self.items.len() / count].size()).collect();
+        match sizes.iter().any(Result::is_ok) {
+            true => Ok(sizes.into_iter().flatten().collect()),
+            // All of them: then what is the matter should be known.
+            false => sizes.into_iter().collect(),
+        }
     }
 }
 
@@ -217,12 +349,6 @@ impl Dataset for Images {
     fn label(&self, index: usize) -> Option<u32> {
         self.items[index].label
     }
-}
-
-/// The path's part below `root`, with forward slashes on every system: a name that survives a move of the folder.
-pub(crate) fn relative(root: &Path, path: &Path) -> String {
-    let below = path.strip_prefix(root).unwrap_or(path);
-    below.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

@@ -3,33 +3,51 @@
 //! | format | what it is | file |
 //! |---|---|---|
 //! | `cifar` | the binary version of CIFAR-10 or CIFAR-100 | `cifar.rs` |
-//! | `folder` | `train/` and `test/` (or `val/`, `validation/`) of class folders, or class folders alone | `folder.rs` |
+//! | `folder` | parts (`train/`, `val/`, `test/`, by the names people use: `parts.rs`) of class folders, or class folders alone | `folder.rs` |
 //! | `flat` | images without labels, in a folder and below it | `folder.rs` |
 //! | `idx` | MNIST, Fashion-MNIST and their kin, `.gz` or not | `idx.rs` |
-//! | `tar` | `.tar` files by WebDataset's names (`key.jpg`, `key.cls`) | `tar.rs` |
+//! | `tar` | archives (`archive.rs`) of folders, or by WebDataset's names (`key.jpg`, `key.cls`) | `tar.rs` |
 //! | `stl` | STL-10's binary folder | `stl.rs` |
+//! | `table` | CSV, TSV or JSON lines with paths and labels | `table.rs` |
+//!
+//! What a reader left out, guessed or repaired is in its [`Found`].
 
+mod archive;
 mod cache;
 mod cifar;
+mod content;
 mod folder;
 mod idx;
 mod images;
+mod many;
+mod parts;
+mod report;
+mod scan;
 mod stl;
+mod table;
 mod tar;
+mod tree;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ctk_core::data::dataset::Dataset;
+use ctk_core::data::dataset::Dataset as _;
 use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cache::Cache;
+use content::Labels;
 pub use images::Images;
 pub(crate) use images::{Item, Stored};
-use images::{Layout, Span, relative};
+use images::{Layout, Span};
+pub use many::open_all;
+pub use report::{Bad, Found, NotRead, Part, Sizes, skipped_line};
+pub(crate) use report::{count, some, thousands};
+pub use scan::OnError;
+pub use table::Columns;
+use tree::{Leaf, Node};
 
 /// Kinds of image data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,16 +55,18 @@ use images::{Layout, Span, relative};
 pub enum Format {
     /// The binary version of CIFAR-10 or CIFAR-100.
     Cifar,
-    /// Class folders, below `train/` and `test|val|validation/` or alone.
+    /// Class folders, below the folders of parts or alone; images beside them have no class.
     Folder,
     /// Images without labels.
     Flat,
     /// MNIST's format.
     Idx,
-    /// `.tar` files by WebDataset's names.
+    /// Archives (.tar, .tar.gz, .tar.zst, .zip) of folders, or by WebDataset's names.
     Tar,
     /// STL-10's binary folder.
     Stl,
+    /// A table of paths and labels: CSV, TSV or JSON lines.
+    Table,
 }
 
 /// What was found at a path.
@@ -54,28 +74,56 @@ pub enum Format {
 pub struct Splits {
     /// What may be trained on; labelled where the data is.
     pub train: Images,
-    /// What must not be trained on.
+    /// What is measured on while training, where there is also a test part; must not be trained on.
+    pub val: Option<Images>,
+    /// What is judged on; must not be trained on. Where the data has a val part alone, that.
     pub test: Option<Images>,
     /// Further images to pretrain on, without labels (STL-10's 100,000).
     pub unlabelled: Option<Images>,
+    /// Val and test parts without labels beside labelled training images: neither trained on nor judged by.
+    pub apart: Vec<Images>,
+    /// What the reader has to say.
+    pub found: Arc<Found>,
 }
 
 impl Splits {
-    /// Everything that pretraining may see: the training part and the unlabelled one, never the test part.
+    /// These images, all of them to train on.
+    pub fn of(train: Images) -> Splits {
+        Splits { train, val: None, test: None, unlabelled: None, apart: Vec::new(), found: Arc::default() }
+    }
+
+    /// Everything that pretraining may see: the training part and the unlabelled one, never what is held back.
     pub fn pretraining(&self) -> Images {
         self.unlabelled.as_ref().map_or_else(|| self.train.clone(), |more| self.train.and(more))
     }
 
-    /// Everything there is: train, test, unlabelled.
+    /// Everything there is: train, val, test, unlabelled, and what is apart.
     pub fn all(&self) -> Images {
-        [&self.test, &self.unlabelled].into_iter().flatten().fold(self.train.clone(), |all, more| all.and(more))
+        let others = [&self.val, &self.test, &self.unlabelled].into_iter().flatten().chain(&self.apart);
+        others.fold(self.train.clone(), |all, more| all.and(more))
+    }
+
+    /// What is measured on while training: the val part, or else the test part.
+    pub fn measured(&self) -> Option<&Images> {
+        self.val.as_ref().or(self.test.as_ref())
+    }
+
+    /// The same with `change` made to each part.
+    fn each(self, change: impl Fn(Images) -> Images) -> Splits {
+        Splits {
+            train: change(self.train),
+            val: self.val.map(&change),
+            test: self.test.map(&change),
+            unlabelled: self.unlabelled.map(&change),
+            apart: self.apart.into_iter().map(&change).collect(),
+            found: self.found,
+        }
     }
 
     /// The same with one room for what is decoded of any of them.
     pub fn cached(self, cache: Cache) -> Splits {
         let cache = Arc::new(cache);
-        let share = |images: Images| images.cached(&cache);
-        Splits { train: share(self.train), test: self.test.map(share), unlabelled: self.unlabelled.map(share) }
+        self.each(|images| images.cached(&cache))
     }
 
     /// Whether the training part has labels.
@@ -84,12 +132,16 @@ impl Splits {
     }
 }
 
-/// Opens what lies at `path`; `format` forces what is otherwise found by looking.
+/// Opens what lies at `path`; `format` forces what is otherwise found by looking, `columns` says what a table's are called.
 ///
 /// # Errors
-/// A missing path, an empty folder, a format that does not fit, labels of one class alone: each names the place and says
-/// what to do.
-pub fn open(path: &Path, format: Option<Format>) -> Result<Splits> {
+/// A missing path, an empty folder, a format that does not fit: each names the place and says what to do.
+pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits> {
+    lie(path, format, columns).map(|splits| one_class(splits).finish())
+}
+
+/// What lies at `path`, before anything is said about classes and parts.
+fn lie(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits> {
     let path = &*ctk_hub::local(path)?;
     if !path.exists() {
         return Err(Error::usage("there is no such file or folder")
@@ -97,38 +149,40 @@ pub fn open(path: &Path, format: Option<Format>) -> Result<Splits> {
             .hint("check the path of [data] or --data"));
     }
     let splits = match format {
-        Some(format) => read(path, format)?,
-        None => look(path)?,
+        Some(format) => read(path, format, columns)?,
+        None => look(path, columns)?,
     };
     check(path, &splits)?;
     Ok(splits)
 }
 
-fn read(path: &Path, format: Format) -> Result<Splits> {
+fn read(path: &Path, format: Format, columns: &Columns) -> Result<Splits> {
     match format {
         Format::Cifar => cifar::open(path),
-        Format::Folder => folder::open(path),
-        Format::Flat => folder::open_flat(path),
+        Format::Folder => open_folder(path, Labels::Forced),
+        Format::Flat => {
+            let mut found = Found::default();
+            let root = tree::walk(path, &mut found)?;
+            Ok(folder::open_flat(root, found))
+        }
         Format::Idx => idx::open(path),
-        Format::Tar => tar::open(path),
+        Format::Tar => tar::open(path, &archives(path)?, Labels::Found, Found::default()),
         Format::Stl => stl::open(path),
+        Format::Table => table::open(path, columns),
     }
 }
 
-fn look(path: &Path) -> Result<Splits> {
+/// The archive at `path`, or those that lie in this folder.
+fn archives(path: &Path) -> Result<Vec<PathBuf>> {
+    match path.is_file() {
+        true => Ok(vec![path.to_path_buf()]),
+        false => Ok(entries(path)?.files.into_iter().filter(|file| archive::is_archive(&file_name(file))).collect()),
+    }
+}
+
+fn look(path: &Path, columns: &Columns) -> Result<Splits> {
     if path.is_file() {
-        let name = file_name(path).to_lowercase();
-        return match () {
-            () if name.ends_with(".tar") => tar::open(path),
-            () if name.ends_with(".tar.gz") || name.ends_with(".tgz") || name.ends_with(".zip") => {
-                Err(Error::usage("this is a compressed archive")
-                    .at(path.display())
-                    .hint("unpack it; a plain .tar can stay packed"))
-            }
-            () => Err(Error::usage("this is a file, and data is a folder or a .tar")
-                .at(path.display())
-                .hint("give the folder that holds the data")),
-        };
+        return look_at_file(path, columns);
     }
     let mut folder = path.to_path_buf();
     loop {
@@ -143,9 +197,6 @@ fn look(path: &Path) -> Result<Splits> {
         if has(&idx::is_images) {
             return idx::open(&folder);
         }
-        if has(&|name| name.ends_with(".tar")) {
-            return tar::open(&folder);
-        }
         if cifar::is_pickled(&entries.files) {
             return Err(Error::usage("these are CIFAR's Python pickles, which run code when they are read")
                 .at(folder.display())
@@ -153,43 +204,87 @@ fn look(path: &Path) -> Result<Splits> {
                     "get the binary version (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz), or one folder of images a class",
                 ));
         }
-        // An archive often unpacks to one folder around the data: a lone folder that holds no image itself is stepped into.
+        // An archive often unpacks to one folder around the data: a lone folder is looked into.
         match entries.folders.as_slice() {
-            [only]
-                if entries.files.iter().all(|f| !folder::is_image(f))
-                    && !folder::holds_images(only)?
-                    && !folder::is_split(only) =>
-            {
-                folder = only.clone();
-            }
-            [] => return folder::open_flat(&folder),
-            _ => return folder::open(&folder),
+            [only] if entries.files.iter().all(|f| !tree::is_image(&file_name(f))) => folder = only.clone(),
+            _ => break,
         }
     }
+    let mut found = Found::default();
+    let root = tree::walk(path, &mut found)?;
+    let archives = archives(&folder)?;
+    // A preview beside archives is not the data, an archive beside images is not, either.
+    let few = root.filled().next().is_none() && root.count <= archives.len();
+    if root.count > 0 && !few {
+        let lying: Vec<&String> =
+            found.not_read.values().flat_map(|group| &group.first).filter(|n| archive::is_archive(n)).collect();
+        if let Some(first) = lying.first() {
+            let note = format!("archives beside the images are not read (`{first}`): to read one, give it as the data itself");
+            found.note(note);
+        }
+        return folder::open(root, Labels::Found, found).at(path.display());
+    }
+    if archives.is_empty() {
+        return Err(no_image(path, &found));
+    }
+    let mut beside = Found { files: root.count, ..Found::default() };
+    root.pass_over("image beside archives", &mut beside);
+    tar::open(&folder, &archives, Labels::Found, beside)
+}
+
+fn look_at_file(path: &Path, columns: &Columns) -> Result<Splits> {
+    let name = file_name(path);
+    if archive::is_archive(&name) {
+        return tar::open(path, &archives(path)?, Labels::Found, Found::default());
+    }
+    if idx::is_images(&name) {
+        return idx::open(path);
+    }
+    if table::is_table(&name) {
+        return table::open(path, columns);
+    }
+    if tree::is_image(&name) || tree::looks_like_one(path) {
+        let leaf = Leaf::new(name, Stored::File(path.to_path_buf()));
+        return Ok(folder::open_flat(Node::of(vec![leaf]), Found { files: 1, ..Found::default() }));
+    }
+    Err(Error::usage("this file is no image, no archive and no table")
+        .at(path.display())
+        .hint("data is a folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl), or one image"))
+}
+
+fn open_folder(path: &Path, labels: Labels) -> Result<Splits> {
+    let mut found = Found::default();
+    let root = tree::walk(path, &mut found)?;
+    if root.count == 0 {
+        return Err(no_image(path, &found));
+    }
+    folder::open(root, labels, found).at(path.display())
+}
+
+fn no_image(path: &Path, found: &Found) -> Error {
+    let there = found.unread_line().map_or(String::new(), |line| format!(": {line}"));
+    Error::usage(format!("there is no image to train on{there}")).at(path.display()).hint(folder::NO_IMAGE)
 }
 
 /// What every reader's result must hold, whatever it read.
 fn check(path: &Path, splits: &Splits) -> Result<()> {
-    if splits.pretraining().is_empty() {
-        return Err(Error::usage("there is no image to train on").at(path.display()).hint(folder::NO_IMAGE));
+    let (train, all) = (splits.pretraining().len(), splits.images());
+    if train == 0 {
+        return Err(no_image(path, &splits.found));
     }
     // Batches count samples in u32.
-    if splits.all().len() > u32::MAX as usize {
+    if all > u32::MAX as usize {
         return Err(Error::usage("more than 4 billion images").at(path.display()));
     }
     Ok(())
 }
 
-/// Whether labels, where there are any, tell classes apart.
-///
-/// # Errors
-/// One class alone.
-pub fn check_classes(splits: &Splits) -> Result<()> {
-    match splits.train.classes() {
-        [only] => Err(Error::usage(format!("labels need two classes or more, and there is only `{only}`"))
-            .hint("give one folder a class; to train without labels, set data.format = \"flat\"")),
-        _ => Ok(()),
-    }
+/// One class tells nothing apart: then images go without.
+fn one_class(splits: Splits) -> Splits {
+    let [only] = splits.train.classes() else { return splits };
+    let mut found = (*splits.found).clone();
+    found.note(format!("there is only one class, `{only}`, and labels need two: the images go without labels"));
+    Splits { found: found.into(), ..splits.each(|images| images.without_labels()) }
 }
 
 /// A folder's visible entries, sorted by name.

@@ -41,7 +41,8 @@ pub(super) fn open(folder: &Path) -> Result<Splits> {
         Ok(Some(Images::new(items, if labels.is_some() { classes.clone() } else { Vec::new() })))
     };
     let train = part("train_X.bin", Some("train_y.bin"))?.expect("it was looked for above");
-    Ok(Splits { train, test: part("test_X.bin", Some("test_y.bin"))?, unlabelled: part("unlabeled_X.bin", None)? })
+    let test = part("test_X.bin", Some("test_y.bin"))?;
+    Ok(Splits { test, unlabelled: part("unlabeled_X.bin", None)?, ..Splits::of(train) })
 }
 
 fn read_labels(file: &Path, classes: usize) -> Result<Vec<u32>> {

@@ -1,89 +1,233 @@
-//! `.tar` files by WebDataset's names: consecutive entries `key.jpg` (or `.jpeg`, `.png`) and `key.cls` are one sample.
+//! What archives mean: samples by WebDataset's names, or folders of images.
 //!
-//! Each archive is walked once, by its headers; images are then read by position. A folder of archives is one dataset, and
-//! archives whose names begin with `test` or `val` are its test part.
+//! Files of one name, `key.jpg` and `key.cls`, are one sample, wherever in the archive they lie. A key ends at the first dot of the
+//! base name; where no image is called so, at the last one (`photo.v1.jpg` has the key `photo.v1`), so that `key.seg.png` beside
+//! `key.png` is no sample of its own. Archives without a `.cls` are read as folders are, if these tell classes apart.
+//!
+//! A folder of archives is one dataset. Archives that are named as parts are (`test-0.tar`, `imagenet-val-00.tar`) are that part.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use ctk_core::{Context, Error, Result};
 
-use super::{Images, Item, Span, Splits, Stored, entries, file_name, folder};
+use super::archive::{self, Body, Inner};
+use super::content::Labels;
+use super::folder;
+use super::parts::{self, Role};
+use super::report::{Found, Slot, count};
+use super::tree::{Leaf, Node, is_image};
+use super::{Images, Item, Splits, Stored, file_name};
 
-pub(super) fn open(path: &Path) -> Result<Splits> {
-    let files: Vec<PathBuf> = match path.is_file() {
-        true => vec![path.to_path_buf()],
-        false => entries(path)?.files.into_iter().filter(|f| file_name(f).ends_with(".tar")).collect(),
-    };
-    let (test, train): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|f| path.is_dir() && ["test", "val"].iter().any(|split| file_name(f).starts_with(split)));
-    let (train, test) = (index(&train)?, index(&test)?);
-    if train.is_empty() {
-        return Err(Error::usage("no image in these .tar files")
-            .at(path.display())
-            .hint("entries are named key.jpg or key.png, with key.cls beside"));
-    }
-    let labelled = train.iter().filter(|item| item.label.is_some()).count();
-    if labelled != 0
-        && let Some(without) = train.iter().chain(&test).find(|item| item.label.is_none())
-    {
-        return Err(Error::new("this image has no .cls, and others have").at(&without.name).at(path.display()));
-    }
-    let classes = train.iter().chain(&test).filter_map(|item| item.label).max().map_or(0, |most| most as usize + 1);
-    let names: Vec<String> = (0..if labelled > 0 { classes } else { 0 }).map(|c| c.to_string()).collect();
-    let test = (!test.is_empty()).then(|| Images::new(test, names.clone()));
-    Ok(Splits { train: Images::new(train, names), test, unlabelled: None })
+/// What lies in one archive.
+struct Archive {
+    name: String,
+    role: Role,
+    inner: Vec<Inner>,
 }
 
-fn index(files: &[PathBuf]) -> Result<Vec<Item>> {
-    let mut items = Vec::new();
-    for file in files {
-        walk(file, &mut items).at(file.display())?;
+/// The archives `files`; `path` is where they were looked for.
+pub(super) fn open(path: &Path, files: &[PathBuf], labels: Labels, mut found: Found) -> Result<Splits> {
+    let names: Vec<String> = files.iter().map(|file| file_name(file)).collect();
+    let mut archives = Vec::new();
+    for ((file, name), role) in files.iter().zip(&names).zip(roles(&names)) {
+        archives.push(Archive { name: name.clone(), role, inner: archive::list(file, &mut found)? });
+    }
+    if archives.iter().all(|archive| archive.role != Role::Train) && !archives.is_empty() {
+        return Err(Error::usage("there are archives of a test split here, and none to train on")
+            .at(path.display())
+            .hint("give the archive itself to train on it"));
+    }
+    let by_class = |archive: &Archive| archive.inner.iter().any(|inner| matches!(inner.body, Body::Class(_)));
+    if !archives.iter().any(by_class) {
+        return folders(path, archives, labels, found);
+    }
+    shards(path, archives, found)
+}
+
+/// The part of each archive by its name. One alone is trained on, whatever it is called; and a name that only holds such a word is a
+/// part where another is for training by its name.
+fn roles(names: &[String]) -> Vec<Role> {
+    let stems: Vec<&str> = names.iter().map(|name| archive::stem(name).unwrap_or(name)).collect();
+    if let [_] = stems[..] {
+        return vec![Role::Train];
+    }
+    let roles = parts::roles(&stems);
+    let train = roles.contains(&Some(Role::Train));
+    let plain = |stem: &str| parts::named(stem).is_some_and(|of| of.plain);
+    let role = |(stem, role): (&&str, Option<Role>)| role.filter(|_| train || plain(stem)).unwrap_or(Role::Train);
+    stems.iter().zip(roles).map(role).collect()
+}
+
+/// Archives without classes of their own: folders, where these may tell classes apart, or images without labels.
+fn folders(path: &Path, archives: Vec<Archive>, labels: Labels, found: Found) -> Result<Splits> {
+    let bare = |archive: &Archive| archive.name.ends_with(".tar") && !several_folders(&archive.inner);
+    if labels == Labels::Found && archives.iter().all(bare) {
+        return shards(path, archives, found);
+    }
+    let mut of: [Vec<Node>; 4] = Default::default();
+    let several = archives.len() > 1;
+    for Archive { name, role, inner } in archives {
+        let mut root = Node::of(leaves(inner));
+        if !several {
+            return folder::open(root, labels, found).at(path.display());
+        }
+        root.move_below(&name);
+        of[role as usize].push(root);
+    }
+    Ok(folder::splits("", of, labels, "by the archive's name", found))
+}
+
+/// Whether images lie in more than one folder.
+fn several_folders(inner: &[Inner]) -> bool {
+    let mut folders = inner.iter().map(|inner| inner.path.rsplit_once('/').map_or("", |(folder, _)| folder));
+    folders.next().is_some_and(|first| folders.any(|folder| folder != first))
+}
+
+fn leaves(inner: Vec<Inner>) -> Vec<Leaf> {
+    let leaf = |inner: Inner| match inner.body {
+        Body::Image(stored) => Some(Leaf::new(inner.path, stored)),
+        Body::Class(_) => None,
+    };
+    inner.into_iter().filter_map(leaf).collect()
+}
+
+/// Archives of samples by WebDataset's names.
+fn shards(path: &Path, archives: Vec<Archive>, mut found: Found) -> Result<Splits> {
+    let mut of: [Vec<Item>; 4] = Default::default();
+    let mut from: [Vec<String>; 4] = Default::default();
+    for Archive { name, role, inner } in archives {
+        let mut items = samples(&name, inner, &mut found).at(path.display())?;
+        of[role as usize].append(&mut items);
+        from[role as usize].push(name);
+    }
+    let [train, val, test, more] = of;
+    if train.is_empty() {
+        return Err(Error::usage("no image in these archives")
+            .at(path.display())
+            .hint("entries are named key.jpg or key.png, with key.cls beside; or they lie in one folder a class"));
+    }
+    let labelled = train.iter().any(|item| item.label.is_some());
+    let held: Vec<&Item> = val.iter().chain(&test).collect();
+    let classes = held.iter().copied().chain(&train).filter_map(|item| item.label).max().map_or(0, |most| most as usize + 1);
+    let names: Vec<String> = (0..if labelled { classes } else { 0 }).map(|class| class.to_string()).collect();
+    // What has no class is trained on without one, or not judged by.
+    let (train, mut without) = sides(train, labelled);
+    if !without.is_empty() {
+        let first = without[0].name.clone();
+        found.note(format!(
+            "{} of the training part without a .cls ({first}): trained on without labels",
+            count(without.len(), "image")
+        ));
+    }
+    without.extend(more);
+    let mut judged = |items: Vec<Item>, part: &str| {
+        let (items, without) = sides(items, labelled);
+        without.iter().for_each(|item| found.pass_over("image without .cls", &item.name));
+        if !without.is_empty() {
+            found.note(format!("{} of the {part} part without a .cls: not judged by", count(without.len(), "image")));
+        }
+        (!items.is_empty()).then(|| Images::new(items, names.clone()))
+    };
+    let (val, test) = (judged(val, "val"), judged(test, "test"));
+    let [train_from, val_from, test_from, more_from] = from;
+    let why = "by the archive's name";
+    let several = val.is_some() || test.is_some();
+    if several {
+        found.part("train", Slot::Train, train_from, "trained on");
+    }
+    let (val, test) = match (val, test) {
+        (Some(val), None) => {
+            found.part(
+                "val",
+                Slot::Test,
+                val_from,
+                format!("measured on while training and judged on, {why}: there is no test part"),
+            );
+            (None, Some(val))
+        }
+        (val, test) => {
+            if val.is_some() {
+                found.part("val", Slot::Val, val_from, format!("measured on while training, {why}"));
+            }
+            if test.is_some() {
+                found.part("test", Slot::Test, test_from, format!("judged on, never trained on, {why}"));
+            }
+            (val, test)
+        }
+    };
+    if !without.is_empty() {
+        found.part("unlabelled", Slot::Unlabelled, more_from, "trained on too, without labels");
+    }
+    let unlabelled = (!without.is_empty()).then(|| Images::new(without, Vec::new()));
+    Ok(Splits { val, test, unlabelled, found: found.into(), ..Splits::of(Images::new(train, names)) })
+}
+
+/// The items that carry a class, and those that do not; all on the left where none is asked for.
+fn sides(items: Vec<Item>, labelled: bool) -> (Vec<Item>, Vec<Item>) {
+    items.into_iter().partition(|item| !labelled || item.label.is_some())
+}
+
+/// The samples of one archive, in the order of their images.
+fn samples(name: &str, inner: Vec<Inner>, found: &mut Found) -> Result<Vec<Item>> {
+    let mut classes: HashMap<String, u32> = HashMap::new();
+    let mut images: Vec<(String, Stored)> = Vec::new();
+    for Inner { path, body } in inner {
+        match body {
+            Body::Image(stored) => images.push((path, stored)),
+            Body::Class(text) => {
+                let number = text.parse().ok().filter(|&class: &u32| class < 1 << 20);
+                let number = number.ok_or_else(|| Error::new(format!("`{text}` is no class number")).at(&path))?;
+                if classes.insert(last(&path).to_string(), number).is_some() {
+                    return Err(twice("class", last(&path)).at(&path));
+                }
+            }
+        }
+    }
+    // Keys that end at the first dot, of images that have just an extension.
+    let mut keys: HashMap<String, String> = HashMap::new();
+    let plain = |path: &str| first(path) == last(path);
+    for (path, _) in images.iter().filter(|(path, _)| plain(path)) {
+        if let Some(before) = keys.insert(first(path).to_string(), path.clone()) {
+            return Err(twice("image", first(path)).at(path).at(before));
+        }
+    }
+    let mut items = Vec::with_capacity(images.len());
+    for (path, stored) in images {
+        let key = if plain(&path) { first(&path) } else { last(&path) }.to_string();
+        if !plain(&path) {
+            if keys.contains_key(first(&path)) {
+                found.pass_over("further picture of a sample", &format!("{name}/{path}"));
+                continue;
+            }
+            if let Some(before) = keys.insert(key.clone(), path.clone()) {
+                return Err(twice("image", &key).at(path).at(before));
+            }
+        }
+        let label = classes.remove(&key).or_else(|| classes.get(first(&path)).copied());
+        items.push(Item::new(format!("{name}/{key}"), label, stored));
+    }
+    if let Some(alone) = classes.keys().min() {
+        found.note(format!("{name}: {} without an image ({alone}.cls)", count(classes.len(), "class")));
     }
     Ok(items)
 }
 
-fn walk(file: &Path, items: &mut Vec<Item>) -> Result<()> {
-    let shared = Arc::new(file.to_path_buf());
-    let length = std::fs::metadata(file)?.len();
-    let mut archive = ::tar::Archive::new(BufReader::new(File::open(file)?));
-    // What is known of the sample whose entries are passing by.
-    let (mut key, mut label, mut image): (String, Option<u32>, Option<Span>) = Default::default();
-    let mut finish = |key: &str, label: &mut Option<u32>, image: &mut Option<Span>| {
-        let label = label.take();
-        if let Some(span) = image.take() {
-            items.push(Item::new(format!("{}/{key}", file_name(file)), label, Stored::Inside(span)));
-        }
-    };
-    for entry in archive.entries_with_seek()? {
-        let mut entry = entry.hint("the archive is damaged or cut short")?;
-        let path = entry.path()?.to_string_lossy().into_owned();
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
-        // WebDataset's rule: the key ends at the first dot of the base name.
-        let (folder, base) = path.rsplit_once('/').map_or(("", path.as_str()), |(folder, base)| (folder, base));
-        let Some((stem, extension)) = base.split_once('.').filter(|(stem, _)| !stem.is_empty()) else { continue };
-        let this = if folder.is_empty() { stem.to_string() } else { format!("{folder}/{stem}") };
-        if this != key {
-            finish(&key, &mut label, &mut image);
-            key = this;
-        }
-        if extension == "cls" {
-            let mut text = String::new();
-            entry.by_ref().take(32).read_to_string(&mut text).at(&path)?;
-            let number = text.trim().parse().ok().filter(|&class: &u32| class < 1 << 20);
-            label = Some(number.ok_or_else(|| Error::new(format!("`{}` is no class number", text.trim())).at(&path))?);
-        } else if folder::is_image(Path::new(base)) && !extension.contains('.') {
-            let span = Span { file: shared.clone(), offset: entry.raw_file_position(), length: entry.size() as usize };
-            if span.offset + entry.size() > length {
-                return Err(Error::new("the archive ends inside this image").at(&path).hint("fetch the file again"));
-            }
-            image = Some(span);
-        }
-    }
-    finish(&key, &mut label, &mut image);
-    Ok(())
+fn twice(what: &str, key: &str) -> Error {
+    Error::usage(format!("the key `{key}` has more than one {what}"))
+        .hint("each sample needs a key of its own: rename one of the files")
+}
+
+/// A path up to the first dot of its base name.
+fn first(path: &str) -> &str {
+    let base = path.rfind('/').map_or(0, |slash| slash + 1);
+    path[base..].find('.').map_or(path, |dot| &path[..base + dot])
+}
+
+/// A path up to the last dot of its base name.
+fn last(path: &str) -> &str {
+    let base = path.rfind('/').map_or(0, |slash| slash + 1);
+    // A file without extension has no dot that ends its key, whatever its name holds.
+    let ends = is_image(&path[base..]) || path.ends_with(".cls") || path[base..].matches('.').count() == 1;
+    path[base..].rfind('.').filter(|_| ends).map_or(path, |dot| &path[..base + dot])
 }

@@ -86,6 +86,7 @@ impl Job for Distill {
         let source = Taught { pairs: Paired { data: images, pairs: OneView(augment.light()) }, teacher, labels };
         let train = TrainRecipe { seed: task.seed, ..self.plan.train.clone() };
         let fitted = fit(&source, &mut learner, &Plan { train, ..self.plan.clone() }, &mut [], run, process)?;
+        splits::at_the_end(&splits, process);
 
         let mut summary = Summary {
             steps: fitted.steps,
@@ -101,6 +102,8 @@ impl Job for Distill {
             next: vec!["ctk export RUN --format timm --out timm-folder/"],
             ..Summary::default()
         };
+        // `images` are those that were trained on.
+        summary.figures.extend(splits::figures(&splits).into_iter().filter(|(name, _)| *name != "images"));
         if let Some(test) = splits.test.as_ref().filter(|_| splits.labelled()) {
             let student = classifier::judge(&learner.towers.tower, test, augment, &device)?;
             let taught = classifier::judge(&source.teacher.tower, test, augment, &device)?;

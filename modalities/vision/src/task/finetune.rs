@@ -113,6 +113,7 @@ impl Job for Finetune {
         let Choice { rate, epochs, crop } = found.choice;
         process.tell(&Event::Note(&format!("training on all {} by rate {rate}, {epochs} epochs, crop {crop}", images.len())));
         let (learner, fitted) = self.train(&found.choice, images, &start, recipe.train.save_every, run, process)?;
+        splits::at_the_end(&splits, process);
 
         let mut summary = Summary {
             steps: fitted.steps,
@@ -131,6 +132,7 @@ impl Job for Finetune {
             next: vec!["ctk export RUN --format timm --out timm-folder/", "ctk distill RUN"],
             ..Summary::default()
         };
+        summary.figures.extend(splits::figures(&splits));
         if let Some(test) = &splits.test {
             let judged = classifier::judge(&learner.towers.tower, test, augment, &start.device)?;
             summary.figures.extend([("top1", json!(judged.top1())), ("test", json!(judged.count))]);

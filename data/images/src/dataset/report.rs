@@ -1,0 +1,350 @@
+//! What was found at a path and what became of it: parts and why, what was not read, what was guessed.
+
+use std::collections::BTreeMap;
+
+use ctk_core::data::dataset::Dataset as _;
+use serde_json::{Value, json};
+
+use super::{Images, Splits};
+
+/// Names that a list shows before it ends in `…`.
+const SHOWN: usize = 3;
+
+/// Classes that a line shows before it ends in `…`.
+const CLASSES: usize = 12;
+
+/// The share of files that may stay unread before it is a warning.
+const UNREAD: f64 = 0.01;
+
+/// What a reader has to say beside the images it found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Files looked at: read, and not read. Of archives and tables: what they list.
+    pub files: usize,
+    /// Bytes of the images as they are stored.
+    pub bytes: u64,
+    /// Where the parts come from, and why each is what it is.
+    pub parts: Vec<Part>,
+    /// What was not read, by kind: a file's extension in small letters, or what is the matter.
+    pub not_read: BTreeMap<String, NotRead>,
+    /// Images that cannot be read and were left out (`data.on_error = "skip"`).
+    pub skipped: Vec<Bad>,
+    /// How large the images are, where they were looked at.
+    pub sizes: Option<Sizes>,
+    /// Sentences about what was guessed, repaired or left out.
+    pub notes: Vec<String>,
+}
+
+/// How large images are, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Height and width of the one with the fewest pixels.
+    pub smallest: (u32, u32),
+    /// Of the one in the middle.
+    pub median: (u32, u32),
+    /// Of the one with the most.
+    pub largest: (u32, u32),
+    /// Pixels of all together.
+    pub pixels: u64,
+}
+
+impl Sizes {
+    /// Of all images' heights and widths; nothing of none.
+    pub(super) fn of(mut all: Vec<(u32, u32)>) -> Option<Sizes> {
+        let area = |&(height, width): &(u32, u32)| u64::from(height) * u64::from(width);
+        all.sort_by_key(|size| (area(size), *size));
+        let (smallest, largest) = (*all.first()?, *all.last()?);
+        Some(Sizes { smallest, median: all[all.len() / 2], largest, pixels: all.iter().map(area).sum() })
+    }
+
+    /// One line for whoever watches.
+    pub fn line(&self) -> String {
+        let size = |(height, width): (u32, u32)| format!("{width} × {height}");
+        match self.smallest == self.largest {
+            true => format!("every image has {} pixels", size(self.median)),
+            false => {
+                let Sizes { smallest, median, largest, .. } = *self;
+                format!("images have {} pixels (the median), from {} to {}", size(median), size(smallest), size(largest))
+            }
+        }
+    }
+}
+
+/// One part of the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// `train`, `val`, `test` or `unlabelled`.
+    pub part: &'static str,
+    /// The folders or files that it is made of, as they lie.
+    pub from: Vec<String>,
+    /// Why it is this part, and what is done with it.
+    pub why: String,
+    /// Number of images.
+    pub images: usize,
+    pub(super) slot: Slot,
+}
+
+/// Where in [`Splits`] the images of a part are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Train,
+    Val,
+    Test,
+    Unlabelled,
+    Apart(usize),
+}
+
+/// Files of one kind that were not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NotRead {
+    /// How many.
+    pub count: usize,
+    /// The names of the first.
+    pub first: Vec<String>,
+}
+
+/// An image that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// Its name, relative to the data's folder.
+    pub path: String,
+    /// What is the matter, in one line.
+    pub why: String,
+}
+
+impl Found {
+    /// Counts a file that is not read.
+    pub(super) fn pass_over(&mut self, kind: impl Into<String>, name: &str) {
+        let of = self.not_read.entry(kind.into()).or_default();
+        of.count += 1;
+        if of.first.len() < SHOWN {
+            of.first.push(name.to_string());
+        }
+    }
+
+    pub(super) fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// Says what a part is made of; its images are counted when all is read.
+    pub(super) fn part(&mut self, part: &'static str, slot: Slot, from: Vec<String>, why: impl Into<String>) {
+        self.parts.push(Part { part, from, why: why.into(), images: 0, slot });
+    }
+
+    /// Takes over what was found at the path called `name`, beside other paths.
+    pub(super) fn absorb(&mut self, other: Found, name: &str) {
+        self.files += other.files;
+        for (kind, group) in other.not_read {
+            let of = self.not_read.entry(kind).or_default();
+            of.count += group.count;
+            of.first.extend(group.first.iter().map(|first| format!("{name}/{first}")));
+            of.first.truncate(SHOWN);
+        }
+        self.notes.extend(other.notes.into_iter().map(|note| format!("{name}: {note}")));
+    }
+
+    /// How many files were not read.
+    pub fn unread(&self) -> usize {
+        self.not_read.values().map(|group| group.count).sum()
+    }
+
+    /// What was not read, in one line; nothing where all was.
+    pub fn unread_line(&self) -> Option<String> {
+        let unread = self.unread();
+        let kinds: Vec<String> = self
+            .not_read
+            .iter()
+            .map(|(kind, group)| format!("{} {kind} ({})", thousands(group.count), some(&group.first, group.count)))
+            .collect();
+        let is = if unread == 1 { "is" } else { "are" };
+        let line = format!("{} of {} {is} not read: {}", thousands(unread), count(self.files, "file"), kinds.join("; "));
+        let hint = match self.not_read.keys().any(|kind| PHONES.contains(&kind.as_str())) {
+            true => ". Convert heic, heif and avif to JPEG or PNG to use them",
+            false => "",
+        };
+        (unread > 0).then(|| line + hint)
+    }
+
+    /// The line about what was not read, where that is more than 1 % of the files: to be said at the start and at the end.
+    pub fn warning(&self) -> Option<String> {
+        let much = self.unread() as f64 > UNREAD * self.files as f64;
+        self.unread_line().filter(|_| much)
+    }
+
+    /// What was left out because it cannot be read, in one line.
+    pub fn skipped_line(&self) -> Option<String> {
+        skipped_line(&self.skipped)
+    }
+
+    /// Kinds and their counts, for `--json`.
+    pub fn not_read_json(&self) -> Value {
+        self.not_read.iter().map(|(kind, group)| (kind.clone(), json!(group.count))).collect::<serde_json::Map<_, _>>().into()
+    }
+}
+
+/// Images that phones make and that are not decoded.
+const PHONES: [&str; 3] = ["heic", "heif", "avif"];
+
+impl Splits {
+    /// Number of images that were read, whatever is done with them.
+    pub fn images(&self) -> usize {
+        self.all().len()
+    }
+
+    /// Images of the part `name`: `train`, `val`, `test` or `unlabelled`.
+    pub fn count(&self, name: &str) -> usize {
+        self.found.parts.iter().filter(|part| part.part == name).map(|part| part.images).sum()
+    }
+
+    /// Each class and how many images of all parts carry it, in the order of their numbers.
+    pub fn class_counts(&self) -> Vec<(String, usize)> {
+        let mut counts = vec![0; self.train.classes().len()];
+        for images in [Some(&self.train), self.val.as_ref(), self.test.as_ref()].into_iter().flatten() {
+            images.each_label().flatten().for_each(|label| counts[label as usize] += 1);
+        }
+        self.train.classes().iter().cloned().zip(counts).collect()
+    }
+
+    /// Images that carry a class.
+    pub fn labelled_images(&self) -> usize {
+        self.class_counts().iter().map(|(_, count)| count).sum()
+    }
+
+    /// What was understood, a sentence a line: images and classes, parts and why, what was not read, what was guessed.
+    pub fn lines(&self) -> Vec<String> {
+        let classes = self.class_counts();
+        let mut lines = vec![match classes.len() {
+            0 => format!("{}, without labels", count(self.images(), "image")),
+            number => {
+                let each: Vec<String> = classes.iter().map(|(name, count)| format!("{name} {}", thousands(*count))).collect();
+                let tail = if number > CLASSES { ", …" } else { "" };
+                let shown = each[..number.min(CLASSES)].join(", ");
+                format!("{} in {}: {shown}{tail}", count(self.images(), "image"), count(number, "class"))
+            }
+        }];
+        for part in &self.found.parts {
+            let from = match part.from.is_empty() {
+                true => String::new(),
+                false => format!(" from {}", some(&part.from, part.from.len())),
+            };
+            lines.push(format!("{}: {}{from}: {}", part.part, count(part.images, "image"), part.why));
+        }
+        lines.extend(self.found.sizes.map(|sizes| sizes.line()));
+        lines.extend(self.found.warning().map(|line| format!("warning: {line}")).or_else(|| self.found.unread_line()));
+        lines.extend(self.found.skipped_line());
+        lines.extend(self.found.notes.iter().cloned());
+        lines
+    }
+
+    /// The images of a part.
+    pub fn of_part(&self, part: &Part) -> Option<&Images> {
+        match part.slot {
+            Slot::Train => Some(&self.train),
+            Slot::Val => self.val.as_ref(),
+            Slot::Test => self.test.as_ref(),
+            Slot::Unlabelled => self.unlabelled.as_ref(),
+            Slot::Apart(place) => self.apart.get(place),
+        }
+    }
+
+    /// Images that cannot be read and were left out: before training, and while it ran.
+    pub fn skipped(&self) -> Vec<Bad> {
+        let met = [Some(&self.train), self.val.as_ref(), self.test.as_ref(), self.unlabelled.as_ref()].into_iter().flatten();
+        self.found.skipped.iter().cloned().chain(met.flat_map(Images::skipped)).collect()
+    }
+
+    /// Counts the images of the parts that were said; where none were, the parts that there are.
+    pub(super) fn finish(mut self) -> Splits {
+        let mut found = (*self.found).clone();
+        let said = |slot: Slot| found.parts.iter().any(|part| part.slot == slot);
+        let others: Vec<Part> = [
+            ("train", Slot::Train, "trained on"),
+            ("val", Slot::Val, "measured on while training"),
+            ("test", Slot::Test, "judged on, never trained on"),
+            ("unlabelled", Slot::Unlabelled, "trained on too, without labels"),
+        ]
+        .into_iter()
+        .filter(|(_, slot, _)| !said(*slot))
+        .map(|(part, slot, why)| Part { part, from: Vec::new(), why: why.into(), images: 0, slot })
+        .collect();
+        found.parts.extend(others);
+        for part in &mut found.parts {
+            part.images = self.of_part(part).map_or(0, |images| images.len());
+        }
+        found.parts.retain(|part| part.images > 0 || !part.from.is_empty());
+        if found.files == 0 {
+            found.files = self.all().containers();
+        }
+        self.found = found.into();
+        self
+    }
+}
+
+/// What was left out because it cannot be read, in one line.
+pub fn skipped_line(skipped: &[Bad]) -> Option<String> {
+    let shown: Vec<String> = skipped.iter().take(SHOWN).map(|bad| format!("{} ({})", bad.path, bad.why)).collect();
+    let line = || format!("{} left out: {}", count(skipped.len(), "image that cannot be read"), some(&shown, skipped.len()));
+    (!skipped.is_empty()).then(line)
+}
+
+/// `n` with its digits in threes.
+pub(crate) fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1 image`, `4,317 images`, `2 classes`, `3 images that cannot be read`.
+pub(crate) fn count(n: usize, what: &str) -> String {
+    let (noun, rest) = what.split_once(' ').map_or((what, String::new()), |(noun, rest)| (noun, format!(" {rest}")));
+    let (noun, ending) = match (n, noun.strip_suffix('y')) {
+        (1, _) => (noun, ""),
+        (_, Some(stem)) => (stem, "ies"),
+        (_, None) if noun.ends_with('s') => (noun, "es"),
+        (_, None) => (noun, "s"),
+    };
+    let rest = if n == 1 { rest } else { rest.replace("that is ", "that are ") };
+    format!("{} {noun}{ending}{rest}", thousands(n))
+}
+
+/// The first of `names`, and `…` where there are more.
+pub(crate) fn some(names: &[String], of: usize) -> String {
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if of > SHOWN { format!("{shown}, …") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_read_is_counted_named_and_a_warning_above_one_percent() {
+        let mut found = Found { files: 400, ..Found::default() };
+        assert_eq!((found.unread_line(), found.warning()), (None, None));
+        for name in ["a.txt", "b.txt", "c.txt", "d.txt"] {
+            found.pass_over("txt", name);
+        }
+        let line = "4 of 400 files are not read: 4 txt (a.txt, b.txt, c.txt, …)";
+        assert_eq!((found.unread_line().as_deref(), found.warning()), (Some(line), None), "1 % is no warning");
+        found.pass_over("heic", "x.HEIC");
+        let line = found.warning().unwrap();
+        assert!(
+            line.starts_with("5 of 400 files are not read: 1 heic (x.HEIC); 4 txt") && line.contains("Convert heic"),
+            "{line}"
+        );
+        assert_eq!(found.not_read_json(), json!({"heic": 1, "txt": 4}));
+    }
+
+    #[test]
+    fn numbers_and_nouns() {
+        assert_eq!([count(1, "class"), count(2, "class"), count(4317, "image")], ["1 class", "2 classes", "4,317 images"]);
+        assert_eq!(count(3, "image that cannot be read"), "3 images that cannot be read");
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,284 @@
+//! A look at every image's header before training, on all threads: one bad file should cost a message, not a night.
+//!
+//! Of a file its first and its last bytes are read; where these are not what a whole image has, it is decoded, and what the decoder says
+//! counts. What was found whole is remembered in the user's cache by path, size and time of change, so that the next start only asks the
+//! system for these.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use ctk_core::data::dataset::Dataset as _;
+use ctk_core::store::files;
+use ctk_core::{Context, Error, Result};
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::images::{Item, Stored};
+use super::report::{Bad, Sizes, count};
+use super::{Images, Splits};
+use crate::decode;
+
+/// What is read of a file's beginning: enough for almost every header.
+const HEAD: usize = 64 << 10;
+
+/// What is read of a file's end.
+const TAIL: usize = 4 << 10;
+
+/// Fewer images than this are looked at faster than remembered.
+const REMEMBERED: usize = 256;
+
+/// What is done about an image that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// All of them are listed, and nothing is trained.
+    #[default]
+    Fail,
+    /// They are left out, counted and named. One that goes bad while training is replaced by the next of its class.
+    Skip,
+}
+
+/// An image that is whole, as far as a look tells.
+#[derive(Clone, Copy)]
+struct Whole {
+    height: u32,
+    width: u32,
+}
+
+impl Splits {
+    /// The same after a look at every image; `path` is where the data lies.
+    ///
+    /// # Errors
+    /// Images that cannot be read, all of them by name, where these are not left out; nothing left to train on.
+    pub fn scanned(self, path: &Path, on_error: OnError) -> Result<Splits> {
+        let all = self.all();
+        let looked = scan(&all, path);
+        let bad: Vec<Bad> = looked.iter().filter_map(|(found, _)| found.as_ref().err().cloned()).collect();
+        if !bad.is_empty() && on_error == OnError::Fail {
+            return Err(refusal(&bad, path));
+        }
+        let mut found = (*self.found).clone();
+        found.bytes = looked.iter().filter(|(found, _)| found.is_ok()).map(|(_, bytes)| bytes).sum();
+        found.sizes =
+            Sizes::of(looked.iter().filter_map(|(found, _)| found.as_ref().ok()).map(|w| (w.height, w.width)).collect());
+        found.skipped.extend(bad);
+        let mut ok = looked.iter().map(|(found, _)| found.is_ok());
+        let mut keep = |images: Images| -> Images {
+            let kept: Vec<usize> = (0..images.len()).zip(ok.by_ref()).filter(|(_, ok)| *ok).map(|(i, _)| i).collect();
+            let images = if kept.len() == images.len() { images } else { images.select(&kept) };
+            images.lenient(on_error == OnError::Skip)
+        };
+        // In the order in which `all` has them.
+        let train = keep(self.train);
+        let [val, test, unlabelled] = [self.val, self.test, self.unlabelled].map(|part| part.map(&mut keep));
+        let apart = self.apart.into_iter().map(&mut keep).collect();
+        let some = |part: Option<Images>| part.filter(|images| !images.is_empty());
+        let splits = Splits { train, val: some(val), test: some(test), unlabelled: some(unlabelled), apart, found: found.into() };
+        if splits.pretraining().is_empty() {
+            return Err(refusal(&splits.found.skipped, path));
+        }
+        Ok(splits.finish())
+    }
+}
+
+fn refusal(bad: &[Bad], path: &Path) -> Error {
+    let error = Error::new(format!("{} cannot be read", count(bad.len(), "image")));
+    let error = bad.iter().fold(error, |error, bad| error.at(format!("{}: {}", bad.path, bad.why)));
+    error.at(path.display()).hint("remove or replace them, or leave them out: --set data.on_error=skip")
+}
+
+/// What a look at each image found, and the bytes that it takes.
+fn scan(images: &Images, path: &Path) -> Vec<(Result<Whole, Bad>, u64)> {
+    let place = cached(path).filter(|_| images.len() >= REMEMBERED);
+    let known = place.as_deref().map(remembered).unwrap_or_default();
+    let holders = holders(images);
+    let looked: Vec<(Result<Whole, Bad>, u64, Option<Key>)> = images
+        .items()
+        .par_iter()
+        .map(|item| {
+            let holder = item.stored.file().and_then(|file| match &item.stored {
+                Stored::File(file) => stamp(file),
+                _ => holders.get(file).copied(),
+            });
+            let key = holder.map(|stamp| key(item, stamp));
+            let bytes = item.stored.length().unwrap_or_else(|| holder.map_or(0, |stamp| stamp.0));
+            let found = match key.and_then(|key| known.get(&key)) {
+                Some(whole) => Ok(*whole),
+                None => look(item).map_err(|e| Bad { path: item.name.clone(), why: e.what().to_string() }),
+            };
+            (found, bytes, key)
+        })
+        .collect();
+    let whole: Vec<(Key, Whole)> = looked.iter().filter_map(|(found, _, key)| Some(((*key)?, *found.as_ref().ok()?))).collect();
+    let new = whole.iter().any(|(key, _)| !known.contains_key(key));
+    if let Some(place) = place.filter(|_| new) {
+        // What cannot be remembered is looked at again.
+        let _ = files::write(&place, &whole.iter().flat_map(record).collect::<Vec<u8>>());
+    }
+    looked.into_iter().map(|(found, bytes, _)| (found, bytes)).collect()
+}
+
+/// A file's size in bytes and when it was changed, in nanoseconds.
+type Stamp = (u64, u128);
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let of = fs::metadata(file).ok()?;
+    let changed = of.modified().ok()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    Some((of.len(), changed))
+}
+
+/// The stamps of files that hold many images.
+fn holders(images: &Images) -> HashMap<PathBuf, Stamp> {
+    let mut all = HashMap::new();
+    for item in images.items() {
+        if let Some(file) = item.stored.file().filter(|file| !matches!(item.stored, Stored::File(_)) && !all.contains_key(*file))
+        {
+            all.extend(stamp(file).map(|stamp| (file.to_path_buf(), stamp)));
+        }
+    }
+    all
+}
+
+/// Who an image is: its file, where in it, how long and how old the file is.
+type Key = [u8; 16];
+
+fn key(item: &Item, stamp: Stamp) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    let file = item.stored.file().unwrap_or(Path::new(""));
+    hasher.update(file.as_os_str().as_encoded_bytes());
+    hasher.update(&item.stored.offset().to_le_bytes()).update(&stamp.0.to_le_bytes()).update(&stamp.1.to_le_bytes());
+    let mut key = Key::default();
+    key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    key
+}
+
+/// Where what was seen at `path` is remembered: below CTK_CACHE, XDG_CACHE_HOME or the home folder; nowhere without one.
+fn cached(path: &Path) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("CTK_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("ctk")))
+        .or_else(|| variable("HOME").map(|home| home.join(".cache/ctk")))?;
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
+    Some(cache.join("headers").join(&name[..32]))
+}
+
+const RECORD: usize = 24;
+
+fn record((key, whole): &(Key, Whole)) -> [u8; RECORD] {
+    let mut bytes = [0; RECORD];
+    bytes[..16].copy_from_slice(key);
+    bytes[16..20].copy_from_slice(&whole.height.to_le_bytes());
+    bytes[20..].copy_from_slice(&whole.width.to_le_bytes());
+    bytes
+}
+
+fn remembered(place: &Path) -> HashMap<Key, Whole> {
+    let bytes = fs::read(place).unwrap_or_default();
+    let of = |record: &[u8; RECORD]| {
+        let mut key = Key::default();
+        key.copy_from_slice(&record[..16]);
+        let number = |at: usize| u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
+        (key, Whole { height: number(16), width: number(20) })
+    };
+    bytes.as_chunks::<RECORD>().0.iter().map(of).collect()
+}
+
+/// Height and width of an image that is whole.
+fn look(item: &Item) -> Result<Whole> {
+    let of = |(height, width): (usize, usize)| Whole { height: height as u32, width: width as u32 };
+    let Some((head, tail, length)) = ends(item)? else { return item.size().map(of) };
+    if let Ok(size) = decode::size(&head)
+        && is_whole(&head, &tail, length)
+    {
+        return Ok(of(size));
+    }
+    item.read().map(|picture| of((picture.height, picture.width)))
+}
+
+/// The first and the last bytes of an image file, and its length.
+type Ends = (Vec<u8>, Vec<u8>, u64);
+
+/// The ends of an image file; nothing of bare pixels.
+fn ends(item: &Item) -> Result<Option<Ends>> {
+    let (path, offset, length) = match &item.stored {
+        Stored::File(path) => (path.as_path(), 0, None),
+        Stored::Inside(span) => (span.file.as_path(), span.offset, Some(span.length as u64)),
+        Stored::Deflated(..) | Stored::Memory(_) => {
+            let bytes = item.stored.bytes()?;
+            let tail = bytes[bytes.len().saturating_sub(TAIL)..].to_vec();
+            return Ok(Some((bytes[..bytes.len().min(HEAD)].to_vec(), tail, bytes.len() as u64)));
+        }
+        Stored::Raw(..) | Stored::Gray(..) | Stored::Generated(_) => return Ok(None),
+    };
+    let mut file = File::open(path)?;
+    let length = match length {
+        Some(length) => length,
+        None => file.metadata()?.len(),
+    };
+    let mut part = |from: u64, count: usize| -> Result<Vec<u8>> {
+        file.seek(SeekFrom::Start(offset + from))?;
+        let mut bytes = vec![0; (length - from).min(count as u64) as usize];
+        file.read_exact(&mut bytes).hint("the file is shorter than it was: was it changed meanwhile?")?;
+        Ok(bytes)
+    };
+    let head = part(0, HEAD)?;
+    let from = length.saturating_sub(TAIL as u64);
+    let tail = if length <= HEAD as u64 { head[from as usize..].to_vec() } else { part(from, TAIL)? };
+    Ok(Some((head, tail, length)))
+}
+
+/// Whether an image file ends as its kind does; where that cannot be told by its ends, not.
+fn is_whole(head: &[u8], tail: &[u8], length: u64) -> bool {
+    use image::ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
+    let holds = |marker: &[u8]| tail.windows(marker.len()).any(|window| window == marker);
+    let number = |at: usize| head.get(at..at + 4).map(|b| u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    match image::guess_format(head) {
+        // In a short file the marker could be a thumbnail's; then the last two bytes must be one.
+        Ok(Jpeg) => {
+            if length > HEAD as u64 {
+                holds(&[0xFF, 0xD9])
+            } else {
+                tail.ends_with(&[0xFF, 0xD9])
+            }
+        }
+        Ok(Png) => holds(b"IEND"),
+        Ok(Gif) => tail.last() == Some(&0x3B),
+        Ok(WebP) => number(4).is_some_and(|size| size + 8 <= length),
+        Ok(Bmp) => number(2).is_some_and(|size| size > 0 && size <= length),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("a/headers");
+        let all: Vec<(Key, Whole)> = (0..300).map(|i| ([i as u8; 16], Whole { height: i, width: 7 * i })).take(200).collect();
+        files::write(&place, &all.iter().flat_map(record).collect::<Vec<u8>>()).unwrap();
+        let read = remembered(&place);
+        assert_eq!(read.len(), 200);
+        assert!(all.iter().all(|(key, whole)| (read[key].height, read[key].width) == (whole.height, whole.width)));
+        assert!(remembered(&folder.path().join("none")).is_empty());
+    }
+
+    #[test]
+    fn a_file_that_changed_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.png");
+        let key_now = || key(&Item::new("a.png", None, Stored::File(file.clone())), stamp(&file).unwrap());
+        fs::write(&file, b"1").unwrap();
+        let first = key_now();
+        assert_eq!(first, key_now());
+        fs::write(&file, b"22").unwrap();
+        assert_ne!(first, key_now());
+    }
+}

@@ -1,0 +1,361 @@
+//! Files by folder, as they lie on a disk or inside an archive: which of them are images, and which are not.
+//!
+//! An image is known by its extension, in any case. A file without one, or with one that nobody uses for something else, is known by
+//! its first bytes. Hidden files are other programs' marks, never data.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use ctk_core::{Context, Error, Result};
+use image::ImageFormat;
+
+use super::report::Found;
+use super::{Item, Stored};
+
+/// Extensions that images have: PNG, JPEG, WebP, TIFF, BMP, GIF, PNM.
+const IMAGES: [&str; 18] = [
+    "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "tif", "tiff", "bmp", "dib", "gif", "pnm", "pbm", "pgm", "ppm",
+    "pam",
+];
+
+/// Extensions that other files have: these are not opened to look for an image. Raw photos and slides among them, which begin as TIFF
+/// files do and hold a small preview first.
+const OTHERS: &[&str] = &[
+    "txt",
+    "csv",
+    "tsv",
+    "json",
+    "jsonl",
+    "xml",
+    "yaml",
+    "yml",
+    "toml",
+    "md",
+    "rst",
+    "html",
+    "htm",
+    "css",
+    "js",
+    "pdf",
+    "doc",
+    "docx",
+    "xls",
+    "xlsx",
+    "ppt",
+    "pptx",
+    "npy",
+    "npz",
+    "mat",
+    "pt",
+    "pth",
+    "bin",
+    "safetensors",
+    "pkl",
+    "pickle",
+    "h5",
+    "hdf5",
+    "parquet",
+    "arrow",
+    "feather",
+    "db",
+    "sqlite",
+    "ini",
+    "cfg",
+    "log",
+    "py",
+    "ipynb",
+    "sh",
+    "zip",
+    "tar",
+    "gz",
+    "tgz",
+    "zst",
+    "bz2",
+    "xz",
+    "7z",
+    "rar",
+    "mp4",
+    "mov",
+    "avi",
+    "mkv",
+    "webm",
+    "m4v",
+    "mp3",
+    "wav",
+    "m4a",
+    "aac",
+    "flac",
+    "ogg",
+    "heic",
+    "heif",
+    "avif",
+    "jxl",
+    "psd",
+    "ai",
+    "eps",
+    "svg",
+    "xmp",
+    "aae",
+    "lock",
+    "url",
+    "lnk",
+    "exe",
+    "dll",
+    "cr2",
+    "cr3",
+    "nef",
+    "arw",
+    "dng",
+    "orf",
+    "rw2",
+    "raf",
+    "svs",
+    "ndpi",
+    "scn",
+    "dcm",
+    "nii",
+    "exr",
+    "hdr",
+    "jp2",
+    "cls",
+    "geojson",
+    "srt",
+];
+
+// More levels than this are a link to an upper folder.
+const DEEPEST: usize = 32;
+
+/// A folder and everything below it. Images come in the order of their names, those of a folder before those of the folders in it.
+#[derive(Default)]
+pub(super) struct Node {
+    /// Its path from where the walk began, with forward slashes; empty there.
+    pub path: String,
+    pub images: Vec<Leaf>,
+    pub folders: Vec<Node>,
+    /// Images here and below.
+    pub count: usize,
+}
+
+/// An image: its path from where the walk began, and where its bytes lie.
+pub(super) struct Leaf {
+    pub path: String,
+    pub stored: Stored,
+    /// What it belongs to, where that is known: a patient, a video.
+    pub group: Option<Arc<str>>,
+}
+
+impl Node {
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// The folders that hold images, at any depth.
+    pub fn filled(&self) -> impl Iterator<Item = &Node> {
+        self.folders.iter().filter(|folder| folder.count > 0)
+    }
+
+    /// Whether every image lies in a folder below this one, and that in several.
+    pub fn holds_classes(&self) -> bool {
+        self.images.is_empty() && self.filled().count() > 1
+    }
+
+    /// Every image, in order.
+    pub fn leaves(self) -> Vec<Leaf> {
+        let mut all = self.images;
+        all.reserve(self.count - all.len());
+        self.folders.into_iter().for_each(|folder| all.extend(folder.leaves()));
+        all
+    }
+
+    /// Counts every image in it as one that is not read.
+    pub fn pass_over(self, kind: &str, found: &mut Found) {
+        self.leaves().iter().for_each(|leaf| found.pass_over(kind, &leaf.path));
+    }
+
+    /// A folder of `leaves`, which are sorted first: what an archive or a list holds.
+    pub fn of(mut leaves: Vec<Leaf>) -> Node {
+        leaves.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut root = Node::default();
+        for leaf in leaves {
+            let mut at = &mut root;
+            at.count += 1;
+            let ends: Vec<usize> = leaf.path.match_indices('/').map(|(end, _)| end).collect();
+            for end in ends {
+                let path = &leaf.path[..end];
+                let place = at.folders.iter().position(|folder| folder.path == path).unwrap_or_else(|| {
+                    at.folders.push(Node { path: path.to_string(), ..Node::default() });
+                    at.folders.len() - 1
+                });
+                at = &mut at.folders[place];
+                at.count += 1;
+            }
+            at.images.push(leaf);
+        }
+        root.sort();
+        root
+    }
+
+    /// Puts it and everything in it below the folder `parent`.
+    pub fn move_below(&mut self, parent: &str) {
+        let moved = |path: &str| if path.is_empty() { parent.to_string() } else { format!("{parent}/{path}") };
+        self.path = moved(&self.path);
+        self.images.iter_mut().for_each(|leaf| leaf.path = moved(&leaf.path));
+        self.folders.iter_mut().for_each(|folder| folder.move_below(parent));
+    }
+
+    fn sort(&mut self) {
+        self.folders.sort_by(|a, b| a.path.cmp(&b.path));
+        self.folders.iter_mut().for_each(Node::sort);
+    }
+}
+
+impl Leaf {
+    pub fn new(path: impl Into<String>, stored: Stored) -> Leaf {
+        Leaf { path: path.into(), stored, group: None }
+    }
+
+    /// The image under its name from `root` on, a folder's path.
+    pub fn item(self, root: &str, label: Option<u32>) -> Item {
+        Item::new(below(root, &self.path), label, self.stored).of_group(self.group)
+    }
+}
+
+/// `path` from `root` on.
+pub(super) fn below<'a>(root: &str, path: &'a str) -> &'a str {
+    path.strip_prefix(root).map_or(path, |rest| rest.trim_start_matches('/'))
+}
+
+/// Whether a file's name says that it is an image.
+pub(super) fn is_image(name: &str) -> bool {
+    extension(name).is_some_and(|e| IMAGES.contains(&e.as_str()))
+}
+
+/// What a file that is not read is counted as.
+pub(super) fn kind(name: &str) -> String {
+    match extension(name) {
+        _ if name.starts_with('.') => "hidden".into(),
+        Some(extension) => extension,
+        None => "without extension".into(),
+    }
+}
+
+/// The extension in small letters.
+pub(super) fn extension(name: &str) -> Option<String> {
+    let (stem, extension) = name.rsplit_once('.')?;
+    let plain = !stem.is_empty() && !extension.is_empty() && extension.len() <= 12 && !extension.contains(' ');
+    plain.then(|| extension.to_lowercase())
+}
+
+/// Whether only its first bytes can tell what a file is.
+pub(super) fn is_unclear(name: &str) -> bool {
+    extension(name).is_none_or(|e| !OTHERS.contains(&e.as_str()))
+}
+
+/// Whether these first bytes are an image's.
+pub(super) fn begins_as_image(bytes: &[u8]) -> bool {
+    use ImageFormat::{Gif, Jpeg, Png, Tiff, WebP};
+    matches!(image::guess_format(bytes), Ok(Png | Jpeg | Gif | WebP | Tiff))
+}
+
+/// Whether a name is another program's mark.
+pub(super) fn is_mark(name: &str) -> bool {
+    let of_images = is_image(name) && !name.starts_with("._");
+    (name.starts_with('.') && !of_images) || ["thumbs.db", "desktop.ini"].contains(&name.to_lowercase().as_str())
+}
+
+/// Whether a folder is another program's: hidden, or what macOS puts into archives.
+pub(super) fn is_foreign(folder: &str) -> bool {
+    folder.starts_with('.') || folder == "__MACOSX"
+}
+
+/// Everything below the folder `root`; what is no image is counted in `found`.
+///
+/// # Errors
+/// A folder that cannot be listed; folders that nest too deep.
+pub(super) fn walk(root: &Path, found: &mut Found) -> Result<Node> {
+    step(root, String::new(), 0, found)
+}
+
+fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<Node> {
+    if depth > DEEPEST {
+        return Err(Error::new("folders nest too deep here: is one a link to an upper folder?").at(folder.display()));
+    }
+    let mut entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).at(folder.display())?;
+    entries.sort_by_key(fs::DirEntry::path);
+    let mut node = Node { path, ..Node::default() };
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let here = if node.path.is_empty() { name.clone() } else { format!("{}/{name}", node.path) };
+        let kind_of = entry.file_type().at(folder.display())?;
+        // Only a link is worth another look.
+        let is_folder = kind_of.is_dir() || (kind_of.is_symlink() && entry.path().is_dir());
+        match is_folder {
+            true if is_foreign(&name) => {}
+            true => {
+                let below = step(&entry.path(), here, depth + 1, found)?;
+                node.count += below.count;
+                node.folders.push(below);
+            }
+            false if is_mark(&name) => {}
+            false if kind_of.is_symlink() && !entry.path().exists() => {
+                found.files += 1;
+                found.pass_over("link to nothing", &here);
+            }
+            false => {
+                found.files += 1;
+                if !name.starts_with('.') && (is_image(&name) || (is_unclear(&name) && looks_like_one(&entry.path()))) {
+                    node.images.push(Leaf::new(here, Stored::File(entry.path())));
+                } else {
+                    found.pass_over(kind(&name), &here);
+                }
+            }
+        }
+    }
+    node.count += node.images.len();
+    Ok(node)
+}
+
+/// Whether a file begins as an image does; one that cannot be opened does not.
+pub(super) fn looks_like_one(path: &Path) -> bool {
+    let mut start = [0; 16];
+    let read = File::open(path).and_then(|file| file.take(16).read(&mut start));
+    read.is_ok_and(|length| begins_as_image(&start[..length]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extensions_of_every_kind_in_any_case() {
+        for name in [
+            "a.PNG", "a.jpg", "b.JPEG", "c.jpe", "d.jfif", "e.webp", "f.tif", "g.TIFF", "h.bmp", "i.dib", "j.gif", "k.ppm",
+            "l.pbm",
+        ] {
+            assert!(is_image(name), "{name}");
+        }
+        for (name, of) in [
+            ("a.heic", "heic"),
+            ("x.tar.GZ", "gz"),
+            ("README", "without extension"),
+            (".x.png", "hidden"),
+            ("v1. one", "without extension"),
+        ] {
+            assert!(!is_image(name) || name.starts_with('.'), "{name}");
+            assert_eq!(kind(name), of);
+        }
+        assert!(is_mark(".DS_Store") && is_mark("Thumbs.db") && is_mark("._a.png") && !is_mark(".a.png"));
+        assert!(is_unclear("IMG_0001") && is_unclear("photo.jpg_large") && !is_unclear("notes.txt") && !is_unclear("raw.NEF"));
+    }
+
+    #[test]
+    fn a_list_becomes_folders_in_the_order_of_a_walk() {
+        let leaf = |path: &str| Leaf::new(path, Stored::File(path.into()));
+        let root = Node::of(["b/2.png", "b-1/1.png", "z.png", "b/c/d.png", "a/1.png"].map(leaf).into());
+        assert_eq!((root.count, root.folders.iter().map(Node::name).collect::<Vec<_>>()), (5, vec!["a", "b", "b-1"]));
+        let paths: Vec<String> = root.leaves().into_iter().map(|leaf| leaf.path).collect();
+        assert_eq!(paths, ["z.png", "a/1.png", "b/2.png", "b/c/d.png", "b-1/1.png"]);
+    }
+}
