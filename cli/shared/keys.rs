@@ -146,7 +146,7 @@ mod tests {
         assert!(!batch.meaning.is_empty());
         assert_eq!(key(&Vision, "loss.nt-xent.temperature").holds, "a number");
         assert!(key(&Vision, "schedule.decay").holds.contains("\"cosine\""), "{:?}", key(&Vision, "schedule.decay"));
-        assert_eq!(key(&Vision, "data.path").holds, "text");
+        assert_eq!(key(&Vision, "data.path").holds, "text or a list of text");
         assert!(key(&Vision, "encoder.resnet.depth").name.starts_with("encoder"));
         assert!(key(&Word2Vec, "data.path").holds.contains("list"), "{:?}", key(&Word2Vec, "data.path"));
         for modality in [&Vision as &dyn Modality, &Word2Vec] {
