@@ -32,8 +32,10 @@ pub(super) fn ours(name: &str) -> Option<&'static str> {
 
 /// The two halves of serde's `invalid type: …, expected …`.
 fn split(message: &str) -> Option<(&str, &str)> {
-    let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
-    rest.rsplit_once(", expected ")
+    let kinds = ["invalid type: ", "invalid value: ", "invalid length "];
+    let (kind, rest) = kinds.iter().find_map(|kind| Some((kind, message.strip_prefix(kind)?)))?;
+    let (found, wanted) = rest.rsplit_once(", expected ")?;
+    Some((if kind.contains("length") { "a list of another length" } else { found }, wanted))
 }
 
 /// What was written.
