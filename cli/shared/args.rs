@@ -130,8 +130,8 @@ pub struct RecipeArgs {
     /// The recipe, a TOML file; default: one that fits --data, or the embedded default
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// The data: a folder, file or glob, its kind is found by looking, or - for text from standard input; may be repeated, all
-    /// are one collection; default: what the recipe names, or generated data
+    /// The data: a folder, file or glob, its kind is found by looking, or - for text from standard input; may be repeated: all
+    /// paths together are one dataset; default: what the recipe names, or generated data
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub data: Vec<PathBuf>,
     /// Set one key of the recipe; may be repeated

@@ -18,7 +18,8 @@ pub fn figures(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     output::figures(model.show.json, figures)
 }
 
-/// Keeps what `ctk eval NAME` found: `{"eval", "step", "data", "figures"}`, data null where it is the run's own. A folder that cannot be written to is told, and no error.
+/// Keeps what `ctk eval NAME` found: `{"eval", "step", "data", "figures"}`, data null where it is the run's own. A folder that cannot
+/// be written to is told, and is no error.
 pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     if !Run::has_begun(&model.run) {
         return Ok(());

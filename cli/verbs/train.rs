@@ -23,16 +23,20 @@ fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
     // A file, here or on the hub, is another program's; a folder may be: runs have a recipe or a manifest.
     let foreign = init.is_file() || ctk_hub::is_remote(init) || init.join("config.json").is_file();
     let own = args.recipe.config.is_none();
-    let mut recipe = if foreign {
-        recipe::recipe(&args.recipe, modality)?
-    } else {
-        let from = Checkpoint::open(init)?;
-        let of = &from.manifest().modality;
-        if of != modality.name() {
-            return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name())).at(init.display()));
-        }
-        if own { recipe::changed(from.recipe(), &args.recipe, modality)? } else { recipe::recipe(&args.recipe, modality)? }
+    if foreign {
+        let mut recipe = recipe::recipe(&args.recipe, modality)?;
+        modality.set_weights(&mut recipe, init, own)?;
+        return Ok(recipe);
+    }
+    let from = Checkpoint::open(init)?;
+    let of = &from.manifest().modality;
+    if of != modality.name() {
+        return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name())).at(init.display()));
+    }
+    let mut recipe = match own {
+        true => recipe::changed(from.recipe(), &args.recipe, modality)?,
+        false => recipe::recipe(&args.recipe, modality)?,
     };
-    modality.set_init(&mut recipe, init, own)?;
+    modality.set_init(&mut recipe, init)?;
     Ok(recipe)
 }

@@ -73,13 +73,22 @@ pub trait Modality: Sync {
         recipe.set_path("data.path", data)
     }
 
-    /// Makes `recipe` begin with what `from` has learned: a run of this modality, or a file of another program. With `adopt` the
-    /// recipe's network becomes that of the file.
+    /// Makes `recipe` begin with what `run`, a run of this modality, has learned.
     ///
     /// # Errors
-    /// A modality that always begins anew; a file that it does not read.
-    fn set_init(&self, _recipe: &mut Recipe, from: &Path, _adopt: bool) -> Result<()> {
-        Err(Error::usage(format!("{} does not begin with another run", self.name())).at(from.display()).hint("leave out --init"))
+    /// A modality that always begins anew.
+    fn set_init(&self, _recipe: &mut Recipe, run: &Path) -> Result<()> {
+        Err(Error::usage(format!("{} does not begin with another run", self.name())).at(run.display()).hint("leave out --init"))
+    }
+
+    /// Makes `recipe` begin with the weights that another program wrote into `file`. With `adopt` the recipe's network becomes theirs.
+    ///
+    /// # Errors
+    /// A modality that reads no weights; weights that it does not know.
+    fn set_weights(&self, _recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {
+        Err(Error::usage(format!("{} does not begin with another program's file", self.name()))
+            .at(file.display())
+            .hint("leave out --init"))
     }
 
     /// The recipe that `request` means; `from` is the checkpoint of the run that it names.

@@ -11,7 +11,7 @@ pub enum Road {
     Cpu(Cpu),
     /// A device with memory of its own, as tests have one.
     #[cfg(test)]
-    #[allow(private_interfaces, reason = "no user's program has it")]
+    #[allow(private_interfaces, reason = "the variant is compiled for tests alone")]
     Emulated(super::emulated::Emulated),
 }
 

@@ -96,7 +96,7 @@ struct Alike {
     duplicates: usize,
     /// Some of them, two and two.
     pairs: Vec<String>,
-    /// Groups that lie in more than one class.
+    /// Equal images that carry more than one class.
     classes: Vec<String>,
     /// Images that are held back, and also trained on.
     leaks: Vec<String>,

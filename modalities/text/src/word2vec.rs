@@ -60,15 +60,14 @@ impl Modality for Word2Vec {
         &["data.path", "data.tokens", "train.init"]
     }
 
-    fn set_init(&self, recipe: &mut Recipe, run: &Path, _: bool) -> Result<()> {
-        if run.is_file() {
-            return Err(Error::usage(
-                "words begin with a run of ctk, not with a file of vectors: its output vectors are not in one",
-            )
-            .at(run.display())
-            .hint("give the folder that `ctk train` printed as `run`"));
-        }
+    fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
         recipe.set_path("train.init", run)
+    }
+
+    fn set_weights(&self, _: &mut Recipe, file: &Path, _: bool) -> Result<()> {
+        Err(Error::usage("words begin with a run of ctk, not with a file of vectors: its output vectors are not in one")
+            .at(file.display())
+            .hint("give the folder that `ctk train` printed as `run`"))
     }
 
     fn fast(&self) -> &'static [(&'static str, &'static str)] {

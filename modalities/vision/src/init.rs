@@ -7,29 +7,22 @@ use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Error, Result};
 
-use crate::encoder;
 use crate::import::Found;
 use crate::recipe::{VisionRecipe, check};
 
-/// Makes `recipe` begin with the run, or with another program's weights, at `from`. With `adopt` its encoder, and what that is shown,
-/// become those of the weights.
+/// Makes `recipe` begin with another program's weights in `file`. With `adopt` its encoder, and what that is shown, become theirs.
 ///
 /// # Errors
 /// Weights that are no network of ctk's.
-pub(crate) fn set(recipe: &mut Recipe, from: &Path, adopt: bool) -> Result<()> {
-    let foreign = from.is_file() || ctk_hub::is_remote(from) || from.join("config.json").is_file();
-    if !foreign {
-        // A fine-tuned run lends its encoder; what is trained is a new run without a task.
-        return recipe.remove("task").and_then(|()| recipe.set_path("train.init", from));
-    }
-    let meant = Found::open(from)?.recipe()?;
+pub(crate) fn set_weights(recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
+    let meant = Found::open(file)?.recipe()?;
     if adopt {
         for section in ["encoder", "pairs.size", "pairs.centre", "pairs.normalise"] {
             recipe.take(section, &meant)?;
         }
     }
     let encoder = check(&meant)?.recipe.encoder;
-    recipe.set_path(&encoder.key("weights"), from)
+    recipe.set_path(&encoder.key("weights"), file)
 }
 
 /// The recipe of a run that goes on: what it began with is not looked for.
@@ -70,8 +63,7 @@ fn opened(recipe: &VisionRecipe, run: &Path) -> Result<(Checkpoint, bool)> {
         return Err(Error::usage(format!("this is a run of {of}, not of vision")).at(run.display()));
     }
     let of = check(&checkpoint.recipe())?.recipe;
-    let own: &encoder::EncoderRecipe = &recipe.encoder;
-    if of.encoder.without_weights() != own.clone().without_weights() {
+    if of.encoder.without_weights() != recipe.encoder.clone().without_weights() {
         return Err(Error::usage("this run has another encoder than the recipe")
             .at(run.display())
             .hint("leave [encoder] as the run has it, or leave out --init"));

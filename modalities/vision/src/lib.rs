@@ -26,6 +26,7 @@ use std::path::Path;
 
 use ctk_core::data::dataset::Dataset as _;
 use ctk_core::modality::{DataCheck, Job, Modality, Model};
+use ctk_core::nn::params::Params;
 use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
@@ -73,8 +74,14 @@ impl Modality for Vision {
         Ok(Some((recipe, Box::new(job))))
     }
 
-    fn set_init(&self, recipe: &mut Recipe, from: &Path, adopt: bool) -> Result<()> {
-        init::set(recipe, from, adopt)
+    fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
+        // A fine-tuned run lends its encoder; what is trained is a new run without a task.
+        recipe.remove("task")?;
+        recipe.set_path("train.init", run)
+    }
+
+    fn set_weights(&self, recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
+        init::set_weights(recipe, file, adopt)
     }
 
     fn paths(&self) -> &'static [&'static str] {
@@ -106,7 +113,9 @@ impl Modality for Vision {
     fn about(&self, recipe: &Recipe) -> Result<Vec<String>> {
         let checked = recipe::check(recipe)?.recipe;
         let splits = checked.data.open()?;
-        let params = network::fresh(&checked, &Device::Cpu)?.0;
+        // Counted, not drawn.
+        let mut params = Params::new();
+        network::declared(checked.encoder.architecture(), &checked, &mut params)?;
         let mut lines = splits.lines();
         lines.extend(forecast::lines(&checked, &params, splits.pretraining().len()));
         lines.push(forecast::measures(&checked, splits.labelled()));

@@ -47,7 +47,7 @@ fn started(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &Params, d
 }
 
 /// `encoder` with the recipe's head and, where there is one, its predictor, declared in `params`.
-fn declared(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &mut Params) -> Result<ImageTower> {
+pub(crate) fn declared(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &mut Params) -> Result<ImageTower> {
     ["encoder", "head"].into_iter().for_each(|section| params.declare(section));
     let encoder = encoder.build(params.root().sub("encoder"))?;
     let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));

@@ -47,7 +47,7 @@ fn a_learner_on_another_device_saves_the_cpus_bits_whole_and_in_parts() {
         }
         let (saved, expected) = digests(&here, &at("here"));
         assert_eq!(digests(&there, &at("there")).1, expected, "{recipe:?} in parts of {part}");
-        // A run of the one goes on on the other.
+        // A checkpoint of the CPU is resumed on the device.
         let mut resumed = on(&emulated, &recipe);
         resumed.load(&saved.reader()).unwrap();
         for dense in [&mut here, &mut resumed] {

@@ -8,6 +8,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use ::tar::{Archive, Entries, Entry};
 use bytesize::ByteSize;
 use ctk_core::{Context, Error, Result, memory};
 use flate2::read::MultiGzDecoder;
@@ -23,7 +24,7 @@ const ENDINGS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".zi
 /// What a file with a class may hold.
 const LONGEST_CLASS: u64 = 32;
 
-/// A file of an archive that is read: an image, or the class of one.
+/// A file inside an archive: an image, or a text that names an image's class.
 pub(super) struct Inner {
     /// Its path inside the archive.
     pub path: String,
@@ -108,12 +109,14 @@ fn tidy(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
-fn plain(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<Inner>> {
-    let shared = Arc::new(file.to_path_buf());
-    let length = std::fs::metadata(file)?.len();
+/// The files of a tar. `image` stores an image, or gives nothing where a file `unclear` by its name does not begin as one.
+fn tar<'a, R: Read + 'a>(
+    entries: Entries<'a, R>,
+    found: &mut Found,
+    mut image: impl FnMut(&mut Entry<'a, R>, &str, bool) -> Result<Option<Stored>>,
+) -> Result<Vec<Inner>> {
     let mut all = Vec::new();
-    let mut archive = ::tar::Archive::new(reader);
-    for entry in archive.entries_with_seek()? {
+    for entry in entries {
         let mut entry = entry.hint(DAMAGED)?;
         let path = tidy(&entry.path()?.to_string_lossy());
         if !entry.header().entry_type().is_file() {
@@ -121,66 +124,48 @@ fn plain(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<
         }
         let body = match kind_of(&path, found) {
             None => continue,
-            Some(Kind::Class) => class(&path, entry.by_ref())?,
-            Some(Kind::Other) => {
-                pass_over(&path, found);
-                continue;
-            }
-            Some(kind) => {
-                let span = Span { file: shared.clone(), offset: entry.raw_file_position(), length: entry.size() as usize };
-                if span.offset + entry.size() > length {
-                    return Err(Error::new("the archive ends inside this image").at(&path).hint("fetch the file again"));
-                }
-                if matches!(kind, Kind::Unclear) && !begins_as_image(&start(entry.by_ref())?) {
-                    pass_over(&path, found);
-                    continue;
-                }
-                Body::Image(Stored::Inside(span))
-            }
+            Some(Kind::Class) => Some(class(&path, entry.by_ref())?),
+            Some(Kind::Other) => None,
+            Some(kind) => image(&mut entry, &path, matches!(kind, Kind::Unclear))?.map(Body::Image),
         };
-        all.push(Inner { path, body });
+        match body {
+            Some(body) => all.push(Inner { path, body }),
+            None => pass_over(&path, found),
+        }
     }
     Ok(all)
+}
+
+fn plain(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<Inner>> {
+    let shared = Arc::new(file.to_path_buf());
+    let length = std::fs::metadata(file)?.len();
+    tar(Archive::new(reader).entries_with_seek()?, found, |entry, path, unclear| {
+        let span = Span { file: shared.clone(), offset: entry.raw_file_position(), length: entry.size() as usize };
+        if span.offset + entry.size() > length {
+            return Err(Error::new("the archive ends inside this image").at(path).hint("fetch the file again"));
+        }
+        let none = unclear && !begins_as_image(&start(entry)?);
+        Ok((!none).then_some(Stored::Inside(span)))
+    })
 }
 
 fn packed(reader: impl Read, found: &mut Found) -> Result<Vec<Inner>> {
     let room = memory::limit("data.cache", "auto")?;
     let mut kept = 0;
-    let mut all = Vec::new();
-    let mut archive = ::tar::Archive::new(reader);
-    for entry in archive.entries()? {
-        let mut entry = entry.hint(DAMAGED)?;
-        let path = tidy(&entry.path()?.to_string_lossy());
-        if !entry.header().entry_type().is_file() {
-            continue;
+    let all = tar(Archive::new(reader).entries()?, found, |entry, path, unclear| {
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).at(path).hint(DAMAGED)?;
+        if unclear && !begins_as_image(&bytes) {
+            return Ok(None);
         }
-        let body = match kind_of(&path, found) {
-            None => continue,
-            Some(Kind::Class) => class(&path, entry.by_ref())?,
-            Some(Kind::Other) => {
-                pass_over(&path, found);
-                continue;
-            }
-            Some(kind) => {
-                let mut bytes = Vec::new();
-                entry.by_ref().read_to_end(&mut bytes).at(&path).hint(DAMAGED)?;
-                if matches!(kind, Kind::Unclear) && !begins_as_image(&bytes) {
-                    pass_over(&path, found);
-                    continue;
-                }
-                kept += bytes.len();
-                if kept > room {
-                    let allowed = ByteSize::b(room as u64).display().si();
-                    return Err(Error::usage(format!(
-                        "this archive is packed as one piece, and its images take more than {allowed}"
-                    ))
-                    .hint("unpack it, or pack it as a plain .tar or a .zip: these can stay packed"));
-                }
-                Body::Image(Stored::Memory(bytes.into()))
-            }
-        };
-        all.push(Inner { path, body });
-    }
+        kept += bytes.len();
+        if kept > room {
+            let allowed = ByteSize::b(room as u64).display().si();
+            return Err(Error::usage(format!("this archive is packed as one piece, and its images take more than {allowed}"))
+                .hint("unpack it, or pack it as a plain .tar or a .zip: these can stay packed"));
+        }
+        Ok(Some(Stored::Memory(bytes.into())))
+    })?;
     if kept > 0 {
         let size = ByteSize::b(kept as u64).display().si();
         found.note(format!("the archive is packed as one piece: its images, {size}, are kept in memory as they are stored"));

@@ -1,20 +1,16 @@
 //! Several paths as one collection: what globs mean, and how what lies at each path is put together.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use ctk_core::data::dataset::Dataset as _;
-use ctk_core::{Context, Error, Result};
+use ctk_core::{Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::content::{self, Classes, Content, Labels};
 use super::parts::{self, Role};
 use super::report::Found;
-use super::tree::{Leaf, Node, is_image};
-use super::{Columns, Format, Images, Splits, archive, file_name, folder, lie};
-
-// More levels than this are a link to an upper folder.
-const DEEPEST: usize = 32;
+use super::tree::{Leaf, Node, check_depth, is_image};
+use super::{Columns, Format, Images, Splits, archive, file_name, folder, lie, visible};
 
 /// Opens all that `paths` name, folders, archives, tables, images, or globs of these, as one collection.
 ///
@@ -149,10 +145,7 @@ fn is_folder(path: &Path) -> bool {
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let names =
-        fs::read_dir(here).and_then(|entries| entries.map(|entry| entry.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>());
-    let visible = names.at(here.display())?.into_iter().filter(|name| !name.to_string_lossy().starts_with('.'));
-    Ok(visible.map(|name| folder.join(name)).collect())
+    Ok(visible(here)?.into_iter().map(|name| folder.join(name)).collect())
 }
 
 fn matching(folder: &Path, matcher: &GlobMatcher, all: &mut Vec<PathBuf>) -> Result<()> {
@@ -162,8 +155,6 @@ fn matching(folder: &Path, matcher: &GlobMatcher, all: &mut Vec<PathBuf>) -> Res
 
 fn below(folder: &Path, depth: usize, all: &mut Vec<PathBuf>) -> Result<()> {
     all.push(folder.to_path_buf());
-    if depth > DEEPEST {
-        return Err(Error::new("folders nest too deep here: is one a link to an upper folder?").at(folder.display()));
-    }
+    check_depth(folder, depth)?;
     entries(folder)?.iter().filter(|path| path.is_dir()).try_for_each(|path| below(path, depth + 1, all))
 }

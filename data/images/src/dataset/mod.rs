@@ -28,6 +28,7 @@ mod table;
 mod tar;
 mod tree;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -294,15 +295,16 @@ struct Entries {
 }
 
 fn entries(folder: &Path) -> Result<Entries> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir(folder).at(folder.display())? {
-        all.push(entry.at(folder.display())?.path());
-    }
-    // Hidden files are other programs' marks (.DS_Store, .done), never data.
-    all.retain(|path| !file_name(path).starts_with('.'));
+    let mut all: Vec<PathBuf> = visible(folder)?.into_iter().map(|name| folder.join(name)).collect();
     all.sort();
     let (folders, files) = all.into_iter().partition(|path| path.is_dir());
     Ok(Entries { files, folders })
+}
+
+/// The names in a folder that are not hidden: hidden files are other programs' marks (.DS_Store, .done), never data.
+fn visible(folder: &Path) -> Result<Vec<OsString>> {
+    let names = fs::read_dir(folder).and_then(|all| all.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>());
+    Ok(names.at(folder.display())?.into_iter().filter(|name| !name.to_string_lossy().starts_with('.')).collect())
 }
 
 fn file_name(path: &Path) -> String {

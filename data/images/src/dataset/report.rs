@@ -196,7 +196,7 @@ impl Splits {
         self.found.parts.iter().filter(|part| part.part == name).map(|part| part.images).sum()
     }
 
-    /// Each class and how many images of all parts carry it, in the order of their numbers.
+    /// Each class's name and its number of images over all parts, in the order of the class numbers.
     pub fn class_counts(&self) -> Vec<(String, usize)> {
         let mut counts = vec![0; self.train.classes().len()];
         for images in [Some(&self.train), self.val.as_ref(), self.test.as_ref()].into_iter().flatten() {

@@ -130,7 +130,7 @@ const DEEPEST: usize = 32;
 /// A folder and everything below it. Images come in the order of their names, those of a folder before those of the folders in it.
 #[derive(Default)]
 pub(super) struct Node {
-    /// Its path from where the walk began, with forward slashes; empty there.
+    /// Its path relative to the data's root folder, with forward slashes; empty for the root itself.
     pub path: String,
     pub images: Vec<Leaf>,
     pub folders: Vec<Node>,
@@ -278,10 +278,16 @@ pub(super) fn walk(root: &Path, found: &mut Found) -> Result<Node> {
     step(root, String::new(), 0, found)
 }
 
-fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<Node> {
-    if depth > DEEPEST {
-        return Err(Error::new("folders nest too deep here: is one a link to an upper folder?").at(folder.display()));
+/// Whether `folder` lies no deeper below where a walk began than folders do.
+pub(super) fn check_depth(folder: &Path, depth: usize) -> Result<()> {
+    match depth > DEEPEST {
+        true => Err(Error::new("folders nest too deep here: is one a link to an upper folder?").at(folder.display())),
+        false => Ok(()),
     }
+}
+
+fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<Node> {
+    check_depth(folder, depth)?;
     let mut entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).at(folder.display())?;
     entries.sort_by_key(fs::DirEntry::path);
     let mut node = Node { path, ..Node::default() };
