@@ -22,7 +22,7 @@ use ctk_core::modality::Modality;
 
 use shared::args::{Args, Verb};
 use shared::{keys, output};
-use verbs::{bench, config, data, distill, embed, eval, export, finetune, import, neighbors, preview, train};
+use verbs::{bench, config, data, distill, embed, eval, export, finetune, import, neighbors, predict, preview, train};
 
 pub use studies::matrix;
 
@@ -96,6 +96,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Train(verb) => train::run(verb, modalities),
         Verb::Finetune(verb) => finetune::run(verb, modalities),
         Verb::Distill(verb) => distill::run(verb, modalities),
+        Verb::Predict(verb) => predict::run(verb, modalities),
         Verb::Eval(verb) => eval::run(verb, modalities),
         Verb::Import(verb) => import::run(verb, modalities),
         Verb::Embed(verb) => embed::run(verb, modalities),

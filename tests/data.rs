@@ -96,6 +96,56 @@ fn a_check_prints_its_figures_and_a_run_says_what_it_understood() {
 }
 
 #[test]
+fn every_kind_is_read_and_what_is_not_seen_of_it_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let kinds = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/images/tests/fixtures/kinds.tar.gz");
+    let checked = ctk(at, &["data", "check", kinds.to_str().unwrap(), "--json"]);
+    let figures: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    // These two the TIFF reader does not know; they are named.
+    let bad: Vec<&str> = figures["bad"].as_array().unwrap().iter().map(|bad| bad["path"].as_str().unwrap()).collect();
+    assert_eq!(bad, ["tiff--float.tif", "tiff--palette.tif"], "{figures}");
+    assert_eq!((&figures["images"], &figures["not_read"]), (&json!(38), &json!({"rgb": 40})), "{figures}");
+    let lines = String::from_utf8(ctk(at, &["data", "check", kinds.to_str().unwrap()]).stdout).unwrap();
+    assert!(lines.contains("of 4 files, which hold several pages or frames, the first is read: gif--more.gif, "), "{lines}");
+    assert!(!lines.contains("nearly black"), "{lines}");
+
+    // Twelve bits in sixteen: nearly black, and said so, until the range is given.
+    for name in ["a", "b"] {
+        let values = (0..64u16).flat_map(|i| (i * 64 + u16::from(name == "b")).to_be_bytes());
+        write(at, &format!("slides/{name}.pgm"), &b"P5 8 8 65535\n".iter().copied().chain(values).collect::<Vec<u8>>());
+    }
+    let said = |more: &[&str]| String::from_utf8(ctk(at, &[&["data", "check", "slides"], more].concat()).stdout).unwrap();
+    assert!(said(&[]).contains("warning: pictures of 16 bits use 6 % of their range"), "{}", said(&[]));
+    assert!(!said(&["--set", "data.range=[0, 4095]"]).contains("nearly black"));
+    let refused = ctk(at, &["data", "check", "slides", "--set", "data.range=[9, 1]"]);
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains("data.range") && message.contains("the lower first"), "{message}");
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn a_run_states_what_lies_behind_transparent_pixels_and_others_that_begin_from_it_keep_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let run = |verb: &[&str], out: &str| {
+        let small = ["--set", "data.train=16", "--set", "data.test=8", "--out", out];
+        let trained = ctk(at, &[verb, &small, &QUICK].concat());
+        assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+        let recipe = fs::read_to_string(at.join(out).join("recipe.toml")).unwrap();
+        recipe.lines().find_map(|line| line.strip_prefix("background = ")).map(str::to_string).expect("it is stated")
+    };
+    assert_eq!(run(&["train", "vision"], "new"), "\"white\"");
+    assert_eq!(run(&["train", "vision", "--set", "data.background=#102030"], "own"), "\"#102030\"");
+    assert_eq!(run(&["train", "vision", "--init", "own"], "more"), "\"#102030\"");
+    // A run from before the key.
+    let place = at.join("own/checkpoints/2/manifest.json");
+    let manifest = fs::read_to_string(&place).unwrap().replace(r##"background = \"#102030\"\n"##, "");
+    fs::write(&place, manifest).unwrap();
+    assert_eq!(run(&["train", "vision", "--init", "own"], "old"), "\"drop\"");
+}
+
+#[test]
 fn help_shows_an_example() {
     let dir = tempfile::tempdir().unwrap();
     for verb in [&["data", "--help"][..], &["data", "check", "--help"]] {

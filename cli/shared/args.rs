@@ -1,6 +1,7 @@
 //! The command line as types: what every verb takes. Each help text ends with an example.
 
 mod labels;
+mod results;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use ctk_core::store::run::Place;
 
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
+pub use results::{Classify, Embed, Neighbors, Part, Paths, Predict};
 
 /// The contrastive toolkit: learn representations from images and text without labels.
 #[derive(Parser)]
@@ -55,14 +57,20 @@ pub enum Verb {
         ctk import timm-folder/ --out runs/timm --set pairs.size=160\n  \
         ctk eval linear-probe runs/resnet50 --data photos/")]
     Import(Import),
+    /// Name the classes of images by a run's classifier, with probabilities
+    #[command(after_help = "Examples:\n  ctk predict runs/vision-2 --data photos/ --out photos.csv\n  \
+        ctk predict runs/vision-2 photo.jpg --top 3\n  ctk predict runs/vision-2 photos/*.jpg --out photos.jsonl")]
+    Predict(Predict),
     /// Judge a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
     Eval(Eval),
-    /// Write the features of images or words to a .safetensors or .npy file, with names and labels
-    #[command(after_help = "Example:\n  ctk embed runs/vision-1 --data photos/ --out photos.npy")]
+    /// Write the features of images or words to a file, with names, labels and parts
+    #[command(after_help = "Examples:\n  ctk embed runs/vision-1 --data photos/ --out photos.npy\n  \
+        ctk embed runs/vision-1 photo.jpg other.jpg --out two.csv")]
     Embed(Embed),
-    /// The rows nearest to words (or to images' names), by cosine; of words alone, together, or with others taken away
+    /// The rows nearest to words (or to images), by cosine; of words alone, together, or with others taken away
     #[command(after_help = "Examples:\n  ctk neighbors runs/word2vec-1 king queen --count 5\n  \
+        ctk neighbors runs/vision-1 photo.jpg --data photos.npy\n  \
         ctk neighbors GoogleNews-vectors-negative300.bin king woman --negative man\n  \
         ctk neighbors glove.txt breakfast cereal dinner lunch --doesnt-match")]
     Neighbors(Neighbors),
@@ -191,7 +199,7 @@ pub struct Train {
 #[derive(ClapArgs)]
 pub struct ModelArgs {
     /// A run folder, a checkpoint, or a file of word vectors: word2vec's text or binary form, fastText's
-    /// .vec or .bin, GloVe, safetensors
+    /// .vec or .bin, GloVe, safetensors; or features that `ctk embed` wrote
     #[arg(value_name = "RUN", value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// Other data than the run's own
@@ -228,6 +236,14 @@ pub enum Eval {
         #[arg(long)]
         baseline: bool,
     },
+    /// A run's own classifier, as `ctk finetune` and `ctk distill` train one: accuracy, figures by class, confusion, calibration
+    ///
+    /// Judged is the test part of the run's data, or what was held out of it. Of --data it is the test part where there is one, else all
+    /// of it. Classes are matched by name; images of a class that the run does not know count as wrong, and are told.
+    #[command(after_help = "Examples:\n  ctk eval classify runs/vision-2\n  \
+        ctk eval classify runs/vision-2 --data photos/ --csv confusion.csv --svg confusion.svg\n  \
+        ctk eval classify runs/vision-2 --calibrate --json")]
+    Classify(Classify),
     /// Spearman correlation of cosine similarity with people's judgements of word pairs
     #[command(after_help = "Examples:\n  ctk eval similarity runs/word2vec-1 --pairs wordsim353.tsv\n  \
         ctk eval similarity vectors.bin --pairs word-benchmarks/      # every set below the folder, a line each")]
@@ -325,49 +341,6 @@ pub struct Import {
 }
 
 #[derive(ClapArgs)]
-pub struct Embed {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// The file to write: .safetensors or .npy
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub out: PathBuf,
-    /// Which part of the data
-    #[arg(long, value_enum, default_value_t = Part::All)]
-    pub split: Part,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Part {
-    /// What is trained on
-    Train,
-    /// What is held out
-    Test,
-    /// Everything
-    All,
-}
-
-#[derive(ClapArgs)]
-pub struct Neighbors {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// The words, each looked up alone
-    #[arg(required = true, value_name = "WORD")]
-    pub words: Vec<String>,
-    /// Words to take away from the sum of the others, each scaled to length 1
-    #[arg(long, value_name = "WORD", num_args = 1..)]
-    pub negative: Vec<String>,
-    /// Look for what is near to the words' sum, not to each alone; so does --negative
-    #[arg(long)]
-    pub together: bool,
-    /// Say which of the words does not belong with the others: the one farthest from their mean
-    #[arg(long, conflicts_with_all = ["negative", "together"])]
-    pub doesnt_match: bool,
-    /// Neighbours a word
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub count: usize,
-}
-
-#[derive(ClapArgs)]
 pub struct Analogy {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -393,6 +366,9 @@ pub struct Export {
     /// static-embedding, safetensors; runs also fasttext
     #[arg(long)]
     pub format: String,
+    /// Leave out the classifier of a fine-tuned or distilled run
+    #[arg(long)]
+    pub encoder_only: bool,
     /// The file to write; for timm, transformers and static-embedding, a new folder
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub out: PathBuf,

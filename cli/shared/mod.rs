@@ -1,4 +1,4 @@
-//! What verbs share: arguments, recipes, runs and models that these mean, cells of studies, progress and output.
+//! What verbs share: arguments, recipes, runs, models and samples that these mean, files of features, cells of studies, progress and output.
 
 pub mod args;
 pub mod cells;
@@ -9,3 +9,5 @@ pub mod output;
 pub mod progress;
 pub mod recipe;
 pub mod run;
+pub mod samples;
+pub mod stored;

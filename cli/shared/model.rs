@@ -4,22 +4,27 @@ use std::path::Path;
 
 use ctk_core::device;
 use ctk_core::error::{Error, Result};
+use ctk_core::eval::is_features;
 use ctk_core::modality::{Model, Query};
 use ctk_core::store::checkpoint::Checkpoint;
 
 use super::args::ModelArgs;
 use super::output;
+use super::stored::Stored;
 use crate::Modalities;
 
 /// What a model can be given as.
 const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vectors as word2vec, fastText (.bin, .vec), GloVe or \
-                     `ctk export` write them";
+                     `ctk export` write them, or features as `ctk embed` does";
 
 /// The model that `args` means, trained by ctk or in a file of another program, here or on the hub: how every verb but `train` gets one.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
     let file = ctk_hub::local(&args.run)?;
     if !file.exists() {
         return Err(Error::usage("there is no run and no file here").at(args.run.display()).hint(KNOWN));
+    }
+    if is_features(&file) {
+        return Ok(Box::new(Stored::open(&file)?));
     }
     if file.is_file() {
         return foreign(&file, args, modalities);

@@ -64,6 +64,11 @@ pub fn rows(json: bool, name: &str, rows: &[serde_json::Value]) -> Result<()> {
     })
 }
 
+/// A name for people: characters that would move the cursor are written as escapes.
+pub fn shown(name: &str) -> String {
+    name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
 /// A share for people: percent, one digit.
 pub fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
@@ -72,7 +77,7 @@ pub fn percent(share: f64) -> String {
 fn cell(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".to_string(),
-        serde_json::Value::String(s) => printable(s),
+        serde_json::Value::String(s) => shown(s),
         serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
         other => other.to_string(),
     }

@@ -14,11 +14,12 @@ use crate::shared::args::{Eval, Fit, ModelArgs};
 use crate::shared::model::{open, query};
 use crate::shared::{evals, output};
 use crate::studies::label_efficiency;
+use crate::verbs::classify;
 
 pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     match args {
         Eval::LinearProbe { model, baseline, method, few } => {
-            classify(&model, "linear-probe", baseline, modalities, |train, test| {
+            fitted(&model, "linear-probe", baseline, modalities, |train, test| {
                 let method = match method {
                     Fit::Lbfgs => linear_probe::Solver::Lbfgs { strength: None },
                     Fit::Sgd => linear_probe::Solver::Sgd { epochs: 100 },
@@ -37,12 +38,13 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
                 }))
             })
         }
-        Eval::Knn { model, baseline } => classify(&model, "knn", baseline, modalities, |train, test| {
+        Eval::Knn { model, baseline } => fitted(&model, "knn", baseline, modalities, |train, test| {
             let knn = knn::knn(train, test, &Default::default())?;
             Ok(json!({
                 "top1": knn.top1, "top5": knn.top5, "train": knn.train, "test": knn.test, "classes": knn.classes, "k": knn.k,
             }))
         }),
+        Eval::Classify(args) => classify::run(args, modalities),
         Eval::Similarity { model, pairs } => {
             let (sets, others) = similarity::read_all(&pairs)?;
             let opened = open(&model, modalities)?;
@@ -152,7 +154,7 @@ fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {
 }
 
 /// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.
-fn classify(
+fn fitted(
     args: &ModelArgs,
     name: &str,
     baseline: bool,
@@ -175,7 +177,7 @@ fn classify(
     evals::figures(args, name, &figures)
 }
 
-/// [`classify`] by the linear probe on texts that are named, the baseline in several draws.
+/// [`fitted`] by the linear probe on texts that are named, the baseline in several draws.
 fn text_classification(
     args: &ModelArgs,
     train: &Path,
@@ -195,7 +197,7 @@ fn text_classification(
     let probe = |baseline: Option<&str>, seed| {
         let rows = |data: &Path, split| {
             let (data, baseline) = (Some(data.to_path_buf()), baseline.map(String::from));
-            model.features(&Query { data, split, baseline, seed, view: None })
+            model.features(&Query { data, split, baseline, seed, ..Query::default() })
         };
         let (train, test) = match test {
             Some(test) => (rows(train, Split::All)?, rows(test, Split::All)?),

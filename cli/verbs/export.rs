@@ -9,9 +9,16 @@ use crate::shared::{model, output};
 pub fn run(args: Export, modalities: Modalities) -> Result<()> {
     let model = model::open(&args.model, modalities)?;
     if !model.formats().contains(&args.format.as_str()) {
-        return Err(Error::usage(format!("this model cannot be exported as `{}`", args.format))
-            .hint(format!("it can be exported as {}", model.formats().join(", "))));
+        let error = Error::usage(format!("this model cannot be exported as `{}`", args.format));
+        return Err(match model.formats() {
+            [] => error.hint("these are features that were computed already: give the run that they are of"),
+            formats => error.hint(format!("it can be exported as {}", formats.join(", "))),
+        });
     }
-    model.export(&args.format, &args.out)?;
+    if args.encoder_only {
+        model.export_encoder(&args.format, &args.out)?;
+    } else {
+        model.export(&args.format, &args.out)?;
+    }
     output::line(args.out.display())
 }

@@ -1,6 +1,7 @@
 //! One file a verb: what `ctk <verb>` does.
 
 pub mod bench;
+pub mod classify;
 pub mod config;
 pub mod data;
 pub mod distill;
@@ -10,5 +11,6 @@ pub mod export;
 pub mod finetune;
 pub mod import;
 pub mod neighbors;
+pub mod predict;
 pub mod preview;
 pub mod train;

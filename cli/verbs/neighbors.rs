@@ -1,7 +1,11 @@
-//! `ctk neighbors` and `ctk analogy`: what lies nearest to words and to sums of them.
+//! `ctk neighbors` and `ctk analogy`: what lies nearest to words, to images, and to sums of them.
 
-use ctk_core::error::Result;
-use ctk_core::eval::{Sum, doesnt_match, search};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use ctk_core::error::{Error, Result};
+use ctk_core::eval::{Features, Sum, Table, doesnt_match, is_features, search};
+use ctk_core::modality::{Model, Query};
 use serde_json::{Value, json};
 
 use crate::Modalities;
@@ -45,7 +49,7 @@ pub fn analogy(args: Analogy, modalities: Modalities) -> Result<()> {
 
 fn odd(args: &ModelArgs, words: &[&str], modalities: Modalities) -> Result<()> {
     let model = open(args, modalities)?;
-    let (odd, cosines) = doesnt_match(&*model.table(&query(args))?, words)?;
+    let (odd, cosines) = doesnt_match(&Gallery::open(&*model, args, words.iter().copied())?, words)?;
     if !args.show.json {
         return output::line(words[odd]);
     }
@@ -57,7 +61,85 @@ type Near = Vec<(String, f32)>;
 
 fn find(args: &ModelArgs, sums: &[Sum], count: usize, modalities: Modalities) -> Result<Vec<Near>> {
     let model = open(args, modalities)?;
-    search(&*model.table(&query(args))?, sums, count)
+    let asked = sums.iter().flat_map(|sum| sum.positive.iter().chain(&sum.negative).copied());
+    search(&Gallery::open(&*model, args, asked)?, sums, count)
+}
+
+/// The rows that are searched, and images that are none of them but were asked for.
+struct Gallery<'a> {
+    rows: Box<dyn Table + 'a>,
+    outside: Features,
+}
+
+impl<'a> Gallery<'a> {
+    /// The rows of the model's data, or of the features that `--data` names, and what of `asked` lies elsewhere.
+    ///
+    /// # Errors
+    /// An image that is neither among the rows nor a file; rows of another width than its features have.
+    fn open<'b>(model: &'a dyn Model, args: &ModelArgs, asked: impl Iterator<Item = &'b str>) -> Result<Gallery<'a>> {
+        let rows: Box<dyn Table> = match args.data.as_deref().filter(|data| is_features(data)) {
+            Some(data) => Box::new(Features::load(data)?),
+            None => model.table(&query(args))?,
+        };
+        let mut files: Vec<PathBuf> = Vec::new();
+        for word in asked {
+            let path = Path::new(word);
+            // Names of rows are looked up only where they might be files: of millions of words none is.
+            if !(model.is_sample(path) || path.is_file()) || (0..rows.len()).any(|row| rows.name(row) == word) {
+                continue;
+            }
+            if !path.is_file() {
+                return Err(Error::usage("there is no image of this name among the rows, and no such file")
+                    .at(word)
+                    .hint("rows are called as `ctk embed` names them: by their paths below the data's folder"));
+            }
+            if model.is_sample(path) {
+                files.push(path.to_path_buf());
+            } else if rows.unseen(word).is_none() {
+                return Err(Error::usage("no row is called so, and this model computes no features of a file")
+                    .at(word)
+                    .hint("of an image: ctk neighbors RUN IMAGE, with --data FEATURES to look for it among stored features"));
+            }
+        }
+        let outside = if files.is_empty() {
+            Features::default()
+        } else {
+            let found = model.features(&Query { files, ..Query::default() })?;
+            if found.width != rows.width() {
+                return Err(Error::usage(format!(
+                    "the rows that are searched have {} values, and features of this run have {}",
+                    rows.width(),
+                    found.width
+                ))
+                .hint("search features of the same run: ctk embed RUN --data PATH --out FILE.npy"));
+            }
+            found
+        };
+        Ok(Gallery { rows, outside })
+    }
+}
+
+impl Table for Gallery<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn width(&self) -> usize {
+        self.rows.width()
+    }
+
+    fn name(&self, row: usize) -> &str {
+        self.rows.name(row)
+    }
+
+    fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        self.rows.block(range, room)
+    }
+
+    fn unseen(&self, name: &str) -> Option<Vec<f32>> {
+        let outside = self.outside.names.iter().position(|own| own == name);
+        outside.map(|row| self.outside.row(row).to_vec()).or_else(|| self.rows.unseen(name))
+    }
 }
 
 fn objects(near: &Near) -> Value {

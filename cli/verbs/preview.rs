@@ -3,13 +3,13 @@
 use ctk_core::error::Result;
 
 use crate::shared::args::Preview;
-use crate::shared::{output, recipe};
+use crate::shared::{output, recipe, run};
 use crate::{Modalities, modality};
 
 pub fn run(args: Preview, modalities: Modalities) -> Result<()> {
     let modality = modality(modalities, &args.modality)?;
     let recipe = recipe::recipe(&args.recipe, modality)?;
-    modality.plan(&recipe)?;
+    let recipe = run::completed(modality, &recipe)?;
     modality.preview(&recipe, &args.out)?;
     output::line(args.out.display())
 }

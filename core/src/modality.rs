@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 
 use crate::error::{Error, Result};
-use crate::eval::{Features, Table};
+use crate::eval::{Features, Predictions, Table};
 use crate::observer::Observer;
 use crate::process::Process;
 use crate::recipe::Recipe;
@@ -184,6 +184,8 @@ pub struct Summary {
 pub struct Query {
     /// The data; absent: what the model was trained on.
     pub data: Option<PathBuf>,
+    /// Single samples, a file each, in place of data: see [`Model::is_sample`].
+    pub files: Vec<PathBuf>,
     /// Which part of it.
     pub split: Split,
     /// One of [`Model::baselines`] instead of the learned representation.
@@ -225,6 +227,19 @@ pub trait Model {
         Ok(Box::new(self.features(query)?))
     }
 
+    /// Whether the file at `path`, by its name, holds one sample, so that [`Query::files`] may name it.
+    fn is_sample(&self, _path: &Path) -> bool {
+        false
+    }
+
+    /// What tells the classes of samples, in a model that was trained to.
+    ///
+    /// # Errors
+    /// It was not: says what to do.
+    fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
+        Err(Error::usage("this model has no classifier, so it cannot tell classes"))
+    }
+
     /// What was found while opening it and should be known.
     fn notes(&self) -> &[String] {
         &[]
@@ -243,6 +258,31 @@ pub trait Model {
     /// Formats that [`export`](Model::export) writes.
     fn formats(&self) -> &'static [&'static str];
 
-    /// Writes the representation for other programs.
+    /// Writes the representation for other programs, and the classifier with it, where there is one.
     fn export(&self, format: &str, out: &Path) -> Result<()>;
+
+    /// The same without a classifier.
+    fn export_encoder(&self, format: &str, out: &Path) -> Result<()> {
+        self.export(format, out)
+    }
+}
+
+/// What tells the classes of samples.
+pub trait Classifier {
+    /// What it says of the samples that `query` asks for.
+    fn predictions(&self, query: &Query) -> Result<Predictions>;
+
+    /// What it says of samples that it may be judged by, since it was not trained on them: of its own data the test part, or what was
+    /// held out; of other data a test part where there is one, else all of it. Which of these is told as `part`.
+    ///
+    /// # Errors
+    /// It does not know what its classes are called.
+    fn judged(&self, query: &Query) -> Result<Predictions>;
+
+    /// What it says of samples whose labels it was neither trained on nor is judged by: what a temperature may be fitted on. What
+    /// they are is told as `part`.
+    ///
+    /// # Errors
+    /// There are none.
+    fn held_back(&self) -> Result<Predictions>;
 }

@@ -74,6 +74,28 @@ impl Made {
         }
     }
 
+    /// Trains a classifier on the run, behind so many layers of its head; the program that the format is for gives the pictures the
+    /// same probabilities.
+    fn classify(&self, layers: &str, exports: &[(&str, &str)]) {
+        let (run, data) = (self.path("run"), self.path("pictures"));
+        let tuned = self.path(&format!("tuned{layers}"));
+        // A step that is small enough for probabilities to stay apart from 0 and 1, where nothing could be told.
+        let tune = ["finetune", &run, "--data", &data, "--labels", "2-per-class", "--epochs", "1", "--rates", "0.001"];
+        ctk(&[
+            &tune[..],
+            &["--optimizer", "sgd", "--bn", "frozen", "--batch", "4", "--from-layer", layers, "--out", &tuned, "--quiet"],
+        ]
+        .concat());
+        let said = self.path("predictions.csv");
+        ctk(&["predict", &tuned, "--data", &data, "--top", "2", "--out", &said, "--quiet"]);
+        for (format, loader) in exports {
+            let out = self.path(&format!("{loader}-classifier{layers}"));
+            ctk(&["export", &tuned, "--format", format, "--out", &out]);
+            let off = python(&["classify", loader, &out, self.folder.path().to_str().unwrap()]);
+            self.near(&format!("classifier exported to {loader}"), &off);
+        }
+    }
+
     /// The head that lies beside the encoder makes of the program's features what the program's head makes of them.
     fn head(&self) {
         let weights = Weights::open(Path::new(&self.path("model.safetensors"))).unwrap();
@@ -126,6 +148,7 @@ fn torchvisions_resnets_come_and_go_to_all_three() {
         made.export("safetensors", "torchvision");
         made.export("timm", "timm");
         made.export("transformers", "transformers");
+        made.classify("0", &[("safetensors", "torchvision"), ("timm", "timm"), ("transformers", "transformers")]);
     }
 }
 
@@ -160,11 +183,10 @@ fn simclrv2s_conversion_is_read_as_it_computes() {
             // Without selective kernels it is PyTorch's own network.
             made.export("timm", "timm");
         }
-        let (run, data) = (made.path("run"), made.path("pictures"));
-        let tune = ["finetune", &run, "--data", &data, "--labels", "2-per-class", "--epochs", "1", "--rates", "0.01"];
         for layers in ["1", "2", "3"] {
-            let out = made.path(&format!("tuned{layers}"));
-            ctk(&[&tune[..], &["--batch", "4", "--from-layer", layers, "--out", &out, "--quiet"]].concat());
+            // Selective kernels are nobody else's.
+            let exports: &[(&str, &str)] = if arch == "r50_1x_sk0" { &[("safetensors", "torchvision-plain")] } else { &[] };
+            made.classify(layers, exports);
         }
     }
 }

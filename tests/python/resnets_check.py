@@ -5,12 +5,15 @@
 
 `make PROGRAM ARCH DIR` draws a network, writes it as the program does (`model.safetensors`, or the folder `weights`), some pictures
 (`pictures/`) and what it makes of them (`features.npy`, and `embeddings.npy` where it has a head). `load PROGRAM PATH DIR` opens what ctk exported and compares with these
-features, `compare A B` two arrays; both print the largest difference of a feature. `others DIR` writes networks that are none of ctk's.
+features, `classify PROGRAM PATH DIR` opens a network with its classifier and compares with what ctk said of the pictures
+(`predictions.csv`), `compare A B` two arrays; all print the largest difference of a feature. `others DIR` writes networks that are none of ctk's.
 
 Weights are random, scales and shifts off their constants, and so are running statistics, which fit the pictures: a mistake in any
 of them would show, and features stay about 1.
 """
 
+import csv
+import json
 import os
 import re
 import sys
@@ -288,6 +291,47 @@ def load(program, path, folder):
         print(difference(features().numpy(), np.load(os.path.join(folder, "features.npy"))))
 
 
+def classify(program, path, folder):
+    images = opened(folder)
+    if program.startswith("torchvision"):
+        import torchvision
+
+        tensors = load_file(path)
+        layers = sorted({int(name.split(".")[1]) for name in tensors if re.match(r"fc\.\d", name)})
+        model = (torchvision.models.resnet50 if "layer1.0.conv3.weight" in tensors else torchvision.models.resnet18)(num_classes=2)
+        if layers:
+            linear = {at: torch.nn.Linear(*reversed(tensors[f"fc.{at}.weight"].shape)) for at in layers}
+            model.fc = torch.nn.Sequential(*[linear.get(at, torch.nn.ReLU()) for at in range(layers[-1] + 1)])
+        model.load_state_dict(tensors, strict=True)
+        pixels = batch(images, *(PLAIN if program.endswith("plain") else IMAGENET))
+        names, logits = json.load(open(f"{path}.classes.json")), lambda: model.eval()(pixels)
+    elif program == "timm":
+        import timm
+
+        model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
+        transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+        names, logits = model.pretrained_cfg["label_names"], lambda: model(torch.stack([transform(image) for image in images]))
+        assert model.num_classes == len(names), model.pretrained_cfg
+    else:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        model, info = AutoModelForImageClassification.from_pretrained(path, output_loading_info=True)
+        assert type(model).__name__ == "ResNetForImageClassification" and not any(info.values()), info
+        processor = AutoImageProcessor.from_pretrained(path)
+        names = [model.config.id2label[at] for at in range(model.config.num_labels)]
+        logits = lambda: model.eval()(**processor(images, return_tensors="pt")).logits
+    with torch.no_grad():
+        found = logits().softmax(1).numpy()
+    ours = np.empty_like(found)
+    with open(os.path.join(folder, "predictions.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, said in zip(ours, rows, strict=True):
+        for behind in ("", "_2"):
+            row[names.index(said[f"predicted{behind}"])] = float(said[f"probability{behind}"])
+    assert np.abs(ours[:, 0] - ours[0, 0]).max() > 1e-3, f"probabilities of no use: {ours}"
+    print(difference(found, ours))
+
+
 def others(folder):
     """Networks that are none of ctk's, though some have a ResNet's names: files alone, and folders where only a description tells."""
     import timm
@@ -322,4 +366,4 @@ if __name__ == "__main__":
     if verb == "compare":
         print(difference(*map(np.load, arguments)))
     else:
-        {"make": make, "load": load, "others": others}[verb](*arguments)
+        {"make": make, "load": load, "classify": classify, "others": others}[verb](*arguments)

@@ -3,7 +3,10 @@
 //! - `x.npy`: the rows, little-endian f32, `(n, width)`; `numpy.load("x.npy")`.
 //! - `x.safetensors`: `features` (n, width) f32 and, where known, `labels` (n) i64.
 //! - `x.npy.names.tsv` or `x.safetensors.names.tsv` beside either: a header, then one line a row: name and, where known, label and
-//!   class name. Backslash, tab, line feed and carriage return in a name are written `\\`, `\t`, `\n`, `\r`.
+//!   class name, and the part of the data. Backslash, tab, line feed and carriage return in a name are written `\\`, `\t`, `\n`, `\r`.
+//! - `x.csv`: all of it in one table (`csv.rs`).
+
+mod csv;
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,19 +18,25 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{Context, Error, Result};
 use crate::eval::Features;
 use crate::store::files;
+use crate::store::safetensors_header::Header;
 
 enum Format {
     Npy,
     Safetensors,
+    Csv,
 }
 
 fn format(path: &Path) -> Result<Format> {
     match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
         Some("npy") => Ok(Format::Npy),
         Some("safetensors") => Ok(Format::Safetensors),
+        Some("csv") => Ok(Format::Csv),
+        Some("parquet") => Err(Error::usage("features are not written as Parquet yet")
+            .at(path.display())
+            .hint("write .csv; pandas.read_csv(FILE).to_parquet(OUT) makes Parquet of it")),
         _ => Err(Error::usage("the file's name does not say its format")
             .at(path.display())
-            .hint("features are kept in .npy or .safetensors files")),
+            .hint("features are kept in .npy, .safetensors or .csv files")),
     }
 }
 
@@ -39,6 +48,20 @@ pub fn check_path(path: &Path) -> Result<()> {
     format(path).map(|_| ())
 }
 
+/// Whether the file at `path` holds features, and neither vectors of words nor texts: a `.npy` file, a `.safetensors` file with a tensor
+/// `features`, a `.csv` file with the header of features.
+pub fn is_features(path: &Path) -> bool {
+    match format(path) {
+        Ok(Format::Npy) => path.is_file(),
+        Ok(Format::Csv) => csv::is_features(path),
+        Ok(Format::Safetensors) => {
+            let header = fs::File::open(path).map_err(Error::from).and_then(|file| Header::read(&file));
+            header.is_ok_and(|header| header.tensors.info("features").is_some())
+        }
+        Err(_) => false,
+    }
+}
+
 /// Where the names of the rows in `path` are kept.
 pub(crate) fn names_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
@@ -47,18 +70,22 @@ pub(crate) fn names_path(path: &Path) -> PathBuf {
 }
 
 impl Features {
-    /// Writes the rows to `path`, by its ending `.npy` or `.safetensors`, and the names beside it. Each file appears whole or
-    /// not at all.
+    /// Writes the rows to `path`, by its ending `.npy` or `.safetensors`, and the names beside it; or all in one `.csv`. Each file
+    /// appears whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         let format = format(path)?;
         let labels = self.labels.as_ref().map_or(self.len(), Vec::len);
-        if self.rows.len() != self.len() * self.width || labels != self.len() {
+        let parts = if self.parts.is_empty() { self.len() } else { self.parts.len() };
+        if self.rows.len() != self.len() * self.width || labels != self.len() || parts != self.len() {
             return Err(
                 Error::new(format!("{} names, {labels} labels, {} values", self.len(), self.rows.len())).at(path.display())
             );
         }
-        files::write_with(&names_path(path), |out| self.write_names(out))?;
+        if !matches!(format, Format::Csv) {
+            files::write_with(&names_path(path), |out| self.write_names(out))?;
+        }
         match format {
+            Format::Csv => files::write_with(path, |out| csv::write(self, out)),
             Format::Npy => files::write_with(path, |out| self.write_npy(out)),
             Format::Safetensors => {
                 let mut tensors = vec![("features", Tensor::from_slice(&self.rows, (self.len(), self.width), &Device::Cpu)?)];
@@ -92,21 +119,29 @@ impl Features {
     }
 
     fn write_names(&self, out: &mut impl Write) -> Result<()> {
-        let Some(labels) = &self.labels else {
-            writeln!(out, "name")?;
-            return self.names.iter().try_for_each(|name| Ok(writeln!(out, "{}", escape(name))?));
-        };
-        writeln!(out, "name\tlabel\tclass")?;
-        for (name, label) in self.names.iter().zip(labels) {
-            let class = self.classes.get(*label as usize).map_or("", String::as_str);
-            writeln!(out, "{}\t{label}\t{}", escape(name), escape(class))?;
+        let of = |known: bool, columns: &'static str| if known { columns } else { "" };
+        writeln!(out, "name{}{}", of(self.labels.is_some(), LABELLED), of(!self.parts.is_empty(), PARTED))?;
+        for (i, name) in self.names.iter().enumerate() {
+            write!(out, "{}", escape(name))?;
+            if let Some(labels) = &self.labels {
+                write!(out, "\t{}\t{}", labels[i], escape(self.classes.get(labels[i] as usize).map_or("", String::as_str)))?;
+            }
+            if let Some(part) = self.parts.get(i) {
+                write!(out, "\t{}", escape(part))?;
+            }
+            writeln!(out)?;
         }
         Ok(())
     }
 }
 
+/// Columns of names beside rows, behind `name`, where labels are known, and where parts are.
+const LABELLED: &str = "\tlabel\tclass";
+const PARTED: &str = "\tsplit";
+
 fn read(path: &Path) -> Result<Features> {
     let (rows, mut labels) = match format(path)? {
+        Format::Csv => return csv::read(path),
         Format::Npy => (Tensor::read_npy(path)?, None),
         Format::Safetensors => {
             let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
@@ -119,16 +154,16 @@ fn read(path: &Path) -> Result<Features> {
         return Err(Error::new(format!("features have two dimensions, these have shape {:?}", rows.dims())));
     };
     let rows = rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    let (mut names, mut classes) = ((0..n).map(|i| i.to_string()).collect(), Vec::new());
+    let (mut names, mut classes, mut parts) = ((0..n).map(|i| i.to_string()).collect(), Vec::new(), Vec::new());
     let beside = names_path(path);
     if beside.is_file() {
         let text = fs::read_to_string(&beside).at(beside.display())?;
-        (names, labels, classes) = read_names(&text).at(beside.display())?;
+        (names, labels, classes, parts) = read_names(&text).at(beside.display())?;
     }
     if names.len() != n || labels.as_ref().is_some_and(|l| l.len() != n) {
         return Err(Error::new(format!("{n} rows, but {} names or labels", names.len())));
     }
-    Ok(Features { rows, width, names, labels, classes, extras: Vec::new() })
+    Ok(Features { rows, width, names, labels, classes, parts, extras: Vec::new() })
 }
 
 fn numbers(labels: &Tensor) -> Result<Vec<u32>> {
@@ -136,16 +171,20 @@ fn numbers(labels: &Tensor) -> Result<Vec<u32>> {
     labels.into_iter().map(|l| u32::try_from(l).map_err(|_| Error::new(format!("{l} is no label")))).collect()
 }
 
-type Names = (Vec<String>, Option<Vec<u32>>, Vec<String>);
+/// Names, labels, classes and parts.
+type Names = (Vec<String>, Option<Vec<u32>>, Vec<String>, Vec<String>);
 
 fn read_names(text: &str) -> Result<Names> {
     let mut lines = text.split_terminator('\n');
-    let labelled = match lines.next() {
-        Some("name") => false,
-        Some("name\tlabel\tclass") => true,
-        _ => return Err(Error::new("the first line is not `name` or `name`, `label`, `class`")),
+    let header = lines.next().and_then(|header| header.strip_prefix("name"));
+    let (header, parted) = header.map_or((None, false), |h| h.strip_suffix(PARTED).map_or((Some(h), false), |h| (Some(h), true)));
+    let labelled = match header {
+        Some("") => false,
+        Some(LABELLED) => true,
+        _ => return Err(Error::new("the first line is not `name`, or `name`, `label`, `class`, or either and `split`")),
     };
-    let (mut names, mut labels, mut classes) = (Vec::new(), Vec::new(), std::collections::BTreeMap::new());
+    let (mut names, mut labels, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut classes = std::collections::BTreeMap::new();
     for (at, line) in lines.enumerate() {
         let mut fields = line.split('\t');
         names.push(unescape(fields.next().unwrap_or_default()));
@@ -155,13 +194,16 @@ fn read_names(text: &str) -> Result<Names> {
             labels.push(label);
             classes.insert(label, unescape(fields.next().unwrap_or_default()));
         }
+        if parted {
+            parts.push(unescape(fields.next().unwrap_or_default()));
+        }
     }
     // Class names are kept where they are: by number, if the numbers have no great gaps.
     let named = classes.values().any(|c| !c.is_empty());
     let count = classes.keys().last().map_or(0, |l| *l as usize + 1);
     let by_number = |l: usize| classes.get(&(l as u32)).cloned().unwrap_or_default();
     let classes = if named && count <= 1 << 20 { (0..count).map(by_number).collect() } else { Vec::new() };
-    Ok((names, labelled.then_some(labels), classes))
+    Ok((names, labelled.then_some(labels), classes, parts))
 }
 
 fn escape(name: &str) -> String {
@@ -195,6 +237,7 @@ mod tests {
             names: vec!["a/b.png".into(), "tab\tline\nback\\t\r".into(), "ümlaut, \"quote\"".into()],
             labels: Some(vec![2, 0, 2]),
             classes: vec!["cat".into(), String::new(), "d\tog".into()],
+            parts: vec!["train".into(), String::new(), "test".into()],
             extras: vec![],
         }
     }
@@ -203,13 +246,15 @@ mod tests {
     fn saved_features_come_back() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["x.npy", "sub/x.safetensors"] {
-            for features in [some(), Features { labels: None, classes: vec![], ..some() }, Features { classes: vec![], ..some() }]
-            {
+            let unlabelled = Features { labels: None, classes: vec![], ..some() };
+            let plain = Features { parts: vec![], ..some() };
+            for features in [some(), unlabelled, Features { classes: vec![], ..some() }, plain] {
                 let path = folder.path().join(name);
                 features.save(&path).unwrap();
                 let back = Features::load(&path).unwrap();
                 assert_eq!((&back.rows, back.width, &back.names), (&features.rows, features.width, &features.names));
-                assert_eq!((&back.labels, &back.classes), (&features.labels, &features.classes));
+                assert_eq!((&back.labels, &back.classes, &back.parts), (&features.labels, &features.classes, &features.parts));
+                assert!(is_features(&path));
                 fs::remove_file(names_path(&path)).unwrap();
                 let bare = Features::load(&path).unwrap();
                 assert_eq!(bare.names, ["0", "1", "2"]);
@@ -233,7 +278,7 @@ mod tests {
     fn what_does_not_fit_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.npy");
-        assert_eq!(some().save(&folder.path().join("x.csv")).unwrap_err().exit_code(), 2);
+        assert_eq!(some().save(&folder.path().join("x.tsv")).unwrap_err().exit_code(), 2);
         assert!(Features { width: 3, ..some() }.save(&path).is_err());
         assert!(Features::load(&path).unwrap_err().to_string().contains("x.npy"));
         some().save(&path).unwrap();

@@ -6,10 +6,12 @@ mod classify;
 mod cross_entropy;
 mod file;
 pub mod geometry;
+mod judgement;
 pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
 mod neighbors;
+mod predictions;
 mod sets;
 pub mod similarity;
 pub mod spread;
@@ -19,8 +21,10 @@ mod words;
 use crate::error::{Error, Result};
 
 pub use cross_entropy::cross_entropy;
-pub use file::check_path;
+pub use file::{check_path, is_features};
+pub use judgement::{ClassFigures, Judgement, temperature};
 pub use neighbors::{Sum, doesnt_match, neighbors, search};
+pub use predictions::Predictions;
 pub use sets::Set;
 pub use table::Table;
 
@@ -37,6 +41,9 @@ pub struct Features {
     pub labels: Option<Vec<u32>>,
     /// Names of the classes, by number; empty where they have none.
     pub classes: Vec<String>,
+    /// Which part of its data each row is of (`train`, `test`, …), empty where that is not known of it; no entry at all where it is
+    /// known of none.
+    pub parts: Vec<String>,
     /// What else is to be known of them, under its JSON name.
     pub extras: Vec<(&'static str, serde_json::Value)>,
 }
@@ -91,9 +98,33 @@ impl Features {
             names: indices.iter().map(|&i| self.names[i].clone()).collect(),
             labels: self.labels.as_ref().map(|labels| indices.iter().map(|&i| labels[i]).collect()),
             classes: self.classes.clone(),
+            parts: if self.parts.is_empty() { Vec::new() } else { indices.iter().map(|&i| self.parts[i].clone()).collect() },
             extras: self.extras.clone(),
             width: self.width,
         }
+    }
+
+    /// These rows and then `more`, whose classes are matched by name. They have labels only where both have.
+    ///
+    /// # Errors
+    /// Rows of another width.
+    pub fn followed_by(mut self, more: Features) -> Result<Features> {
+        if self.width != more.width {
+            return Err(Error::new(format!("rows of {} values cannot follow rows of {}", more.width, self.width)));
+        }
+        if !(self.parts.is_empty() && more.parts.is_empty()) {
+            self.parts.resize(self.len(), String::new());
+            self.parts.extend(more.parts.iter().cloned());
+            self.parts.resize(self.len() + more.len(), String::new());
+        }
+        let more = more.numbered_as(&self);
+        self.labels = self.labels.zip(more.labels).map(|(labels, more)| [labels, more].concat());
+        if !more.classes.is_empty() {
+            self.classes = more.classes;
+        }
+        self.rows.extend(more.rows);
+        self.names.extend(more.names);
+        Ok(self)
     }
 
     /// The rows scaled to length 1 (zero rows stay zero).
@@ -126,6 +157,14 @@ mod tests {
         assert_eq!((test.labels.unwrap(), test.classes), (vec![3, 1, 2], names(&["a", "b", "c", "d"])));
         let some = Features { rows: vec![1.0, 2.0, 3.0], width: 1, ..of(&["a", "b"], vec![1, 0, 1]) }.select(&[2, 1]);
         assert_eq!((some.rows, some.labels.unwrap(), some.names.len()), (vec![3.0, 2.0], vec![1, 0], 2));
+        let named = |classes, labels: Vec<u32>| Features { rows: vec![1.0; labels.len()], width: 1, ..of(classes, labels) };
+        let both = Features { parts: vec!["train".into()], ..named(&["b", "a"], vec![0]) };
+        let both = both.followed_by(named(&["a", "c"], vec![0, 1])).unwrap();
+        assert_eq!((both.labels.clone().unwrap(), &both.classes, both.len()), (vec![0, 1, 2], &names(&["b", "a", "c"]), 3));
+        assert_eq!(both.parts, ["train", "", ""]);
+        let photo = Features { labels: None, classes: vec![], ..named(&[], vec![0]) };
+        assert_eq!(both.clone().followed_by(photo).unwrap().labels, None);
+        assert!(both.followed_by(Features { width: 2, ..Features::default() }).is_err());
         let bare = of(&[], vec![7]).numbered_as(&of(&["a"], vec![]));
         assert_eq!((bare.labels.unwrap(), bare.classes), (vec![7], names(&[])));
     }

@@ -3,6 +3,7 @@
 pub mod embeddings;
 pub mod encoder;
 pub mod head;
+pub mod plain;
 pub mod supervised;
 pub mod target;
 pub mod tower;

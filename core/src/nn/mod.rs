@@ -55,6 +55,7 @@ pub use embedding::Embedding;
 pub use layer::{Layer, Residual, Select};
 pub use linear::Linear;
 pub use norm::BatchNorm;
+pub(crate) use norm::EPSILON;
 pub use pool::{AvgPool, MaxPool, Padding};
 pub use residual::Nonlinearity;
 pub use road::Road;

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 use crate::nn::pass::Statistics;
 
-const EPSILON: f64 = 1e-5;
+/// What is added to a variance before its root.
+pub(crate) const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
 /// γ·(x − mean)/√(variance + 1e-5) + β per channel, over all pixels of all images, then, perhaps, a ReLU.

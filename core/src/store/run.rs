@@ -4,6 +4,7 @@
 //! runs/<name>/recipe.toml            as resolved and run
 //!             splits.json            which samples were held out, where the data has no test part of its own
 //!             labels.json            which samples kept their labels, where a task has few
+//!             classes.json           what the classes of a distilled run are called, by number
 //!             search.json            what was tried on folds of these, and how it did
 //!             metrics.jsonl          one object per logged step; a resume cuts what came after the checkpoint
 //!             evals.jsonl            what `ctk eval` found of it, one object each

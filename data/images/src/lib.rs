@@ -1,6 +1,6 @@
 //! Images as data, for every plugin that reads them: pictures from files, datasets and their splits, augmented views.
 //!
-//! - [`decode`] turns PNG and JPEG bytes into a [`picture::Picture`]; [`dataset`] finds out what lies at a path and reads it.
+//! - [`decode`] turns the bytes of image files into a [`picture::Picture`]; [`dataset`] finds out what lies at a path and reads it.
 //! - [`check`] says what is there and what is wrong with it.
 //! - [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
 //! - [`augment`] makes a view of a picture; [`pixels`] makes rows of views for a batch; [`preview`] shows them.

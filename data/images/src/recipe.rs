@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{self, Cache, Columns, Format, OnError, Splits};
+use crate::decode::{Background, Law, Range};
 use crate::{generated, holdout};
 
 /// `[data]`.
@@ -27,6 +28,12 @@ pub struct DataRecipe {
     /// What is done about an image that cannot be read: `fail` (all of them are listed before training) or `skip` (they are left
     /// out, counted and named).
     pub on_error: OnError,
+    /// What lies behind transparent pixels: `white`, `black`, `#rrggbb`, or `drop` (alpha is dropped, and the colours below it stay as
+    /// they are, as in PIL and torchvision). A new run states `white`; absent from a stored one it is `drop`.
+    pub background: Option<Background>,
+    /// What is black and white in pictures of more than 8 bits: `full` (all that the file could hold), `minmax` (each picture's lowest and
+    /// highest value), or two values as they are in the file, as `[0, 4095]` for 12 bits.
+    pub range: Range,
     /// Share of each class that is held out where labelled data has no test part.
     pub holdout: f64,
     /// Training images of the generated dataset.
@@ -71,6 +78,8 @@ impl Default for DataRecipe {
             cache: "auto".to_string(),
             columns: Columns::default(),
             on_error: OnError::Fail,
+            background: None,
+            range: Range::Full,
             holdout: holdout::SHARE,
             train: generated::TRAIN,
             test: generated::TEST,
@@ -83,8 +92,16 @@ impl DataRecipe {
     pub fn check(&self, text: &Recipe) -> Result<()> {
         Cache::of(&self.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
         text.require(self.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no path")?;
+        if let Range::Values([low, high]) = self.range {
+            text.require(low < high && low.is_finite() && high.is_finite(), "data.range", "must be two values, the lower first")?;
+        }
         text.require(self.holdout > 0.0 && self.holdout < 1.0, "data.holdout", "must be a share between 0 and 1")?;
         text.require(self.train > 0, "data.train", "must be at least 1")
+    }
+
+    /// How pictures are decoded.
+    pub fn law(&self) -> Law {
+        Law { background: self.background.unwrap_or(Background::Drop), range: self.range }
     }
 
     /// What lies at the path, or the generated dataset, as it is found.
@@ -92,10 +109,11 @@ impl DataRecipe {
     /// # Errors
     /// Those of [`dataset::open`].
     pub fn found(&self) -> Result<Splits> {
-        match &self.path {
-            Some(paths) => dataset::open_all(paths.list(), self.format, &self.columns),
-            None => Ok(generated::open(self.train, self.test)),
-        }
+        let splits = match &self.path {
+            Some(paths) => dataset::open_all(paths.list(), self.format, &self.columns)?,
+            None => generated::open(self.train, self.test),
+        };
+        Ok(splits.decoded_by(self.law()))
     }
 
     /// The same after a look at every image; with room in memory for what is decoded.

@@ -63,6 +63,7 @@ pub fn features(
         labels: texts.labels,
         classes: texts.classes,
         extras: vec![("missing", json!(missing as f64 / all.max(1) as f64))],
+        ..Features::default()
     })
 }
 
@@ -87,6 +88,14 @@ pub fn answer(table: &impl Table, query: &Query, reading: impl FnOnce() -> Resul
     let mut features = features(texts, &words, &reading, unseen).at(path.display())?;
     features.extras.extend(origin.map(|origin| ("split", origin.into())));
     Ok(features)
+}
+
+/// That word vectors tell no classes, and what there is instead.
+pub(crate) fn no_classifier() -> Error {
+    Error::usage("word vectors have no classifier of texts, so they cannot tell classes").hint(
+        "`ctk eval text-classification RUN TRAIN.tsv TEST.tsv` fits one and judges it; `ctk embed RUN --data TEXTS.tsv --out FILE.npy` \
+         writes features for one of your own",
+    )
 }
 
 /// [`answer`] as a table: the words' own rows are not copied.

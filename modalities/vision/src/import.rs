@@ -63,6 +63,7 @@ fn text(path: &Path, layout: &str, encoder: &Meant, head: &HeadRecipe) -> String
     let mut text = format!(
         "# A {title} that another program trained, under the names of {layout}.\n\
          # Run: ctk import {}\n\
+         [data]\nbackground = \"drop\"\n\n\
          [pairs]\nsize = {size}\ncentre = {centre:?}\n\n",
         // A comment is one line, whatever the path.
         path.display().to_string().replace(|c: char| c.is_control(), " "),

@@ -89,7 +89,9 @@ impl Modality for Vision {
     }
 
     fn complete(&self, recipe: &mut Recipe) -> Result<()> {
-        recipe.set_absent("schedule.length", "steps")
+        recipe.set_absent("schedule.length", "steps")?;
+        let background = recipe::background(&recipe.parse()?)?;
+        recipe.set_absent("data.background", &background.word())
     }
 
     fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {

@@ -1,18 +1,23 @@
-//! A trained encoder from its checkpoint: features of any images, baselines to compare with, export.
+//! A trained encoder from its checkpoint: features of any images, baselines to compare with, export; its classifier is in
+//! `model/classes.rs`.
 
+mod classes;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use ctk_core::eval::Features;
-use ctk_core::modality::{Model, Query, Split};
+use ctk_core::modality::{Classifier, Model, Query, Split};
 use ctk_core::model::encoder::Encoder as _;
 use ctk_core::nn::params::MODEL;
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result, store::files};
-use ctk_images::dataset::Images;
+use ctk_images::dataset::{self, Images};
 
 use crate::baselines::{BASELINES, baseline};
-use crate::encoder::{Exported, ImageEncoder, SAFETENSORS};
+use crate::encoder::{ClassifierExport, Exported, ImageEncoder, SAFETENSORS};
 use crate::recipe::{Checked, VisionRecipe, check};
 use crate::{features, network, splits};
 
@@ -46,7 +51,7 @@ impl Model for Trained {
             })?,
         };
         let augment = &self.checked.augment;
-        match (&query.baseline, query.view) {
+        let features = match (&query.baseline, query.view) {
             (None, None) => features::features(&self.encoder, &images, augment, &self.device),
             (None, Some(view)) => {
                 let key = Key::new(self.checked.recipe.train.seed).of("evaluated pairs");
@@ -56,7 +61,16 @@ impl Model for Trained {
                 let [features] = baseline(&self.checked, name, &splits.train, [&images], &self.device)?;
                 Ok(features)
             }
-        }
+        }?;
+        Ok(Features { parts: splits::parts(&splits, &self.checkpoint, query)?, ..features })
+    }
+
+    fn is_sample(&self, path: &Path) -> bool {
+        dataset::is_image(path) && !path.is_dir()
+    }
+
+    fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
+        Ok(Box::new(classes::Classes::open(self)?))
     }
 
     fn views(&self) -> bool {
@@ -73,12 +87,34 @@ impl Model for Trained {
     }
 
     fn export(&self, format: &str, out: &Path) -> Result<()> {
+        match &self.checked.recipe.task {
+            Some(task) => self.write(format, Some(classes::export(self, task)?), out),
+            None => self.write(format, None, out),
+        }
+    }
+
+    fn export_encoder(&self, format: &str, out: &Path) -> Result<()> {
+        self.write(format, None, out)
+    }
+}
+
+impl Trained {
+    fn write(&self, format: &str, classifier: Option<ClassifierExport>, out: &Path) -> Result<()> {
+        if let (SAFETENSORS, Some(classifier)) = (format, &classifier) {
+            let tensors: Vec<_> = self.checkpoint.reader().tensors(MODEL)?.into_iter().chain(classifier.tensors()).collect();
+            let said = HashMap::from([("format".to_string(), "pt".to_string())]);
+            files::write(out, &safetensors::serialize(tensors, Some(said))?)?;
+            let mut beside = OsString::from(out);
+            beside.push(".classes.json");
+            return files::write(Path::new(&beside), &serde_json::to_vec_pretty(&classifier.classes)?);
+        }
         if format == SAFETENSORS {
             // A checkpoint's model file is one already; a ResNet's is what torchvision loads.
             return files::write(out, &self.checkpoint.reader().bytes(MODEL)?);
         }
         let VisionRecipe { encoder, pairs, .. } = &self.checked.recipe;
-        let of = Exported { features: self.encoder.width(), pairs, tensors: self.checkpoint.reader().tensors(MODEL)? };
+        let of =
+            Exported { features: self.encoder.width(), pairs, tensors: self.checkpoint.reader().tensors(MODEL)?, classifier };
         encoder.architecture().export(format, of, out).at(self.checkpoint.folder().display())
     }
 }

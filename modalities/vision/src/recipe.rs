@@ -9,9 +9,11 @@ use ctk_core::optim::Schedule;
 use ctk_core::recipe::{
     DenseTrainRecipe, EvalRecipe, HeadRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe, SgdRecipe,
 };
+use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::plan::Plan;
 use ctk_images::augment::{Augment, AugmentRecipe};
 use ctk_images::dataset::{self, Columns};
+use ctk_images::decode::Background;
 use ctk_images::recipe::DataRecipe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -105,6 +107,21 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
         task.check(text, &recipe.encoder, &recipe.head, &recipe.eval)?;
     }
     Ok(Checked { recipe, augment })
+}
+
+/// What lies behind transparent pixels in a new run: what its recipe says; else what did in the run that it begins from; else alpha is
+/// dropped where the network is another program's, as that program does, and the background is white where it is not.
+///
+/// # Errors
+/// A run to begin from that cannot be opened.
+pub(crate) fn background(recipe: &VisionRecipe) -> Result<Background> {
+    let from = recipe.train.init.as_ref().or_else(|| recipe.task.as_ref().and_then(TaskRecipe::from));
+    Ok(match (recipe.data.background, from) {
+        (Some(said), _) => said,
+        (None, Some(run)) => check(&Checkpoint::open(run)?.recipe())?.recipe.data.law().background,
+        (None, None) if recipe.encoder.architecture().weights().is_some() => Background::Drop,
+        (None, None) => Background::WHITE,
+    })
 }
 
 /// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million

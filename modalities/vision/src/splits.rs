@@ -1,12 +1,16 @@
 //! What a run may learn from and what it is judged by: the data as it lies there, or with the hold-out that the run stores.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ctk_core::data::dataset::Dataset as _;
 use ctk_core::modality::{Query, Split};
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::{Context, Result};
-use ctk_images::dataset::{self, Splits};
+use ctk_images::dataset::{self, Cache, Images, Splits};
 use ctk_images::holdout::{self, Holdout};
 use ctk_images::recipe::{DataRecipe, Paths};
 
@@ -59,6 +63,10 @@ pub(crate) fn at_the_end(splits: &Splits, process: &mut Process) {
 /// The data of `query` for a trained model, with a test part where there are labels: its own, the run's hold-out, or one drawn the
 /// same way.
 pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Query) -> Result<Splits> {
+    if !query.files.is_empty() {
+        let files = dataset::files(&query.files)?.decoded_by(recipe.data.law()).cached(&Arc::new(Cache::of(&recipe.data.cache)?));
+        return Ok(Splits::of(files));
+    }
     let of = match &query.data {
         Some(path) => DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() },
         None => recipe.data.clone(),
@@ -86,4 +94,28 @@ pub(crate) fn figures(splits: &Splits) -> Vec<(&'static str, Value)> {
         ("not_read", splits.found.not_read_json()),
         ("skipped", json!(splits.skipped().len())),
     ]
+}
+
+/// Which part each image of an answer to `query` is of, where data has parts: its own, or those by the hold-out of the run.
+pub(crate) fn parts(splits: &Splits, checkpoint: &Checkpoint, query: &Query) -> Result<Vec<String>> {
+    let all = |part: &str, images: Option<&Images>| vec![part.to_string(); images.map_or(0, Images::len)];
+    match query.split {
+        Split::Train if query.files.is_empty() => return Ok(all("train", Some(&splits.train))),
+        Split::Test => return Ok(all("test", splits.test.as_ref())),
+        _ => {}
+    }
+    if splits.val.is_some() || splits.test.is_some() || splits.unlabelled.is_some() || !splits.apart.is_empty() {
+        let parts = [
+            ("train", Some(&splits.train)),
+            ("val", splits.val.as_ref()),
+            ("test", splits.test.as_ref()),
+            ("unlabelled", splits.unlabelled.as_ref()),
+        ];
+        let apart = splits.apart.iter().map(|images| ("apart", Some(images)));
+        return Ok(parts.into_iter().chain(apart).flat_map(|(part, images)| all(part, images)).collect());
+    }
+    let own = query.data.is_none() && query.files.is_empty();
+    let Some(holdout) = Holdout::stored(checkpoint)?.filter(|_| own) else { return Ok(Vec::new()) };
+    let held: BTreeSet<&String> = holdout.held_out.iter().collect();
+    Ok(splits.train.names().iter().map(|name| if held.contains(name) { "test" } else { "train" }.to_string()).collect())
 }

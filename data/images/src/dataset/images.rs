@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use super::archive;
 use super::cache::Cache;
 use super::report::Bad;
-use crate::decode;
+use crate::decode::{self, Law};
 use crate::picture::Picture;
 use crate::scene::{self, Scene};
 
@@ -27,6 +27,7 @@ pub struct Images {
     cache: Arc<Cache>,
     // Images that went bad while training, by name, and why; nothing where that is an error.
     skipped: Option<Arc<Mutex<BTreeMap<String, String>>>>,
+    law: Law,
 }
 
 /// One image: its name, its class, where it lies.
@@ -87,10 +88,10 @@ impl Item {
         Item { group, ..self }
     }
 
-    pub fn read(&self) -> Result<Picture> {
+    pub fn read(&self, law: &Law) -> Result<Picture> {
         match &self.stored {
             Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) => {
-                self.stored.at(self.stored.bytes().and_then(|bytes| decode::decode(&bytes)))
+                self.stored.at(self.stored.bytes().and_then(|bytes| decode::decode_by(&bytes, law)))
             }
             Stored::Raw(span, layout) => {
                 let bytes = span.read().at(span.file.display())?;
@@ -181,13 +182,23 @@ impl Span {
 
 impl Images {
     pub(crate) fn new(items: Vec<Item>, classes: Vec<String>) -> Images {
-        let items = items.into_iter().map(Arc::new).collect();
-        Images { items, classes: Arc::new(classes), cache: Arc::default(), skipped: None }
+        Images {
+            items: items.into_iter().map(Arc::new).collect(),
+            classes: Arc::new(classes),
+            cache: Arc::default(),
+            law: Law::default(),
+            skipped: None,
+        }
     }
 
     /// The same images with room in `cache` for what is decoded of them.
     pub fn cached(self, cache: &Arc<Cache>) -> Images {
         Images { cache: cache.clone(), ..self }
+    }
+
+    /// The same images, decoded by `law`; none of them may have been decoded yet.
+    pub fn decoded_by(self, law: Law) -> Images {
+        Images { law, ..self }
     }
 
     /// One line for whoever watches: how much of what will be decoded stays in memory.
@@ -198,6 +209,11 @@ impl Images {
         let sizes = self.sizes(64)?.into_iter().map(|(height, width)| height * width * 3).collect::<Vec<_>>();
         let mean = sizes.iter().sum::<usize>() / sizes.len().max(1);
         Ok(self.cache.line(self.items.len(), mean))
+    }
+
+    /// How they are decoded.
+    pub(crate) fn law(&self) -> &Law {
+        &self.law
     }
 
     /// The same images; where one cannot be read, the next one of its class that can is given instead, and it is remembered.
@@ -235,7 +251,7 @@ impl Images {
         if let Some(picture) = item.decoded.get() {
             return Ok(picture.clone());
         }
-        let picture = Arc::new(item.read()?);
+        let picture = Arc::new(item.read(&self.law)?);
         let bytes = picture.pixels.len();
         // Two threads may decode the same image; the one that comes second gives its room back.
         if self.cache.take(bytes) && item.decoded.set(picture.clone()).is_err() {

@@ -38,6 +38,8 @@ use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::decode::Law;
+
 pub use cache::Cache;
 use content::Labels;
 pub use images::Images;
@@ -127,6 +129,11 @@ impl Splits {
         self.each(|images| images.cached(&cache))
     }
 
+    /// The same, decoded by `law`.
+    pub fn decoded_by(self, law: Law) -> Splits {
+        self.each(|images| images.decoded_by(law))
+    }
+
     /// Whether the training part has labels.
     pub fn labelled(&self) -> bool {
         !self.train.classes().is_empty()
@@ -155,6 +162,29 @@ fn lie(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits>
     };
     check(path, &splits)?;
     Ok(splits)
+}
+
+/// Whether a file's name says that it is an image.
+pub fn is_image(path: &Path) -> bool {
+    tree::is_image(&file_name(path))
+}
+
+/// The images of these files, one each, in this order, without labels; their names are their paths.
+///
+/// # Errors
+/// A path that is no file, or whose name does not say that it is an image.
+pub fn files(paths: &[PathBuf]) -> Result<Images> {
+    let item = |path: &PathBuf| {
+        let file = ctk_hub::local(path)?;
+        if !file.is_file() {
+            return Err(Error::usage("there is no such file").at(path.display()).hint("check the path of the image"));
+        }
+        if !is_image(&file) {
+            return Err(Error::usage("this file is no image").at(path.display()).hint(folder::NO_IMAGE));
+        }
+        Ok(Item::new(path.to_string_lossy(), None, Stored::File(file.into_owned())))
+    };
+    Ok(Images::new(paths.iter().map(item).collect::<Result<_>>()?, Vec::new()))
 }
 
 fn read(path: &Path, format: Format, columns: &Columns) -> Result<Splits> {

@@ -18,9 +18,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::images::{Item, Stored};
-use super::report::{Bad, Sizes, count};
+use super::report::{Bad, Sizes, count, some};
 use super::{Images, Splits};
-use crate::decode;
+use crate::decode::{self, Kind, Law, Look};
 
 /// What is read of a file's beginning: enough for almost every header.
 const HEAD: usize = 64 << 10;
@@ -43,10 +43,14 @@ pub enum OnError {
 }
 
 /// An image that is whole, as far as a look tells.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Whole {
     height: u32,
     width: u32,
+    /// Whether there are pages or frames beyond the first.
+    more: bool,
+    /// Whether it has more than 8 bits a channel.
+    deep: bool,
 }
 
 impl Splits {
@@ -66,6 +70,8 @@ impl Splits {
         found.sizes =
             Sizes::of(looked.iter().filter_map(|(found, _)| found.as_ref().ok()).map(|w| (w.height, w.width)).collect());
         found.skipped.extend(bad);
+        found.notes.extend(pages(&all, &looked));
+        found.notes.extend(narrow(&all, &looked));
         let mut ok = looked.iter().map(|(found, _)| found.is_ok());
         let mut keep = |images: Images| -> Images {
             let kept: Vec<usize> = (0..images.len()).zip(ok.by_ref()).filter(|(_, ok)| *ok).map(|(i, _)| i).collect();
@@ -83,6 +89,32 @@ impl Splits {
         }
         Ok(splits.finish())
     }
+}
+
+/// A word about files of which the first page or frame alone is read.
+fn pages(images: &Images, looked: &[(Result<Whole, Bad>, u64)]) -> Option<String> {
+    let of = images.items().iter().zip(looked).filter(|(_, (found, _))| found.as_ref().is_ok_and(|whole| whole.more));
+    let names: Vec<String> = of.map(|(item, _)| item.name.clone()).collect();
+    let what = format!("of {}, which hold several pages or frames, the first is read", count(names.len(), "file"));
+    let what = if names.len() == 1 { "of a file that holds several pages or frames, the first is read".into() } else { what };
+    (!names.is_empty()).then(|| format!("{what}: {}", some(&names, names.len())))
+}
+
+/// Pictures of more than 8 bits that are decoded to see how much of their range they use.
+const DEEP: usize = 16;
+
+/// A warning about pictures of more than 8 bits that are nearly black by their full range.
+fn narrow(images: &Images, looked: &[(Result<Whole, Bad>, u64)]) -> Option<String> {
+    if images.law().range != decode::Range::Full {
+        return None;
+    }
+    let deep = |(found, _): &(Result<Whole, Bad>, u64)| found.as_ref().is_ok_and(|whole| whole.deep);
+    let items: Vec<&Item> = images.items().iter().zip(looked).filter(|(_, of)| deep(of)).map(|(item, _)| &**item).collect();
+    let number = items.len().min(DEEP);
+    let used = |place: usize| decode::used_range(&items[place * items.len() / number].stored.bytes().ok()?).ok()?;
+    let mut shares: Vec<f64> = (0..number).into_par_iter().filter_map(used).collect();
+    shares.sort_by(f64::total_cmp);
+    decode::narrow_range(*shares.get(shares.len() / 2)?)
 }
 
 fn refusal(bad: &[Bad], path: &Path) -> Error {
@@ -108,7 +140,7 @@ fn scan(images: &Images, path: &Path) -> Vec<(Result<Whole, Bad>, u64)> {
             let bytes = item.stored.length().unwrap_or_else(|| holder.map_or(0, |stamp| stamp.0));
             let found = match key.and_then(|key| known.get(&key)) {
                 Some(whole) => Ok(*whole),
-                None => look(item).map_err(|e| Bad { path: item.name.clone(), why: e.what().to_string() }),
+                None => look(item, images.law()).map_err(|e| Bad { path: item.name.clone(), why: e.what().to_string() }),
             };
             (found, bytes, key)
         })
@@ -164,16 +196,17 @@ fn cached(path: &Path) -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|home| home.join(".cache/ctk")))?;
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let name = blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex();
-    Some(cache.join("headers").join(&name[..32]))
+    Some(cache.join("headers-2").join(&name[..32]))
 }
 
-const RECORD: usize = 24;
+const RECORD: usize = 25;
 
 fn record((key, whole): &(Key, Whole)) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
     bytes[..16].copy_from_slice(key);
     bytes[16..20].copy_from_slice(&whole.height.to_le_bytes());
-    bytes[20..].copy_from_slice(&whole.width.to_le_bytes());
+    bytes[20..24].copy_from_slice(&whole.width.to_le_bytes());
+    bytes[24] = u8::from(whole.more) | u8::from(whole.deep) << 1;
     bytes
 }
 
@@ -183,21 +216,28 @@ fn remembered(place: &Path) -> HashMap<Key, Whole> {
         let mut key = Key::default();
         key.copy_from_slice(&record[..16]);
         let number = |at: usize| u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
-        (key, Whole { height: number(16), width: number(20) })
+        let (more, deep) = (record[24] & 1 != 0, record[24] & 2 != 0);
+        (key, Whole { height: number(16), width: number(20), more, deep })
     };
     bytes.as_chunks::<RECORD>().0.iter().map(of).collect()
 }
 
 /// Height and width of an image that is whole.
-fn look(item: &Item) -> Result<Whole> {
-    let of = |(height, width): (usize, usize)| Whole { height: height as u32, width: width as u32 };
-    let Some((head, tail, length)) = ends(item)? else { return item.size().map(of) };
-    if let Ok(size) = decode::size(&head)
-        && is_whole(&head, &tail, length)
+fn look(item: &Item, law: &Law) -> Result<Whole> {
+    let Some((head, tail, length)) = ends(item)? else {
+        let (height, width) = item.size()?;
+        return Ok(Whole { height: height as u32, width: width as u32, more: false, deep: false });
+    };
+    let of = |look: Look| Whole { height: look.height as u32, width: look.width as u32, more: look.more, deep: look.deep };
+    if let Ok(look) = decode::look(&head)
+        && is_whole(look.kind, &head, &tail, length)
     {
-        return Ok(of(size));
+        // Where frames follow, only the whole file tells.
+        let short = look.kind == Kind::Gif && length > head.len() as u64;
+        return Ok(of(if short { decode::look(&item.stored.bytes()?)? } else { look }));
     }
-    item.read().map(|picture| of((picture.height, picture.width)))
+    item.read(law)?;
+    item.stored.bytes().and_then(|bytes| decode::look(&bytes)).map(of)
 }
 
 /// The first and the last bytes of an image file, and its length.
@@ -233,24 +273,23 @@ fn ends(item: &Item) -> Result<Option<Ends>> {
 }
 
 /// Whether an image file ends as its kind does; where that cannot be told by its ends, not.
-fn is_whole(head: &[u8], tail: &[u8], length: u64) -> bool {
-    use image::ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
+fn is_whole(kind: Kind, head: &[u8], tail: &[u8], length: u64) -> bool {
     let holds = |marker: &[u8]| tail.windows(marker.len()).any(|window| window == marker);
     let number = |at: usize| head.get(at..at + 4).map(|b| u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
-    match image::guess_format(head) {
+    match kind {
         // In a short file the marker could be a thumbnail's; then the last two bytes must be one.
-        Ok(Jpeg) => {
+        Kind::Jpeg => {
             if length > HEAD as u64 {
                 holds(&[0xFF, 0xD9])
             } else {
                 tail.ends_with(&[0xFF, 0xD9])
             }
         }
-        Ok(Png) => holds(b"IEND"),
-        Ok(Gif) => tail.last() == Some(&0x3B),
-        Ok(WebP) => number(4).is_some_and(|size| size + 8 <= length),
-        Ok(Bmp) => number(2).is_some_and(|size| size > 0 && size <= length),
-        _ => false,
+        Kind::Png => holds(b"IEND"),
+        Kind::Gif => tail.last() == Some(&0x3B),
+        Kind::Webp => number(4).is_some_and(|size| size + 8 <= length),
+        Kind::Bmp => number(2).is_some_and(|size| size > 0 && size <= length),
+        Kind::Tiff | Kind::Pnm => false,
     }
 }
 
@@ -262,11 +301,14 @@ mod tests {
     fn records_are_read_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("a/headers");
-        let all: Vec<(Key, Whole)> = (0..300).map(|i| ([i as u8; 16], Whole { height: i, width: 7 * i })).take(200).collect();
+        let all: Vec<(Key, Whole)> = (0..300)
+            .map(|i| ([i as u8; 16], Whole { height: i, width: 7 * i, more: i % 2 == 0, deep: i % 3 == 0 }))
+            .take(200)
+            .collect();
         files::write(&place, &all.iter().flat_map(record).collect::<Vec<u8>>()).unwrap();
         let read = remembered(&place);
         assert_eq!(read.len(), 200);
-        assert!(all.iter().all(|(key, whole)| (read[key].height, read[key].width) == (whole.height, whole.width)));
+        assert!(all.iter().all(|(key, whole)| read[key] == *whole));
         assert!(remembered(&folder.path().join("none")).is_empty());
     }
 

@@ -9,16 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ctk_core::{Context, Error, Result};
-use image::ImageFormat;
 
 use super::report::Found;
 use super::{Item, Stored};
-
-/// Extensions that images have: PNG, JPEG, WebP, TIFF, BMP, GIF, PNM.
-const IMAGES: [&str; 18] = [
-    "png", "jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "webp", "tif", "tiff", "bmp", "dib", "gif", "pnm", "pbm", "pgm", "ppm",
-    "pam",
-];
+use crate::decode::{EXTENSIONS, Kind};
 
 /// Extensions that other files have: these are not opened to look for an image. Raw photos and slides among them, which begin as TIFF
 /// files do and hold a small preview first.
@@ -229,7 +223,7 @@ pub(super) fn below<'a>(root: &str, path: &'a str) -> &'a str {
 
 /// Whether a file's name says that it is an image.
 pub(super) fn is_image(name: &str) -> bool {
-    extension(name).is_some_and(|e| IMAGES.contains(&e.as_str()))
+    extension(name).is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
 }
 
 /// What a file that is not read is counted as.
@@ -255,8 +249,8 @@ pub(super) fn is_unclear(name: &str) -> bool {
 
 /// Whether these first bytes are an image's.
 pub(super) fn begins_as_image(bytes: &[u8]) -> bool {
-    use ImageFormat::{Gif, Jpeg, Png, Tiff, WebP};
-    matches!(image::guess_format(bytes), Ok(Png | Jpeg | Gif | WebP | Tiff))
+    // Two letters and a line's end begin texts, too.
+    Kind::of(bytes).is_ok_and(|kind| !matches!(kind, Kind::Bmp | Kind::Pnm))
 }
 
 /// Whether a name is another program's mark.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ctk_core::Result;
 use ctk_core::eval::{Features, Table};
-use ctk_core::modality::{self, Query};
+use ctk_core::modality::{self, Classifier, Query};
 use ctk_texts::corpus::Reading;
 
 use super::write;
@@ -29,6 +29,10 @@ impl<T: Table> modality::Model for Model<T> {
 
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
         texts::answer_table(&self.table, query, || Ok(Reading::default()))
+    }
+
+    fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
+        Err(texts::no_classifier())
     }
 
     fn baselines(&self) -> &'static [&'static str] {

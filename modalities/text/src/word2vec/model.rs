@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use ctk_core::eval::{Features, Table};
-use ctk_core::modality::{Model, Query};
+use ctk_core::modality::{Classifier, Model, Query};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Result};
 use ctk_texts::vocabulary::Vocabulary;
@@ -55,6 +55,10 @@ impl Model for Vectors {
     /// With subwords also of words that were never seen.
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
         texts::answer_table(&self.vectors, query, || self.recipe.data.reading())
+    }
+
+    fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
+        Err(texts::no_classifier())
     }
 
     fn baselines(&self) -> &'static [&'static str] {

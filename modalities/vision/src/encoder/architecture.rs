@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use ctk_core::model::encoder::Encoder;
+use ctk_core::model::plain::Plain;
 use ctk_core::nn::params::{Params, Scope};
 use ctk_core::recipe::HeadRecipe;
 use ctk_core::{Error, Result, Tensor};
@@ -83,6 +84,28 @@ pub(crate) struct Exported<'a> {
     pub pairs: &'a AugmentRecipe,
     /// Its tensors, named as below `encoder.`.
     pub tensors: HashMap<String, Tensor>,
+    /// The classifier on top of it, which is exported too.
+    pub classifier: Option<ClassifierExport>,
+}
+
+/// A classifier to be exported.
+#[derive(Clone)]
+pub(crate) struct ClassifierExport {
+    /// Linear layers with a ReLU between every two.
+    pub layers: Vec<Plain>,
+    /// What its classes are called, by number.
+    pub classes: Vec<String>,
+}
+
+impl ClassifierExport {
+    /// Its tensors by torchvision's names: `fc`, or of several layers `fc.0`, `fc.2`, … of a `Sequential` with a ReLU between.
+    pub fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> {
+        let name = |at: usize| if self.layers.len() == 1 { "fc".to_string() } else { format!("fc.{}", 2 * at) };
+        self.layers.iter().enumerate().flat_map(move |(at, layer)| {
+            let name = name(at);
+            [(format!("{name}.weight"), layer.weight.clone()), (format!("{name}.bias"), layer.bias.clone())]
+        })
+    }
 }
 
 /// Keys of an encoder's section with their values.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use architecture::ImageEncoder;
-pub(crate) use architecture::{Architecture, Exported, Family, Foreign, Meant, SAFETENSORS};
+pub(crate) use architecture::{Architecture, ClassifierExport, Exported, Family, Foreign, Meant, SAFETENSORS};
 pub(crate) use file::File;
 pub(crate) use input::Input;
 

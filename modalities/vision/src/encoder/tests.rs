@@ -116,7 +116,7 @@ fn another_encoder_is_built_trained_and_asked_like_the_first() {
 
     assert_eq!((of.formats(), of.products(&learner.params, "encoder", 32)), (&[SAFETENSORS][..], 18));
     let pairs = &checked.recipe.pairs;
-    let exported = || Exported { features: 6, pairs, tensors: Default::default() };
+    let exported = || Exported { features: 6, pairs, tensors: Default::default(), classifier: None };
     assert!(of.export("timm", exported(), Path::new("nowhere")).unwrap_err().to_string().contains("timm"));
     assert!(of.load(Path::new("nowhere"), &learner.params).is_err() && of.weights().is_none());
 }

@@ -24,7 +24,7 @@ use ctk_images::augment::Augment;
 use ctk_images::dataset::Images;
 use ctk_images::pixels::{self, Pixels};
 
-use super::Normalisation;
+use super::{Normalisation, TaskRecipe};
 use crate::encoder::ImageEncoder;
 use crate::features::batches;
 use crate::network::{self, ImageTower};
@@ -62,6 +62,20 @@ pub(super) fn start(params: &Params, from: &Checkpoint) -> Result<()> {
         params.take("head", &head)
     };
     load().at(from.folder().display())
+}
+
+/// The classifier of the finished task that `checkpoint` is of, with its values.
+///
+/// # Errors
+/// The checkpoint has none.
+pub(crate) fn trained(recipe: &VisionRecipe, task: &TaskRecipe, checkpoint: &Checkpoint, device: &Device) -> Result<ImageTower> {
+    let place = checkpoint.folder().display();
+    let head = checkpoint.reader().tensors(HEAD)?;
+    let bias = head.get("classifier.bias").ok_or_else(|| Error::new("this run has no classifier").at(&place))?;
+    let (params, tower) = build(recipe, task.kept(&recipe.head), bias.elem_count(), recipe.train.seed, device)?;
+    params.load_section("encoder", &checkpoint.reader().tensors(MODEL)?).at(&place)?;
+    params.load_section("head", &head).at(&place)?;
+    Ok(tower)
 }
 
 /// The learner of a task, before its first step.
@@ -121,6 +135,15 @@ pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, devi
     }
     judged.loss /= images.len().max(1) as f64;
     Ok(judged)
+}
+
+/// Logits of the evaluation views of `images`, row by row, by the running statistics.
+pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Vec<f32>> {
+    let mut rows = Vec::with_capacity(images.len() * tower.head.width());
+    for range in batches(images.len(), augment.eval_size) {
+        rows.extend(logits(tower, &pixels::evaluation(images, augment, range)?, Precision::F32, device)?);
+    }
+    Ok(rows)
 }
 
 /// Logits of views, row by row, by the running statistics.

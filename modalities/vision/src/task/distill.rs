@@ -5,12 +5,10 @@
 //! part in the loss, are those of the subset alone. Nothing is chosen, so no image is held out of training.
 
 use ctk_core::data::dataset::Dataset;
-use ctk_core::data::labels::Subset;
 use ctk_core::data::pair::Batch;
 use ctk_core::data::source::{Paired, Source};
 use ctk_core::modality::{Job, Summary};
 use ctk_core::model::supervised::Logits;
-use ctk_core::nn::params::{HEAD, MODEL};
 use ctk_core::nn::pass::Precision;
 use ctk_core::objective::{Distillation, UNLABELLED};
 use ctk_core::observer::Event;
@@ -21,14 +19,14 @@ use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::fit;
 use ctk_core::train::plan::Plan;
-use ctk_core::{Context, Device, Error, Result};
+use ctk_core::{Device, Error, Result};
 use ctk_images::augment::NormaliseRecipe;
 use ctk_images::dataset::Images;
 use ctk_images::holdout::Holdout;
 use ctk_images::pixels::Pixels;
 use serde_json::json;
 
-use super::{DistillRecipe, LABELS, classifier, kept, labelled, opened, pretrained};
+use super::{CLASSES, DistillRecipe, classes_of, classifier, kept, labelled, opened, pretrained};
 use crate::network::ImageTower;
 use crate::pairs::OneView;
 use crate::recipe::Checked;
@@ -77,6 +75,13 @@ impl Job for Distill {
         };
         process.tell(&Event::Note(&images.cache_line()?));
 
+        let classes = match splits.train.classes() {
+            [] => classes_of(&teacher.checkpoint)?,
+            own => Some(own.to_vec()),
+        };
+        if let Some(classes) = classes.filter(|_| process.writes()) {
+            run.write(CLASSES, &serde_json::to_vec_pretty(&classes)?)?;
+        }
         let network = classifier::build(recipe, keep, teacher.tower.head.width(), task.seed, &device)?;
         if let Some(from) = &origin {
             classifier::start(&network.0, from)?;
@@ -136,11 +141,7 @@ impl Teacher {
         if recipe.pairs.normalise != normalise {
             return Err(Error::usage("teacher and student must see the same views: their pairs.normalise differ").at(&place));
         }
-        let head = checkpoint.reader().tensors(HEAD)?;
-        let bias = head.get("classifier.bias").ok_or_else(|| Error::new("this run has no classifier").at(&place))?;
-        let (params, tower) = classifier::build(recipe, of.kept(&recipe.head), bias.elem_count(), task.seed, device)?;
-        params.load_section("encoder", &checkpoint.reader().tensors(MODEL)?).at(&place)?;
-        params.load_section("head", &head).at(&place)?;
+        let tower = classifier::trained(recipe, of, &checkpoint, device)?;
         Ok(Teacher { tower, checkpoint, precision, device: device.clone() })
     }
 
@@ -157,12 +158,10 @@ impl Teacher {
         if classes.len() != self.tower.head.width() {
             return wrong(format!("{} classes", self.tower.head.width()));
         }
-        let Some(path) = self.checkpoint.folder().ancestors().nth(2).map(|run| run.join(LABELS)).filter(|path| path.is_file())
-        else {
-            return Ok(());
-        };
-        let subset: Subset = serde_json::from_slice(&std::fs::read(&path).at(path.display())?).at(path.display())?;
-        if subset.classes == classes { Ok(()) } else { wrong(subset.classes.join(", ")) }
+        match classes_of(&self.checkpoint)? {
+            Some(theirs) if theirs != classes => wrong(theirs.join(", ")),
+            _ => Ok(()),
+        }
     }
 
     fn logits(&self, views: &Pixels) -> Result<Logits> {

@@ -5,7 +5,7 @@
 //! both tasks; [`finetune`] and [`distill`] are the jobs, [`search`] chooses among rates, epochs and crops on folds of the labelled
 //! images. No label of a test image is read before training is over.
 
-mod classifier;
+pub(crate) mod classifier;
 mod distill;
 mod finetune;
 mod recipe;
@@ -31,6 +31,24 @@ pub use sections::{DistillRecipe, FinetuneRecipe, Normalisation, TaskRecipe};
 
 /// Where a run stores which images kept their labels.
 const LABELS: &str = "labels.json";
+
+/// Where a run stores what its classes are called, by number, beside those of [`LABELS`].
+const CLASSES: &str = "classes.json";
+
+/// What the classes of a fine-tuned or distilled run are called, by number, where the run says it.
+pub(crate) fn classes_of(checkpoint: &Checkpoint) -> Result<Option<Vec<String>>> {
+    let Some(run) = checkpoint.folder().ancestors().nth(2) else { return Ok(None) };
+    let read = |name: &str| {
+        let path = run.join(name);
+        path.is_file().then(|| std::fs::read(&path).at(path.display())).transpose()
+    };
+    if let Some(bytes) = read(CLASSES)? {
+        return serde_json::from_slice(&bytes).map(Some).at(run.join(CLASSES).display());
+    }
+    let Some(bytes) = read(LABELS)? else { return Ok(None) };
+    let subset: Subset = serde_json::from_slice(&bytes).at(run.join(LABELS).display())?;
+    Ok(Some(subset.classes).filter(|classes| !classes.is_empty()))
+}
 
 /// The job of a checked recipe with a task.
 pub(crate) fn plan(task: TaskRecipe, checked: Checked, text: &Recipe) -> Result<Box<dyn Job>> {

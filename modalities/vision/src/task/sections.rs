@@ -21,6 +21,16 @@ pub enum TaskRecipe {
     Distill(DistillRecipe),
 }
 
+impl TaskRecipe {
+    /// The run that it begins from: the network to fine-tune, or the teacher.
+    pub fn from(&self) -> Option<&PathBuf> {
+        match self {
+            TaskRecipe::Finetune(task) => task.from.as_ref(),
+            TaskRecipe::Distill(task) => Some(&task.teacher),
+        }
+    }
+}
+
 /// `[task.finetune]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -158,8 +168,17 @@ impl TaskRecipe {
         }
     }
 
+    /// How many training images kept their labels, and the seed by which they were chosen; of a distilled
+    /// network, those of its teacher.
+    pub(crate) fn labels(&self) -> (Amount, u64) {
+        match self {
+            TaskRecipe::Finetune(task) => (task.labels, task.seed),
+            TaskRecipe::Distill(task) => (task.labels, task.seed),
+        }
+    }
+
     /// Layers of the projection head that are kept.
-    pub(super) fn kept(&self, head: &HeadRecipe) -> usize {
+    pub(crate) fn kept(&self, head: &HeadRecipe) -> usize {
         let given = match self {
             TaskRecipe::Finetune(task) => task.from_layer,
             TaskRecipe::Distill(task) => task.from_layer,

@@ -1,4 +1,5 @@
-//! `ctk export --format timm|transformers`: a run's encoder as a folder of weights and descriptions.
+//! `ctk export --format timm|transformers`: a run's encoder as a folder of weights and descriptions, with the classifier on top of it
+//! where there is one: timm's `fc`, transformers' `ResNetForImageClassification`.
 //!
 //! Both are PyTorch's ResNet of the ImageNet stem, timm's may be a ResNet-D; whatever else ctk builds is refused: another program would
 //! load it and compute something different.
@@ -7,12 +8,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use ctk_core::{Device, Error, Result, Tensor, store::files};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::names::{Layout, Names};
 use super::recipe::{ResnetRecipe, Stem, Variant};
 use super::{timm, transformers};
-use crate::encoder::architecture::{Exported, SAFETENSORS};
+use crate::encoder::architecture::{ClassifierExport, Exported, SAFETENSORS};
 use crate::encoder::file;
 use crate::encoder::input::Input;
 
@@ -25,22 +26,47 @@ pub(super) const FORMATS: [&str; 3] = [SAFETENSORS, "timm", "transformers"];
 /// The format has no such network; there is something at `out`, other than an empty folder.
 pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &Path) -> Result<()> {
     plain(format, of)?;
-    let Exported { features, pairs, tensors } = exported;
+    let Exported { features, pairs, tensors, classifier } = exported;
+    if classifier.as_ref().is_some_and(|classifier| classifier.layers.len() > 1) {
+        return Err(Error::usage(format!(
+            "this run's classifier stands on a layer of its projection head, which {format}'s resnet has no place for"
+        ))
+        .hint(
+            "--encoder-only leaves the classifier out, --format safetensors writes all of it; `ctk finetune --from-layer 0` trains one \
+             that fits",
+        ));
+    }
     let input = Input::of(pairs);
-    let (layout, descriptions): (_, Vec<(&str, Value)>) = match format {
+    let (layout, mut descriptions): (_, Vec<(&str, Value)>) = match format {
         "timm" => (Layout::Torchvision, vec![(file::CONFIG, timm::config(of, features, &input)?)]),
         _ => {
             let (model, preprocessor) = transformers::configs(of, &input);
             (Layout::Transformers, vec![(file::CONFIG, model), (file::PREPROCESSOR, preprocessor)])
         }
     };
-    let weights = weights(&Names::of(layout, of.selects()), tensors)?;
+    if let (Some(classifier), Some((_, config))) = (&classifier, descriptions.first_mut()) {
+        tells(config, layout, &classifier.classes);
+    }
+    let weights = weights(&Names::of(layout, of.selects()), tensors, classifier.as_ref())?;
     files::folder_with(out, |folder| {
         for (name, description) in &descriptions {
             files::write(&folder.join(name), &serde_json::to_vec_pretty(description)?)?;
         }
         files::write(&folder.join(file::WEIGHTS), &weights)
     })
+}
+
+/// Says in a model's configuration which classes it tells.
+fn tells(config: &mut Value, layout: Layout, classes: &[String]) {
+    if layout == Layout::Transformers {
+        config["architectures"] = json!(["ResNetForImageClassification"]);
+        config["id2label"] = classes.iter().enumerate().map(|(id, class)| (id.to_string(), json!(class))).collect();
+        config["label2id"] = classes.iter().enumerate().map(|(id, class)| (class.clone(), json!(id))).collect();
+    } else {
+        config["num_classes"] = json!(classes.len());
+        config["pretrained_cfg"]["num_classes"] = json!(classes.len());
+        config["label_names"] = json!(classes);
+    }
 }
 
 /// Refuses what PyTorch's ResNet cannot compute.
@@ -60,14 +86,21 @@ fn plain(format: &str, of: &ResnetRecipe) -> Result<()> {
         .hint("--format safetensors writes its tensors, for a network of your own"))
 }
 
-/// A safetensors file of the encoder under a layout's names, with PyTorch's batch counters, which are not missed then.
-pub(super) fn weights(names: &Names, tensors: HashMap<String, Tensor>) -> Result<Vec<u8>> {
+/// A safetensors file of the encoder under a layout's names, with PyTorch's batch counters, which are not missed then; and of the
+/// classifier.
+pub(super) fn weights(names: &Names, tensors: HashMap<String, Tensor>, classifier: Option<&ClassifierExport>) -> Result<Vec<u8>> {
+    let within = names.layout == Layout::Transformers && classifier.is_some();
     let mut theirs = Vec::with_capacity(tensors.len() * 6 / 5);
     for (ours, tensor) in tensors {
         let name = names.encoder(&ours).ok_or_else(|| Error::new(format!("`{ours}` has no name in {}", names.layout)))?;
+        let name = if within { format!("resnet.{name}") } else { name };
         if let Some(norm) = name.strip_suffix(".running_mean") {
             theirs.push((format!("{norm}.num_batches_tracked"), Tensor::zeros((), ctk_core::DType::I64, &Device::Cpu)?));
         }
+        theirs.push((name, tensor));
+    }
+    for (name, tensor) in classifier.into_iter().flat_map(ClassifierExport::tensors) {
+        let name = if within { name.replacen("fc", "classifier.1", 1) } else { name };
         theirs.push((name, tensor));
     }
     // What loads these files asks for it.

@@ -72,7 +72,7 @@ fn whole_conversion(selects: bool) -> Names {
 /// A file of the parameters under a layout's names, changed by `change`.
 fn write(names: &Names, params: &Params, path: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) {
     let bytes = match params.section("head").unwrap().is_empty() {
-        true => export::weights(names, params.section("encoder").unwrap().into_iter().collect()).unwrap(),
+        true => export::weights(names, params.section("encoder").unwrap().into_iter().collect(), None).unwrap(),
         false => {
             let of = |(name, tensor): (String, Tensor)| (names.encoder(&name).unwrap(), tensor);
             let mut all: BTreeMap<String, Tensor> = params.section("encoder").unwrap().into_iter().map(of).collect();
@@ -439,7 +439,7 @@ fn a_folder_is_read_back_as_the_same_encoder_and_the_same_input() {
             let params = filled(&of, &NO_HEAD, 1);
             let pairs = AugmentRecipe { size: 96, eval_size: Some(100), centre: 0.9, normalise, ..Default::default() };
             let tensors: HashMap<String, Tensor> = params.section("encoder").unwrap().into_iter().collect();
-            let exported = || Exported { features: 512, pairs: &pairs, tensors: tensors.clone() };
+            let exported = || Exported { features: 512, pairs: &pairs, tensors: tensors.clone(), classifier: None };
             export::write(format, &of, exported(), &out).unwrap();
             assert!(export::write(format, &of, exported(), &out).unwrap_err().to_string().contains("already"));
             let back = import(&at, &out, &[]).unwrap();
@@ -470,7 +470,7 @@ fn what_a_format_cannot_say_is_refused() {
         ("timm", &imagenet(50, 2.0), "width = 2"),
         ("transformers", &averaging, "variant = \"resnet-d\""),
     ] {
-        let exported = Exported { features: 1, pairs: &AugmentRecipe::default(), tensors: HashMap::new() };
+        let exported = Exported { features: 1, pairs: &AugmentRecipe::default(), tensors: HashMap::new(), classifier: None };
         let error = export::write(format, of, exported, &out).unwrap_err();
         let text = error.to_string();
         assert!(text.contains(part) && text.contains(format) && text.contains("hint: "), "{text}");

@@ -1,0 +1,124 @@
+//! `ctk eval classify`: a run's own classifier on samples that it was not trained on, as a whole, by class, and which classes it takes
+//! for which.
+
+mod plot;
+
+use std::path::Path;
+
+use ctk_core::error::{Error, Result};
+use ctk_core::eval::{ClassFigures, Judgement, temperature};
+use ctk_core::store::files;
+use serde_json::{Map, Value, json};
+
+use crate::Modalities;
+use crate::shared::args::Classify;
+use crate::shared::model::{open, query};
+use crate::shared::output;
+
+/// Classes of a confusion matrix that a terminal has room for.
+const ROOM: usize = 20;
+
+pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
+    let show = args.model.show;
+    let note = |note: String| {
+        if !show.quiet {
+            output::say(format!("note: {note}"));
+        }
+    };
+    let model = open(&args.model, modalities)?;
+    let classifier = model.classifier()?;
+    let found = classifier.judged(&query(&args.model))?;
+    found.notes.iter().for_each(|said| note(said.clone()));
+    let judged = Judgement::new(&found, 1.0)?;
+    let unknown: Map<String, Value> = judged.unknown().map(|class| (class.name.clone(), json!(class.count))).collect();
+    if !unknown.is_empty() {
+        let names: Vec<String> =
+            judged.unknown().map(|class| format!("{} ({})", output::shown(&class.name), class.count)).collect();
+        note(format!("classes that the run does not know, whose images count as wrong: {}", names.join(", ")));
+    }
+    if judged.unlabelled > 0 {
+        note(format!("{} images have no label and are not judged", judged.unlabelled));
+    }
+    let mut figures = json!({
+        "accuracy": judged.accuracy(), "mean_class_accuracy": judged.mean_class_accuracy(), "ece": judged.ece,
+        "images": judged.samples, "hits": judged.hits, "unlabelled": judged.unlabelled,
+    });
+    found.extras.iter().for_each(|(name, value)| figures[*name] = value.clone());
+    if args.calibrate {
+        let held_back = classifier.held_back()?;
+        let (fitted, count) = temperature(&held_back)?;
+        figures["temperature"] = json!(fitted);
+        figures["ece_calibrated"] = json!(Judgement::new(&found, fitted)?.ece);
+        figures["calibrated_on"] = json!(count);
+        let what = held_back.extras.iter().find(|(name, _)| *name == "part").and_then(|(_, part)| part.as_str());
+        note(format!("the temperature is fitted on {count} {}", what.unwrap_or("samples")));
+    }
+    if let Some(path) = &args.csv {
+        table(&judged, path)?;
+    }
+    if let Some(path) = &args.svg {
+        files::write(path, plot::confusion(&judged).as_bytes())?;
+    }
+    if show.json {
+        figures["unknown_classes"] = Value::Object(unknown);
+        figures["classes"] = shown(&judged).map(|(_, class)| row(class)).collect();
+        let matrix = |(label, _)| (0..judged.known).map(|class| json!(judged.taken(label, class))).collect::<Value>();
+        figures["confusion"] = shown(&judged).map(matrix).collect();
+        return output::line(figures);
+    }
+    output::figures(false, &figures)?;
+    output::line("")?;
+    let rows: Vec<Value> = shown(&judged).map(|(_, class)| row(class)).collect();
+    output::rows(false, "classes", &rows)?;
+    output::line("")?;
+    print(&judged)
+}
+
+/// The classes that the run tells, and others that there are samples of, with their numbers.
+fn shown(judged: &Judgement) -> impl Iterator<Item = (usize, &ClassFigures)> {
+    judged.classes.iter().enumerate().filter(|(number, class)| *number < judged.known || class.count > 0)
+}
+
+fn row(class: &ClassFigures) -> Value {
+    json!({
+        "class": class.name, "images": class.count, "predicted": class.predicted, "precision": class.precision(),
+        "recall": class.recall(),
+    })
+}
+
+/// The confusion matrix, its columns by number; of many classes, the pairs that are confused most.
+fn print(judged: &Judgement) -> Result<()> {
+    if judged.known <= ROOM {
+        let of = |(label, class): (usize, &ClassFigures)| {
+            let taken = (0..judged.known).map(|to| (format!("{}", to + 1), json!(judged.taken(label, to))));
+            let name = if label < judged.known { format!("{} {}", label + 1, class.name) } else { class.name.clone() };
+            std::iter::once(("label \\ predicted".to_string(), json!(name))).chain(taken).collect::<Value>()
+        };
+        return output::rows(false, "confusion", &shown(judged).map(of).collect::<Vec<_>>());
+    }
+    let mut pairs: Vec<(usize, usize, usize)> = judged
+        .confusion
+        .iter()
+        .map(|(&(label, class), &count)| (count, label as usize, class as usize))
+        .filter(|(_, label, class)| label != class)
+        .collect();
+    pairs.sort_by(|a, b| b.0.cmp(&a.0).then(a.cmp(b)));
+    let name = |class: usize| &judged.classes[class].name;
+    let of = |&(count, label, class): &(usize, usize, usize)| json!({ "label": name(label), "taken for": name(class), "images": count });
+    output::rows(false, "confusion", &pairs.iter().take(ROOM).map(of).collect::<Vec<_>>())?;
+    output::line(format!("the {ROOM} commonest of {} confusions; --csv writes all", pairs.len()))
+}
+
+/// The whole matrix as a table: the first column is what samples are.
+fn table(judged: &Judgement, path: &Path) -> Result<()> {
+    files::write_with(path, |file| {
+        let mut table = csv::Writer::from_writer(file);
+        let known = judged.classes[..judged.known].iter().map(|class| class.name.clone());
+        table.write_record(std::iter::once("label".to_string()).chain(known)).map_err(Error::new)?;
+        for (label, class) in shown(judged) {
+            let counts = (0..judged.known).map(|to| judged.taken(label, to).to_string());
+            table.write_record(std::iter::once(class.name.clone()).chain(counts)).map_err(Error::new)?;
+        }
+        Ok(table.flush()?)
+    })
+}

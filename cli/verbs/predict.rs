@@ -1,0 +1,107 @@
+//! `ctk predict`: the classes of samples by a run's classifier, a row a sample.
+
+use std::io::Write;
+use std::path::Path;
+
+use ctk_core::error::{Error, Result};
+use ctk_core::eval::Predictions;
+use ctk_core::store::files;
+use serde_json::{Map, Value, json};
+
+use crate::Modalities;
+use crate::shared::args::Predict;
+use crate::shared::{model, output, samples};
+
+/// What a file's ending asks for.
+#[derive(Clone, Copy)]
+enum Format {
+    Csv,
+    Jsonl,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Format> {
+        match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
+            Some("csv") => Ok(Format::Csv),
+            Some("jsonl") => Ok(Format::Jsonl),
+            Some("parquet") => Err(Error::usage("predictions are not written as Parquet yet")
+                .at(path.display())
+                .hint("write .csv or .jsonl; pandas.read_csv(FILE).to_parquet(OUT) makes Parquet of it")),
+            _ => Err(Error::usage("the file's name does not say a format that predictions are written in")
+                .at(path.display())
+                .hint("predictions are written as .csv or .jsonl")),
+        }
+    }
+}
+
+pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
+    let format = args.out.as_deref().map(Format::of).transpose()?;
+    let model = model::open(&args.model, modalities)?;
+    let classifier = model.classifier()?;
+    let queries = samples::queries(&*model, &args.model, &args.samples);
+    let found = samples::all(
+        queries,
+        |query| classifier.predictions(query),
+        |found: &mut Predictions| &mut found.names,
+        Predictions::followed_by,
+    )?;
+    let show = args.model.show;
+    if !show.quiet {
+        found.notes.iter().for_each(|note| output::say(format!("note: {note}")));
+    }
+    let top = (args.top as usize).min(found.known);
+    if top < args.top as usize && !show.quiet {
+        output::say(format!("note: the classifier tells {top} classes, so that there are {top} predictions a sample"));
+    }
+    let labelled = found.labels.iter().flatten().count();
+    let Some((out, format)) = args.out.as_deref().zip(format) else {
+        if show.json {
+            let rows: Vec<Value> = (0..found.len()).map(|i| object(&found, i, top)).collect();
+            return output::line(json!({ "predictions": rows }));
+        }
+        let mut text = Vec::new();
+        csv(&found, top, &mut text)?;
+        return output::bytes(&text);
+    };
+    files::write_with(out, |file| match format {
+        Format::Csv => csv(&found, top, file),
+        Format::Jsonl => (0..found.len()).try_for_each(|i| Ok(writeln!(file, "{}", object(&found, i, top))?)),
+    })?;
+    let figures = json!({
+        "out": out.display().to_string(), "rows": found.len(), "classes": found.known, "labelled": labelled,
+    });
+    output::figures(show.json, &figures)
+}
+
+/// Columns of the likeliest class, or of a further one.
+fn columns(rank: usize) -> [String; 2] {
+    let behind = if rank == 0 { String::new() } else { format!("_{}", rank + 1) };
+    ["predicted", "probability"].map(|name| format!("{name}{behind}"))
+}
+
+fn csv(found: &Predictions, top: usize, out: impl Write) -> Result<()> {
+    let mut table = csv::Writer::from_writer(out);
+    let header = ["name", "label"].map(String::from).into_iter().chain((0..top).flat_map(columns));
+    table.write_record(header).map_err(Error::new)?;
+    for i in 0..found.len() {
+        let mut row = vec![found.names[i].clone(), found.label(i).unwrap_or_default().to_string()];
+        for (class, probability) in found.likeliest(i, top, 1.0) {
+            row.extend([found.classes[class].clone(), (probability as f32).to_string()]);
+        }
+        table.write_record(row).map_err(Error::new)?;
+    }
+    Ok(table.flush()?)
+}
+
+/// The same row as an object; an unknown label is null.
+fn object(found: &Predictions, i: usize, top: usize) -> Value {
+    let mut row = Map::new();
+    row.insert("name".to_string(), json!(found.names[i]));
+    row.insert("label".to_string(), json!(found.label(i)));
+    for (rank, (class, probability)) in found.likeliest(i, top, 1.0).into_iter().enumerate() {
+        let [predicted, of] = columns(rank);
+        row.insert(predicted, json!(found.classes[class]));
+        row.insert(of, json!(probability as f32));
+    }
+    Value::Object(row)
+}

@@ -1,0 +1,133 @@
+//! Which kind of file bytes are, by how they begin; the extensions of those that are read, and the names of those that are not.
+
+use ctk_core::{Error, Result};
+
+use super::BROKEN;
+
+/// Extensions of files that are read, in lower case: all that people use for them.
+pub const EXTENSIONS: &[&str] = &[
+    "jpg", "jpeg", "jpe", "jfif", "jif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "pnm", "pbm",
+    "pgm", "ppm", "pam",
+];
+
+/// Kinds of image files that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// JPEG, baseline and progressive.
+    Jpeg,
+    /// PNG; of an animated one its still picture.
+    Png,
+    /// WebP, lossy and lossless; of an animated one its first frame.
+    Webp,
+    /// TIFF; of several pages the first.
+    Tiff,
+    /// GIF; of several frames the first.
+    Gif,
+    /// Windows' BMP.
+    Bmp,
+    /// Netpbm's PBM, PGM, PPM and PAM.
+    Pnm,
+}
+
+const CONVERT: &str = "convert it to PNG or JPEG, as ImageMagick does with a folder:";
+
+/// How files begin that are images, or what people have for one, and are not read.
+const OTHERS: &[(usize, &[u8], &str)] = &[
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"\xff\xd8\xff\xf7", "a JPEG-LS image"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"\0\0\x01\0", "an icon (ICO)"),
+    (0, b"v/1\x01", "an OpenEXR image"),
+    (0, b"qoif", "a QOI image"),
+    (0, b"#?RADIANCE", "a Radiance HDR image"),
+    (0, b"DDS ", "a DDS texture"),
+    (0, b"SIMPLE  =", "a FITS image"),
+    (0, b"FUJIFILMCCD-RAW", "a camera's raw file"),
+    (8, b"CR\x02", "a camera's raw file (CR2)"),
+    (128, b"DICM", "a DICOM file"),
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip file"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS, whose file was not fetched"),
+];
+
+impl Kind {
+    /// The kind of a file's bytes.
+    ///
+    /// # Errors
+    /// They are of none that is read; the message names what they are, where that is known.
+    pub fn of(bytes: &[u8]) -> Result<Kind> {
+        let begins = |with: &[u8]| bytes.starts_with(with);
+        Ok(match () {
+            () if bytes.is_empty() => return Err(Error::new("this file is empty").hint(BROKEN)),
+            () if other(bytes).is_some() => return Err(refused(other(bytes).unwrap_or_default())),
+            () if begins(b"\xff\xd8\xff") => Kind::Jpeg,
+            () if begins(b"\x89PNG\r\n\x1a\n") => Kind::Png,
+            () if begins(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => Kind::Webp,
+            () if [&b"II*\0"[..], b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|with| begins(with)) => Kind::Tiff,
+            () if begins(b"GIF87a") || begins(b"GIF89a") => Kind::Gif,
+            () if begins(b"BM") => Kind::Bmp,
+            () if matches!(bytes, [b'P', b'1'..=b'7', b' ' | b'\t' | b'\n' | b'\r' | b'#', ..]) => Kind::Pnm,
+            () if bytes.iter().all(|&byte| byte == 0) => {
+                return Err(Error::new("this file holds zeros alone").hint("its copying or its download broke off: get it anew"));
+            }
+            () => {
+                return Err(
+                    Error::new("this is no image of a kind that ctk reads: JPEG, PNG, WebP, TIFF, GIF, BMP, PNM").hint(BROKEN)
+                );
+            }
+        })
+    }
+}
+
+/// What bytes are that are not read, if that is known.
+fn other(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.get(4..8) == Some(b"ftyp") {
+        return Some(brand(bytes));
+    }
+    let begins = |&&(at, with, _): &&(usize, &[u8], &'static str)| bytes.get(at..).is_some_and(|rest| rest.starts_with(with));
+    if let Some((_, _, name)) = OTHERS.iter().find(begins) {
+        return Some(name);
+    }
+    let text = bytes[..bytes.len().min(256)].trim_ascii_start().to_ascii_lowercase();
+    match () {
+        () if text.starts_with(b"<!doctype html") || text.starts_with(b"<html") => Some("a web page (HTML)"),
+        () if text.starts_with(b"<svg") || text.starts_with(b"<?xml") => Some("an SVG drawing, or other XML"),
+        () => None,
+    }
+}
+
+/// What an ISO media file is, by its brands: the first that tells.
+fn brand(bytes: &[u8]) -> &'static str {
+    let length = bytes.first_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
+    let brands = bytes.get(8..length.clamp(12, 256).min(bytes.len())).unwrap_or_default();
+    let known = |brand: &[u8; 4]| match brand {
+        b"avif" | b"avis" => Some("an AVIF image"),
+        b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" => Some("an HEIC image"),
+        b"crx " => Some("a camera's raw file (CR3)"),
+        _ => None,
+    };
+    let still = brands.as_chunks::<4>().0.iter().any(|brand| matches!(brand, b"mif1" | b"msf1"));
+    let found = brands.as_chunks::<4>().0.iter().find_map(known);
+    found.unwrap_or(if still { "an HEIF image" } else { "a video (MP4 or QuickTime)" })
+}
+
+fn refused(name: &str) -> Error {
+    let extension = match name {
+        "an AVIF image" => "avif",
+        "an HEIC image" | "an HEIF image" => "heic",
+        "a JPEG XL image" => "jxl",
+        "a JPEG 2000 image" => "jp2",
+        _ => {
+            return Error::new(format!("this is {name}, which ctk does not read"))
+                .hint("remove the file, or put an image in its place");
+        }
+    };
+    Error::new(format!("this is {name}, which ctk does not read"))
+        .hint(format!("{CONVERT} magick mogrify -format jpg *.{extension}"))
+}

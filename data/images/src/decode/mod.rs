@@ -1,0 +1,159 @@
+//! Bytes of an image file to a [`Picture`]: JPEG, PNG, WebP, TIFF, GIF, BMP and PNM, told apart by their first bytes.
+//!
+//! What a file may hold, and what becomes of it:
+//! - gray: three equal channels; palette: looked up; 1, 2, 4 bits: scaled to 8;
+//! - alpha: composited or dropped, 16 bits and floats: scaled to 8, both as a [`Law`] says;
+//! - CMYK and YCCK: converted by multiplication with black, without a colour profile;
+//! - several pages or frames: the first one ([`Look::more`] says that there are others);
+//! - orientation, by EXIF or TIFF's tag: applied, so that a photo stands upright.
+//!
+//! A file that ends early is an error: half a picture filled with gray would be learned as if it were one.
+//!
+//! - [`kinds`](self) has the names of files, and of what is not read; `jpeg/` is JPEG, `raster` all the others; [`Law`] what a
+//!   recipe may choose.
+
+mod jpeg;
+mod kinds;
+mod law;
+mod raster;
+
+use std::fmt::Display;
+
+use ctk_core::{Error, Result};
+use image::metadata::Orientation;
+use image::{DynamicImage, RgbImage};
+
+use crate::picture::Picture;
+
+pub use kinds::{EXTENSIONS, Kind};
+pub use law::{Background, Law, Range};
+
+/// No photo is larger, and a decompression bomb is (PIL refuses at the same number).
+const MOST_PIXELS: u64 = 178_956_970;
+
+const BROKEN: &str = "remove the file, or store it again as PNG or JPEG";
+
+/// Decodes an image file's bytes as PIL does: alpha dropped, every depth by its full range.
+///
+/// # Errors
+/// Where the bytes are of no kind that is read, end early, or claim an absurd size. The caller knows the file's name.
+pub fn decode(bytes: &[u8]) -> Result<Picture> {
+    decode_by(bytes, &Law::default())
+}
+
+/// Decodes an image file's bytes by a law.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn decode_by(bytes: &[u8], law: &Law) -> Result<Picture> {
+    let (rgb, orientation) = match Kind::of(bytes)? {
+        Kind::Jpeg => jpeg::decode(bytes)?,
+        kind => raster::decode(kind, bytes, law)?,
+    };
+    let rgb = match orientation {
+        Orientation::NoTransforms => rgb,
+        turned => {
+            let mut picture = DynamicImage::from(rgb);
+            picture.apply_orientation(turned);
+            picture.into_rgb8()
+        }
+    };
+    Ok(Picture { height: rgb.height() as usize, width: rgb.width() as usize, pixels: rgb.into_raw() })
+}
+
+/// What a header says of an image file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// What kind of file it is.
+    pub kind: Kind,
+    /// Height in pixels, standing upright.
+    pub height: usize,
+    /// Width in pixels, standing upright.
+    pub width: usize,
+    /// Whether the file holds pages or frames beyond the first, which are not read.
+    pub more: bool,
+    /// Whether it has more than 8 bits a channel, so that [`Law::range`] matters.
+    pub deep: bool,
+}
+
+/// What the header alone says.
+///
+/// # Errors
+/// As [`decode`], as far as a header can tell.
+pub fn look(bytes: &[u8]) -> Result<Look> {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    let kind = Kind::of(bytes)?;
+    let (header, more) = match kind {
+        Kind::Jpeg => (jpeg::header(bytes)?, false),
+        kind => (raster::header(kind, bytes)?, raster::more(kind, bytes)),
+    };
+    let Header { width, height, orientation, deep } = header;
+    let (height, width) = match orientation {
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (width as usize, height as usize),
+        _ => (height as usize, width as usize),
+    };
+    Ok(Look { kind, height, width, more, deep })
+}
+
+/// Height and width from the header alone, orientation applied.
+///
+/// # Errors
+/// As [`look`].
+pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
+    look(bytes).map(|look| (look.height, look.width))
+}
+
+/// The share of their range that the values of a picture of more than 8 bits use, from the lowest to the highest; none where a channel
+/// has 8 bits. Twelve bits in a file of sixteen use 6 %: by their full range they are nearly black.
+///
+/// # Errors
+/// Those of [`decode`].
+pub fn used_range(bytes: &[u8]) -> Result<Option<f64>> {
+    match Kind::of(bytes)? {
+        Kind::Jpeg => Ok(None),
+        kind => raster::used_range(kind, bytes),
+    }
+}
+
+/// What to say where pictures use `share` of their range, if it is worth a warning: below a tenth.
+pub fn narrow_range(share: f64) -> Option<String> {
+    (share < 0.1).then(|| {
+        format!(
+            "warning: pictures of 16 bits use {:.0} % of their range and are nearly black; data.range = \"minmax\" stretches each, \
+             data.range = [low, high] all alike",
+            100.0 * share
+        )
+    })
+}
+
+/// A header that was read, of a picture as it lies in the file.
+struct Header {
+    width: u32,
+    height: u32,
+    orientation: Orientation,
+    deep: bool,
+}
+
+impl Header {
+    /// Refuses what no memory is for.
+    fn bounded(self) -> Result<Header> {
+        let Header { width, height, .. } = self;
+        if u64::from(width) * u64::from(height) > MOST_PIXELS {
+            let what = format!("this image claims {width} × {height} pixels, more than {MOST_PIXELS}");
+            return Err(Error::new(what).hint(BROKEN));
+        }
+        Ok(self)
+    }
+}
+
+fn broken(e: impl Display) -> Error {
+    Error::new(format!("cannot decode the image: {e}")).hint(BROKEN)
+}
+
+/// An image of a decoder's bytes, three a pixel.
+fn rgb(width: u32, height: u32, pixels: Vec<u8>) -> Result<RgbImage> {
+    RgbImage::from_raw(width, height, pixels).ok_or_else(|| broken("its size is not what its header says"))
+}
+
+#[cfg(test)]
+mod tests;

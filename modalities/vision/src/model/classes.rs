@@ -1,0 +1,161 @@
+//! The classifier of a fine-tuned or distilled run: what it says of images, by the names of its classes.
+
+use ctk_core::data::dataset::Dataset;
+use ctk_core::data::labels::Subset;
+use ctk_core::eval::Predictions;
+use ctk_core::modality::{Classifier, Query, Split};
+use ctk_core::model::plain::plain;
+use ctk_core::nn::params::HEAD;
+use ctk_core::{Context, Error, Result};
+use ctk_images::dataset::Images;
+use ctk_images::holdout::Holdout;
+use ctk_images::recipe::{DataRecipe, Paths};
+use serde_json::json;
+
+use super::Trained;
+use crate::encoder::ClassifierExport;
+use crate::network::ImageTower;
+use crate::splits;
+use crate::task::classifier;
+use crate::task::{TaskRecipe, classes_of};
+
+/// Images that a temperature is fitted on, at most: more do not move it.
+const ENOUGH: usize = 5_000;
+
+/// A run's classifier.
+pub(super) struct Classes<'a> {
+    of: &'a Trained,
+    task: &'a TaskRecipe,
+    tower: ImageTower,
+    /// By number.
+    names: Vec<String>,
+    /// Whether these are names, or numbers for want of any.
+    named: bool,
+    notes: Vec<String>,
+}
+
+impl<'a> Classes<'a> {
+    /// # Errors
+    /// The run was neither fine-tuned nor distilled.
+    pub fn open(of: &'a Trained) -> Result<Classes<'a>> {
+        let recipe = &of.checked.recipe;
+        // The run as it was named, where that can be told.
+        let run = of.checkpoint.folder().ancestors().nth(2).filter(|run| !run.as_os_str().is_empty());
+        let run = run.unwrap_or(of.checkpoint.folder()).display().to_string();
+        let task = recipe.task.as_ref().ok_or_else(|| {
+            Error::usage("this run has no classifier, so it cannot tell classes")
+                .at(&run)
+                .hint(format!("train one on its features, with labels: ctk finetune {run} --labels 100%"))
+        })?;
+        let tower = classifier::trained(recipe, task, &of.checkpoint, &of.device)?;
+        let (names, named, notes) = named(of, tower.head.width())?;
+        Ok(Classes { of, task, tower, names, named, notes })
+    }
+
+    fn of(&self, images: &Images) -> Result<Predictions> {
+        let logits = classifier::evaluated(&self.tower, images, &self.of.checked.augment, &self.of.device)?;
+        let labels: Vec<Option<u32>> = (0..images.len()).map(|i| images.label(i)).collect();
+        let found = Predictions::new(&self.names, images.names(), &labels, images.classes(), logits)?;
+        Ok(Predictions { notes: self.notes.clone(), ..found })
+    }
+
+    /// The same, as to be judged by.
+    fn part(&self, images: &Images, part: &str) -> Result<Predictions> {
+        if !self.named {
+            return Err(Error::usage(
+                "this run does not say what its classes are called, so labels cannot be compared with them",
+            )
+            .at(self.of.checkpoint.folder().display())
+            .hint("give the run's folder with its labels.json or classes.json, or fine-tune it again"));
+        }
+        if images.classes().is_empty() {
+            return Err(Error::usage("this data has no labels, so there is nothing to judge by")
+                .hint("give data with classes (one folder a class); `ctk predict` needs no labels"));
+        }
+        Ok(Predictions { extras: vec![("part", json!(part))], ..self.of(images)? })
+    }
+}
+
+/// The classifier of a run for other programs.
+pub(super) fn export(of: &Trained, task: &TaskRecipe) -> Result<ClassifierExport> {
+    let head = &of.checked.recipe.head;
+    let layers = plain(head, task.kept(head), &of.checkpoint.reader().tensors(HEAD)?).at(of.checkpoint.folder().display())?;
+    let count = layers.last().map_or(0, |last| last.bias.elem_count());
+    Ok(ClassifierExport { layers, classes: named(of, count)?.0 })
+}
+
+/// What the classes are called: as the run says, or else as its data says now, or else their numbers; whether these are names; what
+/// is to be said of them.
+fn named(of: &Trained, count: usize) -> Result<(Vec<String>, bool, Vec<String>)> {
+    if let Some(names) = classes_of(&of.checkpoint)?.filter(|names| names.len() == count) {
+        return Ok((names, true, Vec::new()));
+    }
+    // A run of an earlier version, or a checkpoint that was taken out of its run.
+    let own = of.checked.recipe.data.open().map(|splits| splits.train.classes().to_vec()).unwrap_or_default();
+    Ok(if own.len() == count {
+        let note = "the run does not say what its classes are called: their names are those of the data that it was trained on";
+        (own, true, vec![note.to_string()])
+    } else {
+        let note = "the run does not say what its classes are called, and its data is not there: they are numbered from 0";
+        ((0..count).map(|class| class.to_string()).collect(), false, vec![note.to_string()])
+    })
+}
+
+impl Classifier for Classes<'_> {
+    fn predictions(&self, query: &Query) -> Result<Predictions> {
+        let splits = splits::of_model(&self.of.checked.recipe, &self.of.checkpoint, query)?;
+        self.of(&match query.split {
+            Split::All => splits.all(),
+            Split::Train => splits.train,
+            Split::Test => splits
+                .test
+                .ok_or_else(|| Error::usage("this data has no test part").hint("leave out --split, to have all of it"))?,
+        })
+    }
+
+    fn judged(&self, query: &Query) -> Result<Predictions> {
+        let Trained { checked, checkpoint, .. } = self.of;
+        let recipe = &checked.recipe;
+        let query = Query { split: Split::Test, ..query.clone() };
+        let Some(path) = query.data.as_ref().filter(|_| query.files.is_empty()) else {
+            let splits = splits::of_model(recipe, checkpoint, &query)?;
+            return match &splits.test {
+                Some(test) => self.part(test, "test"),
+                None => self.part(&splits.train, "all"),
+            };
+        };
+        let splits = DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() }.open()?;
+        if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
+            return self.part(test, "test");
+        }
+        // The data that the run learned from, given again: what it saw is no measure.
+        let held = Holdout::stored(checkpoint)?.and_then(|held| held.apply(&splits.train).ok()).and_then(|splits| splits.test);
+        match held {
+            Some(held) => self.part(&held, "test"),
+            None => self.part(&splits.train, "all"),
+        }
+    }
+
+    fn held_back(&self) -> Result<Predictions> {
+        let query = Query { split: Split::Train, ..Query::default() };
+        let train = splits::of_model(&self.of.checked.recipe, &self.of.checkpoint, &query)?.train;
+        let (amount, seed) = self.task.labels();
+        let labels = train.labels().unwrap_or_default();
+        let none = || {
+            Error::usage("a temperature is fitted on labels that were not trained on, and this run was trained on all of them")
+                .hint("fine-tune with a part of them (ctk finetune RUN --labels 90%): it is fitted on the others, never on test labels")
+        };
+        if labels.is_empty() {
+            return Err(none());
+        }
+        let (_, given) = Subset::draw(&train.names(), &labels, train.classes(), amount, seed);
+        let mut left: Vec<usize> = (0..train.len()).filter(|i| given.binary_search(i).is_err()).collect();
+        if left.is_empty() {
+            return Err(none());
+        }
+        if left.len() > ENOUGH {
+            left = (0..ENOUGH).map(|i| left[i * left.len() / ENOUGH]).collect();
+        }
+        self.part(&train.select(&left), "training images whose labels were not given")
+    }
+}
