@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use ctk_core::store::parquet::Parquet;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -88,16 +89,22 @@ fn tuned() -> TempDir {
         (0..12).for_each(|shade| picture(at, &format!("pictures/{class}/{shade:02}.png"), class, shade));
     }
     fs::rename(at.join("pictures").join(OWL).join("00.png"), at.join("pictures").join(OWL).join("a,\n\"b\".png")).unwrap();
-    let train = "train vision --data pictures --set encoder.resnet.depth=20 --set encoder.resnet.width=0.25 --set pairs.size=12 \
-                 --set pairs.eval_size=16 --set train.batch=8 --set train.max_steps=3 --set schedule.warmup=0 --set eval={} \
-                 --out run --quiet";
-    said(at, &train.split_whitespace().collect::<Vec<_>>());
+    pretrain(at);
     finetune(at, "50%", "tuned", "");
     folder
 }
 
+/// A run `run` of a few steps on the pictures.
+fn pretrain(at: &Path) {
+    let train = "train vision --data pictures --set encoder.resnet.depth=20 --set encoder.resnet.width=0.25 --set pairs.size=12 \
+                 --set pairs.eval_size=16 --set train.batch=8 --set train.max_steps=3 --set schedule.warmup=0 --set eval={} \
+                 --out run --quiet";
+    said(at, &train.split_whitespace().collect::<Vec<_>>());
+}
+
 fn finetune(at: &Path, labels: &str, out: &str, more: &str) {
-    let command = format!("finetune run --labels {labels} {TUNE} --out {out} {more}");
+    let tune = if more.contains("--rates") { "--optimizer sgd --batch 8 --quiet" } else { TUNE };
+    let command = format!("finetune run --labels {labels} {tune} --out {out} {more}");
     said(at, &command.split_whitespace().collect::<Vec<_>>());
 }
 
@@ -157,6 +164,17 @@ fn classes_of_folders_and_single_files_are_named_with_probabilities() {
     assert_eq!(keys, ["name", "label", "predicted", "probability"]);
     let all = json(at, &["predict", "tuned", "photo.png", "--json"]);
     assert_eq!(all["predictions"][0]["predicted"], lines[0]["predicted"]);
+    // As Parquet: the same columns, unknown labels empty.
+    said(at, &["predict", "tuned", "pictures", "photo.png", "--top", "2", "--out", "p.parquet"]);
+    let stored = Parquet::open(&at.join("p.parquet")).unwrap();
+    let columns: Vec<String> = stored.columns().iter().map(|column| column.name()).collect();
+    assert_eq!(columns, ["name", "label", "predicted", "probability", "predicted_2", "probability_2"]);
+    let columns: Vec<Vec<Option<String>>> = (0..6).map(|column| stored.texts(column).unwrap()).collect();
+    assert_eq!((stored.rows(), &columns[0][36], &columns[1][36]), (37, &Some("photo.png".to_string()), &None));
+    for (i, row) in top.iter().enumerate() {
+        let told: Vec<&str> = columns[1..].iter().map(|cells| cells[i].as_deref().unwrap()).collect();
+        assert!(told == row[1..6] && columns[0][i] == Some(format!("pictures/{}", row[0])), "{told:?} {row:?}");
+    }
     // The run's own data, and a part of it.
     assert_eq!(table(&said(at, &["predict", "tuned", "--split", "test"]).0).1.len(), 6);
 }
@@ -171,7 +189,7 @@ fn what_cannot_be_predicted_is_refused_with_the_way_out() {
     refuses(at, &["eval", "classify", "run"], &none);
     fs::write(at.join("words.vec"), "2 2\na 1 0\nb 0 1\n").unwrap();
     refuses(at, &["predict", "words.vec"], &["no classifier of texts", "hint: ", "text-classification"]);
-    for (out, part) in [("p.parquet", "Parquet"), ("p.txt", ".csv or .jsonl"), ("p", ".csv or .jsonl")] {
+    for (out, part) in [("p.arrow", ".csv, .parquet or .jsonl"), ("p", ".csv, .parquet or .jsonl")] {
         refuses(at, &["predict", "tuned", "--out", out], &[out, part, "hint: "]);
     }
     refuses(at, &["predict", "tuned", "nowhere.png"], &["no such file", "nowhere.png", "hint: "]);
@@ -266,8 +284,89 @@ fn a_temperature_is_fitted_on_labels_that_were_not_given() {
     let plain = json(at, &["eval", "classify", "tuned", "--json"]);
     assert!(plain["temperature"].is_null() && plain["ece"] == judged["ece"] && plain["accuracy"] == judged["accuracy"]);
     finetune(at, "100%", "all", "");
-    let never = ["trained on all of them", "hint: ", "never on test labels"];
+    assert_eq!(judged["calibration_set"], "labels-not-given");
+    let never = ["trained on all of them", "hint: ", "task.finetune.calibrate=true", "never fitted on test labels"];
     refuses(at, &["eval", "classify", "all", "--calibrate", "--quiet"], &never);
+    said(at, &"distill all --epochs 1 --batch 8 --out student --quiet".split(' ').collect::<Vec<_>>());
+    let never = ["trained on all of them", "hint: ", "folds of the teacher are not the student's", "a part `val`"];
+    refuses(at, &["eval", "classify", "student", "--calibrate", "--quiet"], &never);
+}
+
+#[test]
+fn a_temperature_is_fitted_on_folds_where_all_labels_were_given() {
+    let folder = tuned();
+    let at = folder.path();
+    // Two candidates are told apart by folds; one alone makes them where it is asked to.
+    finetune(at, "100%", "chosen", "--rates 0.1,0.02 --epochs 2");
+    finetune(at, "100%", "asked", "--set task.finetune.calibrate=true");
+    for run in ["chosen", "asked"] {
+        assert!(at.join(run).join("folds.safetensors").is_file() && !at.join(run).join("search").exists(), "{run}");
+        let (stdout, stderr) = said(at, &["eval", "classify", run, "--calibrate", "--json"]);
+        let judged: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        // 36 images less 6 held out, all in folds.
+        assert_eq!((&judged["calibration_set"], &judged["calibrated_on"]), (&"folds".into(), &30.into()), "{judged}");
+        assert!(judged["temperature"].as_f64().unwrap() > 0.0 && judged["ece_calibrated"].is_number(), "{judged}");
+        assert!(stderr.contains("fitted on 30 labelled images in folds, each by a network that was trained on"), "{stderr}");
+    }
+    // The folds are in the run: its data may be gone.
+    fs::rename(at.join("pictures"), at.join("moved")).unwrap();
+    let judged = json(at, &["eval", "classify", "asked", "--data", "moved", "--calibrate", "--json"]);
+    assert_eq!(judged["calibration_set"], "folds", "{judged}");
+}
+
+#[test]
+fn a_temperature_on_val_sees_no_test_label_and_no_picture_that_is_judged_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for (part, first, count) in [("train", 0, 6), ("val", 10, 4), ("test", 20, 3)] {
+        for class in ["cat", "dog", "owl"] {
+            (first..first + count)
+                .for_each(|shade| picture(at, &format!("pictures/{part}/{class}/{shade:02}.png"), class, shade));
+        }
+    }
+    pretrain(at);
+    finetune(at, "50%", "tuned", "");
+    let calibrated = |more: &[&str]| {
+        let arguments = [&["eval", "classify", "tuned", "--calibrate", "--json"], more].concat();
+        let (stdout, stderr) = said(at, &arguments);
+        (serde_json::from_str::<Value>(stdout.lines().last().unwrap()).unwrap(), stderr)
+    };
+    let (before, stderr) = calibrated(&[]);
+    assert_eq!((&before["calibration_set"], &before["calibrated_on"]), (&"val".into(), &12.into()), "{before}");
+    assert!(stderr.contains("fitted on 12 images of the part `val`") && before["part"] == "test", "{stderr}");
+
+    // Val tells the best checkpoint, too, and then no label is held back.
+    finetune(at, "50%", "watched", "--set checkpoint.keep_best=true");
+    let best: Value = serde_json::from_str(&read(at, "watched/checkpoints/best/best.json")).unwrap();
+    assert_eq!((&best["on"], &best["samples"], at.join("watched/held_back.json").exists()), (&"val".into(), &12.into(), false));
+
+    // Val itself is judged: then it is not fitted on, and there are labels that were not given.
+    let (on_val, _) = calibrated(&["--data", "pictures/val"]);
+    assert_eq!((&on_val["calibration_set"], &on_val["calibrated_on"]), (&"labels-not-given".into(), &9.into()), "{on_val}");
+    assert_eq!(on_val["images"], 12);
+    // A copy of a test picture in val is not fitted on, either.
+    fs::copy(at.join("pictures/test/cat/20.png"), at.join("pictures/val/cat/99.png")).unwrap();
+    assert_eq!(calibrated(&[]).0["calibrated_on"], 12);
+
+    // Every turn of the test labels leaves the temperature to the bit; those of val do not.
+    let mut moved = 0;
+    for turn in 0..3 {
+        let turned = |part: &str| {
+            let of = |class: &str| at.join("pictures").join(part).join(class);
+            let classes = [["dog", "cat"], ["owl", "dog"], ["cat", "owl"]][turn];
+            fs::rename(of(classes[0]), of("aside")).unwrap();
+            fs::rename(of(classes[1]), of(classes[0])).unwrap();
+            fs::rename(of("aside"), of(classes[1])).unwrap();
+        };
+        turned("test");
+        let (after, _) = calibrated(&[]);
+        assert_eq!(after["temperature"], before["temperature"]);
+        turned("test");
+        turned("val");
+        moved += usize::from(calibrated(&[]).0["temperature"] != before["temperature"]);
+        turned("val");
+    }
+    assert!(moved > 0, "the labels of val do tell");
 }
 
 #[test]
@@ -323,19 +422,28 @@ fn features_of_photos_go_into_tables_and_photos_find_their_neighbours() {
     }
     let several = json(at, &["embed", "run", "photo.png", "pictures/cat/01.png", "pictures", "--out", "several.csv", "--json"]);
     assert_eq!(several["rows"], 38);
-    refuses(at, &["embed", "run", "--out", "x.parquet"], &["Parquet", "hint: "]);
+    said(at, &["embed", "run", "--out", "all.parquet", "--quiet"]);
+    let stored = Parquet::open(&at.join("all.parquet")).unwrap();
+    let texts = |column: usize| stored.texts(column).unwrap().into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
+    let told = (0..3).map(|column| all.iter().map(|row| row[column].clone()).collect::<Vec<_>>());
+    assert_eq!((0..3).map(texts).collect::<Vec<_>>(), told.collect::<Vec<_>>());
+    let values: Vec<f32> = all.iter().flat_map(|row| row[3..].iter().map(value)).collect();
+    assert_eq!(stored.numbers(3).unwrap(), (values, 16));
+    refuses(at, &["embed", "run", "--out", "x.arrow"], &[".parquet", "hint: "]);
 
     // A photo from outside among the run's own images, among stored ones, and rows of a file among themselves.
     let near = json(at, &["neighbors", "run", "photo.png", "--count", "3", "--json"]);
     let near = near["photo.png"].as_array().unwrap();
     assert!(near[0]["name"] == "dog/05.png" && near[0]["cosine"].as_f64().unwrap() > 0.999_99 && near.len() == 3, "{near:?}");
-    for file in ["all.csv", "all.npy", "all.safetensors"] {
+    for file in ["all.csv", "all.parquet", "all.npy", "all.safetensors"] {
         let found = json(at, &["neighbors", "run", "photo.png", "--data", file, "--count", "3", "--json"]);
         assert_eq!(found["photo.png"].as_array().unwrap(), near, "{file}");
         let inside = json(at, &["neighbors", file, "dog/05.png", "--count", "2", "--json"]);
         assert_ne!(inside["dog/05.png"][0]["name"], "dog/05.png", "{file}: the row itself is left out");
     }
-    assert!(json(at, &["eval", "knn", "all.csv", "--json"])["top1"].is_number(), "parts of a file are its own");
+    let judged = json(at, &["eval", "knn", "all.csv", "--json"]);
+    assert!(judged["top1"].is_number(), "parts of a file are its own");
+    assert_eq!(json(at, &["eval", "knn", "all.parquet", "--json"]), judged);
     refuses(at, &["neighbors", "run", "nowhere.png"], &["nowhere.png", "no such file", "hint: "]);
     refuses(at, &["neighbors", "all.npy", "photo.png"], &["photo.png", "hint: ", "--data"]);
     refuses(at, &["export", "all.npy", "--format", "timm", "--out", "x"], &["timm", "hint: "]);

@@ -66,7 +66,12 @@ fn a_study_is_one_table_of_runs_that_are_kept() {
     let one = [("small", "one"), ("seeds = 2", "seeds = 1"), (", { name = \"two layers\", set = { \"head.layers\" = 2 } }", "")];
     let one = one.iter().fold(STUDY.to_string(), |text, (from, to)| text.replace(from, to));
     let both = format!("{STUDY}{}", one.split_once("finetune").unwrap().0);
-    let told = text(&matrix(path, &both, &["--quiet", "--out", "out"]).stdout);
+    let output = matrix(path, &both, &["--out", "out"]);
+    let (told, progress) = (text(&output.stdout), text(&output.stderr));
+    // Eight cells are there, the ninth is made; its last step leaves nothing.
+    for part in ["cell 1 of 9: out/small/", "cell 9 of 9: out/one/", "cell 9 of 9, 0 s left in all  step "] {
+        assert!(progress.contains(part), "`{part}` is missing in:\n{progress}");
+    }
     assert!(told.contains("small: mean") && told.contains("one: mean ± sd of 1 seed,"), "{told}");
     let other = matrix(path, &STUDY.replace("layers\" = 2", "layers\" = 1"), &["--quiet", "--out", "out"]);
     assert!(text(&other.stderr).contains("another recipe") && text(&other.stderr).contains("hint: "), "{}", text(&other.stderr));

@@ -3,10 +3,12 @@
 //! A cell that is done has a `result.json`; one with a checkpoint is resumed; one that was made by another recipe is an error, since a
 //! table must not mix them.
 
+use std::cell::RefCell;
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use ctk_core::error::{Context, Error, ErrorKind, Result};
 use ctk_core::modality::Modality;
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::Show;
+use super::pace::{Cell, Kind, Pace};
 use super::{output, progress, run};
 
 const RESULT: &str = "result.json";
@@ -43,14 +46,24 @@ pub fn keep<T: Serialize>(place: &Path, result: &T) -> Result<()> {
     files::write(&place.join(RESULT), serde_json::to_string_pretty(result)?.as_bytes())
 }
 
+/// What is known of cells before they are made, in their order: where they lie, and which of them take about as long.
+pub fn pace(cells: &[(PathBuf, Kind)]) -> Arc<Mutex<Pace>> {
+    let to_make = |(place, kind): &(PathBuf, Kind)| (!place.join(RESULT).is_file()).then_some(*kind);
+    Arc::new(Mutex::new(Pace::new(cells.iter().map(to_make).collect())))
+}
+
 /// How cells are run.
 pub struct Runner<'a> {
     pub modality: &'a dyn Modality,
     pub device: &'a str,
     pub show: Show,
     pub stop: Arc<AtomicBool>,
-    /// Cells there are.
-    pub count: usize,
+    /// All cells, those of other runners too.
+    pub pace: Arc<Mutex<Pace>>,
+    /// How many cells of other runners come first.
+    pub before: usize,
+    /// The cell that runs.
+    pub now: RefCell<Option<Cell>>,
 }
 
 impl Runner<'_> {
@@ -67,7 +80,11 @@ impl Runner<'_> {
             return Ok(done);
         }
         let device = ctk_core::device::device(self.device)?;
-        let process = Process::new(device).observed_by(progress::observer(self.show.quiet)).stopped_by(self.stop.clone());
+        let observer = match self.now.borrow().clone() {
+            Some(cell) => progress::of_cell(self.show.quiet, cell),
+            None => progress::observer(self.show.quiet),
+        };
+        let process = Process::new(device).observed_by(observer).stopped_by(self.stop.clone());
         let result = found(run::train(self.modality, recipe, Place::reached(place.to_path_buf())?, process)?.figures())?;
         keep(place, &result)?;
         Ok(result)
@@ -75,13 +92,20 @@ impl Runner<'_> {
 
     /// Does cell `number`, whose errors then name it.
     pub fn cell<T>(&self, number: usize, place: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let cell = Cell { pace: self.pace.clone(), number: self.before + number, began: Instant::now() };
+        let line = cell.line(None);
         if !self.show.quiet {
-            output::say(format!("cell {number} of {}: {}", self.count, place.display()));
+            output::say(format!("{line}: {}", place.display()));
         }
-        work().map_err(|e| match e.kind() {
-            ErrorKind::Interrupted => Error::interrupted(format!("stopped in cell {number} of {}; it is saved", self.count))
-                .hint("go on with the same command"),
+        *self.now.borrow_mut() = Some(cell.clone());
+        let made = work().map_err(|e| match e.kind() {
+            ErrorKind::Interrupted => {
+                let which = line.split(',').next().unwrap_or_default();
+                Error::interrupted(format!("stopped in {which}; it is saved")).hint("go on with the same command")
+            }
             _ => e.at(place.display()),
-        })
+        })?;
+        cell.done();
+        Ok(made)
     }
 }

@@ -6,6 +6,7 @@ pub mod evals;
 pub mod keys;
 pub mod model;
 pub mod output;
+pub mod pace;
 pub mod progress;
 pub mod recipe;
 pub mod run;

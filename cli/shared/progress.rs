@@ -7,52 +7,102 @@ use ctk_core::observer::{Event, Observer, Progress, Silent};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::say;
+use super::pace::Cell;
 
 /// Whoever fits the terminal and `quiet`.
 pub fn observer(quiet: bool) -> Box<dyn Observer> {
+    fitting(quiet, None)
+}
+
+/// The same for a run that is one cell of many.
+pub fn of_cell(quiet: bool, cell: Cell) -> Box<dyn Observer> {
+    fitting(quiet, Some(cell))
+}
+
+fn fitting(quiet: bool, cell: Option<Cell>) -> Box<dyn Observer> {
+    let clock = Clock { started: Instant::now(), from: 0, steps: 0 };
     if quiet {
         Box::new(Silent)
     } else if std::io::stderr().is_terminal() {
-        Box::new(Bar(None))
+        Box::new(Bar { bar: None, clock, cell, said: String::new() })
     } else {
-        Box::new(Lines { last: None, started: Instant::now(), from: 0 })
+        Box::new(Lines { last: None, clock, cell })
     }
 }
 
-struct Bar(Option<ProgressBar>);
+/// When training began, and where.
+struct Clock {
+    started: Instant,
+    from: usize,
+    steps: usize,
+}
+
+impl Clock {
+    fn start(from: usize, steps: usize) -> Clock {
+        Clock { started: Instant::now(), from, steps }
+    }
+
+    /// Seconds left after `step`, where a step was made.
+    fn left(&self, step: usize) -> Option<f64> {
+        let done = step.checked_sub(self.from).filter(|done| *done > 0)?;
+        Some(self.started.elapsed().as_secs_f64() / done as f64 * self.steps.saturating_sub(step) as f64)
+    }
+}
+
+struct Bar {
+    bar: Option<ProgressBar>,
+    clock: Clock,
+    cell: Option<Cell>,
+    /// What the last logged step said.
+    said: String,
+}
+
+impl Bar {
+    /// Of a cell, the line begins with the whole: what does not fit is the cell's own.
+    fn moved(&self, step: usize) {
+        let Some(bar) = &self.bar else { return };
+        bar.set_position(step as u64);
+        match &self.cell {
+            Some(cell) => bar.set_message(in_all(&cell.line(self.clock.left(step)), step, self.clock.steps, &self.said)),
+            None => bar.set_message(self.said.clone()),
+        }
+    }
+}
+
+/// One line of a run that is one of many: `whole` is where it stands among them.
+fn in_all(whole: &str, step: usize, steps: usize, said: &str) -> String {
+    format!("{whole}  step {step}/{steps}  {said}")
+}
 
 impl Observer for Bar {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started { step, steps } => {
                 // What does not fit is cut at the terminal's edge: one line at any width.
-                let style = ProgressStyle::with_template("{bar:12} {pos}/{len} left {eta} {wide_msg}").expect("a valid template");
+                let template = if self.cell.is_some() { "{wide_msg}" } else { "{bar:12} {pos}/{len} left {eta} {wide_msg}" };
+                let style = ProgressStyle::with_template(template).expect("a valid template");
                 let bar = ProgressBar::new(*steps as u64).with_style(style);
                 bar.set_position(*step as u64);
                 // Without this the steps of earlier processes count as instant, and the time left is nonsense.
                 bar.reset_eta();
                 bar.enable_steady_tick(Duration::from_millis(500));
-                self.0 = Some(bar);
+                (self.bar, self.clock) = (Some(bar), Clock::start(*step, *steps));
+                self.said.clear();
+                self.moved(*step);
             }
             Event::Finished => {
-                if let Some(bar) = self.0.take() {
+                if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();
                 }
             }
             Event::Step(p) => {
-                if let Some(bar) = &self.0 {
-                    bar.set_position(p.step as u64);
-                    bar.set_message(short(p));
-                }
+                self.said = short(p);
+                self.moved(p.step);
             }
-            Event::Tick { step } => {
-                if let Some(bar) = &self.0 {
-                    bar.set_position(*step as u64);
-                }
-            }
+            Event::Tick { step } => self.moved(*step),
             other => {
                 let Some(text) = words(other) else { return };
-                match &self.0 {
+                match &self.bar {
                     Some(bar) => bar.suspend(|| say(text)),
                     None => say(text),
                 }
@@ -63,24 +113,26 @@ impl Observer for Bar {
 
 struct Lines {
     last: Option<Instant>,
-    started: Instant,
-    from: usize,
+    clock: Clock,
+    cell: Option<Cell>,
 }
 
 impl Observer for Lines {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started { step, steps } => {
-                (self.started, self.from) = (Instant::now(), *step);
+                self.clock = Clock::start(*step, *steps);
                 say(format!("training: {} steps to go", steps - step));
             }
             // Logs stay readable: a line every few seconds, and the last one.
             Event::Step(p) if p.step < p.steps && self.last.is_some_and(|t| t.elapsed() < Duration::from_secs(5)) => {}
             Event::Step(p) => {
                 self.last = Some(Instant::now());
-                let done = (p.step - self.from).max(1) as f64;
-                let left = self.started.elapsed().as_secs_f64() / done * (p.steps - p.step) as f64;
-                say(format!("step {}/{}  {}  left {left:.0} s", p.step, p.steps, short(p)));
+                let left = self.clock.left(p.step);
+                match &self.cell {
+                    Some(cell) => say(in_all(&cell.line(left), p.step, p.steps, &short(p))),
+                    None => say(format!("step {}/{}  {}  left {:.0} s", p.step, p.steps, short(p), left.unwrap_or(0.0))),
+                }
             }
             other => {
                 if let Some(text) = words(other) {
@@ -108,5 +160,39 @@ fn words(event: &Event) -> Option<String> {
         Event::About(text) => Some((*text).to_string()),
         Event::Note(text) => Some(format!("note: {text}")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::pace::Pace;
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_cell_is_one_and_begins_with_the_whole() {
+        let mut pace = Pace::new(vec![Some((0, 0)); 360]);
+        pace.took(1, 1200.0);
+        let cell = Cell { pace: Arc::new(Mutex::new(pace)), number: 123, began: Instant::now() };
+        let p = Progress {
+            step: 250,
+            steps: 10_000,
+            epoch: 12.5,
+            loss: 4.25,
+            rate: 0.03,
+            samples_per_second: 1234.0,
+            extras: vec![],
+        };
+        let line = in_all(&cell.line(Some(600.0)), p.step, p.steps, &short(&p));
+        assert_eq!(line, "cell 123 of 360, 3 d 7 h left in all  step 250/10000  epoch 12.50  loss 4.2500  rate 0.0300  1234/s");
+        // What is cut at the edge of a narrow terminal is not the whole.
+        let narrow: String = line.chars().take(50).collect();
+        assert!(narrow.contains("123 of 360, 3 d 7 h left in all") && !line.contains('\n'));
+        let clock = Clock { started: Instant::now() - Duration::from_secs(10), from: 100, steps: 300 };
+        assert!(
+            clock.left(100).is_none() && (clock.left(200).unwrap() - 10.0).abs() < 1.0,
+            "steps of earlier processes do not count"
+        );
     }
 }

@@ -62,7 +62,7 @@ impl Model for Stored {
         &[]
     }
 
-    fn export(&self, format: &str, _out: &Path) -> Result<()> {
+    fn export(&self, format: &str, _out: &Path) -> Result<Vec<String>> {
         Err(Error::usage(format!("features cannot be exported as `{format}`")).at(self.path.display()))
     }
 }

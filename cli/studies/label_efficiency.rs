@@ -5,6 +5,7 @@
 //! and the table is of all that the folder holds. All methods of a row are given the very same labels, so they are compared pair by
 //! pair.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 use crate::Modalities;
 use crate::shared::args::{LabelEfficiency, Method};
 use crate::shared::cells::{self, Runner};
+use crate::shared::pace::Kind;
 use crate::shared::{model, output, recipe, run as runs};
 use crate::verbs::eval;
 
@@ -91,26 +93,30 @@ impl Study<'_> {
     /// Makes every cell that is asked for and not yet there.
     fn make(&self, modalities: Modalities) -> Result<()> {
         let methods = self.methods();
+        let mut cells: Vec<(Key, (PathBuf, Kind))> = Vec::new();
+        for (amount, &labels) in self.args.labels.iter().enumerate() {
+            for seed in 0..self.args.seeds {
+                for (way, &method) in methods.iter().enumerate() {
+                    cells.push(((labels, seed, method), (self.place(labels, seed, method), (amount, way))));
+                }
+            }
+        }
+        let (keys, places): (Vec<Key>, Vec<(PathBuf, Kind)>) = cells.into_iter().unzip();
         let runner = Runner {
             modality: self.modality,
             device: &self.args.model.device.device,
             show: self.args.model.show,
             stop: runs::stop_on_interrupt()?,
-            count: self.args.labels.len() * self.args.seeds as usize * methods.len(),
+            pace: cells::pace(&places),
+            before: 0,
+            now: RefCell::default(),
         };
         let mut features = None;
-        let mut number = 0;
-        for &labels in &self.args.labels {
-            for seed in 0..self.args.seeds {
-                for &method in &methods {
-                    number += 1;
-                    let place = self.place(labels, seed, method);
-                    runner.cell(number, &place, || match self.recipe(labels, seed, method)? {
-                        Some(recipe) => self.trained((labels, seed, method), &recipe, &place, &runner),
-                        None => self.probed((labels, seed, method), &place, &mut features, modalities),
-                    })?;
-                }
-            }
+        for (at, (&key, (place, _))) in keys.iter().zip(&places).enumerate() {
+            runner.cell(at + 1, place, || match self.recipe(key)? {
+                Some(recipe) => self.trained(key, &recipe, place, &runner),
+                None => self.probed(key, place, &mut features, modalities),
+            })?;
         }
         Ok(())
     }
@@ -179,7 +185,7 @@ impl Study<'_> {
     }
 
     /// The recipe of a cell that trains; the probe trains no network.
-    fn recipe(&self, labels: Amount, seed: u64, method: Method) -> Result<Option<Recipe>> {
+    fn recipe(&self, (labels, seed, method): Key) -> Result<Option<Recipe>> {
         let LabelEfficiency { model, tuning, distill_epochs, .. } = &self.args;
         let mut recipe = match method {
             Method::Probe => return Ok(None),

@@ -32,8 +32,9 @@ use serde::Deserialize;
 
 use super::study::{self, Study};
 use crate::Modalities;
+use crate::shared::pace::Pace;
 use crate::shared::run::{Trained, stop_on_interrupt, train};
-use crate::shared::{args, output};
+use crate::shared::{args, cells, output};
 
 /// What must hold of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -327,8 +328,12 @@ pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
     }
     let width = chosen.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
     let mut failed = 0;
-    for case in &chosen {
+    let mut pace = Pace::new(vec![Some((0, 0)); chosen.len()]);
+    for (at, case) in chosen.iter().enumerate() {
         let clock = Instant::now();
+        if !args.show.quiet {
+            output::say(format!("{}: {}", pace.line("case", at + 1, 0.0, None), case.name));
+        }
         let (mark, said) = match case.run() {
             Ok(said) => ("ok", said),
             Err(e) => {
@@ -336,12 +341,22 @@ pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
                 ("FAILED", e.to_string())
             }
         };
+        pace.took(at + 1, clock.elapsed().as_secs_f64());
         output::line(format!("{:width$}  {mark:6}  {:6.1} s  {said}", case.name, clock.elapsed().as_secs_f64()))?;
     }
     let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(args.file.file_stem().unwrap_or_default()));
     if !studies.is_empty() {
         let stop = stop_on_interrupt()?;
-        studies.iter().try_for_each(|study| study.run(&folder, &args, stop.clone()))?;
+        let of = |(at, study): (usize, &&Study)| {
+            study.cells(&folder).into_iter().map(|(place, kind)| (place, (at, kind))).collect::<Vec<_>>()
+        };
+        let cells: Vec<Vec<_>> = studies.iter().enumerate().map(of).collect();
+        let pace = cells::pace(&cells.concat());
+        let mut before = 0;
+        for (study, cells) in studies.iter().zip(&cells) {
+            study.run(&folder, &args, stop.clone(), pace.clone(), before)?;
+            before += cells.len();
+        }
     }
     match failed {
         0 => Ok(()),

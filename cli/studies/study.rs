@@ -15,10 +15,11 @@
 //! Every run is a cell of the study's folder ([`cells`](crate::shared::cells)). The first variant is what the others are compared with, seed by
 //! seed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use ctk_core::data::labels::Amount;
 use ctk_core::error::{Error, Result};
@@ -35,6 +36,7 @@ use crate::Modalities;
 use crate::shared::args;
 use crate::shared::cells::Runner;
 use crate::shared::output::{self, percent};
+use crate::shared::pace::Pace;
 
 /// A study as written.
 #[derive(Deserialize)]
@@ -130,18 +132,46 @@ impl<'a> Study<'a> {
         &self.written.name
     }
 
+    /// Its cells in their order: where each lies below `runs`, and its kind, 0 for networks that are trained and then one for each
+    /// way of fine-tuning these.
+    pub fn cells(&self, runs: &Path) -> Vec<(PathBuf, usize)> {
+        let of = &self.written;
+        let mut cells = Vec::new();
+        for named in &of.variants {
+            for seed in 0..of.seeds {
+                let place = self.place(runs, named, seed);
+                let tuned = of.finetune.iter().enumerate().map(|(at, tune)| (place.join(slug(&tune.name)), at + 1));
+                let tuned: Vec<_> = tuned.collect();
+                cells.extend(std::iter::once((place, 0)).chain(tuned));
+            }
+        }
+        cells
+    }
+
+    fn place(&self, runs: &Path, variant: &Variant, seed: u64) -> PathBuf {
+        runs.join(slug(&self.written.name)).join(format!("{}-seed-{seed}", slug(&variant.name)))
+    }
+
     /// Makes what is missing in its folder below `runs`, prints the table and stores it. Whoever raises `stop` ends it after a step.
-    pub fn run(&self, runs: &Path, args: &args::Matrix, stop: Arc<AtomicBool>) -> Result<()> {
+    /// `pace` is of the cells of all studies, of which `before` are made first.
+    pub fn run(
+        &self,
+        runs: &Path,
+        args: &args::Matrix,
+        stop: Arc<AtomicBool>,
+        pace: Arc<Mutex<Pace>>,
+        before: usize,
+    ) -> Result<()> {
         let of = &self.written;
         let folder = runs.join(slug(&of.name));
-        let count = of.variants.len() * of.seeds as usize * (1 + of.finetune.len());
-        let runner = Runner { modality: self.modality, device: &args.device.device, show: args.show, stop, count };
+        let now = RefCell::default();
+        let runner = Runner { modality: self.modality, device: &args.device.device, show: args.show, stop, pace, before, now };
         let named = of.figures.values().chain(of.finetune.iter().map(|tune| &tune.name));
         let mut columns: Vec<Column> = named.map(|name| Column { name: name.clone(), values: BTreeMap::new() }).collect();
         let mut number = 0;
         for (variant, (named, recipe)) in of.variants.iter().zip(&self.recipes).enumerate() {
             for seed in 0..of.seeds {
-                let place = folder.join(format!("{}-seed-{seed}", slug(&named.name)));
+                let place = self.place(runs, named, seed);
                 let mut recipe = recipe.clone();
                 recipe.set("train.seed", &seed.to_string())?;
                 number += 1;

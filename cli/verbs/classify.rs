@@ -27,7 +27,8 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     };
     let model = open(&args.model, modalities)?;
     let classifier = model.classifier()?;
-    let found = classifier.judged(&query(&args.model))?;
+    let asked = query(&args.model);
+    let found = classifier.judged(&asked)?;
     found.notes.iter().for_each(|said| note(said.clone()));
     let judged = Judgement::new(&found, 1.0)?;
     let unknown: Map<String, Value> = judged.unknown().map(|class| (class.name.clone(), json!(class.count))).collect();
@@ -45,13 +46,16 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     });
     found.extras.iter().for_each(|(name, value)| figures[*name] = value.clone());
     if args.calibrate {
-        let held_back = classifier.held_back()?;
+        let held_back = classifier.held_back(&asked)?;
+        held_back.notes.iter().filter(|said| !found.notes.contains(said)).for_each(|said| note(said.clone()));
         let (fitted, count) = temperature(&held_back)?;
         figures["temperature"] = json!(fitted);
         figures["ece_calibrated"] = json!(Judgement::new(&found, fitted)?.ece);
         figures["calibrated_on"] = json!(count);
-        let what = held_back.extras.iter().find(|(name, _)| *name == "part").and_then(|(_, part)| part.as_str());
-        note(format!("the temperature is fitted on {count} {}", what.unwrap_or("samples")));
+        let of = |name: &str| held_back.extras.iter().find(|(of, _)| *of == name).map(|(_, value)| value);
+        figures["calibration_set"] = json!(of("calibration_set"));
+        let what = of("part").and_then(|part| part.as_str()).unwrap_or("samples");
+        note(format!("the temperature is fitted on {count} {what}"));
     }
     if let Some(path) = &args.csv {
         table(&judged, path)?;

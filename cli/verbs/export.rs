@@ -15,10 +15,10 @@ pub fn run(args: Export, modalities: Modalities) -> Result<()> {
             formats => error.hint(format!("it can be exported as {}", formats.join(", "))),
         });
     }
-    if args.encoder_only {
-        model.export_encoder(&args.format, &args.out)?;
-    } else {
-        model.export(&args.format, &args.out)?;
-    }
+    let notes = match args.encoder_only {
+        true => model.export_encoder(&args.format, &args.out)?,
+        false => model.export(&args.format, &args.out)?,
+    };
+    notes.iter().for_each(|note| output::say(format!("note: {note}")));
     output::line(args.out.display())
 }

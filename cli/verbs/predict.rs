@@ -6,6 +6,7 @@ use std::path::Path;
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::Predictions;
 use ctk_core::store::files;
+use ctk_core::store::parquet::{self, Cells};
 use serde_json::{Map, Value, json};
 
 use crate::Modalities;
@@ -17,6 +18,7 @@ use crate::shared::{model, output, samples};
 enum Format {
     Csv,
     Jsonl,
+    Parquet,
 }
 
 impl Format {
@@ -24,12 +26,10 @@ impl Format {
         match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("csv") => Ok(Format::Csv),
             Some("jsonl") => Ok(Format::Jsonl),
-            Some("parquet") => Err(Error::usage("predictions are not written as Parquet yet")
-                .at(path.display())
-                .hint("write .csv or .jsonl; pandas.read_csv(FILE).to_parquet(OUT) makes Parquet of it")),
+            Some("parquet") => Ok(Format::Parquet),
             _ => Err(Error::usage("the file's name does not say a format that predictions are written in")
                 .at(path.display())
-                .hint("predictions are written as .csv or .jsonl")),
+                .hint("predictions are written as .csv, .parquet or .jsonl")),
         }
     }
 }
@@ -65,6 +65,7 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     };
     files::write_with(out, |file| match format {
         Format::Csv => csv(&found, top, file),
+        Format::Parquet => parquet(&found, top, file),
         Format::Jsonl => (0..found.len()).try_for_each(|i| Ok(writeln!(file, "{}", object(&found, i, top))?)),
     })?;
     let figures = json!({
@@ -74,14 +75,14 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
 }
 
 /// Columns of the likeliest class, or of a further one.
-fn columns(rank: usize) -> [String; 2] {
+fn columns_of(rank: usize) -> [String; 2] {
     let behind = if rank == 0 { String::new() } else { format!("_{}", rank + 1) };
     ["predicted", "probability"].map(|name| format!("{name}{behind}"))
 }
 
 fn csv(found: &Predictions, top: usize, out: impl Write) -> Result<()> {
     let mut table = csv::Writer::from_writer(out);
-    let header = ["name", "label"].map(String::from).into_iter().chain((0..top).flat_map(columns));
+    let header = ["name", "label"].map(String::from).into_iter().chain((0..top).flat_map(columns_of));
     table.write_record(header).map_err(Error::new)?;
     for i in 0..found.len() {
         let mut row = vec![found.names[i].clone(), found.label(i).unwrap_or_default().to_string()];
@@ -93,13 +94,28 @@ fn csv(found: &Predictions, top: usize, out: impl Write) -> Result<()> {
     Ok(table.flush()?)
 }
 
+/// The same columns; an unknown label is an empty cell.
+fn parquet(found: &Predictions, top: usize, out: impl Write + Send) -> Result<()> {
+    let mut columns = vec![
+        ("name".to_string(), Cells::Texts(found.names.iter().map(|name| Some(name.as_str())).collect())),
+        ("label".to_string(), Cells::Texts((0..found.len()).map(|i| found.label(i)).collect())),
+    ];
+    let likeliest: Vec<Vec<(usize, f64)>> = (0..found.len()).map(|i| found.likeliest(i, top, 1.0)).collect();
+    for rank in 0..top {
+        let [predicted, probability] = columns_of(rank);
+        columns.push((predicted, Cells::Texts(likeliest.iter().map(|of| Some(found.classes[of[rank].0].as_str())).collect())));
+        columns.push((probability, Cells::Numbers(likeliest.iter().map(|of| of[rank].1 as f32).collect())));
+    }
+    parquet::write(out, &columns)
+}
+
 /// The same row as an object; an unknown label is null.
 fn object(found: &Predictions, i: usize, top: usize) -> Value {
     let mut row = Map::new();
     row.insert("name".to_string(), json!(found.names[i]));
     row.insert("label".to_string(), json!(found.label(i)));
     for (rank, (class, probability)) in found.likeliest(i, top, 1.0).into_iter().enumerate() {
-        let [predicted, of] = columns(rank);
+        let [predicted, of] = columns_of(rank);
         row.insert(predicted, json!(found.classes[class]));
         row.insert(of, json!(probability as f32));
     }

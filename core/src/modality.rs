@@ -259,10 +259,10 @@ pub trait Model {
     fn formats(&self) -> &'static [&'static str];
 
     /// Writes the representation for other programs, and the classifier with it, where there is one.
-    fn export(&self, format: &str, out: &Path) -> Result<()>;
+    fn export(&self, format: &str, out: &Path) -> Result<Vec<String>>;
 
     /// The same without a classifier.
-    fn export_encoder(&self, format: &str, out: &Path) -> Result<()> {
+    fn export_encoder(&self, format: &str, out: &Path) -> Result<Vec<String>> {
         self.export(format, out)
     }
 }
@@ -279,10 +279,10 @@ pub trait Classifier {
     /// It does not know what its classes are called.
     fn judged(&self, query: &Query) -> Result<Predictions>;
 
-    /// What it says of samples whose labels it was neither trained on nor is judged by: what a temperature may be fitted on. What
-    /// they are is told as `part`.
+    /// What it says of samples whose labels it was neither trained on nor is [`judged`](Self::judged) by for this query: what a
+    /// temperature may be fitted on. What they are is told as `part`, and in one word as `calibration_set`.
     ///
     /// # Errors
     /// There are none.
-    fn held_back(&self) -> Result<Predictions>;
+    fn held_back(&self, query: &Query) -> Result<Predictions>;
 }

@@ -190,3 +190,34 @@ fn simclrv2s_conversion_is_read_as_it_computes() {
         }
     }
 }
+
+/// What a program's own preprocessing shows its network is what ctk showed it, of pictures of any size.
+#[test]
+#[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
+fn photos_of_any_size_have_the_same_features_in_other_programs() {
+    let made = Made::new("torchvision", "resnet18");
+    let photos = made.path("photos");
+    std::fs::create_dir(&photos).unwrap();
+    python(&["photos", &photos]);
+    let sets = [
+        &["pairs.size=72"][..],
+        &["pairs.size=72", "pairs.eval_filter=bilinear", "pairs.centre=1.0"],
+        &["pairs.size=64", "pairs.eval_fit=squash", "pairs.centre=1.0"],
+        &["pairs.size=64", "pairs.eval_fit=squash", "pairs.eval_resize=80"],
+        &["pairs.size=96", "pairs.eval_resize=111"],
+    ];
+    // Where a middle begins, if half a pixel is left over, is each program's own.
+    for (program, offset) in [("timm", "pairs.eval_offset=even"), ("transformers", "pairs.eval_offset=floor")] {
+        for (number, set) in sets.iter().enumerate() {
+            let place = |what: &str| made.path(&format!("{what}-{program}-{number}"));
+            let (run, features, out) = (place("run"), place("features") + ".npy", place("exported"));
+            let set: Vec<&str> = set.iter().chain([&offset]).flat_map(|set| ["--set", set]).collect();
+            ctk(&[&["import", &made.path("model.safetensors"), "--out", &run, "--quiet"][..], &set].concat());
+            ctk(&["embed", &run, "--data", &photos, "--out", &features, "--quiet"]);
+            ctk(&["export", &run, "--format", program, "--out", &out]);
+            let least: f64 = python(&["alike", program, &out, &photos, &features]).parse().unwrap();
+            println!("{set:?}, {program}: {least}");
+            assert!(least >= 0.999, "{set:?}, {program}: {least}");
+        }
+    }
+}

@@ -6,7 +6,8 @@
 `make PROGRAM ARCH DIR` draws a network, writes it as the program does (`model.safetensors`, or the folder `weights`), some pictures
 (`pictures/`) and what it makes of them (`features.npy`, and `embeddings.npy` where it has a head). `load PROGRAM PATH DIR` opens what ctk exported and compares with these
 features, `classify PROGRAM PATH DIR` opens a network with its classifier and compares with what ctk said of the pictures
-(`predictions.csv`), `compare A B` two arrays; all print the largest difference of a feature. `others DIR` writes networks that are none of ctk's.
+(`predictions.csv`), `compare A B` two arrays; `photos DIR` draws pictures of many sizes, and `alike PROGRAM PATH PHOTOS
+FEATURES` compares what a program makes of them by its own preprocessing; all print the largest difference of a feature. `others DIR` writes networks that are none of ctk's.
 
 Weights are random, scales and shifts off their constants, and so are running statistics, which fit the pictures: a mistake in any
 of them would show, and features stay about 1.
@@ -332,6 +333,40 @@ def classify(program, path, folder):
     print(difference(found, ours))
 
 
+def photos(folder):
+    """Pictures of any size and shape, smooth and sharp."""
+    torch.manual_seed(5)
+    for height, width in [(8, 8), (20, 33), (32, 32), (33, 40), (64, 48), (72, 72), (97, 61), (150, 101), (200, 301), (225, 224), (61, 400)]:
+        small = torch.rand(1, 3, max(2, height // 7), max(2, width // 7))
+        large = F.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)[0]
+        large[:, : height // 3, width // 2 :] = torch.rand(3, 1, 1)
+        pixels = (large.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+        Image.fromarray(pixels).save(os.path.join(folder, f"{height:03}x{width:03}.png"))
+
+
+def alike(program, path, folder, features):
+    """Prints the least cosine of what a program makes of photos, by its own preprocessing, and what ctk made of them."""
+    images = [Image.open(os.path.join(folder, name)).convert("RGB") for name in sorted(os.listdir(folder))]
+    if program == "timm":
+        import timm
+
+        model = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
+        transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+        made = lambda: model(torch.stack([transform(image) for image in images]))
+    else:
+        from transformers import AutoImageProcessor, AutoModel
+
+        model, processor = AutoModel.from_pretrained(path).eval(), AutoImageProcessor.from_pretrained(path)
+        made = lambda: model(**processor(images, return_tensors="pt")).pooler_output.flatten(1)
+    with torch.no_grad():
+        theirs = F.normalize(made().double(), dim=1)
+    ours = F.normalize(torch.from_numpy(np.load(features)).double(), dim=1)
+    cosines = (theirs * ours).sum(1)
+    for image, cosine in zip(images, cosines):
+        print(image.size, float(cosine))
+    print(float(cosines.min()))
+
+
 def others(folder):
     """Networks that are none of ctk's, though some have a ResNet's names: files alone, and folders where only a description tells."""
     import timm
@@ -366,4 +401,4 @@ if __name__ == "__main__":
     if verb == "compare":
         print(difference(*map(np.load, arguments)))
     else:
-        {"make": make, "load": load, "classify": classify, "others": others}[verb](*arguments)
+        {"make": make, "load": load, "classify": classify, "others": others, "photos": photos, "alike": alike}[verb](*arguments)

@@ -33,7 +33,7 @@ pub struct Predict {
     pub model: ModelArgs,
     #[command(flatten)]
     pub samples: Paths,
-    /// The file to write: .csv or .jsonl; default: CSV on stdout. Its columns are name, label (empty where unknown), predicted,
+    /// The file to write: .csv, .parquet or .jsonl; default: CSV on stdout. Its columns are name, label (empty where unknown), predicted,
     /// probability
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
@@ -46,8 +46,9 @@ pub struct Predict {
 pub struct Classify {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Also fit a temperature, on training images whose labels fine-tuning was not given, and say what it makes of calibration. Test
-    /// labels are never fitted on
+    /// Also fit a temperature, and say what it makes of calibration. It is fitted on the part `val` of the run's data; else on training
+    /// images whose labels were not given; else on what the networks that fine-tuning tried on folds of its labels said of the images
+    /// held out. Test labels are never fitted on
     #[arg(long)]
     pub calibrate: bool,
     /// Write the confusion matrix as a table: a row a class, a column for what it was taken for
@@ -64,7 +65,7 @@ pub struct Embed {
     pub model: ModelArgs,
     #[command(flatten)]
     pub samples: Paths,
-    /// The file to write: .npy or .safetensors, with names beside it in a .names.tsv, or .csv
+    /// The file to write: .npy or .safetensors, with names beside it in a .names.tsv; or .csv or .parquet, with names, labels and parts
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
 }

@@ -4,9 +4,10 @@
 //! - `x.safetensors`: `features` (n, width) f32 and, where known, `labels` (n) i64.
 //! - `x.npy.names.tsv` or `x.safetensors.names.tsv` beside either: a header, then one line a row: name and, where known, label and
 //!   class name, and the part of the data. Backslash, tab, line feed and carriage return in a name are written `\\`, `\t`, `\n`, `\r`.
-//! - `x.csv`: all of it in one table (`csv.rs`).
+//! - `x.csv`, `x.parquet`: all of it in one table (`csv.rs`, `parquet.rs`).
 
 mod csv;
+mod parquet;
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,6 +25,7 @@ enum Format {
     Npy,
     Safetensors,
     Csv,
+    Parquet,
 }
 
 fn format(path: &Path) -> Result<Format> {
@@ -31,12 +33,10 @@ fn format(path: &Path) -> Result<Format> {
         Some("npy") => Ok(Format::Npy),
         Some("safetensors") => Ok(Format::Safetensors),
         Some("csv") => Ok(Format::Csv),
-        Some("parquet") => Err(Error::usage("features are not written as Parquet yet")
-            .at(path.display())
-            .hint("write .csv; pandas.read_csv(FILE).to_parquet(OUT) makes Parquet of it")),
+        Some("parquet") => Ok(Format::Parquet),
         _ => Err(Error::usage("the file's name does not say its format")
             .at(path.display())
-            .hint("features are kept in .npy, .safetensors or .csv files")),
+            .hint("features are kept in .npy, .safetensors, .csv or .parquet files")),
     }
 }
 
@@ -49,11 +49,12 @@ pub fn check_path(path: &Path) -> Result<()> {
 }
 
 /// Whether the file at `path` holds features, and neither vectors of words nor texts: a `.npy` file, a `.safetensors` file with a tensor
-/// `features`, a `.csv` file with the header of features.
+/// `features`, a `.csv` file with the header of features, a `.parquet` file with a column `embedding` of lists.
 pub fn is_features(path: &Path) -> bool {
     match format(path) {
         Ok(Format::Npy) => path.is_file(),
         Ok(Format::Csv) => csv::is_features(path),
+        Ok(Format::Parquet) => parquet::is_features(path),
         Ok(Format::Safetensors) => {
             let header = fs::File::open(path).map_err(Error::from).and_then(|file| Header::read(&file));
             header.is_ok_and(|header| header.tensors.info("features").is_some())
@@ -70,8 +71,8 @@ pub(crate) fn names_path(path: &Path) -> PathBuf {
 }
 
 impl Features {
-    /// Writes the rows to `path`, by its ending `.npy` or `.safetensors`, and the names beside it; or all in one `.csv`. Each file
-    /// appears whole or not at all.
+    /// Writes the rows to `path`, by its ending `.npy` or `.safetensors`, and the names beside it; or all in one `.csv` or
+    /// `.parquet`. Each file appears whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         let format = format(path)?;
         let labels = self.labels.as_ref().map_or(self.len(), Vec::len);
@@ -81,11 +82,12 @@ impl Features {
                 Error::new(format!("{} names, {labels} labels, {} values", self.len(), self.rows.len())).at(path.display())
             );
         }
-        if !matches!(format, Format::Csv) {
+        if matches!(format, Format::Npy | Format::Safetensors) {
             files::write_with(&names_path(path), |out| self.write_names(out))?;
         }
         match format {
             Format::Csv => files::write_with(path, |out| csv::write(self, out)),
+            Format::Parquet => files::write_with(path, |out| parquet::write(self, out)),
             Format::Npy => files::write_with(path, |out| self.write_npy(out)),
             Format::Safetensors => {
                 let mut tensors = vec![("features", Tensor::from_slice(&self.rows, (self.len(), self.width), &Device::Cpu)?)];
@@ -102,6 +104,28 @@ impl Features {
     /// `features`. Without names beside it, rows are named by their numbers.
     pub fn load(path: &Path) -> Result<Features> {
         read(path).at(path.display())
+    }
+
+    /// The label of row `i` in a table, where there are labels: the class's name, or its number where classes have none.
+    fn label_text(&self, i: usize) -> Option<String> {
+        let label = self.labels.as_ref()?[i];
+        let class = self.classes.get(label as usize).filter(|class| !class.is_empty());
+        Some(class.cloned().unwrap_or_else(|| label.to_string()))
+    }
+
+    /// Takes over what a table says beside the values: a label a row, empty where it has none. Classes are numbered by their sorted
+    /// names. Where no row is said to be of a part, none is.
+    fn told(&mut self, labels: Vec<String>) {
+        if self.parts.iter().all(String::is_empty) {
+            self.parts.clear();
+        }
+        if !labels.is_empty() && labels.iter().all(|label| !label.is_empty()) {
+            self.classes = labels.clone();
+            self.classes.sort_unstable();
+            self.classes.dedup();
+            let number = |label: &String| self.classes.partition_point(|class| class < label) as u32;
+            self.labels = Some(labels.iter().map(number).collect());
+        }
     }
 
     fn write_npy(&self, out: &mut impl Write) -> Result<()> {
@@ -142,6 +166,7 @@ const PARTED: &str = "\tsplit";
 fn read(path: &Path) -> Result<Features> {
     let (rows, mut labels) = match format(path)? {
         Format::Csv => return csv::read(path),
+        Format::Parquet => return parquet::read(path),
         Format::Npy => (Tensor::read_npy(path)?, None),
         Format::Safetensors => {
             let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)?;

@@ -61,10 +61,8 @@ impl Rates {
         if self.warmup >= steps && self.warmup > 0 {
             let what = format!("the warm-up of {} steps is not over when the run ends after {steps}", self.warmup);
             let highest = self.at(steps.saturating_sub(1));
-            said.push(format!(
-                "{what}: the rate gets no higher than {highest:.3e} of {:.3e} (shorten schedule.warmup)",
-                self.peak
-            ));
+            let share = 100.0 * highest / self.peak;
+            said.push(format!("{what}: the rate gets no higher than {share:.0} % of its peak (shorten schedule.warmup)"));
         }
         if self.peak < LEAST {
             let what = format!("a learning rate of {:.1e} moves no weight", self.peak);

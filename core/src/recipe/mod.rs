@@ -3,6 +3,7 @@
 //! Choices are externally tagged tables (`[loss.nt-xent]`), because serde then reports a misspelt key with its line.
 //! Unknown keys are errors. `--set a.b=c` edits the text, so that what ran can be saved and read as one file.
 
+mod checkpoint;
 mod head;
 mod paths;
 mod precision;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub use checkpoint::CheckpointRecipe;
 pub use head::{HeadRecipe, Norms, PredictorRecipe};
 pub use precision::Precision;
 pub use train::{DenseTrainRecipe, TrainRecipe};

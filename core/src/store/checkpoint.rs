@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
+use crate::store::best::Best;
 use crate::store::files;
 
 const FORMAT: u32 = 1;
@@ -148,10 +149,14 @@ impl Checkpoint {
         Ok(Checkpoint { folder, manifest })
     }
 
-    /// The checkpoint that `path` means: a checkpoint folder, or a run folder's newest whole one.
+    /// The checkpoint that `path` means: a checkpoint folder, the one that `checkpoints/best` stands for, or a run folder's newest
+    /// whole one.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         if path.join(MANIFEST).is_file() {
             return Checkpoint::at(path);
+        }
+        if let Some(best) = Best::meant(path)? {
+            return Checkpoint::at(&best);
         }
         if !path.is_dir() {
             return Err(Error::usage("there is no run or checkpoint here")
@@ -172,10 +177,11 @@ impl Checkpoint {
         Ok(steps.into_iter().filter_map(|s| Checkpoint::at(&parent.join(s.to_string())).ok()).find(|c| c.verify().is_ok()))
     }
 
-    /// Deletes what an interrupted write left below `parent`, and all but the newest `keep` checkpoints.
-    pub(crate) fn sweep(parent: &Path, keep: usize) -> Result<()> {
+    /// Deletes what an interrupted write left below `parent`, and all but the newest `keep` checkpoints and that of step `spared`.
+    pub(crate) fn sweep(parent: &Path, keep: usize, spared: Option<usize>) -> Result<()> {
         let mut steps = Checkpoint::steps(parent)?;
         steps.truncate(steps.len().saturating_sub(keep));
+        steps.retain(|step| Some(*step) != spared);
         let mut old: Vec<PathBuf> = steps.iter().map(|s| parent.join(s.to_string())).collect();
         if parent.is_dir() {
             let entries = fs::read_dir(parent).at(parent.display())?.filter_map(|e| Some(e.ok()?.path()));
@@ -318,8 +324,11 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         (1..=3).for_each(|step| drop(save(folder.path(), step)));
         fs::create_dir(folder.path().join(".tmp-9")).unwrap();
-        Checkpoint::sweep(folder.path(), 2).unwrap();
+        Checkpoint::sweep(folder.path(), 2, None).unwrap();
         assert_eq!(Checkpoint::steps(folder.path()).unwrap(), [2, 3]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        (4..=6).for_each(|step| drop(save(folder.path(), step)));
+        Checkpoint::sweep(folder.path(), 2, Some(3)).unwrap();
+        assert_eq!(Checkpoint::steps(folder.path()).unwrap(), [3, 5, 6], "one is spared");
     }
 }

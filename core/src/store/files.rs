@@ -1,4 +1,5 @@
-//! Every write, fsync and rename of ctk: a file appears whole or not at all. And which files a folder has.
+//! Every write, fsync and rename of ctk: a file appears whole or not at all. And which files a folder has, and what lies in the middle of
+//! one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -36,6 +37,12 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) 
 pub fn append(path: &Path, line: &str) -> Result<()> {
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path).at(path.display())?;
     file.write_all(format!("{line}\n").as_bytes()).at(path.display())
+}
+
+/// Removes the file or the folder at `path`, if there is one.
+pub fn remove(path: &Path) -> Result<()> {
+    let Ok(there) = path.symlink_metadata() else { return Ok(()) };
+    if there.is_dir() { fs::remove_dir_all(path).at(path.display()) } else { fs::remove_file(path).at(path.display()) }
 }
 
 /// Makes the folder `path` of files that `fill` writes into the folder it is given: it appears with all of them or not at all.
@@ -77,6 +84,26 @@ pub fn below(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+/// Fills `bytes` from byte `at` on. Threads may do so at once.
+#[cfg(unix)]
+pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+/// Fills `bytes` from byte `at` on. Threads may do so at once.
+#[cfg(windows)]
+pub fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, at) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => (bytes, at) = (&mut bytes[read..], at + read as u64),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder's entries durable.

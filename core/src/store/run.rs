@@ -6,9 +6,12 @@
 //!             labels.json            which samples kept their labels, where a task has few
 //!             classes.json           what the classes of a distilled run are called, by number
 //!             search.json            what was tried on folds of these, and how it did
+//!             folds.safetensors      what the choice's networks said of the images held out in these folds
+//!             held_back.json         which samples' labels nothing learns from, where they tell the best checkpoint
 //!             metrics.jsonl          one object per logged step; a resume cuts what came after the checkpoint
 //!             evals.jsonl            what `ctk eval` found of it, one object each
 //!             checkpoints/<step>/    see `checkpoint`
+//!             checkpoints/best/      which of them is the best, where that was measured: see `best`
 //! ```
 //!
 //! The folder is made when something is first written, so that a mistake found before training leaves no trace. Of many ranks one
@@ -22,8 +25,9 @@ use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
+use crate::store::best::Best;
 use crate::store::checkpoint::{Checkpoint, Manifest, Writer};
-use crate::store::files;
+use crate::store::{best, files};
 
 const RECIPE: &str = "recipe.toml";
 const METRICS: &str = "metrics.jsonl";
@@ -148,6 +152,11 @@ impl Run {
         files::write(&path, bytes)
     }
 
+    /// Removes a file or folder of the run, if it is there.
+    pub fn remove(&mut self, name: &str) -> Result<()> {
+        files::remove(&self.folder()?.join(name))
+    }
+
     /// Appends one line to the metrics.
     pub(crate) fn metric(&mut self, line: &Value) -> Result<()> {
         let open = self.open()?;
@@ -177,14 +186,34 @@ impl Run {
 
     /// Saves checkpoint `step` and drops all but the newest `keep`.
     pub fn save(&mut self, step: usize, keep: usize, fill: impl FnOnce(&mut Writer) -> Result<()>) -> Result<Checkpoint> {
+        self.save_beside(None, step, keep, fill)
+    }
+
+    /// The same, but the best of all stays, which may be this one; the checkpoint and the run say which it is.
+    pub fn save_beside(
+        &mut self,
+        best: Option<&Best>,
+        step: usize,
+        keep: usize,
+        fill: impl FnOnce(&mut Writer) -> Result<()>,
+    ) -> Result<Checkpoint> {
         let (modality, recipe) = (self.modality, self.recipe.clone());
         let open = self.open()?;
         open.metrics.sync_data()?;
         let manifest = Manifest::new(modality, step, open.metrics.metadata()?.len(), &recipe);
         let parent = open.folder.join("checkpoints");
-        let saved = Checkpoint::write(&parent, manifest, fill)?;
-        Checkpoint::sweep(&parent, keep)?;
+        let saved = Checkpoint::write(&parent, manifest, |writer| {
+            fill(writer)?;
+            best.map_or(Ok(()), |best| writer.bytes(best::FILE, &best.bytes()?))
+        })?;
+        best.map_or(Ok(()), |best| best.name(&parent))?;
+        Checkpoint::sweep(&parent, keep, best.map(|best| best.step))?;
         Ok(saved)
+    }
+
+    /// Makes `checkpoints/best` stand for `best`: what a stop between two writes may have left undone.
+    pub(crate) fn name_best(&mut self, best: &Best) -> Result<()> {
+        best.name(&self.folder()?.join("checkpoints"))
     }
 
     /// After a failure: removes the folder again if this run made it and saved no checkpoint.
@@ -222,7 +251,7 @@ impl Run {
         })?;
         let resumed = matches!(self.place, Place::Resume(_));
         if resumed {
-            Checkpoint::sweep(&folder.join("checkpoints"), usize::MAX)?;
+            Checkpoint::sweep(&folder.join("checkpoints"), usize::MAX, None)?;
         }
         if !resumed || Run::recipe_of(&folder)?.text() != self.recipe.text() {
             files::write(&folder.join(RECIPE), self.recipe.text().as_bytes())?;

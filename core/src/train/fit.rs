@@ -1,4 +1,4 @@
-//! The only training loop: pull, step, log, measure, save; resume; stop when asked.
+//! The only training loop: pull, step, log, measure, save, keep the best; resume; stop when asked.
 
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::observer::{Event, Progress};
 use crate::process::Process;
 use crate::rng::Key;
+use crate::store::best::Best;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::run::{Origin, Run};
 use crate::train::learner::Learner;
@@ -27,6 +28,31 @@ pub struct Probe<'a, L> {
     pub measure: Measure<'a, L>,
 }
 
+/// Measures one figure of a learner, without changing it.
+pub type Figure<'a, L> = Box<dyn FnMut(&L) -> Result<f64> + 'a>;
+
+/// What tells the best checkpoint: a figure of which more is better, measured whenever one is due to be saved.
+pub struct Judge<'a, L> {
+    /// Its JSON name.
+    pub measure: &'static str,
+    /// What it is measured on.
+    pub on: &'static str,
+    /// How many samples these are.
+    pub samples: usize,
+    /// Measures it.
+    pub value: Figure<'a, L>,
+}
+
+impl<L> Judge<'_, L> {
+    /// Which is the best after `step`: this one, where it is better than all `before`.
+    fn best(&self, before: Option<Best>, step: usize, value: f64) -> Option<Best> {
+        match before {
+            Some(before) if before.value >= value => Some(before),
+            _ => Some(Best { step, measure: self.measure.to_string(), value, on: self.on.to_string(), samples: self.samples }),
+        }
+    }
+}
+
 /// What the loop has to report.
 #[derive(Clone, Debug, Default)]
 pub struct Fitted {
@@ -40,6 +66,8 @@ pub struct Fitted {
     pub seconds: f64,
     /// Samples that this process consumed.
     pub samples: usize,
+    /// The best checkpoint since the very start, where that was measured.
+    pub best: Option<Best>,
 }
 
 /// Trains `learner` on `source` as `plan` says, from where `run` is to go on, to the end or until `process` is told to stop.
@@ -57,6 +85,22 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     run: &mut Run,
     process: &mut Process,
 ) -> Result<Fitted> {
+    fit_judged(source, learner, plan, probes, None, run, process)
+}
+
+/// The same, and the checkpoint that `judge` finds the best, the first of equals, is kept beside the newest ones.
+///
+/// # Errors
+/// As of [`fit`]; whatever the judge met.
+pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
+    source: &S,
+    learner: &mut L,
+    plan: &Plan,
+    probes: &mut [Probe<L>],
+    mut judge: Option<Judge<L>>,
+    run: &mut Run,
+    process: &mut Process,
+) -> Result<Fitted> {
     let train = &plan.train;
     let key = Key::new(train.seed);
     if source.is_empty() {
@@ -71,13 +115,20 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     let last = (train.epochs * per_epoch).min(train.max_steps.unwrap_or(usize::MAX));
     let rates = plan.schedule.over(source.len(), batch, train.epochs, per_epoch);
 
+    let mut best = None;
     let start = match origin(run, process)? {
         Some(checkpoint) => {
             learner.load(&checkpoint.reader())?;
+            if judge.is_some() {
+                best = Best::of(&checkpoint)?;
+            }
             checkpoint.manifest().step
         }
         None => 0,
     };
+    if let Some(best) = best.as_ref().filter(|_| process.writes()) {
+        run.name_best(best)?;
+    }
     rates.oddities(last).iter().for_each(|odd| process.tell(&Event::Note(odd)));
     process.tell(&Event::Started { step: start, steps: last });
     if start >= last && start > 0 {
@@ -90,7 +141,7 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
         for step in start..last {
             if process.stopping() {
                 log.flush(step, run, process)?;
-                save(learner, step, train.keep, run, process)?;
+                save(learner, step, train.keep, best.as_ref(), run, process)?;
                 let stopped = Error::interrupted(format!("stopped after {step} of {last} steps; they are saved"));
                 return Err(match run.existing() {
                     Some(folder) => {
@@ -129,7 +180,16 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
                 }
             }
             if done == last || (epoch_ends && epoch % train.save_every == 0) {
-                save(learner, done, train.keep, run, process)?;
+                if let Some(judge) = &mut judge {
+                    let value = (judge.value)(learner)?;
+                    let name = format!("checkpoint_{}", judge.measure);
+                    if process.writes() {
+                        run.metric(&json!({ "step": done, "epoch": epoch, name.as_str(): value }))?;
+                    }
+                    process.tell(&Event::Measured { epoch, figures: &[(name, value)] });
+                    best = judge.best(best.take(), done, value);
+                }
+                save(learner, done, train.keep, best.as_ref(), run, process)?;
             }
             log.go_on();
         }
@@ -143,6 +203,7 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
         loss: log.epoch_loss(),
         seconds: log.seconds,
         samples: (steps - start) * batch,
+        best,
     })
 }
 
@@ -164,9 +225,16 @@ fn origin(run: &mut Run, process: &mut Process) -> Result<Option<Checkpoint>> {
 }
 
 /// Saves `learner` after `step`, where this rank writes.
-fn save<L: Learner>(learner: &L, step: usize, keep: usize, run: &mut Run, process: &mut Process) -> Result<()> {
+fn save<L: Learner>(
+    learner: &L,
+    step: usize,
+    keep: usize,
+    best: Option<&Best>,
+    run: &mut Run,
+    process: &mut Process,
+) -> Result<()> {
     if process.writes() {
-        run.save(step, keep, |w| learner.save(w))?;
+        run.save_beside(best, step, keep, |w| learner.save(w))?;
         process.tell(&Event::Saved { step });
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The learner with what no method of the list has yet: views of several sizes, parameters of a loss, ranks whose shares differ.
 
+mod best;
 mod devices;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 
 mod blur;
 mod crop;
+mod evaluation;
 mod jitter;
 mod planes;
 mod resample;
@@ -21,8 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::picture::Picture;
 use crop::Crop;
+pub use evaluation::{Evaluation, Filter, Fit, Offset};
 use jitter::Change;
 use planes::Planes;
+use resample::{Axis, Way};
 
 /// Pictures up to this size are CIFAR's kind: no blur, half the jitter, no centre crop.
 const SMALL: usize = 32;
@@ -42,6 +45,10 @@ pub struct AugmentRecipe {
     pub ratio: [f64; 2],
     /// Probability of mirroring left and right.
     pub flip: f64,
+    /// Probability of mirroring above and below: for pictures that have no up, of microscopes and satellites.
+    pub vertical_flip: f64,
+    /// Probability of turning by one, two or three quarters, each as likely.
+    pub quarter_turns: f64,
     /// Strength of the colour jitter, a factor of the four amounts below. Absent: .5 up to 32 px (SimCLR's CIFAR), else 1.
     pub jitter: Option<f64>,
     /// Probability of the colour jitter.
@@ -60,8 +67,20 @@ pub struct AugmentRecipe {
     pub blur: Option<f64>,
     /// Smallest and largest standard deviation of the blur, in pixels.
     pub sigma: [f64; 2],
-    /// Share of the shorter side that the centre crop of evaluation keeps, for pictures above 32 px; others stay whole.
-    pub centre: f64,
+    /// How a picture becomes the square view of evaluation: `crop`, its middle is cut out (`centre` of the shorter side; up to 32 px
+    /// all of it) and resized; `resize`, its shorter side is resized to `eval_resize` and the middle is cut out, as torchvision, timm and
+    /// transformers do; `squash`, both sides are resized to `eval_resize`. A new run states `resize`; absent from a stored one it is
+    /// `crop`.
+    pub eval_fit: Option<Fit>,
+    /// Length of the side that is resized, in pixels, for `resize` and `squash`. Absent: ⌊eval_size / centre⌋.
+    pub eval_resize: Option<usize>,
+    /// What pixels are weighted by for evaluation; random crops are bicubic.
+    pub eval_filter: Filter,
+    /// Where the middle begins that `resize` and `squash` cut out, if half a pixel is left over: `even`, as in torchvision and timm, or
+    /// `floor`, as in transformers.
+    pub eval_offset: Offset,
+    /// Share of the shorter side that evaluation keeps. Absent: .875; for `resize` and `squash` to up to 32 px all of it.
+    pub centre: Option<f64>,
     /// Mean and standard deviation by channel, to normalise with. Absent: values stay in [0, 1], as in SimCLR.
     pub normalise: Option<NormaliseRecipe>,
 }
@@ -84,6 +103,8 @@ impl Default for AugmentRecipe {
             crop: [0.08, 1.0],
             ratio: [3.0 / 4.0, 4.0 / 3.0],
             flip: 0.5,
+            vertical_flip: 0.0,
+            quarter_turns: 0.0,
             jitter: None,
             jitter_probability: 0.8,
             brightness: 0.8,
@@ -93,7 +114,11 @@ impl Default for AugmentRecipe {
             gray: 0.2,
             blur: None,
             sigma: [0.1, 2.0],
-            centre: 0.875,
+            eval_fit: None,
+            eval_resize: None,
+            eval_filter: Filter::Bicubic,
+            eval_offset: Offset::Even,
+            centre: None,
             normalise: None,
         }
     }
@@ -116,6 +141,8 @@ impl AugmentRecipe {
         require(ordered(self.sigma), "sigma", "must be two deviations above 0, the smaller first")?;
         let probabilities = [
             ("flip", self.flip),
+            ("vertical_flip", self.vertical_flip),
+            ("quarter_turns", self.quarter_turns),
             ("jitter_probability", self.jitter_probability),
             ("gray", self.gray),
             ("blur", self.blur.unwrap_or(0.0)),
@@ -130,17 +157,31 @@ impl AugmentRecipe {
             require(amount >= 0.0 && amount.is_finite(), key, "must be 0 or more")?;
         }
         require((0.0..=0.5).contains(&(self.hue * strength)), "hue", "must be 0 to .5 turns after the strength")?;
-        require(self.centre > 0.0 && self.centre <= 1.0, "centre", "must be a share of the side, above 0 and up to 1")?;
+        let centre = self.centre.unwrap_or(0.875);
+        require(centre > 0.0 && centre <= 1.0, "centre", "must be a share of the side, above 0 and up to 1")?;
+        let evaluation = self.evaluation();
+        require(
+            self.eval_resize.is_none() || evaluation.fit != Fit::Crop,
+            "eval_resize",
+            "is for pairs.eval_fit = \"resize\" or \"squash\"",
+        )?;
+        require(
+            evaluation.fit == Fit::Crop || (eval_size..=8192).contains(&evaluation.resize),
+            "eval_resize",
+            "must be at least eval_size: what is smaller would have to be padded",
+        )?;
         if let Some(normalise) = &self.normalise {
             require(normalise.mean.iter().all(|m| m.is_finite()), "normalise.mean", "must be finite")?;
             require(normalise.deviation.iter().all(|&d| d > 0.0 && d.is_finite()), "normalise.deviation", "must be above 0")?;
         }
         Ok(Augment {
             size: self.size,
-            eval_size,
+            evaluation,
             crop: self.crop,
             ratio: self.ratio,
             flip: self.flip,
+            vertical_flip: self.vertical_flip,
+            quarter_turns: self.quarter_turns,
             jitter_probability: self.jitter_probability,
             ranges: jitter::Ranges {
                 brightness: self.brightness * strength,
@@ -151,9 +192,22 @@ impl AugmentRecipe {
             gray: self.gray,
             blur: self.blur.unwrap_or(if self.size <= SMALL { 0.0 } else { 0.5 }),
             sigma: self.sigma,
-            centre: self.centre,
             normalise: self.normalise,
         })
+    }
+
+    /// The view of evaluation.
+    pub fn evaluation(&self) -> Evaluation {
+        let (size, fit) = (self.eval_size.unwrap_or(self.size), self.eval_fit.unwrap_or_default());
+        let centre = self.centre.unwrap_or_else(|| evaluation::centre(fit, size));
+        Evaluation {
+            size,
+            fit,
+            resize: self.eval_resize.unwrap_or((size as f64 / centre).floor() as usize),
+            centre,
+            filter: self.eval_filter,
+            offset: self.eval_offset,
+        }
     }
 }
 
@@ -162,17 +216,17 @@ impl AugmentRecipe {
 pub struct Augment {
     /// Height and width of a view, in pixels.
     pub size: usize,
-    /// Height and width of the view of evaluation.
-    pub eval_size: usize,
+    evaluation: Evaluation,
     crop: [f64; 2],
     ratio: [f64; 2],
     flip: f64,
+    vertical_flip: f64,
+    quarter_turns: f64,
     jitter_probability: f64,
     ranges: jitter::Ranges,
     gray: f64,
     blur: f64,
     sigma: [f64; 2],
-    centre: f64,
     normalise: Option<NormaliseRecipe>,
 }
 
@@ -180,6 +234,9 @@ pub struct Augment {
 struct Draw {
     crop: Crop,
     mirror: bool,
+    upside_down: bool,
+    /// Rows become columns, behind both.
+    transpose: bool,
     changes: Vec<Change>,
     sigma: Option<f64>,
 }
@@ -200,14 +257,19 @@ thread_local! {
 impl Augment {
     /// One random view of `picture` into `out` (`size · size · 3`, channels last).
     pub fn view(&self, picture: &Picture, rng: &mut Rng, out: &mut [f32]) {
-        let Draw { crop, mirror, changes, sigma } = self.draw(picture, rng);
+        let Draw { crop, mirror, upside_down, transpose, changes, sigma } = self.draw(picture, rng);
+        let axis = Axis::whole(self.size);
+        let way = Way { crop, rows: axis, columns: axis, upside_down, mirror, filter: Filter::Bicubic };
         ROOM.with_borrow_mut(|Room { view, resample, blur }| {
             view.reset(self.size);
             // Inlined, or the loops inside would be compiled for the oldest machines.
             wide(
                 #[inline(always)]
-                || resample::resample(picture, crop, mirror, resample, view),
+                || resample::resample(picture, way, resample, view),
             );
+            if transpose {
+                view.transpose();
+            }
             wide(
                 #[inline(always)]
                 || jitter::apply(&changes, view),
@@ -227,7 +289,7 @@ impl Augment {
 
     fn draw(&self, picture: &Picture, rng: &mut Rng) -> Draw {
         let crop = Crop::random(picture, self.crop, self.ratio, rng);
-        let mirror = chance(self.flip, rng);
+        let mut mirror = chance(self.flip, rng);
         let mut changes = Vec::new();
         if chance(self.jitter_probability, rng) {
             changes.extend(self.ranges.draw(rng));
@@ -235,15 +297,26 @@ impl Augment {
         if chance(self.gray, rng) {
             changes.push(Change::Gray);
         }
-        Draw { crop, mirror, changes, sigma: chance(self.blur, rng).then(|| uniform(self.sigma, rng)) }
+        let sigma = chance(self.blur, rng).then(|| uniform(self.sigma, rng));
+        // Drawn only where they are asked for: other views stay what they were.
+        let mut upside_down = self.vertical_flip > 0.0 && chance(self.vertical_flip, rng);
+        let quarters = if self.quarter_turns > 0.0 && chance(self.quarter_turns, rng) { 1 + crop::below(3, rng) } else { 0 };
+        // To the right a turn is a transposition of what lies upside down, to the left of what is mirrored.
+        upside_down ^= matches!(quarters, 1 | 2);
+        mirror ^= matches!(quarters, 2 | 3);
+        Draw { crop, mirror, upside_down, transpose: matches!(quarters, 1 | 3), changes, sigma }
     }
 
-    /// The view of evaluation into `out` (`eval_size · eval_size · 3`): the centre square (its `centre` share where the picture is larger than 32 px),
-    /// resized where it is not `eval_size` already.
+    /// Height and width of the view of evaluation.
+    pub fn eval_size(&self) -> usize {
+        self.evaluation.size
+    }
+
+    /// The view of evaluation into `out` (`eval_size · eval_size · 3`), as [`Evaluation`] says.
     pub fn evaluation(&self, picture: &Picture, out: &mut [f32]) {
-        let side = picture.height.min(picture.width);
-        let kept = if side <= SMALL { side } else { ((side as f64 * self.centre).round() as usize).max(1) };
-        plain(picture, Crop::centre(picture, kept, kept), self.eval_size, self.normalise, out);
+        let (crop, [rows, columns]) = self.evaluation.of(picture);
+        let way = Way { crop, rows, columns, upside_down: false, mirror: false, filter: self.evaluation.filter };
+        plain(picture, way, self.evaluation.size, self.normalise, out);
     }
 
     /// Crop and flip only: what a linear probe's or a fine-tuned network's training sees.
@@ -268,21 +341,26 @@ impl Augment {
 
     /// The same with another size of evaluation.
     pub fn evaluated_at(&self, eval_size: usize) -> Augment {
-        Augment { eval_size, ..self.clone() }
+        let Evaluation { size, resize, .. } = self.evaluation;
+        let evaluation = Evaluation { size: eval_size, resize: (resize * eval_size).div_ceil(size), ..self.evaluation };
+        Augment { evaluation, ..self.clone() }
     }
 }
 
 /// The whole picture, squeezed into `size` × `size`, for eyes: values in [0, 1].
 pub(crate) fn thumbnail(picture: &Picture, size: usize, out: &mut [f32]) {
-    plain(picture, Crop::whole(picture), size, None, out);
+    let axis = Axis::whole(size);
+    let whole = Crop::whole(picture);
+    let way = Way { crop: whole, rows: axis, columns: axis, upside_down: false, mirror: false, filter: Filter::Bicubic };
+    plain(picture, way, size, None, out);
 }
 
-fn plain(picture: &Picture, crop: Crop, size: usize, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
+fn plain(picture: &Picture, way: Way, size: usize, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
     ROOM.with_borrow_mut(|Room { view, resample, .. }| {
         view.reset(size);
         wide(
             #[inline(always)]
-            || resample::resample(picture, crop, false, resample, view),
+            || resample::resample(picture, way, resample, view),
         );
         wide(
             #[inline(always)]

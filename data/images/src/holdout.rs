@@ -87,7 +87,7 @@ impl Holdout {
             }
         }
         if held_out.is_empty() {
-            return Err(Error::usage("no image could be held out for testing")
+            return Err(Error::usage("no image could be held out")
                 .hint("every class needs two different images, of two groups where there are groups"));
         }
         held_out.sort_unstable();

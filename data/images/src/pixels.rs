@@ -94,7 +94,7 @@ impl HostBatch for Pixels {
 /// # Errors
 /// The first image (in order) that cannot be decoded, by name.
 pub fn evaluation(images: &Images, augment: &Augment, samples: Range<usize>) -> Result<Pixels> {
-    each(images, augment.eval_size, samples, |picture, _, row| augment.evaluation(picture, row))
+    each(images, augment.eval_size(), samples, |picture, _, row| augment.evaluation(picture, row))
 }
 
 /// One of the two views that each image of a positive pair gets: both are drawn in turn from `key` at the image's index, and the

@@ -15,8 +15,8 @@ use crate::{generated, holdout};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
-    /// A folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl), an image, or a glob; one or a list; kinds are
-    /// found by looking. Absent: the generated dataset.
+    /// A folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl, .parquet), an image, or a glob; one or a list;
+    /// kinds are found by looking. Absent: the generated dataset.
     pub path: Option<Paths>,
     /// Forces the kind.
     pub format: Option<Format>,

@@ -40,12 +40,12 @@ pub(crate) fn baseline<const N: usize>(
 
 /// Raw pixels of the evaluation view, at most 32 × 32 of them: the representation that learned nothing.
 fn pixel_features(images: &Images, augment: &Augment) -> Result<Features> {
-    let small = augment.evaluated_at(augment.eval_size.min(32));
+    let small = augment.evaluated_at(augment.eval_size().min(32));
     let mut rows = Vec::new();
-    for batch in batches(images.len(), small.eval_size) {
+    for batch in batches(images.len(), small.eval_size()) {
         rows.extend_from_slice(pixels::evaluation(images, &small, batch)?.values());
     }
-    Ok(named(images, rows, small.eval_size * small.eval_size * pixels::CHANNELS))
+    Ok(named(images, rows, small.eval_size() * small.eval_size() * pixels::CHANNELS))
 }
 
 /// Shares of the evaluation view's pixels in 8 × 8 × 8 bins of red, green and blue.
@@ -53,8 +53,8 @@ fn histogram_features(images: &Images, augment: &Augment) -> Result<Features> {
     const BINS: usize = 8;
     let plain = augment.visible();
     let mut rows = vec![0.0; images.len() * BINS.pow(3)];
-    let share = 1.0 / (plain.eval_size * plain.eval_size) as f32;
-    for batch in batches(images.len(), plain.eval_size) {
+    let share = 1.0 / (plain.eval_size() * plain.eval_size()) as f32;
+    for batch in batches(images.len(), plain.eval_size()) {
         let views = pixels::evaluation(images, &plain, batch.clone())?;
         for (view, image) in batch.enumerate() {
             let row = &mut rows[image * BINS.pow(3)..][..BINS.pow(3)];

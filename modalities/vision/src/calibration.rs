@@ -17,7 +17,7 @@ use crate::features::batches;
 pub(crate) fn calibrate(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, device: &Device) -> Result<()> {
     // Forty steps of momentum .1 forget 98.5 % of the initial values.
     const STEPS: usize = 40;
-    let all = batches(images.len(), augment.eval_size);
+    let all = batches(images.len(), augment.eval_size());
     let pass = Pass::eval().with(Statistics::Update);
     for batch in all.iter().cycle().take(STEPS) {
         let x = Pixels::upload(&[&pixels::evaluation(images, augment, batch.clone())?], device)?;

@@ -18,7 +18,7 @@ use crate::encoder::ImageEncoder;
 
 /// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
 pub(crate) fn features(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, device: &Device) -> Result<Features> {
-    encoded(encoder, images, augment.eval_size, device, |batch| pixels::evaluation(images, augment, batch))
+    encoded(encoder, images, augment.eval_size(), device, |batch| pixels::evaluation(images, augment, batch))
 }
 
 /// Representations of one side of a positive pair of each image, as [`features`].

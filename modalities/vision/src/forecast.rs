@@ -5,6 +5,7 @@ use ctk_core::memory;
 use ctk_core::nn::params::Params;
 use ctk_core::recipe::Precision;
 
+use crate::encoder::{Architecture, SAFETENSORS};
 use crate::recipe::VisionRecipe;
 
 /// Bytes of a step for each number that a convolution puts out, by bytes of such a number: maps, sums of blocks, what layers keep and
@@ -35,7 +36,24 @@ pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Ve
         rest => format!("; an epoch leaves {rest} of the images out, others each time, so that batches are whole"),
     };
     let length = format!("training: {whole} steps of {batch} images, {steps} an epoch, {} epochs{rest}", recipe.train.epochs);
-    vec![network, length, memory_line(step(recipe, params, batch), memory::free())]
+    vec![network, programs(encoder), length, memory_line(step(recipe, params, batch), memory::free())]
+}
+
+/// Which other programs load the network by themselves, and why the others do not.
+fn programs(encoder: &dyn Architecture) -> String {
+    let formats = encoder.formats().iter().filter(|format| **format != SAFETENSORS);
+    let (loads, refused): (Vec<_>, Vec<_>) =
+        formats.map(|format| (*format, encoder.refused(format))).partition(|(_, refused)| refused.is_none());
+    let loads = match loads.is_empty() {
+        true => "ctk export writes its tensors".to_string(),
+        false => {
+            format!("ctk export writes it for {}", loads.iter().map(|(format, _)| *format).collect::<Vec<_>>().join(" and "))
+        }
+    };
+    let mut reasons: Vec<String> = refused.into_iter().filter_map(|(_, reason)| reason).collect();
+    reasons.dedup_by(|a, b| a.split(", which").next() == b.split(", which").next());
+    let but = if reasons.is_empty() { String::new() } else { format!("; {}", reasons.join("; ")) };
+    format!("other programs: {loads}{but}")
 }
 
 /// What will be measured while training, and after it. `measured` is the part that kNN and the probe are judged on, if there are labels.
@@ -51,6 +69,9 @@ pub(crate) fn measures(recipe: &VisionRecipe, labelled: bool) -> String {
     }
     if recipe.eval.linear_probe.is_some() {
         what.push("a linear probe at the end".to_string());
+    }
+    if recipe.checkpoint.keep_best {
+        what.push("each checkpoint, to keep the best".to_string());
     }
     match what.is_empty() {
         true => "measured: the loss alone; [eval.knn] and [eval.linear-probe] measure accuracy".to_string(),
@@ -111,10 +132,11 @@ mod tests {
         let params = network::learner(&recipe, &Device::Cpu).unwrap().params;
         let said = lines(&recipe, &params, 511);
         assert!(said[0].contains("ResNet with 11.2 million parameters") && said[0].contains("32 × 32 pixels"), "{said:?}");
-        assert!(said[1].contains("140 steps of 64 images, 7 an epoch, 20 epochs") && said[1].contains("leaves 63"), "{said:?}");
-        assert!(said[2].contains("a step needs about"), "{said:?}");
+        assert!(said[1].contains("a stem for small images"), "{said:?}");
+        assert!(said[2].contains("140 steps of 64 images, 7 an epoch, 20 epochs") && said[2].contains("leaves 63"), "{said:?}");
+        assert!(said[3].contains("a step needs about"), "{said:?}");
         let few = lines(&recipe, &params, 10);
-        assert!(few[1].contains("20 steps of 10 images, 1 an epoch") && !few[1].contains("leaves"), "{few:?}");
+        assert!(few[2].contains("20 steps of 10 images, 1 an epoch") && !few[2].contains("leaves"), "{few:?}");
     }
 
     #[test]

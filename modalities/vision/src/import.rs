@@ -16,7 +16,7 @@ use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result};
 use serde_json::json;
 
-use crate::encoder::{self, Foreign, Input, Meant};
+use crate::encoder::{self, Foreign, Meant};
 use crate::network;
 use crate::recipe::{self, Checked};
 
@@ -59,18 +59,15 @@ impl Found {
 
 fn text(path: &Path, layout: &str, encoder: &Meant, head: &HeadRecipe) -> String {
     let Meant { title, section, input } = encoder;
-    let (size, centre) = (input.size.unwrap_or(Input::IMAGENET_SIZE), input.centre.unwrap_or(1.0));
     let mut text = format!(
         "# A {title} that another program trained, under the names of {layout}.\n\
          # Run: ctk import {}\n\
          [data]\nbackground = \"drop\"\n\n\
-         [pairs]\nsize = {size}\ncentre = {centre:?}\n\n",
+         {}\n",
         // A comment is one line, whatever the path.
         path.display().to_string().replace(|c: char| c.is_control(), " "),
+        input.section(),
     );
-    if let Some(normalise) = input.normalise.filter(|normalise| *normalise != Input::PLAIN) {
-        text.push_str(&format!("[pairs.normalise]\nmean = {:?}\ndeviation = {:?}\n\n", normalise.mean, normalise.deviation));
-    }
     text.push_str(&format!("{section}\n[head]\nlayers = {}\nwidth = {}\n", head.layers, head.width));
     if let Some(hidden) = head.hidden {
         text.push_str(&format!("hidden = {hidden}\n"));
@@ -99,6 +96,7 @@ impl Job for Import {
         if process.stopping() {
             return Err(Error::interrupted("stopped before anything was written").at(path.display()));
         }
+        weights.notes().iter().for_each(|note| process.tell(&Event::Note(note)));
         if weights.said().normalise.is_none() {
             let assumed = match recipe.pairs.normalise {
                 None => "stay in [0, 1]".to_string(),
@@ -107,11 +105,12 @@ impl Job for Import {
             let how = "--set 'pairs.normalise={mean=[…],deviation=[…]}' says otherwise";
             process.tell(&Event::Note(&format!("nothing beside the weights says what they expect: values {assumed} ({how})")));
         }
+        process.tell(&Event::Note(&encoder::told(&recipe.pairs)));
         if process.writes() {
             run.save(0, self.plan.train.keep, |writer| learner.save(writer))?;
         }
 
-        let (mean, deviation) = Input::of(&recipe.pairs).mean_and_deviation();
+        let (mean, deviation) = encoder::mean_and_deviation(&recipe.pairs);
         let normalise = recipe.pairs.normalise.map(|_| json!({ "mean": mean, "deviation": deviation }));
         let mut figures = vec![("layout", json!(weights.layout()))];
         figures.extend(recipe.encoder.architecture().figures());

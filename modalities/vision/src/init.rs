@@ -7,6 +7,7 @@ use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Error, Result};
 
+use crate::encoder;
 use crate::import::Found;
 use crate::recipe::{VisionRecipe, check};
 
@@ -17,7 +18,16 @@ use crate::recipe::{VisionRecipe, check};
 pub(crate) fn set_weights(recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
     let meant = Found::open(file)?.recipe()?;
     if adopt {
-        for section in ["encoder", "pairs.size", "pairs.centre", "pairs.normalise"] {
+        for section in [
+            "encoder",
+            "pairs.size",
+            "pairs.eval_fit",
+            "pairs.eval_resize",
+            "pairs.eval_filter",
+            "pairs.eval_offset",
+            "pairs.centre",
+            "pairs.normalise",
+        ] {
             recipe.take(section, &meant)?;
         }
     }
@@ -33,21 +43,26 @@ pub(crate) fn without(recipe: &VisionRecipe) -> VisionRecipe {
     recipe
 }
 
-/// What to say of the run that `recipe` begins with, if it names one.
+/// What to say of the run, or of another program's weights, that `recipe` begins with, if it names one.
 ///
 /// # Errors
-/// No such run, and a run of another network.
-pub(crate) fn note(recipe: &VisionRecipe) -> Result<Option<String>> {
-    let Some(run) = &recipe.train.init else { return Ok(None) };
+/// No such run, and a run of another network; weights that are no network.
+pub(crate) fn notes(recipe: &VisionRecipe) -> Result<Vec<String>> {
+    let mut notes = match recipe.encoder.architecture().weights() {
+        Some(file) => encoder::recognise(file)?.1.notes(),
+        None => Vec::new(),
+    };
+    let Some(run) = &recipe.train.init else { return Ok(notes) };
     let (_, head) = opened(recipe, run)?;
     let head = if head { "its encoder and projection head" } else { "its encoder; the projection head is another, and new" };
-    Ok(Some(format!("the network begins as that of {}: {head}", run.display())))
+    notes.push(format!("the network begins as that of {}: {head}", run.display()));
+    Ok(notes)
 }
 
 /// Sets what `recipe` declared in `params` to the values of `run`: the encoder, and the head where it is the same.
 ///
 /// # Errors
-/// As of [`note`].
+/// As of [`notes`].
 pub(crate) fn begin(recipe: &VisionRecipe, run: &Path, params: &Params) -> Result<()> {
     let (checkpoint, head) = opened(recipe, run)?;
     let place = checkpoint.folder().display();

@@ -10,13 +10,14 @@ use ctk_core::observer::Event;
 use ctk_core::process::Process;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::run::Run;
-use ctk_core::train::fit::{Probe, fit};
+use ctk_core::train::fit::{Judge, Probe, fit_judged};
 use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result};
 use ctk_images::dataset::Images;
 use serde_json::json;
 
 use crate::baselines::{BASELINES, baseline};
+use crate::best::{self, Watched};
 use crate::features::features;
 use crate::forecast;
 use crate::init;
@@ -50,13 +51,6 @@ impl Job for Train {
             return Err(Error::usage("one image cannot be trained on: a loss compares the images of a batch")
                 .hint("give a folder of many images; thousands are usual"));
         }
-        if images.len() < recipe.train.batch {
-            process.tell(&Event::Note(&format!(
-                "the batch is all {} images there are, not {}",
-                images.len(),
-                recipe.train.batch
-            )));
-        }
         let needs = recipe.loss.needs();
         if needs.labels && images.labels().is_none() {
             return Err(Error::usage(format!("[loss.{}] needs a class for every image, and some have none", recipe.loss.name()))
@@ -65,14 +59,25 @@ impl Job for Train {
         if needs.queue.is_some_and(|keys| keys > images.len() / 2) {
             process.tell(&Event::Note("the queue is longer than half the images: it holds other views of the batch's own"));
         }
+        let told_by = Watched::of(recipe, &splits, &splits.train, recipe.train.seed, run, process)?;
+        let images = match &told_by {
+            // A loss that looks at labels trains without the images whose labels are held back.
+            Some(told_by) if needs.labels => told_by.rest.clone(),
+            _ => images,
+        };
+        if images.len() < recipe.train.batch {
+            process.tell(&Event::Note(&format!(
+                "the batch is all {} images there are, not {}",
+                images.len(),
+                recipe.train.batch
+            )));
+        }
         let device = process.device().clone();
         // A run that goes on has its values in its checkpoint: where it began is of no matter, and may be gone.
         let mut learner = match run.latest()?.is_some() {
             true => network::learner(&init::without(recipe), &device)?,
             false => {
-                if let Some(note) = init::note(recipe)? {
-                    process.tell(&Event::Note(&note));
-                }
+                init::notes(recipe)?.iter().for_each(|note| process.tell(&Event::Note(note)));
                 network::learner(recipe, &device)?
             }
         };
@@ -98,7 +103,16 @@ impl Job for Train {
             };
             probes.push(Probe { every, measure: Box::new(measure) });
         }
-        let fitted = fit(&source, &mut learner, &self.plan, &mut probes, run, process)?;
+        let encode = &encode;
+        let judge = told_by.as_ref().map(|Watched { on, what, rest }| Judge {
+            measure: "knn_top1",
+            on: what,
+            samples: on.len(),
+            value: Box::new(move |learner: &Learner| {
+                Ok(knn::knn(&encode(learner, rest)?, &encode(learner, on)?, &Default::default())?.top1)
+            }),
+        });
+        let fitted = fit_judged(&source, &mut learner, &self.plan, &mut probes, judge, run, process)?;
         drop(probes);
         splits::at_the_end(&splits, process);
 
@@ -113,6 +127,7 @@ impl Job for Train {
             next: next(labelled.is_some()),
         };
         summary.figures.extend(splits::figures(&splits));
+        best::tell(fitted.best.as_ref(), "ctk eval linear-probe RUN/checkpoints/best", &mut summary);
         let Some(test) = labelled else { return Ok(summary) };
         let encoded = || -> Result<[Features; 2]> { Ok([encode(&learner, &splits.train)?, encode(&learner, test)?]) };
         let mut features = recipe.eval.linear_probe.as_ref().map(|_| encoded()).transpose()?;

@@ -8,6 +8,7 @@
 
 mod baselines;
 mod bench;
+mod best;
 mod calibration;
 pub mod encoder;
 mod features;
@@ -90,8 +91,10 @@ impl Modality for Vision {
 
     fn complete(&self, recipe: &mut Recipe) -> Result<()> {
         recipe.set_absent("schedule.length", "steps")?;
-        let background = recipe::background(&recipe.parse()?)?;
-        recipe.set_absent("data.background", &background.word())
+        for (key, value) in recipe::stated(&recipe.parse()?)? {
+            recipe.set_absent(key, &value)?;
+        }
+        Ok(())
     }
 
     fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {

@@ -17,7 +17,7 @@ use ctk_core::{Context, Device, Error, Result, store::files};
 use ctk_images::dataset::{self, Images};
 
 use crate::baselines::{BASELINES, baseline};
-use crate::encoder::{ClassifierExport, Exported, ImageEncoder, SAFETENSORS};
+use crate::encoder::{ClassifierExport, Exported, ImageEncoder, SAFETENSORS, told};
 use crate::recipe::{Checked, VisionRecipe, check};
 use crate::{features, network, splits};
 
@@ -86,35 +86,38 @@ impl Model for Trained {
         self.checked.recipe.encoder.architecture().formats()
     }
 
-    fn export(&self, format: &str, out: &Path) -> Result<()> {
+    fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
         match &self.checked.recipe.task {
             Some(task) => self.write(format, Some(classes::export(self, task)?), out),
             None => self.write(format, None, out),
         }
     }
 
-    fn export_encoder(&self, format: &str, out: &Path) -> Result<()> {
+    fn export_encoder(&self, format: &str, out: &Path) -> Result<Vec<String>> {
         self.write(format, None, out)
     }
 }
 
 impl Trained {
-    fn write(&self, format: &str, classifier: Option<ClassifierExport>, out: &Path) -> Result<()> {
+    /// The notes say how the network is shown pictures.
+    fn write(&self, format: &str, classifier: Option<ClassifierExport>, out: &Path) -> Result<Vec<String>> {
+        let VisionRecipe { encoder, pairs, .. } = &self.checked.recipe;
+        let mut notes = vec![told(pairs)];
         if let (SAFETENSORS, Some(classifier)) = (format, &classifier) {
             let tensors: Vec<_> = self.checkpoint.reader().tensors(MODEL)?.into_iter().chain(classifier.tensors()).collect();
             let said = HashMap::from([("format".to_string(), "pt".to_string())]);
             files::write(out, &safetensors::serialize(tensors, Some(said))?)?;
             let mut beside = OsString::from(out);
             beside.push(".classes.json");
-            return files::write(Path::new(&beside), &serde_json::to_vec_pretty(&classifier.classes)?);
-        }
-        if format == SAFETENSORS {
+            files::write(Path::new(&beside), &serde_json::to_vec_pretty(&classifier.classes)?)?;
+        } else if format == SAFETENSORS {
             // A checkpoint's model file is one already; a ResNet's is what torchvision loads.
-            return files::write(out, &self.checkpoint.reader().bytes(MODEL)?);
+            files::write(out, &self.checkpoint.reader().bytes(MODEL)?)?;
+        } else {
+            let tensors = self.checkpoint.reader().tensors(MODEL)?;
+            let of = Exported { features: self.encoder.width(), pairs, tensors, classifier };
+            notes.extend(encoder.architecture().export(format, of, out).at(self.checkpoint.folder().display())?);
         }
-        let VisionRecipe { encoder, pairs, .. } = &self.checked.recipe;
-        let of =
-            Exported { features: self.encoder.width(), pairs, tensors: self.checkpoint.reader().tensors(MODEL)?, classifier };
-        encoder.architecture().export(format, of, out).at(self.checkpoint.folder().display())
+        Ok(notes)
     }
 }

@@ -7,12 +7,13 @@ use ctk_core::data::dataset::Dataset as _;
 use ctk_core::objective::LossRecipe;
 use ctk_core::optim::Schedule;
 use ctk_core::recipe::{
-    DenseTrainRecipe, EvalRecipe, HeadRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe, SgdRecipe,
+    CheckpointRecipe, DenseTrainRecipe, EvalRecipe, HeadRecipe, OptimizerRecipe, PredictorRecipe, Recipe, ScheduleRecipe,
+    SgdRecipe,
 };
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::plan::Plan;
-use ctk_images::augment::{Augment, AugmentRecipe};
-use ctk_images::dataset::{self, Columns};
+use ctk_images::augment::{Augment, AugmentRecipe, Fit};
+use ctk_images::dataset;
 use ctk_images::decode::Background;
 use ctk_images::recipe::DataRecipe;
 use schemars::JsonSchema;
@@ -46,6 +47,8 @@ pub struct VisionRecipe {
     pub schedule: ScheduleRecipe,
     /// `[train]`.
     pub train: DenseTrainRecipe,
+    /// `[checkpoint]`: which checkpoints are kept beside the newest.
+    pub checkpoint: CheckpointRecipe,
     /// `[eval.*]`.
     pub eval: EvalRecipe,
     /// `[task.*]`: what is done with a trained network instead of training one without labels.
@@ -64,6 +67,7 @@ impl Default for VisionRecipe {
             optimizer: OptimizerRecipe::Sgd(SgdRecipe::default()),
             schedule: ScheduleRecipe::default(),
             train: DenseTrainRecipe::default(),
+            checkpoint: CheckpointRecipe::default(),
             eval: EvalRecipe::default(),
             task: None,
         }
@@ -109,31 +113,42 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     Ok(Checked { recipe, augment })
 }
 
-/// What lies behind transparent pixels in a new run: what its recipe says; else what did in the run that it begins from; else alpha is
+/// What a new run states where its recipe does not, as keys and values: what lies behind transparent pixels, and how a picture becomes
+/// the view of evaluation. These are as in the run that it begins from; else pictures are resized and their middle is cut out, alpha is
 /// dropped where the network is another program's, as that program does, and the background is white where it is not.
 ///
 /// # Errors
 /// A run to begin from that cannot be opened.
-pub(crate) fn background(recipe: &VisionRecipe) -> Result<Background> {
+pub(crate) fn stated(recipe: &VisionRecipe) -> Result<[(&'static str, String); 2]> {
     let from = recipe.train.init.as_ref().or_else(|| recipe.task.as_ref().and_then(TaskRecipe::from));
-    Ok(match (recipe.data.background, from) {
-        (Some(said), _) => said,
-        (None, Some(run)) => check(&Checkpoint::open(run)?.recipe())?.recipe.data.law().background,
-        (None, None) if recipe.encoder.architecture().weights().is_some() => Background::Drop,
-        (None, None) => Background::WHITE,
-    })
+    let (background, fit) = match from {
+        Some(run) => {
+            let run = check(&Checkpoint::open(run)?.recipe())?.recipe;
+            (run.data.law().background, run.pairs.evaluation().fit)
+        }
+        None if recipe.encoder.architecture().weights().is_some() => (Background::Drop, Fit::Resize),
+        None => (Background::WHITE, Fit::Resize),
+    };
+    Ok([
+        ("data.background", background.word()),
+        ("pairs.eval_fit", serde_json::json!(fit).as_str().unwrap_or_default().to_string()),
+    ])
 }
 
 /// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million
 /// images, at 32 or 64 pixels where the images are small and at 96 where they are not.
 pub(crate) fn general(path: &Path) -> Result<String> {
-    let images = dataset::open_all(&[path.to_path_buf()], None, &Columns::default())?.pretraining();
+    let images = dataset::first_look(&[path.to_path_buf()])?.pretraining();
     // Where no header can be read, training says which.
     let (count, side) = (images.len(), images.median_side(64).unwrap_or(96));
     let (size, stem, width) = match side {
         0..=40 => (32, "small", 0.25),
         41..=80 => (64, "imagenet", 0.5),
         _ => (96, "imagenet", 0.5),
+    };
+    let programs = match stem {
+        "small" => "# Other programs: a stem for small images is none of theirs; `ctk export` writes the tensors.\n",
+        _ => "# Other programs: transformers loads this width; torchvision and timm have width = 1.0 alone.\n",
     };
     let batch = (count / 8).clamp(8, 256).next_power_of_two().min(256);
     let epochs = (500_000 / count.max(1)).clamp(10, 200);
@@ -142,6 +157,7 @@ pub(crate) fn general(path: &Path) -> Result<String> {
         "# SimCLR on {count} images of about {side} pixels: a general recipe, sized for about half an hour on two cores.\n\
          # Run: ctk train vision --data {path}\n\
          # Measured: not measured. A wider encoder, more epochs and a larger batch learn more and take longer.\n\
+         {programs}\
          [data]\npath = {path:?}\n\n\
          [pairs]\nsize = {size}\n\n\
          [encoder.resnet]\ndepth = 18\nwidth = {width}\nstem = \"{stem}\"\n\n\

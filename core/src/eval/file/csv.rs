@@ -23,12 +23,8 @@ pub(super) fn write(features: &Features, out: impl Write) -> Result<()> {
     let header = COLUMNS.map(String::from).into_iter().chain((0..features.width).map(|at| format!("f{at}")));
     table.write_record(header).map_err(Error::new)?;
     for (i, name) in features.names.iter().enumerate() {
-        let label = features.labels.as_ref().map_or_else(String::new, |labels| {
-            let class = features.classes.get(labels[i] as usize).filter(|class| !class.is_empty());
-            class.cloned().unwrap_or_else(|| labels[i].to_string())
-        });
         table.write_field(name).map_err(Error::new)?;
-        table.write_field(label).map_err(Error::new)?;
+        table.write_field(features.label_text(i).unwrap_or_default()).map_err(Error::new)?;
         table.write_field(features.parts.get(i).map_or("", String::as_str)).map_err(Error::new)?;
         // The shortest decimals that are read back as the same numbers.
         features.row(i).iter().try_for_each(|value| table.write_field(value.to_string())).map_err(Error::new)?;
@@ -57,16 +53,7 @@ pub(super) fn read(path: &Path) -> Result<Features> {
             features.rows.push(number.map_err(|_| Error::new(format!("`{value}` is no number"))).at(format!("row {}", at + 1))?);
         }
     }
-    if features.parts.iter().all(String::is_empty) {
-        features.parts.clear();
-    }
-    if !labels.is_empty() && labels.iter().all(|label| !label.is_empty()) {
-        features.classes = labels.clone();
-        features.classes.sort_unstable();
-        features.classes.dedup();
-        let number = |label: &String| features.classes.partition_point(|class| class < label) as u32;
-        features.labels = Some(labels.iter().map(number).collect());
-    }
+    features.told(labels);
     Ok(features)
 }
 

@@ -13,6 +13,12 @@ fn view(picture: &Picture, size: usize, draw: &Draw) -> Vec<f64> {
     if draw.mirror {
         pixels.chunks_mut(size).for_each(|row| row.reverse());
     }
+    if draw.upside_down {
+        pixels = pixels.chunks(size).rev().flatten().copied().collect();
+    }
+    if draw.transpose {
+        pixels = (0..size * size).map(|i| pixels[i % size * size + i / size]).collect();
+    }
     draw.changes.iter().for_each(|change| changed(*change, &mut pixels));
     if let Some(sigma) = draw.sigma {
         pixels = blurred(&pixels, size, sigma);
@@ -136,6 +142,8 @@ fn views_are_what_the_definitions_say() {
     for (text, height, width, count) in [
         ("", 32, 32, 40),
         ("size = 24", 32, 32, 40),
+        ("size = 24\nvertical_flip = 0.5\nquarter_turns = 0.75", 32, 40, 40),
+        ("size = 65\nquarter_turns = 1.0", 60, 70, 6),
         ("size = 96\nblur = 1.0", 96, 96, 12),
         ("size = 96", 120, 90, 12),
         ("size = 65\nblur = 1.0", 300, 70, 6),

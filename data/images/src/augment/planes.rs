@@ -60,6 +60,20 @@ impl Planes {
         })
     }
 
+    /// Makes rows of columns.
+    pub fn transpose(&mut self) {
+        let (size, line) = (self.size, self.line() * LANES);
+        let values = self.blocks.as_flattened_mut();
+        let at = |y: usize, colour: usize, x: usize| (3 * y + colour) * line + x;
+        for colour in 0..3 {
+            for y in 0..size {
+                for x in 0..y {
+                    values.swap(at(y, colour, x), at(x, colour, y));
+                }
+            }
+        }
+    }
+
     /// Writes the picture channels last, normalised where that is asked for.
     #[inline(always)]
     pub fn interleave(&self, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {

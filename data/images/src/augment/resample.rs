@@ -1,27 +1,56 @@
-//! Resampling by PIL's bicubic filter, rows first, then columns.
+//! Resampling by PIL's filters, rows first, then columns.
 
 use super::crop::Crop;
+use super::evaluation;
 use super::planes::{LANES, Lanes, Planes};
 use crate::picture::Picture;
 
 /// What resampling keeps from one view to the next, so that it is not allocated anew.
 #[derive(Default)]
 pub(super) struct Room {
-    rows: Filter,
-    columns: Filter,
+    rows: Weights,
+    columns: Weights,
     line: Vec<f32>,
 }
 
-/// Resamples a part of a picture to the size of `view`, mirrored or not, scaled and clipped to [0, 1].
+/// What one direction is resized to: `to` pixels, of which the view has those from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Axis {
+    pub to: usize,
+    pub first: usize,
+}
+
+impl Axis {
+    /// All of `size` pixels.
+    pub fn whole(size: usize) -> Axis {
+        Axis { to: size, first: 0 }
+    }
+}
+
+/// How a part of a picture becomes a view.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub crop: Crop,
+    pub rows: Axis,
+    pub columns: Axis,
+    /// Rows from below to above.
+    pub upside_down: bool,
+    /// Columns from right to left.
+    pub mirror: bool,
+    pub filter: evaluation::Filter,
+}
+
+/// Resamples a part of a picture to the size of `view`, scaled and clipped to [0, 1].
 ///
-/// PIL's filter: bicubic with a = −½, widened when shrinking (antialiasing), cut off and renormalised at the crop's edge. In
-/// f32 throughout, where PIL rounds to bytes after each direction.
+/// PIL's filters, widened when shrinking (antialiasing), cut off and renormalised at the crop's edge. In f32 throughout, where PIL
+/// rounds to bytes after each direction.
 #[inline(always)]
-pub(super) fn resample(picture: &Picture, crop: Crop, mirror: bool, room: &mut Room, view: &mut Planes) {
+pub(super) fn resample(picture: &Picture, way: Way, room: &mut Room, view: &mut Planes) {
+    let crop = way.crop;
     let (stride, length, size) = (picture.width * 3, crop.width * 3, view.size());
     let Room { rows, columns, line } = room;
-    rows.set(crop.height, size, false, 1.0 / 255.0);
-    columns.set(crop.width, size, mirror, 1.0);
+    rows.set(way.filter, crop.height, way.rows, size, way.upside_down, 1.0 / 255.0);
+    columns.set(way.filter, crop.width, way.columns, size, way.mirror, 1.0);
     // Filters of the last columns, which are shorter, read zeros here, or what an earlier view left; their weight is zero.
     line.resize(length.max(LANES) + 3 * columns.taps + 1, 0.0);
     let corner = &picture.pixels[crop.top * stride + crop.left * 3..];
@@ -65,7 +94,7 @@ fn weighted(source: &[u8], stride: usize, weights: &[f32]) -> Lanes {
 
 /// Filters a line of pixels into a row of the view. `TAPS` is the filter's, where the compiler is to know it.
 #[inline(always)]
-fn across<const TAPS: usize>(line: &[f32], filter: &Filter, [red, green, blue]: [&mut [Lanes]; 3]) {
+fn across<const TAPS: usize>(line: &[f32], filter: &Weights, [red, green, blue]: [&mut [Lanes]; 3]) {
     let taps = if TAPS > 0 { TAPS } else { filter.taps };
     let places = filter.first.chunks(LANES).zip(filter.weights.chunks(LANES * taps));
     for (((places, weights), red), (green, blue)) in places.zip(red).zip(green.iter_mut().zip(blue)) {
@@ -91,28 +120,37 @@ fn across<const TAPS: usize>(line: &[f32], filter: &Filter, [red, green, blue]: 
 
 /// One direction's weights: for each output, the first input and as many weights as any output has, zeros at the end.
 #[derive(Default)]
-struct Filter {
+struct Weights {
     taps: usize,
     first: Vec<u32>,
     weights: Vec<f32>,
 }
 
-impl Filter {
-    /// The filter from `from` to `to` pixels, its weights times `scale`.
-    fn set(&mut self, from: usize, to: usize, mirror: bool, scale: f32) {
-        let step = from as f64 / to as f64;
+impl Weights {
+    /// Those of `filter` from `from` pixels to `size` of `axis`, in the other direction with `turned`; times `scale`.
+    fn set(&mut self, filter: evaluation::Filter, from: usize, axis: Axis, size: usize, turned: bool, scale: f32) {
+        match filter {
+            evaluation::Filter::Bicubic => self.by((2.0, cubic), from, axis, size, turned, scale),
+            evaluation::Filter::Bilinear => self.by((1.0, triangle), from, axis, size, turned, scale),
+        }
+    }
+
+    /// The same of a filter and how far it reaches.
+    #[inline(always)]
+    fn by(&mut self, (reach, filter): (f64, fn(f64) -> f64), from: usize, axis: Axis, size: usize, turned: bool, scale: f32) {
+        let step = from as f64 / axis.to as f64;
         let widen = step.max(1.0);
-        let support = 2.0 * widen;
-        let centre = |i: usize| ((if mirror { to - 1 - i } else { i }) as f64 + 0.5) * step;
+        let support = reach * widen;
+        let centre = |i: usize| ((axis.first + if turned { size - 1 - i } else { i }) as f64 + 0.5) * step;
         let reach = |centre: f64| {
             let first = (centre - support + 0.5).max(0.0) as usize;
             (first, ((centre + support + 0.5) as usize).min(from))
         };
-        let taps = (0..to).map(|i| reach(centre(i))).map(|(first, end)| end - first).max().unwrap_or(0);
+        let taps = (0..size).map(|i| reach(centre(i))).map(|(first, end)| end - first).max().unwrap_or(0);
         self.taps = taps;
         self.first.clear();
         self.weights.clear();
-        self.weights.resize(to * taps, 0.0);
+        self.weights.resize(size * taps, 0.0);
         let inverse = 1.0 / widen;
         for (i, weights) in self.weights.chunks_exact_mut(taps).enumerate() {
             let centre = centre(i);
@@ -120,7 +158,7 @@ impl Filter {
             let weights = &mut weights[..end - first];
             let mut sum = 0.0;
             for (k, weight) in weights.iter_mut().enumerate() {
-                let w = cubic(((first + k) as f64 - centre + 0.5) * inverse);
+                let w = filter(((first + k) as f64 - centre + 0.5) * inverse);
                 sum += w;
                 *weight = w as f32;
             }
@@ -148,4 +186,9 @@ fn cubic(x: f64) -> f64 {
     } else {
         0.0
     }
+}
+
+#[inline(always)]
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
 }

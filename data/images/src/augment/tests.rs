@@ -107,6 +107,31 @@ fn flips_mirror_and_gray_is_gray() {
 }
 
 #[test]
+fn all_eight_ways_to_lie_come_as_often_as_asked() {
+    let picture = ramp(32, 32);
+    let only = "crop = [1.0, 1.0]\nratio = [1.0, 1.0]\njitter_probability = 0.0\ngray = 0.0\n";
+    let corners = |out: &[f32]| {
+        let level = |i: usize| [(out[3 * i] * 255.0).round() as i32 / 5, (out[3 * i + 1] * 255.0).round() as i32 / 5];
+        (level(0), level(31))
+    };
+    let count = |text: &str| {
+        let (augment, rng) = (augment(&format!("{only}{text}")), &mut Key::new(3).rng());
+        let mut seen = std::collections::BTreeMap::<_, i32>::new();
+        (0..4_000).for_each(|_| *seen.entry(corners(&view(&augment, &picture, rng))).or_default() += 1);
+        seen
+    };
+    let all = count("flip = 0.5\nvertical_flip = 0.5\nquarter_turns = 0.75");
+    assert_eq!(all.len(), 8);
+    assert!(all.values().all(|&n| (n - 500).abs() < 90), "{all:?}");
+    // Turned to the right, upside down, to the left: what lay above left now lies at the right, below, ….
+    let turned = count("flip = 0.0\nquarter_turns = 1.0");
+    assert_eq!(turned.keys().copied().collect::<Vec<_>>(), [([0, 31], [0, 0]), ([31, 0], [31, 31]), ([31, 31], [0, 31])]);
+    assert!(turned.values().all(|&n| (n - 1_333).abs() < 120), "{turned:?}");
+    assert_eq!(count("flip = 0.0\nvertical_flip = 1.0").into_keys().collect::<Vec<_>>(), [([0, 31], [31, 31])]);
+    assert_eq!(count("flip = 0.0").into_keys().collect::<Vec<_>>(), [([0, 0], [31, 0])]);
+}
+
+#[test]
 fn two_views_differ_and_one_key_repeats() {
     let augment = augment("");
     let picture = ramp(32, 32);

@@ -15,9 +15,13 @@ use rayon::prelude::*;
 use super::archive;
 use super::cache::Cache;
 use super::report::Bad;
+use super::spool::Cell;
 use crate::decode::{self, Law};
 use crate::picture::Picture;
 use crate::scene::{self, Scene};
+
+/// What a picture's pixels hash to: equal pixels, equal digests.
+pub type Digest = blake3::Hash;
 
 /// A list of images, labelled or not. Clones, parts and unions share the images and what was decoded of them.
 #[derive(Clone)]
@@ -51,6 +55,8 @@ pub(crate) enum Stored {
     Deflated(Span, usize),
     /// An image file's bytes.
     Memory(Arc<[u8]>),
+    /// An image file in a row of a packed table.
+    Row(Cell),
     /// Bare pixels inside a file.
     Raw(Span, Layout),
     /// Bare gray pixels in memory: `height`, `width`, the range of them.
@@ -90,7 +96,7 @@ impl Item {
 
     pub fn read(&self, law: &Law) -> Result<Picture> {
         match &self.stored {
-            Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) => {
+            Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) | Stored::Row(_) => {
                 self.stored.at(self.stored.bytes().and_then(|bytes| decode::decode_by(&bytes, law)))
             }
             Stored::Raw(span, layout) => {
@@ -109,7 +115,7 @@ impl Item {
     /// Height and width without decoding.
     pub fn size(&self) -> Result<(usize, usize)> {
         match &self.stored {
-            Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) => {
+            Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) | Stored::Row(_) => {
                 self.stored.at(self.stored.bytes().and_then(|bytes| decode::size(&bytes)))
             }
             Stored::Raw(_, Layout::Planes(h, w) | Layout::Columns(h, w) | Layout::Gray(h, w)) | Stored::Gray(_, h, w, _) => {
@@ -128,6 +134,7 @@ impl Stored {
             Stored::Inside(span) | Stored::Raw(span, _) => span.read()?.into(),
             Stored::Deflated(span, size) => archive::inflate(&span.read()?, *size)?.into(),
             Stored::Memory(bytes) => bytes[..].into(),
+            Stored::Row(cell) => cell.read()?.into(),
             Stored::Gray(bytes, _, _, range) => bytes[range.clone()].into(),
             Stored::Generated(_) => Cow::default(),
         })
@@ -138,14 +145,16 @@ impl Stored {
         match self {
             Stored::File(path) => Some(path),
             Stored::Inside(span) | Stored::Deflated(span, _) | Stored::Raw(span, _) => Some(span.file.as_path()),
+            Stored::Row(cell) => Some(&cell.of.table),
             Stored::Memory(_) | Stored::Gray(..) | Stored::Generated(_) => None,
         }
     }
 
-    /// Where in its file it begins.
+    /// Where in its file it is: the byte it begins at, or its row.
     pub fn offset(&self) -> u64 {
         match self {
             Stored::Inside(span) | Stored::Deflated(span, _) | Stored::Raw(span, _) => span.offset,
+            Stored::Row(cell) => u64::from(cell.row),
             Stored::File(_) | Stored::Memory(_) | Stored::Gray(..) | Stored::Generated(_) => 0,
         }
     }
@@ -156,6 +165,7 @@ impl Stored {
             Stored::File(_) => None,
             Stored::Inside(span) | Stored::Deflated(span, _) | Stored::Raw(span, _) => Some(span.length as u64),
             Stored::Memory(bytes) => Some(bytes.len() as u64),
+            Stored::Row(cell) => Some(u64::from(cell.length)),
             Stored::Gray(_, _, _, range) => Some(range.len() as u64),
             Stored::Generated(_) => Some(0),
         }
@@ -316,8 +326,8 @@ impl Images {
     ///
     /// # Errors
     /// The first image (in order) that cannot be decoded.
-    pub(crate) fn digests(&self) -> Result<Vec<blake3::Hash>> {
-        let digests: Vec<Result<blake3::Hash>> = (0..self.items.len())
+    pub fn digests(&self) -> Result<Vec<Digest>> {
+        let digests: Vec<Result<Digest>> = (0..self.items.len())
             .into_par_iter()
             .map(|i| self.picture(i).map(|picture| picture.digest()).map_err(|e| e.at(&self.items[i].name)))
             .collect();

@@ -1,6 +1,7 @@
 //! Several paths as one collection: what globs mean, and how what lies at each path is put together.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use ctk_core::data::dataset::Dataset as _;
 use ctk_core::{Error, Result};
@@ -10,7 +11,25 @@ use super::content::{self, Classes, Content, Labels};
 use super::parts::{self, Role};
 use super::report::Found;
 use super::tree::{Leaf, Node, check_depth, is_image};
-use super::{Columns, Format, Images, Splits, archive, file_name, folder, lie, visible};
+use super::{Columns, Format, Images, Splits, archive, file_name, folder, lie, parquet, visible};
+
+/// What [`first_look`] found, and where, until it is opened.
+static LAST: Mutex<Option<(Vec<PathBuf>, Splits)>> = Mutex::new(None);
+
+/// Opens all that `paths` name as [`open_all`] does, which gives the same once more without looking again: data is looked at for a
+/// recipe, and at once by that recipe, and folders of many files, and tables that are unpacked, take their time.
+///
+/// # Errors
+/// Those of [`open_all`].
+pub fn first_look(paths: &[PathBuf]) -> Result<Splits> {
+    let splits = open_all(paths, None, &Columns::default())?;
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some((absolute(paths), splits.clone()));
+    Ok(splits)
+}
+
+fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
+    paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
+}
 
 /// Opens all that `paths` name, folders, archives, tables, images, or globs of these, as one collection.
 ///
@@ -19,6 +38,12 @@ use super::{Columns, Format, Images, Splits, archive, file_name, folder, lie, vi
 /// # Errors
 /// Those of [`super::open`]; a glob that matches nothing.
 pub fn open_all(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Result<Splits> {
+    if format.is_none() && *columns == Columns::default() {
+        let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((_, splits)) = last.filter(|(of, _)| *of == absolute(paths)) {
+            return Ok(splits);
+        }
+    }
     let mut found = Vec::new();
     for path in paths {
         match !path.exists() && is_glob(path) {
@@ -42,6 +67,9 @@ pub fn open_all(paths: &[PathBuf], format: Option<Format>, columns: &Columns) ->
             };
             let found = Found { files: files.len(), ..Found::default() };
             folder::open(Node::of(files.iter().map(leaf).collect()), Labels::Found, found).map(Splits::finish)
+        }
+        tables if tables.iter().all(|path| path.is_file() && parquet::is_parquet(&file_name(path))) => {
+            parquet::open(&common(tables), tables, columns, Found::default()).map(Splits::finish)
         }
         several => together(several, format, columns),
     }

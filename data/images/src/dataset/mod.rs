@@ -9,6 +9,7 @@
 //! | `tar` | archives (`archive.rs`) of folders, or by WebDataset's names (`key.jpg`, `key.cls`) | `tar.rs` |
 //! | `stl` | STL-10's binary folder | `stl.rs` |
 //! | `table` | CSV, TSV or JSON lines with paths and labels | `table.rs` |
+//! | `table` | Parquet with paths, or with images as Hugging Face's `datasets` keeps them | `parquet/` |
 //!
 //! What a reader left out, guessed or repaired is in its [`Found`].
 
@@ -20,9 +21,11 @@ mod folder;
 mod idx;
 mod images;
 mod many;
+mod parquet;
 mod parts;
 mod report;
 mod scan;
+mod spool;
 mod stl;
 mod table;
 mod tar;
@@ -42,10 +45,10 @@ use crate::decode::Law;
 
 pub use cache::Cache;
 use content::Labels;
-pub use images::Images;
+pub use images::{Digest, Images};
 pub(crate) use images::{Item, Stored};
 use images::{Layout, Span};
-pub use many::open_all;
+pub use many::{first_look, open_all};
 pub use report::{Bad, Found, NotRead, Part, Sizes, skipped_line};
 pub(crate) use report::{count, some, thousands};
 pub use scan::OnError;
@@ -68,7 +71,7 @@ pub enum Format {
     Tar,
     /// STL-10's binary folder.
     Stl,
-    /// A table of paths and labels: CSV, TSV or JSON lines.
+    /// A table of paths and labels: CSV, TSV or JSON lines; Parquet, of images too, and a folder of such.
     Table,
 }
 
@@ -199,6 +202,11 @@ fn read(path: &Path, format: Format, columns: &Columns) -> Result<Splits> {
         Format::Idx => idx::open(path),
         Format::Tar => tar::open(path, &archives(path)?, Labels::Found, Found::default()),
         Format::Stl => stl::open(path),
+        Format::Table if path.is_dir() => match &parquet::below(path)?[..] {
+            [] => Err(Error::usage("there is no Parquet table in this folder").at(path.display()).hint("give the table itself")),
+            tables => parquet::open(path, tables, columns, Found::default()),
+        },
+        Format::Table if parquet::is_parquet(&file_name(path)) => parquet::open(path, &[path.into()], columns, Found::default()),
         Format::Table => table::open(path, columns),
     }
 }
@@ -244,8 +252,10 @@ fn look(path: &Path, columns: &Columns) -> Result<Splits> {
     let mut found = Found::default();
     let root = tree::walk(path, &mut found)?;
     let archives = archives(&folder)?;
-    // A preview beside archives is not the data, an archive beside images is not, either.
-    let few = root.filled().next().is_none() && root.count <= archives.len();
+    // A preview beside archives or tables is not the data, an archive beside images is not, either.
+    let any = found.not_read.keys().any(|kind| parquet::is_kind(kind));
+    let tables = if any { parquet::below(path)? } else { Vec::new() };
+    let few = root.filled().next().is_none() && root.count <= archives.len() + tables.len();
     if root.count > 0 && !few {
         let lying: Vec<&String> =
             found.not_read.values().flat_map(|group| &group.first).filter(|n| archive::is_archive(n)).collect();
@@ -255,11 +265,18 @@ fn look(path: &Path, columns: &Columns) -> Result<Splits> {
         }
         return folder::open(root, Labels::Found, found).at(path.display());
     }
-    if archives.is_empty() {
+    if archives.is_empty() && tables.is_empty() {
         return Err(no_image(path, &found));
     }
-    let mut beside = Found { files: root.count, ..Found::default() };
+    if archives.is_empty() {
+        found.not_read.retain(|kind, _| !parquet::is_kind(kind));
+        found.files = root.count + found.unread();
+        root.pass_over("image beside tables", &mut found);
+        return parquet::open(path, &tables, columns, found);
+    }
+    let mut beside = Found { files: root.count + tables.len(), ..Found::default() };
     root.pass_over("image beside archives", &mut beside);
+    tables.iter().for_each(|table| beside.pass_over("table beside archives", &file_name(table)));
     tar::open(&folder, &archives, Labels::Found, beside)
 }
 
@@ -271,16 +288,16 @@ fn look_at_file(path: &Path, columns: &Columns) -> Result<Splits> {
     if idx::is_images(&name) {
         return idx::open(path);
     }
-    if table::is_table(&name) {
-        return table::open(path, columns);
+    if table::is_table(&name) || parquet::is_parquet(&name) {
+        return read(path, Format::Table, columns);
     }
     if tree::is_image(&name) || tree::looks_like_one(path) {
         let leaf = Leaf::new(name, Stored::File(path.to_path_buf()));
         return Ok(folder::open_flat(Node::of(vec![leaf]), Found { files: 1, ..Found::default() }));
     }
-    Err(Error::usage("this file is no image, no archive and no table")
-        .at(path.display())
-        .hint("data is a folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl), or one image"))
+    Err(Error::usage("this file is no image, no archive and no table").at(path.display()).hint(
+        "data is a folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl, .parquet), or one image",
+    ))
 }
 
 fn open_folder(path: &Path, labels: Labels) -> Result<Splits> {

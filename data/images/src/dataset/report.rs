@@ -1,6 +1,6 @@
 //! What was found at a path and what became of it: parts and why, what was not read, what was guessed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use ctk_core::data::dataset::Dataset as _;
 use serde_json::{Value, json};
@@ -159,7 +159,7 @@ impl Found {
         let is = if unread == 1 { "is" } else { "are" };
         let line = format!("{} of {} {is} not read: {}", thousands(unread), count(self.files, "file"), kinds.join("; "));
         let hint = match self.not_read.keys().any(|kind| PHONES.contains(&kind.as_str())) {
-            true => ". Convert heic, heif and avif to JPEG or PNG to use them",
+            true => ". Convert heic, heif and avif to JPEG or PNG to use them, or build ctk with --features heif",
             false => "",
         };
         (unread > 0).then(|| line + hint)
@@ -250,7 +250,10 @@ impl Splits {
     /// Images that cannot be read and were left out: before training, and while it ran.
     pub fn skipped(&self) -> Vec<Bad> {
         let met = [Some(&self.train), self.val.as_ref(), self.test.as_ref(), self.unlabelled.as_ref()].into_iter().flatten();
-        self.found.skipped.iter().cloned().chain(met.flat_map(Images::skipped)).collect()
+        // Parts that come from one another know of the same ones.
+        let mut named = HashSet::new();
+        let all = self.found.skipped.iter().cloned().chain(met.flat_map(Images::skipped));
+        all.filter(|bad| named.insert(bad.path.clone())).collect()
     }
 
     /// Counts the images of the parts that were said; where none were, the parts that there are.

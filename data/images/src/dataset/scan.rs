@@ -248,7 +248,7 @@ fn ends(item: &Item) -> Result<Option<Ends>> {
     let (path, offset, length) = match &item.stored {
         Stored::File(path) => (path.as_path(), 0, None),
         Stored::Inside(span) => (span.file.as_path(), span.offset, Some(span.length as u64)),
-        Stored::Deflated(..) | Stored::Memory(_) => {
+        Stored::Deflated(..) | Stored::Memory(_) | Stored::Row(_) => {
             let bytes = item.stored.bytes()?;
             let tail = bytes[bytes.len().saturating_sub(TAIL)..].to_vec();
             return Ok(Some((bytes[..bytes.len().min(HEAD)].to_vec(), tail, bytes.len() as u64)));
@@ -290,6 +290,8 @@ fn is_whole(kind: Kind, head: &[u8], tail: &[u8], length: u64) -> bool {
         Kind::Webp => number(4).is_some_and(|size| size + 8 <= length),
         Kind::Bmp => number(2).is_some_and(|size| size > 0 && size <= length),
         Kind::Tiff | Kind::Pnm => false,
+        #[cfg(feature = "heif")]
+        Kind::Heif => false,
     }
 }
 

@@ -4,7 +4,7 @@
 //! (a patient, a video): images of one group stay on one side of a hold-out. A row without a class is trained on without. An image of
 //! several rows is one image; where these rows name several classes, it has none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::{Splits, Stored, file_name};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Columns {
-    /// The column with the path of each image.
+    /// The column with the path of each image, or, in a Parquet table, with the bytes of its file.
     pub path: Option<String>,
     /// The column with its class.
     pub label: Option<String>,
@@ -33,7 +33,7 @@ pub struct Columns {
     pub group: Option<String>,
 }
 
-const PATHS: &[&str] = &[
+pub(super) const PATHS: &[&str] = &[
     "path",
     "file",
     "filename",
@@ -51,7 +51,7 @@ const PATHS: &[&str] = &[
     "image_id",
     "id",
 ];
-const LABELS: &[&str] = &[
+pub(super) const LABELS: &[&str] = &[
     "label",
     "labels",
     "class",
@@ -65,8 +65,8 @@ const LABELS: &[&str] = &[
     "breed",
     "diagnosis",
 ];
-const SPLITS: &[&str] = &["split", "part", "set", "subset", "partition"];
-const GROUPS: &[&str] = &["group", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id"];
+pub(super) const SPLITS: &[&str] = &["split", "part", "set", "subset", "partition"];
+pub(super) const GROUPS: &[&str] = &["group", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id"];
 
 /// Endings that a path may leave out.
 const ENDINGS: [&str; 4] = ["jpg", "png", "jpeg", "tif"];
@@ -83,12 +83,20 @@ struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// What is known of an image.
-struct Row {
-    class: Option<String>,
-    several: bool,
-    split: Option<String>,
-    group: Option<Arc<str>>,
+/// What a row says of the image that it names.
+pub(super) struct Cells {
+    /// The image's path; none where the row names none.
+    pub path: Option<String>,
+    pub class: Option<String>,
+    pub split: Option<String>,
+    pub group: Option<String>,
+}
+
+/// An image, and what is known of it.
+pub(super) struct Row {
+    pub leaf: Leaf,
+    pub class: Option<String>,
+    pub split: Option<String>,
 }
 
 pub(super) fn open(file: &Path, columns: &Columns) -> Result<Splits> {
@@ -103,68 +111,109 @@ pub(super) fn open(file: &Path, columns: &Columns) -> Result<Splits> {
     let label = at(&columns.label, LABELS, "label")?;
     let split = at(&columns.split, SPLITS, "split")?;
     let group = at(&columns.group, GROUPS, "group")?;
-    let named = |what: &str, column: Option<usize>| Some(format!("`{}` holds {what}", table.header[column?]));
+    let named = |what: &'static str, column: Option<usize>| Some((what, table.header[column?].as_str()));
     let said = [named("paths", Some(path)), named("labels", label), named("parts", split), named("groups", group)];
-    found.note(format!("of the table's columns, {}", said.into_iter().flatten().collect::<Vec<_>>().join(", ")));
+    found.note(holding(said.into_iter().flatten()));
 
-    let mut rows: Vec<(String, Row)> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    let mut again = 0;
-    for cells in &table.rows {
-        let cell = |column: Option<usize>| column.and_then(|c| cells.get(c)).map(|c| c.trim()).filter(|c| !c.is_empty());
-        let Some(name) = cell(Some(path)) else {
-            found.pass_over("row without a path", &cells.join(","));
-            continue;
-        };
-        let class = cell(label).map(String::from);
-        match places.get(name) {
-            Some(&place) => {
-                again += 1;
-                let before = &mut rows[place].1;
-                before.several |= before.class != class;
-            }
-            None => {
-                places.insert(name.to_string(), rows.len());
-                let of = Row { class, several: false, split: cell(split).map(String::from), group: cell(group).map(Arc::from) };
-                rows.push((name.to_string(), of));
-            }
-        }
-    }
-    found.files = rows.len() + found.unread();
-    if again > 0 {
-        let several = rows.iter().filter(|(_, row)| row.several).count();
-        let without =
-            if several > 0 { format!("; {} of several classes: without one", count(several, "image")) } else { String::new() };
-        found.note(format!("{again} rows name an image that another row names: it is read once{without}"));
-    }
+    let cells = table.rows.iter().map(|cells| {
+        let cell = |column: Option<usize>| text(column.and_then(|c| cells.get(c)).cloned());
+        Cells { path: cell(Some(path)), class: cell(label), split: cell(split), group: cell(group) }
+    });
+    let rows = named_images(file, cells, |row| table.rows[row].join(","), &mut found);
     if rows.is_empty() {
         return Err(Error::usage("this table has no row")
             .at(file.display())
             .hint("a row an image, below a line with the columns' names"));
     }
-    let base = base(file, &rows[0].0);
     let roles = of_parts(&rows, &mut found);
-    let mut of: [(Classes, Vec<Leaf>); 4] = Default::default();
-    for ((name, row), role) in rows.into_iter().zip(roles) {
-        let Some(role) = role else {
-            found.pass_over("image outside the parts", &name);
+    let of = contents(rows, roles, &mut found);
+    let by = if split.is_some() { BY_COLUMN } else { EVERY_ROW };
+    Ok(content::splits("", of, Labels::Forced, by, found))
+}
+
+/// How parts are known: by a column, or not at all.
+pub(super) const BY_COLUMN: &str = "by the table";
+pub(super) const EVERY_ROW: &str = "every row of the table";
+
+/// Says which column holds what.
+pub(super) fn holding<'a>(said: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let said: Vec<String> = said.map(|(what, column)| format!("`{column}` holds {what}")).collect();
+    format!("of the table's columns, {}", said.join(", "))
+}
+
+/// A cell without the blanks around it; none where nothing is left.
+pub(super) fn text(cell: Option<String>) -> Option<String> {
+    let cell = cell?;
+    let text = cell.trim();
+    match text.len() {
+        0 => None,
+        same if same == cell.len() => Some(cell),
+        _ => Some(text.to_string()),
+    }
+}
+
+/// The images that rows of the table `file` name by their paths, each once; `shown` is what a message says of a row.
+pub(super) fn named_images(
+    file: &Path,
+    cells: impl Iterator<Item = Cells>,
+    shown: impl Fn(usize) -> String,
+    found: &mut Found,
+) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    // Rows that name an image again, and images whose rows name several classes.
+    let (mut again, mut several) = (0, HashSet::new());
+    let mut folder = None;
+    for (number, cells) in cells.enumerate() {
+        let Some(name) = cells.path else {
+            found.files += 1;
+            found.pass_over("row without a path", &shown(number));
             continue;
         };
-        let leaf = Leaf { stored: Stored::File(resolve(&base, &name)), path: name, group: row.group };
+        if let Some(&place) = places.get(&name) {
+            again += 1;
+            if rows[place].class != cells.class {
+                several.insert(place);
+            }
+            continue;
+        }
+        let folder = folder.get_or_insert_with(|| base(file, &name));
+        let leaf = Leaf { stored: Stored::File(resolve(folder, &name)), path: name.clone(), group: cells.group.map(Arc::from) };
+        places.insert(name, rows.len());
+        rows.push(Row { leaf, class: cells.class, split: cells.split });
+    }
+    found.files += rows.len();
+    if again > 0 {
+        let without = match several.len() {
+            0 => String::new(),
+            number => format!("; {} of several classes: without one", count(number, "image")),
+        };
+        found.note(format!("{again} rows name an image that another row names: it is read once{without}"));
+    }
+    several.into_iter().for_each(|place: usize| rows[place].class = None);
+    rows
+}
+
+/// What each part holds; an image without a part is left out.
+pub(super) fn contents(rows: Vec<Row>, roles: Vec<Option<Role>>, found: &mut Found) -> [Content; 4] {
+    let mut of: [(Classes, Vec<Leaf>); 4] = Default::default();
+    for (Row { leaf, class, .. }, role) in rows.into_iter().zip(roles) {
+        let Some(role) = role else {
+            found.pass_over("image outside the parts", &leaf.path);
+            continue;
+        };
         let (classes, loose) = &mut of[role as usize];
-        match row.class.filter(|_| !row.several) {
+        match class {
             Some(class) => classes.entry(class).or_default().push(leaf),
             None => loose.push(leaf),
         }
     }
-    let of = of.map(|(classes, loose)| Content::sorted(classes, loose));
-    let by = if split.is_some() { "by the table" } else { "every row of the table" };
-    Ok(content::splits("", of, Labels::Forced, by, found))
+    of.map(|(classes, loose)| Content::sorted(classes, loose))
 }
 
 /// The part of each row; nothing where its column says something else than the others.
-fn of_parts(rows: &[(String, Row)], found: &mut Found) -> Vec<Option<Role>> {
-    let mut values: Vec<&str> = rows.iter().filter_map(|(_, row)| row.split.as_deref()).collect();
+pub(super) fn of_parts(rows: &[Row], found: &mut Found) -> Vec<Option<Role>> {
+    let mut values: Vec<&str> = rows.iter().filter_map(|row| row.split.as_deref()).collect();
     values.sort_unstable();
     values.dedup();
     let roles: HashMap<&str, Role> =
@@ -176,11 +225,11 @@ fn of_parts(rows: &[(String, Row)], found: &mut Found) -> Vec<Option<Role>> {
         }
         return vec![Some(Role::Train); rows.len()];
     }
-    rows.iter().map(|(_, row)| row.split.as_deref().and_then(|value| roles.get(value).copied())).collect()
+    rows.iter().map(|row| row.split.as_deref().and_then(|value| roles.get(value).copied())).collect()
 }
 
 /// The folder that paths begin in: the table's own, or one in it, where the first image lies there.
-fn base(file: &Path, first: &str) -> PathBuf {
+pub(super) fn base(file: &Path, first: &str) -> PathBuf {
     let own = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     if resolve(&own, first).exists() {
         return own;
@@ -193,7 +242,7 @@ fn base(file: &Path, first: &str) -> PathBuf {
 }
 
 /// Where the image `name` lies, whose ending may be left out.
-fn resolve(base: &Path, name: &str) -> PathBuf {
+pub(super) fn resolve(base: &Path, name: &str) -> PathBuf {
     let path = base.join(name);
     if path.exists() || Path::new(name).extension().is_some() {
         return path;

@@ -11,6 +11,7 @@ use super::*;
 mod archives;
 mod broken;
 mod layouts;
+mod parquets;
 mod tables;
 
 /// A picture with `value` in its corner and a gradient elsewhere.

@@ -51,6 +51,7 @@ const OTHERS: &[&str] = &[
     "h5",
     "hdf5",
     "parquet",
+    "pq",
     "arrow",
     "feather",
     "db",
@@ -283,7 +284,7 @@ pub(super) fn check_depth(folder: &Path, depth: usize) -> Result<()> {
 fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<Node> {
     check_depth(folder, depth)?;
     let mut entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>).at(folder.display())?;
-    entries.sort_by_key(fs::DirEntry::path);
+    entries.sort_by_cached_key(fs::DirEntry::file_name);
     let mut node = Node { path, ..Node::default() };
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -337,7 +338,7 @@ mod tests {
             assert!(is_image(name), "{name}");
         }
         for (name, of) in [
-            ("a.heic", "heic"),
+            ("a.psd", "psd"),
             ("x.tar.GZ", "gz"),
             ("README", "without extension"),
             (".x.png", "hidden"),

@@ -6,8 +6,34 @@ use super::BROKEN;
 
 /// Extensions of files that are read, in lower case: all that people use for them.
 pub const EXTENSIONS: &[&str] = &[
-    "jpg", "jpeg", "jpe", "jfif", "jif", "pjpeg", "pjp", "png", "apng", "webp", "gif", "bmp", "dib", "tif", "tiff", "pnm", "pbm",
-    "pgm", "ppm", "pam",
+    "jpg",
+    "jpeg",
+    "jpe",
+    "jfif",
+    "jif",
+    "pjpeg",
+    "pjp",
+    "png",
+    "apng",
+    "webp",
+    "gif",
+    "bmp",
+    "dib",
+    "tif",
+    "tiff",
+    "pnm",
+    "pbm",
+    "pgm",
+    "ppm",
+    "pam",
+    #[cfg(feature = "heif")]
+    "heic",
+    #[cfg(feature = "heif")]
+    "heif",
+    #[cfg(feature = "heif")]
+    "hif",
+    #[cfg(feature = "heif")]
+    "avif",
 ];
 
 /// Kinds of image files that are read.
@@ -27,6 +53,9 @@ pub enum Kind {
     Bmp,
     /// Netpbm's PBM, PGM, PPM and PAM.
     Pnm,
+    /// HEIC, AVIF and other HEIF files; of several pictures the one that the file calls its first.
+    #[cfg(feature = "heif")]
+    Heif,
 }
 
 const CONVERT: &str = "convert it to PNG or JPEG, as ImageMagick does with a folder:";
@@ -65,6 +94,8 @@ impl Kind {
         let begins = |with: &[u8]| bytes.starts_with(with);
         Ok(match () {
             () if bytes.is_empty() => return Err(Error::new("this file is empty").hint(BROKEN)),
+            #[cfg(feature = "heif")]
+            () if other(bytes).is_some_and(|name| HEIF.contains(&name)) => Kind::Heif,
             () if other(bytes).is_some() => return Err(refused(other(bytes).unwrap_or_default())),
             () if begins(b"\xff\xd8\xff") => Kind::Jpeg,
             () if begins(b"\x89PNG\r\n\x1a\n") => Kind::Png,
@@ -84,6 +115,9 @@ impl Kind {
         })
     }
 }
+
+/// What is read with the feature `heif`, by the system's libheif.
+const HEIF: [&str; 3] = ["an AVIF image", "an HEIC image", "an HEIF image"];
 
 /// What bytes are that are not read, if that is known.
 fn other(bytes: &[u8]) -> Option<&'static str> {
@@ -128,6 +162,7 @@ fn refused(name: &str) -> Error {
                 .hint("remove the file, or put an image in its place");
         }
     };
+    let build = if HEIF.contains(&name) { "build ctk with --features heif, which reads it by libheif, or " } else { "" };
     Error::new(format!("this is {name}, which ctk does not read"))
-        .hint(format!("{CONVERT} magick mogrify -format jpg *.{extension}"))
+        .hint(format!("{build}{CONVERT} magick mogrify -format jpg *.{extension}"))
 }

@@ -1,4 +1,5 @@
-//! Bytes of an image file to a [`Picture`]: JPEG, PNG, WebP, TIFF, GIF, BMP and PNM, told apart by their first bytes.
+//! Bytes of an image file to a [`Picture`]: JPEG, PNG, WebP, TIFF, GIF, BMP and PNM, told apart by their first bytes; with the feature
+//! `heif` also HEIC and AVIF.
 //!
 //! What a file may hold, and what becomes of it:
 //! - gray: three equal channels; palette: looked up; 1, 2, 4 bits: scaled to 8;
@@ -9,9 +10,11 @@
 //!
 //! A file that ends early is an error: half a picture filled with gray would be learned as if it were one.
 //!
-//! - [`kinds`](self) has the names of files, and of what is not read; `jpeg/` is JPEG, `raster` all the others; [`Law`] what a
+//! - [`kinds`](self) has the names of files, and of what is not read; `jpeg/` is JPEG, `heif` HEIC and AVIF, `raster` all the others; [`Law`] what a
 //!   recipe may choose.
 
+#[cfg(feature = "heif")]
+mod heif;
 mod jpeg;
 mod kinds;
 mod law;
@@ -48,6 +51,8 @@ pub fn decode(bytes: &[u8]) -> Result<Picture> {
 pub fn decode_by(bytes: &[u8], law: &Law) -> Result<Picture> {
     let (rgb, orientation) = match Kind::of(bytes)? {
         Kind::Jpeg => jpeg::decode(bytes)?,
+        #[cfg(feature = "heif")]
+        Kind::Heif => heif::decode(bytes, law)?,
         kind => raster::decode(kind, bytes, law)?,
     };
     let rgb = match orientation {
@@ -85,6 +90,8 @@ pub fn look(bytes: &[u8]) -> Result<Look> {
     let kind = Kind::of(bytes)?;
     let (header, more) = match kind {
         Kind::Jpeg => (jpeg::header(bytes)?, false),
+        #[cfg(feature = "heif")]
+        Kind::Heif => (heif::header(bytes)?, heif::more(bytes)),
         kind => (raster::header(kind, bytes)?, raster::more(kind, bytes)),
     };
     let Header { width, height, orientation, deep } = header;
@@ -111,6 +118,8 @@ pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
 pub fn used_range(bytes: &[u8]) -> Result<Option<f64>> {
     match Kind::of(bytes)? {
         Kind::Jpeg => Ok(None),
+        #[cfg(feature = "heif")]
+        Kind::Heif => Ok(None),
         kind => raster::used_range(kind, bytes),
     }
 }
@@ -147,7 +156,10 @@ impl Header {
 }
 
 fn broken(e: impl Display) -> Error {
-    Error::new(format!("cannot decode the image: {e}")).hint(BROKEN)
+    let what = e.to_string();
+    // What the standard library says of a file that is too short.
+    let what = if what.contains("failed to fill whole buffer") { "the file ends early" } else { &what };
+    Error::new(format!("cannot decode the image: {what}")).hint(BROKEN)
 }
 
 /// An image of a decoder's bytes, three a pixel.

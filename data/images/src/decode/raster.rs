@@ -36,6 +36,8 @@ fn picture(kind: Kind, bytes: &[u8]) -> Result<(Header, DynamicImage)> {
 
 fn open(kind: Kind, bytes: &[u8]) -> Result<(Header, Box<dyn ImageDecoder + '_>)> {
     let format = match kind {
+        #[cfg(feature = "heif")]
+        Kind::Heif => return Err(broken("libheif reads these")),
         Kind::Jpeg => ImageFormat::Jpeg,
         Kind::Png => ImageFormat::Png,
         Kind::Webp => ImageFormat::WebP,
@@ -64,6 +66,8 @@ pub(super) fn more(kind: Kind, bytes: &[u8]) -> bool {
             before_data.into_iter().any(|name| name == b"acTL")
         }
         Kind::Jpeg | Kind::Bmp | Kind::Pnm => false,
+        #[cfg(feature = "heif")]
+        Kind::Heif => super::heif::more(bytes),
     }
 }
 

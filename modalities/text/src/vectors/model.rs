@@ -47,7 +47,8 @@ impl<T: Table> modality::Model for Model<T> {
         FORMATS
     }
 
-    fn export(&self, format: &str, out: &Path) -> Result<()> {
-        write::as_format(&self.table, format, out)
+    fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
+        write::as_format(&self.table, format, out)?;
+        Ok(Vec::new())
     }
 }

@@ -1,9 +1,9 @@
 //! The values of vectors: in memory, or in their file, from which rows are read where they are asked for.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 
+use ctk_core::store::files::read_at;
 use ctk_core::{Context, Result};
 
 /// Rows of equal width.
@@ -69,24 +69,4 @@ impl Values {
             }
         }
     }
-}
-
-/// Fills `bytes` from byte `at` on. Threads may do so at once.
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
-}
-
-/// Fills `bytes` from byte `at` on. Threads may do so at once.
-#[cfg(windows)]
-fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, bytes, at) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(read) => (bytes, at) = (&mut bytes[read..], at + read as u64),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
 }

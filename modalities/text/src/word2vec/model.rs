@@ -72,7 +72,7 @@ impl Model for Vectors {
     /// `fasttext` is a `.bin` file, `static-embedding` a folder for sentence-transformers. `safetensors` holds `input` and `output`,
     /// each of (rows, width), as they were trained: a row a word, then, with subwords, one a bucket; with hierarchical softmax an
     /// output row is an inner node of the tree. The words are in a `.tsv` beside it.
-    fn export(&self, format: &str, out: &Path) -> Result<()> {
+    fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
         match format {
             "fasttext" => {
                 let output = self.output()?.flatten_all()?.to_vec1()?;
@@ -88,6 +88,7 @@ impl Model for Vectors {
                 ctk_core::store::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
             }
             other => vectors::write::as_format(&self.vectors, other, out),
-        }
+        }?;
+        Ok(Vec::new())
     }
 }

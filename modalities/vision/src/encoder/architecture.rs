@@ -67,11 +67,16 @@ pub(crate) trait Architecture {
         &[SAFETENSORS]
     }
 
-    /// Writes it as the folder `out`, for another program.
+    /// Why it cannot be exported as `format`, one of its formats; nothing where it can.
+    fn refused(&self, _format: &str) -> Option<String> {
+        None
+    }
+
+    /// Writes it as the folder `out`, for another program; what to say of how it is used there.
     ///
     /// # Errors
     /// The format has no such network; there is something at `out`, other than an empty folder.
-    fn export(&self, format: &str, _of: Exported, _out: &Path) -> Result<()> {
+    fn export(&self, format: &str, _of: Exported, _out: &Path) -> Result<Vec<String>> {
         Err(Error::usage(format!("this encoder cannot be exported as `{format}`")))
     }
 }
@@ -146,6 +151,9 @@ pub(crate) trait Foreign {
 
     /// What the descriptions beside it say of pictures.
     fn said(&self) -> Input;
+
+    /// What to say of the file: what stands before its names, what is not read.
+    fn notes(&self) -> Vec<String>;
 
     /// Sets the encoder that is declared below `encoder.`, and with `head` the projection head below `head.`.
     ///

@@ -26,7 +26,12 @@ const CONVERT: &str = "pickles are not read, because loading one runs what is in
 #[derive(Clone)]
 pub(crate) struct File {
     path: PathBuf,
+    /// By name, without the prefix.
     shapes: BTreeMap<String, Vec<usize>>,
+    /// What stands before the names of the part of the file that is looked at.
+    prefix: String,
+    /// Names of the other part.
+    outside: Vec<String>,
 }
 
 impl File {
@@ -37,13 +42,35 @@ impl File {
     pub fn open(path: &Path) -> Result<File> {
         let path = find(path)?;
         let shapes = shapes(&path).at(path.display())?;
-        Ok(File { path, shapes })
+        Ok(File { path, shapes, prefix: String::new(), outside: Vec::new() })
     }
 
     /// A file that is nowhere, for tests of what names and shapes mean.
     #[cfg(test)]
     pub(crate) fn imagined(shapes: BTreeMap<String, Vec<usize>>) -> File {
-        File { path: PathBuf::from("imagined"), shapes }
+        File { path: PathBuf::from("imagined"), shapes, prefix: String::new(), outside: Vec::new() }
+    }
+
+    /// The part of it whose names begin with `prefix`, by the rest of their names.
+    pub(super) fn below(&self, prefix: &str) -> File {
+        let (mut shapes, mut outside) = (BTreeMap::new(), Vec::new());
+        for (name, shape) in &self.shapes {
+            match name.strip_prefix(prefix) {
+                Some(rest) => _ = shapes.insert(rest.to_string(), shape.clone()),
+                None => outside.push(name.clone()),
+            }
+        }
+        File { path: self.path.clone(), shapes, prefix: prefix.to_string(), outside }
+    }
+
+    /// What stands before the names of the part that is looked at.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Names of the tensors that are not in the part that is looked at.
+    pub(super) fn outside(&self) -> &[String] {
+        &self.outside
     }
 
     /// Where it lies.
@@ -73,7 +100,9 @@ impl File {
 
     /// Its tensors.
     pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
-        candle_core::safetensors::load(&self.path, &Device::Cpu).at(self.path.display())
+        let all = candle_core::safetensors::load(&self.path, &Device::Cpu).at(self.path.display())?;
+        let named = |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&self.prefix)?.to_string(), tensor));
+        Ok(all.into_iter().filter_map(named).collect())
     }
 }
 

@@ -3,6 +3,8 @@
 mod architecture;
 mod file;
 mod input;
+mod processor;
+mod wrapped;
 
 use std::path::Path;
 
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use architecture::ImageEncoder;
 pub(crate) use architecture::{Architecture, ClassifierExport, Exported, Family, Foreign, Meant, SAFETENSORS};
 pub(crate) use file::File;
-pub(crate) use input::Input;
+pub(crate) use input::{mean_and_deviation, told};
 
 /// Makes of the list the modules, the section of a recipe, and the families that can be asked without one.
 macro_rules! encoders {
@@ -80,7 +82,7 @@ impl EncoderRecipe {
 pub(crate) fn recognise(path: &Path) -> Result<(File, Box<dyn Foreign>)> {
     let file = File::open(path)?;
     for family in FAMILIES {
-        if let Some(foreign) = (family.recognise)(&file)? {
+        if let Some(foreign) = wrapped::first(&file, family.recognise)? {
             return Ok((file, foreign));
         }
     }

@@ -1,5 +1,7 @@
 //! The classifier of a fine-tuned or distilled run: what it says of images, by the names of its classes.
 
+use std::collections::HashSet;
+
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::labels::Subset;
 use ctk_core::eval::Predictions;
@@ -7,17 +9,18 @@ use ctk_core::modality::{Classifier, Query, Split};
 use ctk_core::model::plain::plain;
 use ctk_core::nn::params::HEAD;
 use ctk_core::{Context, Error, Result};
-use ctk_images::dataset::Images;
+use ctk_images::dataset::{Digest, Images};
 use ctk_images::holdout::Holdout;
 use ctk_images::recipe::{DataRecipe, Paths};
 use serde_json::json;
 
 use super::Trained;
+use crate::best;
 use crate::encoder::ClassifierExport;
 use crate::network::ImageTower;
 use crate::splits;
 use crate::task::classifier;
-use crate::task::{TaskRecipe, classes_of};
+use crate::task::{Folds, TaskRecipe, classes_of, given};
 
 /// Images that a temperature is fitted on, at most: more do not move it.
 const ENOUGH: usize = 5_000;
@@ -74,6 +77,61 @@ impl<'a> Classes<'a> {
         }
         Ok(Predictions { extras: vec![("part", json!(part))], ..self.of(images)? })
     }
+
+    /// The images that the classifier is judged by where `query` is asked, and which part they are.
+    fn measure(&self, query: &Query) -> Result<(Images, &'static str)> {
+        let Trained { checked, checkpoint, .. } = self.of;
+        let recipe = &checked.recipe;
+        let query = Query { split: Split::Test, ..query.clone() };
+        let Some(path) = query.data.as_ref().filter(|_| query.files.is_empty()) else {
+            let splits = splits::of_model(recipe, checkpoint, &query)?;
+            return Ok(splits.test.map_or((splits.train, "all"), |test| (test, "test")));
+        };
+        let splits = DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() }.open()?;
+        if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
+            return Ok((test.clone(), "test"));
+        }
+        // The data that the run learned from, given again: what it saw is no measure.
+        let held = Holdout::stored(checkpoint)?.and_then(|held| held.apply(&splits.train).ok()).and_then(|splits| splits.test);
+        Ok(held.map_or((splits.train, "all"), |held| (held, "test")))
+    }
+
+    /// What is said of `images`, to fit a temperature on.
+    fn fitted_on(&self, images: &Images, set: &str, part: &str) -> Result<Predictions> {
+        let found = self.part(images, part)?;
+        Ok(Predictions { extras: vec![("part", json!(part)), ("calibration_set", json!(set))], ..found })
+    }
+
+    /// What the networks of fine-tuning's folds said of the images held out.
+    fn folds(&self, folds: Folds) -> Result<Predictions> {
+        let labels: Vec<Option<u32>> = folds.labels.into_iter().map(Some).collect();
+        let found = Predictions::new(&self.names, folds.names, &labels, &self.names, folds.logits)?;
+        let part = "labelled images in folds, each by a network that was trained on the other folds";
+        Ok(Predictions { extras: vec![("part", json!(part)), ("calibration_set", json!("folds"))], ..found })
+    }
+
+    fn nothing_held_back(&self) -> Error {
+        let what = "a temperature is fitted on labels that were not trained on, and this run was trained on all of them";
+        let hint = match self.task {
+            TaskRecipe::Finetune(_) => {
+                "fine-tune again with --set task.finetune.calibrate=true, which holds out folds of them for it, or with a part of them \
+                 (--labels 90%), or give the data a part `val`; it is never fitted on test labels"
+            }
+            TaskRecipe::Distill(_) => {
+                "give the data a part `val`, or distil from a run that was fine-tuned with a part of the labels (--labels 90%); the \
+                 folds of the teacher are not the student's, and it is never fitted on test labels"
+            }
+        };
+        Error::usage(what).hint(hint)
+    }
+}
+
+/// Images that are enough, spread evenly over `images`.
+fn thinned(images: &Images) -> Images {
+    match images.len() <= ENOUGH {
+        true => images.clone(),
+        false => images.select(&(0..ENOUGH).map(|i| i * images.len() / ENOUGH).collect::<Vec<_>>()),
+    }
 }
 
 /// The classifier of a run for other programs.
@@ -114,48 +172,48 @@ impl Classifier for Classes<'_> {
     }
 
     fn judged(&self, query: &Query) -> Result<Predictions> {
-        let Trained { checked, checkpoint, .. } = self.of;
-        let recipe = &checked.recipe;
-        let query = Query { split: Split::Test, ..query.clone() };
-        let Some(path) = query.data.as_ref().filter(|_| query.files.is_empty()) else {
-            let splits = splits::of_model(recipe, checkpoint, &query)?;
-            return match &splits.test {
-                Some(test) => self.part(test, "test"),
-                None => self.part(&splits.train, "all"),
-            };
-        };
-        let splits = DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() }.open()?;
-        if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
-            return self.part(test, "test");
-        }
-        // The data that the run learned from, given again: what it saw is no measure.
-        let held = Holdout::stored(checkpoint)?.and_then(|held| held.apply(&splits.train).ok()).and_then(|splits| splits.test);
-        match held {
-            Some(held) => self.part(&held, "test"),
-            None => self.part(&splits.train, "all"),
-        }
+        let (images, part) = self.measure(query)?;
+        self.part(&images, part)
     }
 
-    fn held_back(&self) -> Result<Predictions> {
-        let query = Query { split: Split::Train, ..Query::default() };
-        let train = splits::of_model(&self.of.checked.recipe, &self.of.checkpoint, &query)?.train;
-        let (amount, seed) = self.task.labels();
-        let labels = train.labels().unwrap_or_default();
-        let none = || {
-            Error::usage("a temperature is fitted on labels that were not trained on, and this run was trained on all of them")
-                .hint("fine-tune with a part of them (ctk finetune RUN --labels 90%): it is fitted on the others, never on test labels")
+    fn held_back(&self, query: &Query) -> Result<Predictions> {
+        let Trained { checked, checkpoint, .. } = self.of;
+        let by_folds = || Folds::of(checkpoint)?.map(|folds| self.folds(folds)).transpose();
+        let own = Query { split: Split::Train, ..Query::default() };
+        let splits = match splits::of_model(&checked.recipe, checkpoint, &own) {
+            Ok(splits) => splits,
+            // What was said of folds is in the run itself.
+            Err(gone) => return by_folds()?.ok_or(gone),
         };
-        if labels.is_empty() {
-            return Err(none());
+        // A picture that is judged by is not fitted on, whatever part it lies in.
+        let judged: HashSet<Digest> = self.measure(query)?.0.digests()?.into_iter().collect();
+        let apart = |images: Images| -> Result<Images> {
+            let digests = images.digests()?;
+            Ok(images.select(&(0..images.len()).filter(|&i| !judged.contains(&digests[i])).collect::<Vec<_>>()))
+        };
+        if let Some(val) = splits.val.as_ref().filter(|val| !val.classes().is_empty()) {
+            let val = apart(thinned(val))?;
+            if !val.is_empty() {
+                return self.fitted_on(&val, "val", "images of the part `val`");
+            }
         }
-        let (_, given) = Subset::draw(&train.names(), &labels, train.classes(), amount, seed);
-        let mut left: Vec<usize> = (0..train.len()).filter(|i| given.binary_search(i).is_err()).collect();
-        if left.is_empty() {
-            return Err(none());
+        let train = splits.train;
+        if let Some(labels) = train.labels().filter(|_| !train.classes().is_empty()) {
+            let (amount, seed) = self.task.labels();
+            let drawn = || Subset::draw(&train.names(), &labels, train.classes(), amount, seed).0;
+            let mut given: HashSet<String> = given(checkpoint)?.unwrap_or_else(drawn).names.into_iter().collect();
+            // Those that told the best checkpoint were not trained on, either; but whoever taught a student may have seen them.
+            if let TaskRecipe::Finetune(_) = self.task {
+                let back = best::held_back(checkpoint)?;
+                given.retain(|name| !back.contains(name));
+            }
+            let free = |i: &usize| !given.contains(&train.name(*i));
+            let left: Vec<usize> = (0..train.len()).filter(free).collect();
+            let left = apart(thinned(&train.select(&left)))?;
+            if !left.is_empty() {
+                return self.fitted_on(&left, "labels-not-given", "training images whose labels were not given");
+            }
         }
-        if left.len() > ENOUGH {
-            left = (0..ENOUGH).map(|i| left[i * left.len() / ENOUGH]).collect();
-        }
-        self.part(&train.select(&left), "training images whose labels were not given")
+        by_folds()?.ok_or_else(|| self.nothing_held_back())
     }
 }

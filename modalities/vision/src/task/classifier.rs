@@ -19,12 +19,14 @@ use ctk_core::optim::Optimizer;
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::dense::Dense;
+use ctk_core::train::fit::Judge;
 use ctk_core::{Context, Error, Result};
 use ctk_images::augment::Augment;
 use ctk_images::dataset::Images;
 use ctk_images::pixels::{self, Pixels};
 
 use super::{Normalisation, TaskRecipe};
+use crate::best::Watched;
 use crate::encoder::ImageEncoder;
 use crate::features::batches;
 use crate::network::{self, ImageTower};
@@ -114,33 +116,54 @@ impl Judged {
     pub fn top1(&self) -> f64 {
         self.hits as f64 / self.count.max(1) as f64
     }
-}
 
-/// Classifies the evaluation views of `images` by the running statistics.
-pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Judged> {
-    let labels = images.labels().ok_or_else(|| Error::new("images without labels cannot be judged by"))?;
-    let classes = tower.head.width();
-    let mut judged = Judged { count: images.len(), hits: 0, loss: 0.0 };
-    for range in batches(images.len(), augment.eval_size) {
-        let logits = logits(tower, &pixels::evaluation(images, augment, range.clone())?, Precision::F32, device)?;
-        for (row, &label) in logits.chunks_exact(classes).zip(&labels[range]) {
+    /// How `rows` of logits do by `labels`, one a row.
+    pub fn of(rows: &[f32], labels: &[u32]) -> Judged {
+        let mut judged = Judged { count: labels.len(), hits: 0, loss: 0.0 };
+        judged.add(rows, labels);
+        Judged { loss: judged.loss / labels.len().max(1) as f64, ..judged }
+    }
+
+    fn add(&mut self, rows: &[f32], labels: &[u32]) {
+        let classes = rows.len() / labels.len().max(1);
+        for (row, &label) in rows.chunks_exact(classes.max(1)).zip(labels) {
             let label = label as usize;
             if label >= classes {
                 continue;
             }
             let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            judged.hits += usize::from(row.iter().position(|v| *v == top) == Some(label));
-            judged.loss += cross_entropy(row, label);
+            self.hits += usize::from(row.iter().position(|v| *v == top) == Some(label));
+            self.loss += cross_entropy(row, label);
         }
+    }
+}
+
+/// Classifies the evaluation views of `images` by the running statistics.
+pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Judged> {
+    let labels = images.labels().ok_or_else(|| Error::new("images without labels cannot be judged by"))?;
+    let mut judged = Judged { count: images.len(), hits: 0, loss: 0.0 };
+    for range in batches(images.len(), augment.eval_size()) {
+        let logits = logits(tower, &pixels::evaluation(images, augment, range.clone())?, Precision::F32, device)?;
+        judged.add(&logits, &labels[range]);
     }
     judged.loss /= images.len().max(1) as f64;
     Ok(judged)
 }
 
+/// Tells the best checkpoint by the share of `watched` images that are classified rightly.
+pub(super) fn by_accuracy<'a>(watched: &'a Watched, augment: &'a Augment, device: &'a Device) -> Judge<'a, Learner> {
+    Judge {
+        measure: "top1",
+        on: watched.what,
+        samples: watched.on.len(),
+        value: Box::new(move |learner| Ok(judge(&learner.towers.tower, &watched.on, augment, device)?.top1())),
+    }
+}
+
 /// Logits of the evaluation views of `images`, row by row, by the running statistics.
 pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(images.len() * tower.head.width());
-    for range in batches(images.len(), augment.eval_size) {
+    for range in batches(images.len(), augment.eval_size()) {
         rows.extend(logits(tower, &pixels::evaluation(images, augment, range)?, Precision::F32, device)?);
     }
     Ok(rows)

@@ -4,6 +4,8 @@
 //! they are computed where views are made, so a batch stays a pure function of (seed, epoch, samples). Labels, where they have a
 //! part in the loss, are those of the subset alone. Nothing is chosen, so no image is held out of training.
 
+use std::collections::HashSet;
+
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::Batch;
 use ctk_core::data::source::{Paired, Source};
@@ -17,7 +19,7 @@ use ctk_core::recipe::{Recipe, TrainRecipe};
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
-use ctk_core::train::fit::fit;
+use ctk_core::train::fit::fit_judged;
 use ctk_core::train::plan::Plan;
 use ctk_core::{Device, Error, Result};
 use ctk_images::augment::NormaliseRecipe;
@@ -27,6 +29,7 @@ use ctk_images::pixels::Pixels;
 use serde_json::json;
 
 use super::{CLASSES, DistillRecipe, classes_of, classifier, kept, labelled, opened, pretrained};
+use crate::best::{self, Watched};
 use crate::network::ImageTower;
 use crate::pairs::OneView;
 use crate::recipe::Checked;
@@ -62,17 +65,26 @@ impl Job for Distill {
         let splits = splits::of_run(&recipe.data, recipe.train.seed, Holdout::stored(&teacher.checkpoint)?, run, process)?;
         teacher.check_classes(splits.train.classes(), task)?;
         let images = splits.pretraining();
-        let labels = match task.alpha < 1.0 {
-            true => {
-                let (subset, chosen) = labelled(&splits, task.labels, task.seed, run, process)?;
-                process.tell(&Event::Note(&subset.line(splits.train.len())));
-                // The training split comes first in `images`.
-                let mut labels = vec![UNLABELLED; images.len()];
-                chosen.iter().for_each(|&i| labels[i] = splits.train.label(i).unwrap_or(UNLABELLED));
-                Some(labels)
+        let (mut labels, mut watched) = (None, None);
+        if recipe.checkpoint.keep_best && !splits.labelled() {
+            return Err(best::unlabelled());
+        }
+        if task.alpha < 1.0 || recipe.checkpoint.keep_best {
+            let (subset, chosen) = labelled(&splits, task.labels, task.seed, run, process)?;
+            process.tell(&Event::Note(&subset.line(splits.train.len())));
+            watched = Watched::of(recipe, &splits, &splits.train.select(&chosen), task.seed, run, process)?;
+            let free: Option<HashSet<String>> = watched.as_ref().map(|watched| watched.rest.names().into_iter().collect());
+            if watched.is_some() && splits.val.is_none() {
+                process.tell(&Event::Note("the teacher may have been trained with these labels, if it held none back"));
             }
-            false => None,
-        };
+            if task.alpha < 1.0 {
+                // The training split comes first in `images`.
+                let mut known = vec![UNLABELLED; images.len()];
+                let known_of = |i: &&usize| free.as_ref().is_none_or(|free| free.contains(&splits.train.name(**i)));
+                chosen.iter().filter(known_of).for_each(|&i| known[i] = splits.train.label(i).unwrap_or(UNLABELLED));
+                labels = Some(known);
+            }
+        }
         process.tell(&Event::Note(&images.cache_line()?));
 
         let classes = match splits.train.classes() {
@@ -90,7 +102,8 @@ impl Job for Distill {
         let mut learner = classifier::learner(recipe, network, Some(loss), task.bn, &device)?;
         let source = Taught { pairs: Paired { data: images, pairs: OneView(augment.light()) }, teacher, labels };
         let train = TrainRecipe { seed: task.seed, ..self.plan.train.clone() };
-        let fitted = fit(&source, &mut learner, &Plan { train, ..self.plan.clone() }, &mut [], run, process)?;
+        let judge = watched.as_ref().map(|watched| classifier::by_accuracy(watched, augment, &device));
+        let fitted = fit_judged(&source, &mut learner, &Plan { train, ..self.plan.clone() }, &mut [], judge, run, process)?;
         splits::at_the_end(&splits, process);
 
         let mut summary = Summary {
@@ -107,6 +120,7 @@ impl Job for Distill {
             next: vec!["ctk export RUN --format timm --out timm-folder/"],
             ..Summary::default()
         };
+        best::tell(fitted.best.as_ref(), "ctk eval classify RUN/checkpoints/best", &mut summary);
         // `images` are those that were trained on.
         summary.figures.extend(splits::figures(&splits).into_iter().filter(|(name, _)| *name != "images"));
         if let Some(test) = splits.test.as_ref().filter(|_| splits.labelled()) {

@@ -14,16 +14,18 @@ use ctk_core::process::Process;
 use ctk_core::recipe::{Recipe, TrainRecipe};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
-use ctk_core::train::fit::{Fitted, fit};
+use ctk_core::train::fit::{Fitted, fit_judged};
 use ctk_core::train::plan::Plan;
 use ctk_core::{Device, Result};
 use ctk_images::dataset::Images;
 use ctk_images::holdout::Holdout;
 use serde_json::json;
 
-use super::classifier::{self, Learner};
+use super::classifier::{self, Judged, Learner};
+use super::folds;
 use super::search::{self, Choice};
 use super::{FinetuneRecipe, kept, labelled, pretrained};
+use crate::best::{self, Watched};
 use crate::pairs::OneView;
 use crate::recipe::Checked;
 use crate::splits;
@@ -53,13 +55,13 @@ impl Finetune {
         rates.iter().flat_map(|&rate| epochs.iter().flat_map(move |&epochs| with_crop(rate, epochs))).collect()
     }
 
-    /// Trains on `images` by `choice`, from the start or from where `run` is to go on.
+    /// Trains on `images` by `choice`, from the start or from where `run` is to go on. A trial is saved at its end alone.
     fn train(
         &self,
         choice: &Choice,
         images: Images,
         start: &Start,
-        saves: usize,
+        trial: bool,
         run: &mut Run,
         process: &mut Process,
     ) -> Result<(Learner, Fitted)> {
@@ -72,18 +74,23 @@ impl Finetune {
         }
         let mut learner = classifier::learner(recipe, network, None, self.task.bn, &start.device)?;
         let batch = classifier::batch(images.len(), recipe.train.batch);
+        let saves = if trial { choice.epochs } else { recipe.train.save_every };
         let train = TrainRecipe { epochs: choice.epochs, batch, seed, save_every: saves, ..self.plan.train.clone() };
         let plan = Plan { train, schedule: Schedule::new(&recipe.schedule, choice.rate), ..self.plan.clone() };
         let source = Paired { data: images, pairs: OneView(augment.light().cropped(choice.crop)) };
-        let fitted = fit(&source, &mut learner, &plan, &mut [], run, process)?;
+        let watched = start.watched.as_ref().filter(|_| !trial);
+        let judge = watched.map(|watched| classifier::by_accuracy(watched, augment, &start.device));
+        let fitted = fit_judged(&source, &mut learner, &plan, &mut [], judge, run, process)?;
         Ok((learner, fitted))
     }
 }
 
-/// What training starts from.
+/// What training starts from, and what it is watched by.
 struct Start {
     values: Option<Checkpoint>,
     device: Device,
+    /// What tells the best checkpoint.
+    watched: Option<Watched>,
 }
 
 impl Job for Finetune {
@@ -98,21 +105,30 @@ impl Job for Finetune {
             _ => None,
         };
         let inherited = origin.as_ref().map(Holdout::stored).transpose()?.flatten();
-        let start = Start { values: origin.filter(|_| !task.scratch), device: process.device().clone() };
+        let (values, device) = (origin.filter(|_| !task.scratch), process.device().clone());
         let splits = splits::of_run(&recipe.data, recipe.train.seed, inherited, run, process)?;
         let (subset, chosen) = labelled(&splits, task.labels, task.seed, run, process)?;
         process.tell(&Event::Note(&subset.line(splits.train.len())));
         let images = splits.train.select(&chosen);
+        let watched = Watched::of(recipe, &splits, &images, task.seed, run, process)?;
+        // What is held back is neither trained on nor chosen by.
+        let images = watched.as_ref().map_or(images, |watched| watched.rest.clone());
+        let start = Start { values, device, watched };
 
         let of = images.labels().unwrap_or_default();
         let fold = labels::folds(&images.names(), &of, task.folds, task.seed);
-        let found = search::choose(&self.candidates(), &fold, run, process, |choice, rest, held, run, process| {
-            let (learner, _) = self.train(choice, images.select(rest), &start, choice.epochs, run, process)?;
-            classifier::judge(&learner.towers.tower, &images.select(held), augment, &start.device)
+        let candidates = self.candidates();
+        let found = search::choose(&candidates, task.calibrate, &fold, run, process, |choice, rest, held, run, process| {
+            let (learner, _) = self.train(choice, images.select(rest), &start, true, run, process)?;
+            let rows = classifier::evaluated(&learner.towers.tower, &images.select(held), augment, &start.device)?;
+            let labels: Vec<u32> = held.iter().map(|&i| of[i]).collect();
+            Ok((Judged::of(&rows, &labels), rows))
         })?;
+        folds::keep(&found.held, &images, run)?;
+        run.remove(search::FOLDER)?;
         let Choice { rate, epochs, crop } = found.choice;
         process.tell(&Event::Note(&format!("training on all {} by rate {rate}, {epochs} epochs, crop {crop}", images.len())));
-        let (learner, fitted) = self.train(&found.choice, images, &start, recipe.train.save_every, run, process)?;
+        let (learner, fitted) = self.train(&found.choice, images, &start, false, run, process)?;
         splits::at_the_end(&splits, process);
 
         let mut summary = Summary {
@@ -133,6 +149,7 @@ impl Job for Finetune {
             ..Summary::default()
         };
         summary.figures.extend(splits::figures(&splits));
+        best::tell(fitted.best.as_ref(), "ctk eval classify RUN/checkpoints/best", &mut summary);
         if let Some(test) = &splits.test {
             let judged = classifier::judge(&learner.towers.tower, test, augment, &start.device)?;
             summary.figures.extend([("top1", json!(judged.top1())), ("test", json!(judged.count))]);

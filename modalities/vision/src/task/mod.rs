@@ -3,11 +3,12 @@
 //! A task is a section of the recipe, not a loop of its own: it has its source, learner and loss, and walks through the same `fit`.
 //! [`sections`] is the section as read, [`recipe`](mod@recipe) the whole recipe as a verb asks for it. [`classifier`] is the network of
 //! both tasks; [`finetune`] and [`distill`] are the jobs, [`search`] chooses among rates, epochs and crops on folds of the labelled
-//! images. No label of a test image is read before training is over.
+//! images, and [`folds`] is what was said of these. No label of a test image is read before training is over.
 
 pub(crate) mod classifier;
 mod distill;
 mod finetune;
+mod folds;
 mod recipe;
 mod search;
 pub(crate) mod sections;
@@ -22,10 +23,12 @@ use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
 use ctk_images::dataset::Splits;
+use serde::de::DeserializeOwned;
 
 use crate::recipe::{Checked, VisionRecipe, check};
 use sections::kept;
 
+pub(crate) use folds::Folds;
 pub(crate) use recipe::recipe;
 pub use sections::{DistillRecipe, FinetuneRecipe, Normalisation, TaskRecipe};
 
@@ -37,17 +40,24 @@ const CLASSES: &str = "classes.json";
 
 /// What the classes of a fine-tuned or distilled run are called, by number, where the run says it.
 pub(crate) fn classes_of(checkpoint: &Checkpoint) -> Result<Option<Vec<String>>> {
-    let Some(run) = checkpoint.folder().ancestors().nth(2) else { return Ok(None) };
-    let read = |name: &str| {
-        let path = run.join(name);
-        path.is_file().then(|| std::fs::read(&path).at(path.display())).transpose()
-    };
-    if let Some(bytes) = read(CLASSES)? {
-        return serde_json::from_slice(&bytes).map(Some).at(run.join(CLASSES).display());
+    match stored(checkpoint, CLASSES)? {
+        Some(classes) => Ok(Some(classes)),
+        None => Ok(given(checkpoint)?.map(|subset| subset.classes).filter(|classes| !classes.is_empty())),
     }
-    let Some(bytes) = read(LABELS)? else { return Ok(None) };
-    let subset: Subset = serde_json::from_slice(&bytes).at(run.join(LABELS).display())?;
-    Ok(Some(subset.classes).filter(|classes| !classes.is_empty()))
+}
+
+/// Which training images kept their labels in a fine-tuned or distilled run, where the run says it.
+pub(crate) fn given(checkpoint: &Checkpoint) -> Result<Option<Subset>> {
+    stored(checkpoint, LABELS)
+}
+
+/// What the file `name` of the checkpoint's run holds, if there is one.
+fn stored<T: DeserializeOwned>(checkpoint: &Checkpoint, name: &str) -> Result<Option<T>> {
+    let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(name)) else { return Ok(None) };
+    if !path.is_file() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&std::fs::read(&path).at(path.display())?).map(Some).at(path.display())
 }
 
 /// The job of a checked recipe with a task.

@@ -117,7 +117,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
 fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Recipe> {
     let lines = of.text().lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     let mut recipe = Recipe::new("the recipe of this task", format!("# {title}\n{}\n", lines.trim()));
-    for own in ["task", "predictor", "loss", "optimizer", "schedule", "eval", "encoder.resnet.weights"] {
+    for own in ["task", "predictor", "loss", "optimizer", "schedule", "checkpoint", "eval", "encoder.resnet.weights"] {
         recipe.remove(own)?;
     }
     for own in ["max_steps", "part", "bn_groups"] {

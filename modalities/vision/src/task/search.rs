@@ -2,7 +2,10 @@
 //!
 //! Every candidate is trained on the other folds and judged on the one held out, fold by fold, until [`ENOUGH`] images were judged:
 //! with many labels one fold tells as much. The most hits win, among equals the lowest cross entropy, then the one named first.
-//! What was tried is stored in the run after each fold, so that a resumed run goes on with what is missing.
+//! What was tried is stored in the run after each fold, so that a resumed run goes on with what is missing. What the chosen candidate's
+//! networks said of the images held out is handed on: no label of theirs was trained on, so a temperature can be fitted on it.
+
+use std::collections::HashMap;
 
 use ctk_core::error::ErrorKind;
 use ctk_core::observer::Event;
@@ -18,6 +21,9 @@ const ENOUGH: usize = 1_000;
 
 /// Where a run stores what was tried.
 const SEARCH: &str = "search.json";
+
+/// The folder inside the run's that trials are made in.
+pub(super) const FOLDER: &str = "search";
 
 /// What is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,41 +52,49 @@ struct Trial {
 pub(super) struct Chosen {
     pub choice: Choice,
     pub top1: Option<f64>,
+    /// Logits of the images that were held out, by index, one after another; empty where none was, or where this was handed on before.
+    pub held: Vec<(usize, Vec<f32>)>,
 }
 
-/// Chooses among `candidates`. `fold` says where each labelled image is held out; `train(choice, trained, held, run, process)` trains
-/// on some of them, by index, and judges on others, in a run of its own.
+/// Chooses among `candidates`; one alone is tried on folds where `calibrate` asks for it. `fold` says where each labelled image is held
+/// out; `train(choice, trained, held, run, process)` trains on some of them, by index, and judges on others, in a run of its own; also
+/// a row of logits for each of these.
 pub(super) fn choose(
     candidates: &[Choice],
+    calibrate: bool,
     fold: &[Option<usize>],
     run: &mut Run,
     process: &mut Process,
-    mut train: impl FnMut(&Choice, &[usize], &[usize], &mut Run, &mut Process) -> Result<Judged>,
+    mut train: impl FnMut(&Choice, &[usize], &[usize], &mut Run, &mut Process) -> Result<(Judged, Vec<f32>)>,
 ) -> Result<Chosen> {
     let first = *candidates.first().ok_or_else(|| Error::new("there is nothing to choose from"))?;
     let folds = folds(fold);
-    if candidates.len() == 1 || folds.is_empty() {
+    if (candidates.len() == 1 && !calibrate) || folds.is_empty() {
         if candidates.len() > 1 {
             process.tell(&Event::Note(
                 "no class has two labels, so nothing can be chosen by: the first rate, epochs and crop are taken",
             ));
         }
-        return Ok(Chosen { choice: first, top1: None });
+        if calibrate {
+            process.tell(&Event::Note("no class has two labels, so no folds can be held out for task.finetune.calibrate"));
+        }
+        return Ok(Chosen { choice: first, top1: None, held: Vec::new() });
     }
     let mut trials: Vec<Trial> = match run.read(SEARCH)? {
         Some(bytes) => serde_json::from_slice(&bytes).at(SEARCH)?,
         None => Vec::new(),
     };
     let all = candidates.len() * folds.len();
+    let mut logits: HashMap<(usize, usize), Vec<f32>> = HashMap::new();
     for (at, choice) in candidates.iter().enumerate() {
         for &f in &folds {
             if trials.iter().any(|trial| trial.choice == *choice && trial.fold == f) {
                 continue;
             }
             let (held, rest): (Vec<usize>, Vec<usize>) = (0..fold.len()).partition(|&i| fold[i] == Some(f));
-            let mut inner = run.within(&format!("search/{at}-{f}"))?;
+            let mut inner = run.within(&format!("{FOLDER}/{at}-{f}"))?;
             let found = match train(choice, &rest, &held, &mut inner, &mut process.within()) {
-                Ok(judged) => Some(judged).filter(|judged| judged.loss.is_finite()),
+                Ok((judged, rows)) => Some((judged, rows)).filter(|(judged, _)| judged.loss.is_finite()),
                 Err(e) if e.kind() == ErrorKind::Diverged => None,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {
                     let folder = run.folder()?.display().to_string();
@@ -90,7 +104,11 @@ pub(super) fn choose(
                 Err(e) => return Err(e),
             };
             inner.discard()?;
-            let (hits, loss) = found.map_or((0, None), |judged| (judged.hits, Some(judged.loss)));
+            if let Some((_, rows)) = &found {
+                run.write(&said(at, f), &rows.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())?;
+                logits.insert((at, f), rows.clone());
+            }
+            let (hits, loss) = found.map_or((0, None), |(judged, _)| (judged.hits, Some(judged.loss)));
             trials.push(Trial { choice: *choice, fold: f, held_out: held.len(), hits, loss });
             run.write(SEARCH, &serde_json::to_vec_pretty(&trials)?)?;
             let Choice { rate, epochs, crop } = choice;
@@ -102,18 +120,40 @@ pub(super) fn choose(
         }
     }
     // Candidates in their order, so that among equals the first stays.
-    let mut best: Option<(Choice, Score)> = None;
-    for choice in candidates {
+    let mut best: Option<(usize, Score)> = None;
+    for (at, choice) in candidates.iter().enumerate() {
         let score = Score::of(trials.iter().filter(|trial| trial.choice == *choice));
         if best.as_ref().is_none_or(|(_, before)| score.beats(before)) {
-            best = Some((*choice, score));
+            best = Some((at, score));
         }
     }
-    let (choice, score) = best.ok_or_else(|| Error::new("there is nothing to choose from"))?;
+    let (at, score) = best.ok_or_else(|| Error::new("there is nothing to choose from"))?;
     if score.loss.is_none() {
         return Err(Error::diverged("every candidate's loss left the finite numbers").hint("give lower rates"));
     }
-    Ok(Chosen { choice, top1: Some(score.hits as f64 / score.held_out.max(1) as f64) })
+    let mut held = Vec::new();
+    for f in folds {
+        let indices: Vec<usize> = (0..fold.len()).filter(|&i| fold[i] == Some(f)).collect();
+        // What an earlier process found lies in the run, unless it was handed on already.
+        let rows = match logits.remove(&(at, f)) {
+            Some(rows) => rows,
+            None => match run.read(&said(at, f))? {
+                Some(bytes) => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+                None => {
+                    held.clear();
+                    break;
+                }
+            },
+        };
+        let classes = rows.len() / indices.len().max(1);
+        held.extend(indices.into_iter().zip(rows.chunks_exact(classes.max(1)).map(<[f32]>::to_vec)));
+    }
+    Ok(Chosen { choice: candidates[at], top1: Some(score.hits as f64 / score.held_out.max(1) as f64), held })
+}
+
+/// Where a trial's logits lie while others are tried.
+fn said(at: usize, fold: usize) -> String {
+    format!("{FOLDER}/{at}-{fold}.f32")
 }
 
 /// The folds that are judged on: in order, until enough images were.
@@ -168,9 +208,21 @@ mod tests {
     /// What `train` chooses among `candidates` in a run at `place`.
     fn chosen(candidates: &[Choice], fold: &[Option<usize>], place: Place, train: Train) -> Result<Chosen> {
         let mut run = Run::new(place, "vision", Recipe::new("test", "[train]\n")).unwrap();
-        choose(candidates, fold, &mut run, &mut Process::new(Device::Cpu), |choice, rest, held, inner, _| {
-            train(choice, rest, held, inner)
+        choose(candidates, false, fold, &mut run, &mut Process::new(Device::Cpu), |choice, rest, held, inner, _| {
+            // Two classes: a row says which image it is of, and by which rate.
+            let rows = held.iter().flat_map(|&i| [i as f32, choice.rate as f32]).collect();
+            Ok((train(choice, rest, held, inner)?, rows))
         })
+    }
+
+    /// One candidate, tried for calibration alone.
+    fn choose_one(candidates: &[Choice], place: Place) -> Chosen {
+        let mut run = Run::new(place, "vision", Recipe::new("test", "[train]\n")).unwrap();
+        choose(candidates, true, &fold(), &mut run, &mut Process::new(Device::Cpu), |_, _, held, inner, _| {
+            inner.folder()?;
+            Ok((judged(2, 0.5)?, vec![0.0; 2 * held.len()]))
+        })
+        .unwrap()
     }
 
     fn candidates() -> Vec<Choice> {
@@ -204,6 +256,13 @@ mod tests {
         });
         let chosen = chosen.unwrap();
         assert_eq!((chosen.choice.rate, chosen.top1, tried.len()), (0.3, Some(0.75), 12));
+        let mut held = chosen.held.clone();
+        held.sort_by_key(|(i, _)| *i);
+        assert_eq!(
+            held,
+            (0..12).map(|i| (i, vec![i as f32, 0.3])).collect::<Vec<_>>(),
+            "each image once, by the choice's network"
+        );
         assert!(!folder.path().join("a/search/0-0").exists(), "what is judged is swept away");
     }
 
@@ -225,7 +284,14 @@ mod tests {
         };
         let stopped = tried(5).err().unwrap();
         assert!(stopped.kind() == ErrorKind::Interrupted && stopped.to_string().contains("5 of 12"), "{stopped}");
-        assert_eq!(tried(100).unwrap().choice.rate, 0.2);
+        // Two of its folds were held out before the stop: what was said of them lies in the run.
+        let chosen = tried(100).unwrap();
+        assert_eq!(chosen.choice.rate, 0.2);
+        assert!(chosen.held.len() == 12 && chosen.held.iter().all(|(i, row)| *row == [*i as f32, 0.2]), "{:?}", chosen.held);
+        // Handed on, and swept: nobody is asked again, and nothing is made up.
+        std::fs::remove_dir_all(path.join(FOLDER)).unwrap();
+        let again = tried(100).unwrap();
+        assert!(again.choice.rate == 0.2 && again.held.is_empty());
         assert_eq!(count, 12);
     }
 
@@ -236,6 +302,8 @@ mod tests {
         let mut never = |_: &Choice, _: &[usize], _: &[usize], _: &mut Run| -> Result<Judged> { panic!("no trial") };
         let alone = chosen(&candidates()[1..2], &fold(), place("a"), &mut never).unwrap();
         assert_eq!((alone.choice.rate, alone.top1), (0.2, None));
+        let tried = choose_one(&candidates()[1..2], place("d"));
+        assert_eq!((tried.choice.rate, tried.top1, tried.held.len()), (0.2, Some(0.5), 12));
         let lone = chosen(&candidates(), &[None, None], place("b"), &mut never).unwrap();
         assert_eq!((lone.choice.rate, lone.top1), (0.1, None));
         let all_diverge = chosen(&candidates(), &fold(), place("c"), &mut |_, _, _, inner| {

@@ -57,6 +57,9 @@ pub struct FinetuneRecipe {
     pub crops: Vec<f64>,
     /// Parts of the labelled images that are held out in turn to choose by.
     pub folds: usize,
+    /// Hold these parts out in turn also where there is nothing to choose, so that `ctk eval classify --calibrate` has labels that were
+    /// not trained on. Trains the network once more a part.
+    pub calibrate: bool,
 }
 
 impl Default for FinetuneRecipe {
@@ -72,6 +75,7 @@ impl Default for FinetuneRecipe {
             epochs: Vec::new(),
             crops: Vec::new(),
             folds: 5,
+            calibrate: false,
         }
     }
 }

@@ -68,6 +68,8 @@ fn one_that_goes_bad_while_training_is_replaced_by_the_next_of_its_class() {
     assert!(images.select(&[place]).picture(0).is_err(), "there is no other");
     let met = splits.skipped();
     assert_eq!(met.iter().map(|bad| bad.path.as_str()).collect::<Vec<_>>(), ["cat/002.png"]);
+    let parted = Splits { test: Some(images.clone()), ..splits.clone() };
+    assert_eq!(parted.skipped().len(), 1, "parts of the same images know of the same ones");
     let strict = open(folder.path(), None).unwrap().train;
     assert!(strict.picture(place).unwrap_err().to_string().contains("002.png"));
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use ctk_core::{Device, Error, Result, Tensor, store::files};
+use ctk_images::augment::Offset;
 use serde_json::{Value, json};
 
 use super::names::{Layout, Names};
@@ -15,16 +16,17 @@ use super::recipe::{ResnetRecipe, Stem, Variant};
 use super::{timm, transformers};
 use crate::encoder::architecture::{ClassifierExport, Exported, SAFETENSORS};
 use crate::encoder::file;
-use crate::encoder::input::Input;
+use crate::encoder::input::unlike;
+use crate::encoder::processor;
 
 /// The folders that are written, behind the format of a checkpoint's own file.
 pub(super) const FORMATS: [&str; 3] = [SAFETENSORS, "timm", "transformers"];
 
-/// Writes the encoder `of` as the folder `out`.
+/// Writes the encoder `of` as the folder `out`; what to say of how it will be used there.
 ///
 /// # Errors
 /// The format has no such network; there is something at `out`, other than an empty folder.
-pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &Path) -> Result<()> {
+pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &Path) -> Result<Vec<String>> {
     plain(format, of)?;
     let Exported { features, pairs, tensors, classifier } = exported;
     if classifier.as_ref().is_some_and(|classifier| classifier.layers.len() > 1) {
@@ -36,12 +38,11 @@ pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &P
              that fits",
         ));
     }
-    let input = Input::of(pairs);
     let (layout, mut descriptions): (_, Vec<(&str, Value)>) = match format {
-        "timm" => (Layout::Torchvision, vec![(file::CONFIG, timm::config(of, features, &input)?)]),
+        "timm" => (Layout::Torchvision, vec![(file::CONFIG, timm::config(of, features, pairs)?)]),
         _ => {
-            let (model, preprocessor) = transformers::configs(of, &input);
-            (Layout::Transformers, vec![(file::CONFIG, model), (file::PREPROCESSOR, preprocessor)])
+            let descriptions = vec![(file::CONFIG, transformers::config(of)), (file::PREPROCESSOR, processor::config(pairs))];
+            (Layout::Transformers, descriptions)
         }
     };
     if let (Some(classifier), Some((_, config))) = (&classifier, descriptions.first_mut()) {
@@ -53,7 +54,15 @@ pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &P
             files::write(&folder.join(name), &serde_json::to_vec_pretty(description)?)?;
         }
         files::write(&folder.join(file::WEIGHTS), &weights)
-    })
+    })?;
+    let offset = if layout == Layout::Transformers { Offset::Floor } else { Offset::Even };
+    Ok(unlike(&pairs.evaluation(), offset, format).into_iter().collect())
+}
+
+/// Why a format cannot say the network `of`, if it cannot.
+pub(super) fn refused(format: &str, of: &ResnetRecipe) -> Option<String> {
+    let width = || if format == "timm" { timm::one_width(of) } else { Ok(()) };
+    plain(format, of).and_then(|()| width()).err().map(|e| e.what().to_string())
 }
 
 /// Says in a model's configuration which classes it tells.
@@ -71,7 +80,9 @@ fn tells(config: &mut Value, layout: Layout, classes: &[String]) {
 
 /// Refuses what PyTorch's ResNet cannot compute.
 fn plain(format: &str, of: &ResnetRecipe) -> Result<()> {
-    let other = if of.stem != Stem::Imagenet {
+    let other = if of.channels == 1 {
+        "one channel (channels = 1)".to_string()
+    } else if of.stem != Stem::Imagenet {
         "a stem for small images (stem = \"small\")".to_string()
     } else if of.selects() {
         format!("selective kernels (sk_ratio = {})", of.sk_ratio)

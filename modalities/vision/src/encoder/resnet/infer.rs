@@ -40,7 +40,13 @@ pub(super) fn encoder(names: &Names, file: &File) -> Result<ResnetRecipe> {
     // Behind an average, a shortcut's convolution is its second layer.
     let averages = dims("layer2.0.downsample.1.weight").is_some_and(|dims| dims.len() == 4);
     let deep = dims("conv1.0.weight").is_some();
-    let found = ResnetRecipe { stem: stem(names, dims("conv1.weight"), deep.then_some(averages))?, ..of_depth(depth) };
+    let gray = ["conv1.weight", "conv1.0.weight"].iter().find_map(|name| dims(name)).is_some_and(|dims| dims.get(1) == Some(&1));
+    let channels_in = if gray { 1 } else { CHANNELS };
+    let found = ResnetRecipe {
+        channels: channels_in,
+        stem: stem(names, dims("conv1.weight"), deep.then_some(averages))?,
+        ..of_depth(depth)
+    };
 
     let planes = (0..counts.len()).map(|group| (found.base() << group, channels(&format!("layer{}.0.conv1.weight", group + 1))));
     let stem = (found.base(), channels("bn1.weight"));
@@ -85,13 +91,13 @@ fn stem(names: &Names, conv1: Option<&[usize]>, deep: Option<bool>) -> Result<St
             Err(Error::usage("this is a ResNet-C: ctk's stem of three convolutions comes with shortcuts that average")
                 .hint("use a plain resnet, or a ResNet-D: torchvision's, timm's without a letter behind its depth or with d"))
         }
-        Some([_, input, _, _]) if *input != CHANNELS => {
-            Err(Error::usage(format!("this network reads pictures of {input} channels, and ctk's are of {CHANNELS}"))
+        Some([_, input, _, _]) if ![1, CHANNELS].contains(input) => {
+            Err(Error::usage(format!("this network reads pictures of {input} channels, and ctk's are of {CHANNELS}, or gray"))
                 .hint("every picture is decoded to red, green and blue"))
         }
         Some([_, _, 7, 7]) => Ok(Stem::Imagenet),
         // transformers' network has a stem of its own kind, whatever its kernel.
-        Some([_, _, 3, 3]) if names.layout == Layout::Torchvision => Ok(Stem::Small),
+        Some([_, _, 3, 3]) if matches!(names.layout, Layout::Torchvision | Layout::Sequential) => Ok(Stem::Small),
         Some([_, _, height, width]) => {
             Err(Error::usage(format!("a stem of one {height} × {width} convolution is none of ctk's"))
                 .hint("it has 7 × 7 before a max-pool, and under torchvision's names 3 × 3 without one"))

@@ -14,7 +14,7 @@ use ctk_core::recipe::{HeadRecipe, Norms, Recipe};
 use ctk_core::rng::Key;
 use ctk_core::store::run::{Place, Run};
 use ctk_core::{Error, Result};
-use ctk_images::augment::AugmentRecipe;
+use ctk_images::augment::{AugmentRecipe, Evaluation, Filter, Fit, Offset};
 use rand::Rng as _;
 use tempfile::TempDir;
 
@@ -23,7 +23,8 @@ use super::recipe::ALL_DEPTHS;
 use super::{ResNet, ResnetRecipe, Stem, Variant, Weights, export, infer};
 use crate::Vision;
 use crate::encoder::file::File;
-use crate::encoder::{EncoderRecipe, Exported, Input};
+use crate::encoder::input::Input;
+use crate::encoder::{EncoderRecipe, Exported};
 
 const LAYOUTS: [Layout; 3] = [Layout::Torchvision, Layout::Transformers, Layout::Simclrv2];
 
@@ -303,7 +304,7 @@ fn what_is_wrong_with_a_file_is_said_and_nothing_is_left() {
         t.insert("layer1.0.bn1.bias".into(), Tensor::zeros(16, DType::U8, &Device::Cpu).unwrap());
     });
     check(2, &["[2, 2, 2, 1]", "ResNet"], &|t| t.retain(|name, _| !name.starts_with("layer4.1.")));
-    check(2, &["pictures of 1 channels"], &|t| drop(t.insert("conv1.weight".into(), one(&[16, 1, 7, 7], 0.0))));
+    check(2, &["pictures of 2 channels"], &|t| drop(t.insert("conv1.weight".into(), one(&[16, 2, 7, 7], 0.0))));
     check(2, &["5 × 5"], &|t| drop(t.insert("conv1.weight".into(), one(&[16, 3, 5, 5], 0.0))));
     // A wide ResNet keeps its output and widens its middle; others have stems of three convolutions.
     check(2, &["no width of one"], &|t| drop(t.insert("layer4.0.conv1.weight".into(), one(&[64, 64, 3, 3], 0.0))));
@@ -350,7 +351,8 @@ fn descriptions_say_what_names_cannot() {
     let pairs = || {
         let (recipe, _) = Vision.import(at, &|_| Ok(())).unwrap().unwrap();
         let of = crate::recipe::check(&recipe).unwrap().recipe.pairs;
-        (of.size, of.centre, of.normalise)
+        assert_eq!(of.eval_fit, Some(Fit::Resize));
+        (of.size, of.centre.unwrap(), of.normalise)
     };
     assert_eq!(pairs(), (224, 0.875, Some(Input::IMAGENET)));
     let timm = r#"{"architecture": "resnet18", "model_args": {"num_classes": 0, "in_chans": 3, "global_pool": "avg"},
@@ -437,15 +439,33 @@ fn a_folder_is_read_back_as_the_same_encoder_and_the_same_input() {
             number += 1;
             let (out, at) = (folder.path().join(format!("{number}")), folder.path().join(format!("run{number}")));
             let params = filled(&of, &NO_HEAD, 1);
-            let pairs = AugmentRecipe { size: 96, eval_size: Some(100), centre: 0.9, normalise, ..Default::default() };
+            let shown = match number % 6 {
+                1 | 2 => (Fit::Resize, None, Some(0.9)),
+                3 => (Fit::Squash, None, Some(1.0)),
+                _ => (Fit::Squash, Some(117), None),
+            };
+            let offset = if format == "timm" { Offset::Even } else { Offset::Floor };
+            let pairs = AugmentRecipe {
+                size: 96,
+                eval_size: Some(100),
+                eval_fit: Some(shown.0),
+                eval_resize: shown.1,
+                centre: shown.2,
+                eval_filter: if number % 2 == 0 { Filter::Bilinear } else { Filter::Bicubic },
+                eval_offset: offset,
+                normalise,
+                ..Default::default()
+            };
             let tensors: HashMap<String, Tensor> = params.section("encoder").unwrap().into_iter().collect();
             let exported = || Exported { features: 512, pairs: &pairs, tensors: tensors.clone(), classifier: None };
-            export::write(format, &of, exported(), &out).unwrap();
+            assert_eq!(export::write(format, &of, exported(), &out).unwrap(), Vec::<String>::new());
             assert!(export::write(format, &of, exported(), &out).unwrap_err().to_string().contains("already"));
             let back = import(&at, &out, &[]).unwrap();
             let checkpoint = ctk_core::store::checkpoint::Checkpoint::open(&back).unwrap();
             let recipe = crate::recipe::check(&checkpoint.recipe()).unwrap().recipe;
-            assert_eq!((recipe.pairs.size, recipe.pairs.centre, recipe.pairs.normalise), (100, 0.9, normalise), "{format}");
+            let shown = |pairs: &AugmentRecipe| Evaluation { centre: 1.0, ..pairs.evaluation() };
+            assert_eq!((shown(&recipe.pairs), recipe.pairs.normalise), (shown(&pairs), normalise), "{format}");
+            assert_eq!(shown(&pairs).size, 100);
             let EncoderRecipe::Resnet(found) = &recipe.encoder;
             assert_eq!(*found, of);
             let saved = checkpoint.reader().tensors("model.safetensors").unwrap();
@@ -465,11 +485,13 @@ fn what_a_format_cannot_say_is_refused() {
     let averaging = ResnetRecipe { variant: Variant::ResnetD, ..imagenet(50, 1.0) };
     for (format, of, part) in [
         ("timm", &small, "stem = \"small\""),
+        ("transformers", &ResnetRecipe { channels: 1, ..imagenet(18, 1.0) }, "channels = 1"),
         ("transformers", &google, "variant = \"google\""),
         ("transformers", &selecting(50, 1.0), "sk_ratio = 0.0625"),
         ("timm", &imagenet(50, 2.0), "width = 2"),
         ("transformers", &averaging, "variant = \"resnet-d\""),
     ] {
+        assert!(export::refused(format, of).unwrap().contains(part));
         let exported = Exported { features: 1, pairs: &AugmentRecipe::default(), tensors: HashMap::new(), classifier: None };
         let error = export::write(format, of, exported, &out).unwrap_err();
         let text = error.to_string();
@@ -499,3 +521,5 @@ fn a_recipe_of_ones_own_starts_from_any_layout() {
         "{error}"
     );
 }
+
+mod wrapped;

@@ -25,7 +25,7 @@ use ctk_core::Result;
 use ctk_core::nn::params::{Params, Scope};
 use serde_json::{Value, json};
 
-use super::architecture::{Architecture, Exported, Family, Foreign, ImageEncoder};
+use super::architecture::{Architecture, Exported, Family, Foreign, ImageEncoder, SAFETENSORS};
 use super::file::File;
 
 pub use names::Layout;
@@ -91,6 +91,7 @@ impl Architecture for ResnetRecipe {
             ("depth", json!(self.depth)),
             ("width", json!(self.width)),
             ("stem", json!(self.stem)),
+            ("channels", json!(self.channels)),
             ("variant", json!(self.variant)),
             ("sk_ratio", json!(self.sk_ratio)),
         ]
@@ -104,7 +105,11 @@ impl Architecture for ResnetRecipe {
         &export::FORMATS
     }
 
-    fn export(&self, format: &str, of: Exported, out: &Path) -> Result<()> {
+    fn refused(&self, format: &str) -> Option<String> {
+        if format == SAFETENSORS { None } else { export::refused(format, self) }
+    }
+
+    fn export(&self, format: &str, of: Exported, out: &Path) -> Result<Vec<String>> {
         export::write(format, self, of, out)
     }
 }

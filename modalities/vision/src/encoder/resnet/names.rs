@@ -24,6 +24,8 @@
 //! | … `downsample.1.weight` | | | … `projection.shortcut.2.weight` |
 //! | … `downsample.2.{bn}` | | | … `projection.bn.0.{bn}` |
 //!
+//! The children of torchvision's network in a Sequential are numbered: `conv1` is 0, `bn1` is 1, `layer{g}` is `{g + 3}`.
+//!
 //! All of it may stand behind `resnet.`: transformers' network with a classifier, and the conversion's two state dicts in one file.
 //! The conversion's head stands behind `head.`: `layers.{n}.weight` is `layers.{3n}.weight`, `norms.{n}.{bn}` is
 //! `layers.{3n + 1}.{bn}`. Its last shift, which our head has not, must be zeros, as Google's is.
@@ -37,6 +39,8 @@ pub enum Layout {
     Torchvision,
     /// transformers' `ResNetModel`, or `ResNetForImageClassification`.
     Transformers,
+    /// The children of torchvision's network in an `nn.Sequential`, by number, as lightly's examples have them.
+    Sequential,
     /// The public PyTorch conversion of SimCLRv2's networks.
     Simclrv2,
 }
@@ -46,6 +50,7 @@ impl std::fmt::Display for Layout {
         f.write_str(match self {
             Layout::Torchvision => "torchvision",
             Layout::Transformers => "transformers",
+            Layout::Sequential => "torchvision's children in a Sequential",
             Layout::Simclrv2 => "simclrv2-pytorch",
         })
     }
@@ -70,8 +75,9 @@ impl Names {
 
     /// Looks for a tensor that a ResNet of every size has: its first block's first convolution, or that of its selective kernel.
     pub(crate) fn recognise(has: impl Fn(&str) -> bool) -> Option<Names> {
-        let layouts = [Layout::Torchvision, Layout::Transformers, Layout::Simclrv2];
-        let prefixes = |layout| if layout == Layout::Torchvision { &[""][..] } else { &["", "resnet."] };
+        let layouts = [Layout::Torchvision, Layout::Transformers, Layout::Simclrv2, Layout::Sequential];
+        let prefixes =
+            |layout| if matches!(layout, Layout::Torchvision | Layout::Sequential) { &[""][..] } else { &["", "resnet."] };
         let all = layouts.into_iter().flat_map(|layout| prefixes(layout).iter().map(move |prefix| (layout, *prefix)));
         let (layout, prefix) = all.into_iter().find(|&(layout, prefix)| {
             let names = Names { layout, prefix, selects: false };
@@ -87,6 +93,7 @@ impl Names {
         let name = match self.layout {
             Layout::Torchvision => Some(ours.to_string()),
             Layout::Transformers => transformers(ours),
+            Layout::Sequential => sequential(ours),
             Layout::Simclrv2 => simclrv2(ours, self.selects),
         };
         Some(format!("{}{}", self.prefix, name?))
@@ -108,6 +115,8 @@ impl Names {
     pub fn ignored(&self, theirs: &str) -> bool {
         let classifier = match self.layout {
             Layout::Torchvision => theirs.starts_with("fc."),
+            // Behind the average, which has no tensors.
+            Layout::Sequential => theirs.starts_with("9."),
             Layout::Transformers => theirs.starts_with("classifier."),
             Layout::Simclrv2 => theirs.strip_prefix(self.prefix).is_some_and(|name| name.starts_with("fc.")),
         };
@@ -130,6 +139,17 @@ fn cut(ours: &str) -> Option<Cut<'_>> {
     let mut parts = rest.splitn(3, '.');
     let block = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     Some(Cut { block: Some(block), module: parts.next()?, value })
+}
+
+fn sequential(ours: &str) -> Option<String> {
+    // Convolution, normalisation, ReLU and pool come before the groups.
+    let (place, rest) = ours.split_once('.')?;
+    let number = match place {
+        "conv1" => 0,
+        "bn1" => 1,
+        _ => place.strip_prefix("layer")?.parse::<usize>().ok()? + 3,
+    };
+    Some(format!("{number}.{rest}"))
 }
 
 fn transformers(ours: &str) -> Option<String> {

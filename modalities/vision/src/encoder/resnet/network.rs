@@ -8,7 +8,7 @@ use ctk_core::nn::pass::Pass;
 use ctk_core::nn::rows::Rows;
 use ctk_core::nn::tape::Tape;
 use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, MaxPool, Padding, Residual, Road, Select, Sequential};
-use ctk_images::pixels::{CHANNELS, Pixels};
+use ctk_images::pixels::Pixels;
 
 use super::recipe::{ResnetRecipe, Stem, Variant, blocks};
 
@@ -29,13 +29,13 @@ impl ResnetRecipe {
     fn stem(&self, layers: &mut Vec<Layer>, scope: &mut Scope) -> usize {
         let width = self.channels(self.base());
         match (self.stem, self.averages()) {
-            (Stem::Small, _) => layers.push(self.conv([width, CHANNELS], 3, 1, scope.sub("conv1"))),
-            (Stem::Imagenet, false) => layers.push(self.conv([width, CHANNELS], 7, 2, scope.sub("conv1"))),
+            (Stem::Small, _) => layers.push(self.conv([width, self.channels], 3, 1, scope.sub("conv1"))),
+            (Stem::Imagenet, false) => layers.push(self.conv([width, self.channels], 7, 2, scope.sub("conv1"))),
             (Stem::Imagenet, true) => {
                 // ResNet-D's, numbered as in timm: convolution, norm and ReLU each count.
                 let half = self.channels(32);
                 let mut scope = scope.sub("conv1");
-                layers.push(self.conv([half, CHANNELS], 3, 2, scope.sub(0)));
+                layers.push(self.conv([half, self.channels], 3, 2, scope.sub(0)));
                 layers.push(normalise_relu(half, scope.sub(1)));
                 layers.push(self.conv([half, half], 3, 1, scope.sub(3)));
                 layers.push(normalise_relu(half, scope.sub(4)));
@@ -135,6 +135,8 @@ fn normalise_last(channels: usize, scope: Scope) -> Layer {
 pub struct ResNet {
     layers: Sequential,
     width: usize,
+    /// Whether it reads one channel.
+    gray: bool,
 }
 
 impl ResNet {
@@ -157,7 +159,7 @@ impl ResNet {
             }
         }
         layers.push(Layer::GlobalAverage);
-        Ok(ResNet { layers: Sequential::new(layers, scope.gradient_store()), width: input })
+        Ok(ResNet { layers: Sequential::new(layers, scope.gradient_store()), width: input, gray: recipe.channels == 1 })
     }
 
     /// The same network by another road.
@@ -175,6 +177,15 @@ impl Encoder for ResNet {
 
     /// `(n, h, w, 3)` images of any size to `(n, width)`.
     fn encode(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
-        self.layers.forward(x, rows, pass)
+        match self.gray {
+            true => self.layers.forward(&luma(x)?, rows, pass),
+            false => self.layers.forward(x, rows, pass),
+        }
     }
+}
+
+/// `(n, h, w, 3)` to `(n, h, w, 1)`: ITU-R 601's gray, which leaves the value of three equal channels.
+fn luma(x: &Tensor) -> Result<Tensor> {
+    let weights = Tensor::new(&[0.299_f32, 0.587, 0.114], x.device())?.to_dtype(x.dtype())?;
+    Ok(x.broadcast_mul(&weights)?.sum_keepdim(3)?)
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ctk_core::{Error, Result};
+use ctk_images::pixels::CHANNELS;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -20,6 +21,9 @@ pub struct ResnetRecipe {
     pub width: f64,
     /// What comes before the blocks.
     pub stem: Stem,
+    /// Channels that the first convolution reads: 3, or 1 for gray pictures, as of radiographs (of others .299 red + .587 green + .114
+    /// blue).
+    pub channels: usize,
     /// Whose layout it has.
     pub variant: Variant,
     /// SimCLRv2's selective kernels: the gate's width as a share of the block's (.0625 there). 0 is off; needs depth 50 or more.
@@ -32,7 +36,15 @@ pub struct ResnetRecipe {
 
 impl Default for ResnetRecipe {
     fn default() -> Self {
-        ResnetRecipe { depth: 18, width: 1.0, stem: Stem::Small, variant: Variant::Torchvision, sk_ratio: 0.0, weights: None }
+        ResnetRecipe {
+            depth: 18,
+            width: 1.0,
+            stem: Stem::Small,
+            channels: CHANNELS,
+            variant: Variant::Torchvision,
+            sk_ratio: 0.0,
+            weights: None,
+        }
     }
 }
 
@@ -113,6 +125,9 @@ impl ResnetRecipe {
         if !(0.0..=1.0).contains(&self.sk_ratio) {
             return fail(RATIOS);
         }
+        if ![1, CHANNELS].contains(&self.channels) {
+            return fail("channels must be 3, or 1 for gray pictures");
+        }
         if self.narrow() && self.stem != Stem::Small {
             return Err(Error::usage(format!(
                 "ResNet-{} is made for small images, and this stem divides them by four",
@@ -132,9 +147,10 @@ impl ResnetRecipe {
         let ResnetRecipe { depth, width, sk_ratio, .. } = self;
         let name = |value: Value| value.as_str().unwrap_or_default().to_string();
         let (stem, variant) = (name(json!(self.stem)), name(json!(self.variant)));
+        let gray = if self.channels == 1 { "channels = 1\n" } else { "" };
         format!(
             "[encoder.resnet]\ndepth = {depth}\nwidth = {width:?}\nstem = \"{stem}\"\nvariant = \"{variant}\"\n\
-             sk_ratio = {sk_ratio:?}\n"
+             {gray}sk_ratio = {sk_ratio:?}\n"
         )
     }
 

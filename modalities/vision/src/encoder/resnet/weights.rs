@@ -19,8 +19,7 @@
 //! SimCLRv2's weights were trained by Google's network, whose max-pool pads below and to the right alone and whose first group's
 //! average leaves out what lies outside. The conversion computes something near; `--set encoder.resnet.variant=google` goes back.
 //!
-//! Pictures are cut and resized as elsewhere in ctk: the centre first, so that its edge may lie a pixel from where others have it, and
-//! up to 32 pixels whole. transformers' processor cuts nothing at 384 pixels and above.
+//! How pictures are cut and resized is read from these descriptions, too, to the pixel; what ctk does not do is refused.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -28,14 +27,14 @@ use std::path::Path;
 use ctk_core::nn::params::Params;
 use ctk_core::recipe::HeadRecipe;
 use ctk_core::{Context, Error, Result, Tensor};
-use ctk_images::augment::AugmentRecipe;
 
 use super::names::{Layout, Names};
 use super::recipe::{ResnetRecipe, Stem};
 use super::{infer, timm, transformers};
 use crate::encoder::architecture::{Foreign, Meant, unknown};
 use crate::encoder::file::{self, File};
-use crate::encoder::input::Input;
+use crate::encoder::input::{Input, Shown};
+use crate::encoder::{processor, wrapped};
 
 /// What people call such a network.
 pub(super) const TITLE: &str = "ResNet";
@@ -60,7 +59,7 @@ impl Weights {
     /// than its names do.
     pub fn open(path: &Path) -> Result<Weights> {
         let file = File::open(path)?;
-        Weights::recognise(&file)?.ok_or_else(|| unknown(&file, TITLE, READS))
+        wrapped::first(&file, Weights::recognise)?.ok_or_else(|| unknown(&file, TITLE, READS))
     }
 
     /// The network in `file`, if its tensors have a ResNet's names.
@@ -95,7 +94,7 @@ impl Weights {
         let normalise = if large && self.names.layout != Layout::Simclrv2 { Input::IMAGENET } else { Input::PLAIN };
         Input {
             size: said.size.or(Some(if large { Input::IMAGENET_SIZE } else { 32 })),
-            centre: said.centre.or(Some(AugmentRecipe::default().centre)),
+            shown: said.shown.or(Some(Shown::middle(if large { 0.875 } else { 1.0 }))),
             normalise: said.normalise.or(Some(normalise)),
         }
     }
@@ -148,6 +147,10 @@ impl Foreign for Weights {
         self.said
     }
 
+    fn notes(&self) -> Vec<String> {
+        wrapped::note(&self.file).into_iter().collect()
+    }
+
     fn load(&self, params: &Params, head: bool) -> Result<()> {
         Weights::load(self, params, head)
     }
@@ -167,5 +170,5 @@ fn described(folder: &Path) -> Result<Input> {
     }
     transformers::check(&config).at(place.display())?;
     let preprocessor = file::json(folder, file::PREPROCESSOR)?;
-    preprocessor.map_or(Ok(Input::default()), |of| transformers::read(&of)).at(folder.join(file::PREPROCESSOR).display())
+    preprocessor.map_or(Ok(Input::default()), |of| processor::read(&of)).at(folder.join(file::PREPROCESSOR).display())
 }

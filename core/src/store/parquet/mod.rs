@@ -1,0 +1,89 @@
+//! Parquet files as tables: what columns there are, their cells one after the other, and tables that are written.
+//!
+//! A file is read column by column and page by page: no more of it is in memory than a page and what is made of it. Packed pages may be
+//! Snappy's, GZIP's, Zstandard's or LZ4's; others, and encrypted files, are refused by name.
+
+mod read;
+mod write;
+
+pub use read::{Column, Kind, Parquet};
+pub use write::{Cells, write};
+
+use parquet::errors::ParquetError;
+
+use crate::error::Error;
+
+impl From<ParquetError> for Error {
+    fn from(e: ParquetError) -> Self {
+        Error::new(e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::files;
+
+    #[test]
+    fn a_table_comes_back_with_every_cell() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        // More rows than a block, so that blocks and pages meet.
+        let rows = 1000;
+        let names: Vec<String> = (0..rows).map(|i| format!("ümlaut, \"{i}\"\n")).collect();
+        let texts: Vec<Option<&str>> = names.iter().enumerate().map(|(i, name)| (i % 3 > 0).then_some(name.as_str())).collect();
+        let numbers: Vec<f32> = (0..rows).map(|i| i as f32 / 4.0).collect();
+        let values: Vec<f32> = (0..rows * 3).map(|i| (i as f32).sqrt()).collect();
+        let columns = [
+            ("text", Cells::Texts(texts.clone())),
+            ("number", Cells::Numbers(numbers.clone())),
+            ("rows", Cells::Rows(&values, 3)),
+        ];
+        files::write_with(&path, |out| write(out, &columns)).unwrap();
+        let table = Parquet::open(&path).unwrap();
+        let kinds: Vec<(String, Kind, bool)> = table.columns().iter().map(|c| (c.name(), c.kind, c.listed)).collect();
+        let expected = [("text", Kind::Text, false), ("number", Kind::Real, false), ("rows.list.element", Kind::Real, true)];
+        assert_eq!(kinds, expected.map(|(name, kind, listed)| (name.to_string(), kind, listed)));
+        let read = table.texts(0).unwrap();
+        assert_eq!((table.rows(), read.iter().map(Option::as_deref).collect::<Vec<_>>()), (rows, texts));
+        let read = table.texts(1).unwrap();
+        assert_eq!(read[..3], [Some("0".to_string()), Some("0.25".into()), Some("0.5".into())]);
+        assert_eq!(table.numbers(1).unwrap(), (numbers, 1));
+        assert_eq!(table.numbers(2).unwrap(), (values, 3));
+        assert!(table.numbers(0).unwrap_err().to_string().contains("holds text"));
+        assert!(table.texts(2).unwrap_err().to_string().contains("holds lists"));
+        assert_eq!(table.metadata("none"), None);
+    }
+
+    #[test]
+    fn a_table_without_rows_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let columns = [("text", Cells::Texts(Vec::new())), ("rows", Cells::Rows(&[], 4))];
+        files::write_with(&path, |out| write(out, &columns)).unwrap();
+        let table = Parquet::open(&path).unwrap();
+        assert_eq!((table.rows(), table.texts(0).unwrap(), table.numbers(1).unwrap()), (0, vec![], (vec![], 0)));
+    }
+
+    #[test]
+    fn what_is_no_parquet_file_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let columns = [("text", Cells::Texts(vec![Some("a"); 50]))];
+        files::write_with(&path, |out| write(out, &columns)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n";
+        for (bytes, wanted) in [
+            (&b"name,label\n"[..], "no Parquet file"),
+            (b"", "no Parquet file"),
+            (pointer.as_bytes(), "git lfs pull"),
+            (&whole[..whole.len() - 9], "fetch it again"),
+            (&[&whole[..30], &whole[40..]].concat(), "fetch it again"),
+            (&[&b"PARE"[..], &whole[4..whole.len() - 4], b"PARE"].concat(), "encrypted"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Parquet::open(&path).and_then(|table| table.texts(0).map(|_| ())).unwrap_err().to_string();
+            assert!(error.contains(wanted) && error.contains("hint: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Columns of a Parquet file, read from its first row to its last. Errors do not name the file: who opened it does.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
+use parquet::column::reader::get_typed_column_reader;
+use parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::schema::types::ColumnDescriptor;
+
+use crate::error::{Error, Result};
+
+/// Rows that are read at once: of large cells, these hold on to the pages that they lie in.
+const BLOCK: usize = 64;
+
+const DAMAGED: &str = "the file is damaged or cut short: fetch it again";
+
+/// An open file.
+pub struct Parquet {
+    file: SerializedFileReader<File>,
+    columns: Vec<Column>,
+    rows: usize,
+}
+
+/// A column of values; the fields of a structure are columns of their own.
+pub struct Column {
+    /// Its name; of a field, behind the names of what it is a field of.
+    pub parts: Vec<String>,
+    /// What its cells hold.
+    pub kind: Kind,
+    /// Whether a row holds a list of such cells.
+    pub listed: bool,
+}
+
+/// What cells hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// Bytes that are not said to be text.
+    Bytes,
+    /// Whole numbers, or yes and no.
+    Whole,
+    /// Numbers with decimals.
+    Real,
+    /// Dates, decimals and others, which are not read.
+    Other,
+}
+
+impl Kind {
+    /// What such cells are, as a message says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Text => "text",
+            Kind::Bytes => "bytes",
+            Kind::Whole => "whole numbers",
+            Kind::Real => "numbers",
+            Kind::Other => "values of a kind that is not read",
+        }
+    }
+}
+
+impl Column {
+    /// Its name, with a dot before each field.
+    pub fn name(&self) -> String {
+        self.parts.join(".")
+    }
+
+    /// What it holds, as a message says it.
+    pub fn holds(&self) -> &'static str {
+        if self.listed { "lists" } else { self.kind.word() }
+    }
+
+    fn of(column: &ColumnDescriptor) -> Column {
+        let whole = |converted: ConvertedType| {
+            use ConvertedType::*;
+            matches!(converted, NONE | INT_8 | INT_16 | INT_32 | INT_64 | UINT_8 | UINT_16 | UINT_32 | UINT_64)
+        };
+        let text = matches!(column.converted_type(), ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON)
+            || matches!(column.logical_type_ref(), Some(LogicalType::String));
+        let kind = match column.physical_type() {
+            Type::BYTE_ARRAY if text => Kind::Text,
+            Type::BYTE_ARRAY if column.converted_type() == ConvertedType::NONE => Kind::Bytes,
+            Type::BOOLEAN => Kind::Whole,
+            Type::INT32 | Type::INT64 if whole(column.converted_type()) && !is_moment(column) => Kind::Whole,
+            Type::FLOAT | Type::DOUBLE => Kind::Real,
+            _ => Kind::Other,
+        };
+        Column { parts: column.path().parts().to_vec(), kind, listed: column.max_rep_level() > 0 }
+    }
+}
+
+/// Whether its numbers are times or decimals, which may be said by the newer of two ways alone.
+fn is_moment(column: &ColumnDescriptor) -> bool {
+    !matches!(column.logical_type_ref(), None | Some(LogicalType::Integer(_) | LogicalType::Unknown))
+}
+
+impl Parquet {
+    /// Opens `path` and reads what the file says of itself.
+    ///
+    /// # Errors
+    /// A file that is none, is damaged or is encrypted.
+    pub fn open(path: &Path) -> Result<Parquet> {
+        let mut file = File::open(path)?;
+        let mut head = [0; 24];
+        let length = file.read(&mut head)?;
+        match &head[..length] {
+            [b'P', b'A', b'R', b'1', ..] => {}
+            [b'P', b'A', b'R', b'E', ..] => {
+                return Err(Error::usage("this Parquet file is encrypted").hint("write it again without encryption"));
+            }
+            head if head.starts_with(b"version https://git-lfs") => {
+                return Err(Error::usage("this is a pointer to a file that Git LFS keeps, not the file")
+                    .hint("fetch the file: git lfs pull, in the folder of the repository"));
+            }
+            _ => return Err(Error::usage("this is no Parquet file").hint("Parquet files begin with the letters PAR1")),
+        }
+        let file = SerializedFileReader::new(file)
+            .map_err(|e| Error::new(format!("cannot read this Parquet file: {e}")).hint(DAMAGED))?;
+        let metadata = file.metadata().file_metadata();
+        let columns = metadata.schema_descr().columns().iter().map(|column| Column::of(column)).collect();
+        let rows = usize::try_from(metadata.num_rows()).map_err(|_| Error::new("this Parquet file has no number of rows"))?;
+        Ok(Parquet { columns, rows, file })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// What columns there are, in the file's order; their places are what other functions take.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// What the file says of itself under `key`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let pairs = self.file.metadata().file_metadata().key_value_metadata()?;
+        pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
+    }
+
+    /// The cells of `column` as text, numbers as they are written in decimals; none where a cell is empty, or no number.
+    ///
+    /// # Errors
+    /// A column of lists, of bytes that are no text, or of values that are not read; a damaged file.
+    pub fn texts(&self, column: usize) -> Result<Vec<Option<String>>> {
+        let mut all = Vec::with_capacity(self.rows);
+        let of = self.single(column)?;
+        let unsigned = {
+            use ConvertedType::*;
+            matches!(of.converted_type(), UINT_8 | UINT_16 | UINT_32 | UINT_64)
+        };
+        let mut push = |text: Option<String>| {
+            all.push(text);
+            Ok(())
+        };
+        match of.physical_type() {
+            Type::BOOLEAN => self.each::<BoolType>(column, |cell| push(cell.map(bool::to_string)))?,
+            Type::INT32 if unsigned => self.each::<Int32Type>(column, |cell| push(cell.map(|&n| (n as u32).to_string())))?,
+            Type::INT64 if unsigned => self.each::<Int64Type>(column, |cell| push(cell.map(|&n| (n as u64).to_string())))?,
+            Type::INT32 => self.each::<Int32Type>(column, |cell| push(cell.map(i32::to_string)))?,
+            Type::INT64 => self.each::<Int64Type>(column, |cell| push(cell.map(i64::to_string)))?,
+            Type::FLOAT => {
+                self.each::<FloatType>(column, |cell| push(cell.filter(|n| !n.is_nan()).map(f32::to_string)))?;
+            }
+            Type::DOUBLE => {
+                self.each::<DoubleType>(column, |cell| push(cell.filter(|n| !n.is_nan()).map(f64::to_string)))?;
+            }
+            _ => {
+                let name = self.columns[column].name();
+                self.bytes(column, |row, cell| {
+                    let text = cell.map(|bytes| std::str::from_utf8(bytes).map(str::to_string)).transpose();
+                    push(text.map_err(|_| Error::new(format!("row {row} of the column `{name}` is no text in UTF-8")))?)
+                })?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Gives `each` every row's number, from 0 on, and its cell of `column`, none where it is empty.
+    ///
+    /// # Errors
+    /// A column of something else; a damaged file; what `each` refuses.
+    pub fn bytes(&self, column: usize, mut each: impl FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()> {
+        self.single(column)?;
+        let mut row = 0;
+        self.each::<ByteArrayType>(column, |cell| {
+            row += 1;
+            each(row - 1, cell.map(parquet::data_type::ByteArray::data))
+        })
+    }
+
+    /// The numbers of `column`, row after row, and how many a row has: one, or as many as its list.
+    ///
+    /// # Errors
+    /// A column of something else; lists of different lengths, empty cells; a damaged file.
+    pub fn numbers(&self, column: usize) -> Result<(Vec<f32>, usize)> {
+        let of = &self.columns[column];
+        match self.descriptor(column).physical_type() {
+            Type::FLOAT => self.lists::<FloatType>(column, |n| *n),
+            Type::DOUBLE => self.lists::<DoubleType>(column, |n| *n as f32),
+            _ => Err(Error::new(format!("the column `{}` holds {}, expected numbers with decimals", of.name(), of.kind.word()))),
+        }
+    }
+
+    fn descriptor(&self, column: usize) -> &ColumnDescriptor {
+        self.file.metadata().file_metadata().schema_descr().columns()[column].as_ref()
+    }
+
+    /// The column, if each row has one cell of it that can be read.
+    fn single(&self, column: usize) -> Result<&ColumnDescriptor> {
+        let of = &self.columns[column];
+        if of.listed || of.kind == Kind::Other {
+            let error = Error::usage(format!("the column `{}` holds {}", of.name(), of.holds()));
+            return Err(error.hint("a cell is text, a number or the bytes of one image"));
+        }
+        Ok(self.descriptor(column))
+    }
+
+    /// An error of a page as one of the column.
+    fn damaged(&self, column: usize, e: ParquetError) -> Error {
+        let what = format!("cannot read the column `{}`: {e}", self.columns[column].name());
+        Error::new(what).hint(format!("{DAMAGED}; or this column is encrypted: write it again without encryption"))
+    }
+
+    fn each<T: DataType>(&self, column: usize, mut each: impl FnMut(Option<&T::T>) -> Result<()>) -> Result<()> {
+        let full = self.descriptor(column).max_def_level();
+        let mut rows = 0;
+        self.blocks::<T>(column, |levels, _, values| {
+            rows += if full == 0 { values.len() } else { levels.len() };
+            let mut values = values.iter();
+            match full {
+                0 => values.try_for_each(|value| each(Some(value))),
+                _ => levels.iter().try_for_each(|level| each(if *level == full { values.next() } else { None })),
+            }
+        })?;
+        if rows != self.rows {
+            let error = Error::new(format!("the column `{}` has {rows} rows of {}", self.columns[column].name(), self.rows));
+            return Err(error.hint(DAMAGED));
+        }
+        Ok(())
+    }
+
+    fn lists<T: DataType>(&self, column: usize, number: impl Fn(&T::T) -> f32) -> Result<(Vec<f32>, usize)> {
+        let full = self.descriptor(column).max_def_level();
+        let mut numbers = Vec::new();
+        // Where each row begins.
+        let mut starts = Vec::with_capacity(self.rows);
+        let mut empty = None;
+        self.blocks::<T>(column, |levels, repeated, values| {
+            for at in 0..levels.len().max(values.len()) {
+                if repeated.get(at).is_none_or(|level| *level == 0) {
+                    starts.push(numbers.len() + at);
+                }
+                if levels.get(at).is_some_and(|level| *level != full) {
+                    empty = empty.or(Some(starts.len() - 1));
+                }
+            }
+            numbers.extend(values.iter().map(&number));
+            Ok(())
+        })?;
+        let name = || self.columns[column].name();
+        if let Some(row) = empty {
+            return Err(Error::new(format!("row {row} of the column `{}` has an empty cell", name())));
+        }
+        let width = numbers.len() / starts.len().max(1);
+        let even = starts.iter().enumerate().all(|(row, start)| *start == row * width);
+        if !even || starts.len() != self.rows || numbers.len() != self.rows * width {
+            return Err(Error::new(format!("the lists of the column `{}` differ in length", name()))
+                .hint("each row needs as many values as the first"));
+        }
+        Ok((numbers, width))
+    }
+
+    /// Gives `block` the definition levels, the repetition levels and the values of a few rows at a time.
+    fn blocks<T: DataType>(&self, column: usize, mut block: impl FnMut(&[i16], &[i16], &[T::T]) -> Result<()>) -> Result<()> {
+        let wrong = |e: ParquetError| self.damaged(column, e);
+        let (mut levels, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        for group in 0..self.file.num_row_groups() {
+            let group = self.file.get_row_group(group).map_err(wrong)?;
+            if let Some(codec) = unread(group.metadata().column(column).compression()) {
+                return Err(Error::usage(format!("this Parquet file is packed by {codec}, which is not read"))
+                    .hint("write it again with Snappy or Zstandard: pandas.read_parquet(FILE).to_parquet(OUT)"));
+            }
+            let mut reader = get_typed_column_reader::<T>(group.get_column_reader(column).map_err(wrong)?);
+            loop {
+                levels.clear();
+                repeated.clear();
+                values.clear();
+                let read = reader.read_records(BLOCK, Some(&mut levels), Some(&mut repeated), &mut values);
+                if read.map_err(wrong)?.0 == 0 {
+                    break;
+                }
+                block(&levels, &repeated, &values)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name of a way to pack that is not read.
+fn unread(codec: Compression) -> Option<&'static str> {
+    match codec {
+        Compression::LZO => Some("LZO"),
+        Compression::BROTLI(_) => Some("Brotli"),
+        _ => None,
+    }
+}

@@ -1,0 +1,222 @@
+//! Which column of a Parquet table holds what: by `data.columns`, by names that people use, and by what the `datasets` library notes.
+//!
+//! `datasets` keeps images as a structure of `bytes` and `path`, classes as numbers, and the names of these in the file's own notes.
+
+use ctk_core::store::parquet::{Column, Kind, Parquet};
+use ctk_core::{Error, Result};
+use serde_json::Value;
+
+use super::super::Columns;
+use super::super::report::{Found, some};
+use super::super::table::{GROUPS, LABELS, PATHS, SPLITS};
+
+/// Where the images of a table are.
+#[derive(Clone, Copy)]
+pub(super) enum Image {
+    /// A column of paths.
+    Paths(usize),
+    /// A column of image files' bytes; of `datasets`' structure, also the column of the paths that they came from.
+    Bytes(usize, Option<usize>),
+}
+
+/// What columns of a table hold, by their places.
+pub(super) struct Chosen {
+    pub image: Image,
+    pub label: Option<usize>,
+    pub split: Option<usize>,
+    pub group: Option<usize>,
+    /// Names of the classes that numbers in the label's column mean; none where nobody says.
+    pub classes: Option<Vec<String>>,
+}
+
+/// The columns of `table`.
+///
+/// # Errors
+/// No column is known to hold images; one that `wish` names does not exist, or holds something else.
+pub(super) fn choose(table: &Parquet, wish: &Columns, found: &mut Found) -> Result<Chosen> {
+    let table = Named { columns: table.columns(), features: features(table) };
+    let image = table.image(&wish.path, found)?;
+    let label = match table.plain(&wish.label, LABELS, "label", found)? {
+        Some(label) => Some(label),
+        None => table.class_label(found),
+    };
+    let split = table.plain(&wish.split, SPLITS, "split", found)?;
+    let group = table.plain(&wish.group, GROUPS, "group", found)?;
+    let whole = |label: &usize| table.columns[*label].kind == Kind::Whole;
+    let classes = label.filter(whole).and_then(|label| table.classes(&table.columns[label].parts[0]));
+    Ok(Chosen { image, label, split, group, classes })
+}
+
+impl Chosen {
+    /// What is said of each column: what it holds, and its name.
+    pub fn said<'a>(&self, columns: &'a [Column]) -> Vec<(&'static str, &'a str)> {
+        let name = |column: usize| columns[column].parts[0].as_str();
+        let image = match self.image {
+            Image::Paths(column) => ("paths", name(column)),
+            Image::Bytes(column, _) => ("images", name(column)),
+        };
+        let others = [("labels", self.label), ("parts", self.split), ("groups", self.group)];
+        std::iter::once(image).chain(others.into_iter().filter_map(|(what, column)| Some((what, name(column?))))).collect()
+    }
+}
+
+/// What `datasets` notes of a table's columns, by their names.
+fn features(table: &Parquet) -> serde_json::Map<String, Value> {
+    let noted = table.metadata("huggingface").and_then(|text| serde_json::from_str::<Value>(text).ok());
+    noted.and_then(|noted| noted["info"]["features"].as_object().cloned()).unwrap_or_default()
+}
+
+struct Named<'a> {
+    columns: &'a [Column],
+    features: serde_json::Map<String, Value>,
+}
+
+impl Named<'_> {
+    /// The column `name`, small letters or capitals.
+    fn place(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column.parts[0].eq_ignore_ascii_case(name))
+    }
+
+    /// Names of all columns, and what is not plain of them.
+    fn all(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        let mut before = "";
+        for column in self.columns {
+            let name = column.parts[0].as_str();
+            if std::mem::replace(&mut before, name) == name {
+                continue;
+            }
+            names.push(match (column.listed, column.parts.len()) {
+                (true, _) => format!("{name} (lists)"),
+                (false, 1) => name.to_string(),
+                (false, _) => format!("{name} (a structure)"),
+            });
+        }
+        if names.is_empty() { "none".into() } else { names.join(", ") }
+    }
+
+    fn missing(&self, name: &str, key: &str) -> Error {
+        Error::usage(format!("there is no column `{name}`: the table has {}", self.all()))
+            .hint(format!("set data.columns.{key} to one of them"))
+    }
+
+    fn image(&self, wish: &Option<String>, found: &mut Found) -> Result<Image> {
+        if let Some(name) = wish {
+            let place = self.place(name).ok_or_else(|| self.missing(name, "path"))?;
+            let column = &self.columns[place];
+            return self.embedded(place).or_else(|| self.path(place)).ok_or_else(|| {
+                let holds = if column.parts.len() > 1 && !column.listed { "a structure without `bytes`" } else { column.holds() };
+                Error::usage(format!("the column `{name}` holds {holds}, which are no images"))
+                    .hint("a cell is a path, or the bytes of an image file; write lists of images as a row an image")
+            });
+        }
+        // What the library calls an image, then what people call one, then whatever holds bytes.
+        let is_image = |feature: &Value| feature["_type"] == "Image";
+        let noted: Vec<usize> =
+            self.features.iter().filter(|(_, of)| is_image(of)).filter_map(|(name, _)| self.place(name)).collect();
+        let known: Vec<usize> = PATHS.iter().filter_map(|name| self.place(name)).collect();
+        let any: Vec<usize> = (0..self.columns.len()).collect();
+        for places in [&noted, &known, &any] {
+            let mut of: Vec<(usize, Image)> = places.iter().filter_map(|&place| Some((place, self.embedded(place)?))).collect();
+            of.dedup_by_key(|(place, _)| self.columns[*place].parts[0].as_str());
+            if let [(first, _), _, ..] = of[..] {
+                let name = |place: usize| format!("`{}`", self.columns[place].parts[0]);
+                let names: Vec<String> = of.iter().map(|(place, _)| name(*place)).collect();
+                found.note(format!(
+                    "several columns hold images ({}): {} is read; to read another: --set data.columns.path=NAME",
+                    some(&names, names.len()),
+                    name(first)
+                ));
+            }
+            if let Some((_, image)) = of.first() {
+                return Ok(*image);
+            }
+        }
+        noted.iter().chain(&known).find_map(|&place| self.path(place)).ok_or_else(|| {
+            Error::usage(format!("no column of this table is known to hold images: it has {}", self.all()))
+                .hint("a cell is a path, or the bytes of an image file; to name the column: --set data.columns.path=NAME")
+        })
+    }
+
+    /// The column at `place`, if its cells are the bytes of files, alone or in `datasets`' structure.
+    fn embedded(&self, place: usize) -> Option<Image> {
+        let name = &self.columns[place].parts[0];
+        let field = |field: &str, kind: Kind| {
+            let is = |column: &Column| column.parts == [name.as_str(), field] && column.kind == kind && !column.listed;
+            self.columns.iter().position(is)
+        };
+        let column = &self.columns[place];
+        if column.parts.len() == 1 {
+            return (column.kind == Kind::Bytes && !column.listed).then_some(Image::Bytes(place, None));
+        }
+        Some(Image::Bytes(field("bytes", Kind::Bytes)?, field("path", Kind::Text)))
+    }
+
+    /// The column at `place`, if its cells can be paths: text, or the numbers that files are called by.
+    fn path(&self, place: usize) -> Option<Image> {
+        let column = &self.columns[place];
+        let plain = column.parts.len() == 1 && !column.listed && matches!(column.kind, Kind::Text | Kind::Whole);
+        plain.then_some(Image::Paths(place))
+    }
+
+    /// The column of text or numbers that is wished for, or else the first of `known` that there is.
+    fn plain(&self, wish: &Option<String>, known: &[&str], key: &str, found: &mut Found) -> Result<Option<usize>> {
+        let is_plain = |place: usize| {
+            let column = &self.columns[place];
+            column.parts.len() == 1 && !column.listed && matches!(column.kind, Kind::Text | Kind::Whole | Kind::Real)
+        };
+        let holds = |place: usize| match self.columns[place].parts.len() {
+            1 => self.columns[place].holds(),
+            _ if self.columns[place].listed => "lists",
+            _ => "a structure",
+        };
+        match wish {
+            Some(name) => match self.place(name) {
+                None => Err(self.missing(name, key)),
+                Some(place) if is_plain(place) => Ok(Some(place)),
+                Some(place) => {
+                    Err(Error::usage(format!("the column `{name}` holds {}, and a {key} is text or a number", holds(place)))
+                        .hint(format!("set data.columns.{key} to another column; the table has {}", self.all())))
+                }
+            },
+            None => {
+                let places: Vec<usize> = known.iter().filter_map(|name| self.place(name)).collect();
+                let first = places.iter().copied().find(|&place| is_plain(place));
+                if let (None, Some(&place)) = (first, places.first()) {
+                    let name = &self.columns[place].parts[0];
+                    found.note(format!("the column `{name}` is not read: it holds {}", holds(place)));
+                }
+                Ok(first)
+            }
+        }
+    }
+
+    /// The column that the library says holds classes; of several, the one with the most.
+    fn class_label(&self, found: &mut Found) -> Option<usize> {
+        let is_class = |feature: &Value| feature["_type"] == "ClassLabel";
+        let of = self.features.iter().filter(|(_, of)| is_class(of)).filter_map(|(name, _)| {
+            let place = self.place(name).filter(|&place| self.columns[place].kind == Kind::Whole)?;
+            (!self.columns[place].listed && self.columns[place].parts.len() == 1).then_some((place, self.classes(name)?.len()))
+        });
+        let of: Vec<(usize, usize)> = of.collect();
+        // The first of those with the most.
+        let &(most, _) = of.iter().rev().max_by_key(|(_, classes)| *classes)?;
+        if of.len() > 1 {
+            let names: Vec<String> = of.iter().map(|(place, _)| format!("`{}`", self.columns[*place].parts[0])).collect();
+            found.note(format!(
+                "several columns hold classes ({}): `{}` is read, which has the most; to read another: --set data.columns.label=NAME",
+                some(&names, names.len()),
+                self.columns[most].parts[0]
+            ));
+        }
+        Some(most)
+    }
+
+    /// The names of the classes that numbers in the column `name` mean.
+    fn classes(&self, name: &str) -> Option<Vec<String>> {
+        let feature = self.features.get(name).filter(|feature| feature["_type"] == "ClassLabel")?;
+        let names: Option<Vec<String>> =
+            feature["names"].as_array()?.iter().map(|name| name.as_str().map(String::from)).collect();
+        names.filter(|names| !names.is_empty())
+    }
+}

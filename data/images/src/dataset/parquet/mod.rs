@@ -1,0 +1,262 @@
+//! Parquet tables of images: paths as in other tables, or the images themselves, as Hugging Face's `datasets` keeps them.
+//!
+//! A folder of tables is one collection. Tables that are named as parts are (`train-00000-of-00002.parquet`, `test/0000.parquet`) are
+//! that part; else a column says so. An image in a table is called by the path that lies beside it, where each row of the table has one
+//! of its own, and else by its row's number. Images in tables are unpacked to a temporary file first (`spool.rs`).
+
+mod columns;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use ctk_core::store::files;
+use ctk_core::store::parquet::{Kind, Parquet};
+use ctk_core::{Context, Error, Result};
+
+use self::columns::{Chosen, Image, choose};
+use super::content::{self, Labels};
+use super::parts::{self, Role};
+use super::report::{Found, count};
+use super::spool::Spool;
+use super::table::{self, BY_COLUMN, Cells, EVERY_ROW, Row};
+use super::tree::Leaf;
+use super::{Columns, Splits, Stored, file_name};
+
+const ENDINGS: [&str; 2] = ["parquet", "pq"];
+
+/// What `datasets` writes where an image has no class.
+const NO_CLASS: &str = "-1";
+
+/// Whether a file's name is that of a Parquet table.
+pub(super) fn is_parquet(name: &str) -> bool {
+    stem(name).is_some()
+}
+
+/// Whether files that are counted as `kind` are Parquet tables.
+pub(super) fn is_kind(kind: &str) -> bool {
+    ENDINGS.contains(&kind)
+}
+
+fn stem(name: &str) -> Option<&str> {
+    let (stem, end) = name.rsplit_once('.')?;
+    (!stem.is_empty() && is_kind(&end.to_lowercase())).then_some(stem)
+}
+
+/// The tables in `folder` and below it.
+pub(super) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(files::below(folder)?.into_iter().filter(|file| is_parquet(&file_name(file))).collect())
+}
+
+/// A table, and what of it is which.
+struct Table {
+    file: PathBuf,
+    /// Its path from the folder that was given.
+    name: String,
+    opened: Parquet,
+    chosen: Chosen,
+}
+
+/// What is not to be said once a table.
+#[derive(Default)]
+struct Met {
+    /// Rows whose label says that there is none.
+    without: usize,
+    /// Whether classes are called by their numbers.
+    numbered: bool,
+    /// Rows without an image.
+    empty: usize,
+}
+
+/// The tables `tables`; `root` is the folder that they are looked for in.
+pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found: Found) -> Result<Splits> {
+    let names: Vec<String> = tables.iter().map(|file| name(root, file)).collect();
+    let roles = roles(root, &names)?;
+    let (mut opened, mut notes) = (Vec::new(), Vec::new());
+    for (file, name) in tables.iter().zip(names) {
+        let table = Parquet::open(file).at(file.display())?;
+        // A note that holds of all tables is said once.
+        let mut said = Found::default();
+        let chosen = choose(&table, columns, &mut said).at(file.display())?;
+        said.note(table::holding(chosen.said(table.columns()).into_iter()));
+        notes.extend(said.notes);
+        opened.push(Table { file: file.clone(), name, opened: table, chosen });
+    }
+    let mut once = HashSet::new();
+    notes.retain(|note| once.insert(note.clone()));
+    found.notes.extend(notes);
+
+    let embedded = opened.iter().any(|table| matches!(table.chosen.image, Image::Bytes(..)));
+    let mut spool = if embedded { Some(Spool::new()?) } else { None };
+    let (mut rows, mut of_rows, mut met) = (Vec::new(), Vec::new(), Met::default());
+    let several = opened.len() > 1;
+    for (table, role) in opened.iter().zip(&roles) {
+        let mut of = table.rows(several, spool.as_mut(), &mut met, &mut found).at(table.file.display())?;
+        of_rows.extend(std::iter::repeat_n(*role, of.len()));
+        rows.append(&mut of);
+    }
+    if rows.is_empty() {
+        let (these, have) = if several { ("these tables", "have") } else { ("this table", "has") };
+        let what = if met.empty > 0 { "row with an image" } else { "row" };
+        return Err(Error::usage(format!("{these} {have} no {what}"))
+            .at(root.display())
+            .hint("a table of images has a row for each image"));
+    }
+    if let Some(spool) = spool {
+        let (bytes, folder) = spool.finish()?;
+        if bytes > 0 {
+            let (size, folder) = (ByteSize::b(bytes).display().si(), folder.display());
+            found.note(format!("the images of the table, {size}, are unpacked to a temporary file in {folder} while ctk runs"));
+        }
+    }
+    met.say(&mut found);
+    let by_name = roles.iter().any(Option::is_some);
+    let by_column = rows.iter().any(|row| row.split.is_some());
+    let (of_rows, by) = match by_name {
+        // A table that is called like no part is trained on.
+        true => (of_rows.into_iter().map(|role| role.or(Some(Role::Train))).collect(), "by the file's name"),
+        false => (table::of_parts(&rows, &mut found), if by_column { BY_COLUMN } else { EVERY_ROW }),
+    };
+    let mut of = table::contents(rows, of_rows, &mut found);
+    if by_name {
+        for (table, role) in opened.iter().zip(&roles) {
+            of[role.unwrap_or(Role::Train) as usize].from.push(table.name.clone());
+        }
+    }
+    Ok(content::splits("", of, Labels::Forced, by, found))
+}
+
+/// A file's path from `root` on, with forward slashes.
+fn name(root: &Path, file: &Path) -> String {
+    let path = file.strip_prefix(root).ok().filter(|path| !path.as_os_str().is_empty());
+    let parts = path.map(|path| path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"));
+    parts.unwrap_or_else(|| file_name(file))
+}
+
+/// The part of each table by its own name, or else by the nearest folder that is called like one; none at all where no table is called
+/// to be trained on. One alone is trained on, whatever it is called.
+fn roles(root: &Path, names: &[String]) -> Result<Vec<Option<Role>>> {
+    let telling = |name: &String| {
+        let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
+        let words = std::iter::once(stem(file).unwrap_or(file)).chain(folders.rsplit('/'));
+        words.into_iter().find(|word| parts::named(word).is_some()).unwrap_or_default().to_string()
+    };
+    let telling: Vec<String> = names.iter().map(telling).collect();
+    let roles = parts::roles(&telling.iter().map(String::as_str).collect::<Vec<_>>());
+    let all_held = !roles.is_empty() && roles.iter().all(|role| matches!(role, Some(Role::Val | Role::Test)));
+    match names.len() {
+        1 => Ok(vec![None]),
+        _ if all_held => Err(Error::usage("there are tables of a test split here, and none to train on")
+            .at(root.display())
+            .hint("give the table itself to train on it")),
+        _ if roles.contains(&Some(Role::Train)) => Ok(roles),
+        _ => {
+            let plain = |word: &String| parts::named(word).is_some_and(|of| of.plain);
+            Ok(roles.into_iter().zip(&telling).map(|(role, word)| role.filter(|_| plain(word))).collect())
+        }
+    }
+}
+
+impl Table {
+    /// Its images, in the order of its rows; those that lie in it are added to `spool`. Where it is one of `several`, names begin with its
+    /// own.
+    fn rows(&self, several: bool, spool: Option<&mut Spool>, met: &mut Met, found: &mut Found) -> Result<Vec<Row>> {
+        let texts = |column: Option<usize>| match column {
+            Some(column) => Ok(self.opened.texts(column)?.into_iter().map(table::text).collect::<Vec<_>>()),
+            None => Ok::<_, Error>(vec![None; self.opened.rows()]),
+        };
+        let classes = self.classes(texts(self.chosen.label)?, met)?;
+        let others = texts(self.chosen.split)?.into_iter().zip(texts(self.chosen.group)?);
+        let about = classes.into_iter().zip(others);
+        match (self.chosen.image, spool) {
+            (Image::Bytes(bytes, path), Some(spool)) => {
+                let unpacked = spool.table(&self.file);
+                let mut cells = Vec::with_capacity(self.opened.rows());
+                self.opened.bytes(bytes, |row, cell| {
+                    let cell = cell.filter(|bytes| !bytes.is_empty());
+                    cells.push(cell.map(|bytes| spool.add(&unpacked, row, bytes)).transpose()?.map(Stored::Row));
+                    Ok(())
+                })?;
+                let paths = texts(path)?;
+                let names = self.names(&paths, several);
+                let mut rows = Vec::with_capacity(cells.len());
+                let mut folder = None;
+                for (((stored, path), name), (class, (split, group))) in cells.into_iter().zip(paths).zip(names).zip(about) {
+                    found.files += 1;
+                    // Images that do not lie in the table lie beside it.
+                    let outside = || {
+                        path.map(|path| {
+                            let folder: &PathBuf = folder.get_or_insert_with(|| table::base(&self.file, &path));
+                            Stored::File(table::resolve(folder, &path))
+                        })
+                    };
+                    let Some(stored) = stored.or_else(outside) else {
+                        met.empty += 1;
+                        found.pass_over("row without an image", &name);
+                        continue;
+                    };
+                    rows.push(Row { leaf: Leaf { path: name, stored, group: group.map(Into::into) }, class, split });
+                }
+                Ok(rows)
+            }
+            (Image::Bytes(column, _) | Image::Paths(column), _) => {
+                let cells = texts(Some(column))?.into_iter().zip(about);
+                let cells = cells.map(|(path, (class, (split, group)))| Cells { path, class, split, group });
+                let mut rows = table::named_images(&self.file, cells, |row| format!("{}: row {row}", self.name), found);
+                if let Some((folder, _)) = self.name.rsplit_once('/').filter(|_| several) {
+                    rows.iter_mut().for_each(|row| row.leaf.path = format!("{folder}/{}", row.leaf.path));
+                }
+                Ok(rows)
+            }
+        }
+    }
+
+    /// What the images are called: by their paths where all have one of their own, and else by their rows.
+    fn names(&self, paths: &[Option<String>], several: bool) -> Vec<String> {
+        let mut own = HashSet::new();
+        let all = paths.iter().all(|path| path.as_deref().is_some_and(|path| own.insert(path)));
+        let before = if several { format!("{}/", self.name) } else { String::new() };
+        let name = |(row, path): (usize, &Option<String>)| match path {
+            Some(path) if all => format!("{before}{}", path.trim_start_matches('/')),
+            _ => format!("{before}{row:05}"),
+        };
+        paths.iter().enumerate().map(name).collect()
+    }
+
+    /// Each row's class by its name.
+    fn classes(&self, labels: Vec<Option<String>>, met: &mut Met) -> Result<Vec<Option<String>>> {
+        let Some(names) = &self.chosen.classes else {
+            let whole = |label: &String| label.parse::<i64>().is_ok();
+            let numbers = self.chosen.label.is_some_and(|label| self.opened.columns()[label].kind != Kind::Text);
+            met.numbered |= numbers && labels.iter().flatten().any(whole);
+            return Ok(labels);
+        };
+        let mut class = |(row, label): (usize, Option<String>)| match label.as_deref() {
+            None => Ok(None),
+            Some(NO_CLASS) => {
+                met.without += 1;
+                Ok(None)
+            }
+            Some(label) => match label.parse::<usize>().ok().and_then(|number| names.get(number)) {
+                Some(name) => Ok(Some(name.clone())),
+                None => {
+                    Err(Error::new(format!("row {row} is of class {label}, and the table names {}", count(names.len(), "class")))
+                        .hint("classes are numbered from 0; -1 is none"))
+                }
+            },
+        };
+        labels.into_iter().enumerate().map(&mut class).collect()
+    }
+}
+
+impl Met {
+    fn say(&self, found: &mut Found) {
+        if self.numbered {
+            found.note("labels are numbers, and the table does not say what they mean: classes are called by their numbers");
+        }
+        if self.without > 0 {
+            let (have, their) = if self.without == 1 { ("has", "its") } else { ("have", "their") };
+            found.note(format!("{} {have} no class: {their} label is -1", count(self.without, "image")));
+        }
+    }
+}

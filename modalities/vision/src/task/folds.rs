@@ -1,0 +1,70 @@
+//! What networks that were trained on the other folds said of each labelled image, as a fine-tuned run keeps it: no label of theirs was
+//! trained on, so a temperature can be fitted on it.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use ctk_core::data::dataset::Dataset;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::run::Run;
+use ctk_core::{Context, Error, Result};
+use ctk_images::dataset::Images;
+
+/// The file of a run.
+const FILE: &str = "folds.safetensors";
+
+/// The name of what is said about the tensors: a list of the images' names.
+const NAMES: &str = "names";
+
+/// Logits of images that were held out, with their labels.
+pub(crate) struct Folds {
+    pub names: Vec<String>,
+    /// By number of the run's classes.
+    pub labels: Vec<u32>,
+    /// Row-major, a row an image.
+    pub logits: Vec<f32>,
+}
+
+/// Keeps what was said of `held` in the run: of the labelled `images`, by index, a row of logits each.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(super) fn keep(held: &[(usize, Vec<f32>)], images: &Images, run: &mut Run) -> Result<()> {
+    let Some((_, first)) = held.first() else { return Ok(()) };
+    let all = images.names();
+    let names: Vec<&String> = held.iter().map(|(i, _)| &all[*i]).collect();
+    let labels: Vec<u32> = held.iter().filter_map(|(i, _)| images.label(*i)).collect();
+    let rows: Vec<f32> = held.iter().flat_map(|(_, row)| row.iter().copied()).collect();
+    let tensors = [
+        ("labels", Tensor::from_vec(labels, held.len(), &Device::Cpu)?),
+        ("logits", Tensor::from_vec(rows, (held.len(), first.len()), &Device::Cpu)?),
+    ];
+    let said = HashMap::from([(NAMES.to_string(), serde_json::to_string(&names)?)]);
+    run.write(FILE, &safetensors::serialize(tensors, Some(said))?)
+}
+
+impl Folds {
+    /// What the run of `checkpoint` kept, if it did.
+    ///
+    /// # Errors
+    /// A file that is not as it was written.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Option<Folds>> {
+        let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(FILE)) else { return Ok(None) };
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Folds::read(&path).at(path.display()).map(Some)
+    }
+
+    fn read(path: &Path) -> Result<Folds> {
+        let bytes = std::fs::read(path)?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
+        let names = header.metadata().as_ref().and_then(|said| said.get(NAMES)).cloned().unwrap_or_default();
+        let names: Vec<String> = serde_json::from_str(&names)?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+        let of = |name: &str| tensors.get(name).ok_or_else(|| Error::new(format!("`{name}` is missing in this file")));
+        let labels = of("labels")?.to_dtype(DType::U32)?.to_vec1()?;
+        Ok(Folds { names, labels, logits: of("logits")?.flatten_all()?.to_vec1()? })
+    }
+}
