@@ -36,7 +36,7 @@ impl Best {
     /// What was the best when `checkpoint` was written; none where nothing was measured.
     ///
     /// # Errors
-    /// A file that is not as it was written.
+    /// The file is damaged.
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Best>> {
         let reader = checkpoint.reader();
         if !reader.has(FILE) {

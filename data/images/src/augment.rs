@@ -157,9 +157,9 @@ impl AugmentRecipe {
             require(amount >= 0.0 && amount.is_finite(), key, "must be 0 or more")?;
         }
         require((0.0..=0.5).contains(&(self.hue * strength)), "hue", "must be 0 to .5 turns after the strength")?;
-        let centre = self.centre.unwrap_or(0.875);
-        require(centre > 0.0 && centre <= 1.0, "centre", "must be a share of the side, above 0 and up to 1")?;
         let evaluation = self.evaluation();
+        let centre = evaluation.centre;
+        require(centre > 0.0 && centre <= 1.0, "centre", "must be a share of the side, above 0 and up to 1")?;
         require(
             self.eval_resize.is_none() || evaluation.fit != Fit::Crop,
             "eval_resize",

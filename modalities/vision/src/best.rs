@@ -90,7 +90,7 @@ pub(crate) fn unlabelled() -> Error {
 /// Names of the images whose labels the run of `checkpoint` held back.
 ///
 /// # Errors
-/// A file that is not as it was written.
+/// The file is damaged.
 pub(crate) fn held_back(checkpoint: &Checkpoint) -> Result<HashSet<String>> {
     let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(FILE)) else { return Ok(HashSet::new()) };
     if !path.is_file() {

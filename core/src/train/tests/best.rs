@@ -1,4 +1,4 @@
-//! The best checkpoint: it stays whatever comes after it, and a run that was stopped knows it as one that was not.
+//! The best checkpoint: later ones do not delete it, and a resumed run keeps the same one as an uninterrupted run.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -236,8 +236,9 @@ fn look(item: &Item, law: &Law) -> Result<Whole> {
         let short = look.kind == Kind::Gif && length > head.len() as u64;
         return Ok(of(if short { decode::look(&item.stored.bytes()?)? } else { look }));
     }
-    item.read(law)?;
-    item.stored.bytes().and_then(|bytes| decode::look(&bytes)).map(of)
+    let bytes = item.stored.bytes()?;
+    decode::decode_by(&bytes, law)?;
+    decode::look(&bytes).map(of)
 }
 
 /// The first and the last bytes of an image file, and its length.

@@ -143,7 +143,7 @@ impl Law {
     }
 }
 
-/// The picture over a colour: c · a + behind · (1 − a), rounded.
+/// Composites the picture over a colour: c · a + behind · (1 − a), rounded.
 fn composited(picture: DynamicImage, behind: [u8; 3]) -> RgbImage {
     let rgba = picture.into_rgba8();
     let mut rgb = RgbImage::new(rgba.width(), rgba.height());

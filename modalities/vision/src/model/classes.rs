@@ -91,7 +91,7 @@ impl<'a> Classes<'a> {
         if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
             return Ok((test.clone(), "test"));
         }
-        // The data that the run learned from, given again: what it saw is no measure.
+        // This may be the data that the run was trained on: then it is judged by the part that was held out.
         let held = Holdout::stored(checkpoint)?.and_then(|held| held.apply(&splits.train).ok()).and_then(|splits| splits.test);
         Ok(held.map_or((splits.train, "all"), |held| (held, "test")))
     }

@@ -48,7 +48,7 @@ impl Folds {
     /// What the run of `checkpoint` kept, if it did.
     ///
     /// # Errors
-    /// A file that is not as it was written.
+    /// The file is damaged.
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Folds>> {
         let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(FILE)) else { return Ok(None) };
         if !path.is_file() {
