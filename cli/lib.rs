@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `verbs` has one file a verb, `shared` what they share, `studies` what makes many runs; none names a tensor. stdout is data,
-//! stderr is progress; exit codes: 0 done, 1 failed while running, 2 the command line or the config is wrong.
+//! stderr is progress; exit codes: 0 done, 1 failed while running, 2 the command line or the config is wrong,
+//! 128 and its number a signal.
 
 mod shared;
 mod studies;
@@ -17,11 +18,11 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
-use ctk_core::error::{Error, Result};
+use ctk_core::error::{Error, ErrorKind, Result};
 use ctk_core::modality::Modality;
 
 use shared::args::{Args, Verb};
-use shared::{keys, output};
+use shared::{keys, output, signals};
 use verbs::{bench, config, data, distill, embed, eval, export, finetune, import, neighbors, predict, preview, train};
 
 pub use studies::matrix;
@@ -36,11 +37,12 @@ pub fn main(modalities: Modalities) -> ExitCode {
         // clap prints help to stdout with code 0 and mistakes to stderr with code 2.
         Err(e) => hinted(e, modalities, &std::env::args().skip(1).collect::<Vec<_>>()).exit(),
     };
-    match run(args, modalities) {
+    match signals::listen().and_then(|()| run(args, modalities)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             output::error(&e);
-            ExitCode::from(e.exit_code())
+            let signal = signals::exit_code().filter(|_| e.kind() == ErrorKind::Interrupted);
+            ExitCode::from(signal.unwrap_or(e.exit_code()))
         }
     }
 }
@@ -52,9 +54,9 @@ fn parse(modalities: Modalities, from: impl IntoIterator<Item = std::ffi::OsStri
 
 /// A mistake with the way out, where it is one that users of other programs make: a recipe's key as a flag, data without `--data`.
 fn hinted(mut error: clap::Error, modalities: Modalities, arguments: &[String]) -> clap::Error {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    use clap::error::{ContextKind, ContextValue};
     let Some(ContextValue::String(odd)) = error.get(ContextKind::InvalidArg) else { return error };
-    if error.kind() != ErrorKind::UnknownArgument {
+    if error.kind() != clap::error::ErrorKind::UnknownArgument {
         return error;
     }
     let named = modalities.iter().find(|m| arguments.iter().any(|argument| argument == m.name())).or(modalities.first());

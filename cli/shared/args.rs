@@ -186,6 +186,9 @@ pub struct Train {
     /// Go on with the run in DIR from its latest whole checkpoint, by its own recipe; --set train.epochs=N makes it longer
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "fast", "init"])]
     pub resume: Option<PathBuf>,
+    /// With --resume: go on though the data or the recipe are no longer those of the run's checkpoint
+    #[arg(long, requires = "resume")]
+    pub accept_changes: bool,
     /// Begin a new run with what RUN has learned, by RUN's recipe where there is no --config; the rate starts anew. Of vision: its
     /// encoder, and its projection head if that is the same; or the encoder in another program's weights FILE. Of word2vec: its
     /// words and vectors, to which new words are added

@@ -6,13 +6,12 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ctk_core::error::{Context, Error, ErrorKind, Result};
 use ctk_core::modality::Modality;
-use ctk_core::process::Process;
+use ctk_core::process::{Process, Stop};
 use ctk_core::recipe::Recipe;
 use ctk_core::store::files;
 use ctk_core::store::run::{Place, Run};
@@ -57,7 +56,7 @@ pub struct Runner<'a> {
     pub modality: &'a dyn Modality,
     pub device: &'a str,
     pub show: Show,
-    pub stop: Arc<AtomicBool>,
+    pub stop: Stop,
     /// All cells, those of other runners too.
     pub pace: Arc<Mutex<Pace>>,
     /// How many cells of other runners come first.

@@ -1,4 +1,4 @@
-//! What evaluations found of a run, kept in the run: a line of `evals.jsonl` each.
+//! What evaluations found of a run, kept in the run: a line of `evals.jsonl` each, with the blake3 of what it says.
 
 use ctk_core::error::Result;
 use ctk_core::store::checkpoint::Checkpoint;
@@ -18,8 +18,8 @@ pub fn figures(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     output::figures(model.show.json, figures)
 }
 
-/// Keeps what `ctk eval NAME` found: `{"eval", "step", "data", "figures"}`, data null where it is the run's own. A folder that cannot
-/// be written to is told, and is no error.
+/// Keeps what `ctk eval NAME` found: `{"eval", "step", "data", "figures", "sum"}`, data null where it is the run's own. A folder that
+/// cannot be written to is told, as are lines that are not as they were written, and is no error.
 pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     if !Run::has_begun(&model.run) {
         return Ok(());
@@ -27,7 +27,10 @@ pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     let step = Checkpoint::open(&model.run)?.manifest().step;
     let data = model.data.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     let line = json!({ "eval": name, "step": step, "data": data, "figures": figures });
-    if let Err(e) = files::append(&model.run.join(FILE), &line.to_string())
+    for number in damaged(&std::fs::read(model.run.join(FILE)).unwrap_or_default()) {
+        output::say(format!("warning: line {number} of {} is not as it was written", model.run.join(FILE).display()));
+    }
+    if let Err(e) = files::append(&model.run.join(FILE), &sealed(&line))
         && !model.show.quiet
     {
         output::say(format!(
@@ -36,4 +39,47 @@ pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Stands between what a line says and its digest.
+const SUM: &str = ",\"sum\":\"";
+
+/// The line with its digest as its last key.
+fn sealed(line: &Value) -> String {
+    let text = line.to_string();
+    format!("{}{SUM}{}\"}}", text.strip_suffix('}').unwrap_or(&text), files::digest(text.as_bytes()))
+}
+
+/// Whether a line is as it was written. Of one by an earlier version, which has no digest, its keys alone can be told.
+fn whole(line: &[u8]) -> bool {
+    let Ok(line) = std::str::from_utf8(line) else { return false };
+    match line.rsplit_once(SUM) {
+        Some((said, sum)) => sum.strip_suffix("\"}").is_some_and(|sum| sum == files::digest(format!("{said}}}").as_bytes())),
+        None => serde_json::from_str::<serde_json::Map<String, Value>>(line)
+            .is_ok_and(|line| line.keys().all(|key| ["eval", "step", "data", "figures"].contains(&key.as_str()))),
+    }
+}
+
+/// The numbers of the lines that are not as they were written.
+fn damaged(text: &[u8]) -> Vec<usize> {
+    let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    lines.filter(|(_, line)| !whole(line)).map(|(at, _)| at + 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_changed_is_found() {
+        let line = json!({ "eval": "knn", "step": 3, "data": null, "figures": { "top1": 0.123_456_789_012_345_68, "n": {} } });
+        let line = sealed(&line);
+        assert!(serde_json::from_str::<Value>(&line).is_ok_and(|line| line["sum"].is_string()), "{line}");
+        let old = r#"{"eval":"knn","figures":{"top1":0.5}}"#;
+        let text = format!("{old}\n{line}\n");
+        assert!(damaged(text.as_bytes()).is_empty());
+        for (was, is) in [("0.123", "0.223"), ("\"step\":3", "\"step\":4"), ("{\"eval\":\"knn\",\"step\"", "{")] {
+            assert_eq!(damaged(text.replace(was, is).as_bytes()), [2], "{was}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What verbs share: arguments, recipes, runs, models and samples that these mean, files of features, cells of studies, progress and output.
+//! What verbs share: arguments, recipes, runs, models and samples that these mean, files of features, cells of studies, progress, output and signals.
 
 pub mod args;
 pub mod cells;
@@ -11,4 +11,5 @@ pub mod progress;
 pub mod recipe;
 pub mod run;
 pub mod samples;
+pub mod signals;
 pub mod stored;

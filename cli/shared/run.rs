@@ -1,38 +1,37 @@
 //! A recipe carried out in a folder of its own, and what came of it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ctk_core::error::{Error, ErrorKind, Result};
 use ctk_core::modality::{Job, Modality, Summary};
 use ctk_core::process::Process;
-use ctk_core::recipe::Recipe;
+use ctk_core::recipe::{Recipe, later};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::{Place, Run};
 use serde_json::{Value, json};
 
 use super::args::NewRun;
-use super::{output, progress, recipe};
+use super::{output, progress, recipe, signals};
 
 /// Trains `recipe` in a new run and tells what came of it.
 pub fn told(modality: &dyn Modality, recipe: &Recipe, new: &NewRun) -> Result<()> {
     report(&train(modality, recipe, new.place(), process(new)?)?, new.show.json)
 }
 
-/// Goes on with the run in `folder`, by its recipe with the changes of `set`, and tells what came of it.
-pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], new: &NewRun) -> Result<()> {
+/// Goes on with the run in `folder`, by its recipe with the changes of `set`, and tells what came of it. With `accept`, also where data
+/// or recipe are no longer those of its checkpoint.
+pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], accept: bool, new: &NewRun) -> Result<()> {
     let mut recipe = Run::recipe_of(folder)?;
     for assignment in set {
         let key = assignment.split('=').next().unwrap_or_default().trim();
-        if !LATER.iter().any(|free| key == *free || free.strip_suffix('*').is_some_and(|section| key.starts_with(section))) {
+        if !later::may_change(key) {
             return Err(Error::usage(format!(
                 "{key} cannot change in a run that goes on: it would no longer be the same training"
             ))
             .at(folder.display())
             .hint(format!(
                 "these can: {}; for others begin a new run with --init {}",
-                LATER.join(", "),
+                later::MAY_CHANGE.join(", "),
                 folder.display()
             )));
         }
@@ -48,25 +47,14 @@ pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], new: &New
         ));
     }
     let job = modality.plan(&recipe)?;
-    report(&carry_out(job, modality, &recipe, Place::Resume(folder.to_path_buf()), process(new)?)?, new.show.json)
+    let run = Run::new(Place::Resume(folder.to_path_buf()), modality.name(), recipe)?.accepting_changes(accept);
+    report(&carry_out(job, run, process(new)?)?, new.show.json)
 }
 
 /// How many epochs a recipe says, where it says so.
 fn epochs(recipe: &Recipe) -> Option<i64> {
     recipe.text().parse::<toml::Table>().ok()?.get("train")?.get("epochs")?.as_integer()
 }
-
-/// What may change while a run goes on: how long it is, and what does not change what is learned.
-const LATER: [&str; 8] = [
-    "train.epochs",
-    "train.max_steps",
-    "train.loaders",
-    "train.log_every",
-    "train.save_every",
-    "train.keep",
-    "data.cache",
-    "eval.*",
-];
 
 /// A finished run.
 pub struct Trained {
@@ -92,7 +80,7 @@ impl Trained {
 /// This process, as the arguments of a new run say.
 pub fn process(new: &NewRun) -> Result<Process> {
     let device = ctk_core::device::device(&new.device.device)?;
-    Ok(Process::new(device).observed_by(progress::observer(new.show.quiet)).stopped_by(stop_on_interrupt()?))
+    Ok(Process::new(device).observed_by(progress::observer(new.show.quiet)).stopped_by(signals::stop()))
 }
 
 /// The one way a recipe is trained, for people and for the matrix.
@@ -102,7 +90,8 @@ pub fn train(modality: &dyn Modality, recipe: &Recipe, place: Place, process: Pr
         Place::Resume(folder) => Run::recipe_of(folder)?,
         Place::New(_) | Place::Numbered => completed(modality, recipe)?,
     };
-    carry_out(modality.plan(&recipe)?, modality, &recipe, place, process)
+    let run = Run::new(place, modality.name(), recipe.clone())?;
+    carry_out(modality.plan(&recipe)?, run, process)
 }
 
 /// The recipe of a new run. It is checked before it is completed, so that errors point at the lines that were written by hand.
@@ -114,15 +103,8 @@ pub fn completed(modality: &dyn Modality, recipe: &Recipe) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// Runs a job in a folder of its own.
-pub fn carry_out(
-    job: Box<dyn Job>,
-    modality: &dyn Modality,
-    recipe: &Recipe,
-    place: Place,
-    mut process: Process,
-) -> Result<Trained> {
-    let mut run = Run::new(place, modality.name(), recipe.clone())?;
+/// Runs a job in the folder of its run.
+pub fn carry_out(job: Box<dyn Job>, mut run: Run, mut process: Process) -> Result<Trained> {
     // What was interrupted is saved, though it may be no checkpoint yet.
     let summary = job.run(&mut run, &mut process).inspect_err(|e| {
         if e.kind() != ErrorKind::Interrupted {
@@ -131,7 +113,7 @@ pub fn carry_out(
     })?;
     let folder = run.folder()?.to_path_buf();
     let checkpoint = Checkpoint::open(&folder)?.folder().to_path_buf();
-    Ok(Trained { run: folder, checkpoint, modality: modality.name(), summary })
+    Ok(Trained { run: folder, checkpoint, modality: run.modality(), summary })
 }
 
 /// Prints what a run has to report.
@@ -152,18 +134,4 @@ fn report(trained: &Trained, json: bool) -> Result<()> {
         trained.summary.next.iter().try_for_each(|command| output::line(format!("  {}", command.replace("RUN", &run))))?;
     }
     Ok(())
-}
-
-/// A flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
-pub fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let raised = stop.clone();
-    ctrlc::set_handler(move || {
-        if raised.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        output::say("stopping after this step, then saving; once more to stop at once");
-    })
-    .map_err(Error::new)?;
-    Ok(stop)
 }

@@ -24,7 +24,7 @@ use crate::Modalities;
 use crate::shared::args::{LabelEfficiency, Method};
 use crate::shared::cells::{self, Runner};
 use crate::shared::pace::Kind;
-use crate::shared::{model, output, recipe, run as runs};
+use crate::shared::{model, output, recipe, signals};
 use crate::verbs::eval;
 
 mod plot;
@@ -106,7 +106,7 @@ impl Study<'_> {
             modality: self.modality,
             device: &self.args.model.device.device,
             show: self.args.model.show,
-            stop: runs::stop_on_interrupt()?,
+            stop: signals::stop(),
             pace: cells::pace(&places),
             before: 0,
             now: RefCell::default(),

@@ -16,15 +16,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ctk_core::Device;
 use ctk_core::error::{Context, Error, ErrorKind, Result};
 use ctk_core::modality::{Modality, Query};
 use ctk_core::observer::{Event, Observer};
-use ctk_core::process::Process;
+use ctk_core::process::{Process, Stop};
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Place;
@@ -33,8 +31,8 @@ use serde::Deserialize;
 use super::study::{self, Study};
 use crate::Modalities;
 use crate::shared::pace::Pace;
-use crate::shared::run::{Trained, stop_on_interrupt, train};
-use crate::shared::{args, cells, output};
+use crate::shared::run::{Trained, train};
+use crate::shared::{args, cells, output, signals};
 
 /// What must hold of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -237,7 +235,7 @@ impl Case<'_> {
 
     /// Trains until `step` and stops the way Ctrl-C does.
     fn interrupted(&self, folder: &Path, step: usize) -> Result<()> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Stop::default();
         let process = alone().observed_by(Box::new(StopAt { step, stop: stop.clone() })).stopped_by(stop);
         match self.train(Place::New(folder.to_path_buf()), &self.recipe, process) {
             Err(e) if e.kind() == ErrorKind::Interrupted => Ok(()),
@@ -260,13 +258,13 @@ fn alone() -> Process {
 
 struct StopAt {
     step: usize,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Observer for StopAt {
     fn event(&mut self, event: &Event) {
         if matches!(event, Event::Step(p) if p.step >= self.step) {
-            self.stop.store(true, Ordering::Relaxed);
+            self.stop.raise();
         }
     }
 }
@@ -346,7 +344,7 @@ pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
     }
     let folder = args.out.clone().unwrap_or_else(|| Path::new("runs").join(args.file.file_stem().unwrap_or_default()));
     if !studies.is_empty() {
-        let stop = stop_on_interrupt()?;
+        let stop = signals::stop();
         let of = |(at, study): (usize, &&Study)| {
             study.cells(&folder).into_iter().map(|(place, kind)| (place, (at, kind))).collect::<Vec<_>>()
         };

@@ -18,13 +18,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use ctk_core::data::labels::Amount;
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::spread::{paired, spread};
 use ctk_core::modality::Modality;
+use ctk_core::process::Stop;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::files;
@@ -154,14 +154,7 @@ impl<'a> Study<'a> {
 
     /// Makes what is missing in its folder below `runs`, prints the table and stores it. Whoever raises `stop` ends it after a step.
     /// `pace` is of the cells of all studies, of which `before` are made first.
-    pub fn run(
-        &self,
-        runs: &Path,
-        args: &args::Matrix,
-        stop: Arc<AtomicBool>,
-        pace: Arc<Mutex<Pace>>,
-        before: usize,
-    ) -> Result<()> {
+    pub fn run(&self, runs: &Path, args: &args::Matrix, stop: Stop, pace: Arc<Mutex<Pace>>, before: usize) -> Result<()> {
         let of = &self.written;
         let folder = runs.join(slug(&of.name));
         let now = RefCell::default();

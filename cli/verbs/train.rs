@@ -12,7 +12,7 @@ use crate::shared::{recipe, run as runs};
 pub fn run(args: Train, modalities: Modalities) -> Result<()> {
     let modality = crate::modality(modalities, &args.modality)?;
     match &args.resume {
-        Some(folder) => runs::gone_on(modality, folder, &args.recipe.set, &args.new),
+        Some(folder) => runs::gone_on(modality, folder, &args.recipe.set, args.accept_changes, &args.new),
         None => runs::told(modality, &begun(&args, modality)?, &args.new),
     }
 }

@@ -88,6 +88,11 @@ impl Error {
         &self.0.what
     }
 
+    /// Where it happened, the innermost place first.
+    pub fn places(&self) -> &[String] {
+        &self.0.places
+    }
+
     /// The process exit code of this error.
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
@@ -140,16 +145,34 @@ impl From<Error> for candle_core::Error {
     }
 }
 
-/// What is ours inside is taken back whole.
+/// What is ours inside is taken back whole. What a user can do about the system's refusals is said.
 impl From<io::Error> for Error {
     fn from(e: io::Error) -> Self {
-        e.downcast::<Error>().unwrap_or_else(|e| Error::new(&e).caused_by(e))
+        e.downcast::<Error>().unwrap_or_else(|e| {
+            let hint = match e.kind() {
+                io::ErrorKind::StorageFull => Some("the disk is full: free some space, or write elsewhere"),
+                io::ErrorKind::QuotaExceeded => Some("your quota on this disk is used up: free some space, or write elsewhere"),
+                io::ErrorKind::PermissionDenied => {
+                    Some("you may not do this here: look at the owner and the mode of file and folder")
+                }
+                io::ErrorKind::ReadOnlyFilesystem => Some("this disk cannot be written to: write elsewhere"),
+                _ => None,
+            };
+            let error = Error::new(&e).caused_by(e);
+            match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        })
     }
 }
 
 impl From<safetensors::SafeTensorError> for Error {
     fn from(e: safetensors::SafeTensorError) -> Self {
-        Error::new(format!("not a readable safetensors file: {e}")).caused_by(e)
+        match e {
+            safetensors::SafeTensorError::IoError(e) => e.into(),
+            e => Error::new(format!("not a readable safetensors file: {e}")).caused_by(e),
+        }
     }
 }
 
@@ -208,6 +231,16 @@ mod tests {
         let e = Error::from(candle_core::Error::Io(missing()));
         assert!(e.source().is_some_and(|source| source.is::<io::Error>()));
         assert!(Error::new("alone").source().is_none());
+    }
+
+    #[test]
+    fn a_full_disk_and_a_missing_permission_are_told_apart() {
+        let hint = |kind: io::ErrorKind| Error::from(io::Error::from(kind)).to_string();
+        assert!(hint(io::ErrorKind::StorageFull).contains("hint: the disk is full"));
+        assert!(hint(io::ErrorKind::PermissionDenied).contains("hint: you may not do this here"));
+        assert!(!hint(io::ErrorKind::BrokenPipe).contains("hint"));
+        let wrapped = safetensors::SafeTensorError::IoError(io::ErrorKind::StorageFull.into());
+        assert!(Error::from(wrapped).to_string().contains("hint: the disk is full"));
     }
 
     #[test]

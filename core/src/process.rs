@@ -1,28 +1,100 @@
-//! What this process has at hand while it trains: a device, the other ranks, an observer, and the wish to stop.
+//! What this process has at hand while it trains: a device, the other ranks, an observer, and what others ask of it: to save, to stop.
 //!
 //! A [`Run`](crate::store::run::Run) is a folder. Whatever is of the process and not of the folder is asked here, also who of many
 //! ranks writes into the folder.
 
+use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use candle_core::Device;
 
+use crate::error::{Error, Result};
 use crate::observer::{Event, Observer, Silent};
 use crate::world::{Collective, Solo};
+
+/// What others ask of a process: to save, or to save and end. Its copies are one.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    end: AtomicBool,
+    save: AtomicBool,
+    /// Training loops that would answer.
+    training: AtomicUsize,
+}
+
+thread_local! {
+    /// What the training loop of this thread listens to.
+    static HERE: RefCell<Stop> = RefCell::default();
+}
+
+impl Stop {
+    /// That of the training loop that this thread's work is for; one that nobody raises where there is none.
+    pub fn here() -> Stop {
+        HERE.with_borrow(Clone::clone)
+    }
+
+    /// Asks to save and end.
+    pub fn raise(&self) {
+        self.0.end.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was asked to end.
+    pub fn raised(&self) -> bool {
+        self.0.end.load(Ordering::SeqCst)
+    }
+
+    /// Asks to save after the step that is being made.
+    pub fn ask_to_save(&self) {
+        self.0.save.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was asked to save since this was last asked.
+    pub fn take_save(&self) -> bool {
+        self.0.save.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether a training loop is running, which saves before it ends. Without one a program may end at once.
+    pub fn heard(&self) -> bool {
+        self.0.training.load(Ordering::SeqCst) > 0
+    }
+
+    /// For long work between steps, as measuring is: what it found so far is worth nothing once the process shall end.
+    ///
+    /// # Errors
+    /// It was asked to end.
+    pub fn check(&self) -> Result<()> {
+        if self.raised() { Err(Error::interrupted("stopped while measuring")) } else { Ok(()) }
+    }
+}
+
+/// A training loop that listens, until it is dropped.
+pub(crate) struct Listening {
+    stop: Stop,
+    before: Stop,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.stop.0.training.fetch_sub(1, Ordering::SeqCst);
+        HERE.set(self.before.clone());
+    }
+}
 
 /// What a job uses beside its run's folder.
 pub struct Process {
     device: Device,
     world: Arc<dyn Collective>,
     observer: Box<dyn Observer>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Process {
     /// A process alone with `device`, that nobody observes or stops.
     pub fn new(device: Device) -> Process {
-        Process { device, world: Arc::new(Solo), observer: Box::new(Silent), stop: Arc::default() }
+        Process { device, world: Arc::new(Solo), observer: Box::new(Silent), stop: Stop::default() }
     }
 
     /// The same, as one rank of `world`.
@@ -36,7 +108,7 @@ impl Process {
     }
 
     /// The same, to save and end once somebody raises `stop`.
-    pub fn stopped_by(self, stop: Arc<AtomicBool>) -> Process {
+    pub fn stopped_by(self, stop: Stop) -> Process {
         Process { stop, ..self }
     }
 
@@ -62,7 +134,18 @@ impl Process {
 
     /// Whether somebody asked this process to end.
     pub fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.raised()
+    }
+
+    /// Whether somebody asked it to save since this was last asked.
+    pub(crate) fn shall_save(&self) -> bool {
+        self.stop.take_save()
+    }
+
+    /// Listens to what is asked from here on, for as long as the answer is kept.
+    pub(crate) fn listen(&self) -> Listening {
+        self.stop.0.training.fetch_add(1, Ordering::SeqCst);
+        Listening { stop: self.stop.clone(), before: HERE.replace(self.stop.clone()) }
     }
 
     /// Tells the observer.
@@ -121,14 +204,33 @@ mod tests {
 
     #[test]
     fn a_process_within_is_silent_and_stops_with_the_outer_one() {
-        let (count, stop) = (Count::default(), Arc::new(AtomicBool::new(false)));
+        let (count, stop) = (Count::default(), Stop::default());
         let mut outer = Process::new(Device::Cpu).observed_by(Box::new(count.clone())).stopped_by(stop.clone());
         let mut inner = outer.within();
         inner.tell(&Event::Finished);
         outer.tell(&Event::Finished);
         assert_eq!(*count.0.lock().unwrap(), 1);
         assert!(!inner.stopping());
-        stop.store(true, Ordering::Relaxed);
+        stop.raise();
         assert!(inner.stopping() && outer.stopping());
+    }
+
+    #[test]
+    fn work_between_steps_hears_what_the_loop_around_it_hears() {
+        let stop = Stop::default();
+        let process = Process::new(Device::Cpu).stopped_by(stop.clone());
+        assert!(!stop.heard());
+        {
+            let _listening = process.listen();
+            assert!(stop.heard() && Stop::here().check().is_ok());
+            stop.raise();
+            assert!(Stop::here().check().is_err());
+            let inner = Process::new(Device::Cpu);
+            let _inner = inner.listen();
+            assert!(Stop::here().check().is_ok());
+        }
+        assert!(!stop.heard() && Stop::here().check().is_ok());
+        stop.ask_to_save();
+        assert!(process.shall_save() && !process.shall_save());
     }
 }

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::classify::{Classes, Hits, rank};
 use crate::error::{Error, Result};
 use crate::eval::Features;
+use crate::process::Stop;
 
 /// Test rows a block, and training rows compared with them at once: 8 MB of similarities a thread.
 const TEST_BLOCK: usize = 256;
@@ -62,7 +63,9 @@ pub fn knn(train: &Features, test: &Features, options: &Options) -> Result<Knn> 
     let matrix = |f: &Features| Tensor::from_vec(f.normalised().rows, (f.len(), f.width), &Device::Cpu);
     let (keys, queries) = (matrix(train)?, matrix(test)?);
     let starts: Vec<usize> = (0..test.len()).step_by(TEST_BLOCK).collect();
+    let stop = Stop::here();
     let block = |from: &usize| -> Result<Vec<usize>> {
+        stop.check()?;
         let count = TEST_BLOCK.min(test.len() - from);
         let nearest = nearest(&queries.narrow(0, *from, count)?, &keys, k)?;
         let vote = |(neighbours, truth): (&Vec<(f32, u32)>, &Option<usize>)| {

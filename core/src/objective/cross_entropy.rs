@@ -39,6 +39,10 @@ pub struct CrossEntropy {
 }
 
 impl Objective for CrossEntropy {
+    fn compares(&self) -> bool {
+        false
+    }
+
     /// Extras: the share of rows whose largest logit is the label's (`accuracy`), or the teacher's (`agreement`).
     ///
     /// # Errors

@@ -51,12 +51,16 @@ pub struct Terms {
     pub gradients: Vec<EmbeddedGradient>,
     /// The gradients of the loss's own parameters, over the batches of all ranks.
     pub parameters: Vec<(Arc<Param>, Tensor)>,
+    /// The embeddings of the first view, where the loss compares embeddings: whether they collapse is watched.
+    pub embeddings: Option<Tensor>,
+    /// Whether nothing was learned of this step, since its loss or a gradient was not finite.
+    pub left_out: bool,
 }
 
 impl Terms {
     /// Of a learner that differentiates by itself.
     pub fn of(loss: Tensor) -> Terms {
-        Terms { loss, extras: Vec::new(), gradients: Vec::new(), parameters: Vec::new() }
+        Terms { loss, extras: Vec::new(), gradients: Vec::new(), parameters: Vec::new(), embeddings: None, left_out: false }
     }
 }
 
@@ -100,7 +104,7 @@ impl<'a> Inputs<'a> {
             gradients[number] = EmbeddedGradient { query: gradient(&view.query), key };
         }
         let own = parameters.iter().filter_map(|param| Some(((*param).clone(), gradient(param.var().as_tensor())?)));
-        Ok(Terms { loss: loss.detach(), extras, gradients, parameters: own.collect() })
+        Ok(Terms { extras, gradients, parameters: own.collect(), ..Terms::of(loss.detach()) })
     }
 }
 
@@ -120,6 +124,11 @@ pub trait Objective {
     /// # Errors
     /// Embeddings, labels or a target that it needs and has not.
     fn loss(&self, inputs: &Inputs) -> Result<Terms>;
+
+    /// Whether it compares embeddings, which may then collapse; a classifier's logits do not.
+    fn compares(&self) -> bool {
+        true
+    }
 
     /// Which views it reads.
     fn reads(&self) -> Reads {

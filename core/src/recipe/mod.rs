@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod head;
+pub mod later;
 mod paths;
 mod precision;
 mod train;
@@ -18,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub use checkpoint::CheckpointRecipe;
+pub use checkpoint::{CheckpointRecipe, Every, Saves};
 pub use head::{HeadRecipe, Norms, PredictorRecipe};
 pub use precision::Precision;
-pub use train::{DenseTrainRecipe, TrainRecipe};
+pub use train::{DenseTrainRecipe, OnNonfinite, TrainRecipe};
 
 /// A recipe as text, and where it came from.
 #[derive(Clone, Debug)]

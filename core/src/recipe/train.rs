@@ -45,10 +45,10 @@ macro_rules! train_section {
             pub loaders: usize,
             /// Steps between two lines of metrics.
             pub log_every: usize,
-            /// Epochs between checkpoints; the end is always saved.
-            pub save_every: usize,
-            /// Checkpoints kept, the newest ones.
-            pub keep: usize,
+            /// Epochs between checkpoints: the older way to write `checkpoint.every`, which goes before it.
+            pub save_every: Option<usize>,
+            /// Checkpoints kept: the older way to write `checkpoint.keep`, which goes before it.
+            pub keep: Option<usize>,
         }
 
         impl Default for $name {
@@ -62,8 +62,8 @@ macro_rules! train_section {
                     $($after: $after_default,)*
                     loaders: $loaders,
                     log_every: 10,
-                    save_every: 1,
-                    keep: 2,
+                    save_every: None,
+                    keep: None,
                 }
             }
         }
@@ -106,8 +106,8 @@ impl TrainRecipe {
         recipe.require(self.batch > 0, "train.batch", "must be at least 1")?;
         recipe.require(self.max_steps != Some(0), "train.max_steps", "must be at least 1")?;
         recipe.require(self.log_every > 0, "train.log_every", "must be at least 1")?;
-        recipe.require(self.save_every > 0, "train.save_every", "must be at least 1")?;
-        recipe.require(self.keep > 0, "train.keep", "must be at least 1: a run without a checkpoint is lost")?;
+        recipe.require(self.save_every != Some(0), "train.save_every", "must be at least 1")?;
+        recipe.require(self.keep != Some(0), "train.keep", "must be at least 1: a run without a checkpoint is lost")?;
         recipe.require(self.loaders <= 1024, "train.loaders", "more than 1024 loader threads cannot be meant")
     }
 }
@@ -136,6 +136,9 @@ train_section! {
         /// Whether residual blocks keep their input alone and run once more on the way back: the same bits in less memory, half of it for a
         /// ResNet-50, and an eighth more time. For encoders that do not fit otherwise; on the CPU.
         recompute: bool = false;
+        /// What happens at a step whose loss or gradient is not a finite number: `stop`, the run ends with an error, or `skip`, the step
+        /// is left out, counted and told; a hundred such steps in a row end the run.
+        on_nonfinite: OnNonfinite = OnNonfinite::Stop;
         /// The run whose network this one begins with: its encoder, and its projection head where that is the same. Absent: fresh values.
         init: Option<std::path::PathBuf> = None;
     }
@@ -144,6 +147,17 @@ train_section! {
     log_every;
     save_every;
     keep;
+}
+
+/// What happens at a step whose loss or gradient is not a finite number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNonfinite {
+    /// The run ends with an error.
+    #[default]
+    Stop,
+    /// The step is left out.
+    Skip,
 }
 
 impl DenseTrainRecipe {

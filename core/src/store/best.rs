@@ -64,10 +64,17 @@ impl Best {
         if !file.is_file() {
             return Ok(None);
         }
-        let best: Best = serde_json::from_slice(&std::fs::read(&file).at(file.display())?).at(file.display())?;
+        let damaged = || {
+            Error::new("this file is not as it was written")
+                .at(file.display())
+                .hint("go on with the run by --resume, which writes it anew, or give a checkpoint by its step")
+        };
+        let best: Best = serde_json::from_slice(&std::fs::read(&file).at(file.display())?).map_err(|_| damaged())?;
         let folder = path.with_file_name(best.step.to_string());
         match folder.is_dir() {
-            true => Ok(Some(folder)),
+            // The checkpoint itself says it too.
+            true if Best::of(&Checkpoint::open(&folder)?)?.as_ref() == Some(&best) => Ok(Some(folder)),
+            true => Err(damaged()),
             false => Err(Error::usage(format!("the best checkpoint, of step {}, is not there any more", best.step))
                 .at(path.display())
                 .hint("give the run's folder, which means its newest checkpoint")),

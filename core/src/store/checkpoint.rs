@@ -1,8 +1,11 @@
 //! The only writer of weights: a checkpoint folder appears whole or not at all.
 //!
 //! `checkpoints/<step>/` holds safetensors files, small files beside them and `manifest.json`, written last, with the
-//! blake3 of each file and of itself. It is written as `.tmp-<step>`, fsynced, and renamed.
+//! blake3 of each file and of itself. It is written as `.tmp-<step>`, fsynced, and renamed. A number that is not finite is an error:
+//! no checkpoint holds one.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
 use crate::store::best::Best;
-use crate::store::files;
+use crate::store::sums::Sums;
+use crate::store::{files, finite};
 
-const FORMAT: u32 = 1;
+/// 2: says also by which version of ctk and on which data it was trained, and what the metrics before it are.
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 
 /// What a checkpoint says of itself.
@@ -29,6 +34,15 @@ pub struct Manifest {
     pub step: usize,
     /// Bytes of metrics.jsonl that belong to these steps: a resume cuts the rest.
     pub metrics_bytes: u64,
+    /// blake3 of these bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// A digest of the data that it was trained on; none where the data has none, as standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// The version of ctk that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The recipe as run.
     pub recipe: String,
     /// Each file's length and blake3.
@@ -68,7 +82,17 @@ impl Writer {
         let path = self.folder.join(file);
         // One key at most: the metadata is a HashMap, and equal checkpoints must not differ in bytes.
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        safetensors::serialize_to_file(views, Some(metadata), &path).at(path.display())?;
+        // The crate writes through a temporary file that its owner alone may read; this one is like all other files of the run.
+        let permissions = fs::File::create(&path).and_then(|file| file.metadata()).at(path.display())?.permissions();
+        let bad = Cell::new(None);
+        let watched = views.into_iter().enumerate().map(|(number, (name, view))| (name, Watched { view, number, bad: &bad }));
+        let watched: Vec<_> = watched.collect();
+        let names: Vec<String> = watched.iter().map(|(name, _)| name.clone()).collect();
+        safetensors::serialize_to_file(watched, Some(metadata), &path).at(path.display())?;
+        fs::set_permissions(&path, permissions).at(path.display())?;
+        if let Some(number) = bad.get() {
+            return Err(not_finite(&names[number], &path));
+        }
         self.record(file)
     }
 
@@ -86,6 +110,42 @@ impl Writer {
         assert!(before.is_none(), "checkpoint file {file} written twice");
         Ok(())
     }
+}
+
+/// A view whose numbers are looked at as they are written.
+struct Watched<'a, V> {
+    view: V,
+    number: usize,
+    /// The first view that held a number that is not finite.
+    bad: &'a Cell<Option<usize>>,
+}
+
+impl<V: safetensors::View> safetensors::View for Watched<'_, V> {
+    fn dtype(&self) -> safetensors::Dtype {
+        self.view.dtype()
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.view.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let bytes = self.view.data();
+        if self.bad.get().is_none() && !finite::finite(self.view.dtype(), &bytes) {
+            self.bad.set(Some(self.number));
+        }
+        bytes
+    }
+
+    fn data_len(&self) -> usize {
+        self.view.data_len()
+    }
+}
+
+fn not_finite(tensor: &str, path: &Path) -> Error {
+    Error::diverged(format!("`{tensor}` holds numbers that are not finite, so this is no checkpoint")).at(path.display()).hint(
+        "where training diverged: lower optimizer.*.rate, or lengthen schedule.warmup; of weights from elsewhere: get them anew",
+    )
 }
 
 /// Reads the files of a checkpoint, each checked against the manifest.
@@ -144,13 +204,15 @@ impl Checkpoint {
         })();
         if let Err(e) = made {
             let _ = fs::remove_dir_all(&temporary);
-            return Err(e.at(format!("writing checkpoint {}", folder.display())).hint("is the disk full?"));
+            return Err(e.at(format!("writing checkpoint {}", folder.display())));
         }
         Ok(Checkpoint { folder, manifest })
     }
 
-    /// The checkpoint that `path` means: a checkpoint folder, the one that `checkpoints/best` stands for, or a run folder's newest
-    /// whole one.
+    /// The checkpoint that `path` means: a checkpoint folder, the one that `checkpoints/best` stands for, or a run folder's newest.
+    ///
+    /// # Errors
+    /// There is none, or a newest one that is damaged: an older one never takes its place unless it is named.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         if path.join(MANIFEST).is_file() {
             return Checkpoint::at(path);
@@ -163,18 +225,45 @@ impl Checkpoint {
                 .at(path.display())
                 .hint("give the folder that `ctk train` printed as `run`"));
         }
-        Checkpoint::latest(&path.join("checkpoints"))?.ok_or_else(|| {
-            Error::usage("this folder holds no whole checkpoint")
+        let parent = path.join("checkpoints");
+        let Some(step) = Checkpoint::steps(&parent)?.pop() else {
+            return Err(Error::usage("this folder holds no checkpoint")
                 .at(path.display())
-                .hint("give the folder that `ctk train` printed as `run`; a run has a checkpoint after its first epoch")
+                .hint("give the folder that `ctk train` printed as `run`; a run has a checkpoint once it saved one"));
+        };
+        let newest = parent.join(step.to_string());
+        Checkpoint::at(&newest).and_then(|newest| newest.verify().map(|()| newest)).map_err(|e| {
+            let older = Checkpoint::latest(&parent).ok().and_then(|(older, _)| older);
+            let hint = match older {
+                Some(older) => format!(
+                    "an older one is whole: give {} to use it, or train on from it by --resume {}",
+                    older.folder.display(),
+                    path.display()
+                ),
+                None => "no older one is whole: bring the file back, or train again".to_string(),
+            };
+            Error::new(format!("the newest checkpoint of this run, of step {step}, is damaged: {}", e.what()))
+                .at(damaged_file(&e).unwrap_or_else(|| newest.display().to_string()))
+                .hint(hint)
         })
     }
 
-    /// The newest whole checkpoint below `parent`. Damaged ones are passed over.
-    pub fn latest(parent: &Path) -> Result<Option<Checkpoint>> {
+    /// The newest whole checkpoint below `parent`, and a line for each newer one that is passed over: it is damaged, or holds numbers
+    /// that are not finite.
+    pub fn latest(parent: &Path) -> Result<(Option<Checkpoint>, Vec<String>)> {
         let mut steps = Checkpoint::steps(parent)?;
-        steps.reverse();
-        Ok(steps.into_iter().filter_map(|s| Checkpoint::at(&parent.join(s.to_string())).ok()).find(|c| c.verify().is_ok()))
+        let mut passed = Vec::new();
+        while let Some(step) = steps.pop() {
+            let folder = parent.join(step.to_string());
+            match Checkpoint::at(&folder).and_then(|found| found.verify().and_then(|()| found.verify_numbers()).map(|()| found)) {
+                Ok(found) => return Ok((Some(found), passed)),
+                Err(e) => {
+                    let at = damaged_file(&e).unwrap_or_else(|| folder.display().to_string());
+                    passed.push(format!("the checkpoint of step {step} is passed over: {} ({at})", e.what()));
+                }
+            }
+        }
+        Ok((None, passed))
     }
 
     /// Deletes what an interrupted write left below `parent`, and all but the newest `keep` checkpoints and that of step `spared`.
@@ -221,15 +310,44 @@ impl Checkpoint {
         Reader(self)
     }
 
+    /// A small file of the run that this checkpoint is of, from the run's folder: none where it is not there, or where the checkpoint
+    /// lies in no run.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not as it was written.
+    pub fn of_run(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(run) = self.folder.ancestors().nth(2) else { return Ok(None) };
+        let path = run.join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).at(path.display())?;
+        match Sums::of(run)?.agree(name, &bytes) {
+            true => Ok(Some(bytes)),
+            false => Err(damaged(&path)),
+        }
+    }
+
     /// Checks every file against the manifest.
     pub fn verify(&self) -> Result<()> {
         self.manifest.files.keys().try_for_each(|file| self.checked(file).map(|_| ()))
     }
 
+    /// Checks that every number of its tensors is finite.
+    fn verify_numbers(&self) -> Result<()> {
+        for file in self.manifest.files.keys().filter(|file| file.ends_with(".safetensors")) {
+            let path = self.folder.join(file);
+            if let Some(tensor) = finite::first_bad(&path).at(path.display())? {
+                return Err(not_finite(&tensor, &path));
+            }
+        }
+        Ok(())
+    }
+
     fn at(folder: &Path) -> Result<Checkpoint> {
         let path = folder.join(MANIFEST);
         let bytes = fs::read(&path).at(path.display())?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).at(path.display())?;
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| damaged(&path))?;
         if manifest.format > FORMAT {
             return Err(Error::new(format!("checkpoint format {} is newer than this ctk", manifest.format))
                 .at(path.display())
@@ -260,6 +378,9 @@ impl Manifest {
             modality: modality.to_string(),
             step,
             metrics_bytes,
+            metrics: None,
+            data: None,
+            version: Some(env!("CARGO_PKG_VERSION").to_string()),
             recipe: recipe.text().to_string(),
             files: BTreeMap::new(),
             checksum: String::new(),
@@ -267,8 +388,13 @@ impl Manifest {
     }
 }
 
-fn damaged(path: &Path) -> Error {
+pub(super) fn damaged(path: &Path) -> Error {
     Error::new("this file is not as it was written").at(path.display()).hint("use an earlier checkpoint, or train again")
+}
+
+/// The file that an error is about: its innermost place.
+fn damaged_file(error: &Error) -> Option<String> {
+    error.places().first().cloned()
 }
 
 fn digest(path: &Path) -> Result<Digest> {
@@ -313,7 +439,62 @@ mod tests {
         assert!(Checkpoint::open(&folder.path().join("3")).unwrap().verify().is_err());
         let manifest = folder.path().join("2/manifest.json");
         fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("\"step\": 2", "\"step\": 7")).unwrap();
-        assert_eq!(Checkpoint::latest(folder.path()).unwrap().unwrap().manifest().step, 1);
+        let (newest, passed) = Checkpoint::latest(folder.path()).unwrap();
+        assert_eq!((newest.unwrap().manifest().step, passed.len()), (1, 2));
+        assert!(passed[0].contains("step 3 is passed over: this file is not as it was written"), "{passed:?}");
+        assert!(passed[0].contains("3/model.safetensors") && passed[1].contains("2/manifest.json"), "{passed:?}");
+    }
+
+    #[test]
+    fn a_damaged_newest_one_is_refused_by_name_and_the_older_one_is_told() {
+        let run = tempfile::tempdir().unwrap();
+        let parent = run.path().join("checkpoints");
+        (1..=2).for_each(|step| drop(save(&parent, step)));
+        assert_eq!(Checkpoint::open(run.path()).unwrap().manifest().step, 2);
+        fs::remove_file(parent.join("2/words.txt")).unwrap();
+        let error = Checkpoint::open(run.path()).unwrap_err().to_string();
+        assert!(error.contains("the newest checkpoint of this run, of step 2, is damaged"), "{error}");
+        assert!(
+            error.contains("2/words.txt") && error.contains("an older one is whole: give ") && error.contains("checkpoints/1"),
+            "{error}"
+        );
+        assert_eq!(Checkpoint::open(&parent.join("1")).unwrap().manifest().step, 1, "an older one is used where it is named");
+        fs::remove_file(parent.join("1/manifest.json")).unwrap();
+        let error = Checkpoint::open(run.path()).unwrap_err().to_string();
+        assert!(error.contains("no older one is whole"), "{error}");
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_no_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |values: &[f32], dtype: candle_core::DType| {
+            let values = Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+            let fine = Tensor::ones(3, candle_core::DType::F32, &Device::Cpu).unwrap();
+            let manifest = Manifest::new("test", 4, 0, &Recipe::new("r", ""));
+            Checkpoint::write(folder.path(), manifest, |w| {
+                w.tensors("model.safetensors", &[("a".to_string(), fine), ("b".to_string(), values)])
+            })
+        };
+        use candle_core::DType;
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let error = write(&[1.0, 2.0, bad, 0.0, 5.0], dtype).unwrap_err();
+                assert_eq!(error.kind(), crate::error::ErrorKind::Diverged);
+                assert!(error.to_string().contains("`b` holds numbers that are not finite"), "{error}");
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+            }
+        }
+        assert!(write(&[f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0], DType::F32).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn weights_are_as_readable_as_all_other_files() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let saved = save(folder.path(), 1);
+        let mode = |file: &str| fs::metadata(saved.folder().join(file)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("model.safetensors"), mode("words.txt"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Every write, fsync and rename of ctk: a file appears whole or not at all. And which files a folder has, and what lies in the middle of
 //! one.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Context, Error, Result};
 
@@ -14,23 +16,28 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Like [`write`], for content that is produced piece by piece.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) -> Result<()>) -> Result<()> {
-    let temporary = beside(path);
+    let temporary = Temporary::beside(path);
     let written = (|| {
         if let Some(parent) = parent(path) {
             fs::create_dir_all(parent).at(parent.display())?;
         }
-        let mut file = std::io::BufWriter::new(File::create(&temporary)?);
+        let mut file = std::io::BufWriter::new(File::create(&temporary.0)?);
         fill(&mut file)?;
         file.flush()?;
         file.get_ref().sync_all()?;
         drop(file);
-        fs::rename(&temporary, path)?;
+        fs::rename(&temporary.0, path)?;
         sync_parent(path)
     })();
     if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(&temporary.0);
     }
     written.at(path.display())
+}
+
+/// The blake3 of `bytes`, in hexadecimal digits.
+pub fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
 }
 
 /// Adds a line to the end of `path` in one write, so that two programs at once do not mix theirs.
@@ -54,19 +61,19 @@ pub fn folder_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resul
     if path.symlink_metadata().is_ok() && !empty(path) {
         return Err(Error::usage("there is something here already").at(path.display()).hint("give the name of a new folder"));
     }
-    let temporary = beside(path);
+    let temporary = Temporary::beside(path);
     let written = (|| {
-        fs::create_dir_all(&temporary)?;
-        fill(&temporary)?;
-        sync_folder(&temporary)?;
+        fs::create_dir_all(&temporary.0)?;
+        fill(&temporary.0)?;
+        sync_folder(&temporary.0)?;
         if path.is_dir() {
             fs::remove_dir(path)?;
         }
-        fs::rename(&temporary, path)?;
+        fs::rename(&temporary.0, path)?;
         sync_parent(path)
     })();
     if written.is_err() {
-        let _ = fs::remove_dir_all(&temporary);
+        let _ = fs::remove_dir_all(&temporary.0);
     }
     written.at(path.display())
 }
@@ -124,11 +131,34 @@ fn parent(path: &Path) -> Option<&Path> {
     path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p })
 }
 
-fn beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".tmp-");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!("-{}", std::process::id()));
-    path.with_file_name(name)
+/// Files and folders that are being written, under the names that they have meanwhile.
+static TEMPORARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// The name that what shall be `path` has while it is written; known until it is dropped.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn beside(path: &Path) -> Temporary {
+        let mut name = std::ffi::OsString::from(".tmp-");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(format!("-{}", std::process::id()));
+        let temporary = path.with_file_name(name);
+        TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner).insert(temporary.clone());
+        Temporary(temporary)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Takes away what this process has written half: for a program that ends at once.
+pub fn remove_temporaries() {
+    for path in &*TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner) {
+        let _ = remove(path);
+    }
 }
 
 #[cfg(test)]

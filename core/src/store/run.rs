@@ -8,6 +8,7 @@
 //!             search.json            what was tried on folds of these, and how it did
 //!             folds.safetensors      what the choice's networks said of the images held out in these folds
 //!             held_back.json         which samples' labels nothing learns from, where they tell the best checkpoint
+//!             sums.json              digests of the files above, which are checked when they are read
 //!             metrics.jsonl          one object per logged step; a resume cuts what came after the checkpoint
 //!             evals.jsonl            what `ctk eval` found of it, one object each
 //!             checkpoints/<step>/    see `checkpoint`
@@ -26,8 +27,9 @@ use serde_json::Value;
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
 use crate::store::best::Best;
-use crate::store::checkpoint::{Checkpoint, Manifest, Writer};
-use crate::store::{best, files};
+use crate::store::checkpoint::{Checkpoint, Manifest, Writer, damaged};
+use crate::store::sums::Sums;
+use crate::store::{best, changes, files};
 
 const RECIPE: &str = "recipe.toml";
 const METRICS: &str = "metrics.jsonl";
@@ -50,13 +52,22 @@ impl Place {
         if Run::has_begun(&folder) {
             return Ok(Place::Resume(folder));
         }
-        let begun = |entry: &fs::DirEntry| entry.file_name() == LOCK || entry.file_name().to_string_lossy().starts_with(".tmp-");
-        let only_begun = fs::read_dir(&folder).is_ok_and(|entries| entries.flatten().all(|entry| begun(&entry)));
-        if only_begun {
+        if only_begun(&folder) {
             fs::remove_dir_all(&folder).at(folder.display())?;
         }
         Ok(Place::New(folder))
     }
+}
+
+/// Whether a folder is there and holds nothing but what a run leaves that ended before its recipe was written; also an empty one.
+fn only_begun(folder: &Path) -> bool {
+    let begun = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name == LOCK
+            || name == METRICS && entry.metadata().is_ok_and(|m| m.len() == 0)
+            || name.to_string_lossy().starts_with(".tmp-")
+    };
+    fs::read_dir(folder).is_ok_and(|entries| entries.flatten().all(|entry| begun(&entry)))
 }
 
 /// A run: its folder, its modality and its recipe.
@@ -64,23 +75,28 @@ pub struct Run {
     place: Place,
     modality: &'static str,
     recipe: Recipe,
+    /// A digest of the data that it is trained on.
+    data: Option<String>,
+    /// Whether it may go on though data or recipe are not those of its checkpoint.
+    accepting: bool,
     open: Option<Open>,
 }
 
-/// Where a run goes on from.
-#[derive(Debug)]
-pub enum Origin {
-    /// Its beginning: it is new.
-    New,
-    /// Its beginning: it was stopped before it had a whole checkpoint.
-    NoCheckpoint,
-    /// Its newest whole checkpoint.
-    Checkpoint(Checkpoint),
+/// Where a run goes on from, and what there is to say of it.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// Its newest whole checkpoint; none where it is at its beginning.
+    pub checkpoint: Option<Checkpoint>,
+    /// What was passed over, and what has changed since.
+    pub notes: Vec<String>,
 }
 
 struct Open {
     folder: PathBuf,
     metrics: File,
+    /// Of the metrics so far.
+    hasher: blake3::Hasher,
+    sums: Sums,
     made: bool,
     _lock: File,
 }
@@ -91,14 +107,26 @@ impl Run {
     /// # Errors
     /// A new folder that holds something already.
     pub fn new(place: Place, modality: &'static str, recipe: Recipe) -> Result<Run> {
-        if let Place::New(folder) = &place
-            && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
-        {
-            return Err(Error::usage("this folder is not empty")
-                .at(folder.display())
-                .hint("give another --out, or go on with the run in it by --resume"));
+        if let Place::New(folder) = &place {
+            free(folder)?;
         }
-        Ok(Run { place, modality, recipe, open: None })
+        Ok(Run { place, modality, recipe, data: None, accepting: false, open: None })
+    }
+
+    /// The same, which may go on though data or recipe are not those of its checkpoint; what differs is still told.
+    pub fn accepting_changes(self, accepting: bool) -> Run {
+        Run { accepting, ..self }
+    }
+
+    /// Says what data it is trained on, by a digest of names, sizes and a sample of bytes: its checkpoints keep it, and a run that goes
+    /// on compares it.
+    pub fn set_data(&mut self, digest: Option<String>) {
+        self.data = digest;
+    }
+
+    /// The name of the modality that trains it.
+    pub fn modality(&self) -> &'static str {
+        self.modality
     }
 
     /// Whether there is a run in `folder`, with its recipe.
@@ -140,48 +168,84 @@ impl Run {
     }
 
     /// A file of the run that was written before (`splits.json` of a resumed run).
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not as it was written.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Place::Resume(folder) = &self.place else { return Ok(None) };
         let path = folder.join(name);
-        if path.is_file() { fs::read(&path).map(Some).at(path.display()) } else { Ok(None) }
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).at(path.display())?;
+        match Sums::of(folder)?.agree(name, &bytes) {
+            true => Ok(Some(bytes)),
+            false => Err(damaged(&path)),
+        }
     }
 
     /// Writes a file of the run, whole.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.folder()?.join(name);
-        files::write(&path, bytes)
+        let open = self.open()?;
+        open.sums.expect(name, bytes)?;
+        files::write(&open.folder.join(name), bytes)
     }
 
     /// Removes a file or folder of the run, if it is there.
     pub fn remove(&mut self, name: &str) -> Result<()> {
-        files::remove(&self.folder()?.join(name))
+        let open = self.open()?;
+        files::remove(&open.folder.join(name))?;
+        open.sums.forget(name)
     }
 
     /// Appends one line to the metrics.
     pub(crate) fn metric(&mut self, line: &Value) -> Result<()> {
         let open = self.open()?;
+        open.there()?;
         let mut text = line.to_string();
         text.push('\n');
+        open.hasher.update(text.as_bytes());
         open.metrics.write_all(text.as_bytes()).at(open.folder.join(METRICS).display())
     }
 
     /// The checkpoint that a resumed run will go on from, if there is one yet.
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
         let Place::Resume(folder) = &self.place else { return Ok(None) };
-        Checkpoint::latest(&folder.join("checkpoints"))
+        Ok(Checkpoint::latest(&folder.join("checkpoints"))?.0)
     }
 
     /// Where to go on from. Cuts a resumed run's metrics to what its checkpoint covers.
+    ///
+    /// # Errors
+    /// A small file of the run that is damaged; a recipe or data that is not the checkpoint's, unless that is accepted.
     pub fn resume(&mut self) -> Result<Origin> {
         if !matches!(self.place, Place::Resume(_)) {
-            return Ok(Origin::New);
+            return Ok(Origin::default());
         }
+        let (recipe, data, accepting) = (self.recipe.clone(), self.data.clone(), self.accepting);
         let open = self.open()?;
-        let from = Checkpoint::latest(&open.folder.join("checkpoints"))?;
-        let length = from.as_ref().map_or(0, |c| c.manifest().metrics_bytes);
-        let path = open.folder.join(METRICS);
-        open.metrics.set_len(length.min(open.metrics.metadata()?.len())).at(path.display())?;
-        Ok(from.map_or(Origin::NoCheckpoint, Origin::Checkpoint))
+        // A recipe may be edited; what that means is told by its keys.
+        if let Some((name, what)) = open.sums.damaged().into_iter().find(|(name, _)| *name != RECIPE) {
+            return Err(Error::new(format!("this file of the run {what}"))
+                .at(open.folder.join(name).display())
+                .hint("bring it back, or begin a new run"));
+        }
+        let (from, mut notes) = Checkpoint::latest(&open.folder.join("checkpoints"))?;
+        let Some(from) = from else {
+            notes.push("this run has no whole checkpoint yet: starting from its beginning".to_string());
+            open.cut(0, None, &mut notes)?;
+            return Ok(Origin { checkpoint: None, notes });
+        };
+        let was = from.manifest();
+        if open.sums.damaged().iter().any(|(name, _)| *name == RECIPE) {
+            notes.push(format!("{} was edited since it was written", open.folder.join(RECIPE).display()));
+        }
+        changes::of_recipe(&was.recipe, recipe.text(), accepting, &mut notes)
+            .map_err(|e| e.at(open.folder.join(RECIPE).display()))?;
+        changes::of_data(was.data.as_deref(), data.as_deref(), accepting, &mut notes)?;
+        changes::of_version(was.version.as_deref(), &mut notes);
+        open.cut(was.metrics_bytes, was.metrics.as_deref(), &mut notes)?;
+        Ok(Origin { checkpoint: Some(from), notes })
     }
 
     /// Saves checkpoint `step` and drops all but the newest `keep`.
@@ -197,10 +261,12 @@ impl Run {
         keep: usize,
         fill: impl FnOnce(&mut Writer) -> Result<()>,
     ) -> Result<Checkpoint> {
-        let (modality, recipe) = (self.modality, self.recipe.clone());
+        let (modality, recipe, data) = (self.modality, self.recipe.clone(), self.data.clone());
         let open = self.open()?;
+        open.there()?;
         open.metrics.sync_data()?;
-        let manifest = Manifest::new(modality, step, open.metrics.metadata()?.len(), &recipe);
+        let metrics = Some(open.hasher.finalize().to_hex().to_string());
+        let manifest = Manifest { metrics, data, ..Manifest::new(modality, step, open.metrics.metadata()?.len(), &recipe) };
         let parent = open.folder.join("checkpoints");
         let saved = Checkpoint::write(&parent, manifest, |writer| {
             fill(writer)?;
@@ -250,16 +316,72 @@ impl Run {
                 .hint("wait for it, or train elsewhere with --out")
         })?;
         let resumed = matches!(self.place, Place::Resume(_));
-        if resumed {
-            Checkpoint::sweep(&folder.join("checkpoints"), usize::MAX, None)?;
+        match resumed {
+            true => Checkpoint::sweep(&folder.join("checkpoints"), usize::MAX, None)?,
+            // Somebody else may have trained here since this run looked.
+            false => {
+                free(&folder)?;
+                swept(&folder)?;
+            }
         }
+        let mut sums = Sums::of(&folder)?;
         if !resumed || Run::recipe_of(&folder)?.text() != self.recipe.text() {
+            sums.expect(RECIPE, self.recipe.text().as_bytes())?;
             files::write(&folder.join(RECIPE), self.recipe.text().as_bytes())?;
         }
         let path = folder.join(METRICS);
         let metrics = OpenOptions::new().create(true).append(true).open(&path).at(path.display())?;
-        Ok(Open { folder, metrics, made, _lock: lock })
+        Ok(Open { folder, metrics, hasher: blake3::Hasher::new(), sums, made, _lock: lock })
     }
+}
+
+impl Open {
+    /// # Errors
+    /// The folder has gone.
+    fn there(&self) -> Result<()> {
+        match self.folder.join(LOCK).is_file() {
+            true => Ok(()),
+            false => Err(Error::new("the run's folder has gone while it was trained: nothing more can be saved there")
+                .at(self.folder.display())
+                .hint("train again, and leave the folder where it is while that lasts")),
+        }
+    }
+
+    /// Cuts the metrics to the first `length` bytes, whose digest should be `digest`.
+    fn cut(&mut self, length: u64, digest: Option<&str>, notes: &mut Vec<String>) -> Result<()> {
+        let path = self.folder.join(METRICS);
+        let there = self.metrics.metadata()?.len();
+        self.metrics.set_len(length.min(there)).at(path.display())?;
+        self.hasher = blake3::Hasher::new();
+        let read = File::open(&path).and_then(|mut file| std::io::copy(&mut file, &mut self.hasher));
+        read.at(path.display())?;
+        let found = self.hasher.finalize().to_hex();
+        if there < length || digest.is_some_and(|digest| digest != found.as_str()) {
+            notes.push(format!(
+                "{} is not as this run wrote it: its lines cannot be relied on. Training does not read them, and goes on",
+                path.display()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Takes away what a run left half-written in `folder`.
+fn swept(folder: &Path) -> Result<()> {
+    let left = fs::read_dir(folder).at(folder.display())?.flatten();
+    let mut left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".tmp-"));
+    left.try_for_each(|entry| files::remove(&entry.path()))
+}
+
+/// # Errors
+/// There is something in `folder`.
+fn free(folder: &Path) -> Result<()> {
+    if !folder.exists() || only_begun(folder) {
+        return Ok(());
+    }
+    Err(Error::usage("this folder is not empty")
+        .at(folder.display())
+        .hint("give another --out, or go on with the run in it by --resume"))
 }
 
 /// Makes `parent/<modality>-<n>` with the smallest n that is free.

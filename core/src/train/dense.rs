@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use candle_core::{DType, Tensor};
+
 use crate::data::feed::Feed;
 use crate::data::pair::Batch;
 use crate::error::{Error, Result};
 use crate::model::embeddings::Embeddings;
 use crate::model::target::Target;
 use crate::model::tower::{EmbeddingsTape, Places, Towers};
-use crate::nn::params::{Gradients, Params};
+use crate::nn::params::{Gradients, Param, Params};
 use crate::nn::pass::{Groups, Pass, Precision, Statistics};
 use crate::objective::{Inputs, Objective, Terms};
 use crate::optim::Optimizer;
@@ -58,6 +60,8 @@ pub struct Dense<T> {
     pub groups: Groups,
     /// What normalisation does in a step.
     pub statistics: Statistics,
+    /// Whether a step whose loss or gradient is not finite is left out, and the learner stays as it was.
+    pub leaves_out: bool,
     /// The other ranks.
     pub world: Arc<dyn Collective>,
 }
@@ -86,6 +90,7 @@ impl<T: Towers> Dense<T> {
             recompute: false,
             groups: Groups::Together,
             statistics: Statistics::Update,
+            leaves_out: false,
             world: solo(),
         }
     }
@@ -98,6 +103,8 @@ impl<T: Towers> Dense<T> {
     pub fn stages(&mut self, feed: &Feed<BatchOf<T>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
         let pass = Pass { groups: self.groups, recompute: self.recompute, ..Pass::train(feed.key(), &self.world) };
         let pass = pass.at(self.precision).with(self.statistics);
+        // Running statistics move on the way there.
+        let buffers = if self.leaves_out { self.buffers()? } else { Vec::new() };
         let mut seen = self.look(feed, &pass, done)?;
         let tape = seen.tape.take();
         let leaves = seen.online.leaves()?;
@@ -109,7 +116,10 @@ impl<T: Towers> Dense<T> {
             progress: feed.progress(),
             world: &*world,
         };
-        let terms = self.objective.loss(&inputs)?;
+        let mut terms = self.objective.loss(&inputs)?;
+        if self.objective.compares() {
+            terms.embeddings = leaves.view(0).ok().map(|first| first.query.detach());
+        }
         done(Stage::Loss);
         let mut gradients = self.back(feed, &terms, tape, &seen.parts, &pass, done)?;
         if self.world.world() > 1 {
@@ -123,11 +133,36 @@ impl<T: Towers> Dense<T> {
             let at = at.ok_or_else(|| Error::new("the loss has a parameter that the learner has not").at(param.name()))?;
             gradients[at] = Some(gradient.clone().into());
         }
+        if self.leaves_out && !self.finite(&terms, &gradients)? {
+            buffers.iter().try_for_each(|(param, before)| param.array().set(before))?;
+            return Ok(Terms { left_out: true, ..terms });
+        }
         self.optimizer.step(&self.params, &gradients, rate)?;
         self.objective.after_step(&inputs)?;
         self.target.as_ref().map_or(Ok(()), |target| target.follow(&self.params, feed.progress()))?;
         done(Stage::Optimizer);
         Ok(terms)
+    }
+
+    /// Running statistics, the momentum copy's too, as they are.
+    fn buffers(&self) -> Result<Vec<(Arc<Param>, Tensor)>> {
+        let own = self.params.iter().chain(self.target.iter().flat_map(|target| target.params().iter()));
+        own.filter(|p| !p.kind().trained()).map(|p| Ok((p.clone(), p.array().tensor()?.copy()?))).collect()
+    }
+
+    /// Whether the loss and all gradients are finite.
+    fn finite(&self, terms: &Terms, gradients: &Gradients) -> Result<bool> {
+        if !terms.loss.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.iter().all(|loss| loss.is_finite()) {
+            return Ok(false);
+        }
+        for (param, gradient) in self.params.iter().zip(gradients) {
+            let Some(gradient) = gradient else { continue };
+            let gradient = gradient.beside(&param.array())?;
+            if !gradient.norm(&gradient, 0.0)?.is_finite() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The embeddings of all parts of a batch. A batch of one part keeps its tape. One of several keeps none (gradient caching, Gao

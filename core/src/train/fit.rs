@@ -1,20 +1,27 @@
 //! The only training loop: pull, step, log, measure, save, keep the best; resume; stop when asked.
+//!
+//! A checkpoint holds all that the next step depends on, also what the next line of metrics is made of, so a run that goes on is the run
+//! that was not stopped. What is measured at the end of an epoch is measured before its checkpoint is written, unless the process was
+//! asked to end meanwhile: then the checkpoint says so, and measuring is what the run goes on with.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
 use serde_json::json;
 
 use crate::data::feed::{Loader, Order};
 use crate::data::source::Source;
-use crate::error::{Error, Result};
-use crate::observer::{Event, Progress};
+use crate::error::{Error, ErrorKind, Result};
+use crate::observer::Event;
 use crate::process::Process;
+use crate::recipe::Every;
 use crate::rng::Key;
 use crate::store::best::Best;
 use crate::store::checkpoint::Checkpoint;
-use crate::store::run::{Origin, Run};
+use crate::store::run::Run;
+use crate::train::health::Health;
 use crate::train::learner::Learner;
+use crate::train::log::Log;
 use crate::train::plan::Plan;
 
 /// Measures named figures of a learner, without changing it.
@@ -68,6 +75,24 @@ pub struct Fitted {
     pub samples: usize,
     /// The best checkpoint since the very start, where that was measured.
     pub best: Option<Best>,
+    /// How embeddings lay at the last logged step, where a loss compares them.
+    pub health: Option<Health>,
+    /// Steps that were left out because they were not finite, since the very start.
+    pub left_out: usize,
+}
+
+impl Fitted {
+    /// What there is to say of the training beside its loss, under JSON names.
+    pub fn figures(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let mut figures = Vec::new();
+        if let Some(Health { effective_rank, spread, .. }) = self.health {
+            figures.extend([("effective_rank", json!(effective_rank)), ("spread", json!(spread))]);
+        }
+        if self.left_out > 0 {
+            figures.push(("left_out", json!(self.left_out)));
+        }
+        figures
+    }
 }
 
 /// Trains `learner` on `source` as `plan` says, from where `run` is to go on, to the end or until `process` is told to stop.
@@ -75,8 +100,8 @@ pub struct Fitted {
 /// Step s of epoch e sees samples, views and rate that are functions of (seed, e, s) alone, so a resumed run is the same run.
 ///
 /// # Errors
-/// Whatever drawing, stepping or writing met; a loss that is no longer finite; [`ErrorKind::Interrupted`](crate::error::ErrorKind)
-/// after saving, when the run was asked to stop.
+/// Whatever drawing, stepping or writing met, after saving where the state is whole; a loss that is no longer finite, or a thousand times
+/// what it was; [`ErrorKind::Interrupted`] after saving, when the run was asked to stop.
 pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     source: &S,
     learner: &mut L,
@@ -115,17 +140,18 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     let last = (train.epochs * per_epoch).min(train.max_steps.unwrap_or(usize::MAX));
     let rates = plan.schedule.over(source.len(), batch, train.epochs, per_epoch);
 
+    let _listening = process.listen();
+    let mut log = Log::new(last, per_epoch, batch);
     let mut best = None;
-    let start = match origin(run, process)? {
-        Some(checkpoint) => {
-            learner.load(&checkpoint.reader())?;
-            if judge.is_some() {
-                best = Best::of(&checkpoint)?;
-            }
-            checkpoint.manifest().step
+    let (mut start, mut measured) = (0, true);
+    if let Some(checkpoint) = origin(run, process)? {
+        learner.load(&checkpoint.reader())?;
+        if judge.is_some() {
+            best = Best::of(&checkpoint)?;
         }
-        None => 0,
-    };
+        start = checkpoint.manifest().step;
+        measured = log.restore(&checkpoint)?;
+    }
     if let Some(best) = best.as_ref().filter(|_| process.writes()) {
         run.name_best(best)?;
     }
@@ -134,30 +160,79 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     if start >= last && start > 0 {
         process.tell(&Event::Note("this run is finished already: nothing left to train"));
     }
+    log.begin(start);
+    let mut saved_at = Instant::now();
+    let mut due = |done: usize| match plan.saves.every {
+        Every::Time(time) => {
+            let due = saved_at.elapsed() >= time;
+            if due {
+                saved_at = Instant::now();
+            }
+            due
+        }
+        Every::Steps(steps) => done.is_multiple_of(steps),
+        Every::Epochs(epochs) => done.is_multiple_of(epochs.saturating_mul(per_epoch)),
+    };
+    // What is measured as an epoch ends, and which checkpoint is then the best. It is told when all of it was measured.
+    let mut measure = |done: usize, learner: &L, saving: bool, best: &mut Option<Best>, run: &mut Run, process: &mut Process| {
+        let epoch = done / per_epoch;
+        let mut found = Vec::new();
+        if done.is_multiple_of(per_epoch) {
+            for probe in probes.iter_mut().filter(|p| epoch.is_multiple_of(p.every)) {
+                found.push((probe.measure)(learner)?);
+            }
+        }
+        if let (Some(judge), true) = (&mut judge, saving) {
+            let value = (judge.value)(learner)?;
+            *best = judge.best(best.take(), done, value);
+            found.push(vec![(format!("checkpoint_{}", judge.measure), value)]);
+        }
+        for figures in found {
+            let mut line = json!({ "step": done, "epoch": epoch });
+            figures.iter().for_each(|(name, value)| line[name] = json!(value));
+            if process.writes() {
+                run.metric(&line)?;
+            }
+            process.tell(&Event::Measured { epoch, figures: &figures });
+        }
+        Ok::<_, Error>(())
+    };
+    if !measured {
+        let made_up = measure(start, learner, due(start) || start == last, &mut best, run, process);
+        made_up.map_err(|e| if e.kind() == ErrorKind::Interrupted { stopped(start, last, plan, run) } else { e })?;
+        if let Some(best) = best.as_ref().filter(|_| process.writes()) {
+            run.name_best(best)?;
+        }
+    }
 
     let draw = |unit: usize| order.draw(source, unit, key.of("views"));
-    let mut log = Log::new(start, last, per_epoch, batch);
     Loader::run(train.loaders, 2 * train.loaders.max(1), start * units..last * units, &draw, |loader| {
         for step in start..last {
+            let asked = process.shall_save();
+            if process.stopping() || asked {
+                save(learner, step, &mut log, true, plan, best.as_ref(), run, process)?;
+            }
             if process.stopping() {
-                log.flush(step, run, process)?;
-                save(learner, step, train.keep, best.as_ref(), run, process)?;
-                let stopped = Error::interrupted(format!("stopped after {step} of {last} steps; they are saved"));
-                return Err(match run.existing() {
-                    Some(folder) => {
-                        stopped.hint(format!("go on with: ctk train {} --resume {}", plan.modality, folder.display()))
-                    }
-                    None => stopped,
-                });
+                return Err(stopped(step, last, plan, run));
             }
             if step % per_epoch == 0 {
                 log.epoch();
             }
-            let pull = |unit: usize| loader.take(step * units + unit);
+            // What a step has begun to change is no state to go on from.
+            let begun = AtomicBool::new(false);
+            let pull = |unit: usize| {
+                let part = loader.take(step * units + unit)?;
+                begun.store(true, Ordering::Relaxed);
+                Ok(part)
+            };
             let rate = rates.at(step);
             let feed = order.feed(step, key.of("step").at(step as u64), &pull).after(step as f64 / last as f64);
-            let terms = learner.step(&feed, rate)?;
-            log.add(terms.loss, terms.extras, rate);
+            let terms = match learner.step(&feed, rate) {
+                Ok(terms) => terms,
+                Err(e) if begun.load(Ordering::Relaxed) => return Err(e),
+                Err(e) => return Err(saved(e, learner, step, &mut log, true, plan, best.as_ref(), run, process)),
+            };
+            log.add(terms, rate);
 
             let done = step + 1;
             let epoch_ends = done % per_epoch == 0;
@@ -166,44 +241,36 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
             } else {
                 process.tell(&Event::Tick { step: done });
             }
-            let epoch = done / per_epoch;
             log.pause();
-            if epoch_ends {
-                for probe in probes.iter_mut().filter(|p| epoch % p.every == 0) {
-                    let figures = (probe.measure)(learner)?;
-                    let mut line = json!({ "step": done, "epoch": epoch });
-                    figures.iter().for_each(|(name, value)| line[name] = json!(value));
-                    if process.writes() {
-                        run.metric(&line)?;
+            let saving = due(done) || done == last;
+            if epoch_ends || saving {
+                if let Err(e) = measure(done, learner, saving, &mut best, run, process) {
+                    if e.kind() == ErrorKind::Interrupted {
+                        save(learner, done, &mut log, false, plan, best.as_ref(), run, process)?;
+                        return Err(stopped(done, last, plan, run));
                     }
-                    process.tell(&Event::Measured { epoch, figures: &figures });
+                    return Err(saved(e, learner, done, &mut log, false, plan, best.as_ref(), run, process));
                 }
             }
-            if done == last || (epoch_ends && epoch % train.save_every == 0) {
-                if let Some(judge) = &mut judge {
-                    let value = (judge.value)(learner)?;
-                    let name = format!("checkpoint_{}", judge.measure);
-                    if process.writes() {
-                        run.metric(&json!({ "step": done, "epoch": epoch, name.as_str(): value }))?;
-                    }
-                    process.tell(&Event::Measured { epoch, figures: &[(name, value)] });
-                    best = judge.best(best.take(), done, value);
-                }
-                save(learner, done, train.keep, best.as_ref(), run, process)?;
+            if saving {
+                save(learner, done, &mut log, true, plan, best.as_ref(), run, process)?;
             }
             log.go_on();
         }
         Ok(())
     })?;
+    log.last_words(process);
     process.tell(&Event::Finished);
     let steps = last.max(start);
     Ok(Fitted {
         steps,
         epochs: steps as f64 / per_epoch as f64,
         loss: log.epoch_loss(),
-        seconds: log.seconds,
+        seconds: log.seconds(),
         samples: (steps - start) * batch,
         best,
+        health: log.health(),
+        left_out: log.left_out(),
     })
 }
 
@@ -214,130 +281,67 @@ fn origin(run: &mut Run, process: &mut Process) -> Result<Option<Checkpoint>> {
     }
     let origin = run.resume()?;
     run.folder()?;
-    Ok(match origin {
-        Origin::New => None,
-        Origin::NoCheckpoint => {
-            process.tell(&Event::Note("this run has no whole checkpoint yet: starting from its beginning"));
-            None
-        }
-        Origin::Checkpoint(checkpoint) => Some(checkpoint),
-    })
+    origin.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
+    Ok(origin.checkpoint)
 }
 
-/// Saves `learner` after `step`, where this rank writes.
+/// Saves `learner` after `step`, where this rank writes; `measured` says whether what is due after this step was measured.
+#[expect(clippy::too_many_arguments, reason = "the loop's whole state, in one place")]
 fn save<L: Learner>(
     learner: &L,
     step: usize,
-    keep: usize,
+    log: &mut Log,
+    measured: bool,
+    plan: &Plan,
     best: Option<&Best>,
     run: &mut Run,
     process: &mut Process,
 ) -> Result<()> {
     if process.writes() {
-        run.save_beside(best, step, keep, |w| learner.save(w))?;
+        log.read(step)?;
+        run.save_beside(best, step, plan.saves.keep, |writer| {
+            learner.save(writer)?;
+            log.save(measured, writer)
+        })?;
         process.tell(&Event::Saved { step });
     }
     Ok(())
 }
 
-/// Losses and clocks between two lines of metrics. Scalars stay on the device until a line is due.
-struct Log {
-    losses: Vec<Tensor>,
-    extras: Vec<(&'static str, Tensor)>,
-    rate: f64,
-    since: usize,
-    clock: Instant,
-    lap: f64,     // seconds in steps since the last line
-    seconds: f64, // seconds in steps in all
-    epoch: (f64, usize),
-    steps: usize,
-    per_epoch: usize,
-    batch: usize,
-}
-
-impl Log {
-    /// A log of steps after `since`, of `steps`, with `per_epoch` steps of `batch` samples in an epoch.
-    fn new(since: usize, steps: usize, per_epoch: usize, batch: usize) -> Self {
-        Log {
-            losses: Vec::new(),
-            extras: Vec::new(),
-            rate: 0.0,
-            since,
-            clock: Instant::now(),
-            lap: 0.0,
-            seconds: 0.0,
-            epoch: (0.0, 0),
-            steps,
-            per_epoch,
-            batch,
-        }
+/// `error`, after saving what was trained before it, where that can be saved.
+#[expect(clippy::too_many_arguments, reason = "as of save")]
+fn saved<L: Learner>(
+    error: Error,
+    learner: &L,
+    step: usize,
+    log: &mut Log,
+    measured: bool,
+    plan: &Plan,
+    best: Option<&Best>,
+    run: &mut Run,
+    process: &mut Process,
+) -> Error {
+    // A run without a step is not worth a checkpoint: it leaves no trace.
+    if step == 0 {
+        return error;
     }
-
-    fn add(&mut self, loss: Tensor, extras: Vec<(&'static str, Tensor)>, rate: f64) {
-        self.losses.push(loss.detach());
-        self.extras = extras;
-        self.rate = rate;
-    }
-
-    fn epoch(&mut self) {
-        self.epoch = (0.0, 0);
-    }
-
-    fn epoch_loss(&self) -> f64 {
-        self.epoch.0 / self.epoch.1.max(1) as f64
-    }
-
-    fn pause(&mut self) {
-        let passed = self.clock.elapsed().as_secs_f64();
-        self.lap += passed;
-        self.seconds += passed;
-        self.clock = Instant::now();
-    }
-
-    // What passed since `pause` (measuring, saving) was not training.
-    fn go_on(&mut self) {
-        self.clock = Instant::now();
-    }
-
-    fn flush(&mut self, step: usize, run: &mut Run, process: &mut Process) -> Result<()> {
-        if self.losses.is_empty() {
-            return Ok(());
-        }
-        self.pause();
-        let losses = self.losses.iter().map(scalar).collect::<Result<Vec<f64>>>()?;
-        let sum: f64 = losses.iter().sum();
-        if !sum.is_finite() {
-            return Err(Error::diverged(format!("the loss is no longer a finite number (around step {step})"))
-                .hint("lower optimizer.*.rate; where the recipe has them, lengthen schedule.warmup or raise the temperature"));
-        }
-        self.epoch.0 += sum;
-        self.epoch.1 += losses.len();
-        let extras = self.extras.iter().map(|(name, t)| Ok((*name, scalar(t)?))).collect::<Result<Vec<_>>>()?;
-        let progress = Progress {
-            step,
-            steps: self.steps,
-            epoch: step as f64 / self.per_epoch as f64,
-            loss: sum / losses.len() as f64,
-            rate: self.rate,
-            samples_per_second: ((step - self.since) * self.batch) as f64 / self.lap.max(1e-9),
-            extras,
-        };
-        let mut line = json!({
-            "step": step, "epoch": progress.epoch, "loss": progress.loss, "rate": progress.rate,
-            "samples_per_second": progress.samples_per_second,
-        });
-        progress.extras.iter().for_each(|(name, value)| line[*name] = json!(value));
-        if process.writes() {
-            run.metric(&line)?;
-        }
-        process.tell(&Event::Step(&progress));
-        self.losses.clear();
-        self.since = step;
-        self.lap = 0.0;
-        Ok(())
+    match save(learner, step, log, measured, plan, best, run, process) {
+        Ok(()) => match run.existing() {
+            Some(folder) => {
+                let folder = folder.display();
+                error.at(format!("after {step} steps, which are saved: ctk train {} --resume {folder} goes on", plan.modality))
+            }
+            None => error,
+        },
+        Err(e) => error.at(format!("after {step} steps, which could not be saved either: {}", e.what())),
     }
 }
 
-fn scalar(t: &Tensor) -> Result<f64> {
-    Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.into_iter().sum())
+/// What a run that was asked to stop ends with.
+fn stopped(step: usize, last: usize, plan: &Plan, run: &Run) -> Error {
+    let stopped = Error::interrupted(format!("stopped after {step} of {last} steps; they are saved"));
+    match run.existing() {
+        Some(folder) => stopped.hint(format!("go on with: ctk train {} --resume {}", plan.modality, folder.display())),
+        None => stopped,
+    }
 }

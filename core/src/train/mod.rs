@@ -3,7 +3,9 @@
 pub mod bench;
 pub mod dense;
 pub mod fit;
+pub mod health;
 pub mod learner;
+mod log;
 pub mod plan;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::optim::Schedule;
-use crate::recipe::{Recipe, TrainRecipe};
+use crate::recipe::{CheckpointRecipe, Recipe, Saves, TrainRecipe};
 
 /// A checked plan of a run.
 #[derive(Clone, Debug)]
@@ -21,16 +21,20 @@ pub struct Plan {
     pub drop_last: bool,
     /// How many samples of a step go into one part.
     pub part: usize,
+    /// When checkpoints are saved, and how many are kept.
+    pub saves: Saves,
 }
 
 impl Plan {
-    /// Checks what every modality's `[train]` has; the schedule is the caller's, since optimizers differ. A step is one part.
+    /// Checks what every modality's `[train]` has; the schedule is the caller's, since optimizers differ. A step is one part;
+    /// checkpoints are saved as a recipe without a `[checkpoint]` has it.
     ///
     /// # Errors
     /// As of [`TrainRecipe::check`].
     pub fn new(modality: &'static str, recipe: &Recipe, train: TrainRecipe, schedule: Schedule) -> Result<Self> {
         train.check(recipe)?;
         let part = train.batch;
-        Ok(Plan { modality, recipe: recipe.clone(), train, schedule, shuffle: true, drop_last: true, part })
+        let saves = CheckpointRecipe::default().saves(&train, recipe)?;
+        Ok(Plan { modality, recipe: recipe.clone(), train, schedule, shuffle: true, drop_last: true, part, saves })
     }
 }

@@ -2,6 +2,7 @@
 
 mod best;
 mod devices;
+mod saves;
 
 use std::sync::Arc;
 

@@ -139,12 +139,7 @@ impl Holdout {
     /// # Errors
     /// A file that cannot be read, or is no hold-out.
     pub fn stored(checkpoint: &Checkpoint) -> Result<Option<Holdout>> {
-        let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(FILE)) else { return Ok(None) };
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let bytes = std::fs::read(&path).at(path.display())?;
-        serde_json::from_slice(&bytes).map(Some).at(path.display())
+        checkpoint.of_run(FILE)?.map(|bytes| serde_json::from_slice(&bytes).at(FILE)).transpose()
     }
 
     /// One line for whoever watches.

@@ -8,6 +8,7 @@
 
 pub mod corpus;
 pub mod files;
+pub mod identity;
 pub mod language;
 pub mod recipe;
 pub mod table;

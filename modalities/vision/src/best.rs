@@ -92,13 +92,8 @@ pub(crate) fn unlabelled() -> Error {
 /// # Errors
 /// The file is damaged.
 pub(crate) fn held_back(checkpoint: &Checkpoint) -> Result<HashSet<String>> {
-    let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(FILE)) else { return Ok(HashSet::new()) };
-    if !path.is_file() {
-        return Ok(HashSet::new());
-    }
-    let bytes = std::fs::read(&path).at(path.display())?;
-    let stored: Holdout = serde_json::from_slice(&bytes).at(path.display())?;
-    Ok(stored.held_out.into_iter().collect())
+    let stored = checkpoint.of_run(FILE)?.map(|bytes| serde_json::from_slice::<Holdout>(&bytes).at(FILE)).transpose()?;
+    Ok(stored.map(|stored| stored.held_out.into_iter().collect()).unwrap_or_default())
 }
 
 /// Adds to `summary` which checkpoint was the best, and the command that comes `next` with it.

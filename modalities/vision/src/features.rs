@@ -8,6 +8,7 @@ use ctk_core::eval::Features;
 use ctk_core::modality::View;
 use ctk_core::nn::pass::Pass;
 use ctk_core::nn::rows::Rows;
+use ctk_core::process::Stop;
 use ctk_core::rng::Key;
 use ctk_core::{Device, Result};
 use ctk_images::augment::Augment;
@@ -41,7 +42,9 @@ fn encoded(
     pixels: impl Fn(Range<usize>) -> Result<Pixels>,
 ) -> Result<Features> {
     let mut rows = Vec::with_capacity(images.len() * encoder.width());
+    let stop = Stop::here();
     for batch in batches(images.len(), size) {
+        stop.check()?;
         let count = batch.len();
         let x = Pixels::upload(&[&pixels(batch)?], device)?;
         let (h, _) = encoder.encode(&x, &Rows::alone(count), &Pass::eval())?;

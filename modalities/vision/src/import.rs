@@ -107,7 +107,7 @@ impl Job for Import {
         }
         process.tell(&Event::Note(&encoder::told(&recipe.pairs)));
         if process.writes() {
-            run.save(0, self.plan.train.keep, |writer| learner.save(writer))?;
+            run.save(0, self.plan.saves.keep, |writer| learner.save(writer))?;
         }
 
         let (mean, deviation) = encoder::mean_and_deviation(&recipe.pairs);

@@ -126,6 +126,7 @@ impl Job for Train {
             text: String::new(),
             next: next(labelled.is_some()),
         };
+        summary.figures.extend(fitted.figures());
         summary.figures.extend(splits::figures(&splits));
         best::tell(fitted.best.as_ref(), "ctk eval linear-probe RUN/checkpoints/best", &mut summary);
         let Some(test) = labelled else { return Ok(summary) };

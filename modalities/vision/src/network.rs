@@ -10,6 +10,7 @@ use ctk_core::nn::pass::{Groups, Precision};
 use ctk_core::objective::Objective;
 use ctk_core::objective::spec::EmbeddingSpace;
 use ctk_core::optim::Optimizer;
+use ctk_core::recipe::OnNonfinite;
 use ctk_core::rng::Key;
 use ctk_core::train::dense::Dense;
 use ctk_core::{Error, Result};
@@ -85,7 +86,8 @@ pub(crate) fn learner_of(encoder: &dyn Architecture, recipe: &VisionRecipe, devi
     let target = needs.momentum.map(copy).transpose()?;
     let groups = recipe.train.bn_groups.map_or(needs.groups, Groups::Each);
     let learner = Dense::new(siamese(tower), objective, params, Optimizer::new(&recipe.optimizer));
-    Ok(Dense { precision, recompute: recipe.train.recompute, groups, target, ..learner })
+    let leaves_out = recipe.train.on_nonfinite == OnNonfinite::Skip;
+    Ok(Dense { precision, recompute: recipe.train.recompute, groups, target, leaves_out, ..learner })
 }
 
 /// The recipe's loss over embeddings of `width` values; its own parameters, if it has any, are declared in `params`.

@@ -47,7 +47,7 @@ pub struct VisionRecipe {
     pub schedule: ScheduleRecipe,
     /// `[train]`.
     pub train: DenseTrainRecipe,
-    /// `[checkpoint]`: which checkpoints are kept beside the newest.
+    /// `[checkpoint]`: when checkpoints are saved, and which are kept.
     pub checkpoint: CheckpointRecipe,
     /// `[eval.*]`.
     pub eval: EvalRecipe,
@@ -87,7 +87,8 @@ impl Checked {
         let schedule = Schedule::new(&self.recipe.schedule, self.recipe.optimizer.rate());
         let train = &self.recipe.train;
         train.check(text)?;
-        Ok(Plan { part: train.part(), ..Plan::new("vision", text, train.shared(), schedule)? })
+        let saves = self.recipe.checkpoint.saves(&train.shared(), text)?;
+        Ok(Plan { part: train.part(), saves, ..Plan::new("vision", text, train.shared(), schedule)? })
     }
 }
 

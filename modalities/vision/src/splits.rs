@@ -28,6 +28,10 @@ pub(crate) fn of_run(
 ) -> Result<Splits> {
     let splits = of.open()?;
     splits.lines().iter().for_each(|line| process.tell(&Event::About(line)));
+    // Generated images follow from the recipe.
+    if of.path.is_some() {
+        run.set_data(Some(splits.pretraining().identity()?));
+    }
     if splits.test.is_some() || !splits.labelled() {
         return Ok(splits);
     }

@@ -1,23 +1,23 @@
 //! The best checkpoint: later ones do not delete it, and a resumed run keeps the same one as an uninterrupted run.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::error::ErrorKind;
 use crate::observer::{Event, Observer};
+use crate::process::Stop;
 use crate::store::best::Best;
 use crate::train::fit::{Fitted, Judge, fit_judged};
 
 /// What is measured after 4, 8, … 24 steps: the second is the best, and the third its equal.
 const MEASURED: [f64; 6] = [0.1, 0.9, 0.9, 0.3, 0.2, 0.4];
 
-struct StopAt(usize, Arc<AtomicBool>);
+struct StopAt(usize, Stop);
 
 impl Observer for StopAt {
     fn event(&mut self, event: &Event) {
         if matches!(event, Event::Step(p) if p.step >= self.0) {
-            self.1.store(true, Ordering::Relaxed);
+            self.1.raise();
         }
     }
 }
@@ -25,12 +25,12 @@ impl Observer for StopAt {
 /// Trains to the end, or until `stop`; what is measured hangs on the step alone.
 fn train(place: Place, stop: Option<usize>) -> Result<Fitted> {
     let recipe = Recipe::new("test", "");
-    let train = TrainRecipe { epochs: 12, batch: 6, save_every: 2, keep: 1, log_every: 1, ..TrainRecipe::default() };
+    let train = TrainRecipe { epochs: 12, batch: 6, save_every: Some(2), keep: Some(1), log_every: 1, ..TrainRecipe::default() };
     let schedule = Schedule::new(&ScheduleRecipe { warmup: 0.0, ..ScheduleRecipe::default() }, 5.0);
     let plan = Plan::new("test", &recipe, train, schedule)?;
     let mut run = Run::new(place, "test", recipe)?;
     let from = run.latest()?.map_or(0, |checkpoint| checkpoint.manifest().step);
-    let raised = Arc::new(AtomicBool::new(false));
+    let raised = Stop::default();
     let watcher = StopAt(stop.unwrap_or(usize::MAX), raised.clone());
     let mut process = Process::new(Device::Cpu).observed_by(Box::new(watcher)).stopped_by(raised);
     let mut values = MEASURED.into_iter().skip(from / 4);

@@ -18,6 +18,7 @@ mod cache;
 mod cifar;
 mod content;
 mod folder;
+mod identity;
 mod idx;
 mod images;
 mod many;

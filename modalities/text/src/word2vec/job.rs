@@ -17,6 +17,7 @@ use ctk_core::train::fit::fit;
 use ctk_core::train::plan::Plan;
 use ctk_core::{Error, Result, memory};
 use ctk_texts::corpus::{Corpus, Reading, Room};
+use ctk_texts::identity::identity;
 use ctk_texts::{files, language};
 use serde_json::json;
 
@@ -42,6 +43,7 @@ impl Word2VecJob {
         let recipe = Word2VecRecipe::parse(text)?;
         let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Linear, scaling: Scaling::None, length: Length::Samples };
         let mut plan = Plan::new(NAME, text, recipe.train.shared(), Schedule::new(&schedule, recipe.rate()))?;
+        plan.saves = recipe.checkpoint.saves(&plan.train, text)?;
         // Threads find work for themselves, a block at a time.
         plan.part = 1;
         // Every word is to be seen: a short last step takes nothing from the steps before.
@@ -110,6 +112,9 @@ impl Job for Word2VecJob {
     fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary> {
         let start = Instant::now();
         let mut init = Init::of(run, &self.plan.recipe, &self.recipe)?;
+        if let Some(paths) = &self.recipe.data.path {
+            run.set_data(identity(&files::find(paths.list())?)?);
+        }
         let corpus = self.corpus(&init.known, &mut || run.folder().map(Path::to_path_buf))?;
         let ingest = start.elapsed().as_secs_f64();
         if corpus.in_file() {

@@ -1,7 +1,7 @@
 //! The recipe of word2vec: what can be written in its TOML, and what each key is without being written.
 
 use ctk_core::nn::pass::Precision;
-use ctk_core::recipe::Recipe;
+use ctk_core::recipe::{CheckpointRecipe, Recipe};
 use ctk_core::{Result, train_section};
 use ctk_texts::recipe::{DataRecipe, VocabularyRecipe};
 use schemars::JsonSchema;
@@ -27,6 +27,8 @@ pub struct Word2VecRecipe {
     pub optimizer: OptimizerRecipe,
     /// `[train]`.
     pub train: TrainRecipe,
+    /// `[checkpoint]`: when checkpoints are saved, and how many are kept.
+    pub checkpoint: CheckpointRecipe,
 }
 
 /// `[pairs]`.
@@ -248,6 +250,11 @@ impl Word2VecRecipe {
     /// Reads and checks a recipe's text.
     pub fn parse(text: &Recipe) -> Result<Word2VecRecipe> {
         let recipe: Word2VecRecipe = text.parse()?;
+        text.require(
+            !recipe.checkpoint.keep_best,
+            "checkpoint.keep_best",
+            "is for images: words have no labels that tell the best checkpoint",
+        )?;
         let skip_gram = recipe.pairs.architecture == Architecture::SkipGram;
         text.require(
             skip_gram || recipe.pairs.negatives == Negatives::Shared,

@@ -16,6 +16,7 @@ use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::nn::rows::Rows;
 use ctk_core::objective::{CrossEntropy, Distillation};
 use ctk_core::optim::Optimizer;
+use ctk_core::recipe::OnNonfinite;
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::dense::Dense;
@@ -91,7 +92,8 @@ pub(super) fn learner(
     let precision = network::precision(recipe, device)?;
     let towers = Supervised { tower, device: device.clone() };
     let dense = Dense::new(towers, Box::new(CrossEntropy { teacher }), params, Optimizer::new(&recipe.optimizer));
-    Ok(Dense { precision, recompute: recipe.train.recompute, statistics: bn.statistics(), ..dense })
+    let leaves_out = recipe.train.on_nonfinite == OnNonfinite::Skip;
+    Ok(Dense { precision, recompute: recipe.train.recompute, statistics: bn.statistics(), leaves_out, ..dense })
 }
 
 /// The largest batch up to `wanted` that cuts `samples` into equal parts, near enough: a batch that is cut off is lost to an epoch,

@@ -11,7 +11,7 @@ use ctk_core::modality::{Job, Summary};
 use ctk_core::observer::Event;
 use ctk_core::optim::Schedule;
 use ctk_core::process::Process;
-use ctk_core::recipe::{Recipe, TrainRecipe};
+use ctk_core::recipe::{Every, Recipe, TrainRecipe};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Fitted, fit_judged};
@@ -74,9 +74,11 @@ impl Finetune {
         }
         let mut learner = classifier::learner(recipe, network, None, self.task.bn, &start.device)?;
         let batch = classifier::batch(images.len(), recipe.train.batch);
-        let saves = if trial { choice.epochs } else { recipe.train.save_every };
-        let train = TrainRecipe { epochs: choice.epochs, batch, seed, save_every: saves, ..self.plan.train.clone() };
-        let plan = Plan { train, schedule: Schedule::new(&recipe.schedule, choice.rate), ..self.plan.clone() };
+        let train = TrainRecipe { epochs: choice.epochs, batch, seed, ..self.plan.train.clone() };
+        let mut plan = Plan { train, schedule: Schedule::new(&recipe.schedule, choice.rate), ..self.plan.clone() };
+        if trial {
+            plan.saves.every = Every::Epochs(choice.epochs);
+        }
         let source = Paired { data: images, pairs: OneView(augment.light().cropped(choice.crop)) };
         let watched = start.watched.as_ref().filter(|_| !trial);
         let judge = watched.map(|watched| classifier::by_accuracy(watched, augment, &start.device));
@@ -148,6 +150,7 @@ impl Job for Finetune {
             next: vec!["ctk export RUN --format timm --out timm-folder/", "ctk distill RUN"],
             ..Summary::default()
         };
+        summary.figures.extend(fitted.figures());
         summary.figures.extend(splits::figures(&splits));
         best::tell(fitted.best.as_ref(), "ctk eval classify RUN/checkpoints/best", &mut summary);
         if let Some(test) = &splits.test {

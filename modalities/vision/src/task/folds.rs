@@ -2,7 +2,6 @@
 //! trained on, so a temperature can be fitted on it.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use ctk_core::data::dataset::Dataset;
@@ -50,19 +49,14 @@ impl Folds {
     /// # Errors
     /// The file is damaged.
     pub fn of(checkpoint: &Checkpoint) -> Result<Option<Folds>> {
-        let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(FILE)) else { return Ok(None) };
-        if !path.is_file() {
-            return Ok(None);
-        }
-        Folds::read(&path).at(path.display()).map(Some)
+        checkpoint.of_run(FILE)?.map(|bytes| Folds::read(&bytes).at(FILE)).transpose()
     }
 
-    fn read(path: &Path) -> Result<Folds> {
-        let bytes = std::fs::read(path)?;
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes)?;
+    fn read(bytes: &[u8]) -> Result<Folds> {
+        let (_, header) = safetensors::SafeTensors::read_metadata(bytes)?;
         let names = header.metadata().as_ref().and_then(|said| said.get(NAMES)).cloned().unwrap_or_default();
         let names: Vec<String> = serde_json::from_str(&names)?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?;
+        let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
         let of = |name: &str| tensors.get(name).ok_or_else(|| Error::new(format!("`{name}` is missing in this file")));
         let labels = of("labels")?.to_dtype(DType::U32)?.to_vec1()?;
         Ok(Folds { names, labels, logits: of("logits")?.flatten_all()?.to_vec1()? })

@@ -53,11 +53,7 @@ pub(crate) fn given(checkpoint: &Checkpoint) -> Result<Option<Subset>> {
 
 /// What the file `name` of the checkpoint's run holds, if there is one.
 fn stored<T: DeserializeOwned>(checkpoint: &Checkpoint, name: &str) -> Result<Option<T>> {
-    let Some(path) = checkpoint.folder().ancestors().nth(2).map(|run| run.join(name)) else { return Ok(None) };
-    if !path.is_file() {
-        return Ok(None);
-    }
-    serde_json::from_slice(&std::fs::read(&path).at(path.display())?).map(Some).at(path.display())
+    checkpoint.of_run(name)?.map(|bytes| serde_json::from_slice(&bytes).at(name)).transpose()
 }
 
 /// The job of a checked recipe with a task.

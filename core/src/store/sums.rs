@@ -1,0 +1,152 @@
+//! `sums.json`: the blake3 of the small files in a run's folder that no checkpoint covers, so that a damaged one is never read as if
+//! it were whole.
+//!
+//! A file's new digest is written down before the file is, and the one before is kept: whichever of the two versions a stop leaves, it
+//! is known.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::store::files;
+
+/// The file's name.
+const FILE: &str = "sums.json";
+
+/// What is known of a run's small files.
+pub(super) struct Sums {
+    path: PathBuf,
+    known: Known,
+}
+
+/// The file as it is written.
+#[derive(Default, Serialize, Deserialize)]
+struct Known {
+    /// The digests that each file may have: its last version's, and that of the one before.
+    files: BTreeMap<String, Vec<String>>,
+    /// blake3 of `files` as JSON.
+    checksum: String,
+}
+
+impl Known {
+    fn seal(&self) -> Result<String> {
+        Ok(files::digest(&serde_json::to_vec(&self.files)?))
+    }
+}
+
+impl Sums {
+    /// What is known of the files in `folder`: nothing where a run of an earlier version lies there.
+    ///
+    /// # Errors
+    /// The list itself is damaged.
+    pub fn of(folder: &Path) -> Result<Sums> {
+        let path = folder.join(FILE);
+        let known = match path.is_file() {
+            false => Known::default(),
+            true => {
+                let damaged = || {
+                    Error::new("this list of the run's files is damaged")
+                        .at(path.display())
+                        .hint("remove it to go without: the files that it lists are then not checked")
+                };
+                let known: Known = serde_json::from_slice(&fs::read(&path).at(path.display())?).map_err(|_| damaged())?;
+                if known.checksum != known.seal()? {
+                    return Err(damaged());
+                }
+                known
+            }
+        };
+        Ok(Sums { path, known })
+    }
+
+    /// Writes down that the file `name` is about to hold `bytes`.
+    pub fn expect(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let new = files::digest(bytes);
+        let digests = self.known.files.entry(name.to_string()).or_default();
+        if digests.first() == Some(&new) {
+            return Ok(());
+        }
+        digests.insert(0, new);
+        digests.truncate(2);
+        self.write()
+    }
+
+    /// Forgets the file `name`, and all below the folder of this name.
+    pub fn forget(&mut self, name: &str) -> Result<()> {
+        let below = format!("{name}/");
+        let before = self.known.files.len();
+        self.known.files.retain(|file, _| file != name && !file.starts_with(&below));
+        if self.known.files.len() == before { Ok(()) } else { self.write() }
+    }
+
+    /// Whether `bytes` are what the file `name` was written as; also where nothing is known of it.
+    pub fn agree(&self, name: &str, bytes: &[u8]) -> bool {
+        self.known.files.get(name).is_none_or(|digests| digests.contains(&files::digest(bytes)))
+    }
+
+    /// The listed files that are not as they were written, with what is wrong with each. A file that has gone is one of them.
+    pub fn damaged(&self) -> Vec<(&str, &'static str)> {
+        let found = self.known.files.keys().filter_map(|name| match fs::read(self.path.with_file_name(name)) {
+            Ok(bytes) if self.agree(name, &bytes) => None,
+            Ok(_) => Some((name.as_str(), "is not as it was written")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some((name.as_str(), "is missing")),
+            Err(_) => Some((name.as_str(), "cannot be read")),
+        });
+        found.collect()
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.known.checksum = self.known.seal()?;
+        files::write(&self.path, &serde_json::to_vec_pretty(&self.known)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_may_be_what_it_is_to_become_or_what_it_was_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut sums = Sums::of(folder.path()).unwrap();
+        assert!(sums.agree("a.json", b"anything") && sums.damaged().is_empty());
+        sums.expect("a.json", b"one").unwrap();
+        sums.expect("a.json", b"two").unwrap();
+        let write = |bytes: &[u8]| fs::write(folder.path().join("a.json"), bytes).unwrap();
+        let read = || Sums::of(folder.path()).unwrap();
+        for bytes in [b"one", b"two"] {
+            write(bytes);
+            assert!(read().damaged().is_empty());
+        }
+        write(b"six");
+        assert_eq!(read().damaged(), [("a.json", "is not as it was written")]);
+        sums.expect("a.json", b"three").unwrap();
+        assert!(!sums.agree("a.json", b"one") && sums.agree("a.json", b"two"));
+        fs::remove_file(folder.path().join("a.json")).unwrap();
+        assert_eq!(read().damaged(), [("a.json", "is missing")]);
+        sums.expect("search/0.f32", b"x").unwrap();
+        sums.forget("search").unwrap();
+        sums.forget("a.json").unwrap();
+        assert!(read().known.files.is_empty());
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_list_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        Sums::of(folder.path()).unwrap().expect("a.json", b"one").unwrap();
+        let path = folder.path().join(FILE);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            fs::write(&path, &bytes).unwrap();
+            // White space between values may change; what is said may not.
+            if let Ok(sums) = Sums::of(folder.path()) {
+                assert!(sums.agree("a.json", b"one") && !sums.agree("a.json", b"two"), "byte {at}");
+            }
+        }
+    }
+}

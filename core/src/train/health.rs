@@ -1,0 +1,114 @@
+//! How the embeddings of a batch lie: whether they still tell samples apart, or have collapsed to a point or a line.
+
+use std::fmt;
+
+use candle_core::{DType, Tensor};
+
+use crate::error::Result;
+
+/// Rows that are looked at, at most.
+const ROWS: usize = 256;
+
+/// A spread below this is a point.
+const POINT: f64 = 0.02;
+
+/// A rank below this is a line; two classes that are well apart are one, too, but spread further.
+const LINE: f64 = 1.05;
+const APART: f64 = 0.5;
+
+/// How embeddings lie, each scaled to length 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Health {
+    /// Directions in which they vary: (Σλ)² / Σλ² over the eigenvalues λ of their covariance, the participation ratio. 1: a line; d: all
+    /// directions alike. Of n rows it is at most n − 1.
+    pub effective_rank: f64,
+    /// √d times the mean over the d dimensions of their standard deviation (SimSiam, §4.1). 0: a point; 1: all over the sphere.
+    pub spread: f64,
+    /// Dimensions, d.
+    pub width: usize,
+}
+
+impl Health {
+    /// Of `embeddings`, (n, d): of the first 256 rows. Nothing is said of fewer than four, or of fewer than two dimensions.
+    ///
+    /// # Errors
+    /// Of candle.
+    pub fn of(embeddings: &Tensor) -> Result<Option<Health>> {
+        let (rows, width) = embeddings.dims2()?;
+        if rows < 4 || width < 2 {
+            return Ok(None);
+        }
+        let n = rows.min(ROWS);
+        let x = embeddings.narrow(0, 0, n)?.to_dtype(DType::F64)?;
+        let x = x.broadcast_div(&x.sqr()?.sum_keepdim(1)?.sqrt()?.maximum(f64::MIN_POSITIVE)?)?;
+        let x = x.broadcast_sub(&x.mean_keepdim(0)?)?;
+        let variances = x.sqr()?.mean(0)?;
+        let spread = (width as f64).sqrt() * variances.sqrt()?.mean_all()?.to_scalar::<f64>()?;
+        // tr C² is the squared norm of the rows' products, which are fewer than the columns' where rows are few.
+        let products = if n <= width { x.matmul(&x.t()?)? } else { x.t()?.matmul(&x)? };
+        let squares = products.sqr()?.sum_all()?.to_scalar::<f64>()? / (n * n) as f64;
+        let trace = variances.sum_all()?.to_scalar::<f64>()?;
+        let effective_rank = if squares > 0.0 { trace * trace / squares } else { 0.0 };
+        Ok(Some(Health { effective_rank, spread, width }))
+    }
+
+    /// Whether they tell samples hardly apart.
+    pub fn collapsed(&self) -> bool {
+        self.spread < POINT || self.effective_rank < LINE && self.spread < APART
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "effective rank {:.1} of {} dimensions, spread {:.4} (1: all over the sphere)",
+            self.effective_rank, self.width, self.spread
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use rand_distr::{Distribution, StandardNormal};
+
+    use super::*;
+    use crate::rng::Key;
+
+    /// `rows` of `width` normal numbers, each dimension times its scale, moved by `mean`.
+    fn rows(rows: usize, scales: &[f64], mean: f64) -> Health {
+        let mut rng = Key::new(5).rng();
+        let value = |_: usize| -> f64 { StandardNormal.sample(&mut rng) };
+        let normal: Vec<f64> = (0..rows * scales.len()).map(value).collect();
+        let values: Vec<f64> = normal.iter().enumerate().map(|(i, v)| mean + v * scales[i % scales.len()]).collect();
+        Health::of(&Tensor::from_vec(values, (rows, scales.len()), &Device::Cpu).unwrap()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn it_tells_a_sphere_a_line_and_a_point() {
+        let sphere = rows(256, &[1.0; 16], 0.0);
+        assert!((sphere.spread - 1.0).abs() < 0.05 && sphere.effective_rank > 13.0 && !sphere.collapsed(), "{sphere}");
+        let plane = rows(256, &[1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 0.0);
+        assert!((1.8..2.1).contains(&plane.effective_rank), "{plane}");
+        let mut line = [0.0; 16];
+        line[3] = 1.0;
+        let line = rows(256, &line, 0.0);
+        assert!((line.effective_rank - 1.0).abs() < 1e-9 && line.collapsed(), "{line}");
+        let point = rows(256, &[1e-4; 16], 1.0);
+        assert!(point.spread < 1e-3 && point.collapsed(), "{point}");
+        let same = Health::of(&Tensor::ones((8, 4), DType::F32, &Device::Cpu).unwrap()).unwrap().unwrap();
+        assert!(same.collapsed() && same.effective_rank.is_finite(), "{same}");
+        // A head whose ReLU has died.
+        assert!(Health::of(&Tensor::zeros((8, 4), DType::F32, &Device::Cpu).unwrap()).unwrap().unwrap().collapsed());
+        assert!(Health::of(&Tensor::ones((3, 4), DType::F32, &Device::Cpu).unwrap()).unwrap().is_none());
+    }
+
+    #[test]
+    fn few_rows_and_many_are_one_law() {
+        let few = rows(8, &[1.0; 40], 0.0);
+        assert!((5.0..=7.0).contains(&few.effective_rank), "{few}");
+        let many = rows(1000, &[1.0; 4], 0.0);
+        assert!((3.7..=4.0).contains(&many.effective_rank), "{many}");
+    }
+}

@@ -1,0 +1,271 @@
+//! What a step says: losses and clocks between two lines of metrics, how the embeddings lie, and what of it a checkpoint keeps.
+
+use std::time::Instant;
+
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::error::{Context, Error, Result};
+use crate::objective::Terms;
+use crate::observer::{Event, Progress};
+use crate::process::Process;
+use crate::store::checkpoint::{Checkpoint, Writer};
+use crate::store::run::Run;
+use crate::train::health::Health;
+
+/// The file of a checkpoint that holds it.
+const FILE: &str = "log.json";
+
+/// A mean loss this many times the first one's size is no longer training.
+const DIVERGED: f64 = 1000.0;
+
+/// Lines of metrics in a row that must say of collapsed embeddings, before the run does.
+const LINES: usize = 3;
+
+/// Steps in a row that may be left out.
+const LEFT_OUT: usize = 100;
+
+/// What a checkpoint keeps of it. Numbers are kept by their bits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    /// Losses since the last line.
+    losses: Vec<u64>,
+    /// Sum and count of the losses of this epoch up to the last line.
+    epoch: (u64, usize),
+    /// The mean loss of the first line.
+    first: Option<u64>,
+    /// Steps that were left out.
+    left_out: usize,
+    /// Of these, those in a row up to now.
+    row: usize,
+    /// Lines in a row that said of collapsed embeddings.
+    collapsed: usize,
+    /// How embeddings lay at the last line: effective rank, spread, dimensions.
+    health: Option<(u64, u64, usize)>,
+    /// Whether what was due after the checkpoint's step was measured.
+    unmeasured: bool,
+}
+
+/// Losses and clocks between two lines of metrics. Scalars stay on the device until a line or a checkpoint is due.
+pub(super) struct Log {
+    kept: Kept,
+    fresh: Vec<Tensor>,
+    extras: Vec<(&'static str, Tensor)>,
+    embeddings: Option<Tensor>,
+    rate: f64,
+    since: usize,
+    clock: Instant,
+    lap: f64,     // seconds in steps since the last line
+    seconds: f64, // seconds in steps in all
+    steps: usize,
+    per_epoch: usize,
+    batch: usize,
+}
+
+impl Log {
+    /// A log of a run of `steps`, with `per_epoch` steps of `batch` samples in an epoch.
+    pub fn new(steps: usize, per_epoch: usize, batch: usize) -> Self {
+        Log {
+            kept: Kept::default(),
+            fresh: Vec::new(),
+            extras: Vec::new(),
+            embeddings: None,
+            rate: 0.0,
+            since: 0,
+            clock: Instant::now(),
+            lap: 0.0,
+            seconds: 0.0,
+            steps,
+            per_epoch,
+            batch,
+        }
+    }
+
+    /// Takes up what `checkpoint` kept; whether what was due after its step was measured.
+    ///
+    /// # Errors
+    /// The file is damaged.
+    pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<bool> {
+        let reader = checkpoint.reader();
+        if reader.has(FILE) {
+            self.kept = serde_json::from_slice(&reader.bytes(FILE)?).at(checkpoint.folder().join(FILE).display())?;
+        }
+        Ok(!self.kept.unmeasured)
+    }
+
+    /// Starts the clock, after `step` steps.
+    pub fn begin(&mut self, step: usize) {
+        (self.since, self.clock) = (step, Instant::now());
+    }
+
+    /// What one step said, at learning rate `rate`.
+    pub fn add(&mut self, terms: Terms, rate: f64) {
+        self.rate = rate;
+        if terms.left_out {
+            self.kept.left_out += 1;
+            self.kept.row += 1;
+            return;
+        }
+        self.kept.row = 0;
+        self.fresh.push(terms.loss.detach());
+        self.extras = terms.extras;
+        self.embeddings = terms.embeddings;
+    }
+
+    /// An epoch begins.
+    pub fn epoch(&mut self) {
+        self.kept.epoch = (0f64.to_bits(), 0);
+    }
+
+    /// Mean loss of the epoch up to the last line.
+    pub fn epoch_loss(&self) -> f64 {
+        f64::from_bits(self.kept.epoch.0) / self.kept.epoch.1.max(1) as f64
+    }
+
+    /// Wall seconds in steps.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// How embeddings lay at the last line.
+    pub fn health(&self) -> Option<Health> {
+        let (rank, spread, width) = self.kept.health?;
+        Some(Health { effective_rank: f64::from_bits(rank), spread: f64::from_bits(spread), width })
+    }
+
+    /// Steps that were left out.
+    pub fn left_out(&self) -> usize {
+        self.kept.left_out
+    }
+
+    /// What follows is not training, until [`Log::go_on`].
+    pub fn pause(&mut self) {
+        let passed = self.clock.elapsed().as_secs_f64();
+        self.lap += passed;
+        self.seconds += passed;
+        self.clock = Instant::now();
+    }
+
+    /// Training goes on.
+    pub fn go_on(&mut self) {
+        self.clock = Instant::now();
+    }
+
+    /// Brings the losses of the steps up to `step` to the host.
+    ///
+    /// # Errors
+    /// One is not finite, or too many steps in a row were left out.
+    pub fn read(&mut self, step: usize) -> Result<()> {
+        for loss in std::mem::take(&mut self.fresh) {
+            let loss = scalar(&loss)?;
+            if !loss.is_finite() {
+                return Err(diverged(format!("the loss is no longer a finite number (around step {step})")));
+            }
+            self.kept.losses.push(loss.to_bits());
+        }
+        if self.kept.row >= LEFT_OUT {
+            return Err(diverged(format!(
+                "{} steps in a row had a loss or a gradient that is not finite (around step {step})",
+                self.kept.row
+            )));
+        }
+        Ok(())
+    }
+
+    /// Writes it into a checkpoint; `measured` says whether what is due after this step was measured.
+    pub fn save(&self, measured: bool, writer: &mut Writer) -> Result<()> {
+        let kept = Kept { unmeasured: !measured, ..self.kept.clone() };
+        writer.bytes(FILE, &serde_json::to_vec(&kept)?)
+    }
+
+    /// Writes the line of metrics after `step`.
+    ///
+    /// # Errors
+    /// As of [`Log::read`]; a loss a thousand times what it was; of writing.
+    pub fn flush(&mut self, step: usize, run: &mut Run, process: &mut Process) -> Result<()> {
+        self.read(step)?;
+        if self.kept.losses.is_empty() {
+            return Ok(());
+        }
+        self.pause();
+        let losses = std::mem::take(&mut self.kept.losses);
+        let sum: f64 = losses.iter().map(|bits| f64::from_bits(*bits)).sum();
+        let loss = sum / losses.len() as f64;
+        let first = f64::from_bits(*self.kept.first.get_or_insert(loss.to_bits()));
+        if loss.abs() > DIVERGED * (first.abs() + 1.0) {
+            return Err(diverged(format!(
+                "the loss is {loss:.3e} around step {step}, and began as {first:.3}: training has diverged"
+            )));
+        }
+        let (before, count) = self.kept.epoch;
+        self.kept.epoch = ((f64::from_bits(before) + sum).to_bits(), count + losses.len());
+        let mut extras = self.extras.iter().map(|(name, t)| Ok((*name, scalar(t)?))).collect::<Result<Vec<_>>>()?;
+        self.look(step, &mut extras, process)?;
+        if self.kept.left_out > 0 {
+            extras.push(("left_out", self.kept.left_out as f64));
+        }
+        let progress = Progress {
+            step,
+            steps: self.steps,
+            epoch: step as f64 / self.per_epoch as f64,
+            loss,
+            rate: self.rate,
+            samples_per_second: ((step - self.since) * self.batch) as f64 / self.lap.max(1e-9),
+            extras,
+        };
+        let mut line = json!({
+            "step": step, "epoch": progress.epoch, "loss": progress.loss, "rate": progress.rate,
+            "samples_per_second": progress.samples_per_second,
+        });
+        progress.extras.iter().for_each(|(name, value)| line[*name] = json!(value));
+        if process.writes() {
+            run.metric(&line)?;
+        }
+        process.tell(&Event::Step(&progress));
+        self.since = step;
+        self.lap = 0.0;
+        Ok(())
+    }
+
+    /// Looks at how the embeddings lie, and says once that they have collapsed.
+    fn look(&mut self, step: usize, extras: &mut Vec<(&'static str, f64)>, process: &mut Process) -> Result<()> {
+        let health = self.embeddings.take().map(|rows| Health::of(&rows)).transpose()?.flatten();
+        self.kept.health = health.map(|h| (h.effective_rank.to_bits(), h.spread.to_bits(), h.width));
+        let Some(health) = health else { return Ok(()) };
+        extras.extend([("effective_rank", health.effective_rank), ("spread", health.spread)]);
+        self.kept.collapsed = if health.collapsed() { self.kept.collapsed + 1 } else { 0 };
+        if self.kept.collapsed == LINES {
+            process.tell(&Event::Note(&format!("warning: the embeddings have collapsed (step {step}): {health}. {ADVICE}")));
+        }
+        Ok(())
+    }
+
+    /// What must not be forgotten over a long run.
+    pub fn last_words(&self, process: &mut Process) {
+        if let Some(health) = self.health().filter(|_| self.kept.collapsed >= LINES) {
+            process.tell(&Event::Note(&format!("warning: the embeddings had collapsed at the end: {health}. {ADVICE}")));
+        }
+        if self.kept.left_out > 0 {
+            let count = self.kept.left_out;
+            process.tell(&Event::Note(&format!(
+                "warning: {count} of {} steps were left out, because their loss or a gradient was not finite",
+                self.steps
+            )));
+        }
+    }
+}
+
+/// What is done about a collapse.
+const ADVICE: &str =
+    "What was learned tells images hardly apart: a lower rate, a longer warm-up or a larger batch is the first to try";
+
+fn diverged(what: String) -> Error {
+    Error::diverged(what)
+        .hint("lower optimizer.*.rate; where the recipe has them, lengthen schedule.warmup or raise the temperature")
+}
+
+fn scalar(t: &Tensor) -> Result<f64> {
+    Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.into_iter().sum())
+}
