@@ -398,7 +398,7 @@ fn a_run_of_words_goes_on_with_another_text() {
         assert!(said.contains(part), "`{part}` is missing in:\n{said}");
     }
     let vectors = |run: &str, tensor: &str| {
-        assert!(ctk(at, &["export", run, "--format", "safetensors", "--out", "v.safetensors"]).status.success());
+        assert!(ctk(at, &["export", run, "--format", "safetensors", "--out", "v.safetensors", "--force"]).status.success());
         let bytes = fs::read(at.join("v.safetensors")).unwrap();
         let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
         let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
@@ -427,7 +427,7 @@ fn a_run_of_words_goes_on_with_another_text() {
     // A run that was begun so is resumed without the run that it began with.
     let again = ["--init", "old", "--data", "new.txt"];
     train(&[&again[..], &["--set", "train.epochs=3", "--out", "straight"]].concat());
-    train(&[&again[..], &["--set", "train.epochs=3", "--out", "cut"]].concat());
+    train(&[&again[..], &["--set", "train.epochs=3", "--set", "checkpoint.every=1 epoch", "--out", "cut"]].concat());
     let mut steps: Vec<usize> = fs::read_dir(at.join("cut/checkpoints"))
         .unwrap()
         .map(|e| e.unwrap().file_name().to_str().unwrap().parse().unwrap())

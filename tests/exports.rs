@@ -53,6 +53,13 @@ fn subwords_answer_for_words_never_seen_and_travel_as_a_fasttext_model() {
     export("m.bin", "word2vec-text", "b.txt");
     assert_eq!(fs::read(at.join("a.txt")).unwrap(), fs::read(at.join("b.txt")).unwrap());
 
+    // So are the tables themselves, n-grams among them.
+    export("run", "safetensors", "m.safetensors");
+    for words in [&["house"][..], &["houses", "olden"]] {
+        let ask = |from: &str| json(at, &[&["neighbors", from, "--json"][..], words].concat());
+        assert_eq!(ask("run"), ask("m.safetensors"));
+    }
+
     for from in ["run", "m.bin", "a.txt"] {
         let out = format!("{from}-folder");
         export(from, "static-embedding", &out);
@@ -128,4 +135,33 @@ fn a_network_goes_out_as_a_folder_and_comes_back_as_a_run_that_every_verb_takes(
     let typo = fails(at, 2, &["import", "folder", "--out", "out", "--set", "pairs.sise=1"]);
     assert!(typo.contains("the recipe of folder") && typo.contains("did you mean `size`?"), "{typo}");
     assert!(!at.join("out").exists() && !at.join("runs").exists());
+}
+
+#[test]
+fn a_file_that_is_there_is_written_over_only_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    fs::write(at.join("words.vec"), "2 2\none 1 0\ntwo 0 1\n").unwrap();
+    for name in ["f.npy", "f.csv", "p.jsonl", "v.txt", "v.png", "c.csv", "c.svg"] {
+        fs::write(at.join(name), "mine").unwrap();
+    }
+    // Before anything is opened: the run need not be there.
+    for arguments in [
+        "embed nowhere --out f.npy",
+        "embed nowhere --out f.csv",
+        "predict nowhere --out p.jsonl",
+        "export nowhere --format glove --out v.txt",
+        "preview --out v.png",
+        "eval classify nowhere --csv c.csv",
+        "eval classify nowhere --svg c.svg",
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let error = fails(at, 2, &arguments);
+        assert!(error.contains("there is a file here already") && error.contains("--force"), "{arguments:?}: {error}");
+        let out = at.join(arguments.last().unwrap());
+        assert_eq!(fs::read(&out).unwrap(), b"mine", "{arguments:?}");
+    }
+    let forced = ["export", "words.vec", "--format", "glove", "--out", "v.txt", "--force"];
+    assert!(ctk(at, &forced).status.success());
+    assert_eq!(fs::read_to_string(at.join("v.txt")).unwrap(), "one 1 0\ntwo 0 1\n");
 }

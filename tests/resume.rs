@@ -227,10 +227,8 @@ fn a_rate_beyond_all_numbers_is_an_error_and_no_checkpoint() {
     let at = folder.path();
     trained(at);
     let wild = "--set optimizer.sgd.rate=1e300 --set schedule.warmup=0 --set train.max_steps=1";
-    fails(at, &format!("train vision --config recipe.toml {wild} --out wild"), 1, &["finite", "hint: "]);
+    fails(at, &format!("train vision --config recipe.toml {wild} --out wild"), 2, &["optimizer.sgd.rate", "1e300"]);
     assert!(!at.join("wild").exists(), "nothing is left of a run that saved nothing");
-    let skip = "--set train.on_nonfinite=skip --set optimizer.sgd.rate=1e300 --set schedule.warmup=0";
-    fails(at, &format!("train vision --config recipe.toml {skip} --out skip"), 1, &["finite"]);
     fails(at, "train vision --config recipe.toml --set train.on_nonfinite=ignore", 2, &["ignore", "stop", "skip"]);
     let told: Value = {
         let output = ctk(at, "train vision --config recipe.toml --set train.on_nonfinite=skip --out fine --json --quiet");

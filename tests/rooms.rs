@@ -69,7 +69,7 @@ fn dependencies_run_one_way() {
     for foreign in [
         "image",
         "tokenizers",
-        "hf-hub",
+        "ureq",
         "clap",
         "indicatif",
         "ctk-hub",
@@ -83,7 +83,7 @@ fn dependencies_run_one_way() {
     }
     let kernels = dependencies("kernels/Cargo.toml");
     assert!(!kernels.iter().any(|d| d.starts_with("ctk-") || d.starts_with("candle")), "kernels stand below all: {kernels:?}");
-    assert_eq!(dependencies("hub/Cargo.toml"), ["ctk-core", "hf-hub"]);
+    assert_eq!(dependencies("hub/Cargo.toml"), ["ctk-core", "hf-hub", "sha2", "ureq"]);
     for data in ["data/images/Cargo.toml", "data/texts/Cargo.toml"] {
         let names = dependencies(data);
         let ours: Vec<&str> = names.iter().map(String::as_str).filter(|d| d.starts_with("ctk")).collect();

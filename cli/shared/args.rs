@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 use ctk_core::store::run::Place;
 
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
-pub use results::{Classify, Embed, Neighbors, Part, Paths, Predict};
+pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Predict};
 
 /// The contrastive toolkit: learn representations from images and text without labels.
 #[derive(Parser)]
@@ -19,7 +19,7 @@ pub use results::{Classify, Embed, Neighbors, Part, Paths, Predict};
     ctk train vision --data my-images/     # a folder of your own\n  ctk eval linear-probe runs/vision-1\n  ctk train word2vec --data corpus.txt")]
 pub struct Args {
     /// Threads that compute; default: one a core. Results do not depend on it (lock-free word2vec excepted)
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
     #[command(subcommand)]
@@ -295,7 +295,7 @@ pub enum Eval {
     TextClassification {
         #[command(flatten)]
         model: ModelArgs,
-        /// Lines of label, tab, text; a first line with `label`, `text` or `split` names the columns
+        /// Lines of label, tab, text, or a .csv file; the first line may name the columns (`label`, `text`, `split`)
         #[arg(value_name = "TRAIN", value_hint = ValueHint::FilePath)]
         train: PathBuf,
         /// The same, to test on
@@ -305,7 +305,7 @@ pub enum Eval {
         #[arg(long, value_name = "NAME")]
         baseline: Option<String>,
         /// Draws of the baseline, seeded 0 to N - 1
-        #[arg(long, value_name = "N", default_value_t = 5, requires = "baseline", value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, value_name = "N", default_value_t = 5, requires = "baseline", value_parser = clap::value_parser!(u64).range(1..=1000))]
         seeds: u64,
     },
     /// What labels are worth: supervised training, linear probe, fine-tuning and distillation by 1 %, 10 % and all labels
@@ -375,6 +375,8 @@ pub struct Export {
     /// The file to write; for timm, transformers and static-embedding, a new folder
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub over: Over,
 }
 
 #[derive(Subcommand)]
@@ -413,6 +415,8 @@ pub struct Preview {
     /// The picture to write
     #[arg(long, value_name = "FILE.png", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub over: Over,
 }
 
 #[derive(ClapArgs)]

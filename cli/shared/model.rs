@@ -6,6 +6,7 @@ use ctk_core::device;
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::is_features;
 use ctk_core::modality::{Model, Query};
+use ctk_core::opened;
 use ctk_core::store::checkpoint::Checkpoint;
 
 use super::args::ModelArgs;
@@ -23,6 +24,7 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
     if !file.exists() {
         return Err(Error::usage("there is no run and no file here").at(args.run.display()).hint(KNOWN));
     }
+    opened::check(&file)?;
     if is_features(&file) {
         return Ok(Box::new(Stored::open(&file)?));
     }

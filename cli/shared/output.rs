@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use ctk_core::error::{Error, Result};
+use ctk_core::eval::{Features, NOTES};
 
 /// Writes to stdout.
 pub fn bytes(data: &[u8]) -> Result<()> {
@@ -28,6 +29,14 @@ pub fn say(text: impl std::fmt::Display) {
 pub fn printable(text: &str) -> String {
     let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
     text.chars().flat_map(|c| if odd(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+/// What is to be said of rows, as notes; they are taken off, being no figures.
+pub fn notes(features: &mut Features, quiet: bool) {
+    for (_, notes) in features.extras.extract_if(.., |(name, _)| *name == NOTES) {
+        let notes = notes.as_array().into_iter().flatten().filter_map(|note| note.as_str());
+        notes.filter(|_| !quiet).for_each(|note| say(format!("note: {note}")));
+    }
 }
 
 /// An error, the way a user reads it.

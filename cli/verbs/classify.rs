@@ -25,6 +25,7 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
             output::say(format!("note: {note}"));
         }
     };
+    [&args.csv, &args.svg].into_iter().flatten().try_for_each(|out| args.over.allows(out))?;
     let model = open(&args.model, modalities)?;
     let classifier = model.classifier()?;
     let asked = query(&args.model);

@@ -10,11 +10,16 @@ use crate::shared::{model, output, samples};
 
 pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
     ctk_core::eval::check_path(&args.out)?;
+    args.over.allows(&args.out)?;
     let model = model::open(&args.model, modalities)?;
     let queries = samples::queries(&*model, &args.model, &args.samples);
     let features = samples::all(
         queries,
-        |query| model.features(query),
+        |query| {
+            let mut features = model.features(query)?;
+            output::notes(&mut features, args.model.show.quiet);
+            Ok(features)
+        },
         |features: &mut Features| &mut features.names,
         Features::followed_by,
     )?;

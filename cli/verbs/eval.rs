@@ -78,8 +78,9 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
         }
         Eval::Categorize { model, sets, seed } => {
             let sets = sets.iter().map(|path| categorize::read(path)).collect::<Result<Vec<_>>>()?.concat();
-            let features = features(&model, modalities)?;
-            let found = sets.iter().map(|set| categorize::categorize(&features, set, seed)).collect::<Result<Vec<_>>>()?;
+            let opened = open(&model, modalities)?;
+            let table = opened.table(&query(&model))?;
+            let found = sets.iter().map(|set| categorize::categorize(&*table, set, seed)).collect::<Result<Vec<_>>>()?;
             categories(&model, &sets, &found)
         }
         Eval::TextClassification { model, train, test, baseline, seeds } => {
@@ -149,10 +150,6 @@ fn sets_of<'a>(
     output::rows(args.show.json, "sets", &rows)
 }
 
-fn features(args: &ModelArgs, modalities: Modalities) -> Result<Features> {
-    open(args, modalities)?.features(&query(args))
-}
-
 /// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.
 fn fitted(
     args: &ModelArgs,
@@ -163,7 +160,10 @@ fn fitted(
 ) -> Result<()> {
     let model = open(args, modalities)?;
     let rows = |split, baseline: Option<&str>| {
-        model.features(&Query { data: args.data.clone(), split, baseline: baseline.map(String::from), ..Query::default() })
+        let query = Query { data: args.data.clone(), split, baseline: baseline.map(String::from), ..Query::default() };
+        let mut rows = model.features(&query)?;
+        output::notes(&mut rows, args.show.quiet || baseline.is_some());
+        Ok::<_, Error>(rows)
     };
     // The test part first: data without labels is then found out before anything is encoded.
     let test = rows(Split::Test, None)?;
@@ -197,7 +197,9 @@ fn text_classification(
     let probe = |baseline: Option<&str>, seed| {
         let rows = |data: &Path, split| {
             let (data, baseline) = (Some(data.to_path_buf()), baseline.map(String::from));
-            model.features(&Query { data, split, baseline, seed, ..Query::default() })
+            let mut rows = model.features(&Query { data, split, baseline: baseline.clone(), seed, ..Query::default() })?;
+            output::notes(&mut rows, args.show.quiet || baseline.is_some());
+            Ok::<_, Error>(rows)
         };
         let (train, test) = match test {
             Some(test) => (rows(train, Split::All)?, rows(test, Split::All)?),

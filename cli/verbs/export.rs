@@ -7,6 +7,7 @@ use crate::shared::args::Export;
 use crate::shared::{model, output};
 
 pub fn run(args: Export, modalities: Modalities) -> Result<()> {
+    args.over.allows(&args.out)?;
     let model = model::open(&args.model, modalities)?;
     if !model.formats().contains(&args.format.as_str()) {
         let error = Error::usage(format!("this model cannot be exported as `{}`", args.format));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::{Features, Sum, Table, doesnt_match, is_features, search};
 use ctk_core::modality::{Model, Query};
+use ctk_core::opened;
 use serde_json::{Value, json};
 
 use crate::Modalities;
@@ -88,6 +89,7 @@ impl<'a> Gallery<'a> {
             if !(model.is_sample(path) || path.is_file()) || (0..rows.len()).any(|row| rows.name(row) == word) {
                 continue;
             }
+            opened::check(path)?;
             if !path.is_file() {
                 return Err(Error::usage("there is no image of this name among the rows, and no such file")
                     .at(word)
@@ -139,6 +141,10 @@ impl Table for Gallery<'_> {
     fn unseen(&self, name: &str) -> Option<Vec<f32>> {
         let outside = self.outside.names.iter().position(|own| own == name);
         outside.map(|row| self.outside.row(row).to_vec()).or_else(|| self.rows.unseen(name))
+    }
+
+    fn spelling(&self, name: &str) -> Option<String> {
+        self.rows.spelling(name)
     }
 }
 

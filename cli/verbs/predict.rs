@@ -36,6 +36,7 @@ impl Format {
 
 pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     let format = args.out.as_deref().map(Format::of).transpose()?;
+    args.out.as_deref().map_or(Ok(()), |out| args.over.allows(out))?;
     let model = model::open(&args.model, modalities)?;
     let classifier = model.classifier()?;
     let queries = samples::queries(&*model, &args.model, &args.samples);

@@ -7,6 +7,7 @@ use crate::shared::{output, recipe, run};
 use crate::{Modalities, modality};
 
 pub fn run(args: Preview, modalities: Modalities) -> Result<()> {
+    args.over.allows(&args.out)?;
     let modality = modality(modalities, &args.modality)?;
     let recipe = recipe::recipe(&args.recipe, modality)?;
     let recipe = run::completed(modality, &recipe)?;

@@ -25,7 +25,10 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
     if threads == 0 {
         return Err(Error::usage("--threads must be at least 1"));
     }
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(Error::new)
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::new(format!("the system does not give {threads} threads: {e}")).hint("ask for fewer by --threads"))
 }
 
 /// Runs `work` with a pool of `threads` threads of its own: what a test of "threads change nothing" needs.

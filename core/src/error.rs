@@ -4,6 +4,7 @@
 //! try. The kind decides the exit code: a wrong command line or recipe is 2, a failure while running is 1. The error of a library that
 //! it comes from is its [`source`](std::error::Error::source); the first line says already what that one says.
 
+use std::borrow::Cow;
 use std::error::Error as Cause;
 use std::fmt;
 use std::io;
@@ -104,15 +105,36 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.what)?;
+        write!(f, "{}", shown(&self.0.what))?;
         for place in &self.0.places {
-            write!(f, "\n  --> {place}")?;
+            write!(f, "\n  --> {}", shown(place))?;
         }
-        match &self.0.hint {
-            Some(hint) => write!(f, "\nhint: {hint}"),
+        match self.0.hint.as_deref().or_else(|| self.0.source.as_deref().and_then(room)) {
+            Some(hint) => write!(f, "\nhint: {}", shown(hint)),
             None => Ok(()),
         }
     }
+}
+
+/// Characters of a line of an error that are printed: who writes more than a screen into a recipe or a path knows the rest.
+const LONGEST: usize = 800;
+
+/// The first `most` characters of `text`; where there are more, how many there are is said.
+pub fn short(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        None => text.into(),
+        Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.chars().count()).into(),
+    }
+}
+
+/// A part of an error as it is printed: cut, and without characters by which a name or a value would steer a terminal.
+fn shown(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let text = short(text, LONGEST);
+    if !text.contains(steers) {
+        return text;
+    }
+    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect::<String>().into()
 }
 
 impl fmt::Debug for Error {
@@ -145,33 +167,35 @@ impl From<Error> for candle_core::Error {
     }
 }
 
-/// What is ours inside is taken back whole. What a user can do about the system's refusals is said.
+/// What is ours inside is taken back whole. What is forbidden says so, whatever else might be hinted at on the way.
 impl From<io::Error> for Error {
     fn from(e: io::Error) -> Self {
-        e.downcast::<Error>().unwrap_or_else(|e| {
-            let hint = match e.kind() {
-                io::ErrorKind::StorageFull => Some("the disk is full: free some space, or write elsewhere"),
-                io::ErrorKind::QuotaExceeded => Some("your quota on this disk is used up: free some space, or write elsewhere"),
-                io::ErrorKind::PermissionDenied => {
-                    Some("you may not do this here: look at the owner and the mode of file and folder")
-                }
-                io::ErrorKind::ReadOnlyFilesystem => Some("this disk cannot be written to: write elsewhere"),
-                _ => None,
-            };
-            let error = Error::new(&e).caused_by(e);
-            match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
+        let forbidden = match e.kind() {
+            io::ErrorKind::PermissionDenied => {
+                Some("this user may not do that there: see the permissions of the file and its folder")
             }
-        })
+            io::ErrorKind::ReadOnlyFilesystem => Some("this disk can only be read: write somewhere else"),
+            _ => None,
+        };
+        let error = e.downcast::<Error>().unwrap_or_else(|e| Error::new(&e).caused_by(e));
+        match forbidden {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
+}
+
+/// What to do where a disk is full, if that is why; said where nobody knew better.
+fn room(source: &(dyn Cause + Send + Sync + 'static)) -> Option<&'static str> {
+    let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    source.downcast_ref().is_some_and(full).then_some("the disk is full: make room, or write to another one")
 }
 
 impl From<safetensors::SafeTensorError> for Error {
     fn from(e: safetensors::SafeTensorError) -> Self {
         match e {
             safetensors::SafeTensorError::IoError(e) => e.into(),
-            e => Error::new(format!("not a readable safetensors file: {e}")).caused_by(e),
+            other => Error::new(format!("not a readable safetensors file: {other}")).caused_by(other),
         }
     }
 }
@@ -213,6 +237,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_longer_than_a_screen_is_cut() {
+        let e = Error::usage("é".repeat(100_000)).at("x".repeat(100_000)).hint("y".repeat(900));
+        let said = e.to_string();
+        assert!(said.contains("é… (100000 characters)") && said.contains("x… (100000 characters)"), "{said}");
+        assert!(said.chars().count() < 2600 && e.what().chars().count() == 100_000);
+        assert_eq!(Error::new("a".repeat(800)).to_string().len(), 800);
+        assert_eq!(Error::new("`\u{1b}[31m\0`\tand\nmore").to_string(), "`\\u{1b}[31m\\u{0}`\tand\nmore");
+    }
+
+    #[test]
     fn the_source_is_kept_and_printed_once() {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "no such file");
         let e = Error::from(missing()).at("a.txt");
@@ -234,13 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_and_a_missing_permission_are_told_apart() {
-        let hint = |kind: io::ErrorKind| Error::from(io::Error::from(kind)).to_string();
-        assert!(hint(io::ErrorKind::StorageFull).contains("hint: the disk is full"));
-        assert!(hint(io::ErrorKind::PermissionDenied).contains("hint: you may not do this here"));
-        assert!(!hint(io::ErrorKind::BrokenPipe).contains("hint"));
-        let wrapped = safetensors::SafeTensorError::IoError(io::ErrorKind::StorageFull.into());
-        assert!(Error::from(wrapped).to_string().contains("hint: the disk is full"));
+    fn a_full_disk_and_what_is_forbidden_say_so_and_nothing_else_does() {
+        let of = |kind: io::ErrorKind| Error::from(io::Error::from(kind)).at("a.txt").to_string();
+        assert!(of(io::ErrorKind::StorageFull).ends_with("hint: the disk is full: make room, or write to another one"));
+        assert!(of(io::ErrorKind::QuotaExceeded).contains("the disk is full"));
+        assert!(of(io::ErrorKind::PermissionDenied).contains("hint: this user may not do that there"));
+        assert!(of(io::ErrorKind::ReadOnlyFilesystem).contains("hint: this disk can only be read"));
+        assert!(!of(io::ErrorKind::NotFound).contains("hint") && !of(io::ErrorKind::UnexpectedEof).contains("disk"));
+        // Whoever knows a better disk may say so; nobody may say that a permission is a lack of room.
+        let hinted = |kind: io::ErrorKind| Error::from(io::Error::from(kind)).hint("set TMPDIR to a larger disk").to_string();
+        assert!(hinted(io::ErrorKind::StorageFull).ends_with("hint: set TMPDIR to a larger disk"));
+        assert!(hinted(io::ErrorKind::PermissionDenied).contains("may not do that"));
+        // The library that writes weights hands on why it could not.
+        let weights = Error::from(safetensors::SafeTensorError::IoError(io::ErrorKind::StorageFull.into())).to_string();
+        assert!(weights.contains("hint: the disk is full") && !weights.contains("not a readable"), "{weights}");
     }
 
     #[test]

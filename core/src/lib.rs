@@ -32,6 +32,7 @@ pub mod model;
 pub mod nn;
 pub mod objective;
 pub mod observer;
+pub mod opened;
 pub mod optim;
 pub mod process;
 pub mod recipe;

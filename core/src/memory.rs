@@ -30,19 +30,57 @@ pub fn limit(key: &str, wish: &str) -> Result<usize> {
     Ok(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Memory that is free, in bytes: the machine's, or what a container allows of it.
+/// Memory that is free, in bytes: the machine's, or what a container or the shell (`ulimit -v`) allows of it.
 pub fn free() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
     let machine = Some(system.available_memory()).filter(|&free| free > 0);
     // Of a container's memory, cached pages of files are given back when they are needed: what programs hold is what counts.
     let container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
-    machine.into_iter().chain(container).min()
+    machine.into_iter().chain(container).chain(addresses()).min()
+}
+
+/// An amount of memory as messages say it.
+pub fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().si().to_string()
+}
+
+/// Refuses what needs more memory than is free, before it is asked for; `hint` is told how much that is, and says what would fit.
+///
+/// # Errors
+/// `need`, in bytes, is more.
+pub fn require(what: &str, need: u64, hint: impl FnOnce(u64) -> String) -> Result<()> {
+    match free() {
+        Some(free) if need > free => {
+            let error = Error::usage(format!("{what} needs about {} of memory, and {} are free", size(need), size(free)));
+            Err(error.hint(hint(free)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Addresses that this process may still have, where the shell limits them: on Linux.
+fn addresses() -> Option<u64> {
+    let line = |file: &str, name: &str| -> Option<u64> {
+        let text = std::fs::read_to_string(file).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+    };
+    let most = line("/proc/self/limits", "Max address space")?;
+    let kilobytes = line("/proc/self/status", "VmSize:")?;
+    Some(most.saturating_sub(kilobytes.saturating_mul(1024)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_fit_is_refused_before_it_is_asked_for() {
+        let error = require("this table", u64::MAX, |free| format!("{free} bytes would fit")).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with("this table needs about 18.4 EB of memory, and ") && said.contains("bytes would fit"), "{said}");
+        assert!(error.exit_code() == 2 && require("this", 1, |_| String::new()).is_ok());
+    }
 
     #[test]
     fn amounts_are_understood_and_mistakes_are_told() {

@@ -57,7 +57,7 @@ impl Made {
     /// The features that ctk computes by `run` are those that the program computed.
     fn same(&self, what: &str, run: &str) {
         let out = self.path("ctk.npy");
-        ctk(&["embed", &self.path(run), "--data", &self.path("pictures"), "--out", &out, "--quiet"]);
+        ctk(&["embed", &self.path(run), "--data", &self.path("pictures"), "--out", &out, "--force", "--quiet"]);
         self.near(what, &python(&["compare", &self.path("features.npy"), &out]));
     }
 
@@ -87,7 +87,7 @@ impl Made {
         ]
         .concat());
         let said = self.path("predictions.csv");
-        ctk(&["predict", &tuned, "--data", &data, "--top", "2", "--out", &said, "--quiet"]);
+        ctk(&["predict", &tuned, "--data", &data, "--top", "2", "--out", &said, "--force", "--quiet"]);
         for (format, loader) in exports {
             let out = self.path(&format!("{loader}-classifier{layers}"));
             ctk(&["export", &tuned, "--format", format, "--out", &out]);

@@ -170,7 +170,7 @@ pub struct LabelEfficiency {
     #[arg(long, value_name = "AMOUNT,…", value_delimiter = ',', default_value = "1%,10%,100%", value_parser = amount)]
     pub labels: Vec<Amount>,
     /// Label subsets an amount, seeded 0 to N - 1; training is seeded alike
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
     /// Methods to compare
     #[arg(long, value_enum, value_name = "METHOD,…", value_delimiter = ',', default_values = ["scratch", "probe", "finetune", "distill"])]

@@ -1,8 +1,9 @@
 //! What the verbs take that use a trained model: classes of samples, features in a file, what lies near.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, ValueEnum, ValueHint};
+use ctk_core::error::{Error, Result};
 
 use super::ModelArgs;
 
@@ -15,6 +16,27 @@ pub struct Paths {
     /// Which part of the data
     #[arg(long, value_enum, default_value_t = Part::All)]
     pub split: Part,
+}
+
+/// What is done about files that are there already.
+#[derive(ClapArgs)]
+pub struct Over {
+    /// Write over a file that is there already
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl Over {
+    /// Whether `out` may be written; asked before anything is computed. What is no plain file, `/dev/stdout` for instance, may.
+    ///
+    /// # Errors
+    /// A file that is there, without `--force`.
+    pub fn allows(&self, out: &Path) -> Result<()> {
+        if self.force || !out.is_file() {
+            return Ok(());
+        }
+        Err(Error::usage("there is a file here already").at(out.display()).hint("give another name, or --force to write over it"))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,6 +59,8 @@ pub struct Predict {
     /// probability
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub over: Over,
     /// The likeliest K classes: columns predicted_2, probability_2 and so on behind the first
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub top: u32,
@@ -57,6 +81,8 @@ pub struct Classify {
     /// Draw the confusion matrix
     #[arg(long, value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
     pub svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub over: Over,
 }
 
 #[derive(ClapArgs)]
@@ -68,6 +94,8 @@ pub struct Embed {
     /// The file to write: .npy or .safetensors, with names beside it in a .names.tsv; or .csv or .parquet, with names, labels and parts
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub over: Over,
 }
 
 #[derive(ClapArgs)]

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rand::seq::SliceRandom;
@@ -193,7 +194,8 @@ impl<'a, B> Feed<'a, B> {
 pub struct Loader<'a, B> {
     draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
     depth: usize,
-    ahead: bool,
+    // Whether there is a thread that draws.
+    ahead: AtomicBool,
     state: Mutex<State<B>>,
     changed: Condvar,
 }
@@ -217,11 +219,18 @@ impl<'a, B: Send> Loader<'a, B> {
         body: impl FnOnce(&Loader<'a, B>) -> R,
     ) -> R {
         let state = State { ready: BTreeMap::new(), next: units.start, wanted: units.start, end: units.end, stop: false };
-        let loader = Loader { draw, depth: depth.max(1), ahead: threads > 0, state: Mutex::new(state), changed: Condvar::new() };
+        let loader = Loader {
+            draw,
+            depth: depth.max(1),
+            ahead: AtomicBool::new(false),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
         std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| loader.work());
-            }
+            // Where the system gives no more threads, those that there are draw all: results do not hang on their number.
+            let begun = |_: &usize| std::thread::Builder::new().spawn_scoped(scope, || loader.work()).is_ok();
+            let ahead = (0..threads).take_while(begun).count() > 0;
+            loader.ahead.store(ahead, Ordering::Relaxed);
             // Stops the threads however `body` ends, or the scope would wait for ever.
             let _stop = Stop(&loader);
             body(&loader)
@@ -231,7 +240,7 @@ impl<'a, B: Send> Loader<'a, B> {
     /// Unit `unit`: waits for it if it is being drawn ahead, draws it here if it was handed out before.
     pub fn take(&self, unit: usize) -> Result<B> {
         let mut state = lock(&self.state);
-        if !self.ahead || unit < state.wanted || unit >= state.end {
+        if !self.ahead.load(Ordering::Relaxed) || unit < state.wanted || unit >= state.end {
             drop(state);
             return (self.draw)(unit);
         }
@@ -291,7 +300,7 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn an_epoch_holds_each_sample_once() {

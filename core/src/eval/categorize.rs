@@ -11,8 +11,8 @@ use std::path::Path;
 use rand::Rng as _;
 use rayon::prelude::*;
 
+use super::sets;
 use super::words::Words;
-use super::{Features, sets};
 use crate::error::{Error, Result};
 use crate::rng::Key;
 
@@ -104,8 +104,8 @@ fn read_set(path: &Path) -> Result<Set> {
 ///
 /// # Errors
 /// When the words among the rows are of fewer than two categories, or a row is not finite.
-pub fn categorize(features: &Features, set: &Set, seed: u64) -> Result<Categories> {
-    let words = Words::find(features, features.len(), set.members.iter().map(|(_, word)| word.as_str()));
+pub fn categorize(table: &dyn super::Table, set: &Set, seed: u64) -> Result<Categories> {
+    let words = Words::find(table, table.len(), set.members.iter().map(|(_, word)| word.as_str()));
     let found: Vec<(&str, usize)> =
         set.members.iter().filter_map(|(category, word)| Some((category.as_str(), words.row(word)?))).collect();
     let numbers: BTreeMap<&str, usize> = found.iter().map(|(category, _)| (*category, 0)).collect();
@@ -120,14 +120,15 @@ pub fn categorize(features: &Features, set: &Set, seed: u64) -> Result<Categorie
         .at(&set.name)
         .hint("are the words of the same language, and of the same case, as the vectors'?"));
     }
-    let mut points = Points { rows: Vec::with_capacity(found.len() * features.width), width: features.width };
+    let mut points = Points { rows: Vec::with_capacity(found.len() * table.width()), width: table.width() };
+    let mut room = Vec::new();
     for (_, row) in &found {
-        let row = features.row(*row);
+        let row = table.block(*row..*row + 1, &mut room)?;
         if row.iter().any(|v| !v.is_finite()) {
             return Err(Error::new("a row is not finite").at(&set.name).hint("training has diverged: use an earlier checkpoint"));
         }
         points.rows.extend_from_slice(row);
-        let from = points.rows.len() - features.width;
+        let from = points.rows.len() - points.width;
         unit(&mut points.rows[from..]);
     }
     let truth: Vec<usize> = found.iter().map(|(category, _)| numbers[category]).collect();
@@ -293,6 +294,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::Features;
     use rand_distr::{Distribution, StandardNormal};
 
     /// `each` words of each of `categories` around directions of their own, `noise` away.

@@ -7,10 +7,10 @@
 //! - `x.csv`, `x.parquet`: all of it in one table (`csv.rs`, `parquet.rs`).
 
 mod csv;
+mod npy;
 mod parquet;
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,8 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::{Context, Error, Result};
 use crate::eval::Features;
+use crate::memory;
+use crate::opened;
 use crate::store::files;
 use crate::store::safetensors_header::Header;
 
@@ -51,12 +53,14 @@ pub fn check_path(path: &Path) -> Result<()> {
 /// Whether the file at `path` holds features, and neither vectors of words nor texts: a `.npy` file, a `.safetensors` file with a tensor
 /// `features`, a `.csv` file with the header of features, a `.parquet` file with a column `embedding` of lists.
 pub fn is_features(path: &Path) -> bool {
+    // What is no file, a pipe for instance, is not looked into.
     match format(path) {
-        Ok(Format::Npy) => path.is_file(),
+        _ if !path.is_file() => false,
+        Ok(Format::Npy) => true,
         Ok(Format::Csv) => csv::is_features(path),
         Ok(Format::Parquet) => parquet::is_features(path),
         Ok(Format::Safetensors) => {
-            let header = fs::File::open(path).map_err(Error::from).and_then(|file| Header::read(&file));
+            let header = opened::open(path).and_then(|file| Header::read(&file));
             header.is_ok_and(|header| header.tensors.info("features").is_some())
         }
         Err(_) => false,
@@ -164,10 +168,16 @@ const LABELLED: &str = "\tlabel\tclass";
 const PARTED: &str = "\tsplit";
 
 fn read(path: &Path) -> Result<Features> {
+    // Values are read at once, in f32, and their text may be longer.
+    let length = opened::open(path)?.metadata()?.len();
+    memory::require("what this file holds", length, |_| "embed less data at once".to_string())?;
     let (rows, mut labels) = match format(path)? {
         Format::Csv => return csv::read(path),
         Format::Parquet => return parquet::read(path),
-        Format::Npy => (Tensor::read_npy(path)?, None),
+        Format::Npy => {
+            npy::check(path)?;
+            (Tensor::read_npy(path)?, None)
+        }
         Format::Safetensors => {
             let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
             let rows = tensors.remove("features").ok_or_else(|| Error::new("the file holds no tensor `features`"))?;
@@ -182,7 +192,7 @@ fn read(path: &Path) -> Result<Features> {
     let (mut names, mut classes, mut parts) = ((0..n).map(|i| i.to_string()).collect(), Vec::new(), Vec::new());
     let beside = names_path(path);
     if beside.is_file() {
-        let text = fs::read_to_string(&beside).at(beside.display())?;
+        let text = opened::text(&beside).at(beside.display())?;
         (names, labels, classes, parts) = read_names(&text).at(beside.display())?;
     }
     if names.len() != n || labels.as_ref().is_some_and(|l| l.len() != n) {
@@ -253,6 +263,8 @@ fn unescape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn some() -> Features {

@@ -28,6 +28,9 @@ pub use predictions::Predictions;
 pub use sets::Set;
 pub use table::Table;
 
+/// The name of what should be said of rows to whoever asked for them: a list of sentences among [`Features::extras`], and no figure.
+pub const NOTES: &str = "notes";
+
 /// Frozen representations on the host: what every evaluator, export and look-up works on.
 #[derive(Clone, Debug, Default)]
 pub struct Features {

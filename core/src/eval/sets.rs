@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Error, Result};
+use crate::opened;
 use crate::store::files;
 
 /// The questions of one file.
@@ -57,8 +58,8 @@ pub(super) fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The text of a file that somebody named.
 pub(super) fn given(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| {
-        Error::usage(format!("cannot read the file: {e}"))
+    opened::text(path).map_err(|e| {
+        Error::usage(format!("cannot read the file: {}", e.what()))
             .at(path.display())
             .hint("give a text file, or a folder of them; paths are relative to the current folder")
     })

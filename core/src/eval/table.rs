@@ -32,6 +32,11 @@ pub trait Table: Sync {
         None
     }
 
+    /// How the table's own names spell `name`, where it is known what they were brought to: normal form, case, words that are joined.
+    fn spelling(&self, _name: &str) -> Option<String> {
+        None
+    }
+
     /// Everything in memory, where a judge needs all of it at once.
     ///
     /// # Errors
@@ -99,5 +104,9 @@ impl<T: Table> Table for &T {
 
     fn unseen(&self, name: &str) -> Option<Vec<f32>> {
         (**self).unseen(name)
+    }
+
+    fn spelling(&self, name: &str) -> Option<String> {
+        (**self).spelling(name)
     }
 }

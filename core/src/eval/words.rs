@@ -11,29 +11,34 @@ use crate::error::{Error, Result};
 pub(super) struct Words(HashMap<String, usize>);
 
 impl Words {
-    /// Looks for `asked` among the first `limit` rows; of equal names the first counts.
+    /// Looks for `asked` among the first `limit` rows; of equal names the first counts. A word is found as it is written, or else as the
+    /// table's own text spells it, or else lower-cased, or else with `_` for spaces: lists of questions have capitals where many
+    /// vocabularies have none, and vocabularies join the words of a phrase.
     pub(super) fn find<'a>(table: &dyn Table, limit: usize, asked: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut rows: HashMap<String, usize> = asked.into_iter().flat_map(spellings).map(|word| (word, usize::MAX)).collect();
+        let asked: HashMap<&str, Vec<String>> = asked.into_iter().map(|word| (word, spellings(table, word))).collect();
+        let mut rows: HashMap<&str, usize> = asked.values().flatten().map(|spelling| (spelling.as_str(), usize::MAX)).collect();
         let all = 0..limit.min(table.len());
         let found: Vec<usize> = all.into_par_iter().filter(|&row| rows.contains_key(table.name(row))).collect();
         for row in found.into_iter().rev() {
-            rows.insert(table.name(row).to_string(), row);
+            if let Some(first) = rows.get_mut(table.name(row)) {
+                *first = row;
+            }
         }
         rows.retain(|_, row| *row != usize::MAX);
-        Words(rows)
+        let row = |spellings: &Vec<String>| spellings.iter().find_map(|spelling| rows.get(spelling.as_str()).copied());
+        Words(asked.iter().filter_map(|(word, spellings)| Some((word.to_string(), row(spellings)?))).collect())
     }
 
-    /// The row of `word` as it is written, or else lower-cased, or else with `_` for spaces: lists of questions have capitals
-    /// where many vocabularies have none, and vocabularies join the words of a phrase.
+    /// The row of a word that was asked for.
     pub(super) fn row(&self, word: &str) -> Option<usize> {
-        spellings(word).find_map(|spelling| self.0.get(&spelling).copied())
+        self.0.get(word).copied()
     }
 }
 
-fn spellings(word: &str) -> impl Iterator<Item = String> {
+fn spellings(table: &dyn Table, word: &str) -> Vec<String> {
     let lower = word.to_lowercase();
     let joined = [word.replace(' ', "_"), lower.replace(' ', "_")];
-    [word.to_string(), lower].into_iter().chain(joined)
+    [word.to_string()].into_iter().chain(table.spelling(word)).chain([lower]).chain(joined).collect()
 }
 
 /// A word's values: its row's, or what the table makes for it. With the row, if it has one; none if there is neither.

@@ -41,7 +41,7 @@ impl Default for BarlowTwinsRecipe {
 
 impl Spec for BarlowTwinsRecipe {
     fn needs(&self) -> Needs {
-        Needs { groups: Groups::Each(1), ..Needs::default() }
+        Needs { groups: Groups::Each(1), correlates: true, ..Needs::default() }
     }
 
     fn check(&self, checks: &Checks) -> Result<()> {

@@ -42,6 +42,8 @@ pub struct Needs {
     pub predictor: bool,
     /// Whether it needs labels.
     pub labels: bool,
+    /// Whether it makes a matrix of each value of an embedding with each, which takes memory by the square of their number.
+    pub correlates: bool,
 }
 
 /// The embeddings that a loss compares.
@@ -75,12 +77,12 @@ impl<'a> Checks<'a> {
         self.recipe.require(holds, &format!("{}.{key}", self.section), what)
     }
 
-    /// A finite figure above 0; `more` is said behind it.
+    /// A figure above 0 that leaves losses in the numbers of f32; `more` is said behind it.
     ///
     /// # Errors
     /// Of any other figure.
     pub fn positive(&self, key: &str, value: f64, more: &str) -> Result<()> {
-        self.require(value > 0.0 && value.is_finite(), key, &format!("must be above 0{more}"))
+        self.recipe.factor(&format!("{}.{key}", self.section), value, more)
     }
 
     /// The length of a queue. MoCo's own is the longest that was found useful.

@@ -24,6 +24,7 @@ use super::{Inputs, Objective, Terms, attach};
 use crate::error::Result;
 use crate::nn::params::Scope;
 use crate::nn::pass::Groups;
+use crate::recipe::MOST;
 
 const EPSILON: f64 = 1e-4;
 
@@ -47,14 +48,14 @@ impl Default for VicregRecipe {
 
 impl Spec for VicregRecipe {
     fn needs(&self) -> Needs {
-        Needs { groups: Groups::Each(1), ..Needs::default() }
+        Needs { groups: Groups::Each(1), correlates: true, ..Needs::default() }
     }
 
     fn check(&self, checks: &Checks) -> Result<()> {
         checks.positive("invariance", self.invariance, "; the paper's is 25")?;
         checks.positive("variance", self.variance, ": without it all embeddings become one; the paper's is 25")?;
-        let sound = self.covariance >= 0.0 && self.covariance.is_finite();
-        checks.require(sound, "covariance", "must be 0 or more; the paper's is 1")
+        let sound = (0.0..=MOST).contains(&self.covariance);
+        checks.require(sound, "covariance", "must be 0 to 1000000; the paper's is 1")
     }
 
     fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::Recipe;
 use crate::error::Result;
 
+/// Values of a layer, at most: eight times as many as the widest in the papers.
+const WIDEST: usize = 65_536;
+
 /// `[head]`: the projection head g.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -41,9 +44,9 @@ impl Default for HeadRecipe {
 impl HeadRecipe {
     /// Checks every figure; errors point at its line in `recipe`.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        recipe.require(self.layers <= 3, "head.layers", "must be 0 to 3")?;
-        recipe.require(self.width > 0, "head.width", "must be at least 1")?;
-        recipe.require(self.hidden != Some(0), "head.hidden", "must be at least 1")
+        recipe.within("head.layers", self.layers, 0..=3)?;
+        recipe.within("head.width", self.width, 1..=WIDEST)?;
+        recipe.within("head.hidden", self.hidden.unwrap_or(1), 1..=WIDEST)
     }
 }
 
@@ -67,8 +70,8 @@ impl Default for PredictorRecipe {
 impl PredictorRecipe {
     /// Checks every figure; errors point at its line in `recipe`.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        recipe.require((1..=3).contains(&self.layers), "predictor.layers", "must be 1 to 3")?;
-        recipe.require(self.hidden > 0, "predictor.hidden", "must be at least 1")
+        recipe.within("predictor.layers", self.layers, 1..=3)?;
+        recipe.within("predictor.hidden", self.hidden, 1..=WIDEST)
     }
 
     /// As a head over embeddings of `width` values.

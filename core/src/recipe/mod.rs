@@ -8,6 +8,8 @@ mod head;
 pub mod later;
 mod paths;
 mod precision;
+mod ranges;
+mod tables;
 mod train;
 mod words;
 
@@ -17,12 +19,19 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, short};
+use crate::opened;
 
 pub use checkpoint::{CheckpointRecipe, Every, Saves};
 pub use head::{HeadRecipe, Norms, PredictorRecipe};
 pub use precision::Precision;
 pub use train::{DenseTrainRecipe, OnNonfinite, TrainRecipe};
+
+/// No rate, weight or decay is larger: what is would leave the numbers of f32 at its first step.
+pub const MOST: f64 = 1e6;
+
+/// No run has more epochs: steps and samples are counted in whole numbers of 64 bits.
+pub const MOST_EPOCHS: usize = 1_000_000;
 
 /// A recipe as text, and where it came from.
 #[derive(Clone, Debug)]
@@ -31,6 +40,9 @@ pub struct Recipe {
     text: String,
     folder: Option<PathBuf>,
 }
+
+/// Bytes of a recipe's file, at most.
+const LONGEST: u64 = 16 << 20;
 
 /// Sections that hold one choice, by its name.
 const CHOICES: [&str; 4] = ["encoder", "loss", "optimizer", "task"];
@@ -43,12 +55,16 @@ impl Recipe {
 
     /// A recipe file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::usage(format!("cannot read the config: {e}"))
-                .at(path.display())
-                .hint("`ctk config show vision` prints one to start from")
-                .caused_by(e)
-        })?;
+        let usage = |e: Error| {
+            let what = format!("cannot read the config: {}", e.what());
+            Error::usage(what).at(path.display()).hint("`ctk config show vision` prints one to start from").caused_by(e)
+        };
+        let length = opened::open(path).map_err(usage)?.metadata()?.len();
+        if length > LONGEST {
+            let what = format!("a config of {length} bytes cannot be meant: one has some thousands");
+            return Err(Error::usage(what).at(path.display()).hint("is it the file that was meant?"));
+        }
+        let text = opened::text(path).map_err(usage)?;
         let folder = path.parent().map(Path::to_path_buf);
         Ok(Recipe { folder, ..Recipe::new(path.display().to_string(), text) })
     }
@@ -154,6 +170,11 @@ impl Recipe {
         self.span_of(key).map_or(self.origin.clone(), |span| self.place(span.start))
     }
 
+    /// Whether `key` is written, and no default.
+    pub fn states(&self, key: &str) -> bool {
+        self.span_of(key).is_some()
+    }
+
     /// [`Recipe::error`] unless `holds`.
     pub fn require(&self, holds: bool, key: &str, what: impl std::fmt::Display) -> Result<()> {
         if holds { Ok(()) } else { Err(self.error(key, what)) }
@@ -173,7 +194,7 @@ impl Recipe {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
         let source = self.text.lines().nth(line - 1).unwrap_or("").trim();
-        format!("{}:{line}:{column}: {source}", self.origin)
+        format!("{}:{line}:{column}: {}", self.origin, short(source, words::LONGEST))
     }
 
     fn span_of(&self, key: &str) -> Option<std::ops::Range<usize>> {
@@ -229,19 +250,18 @@ impl OptimizerRecipe {
 
     /// Checks every figure; errors point at its line in `recipe`.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        let share = |v: f64| (0.0..1.0).contains(&v);
         let (name, decay, shares) = match self {
             OptimizerRecipe::Sgd(o) => ("sgd", o.decay, vec![("momentum", o.momentum)]),
             OptimizerRecipe::Lars(o) => ("lars", o.decay, vec![("momentum", o.momentum)]),
             OptimizerRecipe::Adamw(o) => ("adamw", o.decay, vec![("beta1", o.beta1), ("beta2", o.beta2)]),
         };
         let key = |k: &str| format!("optimizer.{name}.{k}");
-        recipe.require(self.rate() > 0.0 && self.rate().is_finite(), &key("rate"), "must be above 0")?;
-        recipe.require(decay >= 0.0 && decay.is_finite(), &key("decay"), "must be 0 or more")?;
-        shares.into_iter().try_for_each(|(k, v)| recipe.require(share(v), &key(k), "must be 0 or more and below 1"))?;
+        recipe.positive(&key("rate"), self.rate(), MOST)?;
+        recipe.within(&key("decay"), decay, 0.0..=MOST)?;
+        shares.into_iter().try_for_each(|(k, v)| recipe.below_one(&key(k), v))?;
         match self {
-            OptimizerRecipe::Lars(o) => recipe.require(o.trust > 0.0, &key("trust"), "must be above 0"),
-            OptimizerRecipe::Adamw(o) => recipe.require(o.eps > 0.0, &key("eps"), "must be above 0"),
+            OptimizerRecipe::Lars(o) => recipe.positive(&key("trust"), o.trust, MOST),
+            OptimizerRecipe::Adamw(o) => recipe.positive(&key("eps"), o.eps, 1.0),
             OptimizerRecipe::Sgd(o) => {
                 recipe.require(!o.nesterov || o.momentum > 0.0, &key("nesterov"), "needs a momentum above 0")
             }
@@ -346,7 +366,7 @@ impl Default for ScheduleRecipe {
 impl ScheduleRecipe {
     /// Checks every figure; errors point at its line in `recipe`.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        recipe.require(self.warmup >= 0.0 && self.warmup.is_finite(), "schedule.warmup", "must be 0 epochs or more")
+        recipe.within("schedule.warmup", self.warmup, 0.0..=MOST_EPOCHS as f64)
     }
 }
 

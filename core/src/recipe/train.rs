@@ -3,7 +3,7 @@
 //! A modality's section is made by [`train_section`](crate::train_section), which writes the shared keys between its own. It is one
 //! flat struct, so that serde finds a misspelt key with its line and names every key there is; `#[serde(flatten)]` would lose both.
 
-use super::{Precision, Recipe};
+use super::{MOST_EPOCHS, Precision, Recipe};
 use crate::error::Result;
 
 /// Declares a modality's `[train]`: the shared keys, and its own in braces before and after `max_steps`, with documentation and default.
@@ -96,19 +96,23 @@ train_section! {
     keep;
 }
 
+/// Threads that load data, at most.
+const MOST_LOADERS: usize = 1024;
+
 impl TrainRecipe {
     /// Checks every figure; errors point at its line in `recipe`.
     ///
     /// # Errors
     /// Nothing to train, to save or to keep; more loaders than can be meant.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
-        recipe.require(self.epochs > 0, "train.epochs", "must be at least 1")?;
-        recipe.require(self.batch > 0, "train.batch", "must be at least 1")?;
+        recipe.within("train.epochs", self.epochs, 1..=MOST_EPOCHS)?;
+        // Samples are counted in 32 bits.
+        recipe.within("train.batch", self.batch, 1..=u32::MAX as usize)?;
         recipe.require(self.max_steps != Some(0), "train.max_steps", "must be at least 1")?;
         recipe.require(self.log_every > 0, "train.log_every", "must be at least 1")?;
         recipe.require(self.save_every != Some(0), "train.save_every", "must be at least 1")?;
         recipe.require(self.keep != Some(0), "train.keep", "must be at least 1: a run without a checkpoint is lost")?;
-        recipe.require(self.loaders <= 1024, "train.loaders", "more than 1024 loader threads cannot be meant")
+        recipe.within("train.loaders", self.loaders, 0..=MOST_LOADERS)
     }
 }
 

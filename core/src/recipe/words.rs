@@ -1,5 +1,10 @@
 //! What a TOML reader says of a mistake, in the words of somebody who writes a recipe.
 
+use crate::error::short;
+
+/// Characters of a value that are shown.
+pub(super) const LONGEST: usize = 120;
+
 /// `message` without the words of Rust: types are named by what is written for them.
 pub(super) fn plain(message: &str) -> String {
     let message = message.trim();
@@ -48,7 +53,7 @@ fn thing(found: &str) -> String {
         return format!("`{word}`");
     }
     match found.strip_prefix("string ") {
-        Some(text) => format!("the text {text}"),
+        Some(text) => format!("the text {}", short(text, LONGEST)),
         None => match found {
             "map" => "a table".to_string(),
             "sequence" => "a list".to_string(),

@@ -14,6 +14,7 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::opened;
 use crate::recipe::Recipe;
 use crate::store::best::Best;
 use crate::store::sums::Sums;
@@ -82,14 +83,11 @@ impl Writer {
         let path = self.folder.join(file);
         // One key at most: the metadata is a HashMap, and equal checkpoints must not differ in bytes.
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-        // The crate writes through a temporary file that its owner alone may read; this one is like all other files of the run.
-        let permissions = fs::File::create(&path).and_then(|file| file.metadata()).at(path.display())?.permissions();
         let bad = Cell::new(None);
         let watched = views.into_iter().enumerate().map(|(number, (name, view))| (name, Watched { view, number, bad: &bad }));
         let watched: Vec<_> = watched.collect();
         let names: Vec<String> = watched.iter().map(|(name, _)| name.clone()).collect();
         safetensors::serialize_to_file(watched, Some(metadata), &path).at(path.display())?;
-        fs::set_permissions(&path, permissions).at(path.display())?;
         if let Some(number) = bad.get() {
             return Err(not_finite(&names[number], &path));
         }
@@ -195,6 +193,9 @@ impl Checkpoint {
             manifest.files = writer.files;
             manifest.checksum = manifest.seal()?;
             files::write(&temporary.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+            // The library that writes weights lets nobody else read them; they are for whom the manifest is for.
+            let readers = fs::metadata(temporary.join(MANIFEST)).at(temporary.display())?.permissions();
+            manifest.files.keys().try_for_each(|file| fs::set_permissions(temporary.join(file), readers.clone()))?;
             files::sync_folder(&temporary)?;
             if folder.exists() {
                 fs::remove_dir_all(&folder).at(folder.display())?;
@@ -217,6 +218,7 @@ impl Checkpoint {
         if path.join(MANIFEST).is_file() {
             return Checkpoint::at(path);
         }
+        opened::check(path)?;
         if let Some(best) = Best::meant(path)? {
             return Checkpoint::at(&best);
         }
@@ -399,7 +401,7 @@ fn damaged_file(error: &Error) -> Option<String> {
 
 fn digest(path: &Path) -> Result<Digest> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = fs::File::open(path).at(path.display())?;
+    let mut file = opened::open(path).at(path.display())?;
     let bytes = std::io::copy(&mut file, &mut hasher).at(path.display())?;
     Ok(Digest { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
@@ -426,6 +428,19 @@ mod tests {
         let back = Checkpoint::open(a.folder()).unwrap();
         assert_eq!(back.reader().tensors("model.safetensors").unwrap()["weight"].to_vec2::<f32>().unwrap()[1], [3.0, 4.0, 5.0]);
         assert_eq!(back.reader().bytes("words.txt").unwrap(), b"a b");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn weights_are_for_the_same_readers_as_all_else() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let made = save(folder.path(), 1);
+        fs::write(folder.path().join("plain"), b"by the umask").unwrap();
+        let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode();
+        for file in ["model.safetensors", "words.txt", MANIFEST] {
+            assert_eq!(mode(made.folder().join(file)), mode(folder.path().join("plain")), "{file}");
+        }
     }
 
     #[test]
@@ -485,16 +500,6 @@ mod tests {
             }
         }
         assert!(write(&[f32::MAX, f32::MIN, f32::MIN_POSITIVE, -0.0], DType::F32).is_ok());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn weights_are_as_readable_as_all_other_files() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let saved = save(folder.path(), 1);
-        let mode = |file: &str| fs::metadata(saved.folder().join(file)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode("model.safetensors"), mode("words.txt"));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Like [`write`], for content that is produced piece by piece.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) -> Result<()>) -> Result<()> {
+    // A rename would put a file into its place.
+    crate::opened::check(path)?;
     let temporary = Temporary::beside(path);
     let written = (|| {
         if let Some(parent) = parent(path) {
@@ -44,6 +46,42 @@ pub fn digest(bytes: &[u8]) -> String {
 pub fn append(path: &Path, line: &str) -> Result<()> {
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path).at(path.display())?;
     file.write_all(format!("{line}\n").as_bytes()).at(path.display())
+}
+
+/// Opens the file at `path` to be written on from byte `from`, which is there; what lies behind it is cut off. A new file begins at 0.
+///
+/// # Errors
+/// Something other than a file, also a link to one; fewer bytes than `from`.
+pub fn go_on(path: &Path, from: u64) -> Result<File> {
+    let there = path.symlink_metadata().ok();
+    if there.as_ref().is_some_and(|there| !there.is_file()) {
+        return Err(Error::new("this is no file").at(path.display()).hint("delete it"));
+    }
+    if there.map_or(0, |there| there.len()) < from {
+        return Err(Error::new("this file is shorter than it was").at(path.display()).hint("try again"));
+    }
+    let mut options = fs::OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).open(path).and_then(|mut file| {
+        file.set_len(from)?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))?;
+        Ok(file)
+    });
+    opened.at(path.display())
+}
+
+/// What only one program at a time has; given back when it is dropped, or when the program ends.
+pub struct Lock {
+    _file: File,
+}
+
+/// Waits until no other program has the lock whose file is `path`.
+pub fn lock(path: &Path) -> Result<Lock> {
+    if let Some(parent) = parent(path) {
+        fs::create_dir_all(parent).at(parent.display())?;
+    }
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).at(path.display())?;
+    file.lock().at(path.display())?;
+    Ok(Lock { _file: file })
 }
 
 /// Removes the file or the folder at `path`, if there is one.
@@ -195,6 +233,22 @@ mod tests {
         let error = folder_with(&path, |_| Ok(())).unwrap_err();
         assert!(error.exit_code() == 2 && error.to_string().contains("already"), "{error}");
         assert_eq!(fs::read_dir(parent.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_goes_on_where_it_was_and_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.part");
+        go_on(&path, 0).unwrap().write_all(b"abcdef").unwrap();
+        go_on(&path, 3).unwrap().write_all(b"x").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"abcx");
+        assert!(go_on(&path, 9).unwrap_err().to_string().contains("shorter"));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
+            assert!(go_on(&folder.path().join("link"), 0).unwrap_err().to_string().contains("no file"));
+            assert_eq!(fs::read(&path).unwrap(), b"abcx");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
 use crate::store::best::Best;
 use crate::store::checkpoint::{Checkpoint, Manifest, Writer, damaged};
-use crate::store::sums::Sums;
+use crate::store::sums::{self, Sums};
 use crate::store::{best, changes, files};
 
 const RECIPE: &str = "recipe.toml";
@@ -64,6 +64,7 @@ fn only_begun(folder: &Path) -> bool {
     let begun = |entry: &fs::DirEntry| {
         let name = entry.file_name();
         name == LOCK
+            || name == sums::FILE
             || name == METRICS && entry.metadata().is_ok_and(|m| m.len() == 0)
             || name.to_string_lossy().starts_with(".tmp-")
     };
@@ -170,15 +171,20 @@ impl Run {
     /// A file of the run that was written before (`splits.json` of a resumed run).
     ///
     /// # Errors
-    /// A file that cannot be read, or is not as it was written.
+    /// A file that cannot be read, is not as it was written, or has gone.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Place::Resume(folder) = &self.place else { return Ok(None) };
-        let path = folder.join(name);
+        let (path, sums) = (folder.join(name), Sums::of(folder)?);
         if !path.is_file() {
-            return Ok(None);
+            return match sums.knows(name) {
+                false => Ok(None),
+                true => Err(Error::new("this file of the run is missing")
+                    .at(path.display())
+                    .hint("bring it back, or begin a new run")),
+            };
         }
         let bytes = fs::read(&path).at(path.display())?;
-        match Sums::of(folder)?.agree(name, &bytes) {
+        match sums.agree(name, &bytes) {
             true => Ok(Some(bytes)),
             false => Err(damaged(&path)),
         }
@@ -188,14 +194,16 @@ impl Run {
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let open = self.open()?;
         open.sums.expect(name, bytes)?;
-        files::write(&open.folder.join(name), bytes)
+        files::write(&open.folder.join(name), bytes)?;
+        open.sums.settle(name)
     }
 
     /// Removes a file or folder of the run, if it is there.
     pub fn remove(&mut self, name: &str) -> Result<()> {
         let open = self.open()?;
-        files::remove(&open.folder.join(name))?;
-        open.sums.forget(name)
+        // A stop in between leaves files that are not listed, which is as it was before.
+        open.sums.forget(name)?;
+        files::remove(&open.folder.join(name))
     }
 
     /// Appends one line to the metrics.
@@ -328,6 +336,7 @@ impl Run {
         if !resumed || Run::recipe_of(&folder)?.text() != self.recipe.text() {
             sums.expect(RECIPE, self.recipe.text().as_bytes())?;
             files::write(&folder.join(RECIPE), self.recipe.text().as_bytes())?;
+            sums.settle(RECIPE)?;
         }
         let path = folder.join(METRICS);
         let metrics = OpenOptions::new().create(true).append(true).open(&path).at(path.display())?;

@@ -46,7 +46,7 @@ impl Header {
         let tensors: Metadata = serde_json::from_slice(&text)
             .map_err(|e| Error::new(format!("not a readable safetensors file: {e}")))
             .hint("get the file anew")?;
-        let end = start + tensors.data_len() as u64;
+        let end = start.saturating_add(tensors.data_len() as u64);
         if end != length {
             return Err(Error::new(format!("this file has {length} bytes, and its header promises {end}"))
                 .hint("it was cut short: get it anew"));

@@ -1,8 +1,8 @@
 //! `sums.json`: the blake3 of the small files in a run's folder that no checkpoint covers, so that a damaged one is never read as if
 //! it were whole.
 //!
-//! A file's new digest is written down before the file is, and the one before is kept: whichever of the two versions a stop leaves, it
-//! is known.
+//! A file's new digest is written down before the file is, beside the one that it had; once the file is there, it stands alone. So
+//! whichever version a stop leaves is known.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,10 @@ use crate::error::{Context, Error, Result};
 use crate::store::files;
 
 /// The file's name.
-const FILE: &str = "sums.json";
+pub(super) const FILE: &str = "sums.json";
+
+/// In place of a digest: there may be no file yet.
+const ABSENT: &str = "absent";
 
 /// What is known of a run's small files.
 pub(super) struct Sums {
@@ -25,7 +28,7 @@ pub(super) struct Sums {
 /// The file as it is written.
 #[derive(Default, Serialize, Deserialize)]
 struct Known {
-    /// The digests that each file may have: its last version's, and that of the one before.
+    /// The digests that each file may have: one, or while it is written two.
     files: BTreeMap<String, Vec<String>>,
     /// blake3 of `files` as JSON.
     checksum: String,
@@ -64,13 +67,18 @@ impl Sums {
 
     /// Writes down that the file `name` is about to hold `bytes`.
     pub fn expect(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let new = files::digest(bytes);
-        let digests = self.known.files.entry(name.to_string()).or_default();
-        if digests.first() == Some(&new) {
-            return Ok(());
-        }
-        digests.insert(0, new);
+        let digests = self.known.files.entry(name.to_string()).or_insert_with(|| vec![ABSENT.to_string()]);
+        digests.insert(0, files::digest(bytes));
         digests.truncate(2);
+        self.write()
+    }
+
+    /// Writes down that the file `name` holds what was expected.
+    pub fn settle(&mut self, name: &str) -> Result<()> {
+        match self.known.files.get_mut(name) {
+            Some(digests) => digests.truncate(1),
+            None => return Ok(()),
+        }
         self.write()
     }
 
@@ -80,6 +88,11 @@ impl Sums {
         let before = self.known.files.len();
         self.known.files.retain(|file, _| file != name && !file.starts_with(&below));
         if self.known.files.len() == before { Ok(()) } else { self.write() }
+    }
+
+    /// Whether the file `name` was written, and so must be there.
+    pub fn knows(&self, name: &str) -> bool {
+        self.known.files.get(name).is_some_and(|digests| !digests.iter().any(|digest| digest == ABSENT))
     }
 
     /// Whether `bytes` are what the file `name` was written as; also where nothing is known of it.
@@ -92,7 +105,7 @@ impl Sums {
         let found = self.known.files.keys().filter_map(|name| match fs::read(self.path.with_file_name(name)) {
             Ok(bytes) if self.agree(name, &bytes) => None,
             Ok(_) => Some((name.as_str(), "is not as it was written")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some((name.as_str(), "is missing")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.knows(name).then_some((name.as_str(), "is missing")),
             Err(_) => Some((name.as_str(), "cannot be read")),
         });
         found.collect()
@@ -114,6 +127,9 @@ mod tests {
         let mut sums = Sums::of(folder.path()).unwrap();
         assert!(sums.agree("a.json", b"anything") && sums.damaged().is_empty());
         sums.expect("a.json", b"one").unwrap();
+        assert!(!sums.knows("a.json") && sums.damaged().is_empty(), "a stop before it was written");
+        sums.settle("a.json").unwrap();
+        assert_eq!(sums.damaged(), [("a.json", "is missing")]);
         sums.expect("a.json", b"two").unwrap();
         let write = |bytes: &[u8]| fs::write(folder.path().join("a.json"), bytes).unwrap();
         let read = || Sums::of(folder.path()).unwrap();
@@ -123,6 +139,7 @@ mod tests {
         }
         write(b"six");
         assert_eq!(read().damaged(), [("a.json", "is not as it was written")]);
+        sums.settle("a.json").unwrap();
         sums.expect("a.json", b"three").unwrap();
         assert!(!sums.agree("a.json", b"one") && sums.agree("a.json", b"two"));
         fs::remove_file(folder.path().join("a.json")).unwrap();

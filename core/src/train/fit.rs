@@ -243,14 +243,14 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
             }
             log.pause();
             let saving = due(done) || done == last;
-            if epoch_ends || saving {
-                if let Err(e) = measure(done, learner, saving, &mut best, run, process) {
-                    if e.kind() == ErrorKind::Interrupted {
-                        save(learner, done, &mut log, false, plan, best.as_ref(), run, process)?;
-                        return Err(stopped(done, last, plan, run));
-                    }
-                    return Err(saved(e, learner, done, &mut log, false, plan, best.as_ref(), run, process));
+            if (epoch_ends || saving)
+                && let Err(e) = measure(done, learner, saving, &mut best, run, process)
+            {
+                if e.kind() == ErrorKind::Interrupted {
+                    save(learner, done, &mut log, false, plan, best.as_ref(), run, process)?;
+                    return Err(stopped(done, last, plan, run));
                 }
+                return Err(saved(e, learner, done, &mut log, false, plan, best.as_ref(), run, process));
             }
             if saving {
                 save(learner, done, &mut log, true, plan, best.as_ref(), run, process)?;

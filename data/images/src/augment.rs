@@ -11,6 +11,7 @@ mod planes;
 mod resample;
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 
 use ctk_core::Result;
 use ctk_core::device::wide;
@@ -26,6 +27,12 @@ pub use evaluation::{Evaluation, Filter, Fit, Offset};
 use jitter::Change;
 use planes::Planes;
 use resample::{Axis, Way};
+
+/// Height and width of a view, in pixels.
+const SIZES: RangeInclusive<usize> = 4..=4096;
+
+/// No change of colour is stronger: beyond it all pixels are black or white.
+const STRONGEST: f64 = 100.0;
 
 /// Pictures up to this size are CIFAR's kind: no blur, half the jitter, no centre crop.
 const SMALL: usize = 32;
@@ -128,17 +135,18 @@ impl AugmentRecipe {
     /// Checks every figure; errors point at its line in `recipe`.
     pub fn check(&self, recipe: &Recipe) -> Result<Augment> {
         let require = |holds: bool, key: &str, what: &str| recipe.require(holds, &format!("pairs.{key}"), what);
-        require((4..=4096).contains(&self.size), "size", "must be 4 to 4096 pixels")?;
+        let within = |value: f64, key: &str, most: f64| recipe.within(&format!("pairs.{key}"), value, 0.0..=most);
+        recipe.within("pairs.size", self.size, SIZES)?;
         let eval_size = self.eval_size.unwrap_or(self.size);
-        require((4..=4096).contains(&eval_size), "eval_size", "must be 4 to 4096 pixels")?;
-        let ordered = |[low, high]: [f64; 2]| low > 0.0 && low <= high && high.is_finite();
+        recipe.within("pairs.eval_size", eval_size, SIZES)?;
+        let ordered = |[low, high]: [f64; 2], least: f64, most: f64| least <= low && low <= high && high <= most;
         require(
-            ordered(self.crop) && self.crop[1] <= 1.0,
+            ordered(self.crop, f64::MIN_POSITIVE, 1.0),
             "crop",
             "must be two shares of the area, the smaller first, above 0 and up to 1",
         )?;
-        require(ordered(self.ratio), "ratio", "must be two ratios above 0, the smaller first")?;
-        require(ordered(self.sigma), "sigma", "must be two deviations above 0, the smaller first")?;
+        require(ordered(self.ratio, 0.001, 1000.0), "ratio", "must be two ratios of 0.001 to 1000, the smaller first")?;
+        require(ordered(self.sigma, 0.01, 1000.0), "sigma", "must be two deviations of 0.01 to 1000 pixels, the smaller first")?;
         let probabilities = [
             ("flip", self.flip),
             ("vertical_flip", self.vertical_flip),
@@ -148,13 +156,13 @@ impl AugmentRecipe {
             ("blur", self.blur.unwrap_or(0.0)),
         ];
         for (key, p) in probabilities {
-            require((0.0..=1.0).contains(&p), key, "must be a probability, 0 to 1")?;
+            within(p, key, 1.0)?;
         }
         let strength = self.jitter.unwrap_or(if self.size <= SMALL { 0.5 } else { 1.0 });
         let amounts =
             [("jitter", strength), ("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
         for (key, amount) in amounts {
-            require(amount >= 0.0 && amount.is_finite(), key, "must be 0 or more")?;
+            within(amount, key, STRONGEST)?;
         }
         require((0.0..=0.5).contains(&(self.hue * strength)), "hue", "must be 0 to .5 turns after the strength")?;
         let evaluation = self.evaluation();
@@ -171,8 +179,9 @@ impl AugmentRecipe {
             "must be at least eval_size: what is smaller would have to be padded",
         )?;
         if let Some(normalise) = &self.normalise {
-            require(normalise.mean.iter().all(|m| m.is_finite()), "normalise.mean", "must be finite")?;
-            require(normalise.deviation.iter().all(|&d| d > 0.0 && d.is_finite()), "normalise.deviation", "must be above 0")?;
+            let (means, deviations) = (normalise.mean.iter().copied(), normalise.deviation.iter().copied());
+            means.into_iter().try_for_each(|mean| recipe.within("pairs.normalise.mean", mean, -1e3..=1e3))?;
+            deviations.into_iter().try_for_each(|of| recipe.within("pairs.normalise.deviation", of, 1e-6..=1e6))?;
         }
         Ok(Augment {
             size: self.size,

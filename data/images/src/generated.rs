@@ -20,6 +20,9 @@ pub const TRAIN: usize = 4608;
 /// Test images of the default dataset.
 pub const TEST: usize = 1800;
 
+/// Images of a part, at most: each takes a name and a place in memory, whether it is looked at or not.
+pub const MOST: usize = 1_000_000;
+
 /// `train` and `test` images, the classes in turn.
 pub fn open(train: usize, test: usize) -> Splits {
     let classes = scene::names();

@@ -42,9 +42,15 @@ pub struct DataRecipe {
     pub test: usize,
 }
 
+/// Paths of a list, at most: each is compared with all others.
+const MOST_PATHS: usize = 1000;
+
+/// No value of a picture lies farther from 0.
+const FARTHEST: f64 = 1e30;
+
 /// One path or several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "data.path must be a path in quotes, or a list of paths")]
 pub enum Paths {
     /// One.
     One(PathBuf),
@@ -92,11 +98,16 @@ impl DataRecipe {
     pub fn check(&self, text: &Recipe) -> Result<()> {
         Cache::of(&self.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
         text.require(self.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no path")?;
+        let paths = self.path.as_ref().map_or(0, |paths| paths.list().len());
+        let most = format!("must be up to {MOST_PATHS} paths, and has {paths}: a folder or a glob names any number of files");
+        text.require(paths <= MOST_PATHS, "data.path", most)?;
         if let Range::Values([low, high]) = self.range {
-            text.require(low < high && low.is_finite() && high.is_finite(), "data.range", "must be two values, the lower first")?;
+            let sound = -FARTHEST <= low && low < high && high <= FARTHEST;
+            text.require(sound, "data.range", "must be two values, the lower first, none farther from 0 than 1e30")?;
         }
         text.require(self.holdout > 0.0 && self.holdout < 1.0, "data.holdout", "must be a share between 0 and 1")?;
-        text.require(self.train > 0, "data.train", "must be at least 1")
+        text.within("data.train", self.train, 1..=generated::MOST)?;
+        text.within("data.test", self.test, 0..=generated::MOST)
     }
 
     /// How pictures are decoded.

@@ -19,12 +19,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ctk_core::Result;
 
-use crate::files::shown;
+use crate::files::Encoding;
 use crate::vocabulary::Vocabulary;
 use numbers::Numbers;
 
 pub use numbers::Room;
-pub use phrases::Phrases;
+pub use phrases::{Found, Phrases};
 pub use tokens::{Invalid, Normalise, Tokens};
 
 /// Words of a block at most. Blocks are the samples of training: small enough to balance threads, large enough to make a
@@ -35,22 +35,22 @@ pub const BLOCK: usize = 1000;
 pub const END: u32 = u32::MAX;
 
 /// How text becomes words.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reading {
+    /// How bytes become characters.
+    pub encoding: Encoding,
     /// What is a word.
     pub tokens: Tokens,
     /// Whether words are lower-cased.
     pub lowercase: bool,
     /// Which Unicode normal form text is brought to before it is cut.
     pub normalise: Normalise,
-    /// What is done about bytes that are not UTF-8.
+    /// What is done about bytes that are no character.
     pub invalid: Invalid,
-}
-
-impl Default for Reading {
-    fn default() -> Self {
-        Reading { tokens: Tokens::Whitespace, lowercase: false, normalise: Normalise::None, invalid: Invalid::Refuse }
-    }
+    /// Which neighbours are one word, where a text was read before.
+    pub phrases: Found,
+    /// What should be known of all this.
+    pub notes: Vec<String>,
 }
 
 /// Which words are kept.
@@ -92,6 +92,7 @@ pub struct Corpus {
     blocks: Vec<Range<usize>>,
     vocabulary: Vocabulary,
     tokens: u64,
+    phrases: Found,
     notes: Vec<String>,
 }
 
@@ -126,6 +127,11 @@ impl Corpus {
         &self.vocabulary
     }
 
+    /// The phrases that were found, to be joined in texts that are read later.
+    pub fn phrases(&self) -> &Found {
+        &self.phrases
+    }
+
     /// What happened on the way and should be known.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -155,11 +161,6 @@ impl Corpus {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn place(path: &Path, offset: u64, compressed: bool) -> String {
-    let of = if compressed { " of the decompressed text" } else { "" };
-    format!("{}: byte {offset}{of}", shown(path))
 }
 
 #[cfg(test)]

@@ -5,13 +5,20 @@ use ctk_core::recipe::Recipe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::{IN_MEMORY, Invalid, Limits, Normalise, Phrases, Reading, Selection, Tokens};
+use crate::corpus::{Found, IN_MEMORY, Invalid, Limits, Normalise, Phrases, Reading, Selection, Tokens};
+use crate::files::Encoding;
+
+/// Words of the generated language, at most: it is made in memory.
+const MOST_WORDS: usize = 100_000_000;
+
+/// Bytes between the words of a phrase, at most.
+const LONGEST_JOINER: usize = 16;
 
 /// `[data]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
-    /// Text files (plain, .gz, .zst), folders of them, globs, or `-` for standard input; one or a list. Absent: the generated
+    /// Text files (plain, .gz, .bz2, .xz, .zst), folders of them, globs, or `-` for standard input; one or a list. Absent: the generated
     /// language. A line is a document: windows do not cross its end.
     pub path: Option<Paths>,
     /// What a word is: `whitespace` (what stands between white space), `words` (runs of word characters, and runs of other
@@ -19,9 +26,12 @@ pub struct DataRecipe {
     pub tokens: String,
     /// Whether words are lower-cased.
     pub lowercase: bool,
+    /// How bytes become characters: `auto` (UTF-8, or the UTF-16 that a byte order mark or zero bytes show, which is said), or a name
+    /// such as `utf-8`, `utf-16le`, `windows-1252`, `iso-8859-2`, `koi8-r`, `shift_jis`, `gb18030`.
+    pub encoding: String,
     /// The Unicode normal form that text is brought to before it is cut.
     pub normalise: Normalise,
-    /// What is done about bytes that are not UTF-8: `refuse` or `replace`.
+    /// What is done about bytes that are no character of the encoding: `refuse` or `replace`.
     pub invalid: Invalid,
     /// Memory for the numbered text, four bytes a word: `auto`, half of what is free; `off`; or an amount such as `2GB`. What does
     /// not fit goes to a file beside the run.
@@ -36,6 +46,7 @@ impl Default for DataRecipe {
             path: None,
             tokens: "whitespace".to_string(),
             lowercase: false,
+            encoding: "auto".to_string(),
             normalise: Normalise::None,
             invalid: Invalid::Refuse,
             cache: "auto".to_string(),
@@ -47,20 +58,23 @@ impl Default for DataRecipe {
 impl DataRecipe {
     /// Checks every figure; errors point at its line in `text`.
     pub fn check(&self, text: &Recipe) -> Result<()> {
-        text.require(self.words > 0, "data.words", "must be at least 1")?;
+        text.within("data.words", self.words, 1..=MOST_WORDS)?;
+        Encoding::named(&self.encoding).map_err(|e| e.at(text.place_of("data.encoding")))?;
         text.require(self.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no file")
     }
 
     /// How text is read.
     pub fn reading(&self) -> Result<Reading> {
         let DataRecipe { lowercase, normalise, invalid, .. } = *self;
-        Ok(Reading { tokens: Tokens::named(&self.tokens)?, lowercase, normalise, invalid })
+        let (tokens, notes) = Tokens::with_notes(&self.tokens)?;
+        let encoding = Encoding::named(&self.encoding)?;
+        Ok(Reading { encoding, tokens, lowercase, normalise, invalid, phrases: Found::default(), notes })
     }
 }
 
 /// One path or several.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "data.path must be a path in quotes, or a list of paths")]
 pub enum Paths {
     /// One.
     One(String),
@@ -106,16 +120,16 @@ impl VocabularyRecipe {
         text.require(self.max_size.is_none_or(|n| n >= 2), "vocabulary.max_size", "must be at least 2")?;
         text.require(self.in_memory > 0, "vocabulary.in_memory", "must be at least 1 word")?;
         let PhrasesRecipe { passes, threshold, joiner, .. } = &self.phrases;
-        text.require(*passes <= 16, "vocabulary.phrases.passes", "must be 0 (no phrases) to 16")?;
+        text.within("vocabulary.phrases.passes", *passes, 0..=16)?;
         text.require(
             *threshold >= 0.0 && threshold.is_finite(),
             "vocabulary.phrases.threshold",
             "must be 0 or more; word2phrase.c's is 100",
         )?;
         text.require(
-            !joiner.is_empty() && !joiner.contains(char::is_whitespace),
+            !joiner.is_empty() && joiner.len() <= LONGEST_JOINER && !joiner.contains(char::is_whitespace),
             "vocabulary.phrases.joiner",
-            "must be something without white space, such as \"_\"",
+            "must be something without white space, up to 16 bytes, such as \"_\"",
         )
     }
 

@@ -15,6 +15,7 @@ use ctk_texts::vocabulary::Vocabulary;
 
 use crate::subwords::SubwordVectors;
 
+pub(crate) use read::is_old;
 pub use read::open;
 pub use write::write;
 

@@ -14,6 +14,7 @@ use ctk_texts::corpus::{Normalise, Reading, Tokens};
 use serde_json::json;
 use tokenizers::Tokenizer;
 use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::normalizers::replace::{Replace, ReplacePattern};
 use tokenizers::normalizers::{Lowercase, NFC, NFKC, NormalizerWrapper, Sequence};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -25,14 +26,26 @@ const BLOCK: usize = 256;
 /// The module's folder.
 const MODULE: &str = "0_StaticEmbedding";
 
-/// Writes the folder `out`. `reading` is how the text was cut that `words` were learned from. Of words that are made of n-grams, those
-/// of the vocabulary alone have rows.
+/// Writes the folder `out`; what should be known of it. `reading` is how the text was cut that `words` were learned from: the folder cuts
+/// so too, but for phrases, which no tokenizer file can join. Of words that are made of n-grams, those of the vocabulary alone have rows.
 ///
 /// # Errors
 /// There is something at `out`, other than an empty folder; no rows; a table that cannot be read.
-pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<()> {
+pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<String>> {
     if words.is_empty() {
         return Err(Error::new("there are no words to export"));
+    }
+    let mut notes = reading.notes.clone();
+    if !reading.phrases.is_empty() {
+        notes.push(format!(
+            "the folder's tokenizer does not join the run's {} phrases, since tokenizer files cannot: texts have to be joined before, and \
+             `ctk embed` joins them",
+            reading.phrases.len()
+        ));
+    }
+    let spaced = (0..words.len()).filter(|&row| words.name(row).contains(char::is_whitespace)).count();
+    if spaced > 0 {
+        notes.push(format!("words with white space in them, which no text of the folder's tokenizer is cut into: {spaced}"));
     }
     let (tokenizer, rows) = tokenizer(words, reading)?;
     files::folder_with(out, |folder| {
@@ -52,8 +65,17 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<()> {
         });
         files::write(&folder.join("config_sentence_transformers.json"), &serde_json::to_vec_pretty(&config)?)?;
         files::write(&folder.join("README.md"), card(words).as_bytes())
-    })
+    })?;
+    Ok(notes)
 }
+
+/// A capital sigma that ends a word: behind a letter with case and before none, whatever marks stand between. Lower-cased text has ς there
+/// and σ everywhere else, as Unicode has it; a tokenizer's own lower-casing knows letters one by one.
+const FINAL_SIGMA: &str = concat!(
+    r"(?<=[\p{Cased}&&[^\p{Case_Ignorable}]]|[\p{Cased}&&[^\p{Case_Ignorable}]]\p{Case_Ignorable}",
+    r"|[\p{Cased}&&[^\p{Case_Ignorable}]]\p{Case_Ignorable}{2}|[\p{Cased}&&[^\p{Case_Ignorable}]]\p{Case_Ignorable}{3})",
+    r"Σ(?!(?>\p{Case_Ignorable}*)\p{Cased})",
+);
 
 /// What cuts texts into tokens, and which word's row each token has; none for zeros.
 fn tokenizer(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Vec<Option<usize>>)> {
@@ -63,6 +85,8 @@ fn tokenizer(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Vec<Opti
         Normalise::Nfkc => vec![NFKC.into()],
     };
     if reading.lowercase {
+        let sigma = ReplacePattern::Regex(FINAL_SIGMA.to_string());
+        normalizers.push(Replace::new(sigma, "ς").map_err(Error::new)?.into());
         normalizers.push(Lowercase.into());
     }
     let cut: PreTokenizerWrapper = match reading.tokens {
@@ -74,9 +98,10 @@ fn tokenizer(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Vec<Opti
     // A corpus can hold the word itself; none holds a space.
     let names = || (0..words.len()).map(|row| words.name(row));
     let unknown = if names().any(|word| word == "[UNK]") { "[unknown word]" } else { "[UNK]" };
-    let vocabulary = std::iter::once(unknown).chain(names()).zip(0..);
+    // Of equal words the first counts.
+    let vocabulary: Vec<(String, u32)> = std::iter::once(unknown).chain(names()).map(String::from).zip(0..).collect();
     let model = WordLevel::builder()
-        .vocab(vocabulary.map(|(word, id)| (word.to_string(), id)).collect())
+        .vocab(vocabulary.into_iter().rev().collect())
         .unk_token(unknown.to_string())
         .build()
         .map_err(Error::new)?;
@@ -148,6 +173,7 @@ fn card(words: &dyn Table) -> String {
 #[cfg(test)]
 mod tests {
     use ctk_core::eval::Features;
+    use ctk_texts::corpus::Found;
 
     use super::*;
 
@@ -220,5 +246,52 @@ mod tests {
         assert_eq!(ids, [7, 2, 3, 0]);
         assert_eq!(ids.iter().map(|&id| table[id as usize][0]).collect::<Vec<_>>(), [1.0, 3.0, 0.0, 0.0]);
         assert_eq!(table.len(), 8);
+    }
+
+    /// What a run's own reading cuts a text into, and what the folder's tokenizer does.
+    fn both(reading: impl Fn() -> Reading, text: &str, words: &Features) -> (Vec<String>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        write(words, reading(), &folder.path().join("m")).unwrap();
+        let (tokenizer, _) = opened(&folder.path().join("m"));
+        let mut own = Vec::new();
+        let known = |word: &str| words.names.iter().any(|name| name == word);
+        text.lines().for_each(|line| {
+            reading().words(line, |word| own.push(if known(word) { word.to_string() } else { "[UNK]".into() })).unwrap();
+        });
+        (own, tokenizer.encode(text, false).unwrap().get_tokens().to_vec())
+    }
+
+    #[test]
+    fn a_folder_cuts_every_text_as_the_run_did() {
+        // Capitals whose small letters hang on what stands around them, or are several; marks, joiners, odd white space.
+        let text = "ΟΔΟΣ ΣΑΣ Σ ΑΣ. 'ΑΣ' ΑΣ'Α ΌΣΑ Ό\u{301}Σ\u{301} Α\u{ad}Σ Α·Σ ΣΣ ΣΙΣΥΦΟΣ σ ς ΑΣʰ ʰΣ \u{345}Σ ΑΣ'\nİSTANBUL ISI STRASSE ẞ ﬁN Ǆ Ⅷ ﾆﾎﾝ ＡＢＣ \
+                    E\u{301}té\u{a0}x\u{2028}y\u{3000}z don't a-b_c 3.14 日本語 😀x \u{200b}w A\u{345}Σ";
+        for tokens in ["whitespace", "words", "bert"] {
+            for normalise in [Normalise::None, Normalise::Nfc, Normalise::Nfkc] {
+                for lowercase in [false, true] {
+                    let reading =
+                        || Reading { tokens: Tokens::named(tokens).unwrap(), lowercase, normalise, ..Reading::default() };
+                    let mut names = Vec::new();
+                    reading().words(&text.replace('\n', " "), |word| names.push(word.to_string())).unwrap();
+                    names.sort();
+                    names.dedup();
+                    let words = Features { rows: vec![1.0; names.len()], width: 1, names, ..Features::default() };
+                    let (own, folder) = both(reading, text, &words);
+                    assert_eq!(own, folder, "{tokens} {normalise:?} {lowercase}");
+                    assert!(!own.contains(&"[UNK]".to_string()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_folder_cannot_do_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let phrases = Found::by_spelling(["new_york"], "_", 1);
+        let reading = Reading { phrases, notes: vec!["cut off".to_string()], ..Reading::default() };
+        let names = ["new_york", "new york"].map(String::from).to_vec();
+        let words = Features { rows: vec![1.0, 2.0], width: 1, names, ..Features::default() };
+        let notes = write(&words, reading, &folder.path().join("m")).unwrap();
+        assert!(notes[0] == "cut off" && notes[1].contains("1 phrases") && notes[2].ends_with("cut into: 1"), "{notes:?}");
     }
 }

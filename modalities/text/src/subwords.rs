@@ -23,10 +23,16 @@ impl Subwords {
     /// The buckets of a word's n-grams, 0..`buckets`, by where they begin, the shorter first, go behind what is in `into`. A mark
     /// alone is none; bytes of one character stay together.
     pub fn ids(&self, word: &str, into: &mut Vec<u32>) {
-        if word == END || self.buckets == 0 {
+        self.ids_of(word.as_bytes(), into);
+    }
+
+    /// [`ids`](Self::ids) of a word that may not be UTF-8: bytes are what is hashed, and a byte that goes on with no character stands
+    /// for one.
+    pub fn ids_of(&self, word: &[u8], into: &mut Vec<u32>) {
+        if word == END.as_bytes() || self.buckets == 0 {
             return;
         }
-        let marked = [b"<", word.as_bytes(), b">"].concat();
+        let marked = [b"<", word, b">"].concat();
         let begins = |at: usize| marked.get(at).is_none_or(|byte| byte & 0xc0 != 0x80);
         for first in (0..marked.len()).filter(|&at| begins(at)) {
             // The hash goes on from an n-gram to the next longer one.

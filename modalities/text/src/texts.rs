@@ -4,8 +4,9 @@
 //! 2018 show how far it goes), so what a linear classifier does with it says what the vectors know.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use ctk_core::eval::{Features, Table};
+use ctk_core::eval::{Features, NOTES, Table};
 use ctk_core::modality::Query;
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
@@ -83,10 +84,19 @@ pub fn answer(table: &impl Table, query: &Query, reading: impl FnOnce() -> Resul
     }
     let Some(path) = &query.data else { return Ok(words) };
     let reading = reading()?;
-    let (texts, origin) = Texts::read(path, reading.invalid)?.part(query.split).at(path.display())?;
+    let (mut texts, origin) = Texts::read(path, reading.encoding, reading.invalid)?.part(query.split).at(path.display())?;
+    let mut notes = reading.notes.clone();
+    notes.append(&mut texts.notes);
     let unseen = |word: &str| if query.baseline.is_none() { table.unseen(word) } else { None };
     let mut features = features(texts, &words, &reading, unseen).at(path.display())?;
+    let empty = features.rows.chunks_exact(features.width.max(1)).filter(|row| row.iter().all(|v| *v == 0.0)).count();
+    if empty > 0 {
+        notes.push(format!("texts of which no word has a vector, so that their rows are zeros: {empty} of {}", features.len()));
+    }
     features.extras.extend(origin.map(|origin| ("split", origin.into())));
+    if !notes.is_empty() {
+        features.extras.push((NOTES, notes.into()));
+    }
     Ok(features)
 }
 
@@ -96,6 +106,40 @@ pub(crate) fn no_classifier() -> Error {
         "`ctk eval text-classification RUN TRAIN.tsv TEST.tsv` fits one and judges it; `ctk embed RUN --data TEXTS.tsv --out FILE.npy` \
          writes features for one of your own",
     )
+}
+
+/// The words of a run as a table whose rows are found by whatever spelling its text is brought to: normal form, case, phrases.
+pub(crate) struct Spelt<'a, T> {
+    /// The rows.
+    pub table: &'a T,
+    /// How the text was read; none where that cannot be told any more.
+    pub reading: Option<Reading>,
+}
+
+impl<T: Table> Table for Spelt<'_, T> {
+    fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn width(&self) -> usize {
+        self.table.width()
+    }
+
+    fn name(&self, row: usize) -> &str {
+        self.table.name(row)
+    }
+
+    fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
+        self.table.block(range, room)
+    }
+
+    fn spelling(&self, name: &str) -> Option<String> {
+        self.reading.as_ref()?.spelling(name)
+    }
+
+    fn unseen(&self, name: &str) -> Option<Vec<f32>> {
+        self.table.unseen(&self.spelling(name).unwrap_or_else(|| name.to_string()))
+    }
 }
 
 /// [`answer`] as a table: the words' own rows are not copied.
@@ -108,7 +152,7 @@ pub(crate) fn answer_table<'a>(
     reading: impl FnOnce() -> Result<Reading>,
 ) -> Result<Box<dyn Table + 'a>> {
     match (&query.data, &query.baseline) {
-        (None, None) => Ok(Box::new(table)),
+        (None, None) => Ok(Box::new(Spelt { table, reading: reading().ok() })),
         _ => Ok(Box::new(answer(table, query, reading)?)),
     }
 }

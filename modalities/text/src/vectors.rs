@@ -1,5 +1,5 @@
 //! Word vectors in files, ctk's and other people's: word2vec's text (`.txt`, fastText's `.vec`) and binary form, GloVe's text,
-//! safetensors; the text and binary forms compressed by gzip or zstd, too.
+//! safetensors; the text and binary forms packed by gzip, zstd, bzip2 or xz, too.
 //!
 //! What a file is is found by looking into it. Binary vectors stay in their file: opening it reads it once, for the words and to
 //! see that every value is a number; what stays in memory is words and where their rows lie. Rows are read again where they are
@@ -19,13 +19,14 @@ use std::ops::Range;
 use std::path::Path;
 
 use ctk_core::eval::Table;
-use ctk_core::{Context, Error, Result};
-use ctk_texts::files::decompressed;
+use ctk_core::{Context, Error, Result, memory};
+use ctk_texts::files::unpacked;
 
 use crate::fasttext;
 
 pub use model::{FORMATS, Model};
 use names::Names;
+pub(crate) use tensors::{open_parts, parts_of};
 use values::Values;
 
 /// What a file of vectors can be.
@@ -71,6 +72,9 @@ const HEAD: usize = 1 << 20;
 /// Wider rows are damage: no one's vectors are.
 const WIDEST: usize = 1 << 20;
 
+/// Bytes that no word reaches, in any format: a damaged file must not be read whole into one.
+pub(crate) const LONGEST_WORD: usize = 16 << 20;
+
 /// Opens a file of vectors; none if it is no such file.
 ///
 /// # Errors
@@ -93,22 +97,25 @@ pub fn open(path: &Path) -> Result<Option<WordVectors>> {
 /// # Errors
 /// A file that cannot be read; a first line that promises more than any file has.
 pub fn look(path: &Path) -> Result<Option<Format>> {
-    let (reader, _) = decompressed(path)?;
     let mut head = Vec::new();
-    reader.take(HEAD as u64).read_to_end(&mut head).at(path.display())?;
-    let whole = head.len() < HEAD;
-    if head.starts_with(&fasttext::MAGIC.to_le_bytes()) {
+    unpacked(path)?.reader.take(HEAD as u64).read_to_end(&mut head).at(path.display())?;
+    kind(&head, head.len() < HEAD).at(path.display())
+}
+
+/// [`look`] into a file that begins with `head`, or is no more than it.
+fn kind(head: &[u8], whole: bool) -> Result<Option<Format>> {
+    if head.starts_with(&fasttext::MAGIC.to_le_bytes()) || fasttext::is_old(head) {
         return Ok(Some(Format::FastText));
     }
     if head.get(8) == Some(&b'{') && head[..8].iter().skip(4).all(|&b| b == 0) {
         return Ok(Some(Format::Safetensors));
     }
-    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&head);
-    if let Some((header, rest)) = header(head).at(path.display())? {
-        let format = if text::begins(rest, header.width, whole) { Format::Text(header) } else { Format::Binary(header) };
-        return Ok(Some(format));
-    }
-    Ok(text::width(head, whole).map(|width| Format::Glove { width }))
+    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
+    let Some((header, rest)) = header(head)? else { return Ok(text::width(head, whole).map(|width| Format::Glove { width })) };
+    // Bytes of values can look like a line of text: all lines, or else all rows, say what the file is.
+    let text =
+        text::holds(rest, header.width, whole) || !binary::holds(rest, header, whole) && text::begins(rest, header.width, whole);
+    Ok(Some(if text { Format::Text(header) } else { Format::Binary(header) }))
 }
 
 /// The first line, if it is `words width`, and what follows it.
@@ -183,6 +190,30 @@ impl Table for WordVectors {
     fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
         self.values.get(range, self.width, room)
     }
+}
+
+/// That a table of so many rows fits into the memory that is free, before it is read into it.
+pub(crate) fn fits(rows: usize, width: usize) -> Result<()> {
+    fits_within(rows, width, memory::free().unwrap_or(u64::MAX))
+}
+
+/// [`fits`], of `free` bytes.
+fn fits_within(rows: usize, width: usize, free: u64) -> Result<()> {
+    match (rows as u64).checked_mul(width as u64).and_then(|values| values.checked_mul(4)) {
+        Some(needed) if needed <= free => Ok(()),
+        needed => {
+            let needed = needed.map_or("more than any machine has".to_string(), |bytes| format!("{bytes} bytes"));
+            Err(Error::new(format!("{rows} rows of {width} values take {needed} of memory, of which {free} bytes are free"))
+                .hint("word2vec's binary form stays in its file, where it is not packed: give the vectors so"))
+        }
+    }
+}
+
+/// That no reader takes a word of this length.
+pub(crate) fn too_long(word: &str) -> Error {
+    let start: String = word.chars().take(40).collect();
+    Error::new(format!("the word `{}…` has {} bytes, and no format may have {LONGEST_WORD}", start.escape_debug(), word.len()))
+        .hint("a text without white space is one word: choose another data.tokens")
 }
 
 /// What is said of words that are not UTF-8.

@@ -18,6 +18,7 @@ use crate::vectors::{self, WordVectors};
 
 mod bench;
 pub mod exports;
+mod forecast;
 pub mod frequency;
 pub mod huffman;
 pub mod init;
@@ -87,9 +88,17 @@ impl Modality for Word2Vec {
     }
 
     fn open_file(&self, path: &Path) -> Result<Option<Box<dyn Model>>> {
-        if vectors::look(path)? == Some(vectors::Format::FastText) {
-            let FastText { vectors: table, notes, .. } = fasttext::open(path)?;
-            return Ok(Some(Box::new(vectors::Model { table, notes })));
+        match vectors::look(path)? {
+            Some(vectors::Format::FastText) => {
+                let FastText { vectors: table, notes, .. } = fasttext::open(path)?;
+                return Ok(Some(Box::new(vectors::Model { table, notes })));
+            }
+            Some(vectors::Format::Safetensors) => {
+                if let Some(table) = vectors::open_parts(path)? {
+                    return Ok(Some(Box::new(vectors::Model { table, notes: Vec::new() })));
+                }
+            }
+            _ => {}
         }
         let model = |table: WordVectors| -> Box<dyn Model> {
             let notes = table.notes().to_vec();

@@ -22,6 +22,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use crate::encoder::{self, EncoderRecipe};
+use crate::fits;
 use crate::network;
 use crate::pairs::TwoViews;
 use crate::recipe::{self, Checked, VisionRecipe};
@@ -44,6 +45,7 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     let Checked { recipe, augment } = checked;
     let train = &recipe.train;
     let encoder = recipe.encoder.architecture();
+    fits::check(&recipe, train.batch)?;
     let (pictures, samples, data) = pictures(&recipe.data, train.batch, augment.size, train.seed)?;
 
     observer.event(&Event::Note("timing the encoder's step"));

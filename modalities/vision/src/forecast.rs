@@ -79,10 +79,15 @@ pub(crate) fn measures(recipe: &VisionRecipe, labelled: bool) -> String {
     }
 }
 
+/// Views of an image in a step: a task shows one.
+pub(crate) fn views(recipe: &VisionRecipe) -> usize {
+    if recipe.task.is_some() { 1 } else { 2 }
+}
+
 /// Bytes that a step is about to need, the images apart.
-fn step(recipe: &VisionRecipe, params: &Params, batch: usize) -> u64 {
+pub(crate) fn step(recipe: &VisionRecipe, params: &Params, batch: usize) -> u64 {
     let encoder = recipe.encoder.architecture();
-    let rows = 2 * batch.min(recipe.train.part());
+    let rows = views(recipe) * batch.min(recipe.train.part());
     let bytes = if recipe.train.precision == Precision::Bf16 { 2.0 } else { 4.0 };
     let kept = if recipe.train.recompute { RECOMPUTED } else { KEPT };
     let maps = encoder.numbers(params, "encoder", recipe.pairs.size) as f64 * rows as f64 * bytes * kept;

@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::baselines::{BASELINES, baseline};
 use crate::best::{self, Watched};
 use crate::features::features;
+use crate::fits;
 use crate::forecast;
 use crate::init;
 use crate::network::{self, Learner};
@@ -72,6 +73,7 @@ impl Job for Train {
                 recipe.train.batch
             )));
         }
+        fits::check(recipe, images.len())?;
         let device = process.device().clone();
         // A run that goes on has its values in its checkpoint: where it began is of no matter, and may be gone.
         let mut learner = match run.latest()?.is_some() {

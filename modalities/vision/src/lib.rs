@@ -12,6 +12,7 @@ mod best;
 mod calibration;
 pub mod encoder;
 mod features;
+mod fits;
 mod forecast;
 mod import;
 mod init;

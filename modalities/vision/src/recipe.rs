@@ -94,10 +94,16 @@ impl Checked {
 
 /// Parses and checks `text`; errors carry line and column.
 pub(crate) fn check(text: &Recipe) -> Result<Checked> {
+    text.tables(&schemars::schema_for!(VisionRecipe).to_value())?;
     let recipe: VisionRecipe = text.parse()?;
     let augment = recipe.pairs.check(text)?;
     let encoder = recipe.encoder.architecture();
-    encoder.check().map_err(|e| e.at(text.place_of(&format!("encoder.{}", encoder.family().name))))?;
+    // A message begins with the key that it is about.
+    encoder.check().map_err(|e| {
+        let key = recipe.encoder.key(e.what().split(' ').next().unwrap_or_default());
+        let place = if text.states(&key) { key } else { format!("encoder.{}", encoder.family().name) };
+        e.at(text.place_of(&place))
+    })?;
     recipe.data.check(text)?;
     recipe.head.check(text)?;
     recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;

@@ -3,19 +3,20 @@
 //! A label is the class's name, or its number where classes have none; it is empty where it is not known, and so is the part. Read
 //! back, classes are numbered by their sorted names.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
 use crate::eval::Features;
+use crate::opened;
 
 const COLUMNS: [&str; 3] = ["name", "label", "split"];
 
 pub(super) fn is_features(path: &Path) -> bool {
-    let mut line = String::new();
-    let read = File::open(path).and_then(|file| BufReader::new(file).read_line(&mut line));
-    read.is_ok() && line.trim_end().starts_with(&format!("{},f0", COLUMNS.join(",")))
+    let begins = format!("{},f0", COLUMNS.join(","));
+    let mut start = Vec::new();
+    let read = opened::open(path).map(|file| file.take(begins.len() as u64).read_to_end(&mut start));
+    matches!(read, Ok(Ok(_))) && start == begins.as_bytes()
 }
 
 pub(super) fn write(features: &Features, out: impl Write) -> Result<()> {

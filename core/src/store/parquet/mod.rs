@@ -52,6 +52,7 @@ mod tests {
         assert_eq!(table.numbers(2).unwrap(), (values, 3));
         assert!(table.numbers(0).unwrap_err().to_string().contains("holds text"));
         assert!(table.texts(2).unwrap_err().to_string().contains("holds lists"));
+        assert!(table.bytes(1, |_, _| Ok(())).unwrap_err().to_string().contains("expected bytes"));
         assert_eq!(table.metadata("none"), None);
     }
 
@@ -63,6 +64,37 @@ mod tests {
         files::write_with(&path, |out| write(out, &columns)).unwrap();
         let table = Parquet::open(&path).unwrap();
         assert_eq!((table.rows(), table.texts(0).unwrap(), table.numbers(1).unwrap()), (0, vec![], (vec![], 0)));
+    }
+
+    #[test]
+    fn a_number_of_rows_that_cannot_be_makes_no_memory_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let values = [1.0f32; 37];
+        let columns = [("text", Cells::Texts(vec![Some("a"); 37])), ("rows", Cells::Rows(&values, 1))];
+        files::write_with(&path, |out| write(out, &columns)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let length = u32::from_le_bytes(whole[whole.len() - 8..whole.len() - 4].try_into().unwrap()) as usize;
+        let footer = whole.len() - 8 - length;
+        let mut refused = 0;
+        // Numbers are written as twice their value; any of them may be the number of rows.
+        for at in (footer..whole.len() - 8).filter(|at| whole[*at] == 74) {
+            for (claim, more) in [(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f][..], 8), (&[0xfe, 0xff, 0x7f], 2)] {
+                let mut bytes = [&whole[..at], claim, &whole[at + 1..]].concat();
+                let end = bytes.len();
+                bytes[end - 8..end - 4].copy_from_slice(&((length + more) as u32).to_le_bytes());
+                std::fs::write(&path, bytes).unwrap();
+                let Ok(table) =
+                    Parquet::open(&path).inspect_err(|e| refused += usize::from(e.to_string().contains("said to have")))
+                else {
+                    continue;
+                };
+                for column in 0..table.columns().len() {
+                    let _ = (table.texts(column), table.numbers(column), table.bytes(column, |_, _| Ok(())));
+                }
+            }
+        }
+        assert!(refused > 0, "one of them is the number of rows");
     }
 
     #[test]

@@ -12,9 +12,14 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
 use crate::error::{Error, Result};
+use crate::memory;
+use crate::opened;
 
 /// Rows that are read at once: of large cells, these hold on to the pages that they lie in.
 const BLOCK: usize = 64;
+
+/// Bytes of memory that a row takes at least, once it is read as text.
+const ROW: u64 = 24;
 
 const DAMAGED: &str = "the file is damaged or cut short: fetch it again";
 
@@ -104,7 +109,7 @@ impl Parquet {
     /// # Errors
     /// A file that is none, is damaged or is encrypted.
     pub fn open(path: &Path) -> Result<Parquet> {
-        let mut file = File::open(path)?;
+        let mut file = opened::open(path)?;
         let mut head = [0; 24];
         let length = file.read(&mut head)?;
         match &head[..length] {
@@ -123,6 +128,14 @@ impl Parquet {
         let metadata = file.metadata().file_metadata();
         let columns = metadata.schema_descr().columns().iter().map(|column| Column::of(column)).collect();
         let rows = usize::try_from(metadata.num_rows()).map_err(|_| Error::new("this Parquet file has no number of rows"))?;
+        let promised = file.metadata().row_groups().iter().try_fold(0i64, |sum, group| sum.checked_add(group.num_rows()));
+        if promised != Some(metadata.num_rows()) {
+            let what = format!("this Parquet file is said to have {rows} rows, and its parts have another number");
+            return Err(Error::new(what).hint(DAMAGED));
+        }
+        // A row takes little of a packed file, and more once it is read.
+        let what = format!("this Parquet file is said to have {rows} rows: a list of them");
+        memory::require(&what, (rows as u64).saturating_mul(ROW), |_| DAMAGED.to_string())?;
         Ok(Parquet { columns, rows, file })
     }
 
@@ -147,7 +160,7 @@ impl Parquet {
     /// # Errors
     /// A column of lists, of bytes that are no text, or of values that are not read; a damaged file.
     pub fn texts(&self, column: usize) -> Result<Vec<Option<String>>> {
-        let mut all = Vec::with_capacity(self.rows);
+        let mut all = Vec::new();
         let of = self.single(column)?;
         let unsigned = {
             use ConvertedType::*;
@@ -248,7 +261,7 @@ impl Parquet {
         let full = self.descriptor(column).max_def_level();
         let mut numbers = Vec::new();
         // Where each row begins.
-        let mut starts = Vec::with_capacity(self.rows);
+        let mut starts: Vec<usize> = Vec::new();
         let mut empty = None;
         self.blocks::<T>(column, |levels, repeated, values| {
             for at in 0..levels.len().max(values.len()) {
@@ -256,7 +269,7 @@ impl Parquet {
                     starts.push(numbers.len() + at);
                 }
                 if levels.get(at).is_some_and(|level| *level != full) {
-                    empty = empty.or(Some(starts.len() - 1));
+                    empty = empty.or(Some(starts.len().saturating_sub(1)));
                 }
             }
             numbers.extend(values.iter().map(&number));
@@ -278,6 +291,10 @@ impl Parquet {
     /// Gives `block` the definition levels, the repetition levels and the values of a few rows at a time.
     fn blocks<T: DataType>(&self, column: usize, mut block: impl FnMut(&[i16], &[i16], &[T::T]) -> Result<()>) -> Result<()> {
         let wrong = |e: ParquetError| self.damaged(column, e);
+        if self.descriptor(column).physical_type() != T::get_physical_type() {
+            let of = &self.columns[column];
+            return Err(Error::usage(format!("the column `{}` holds {}, expected bytes", of.name(), of.holds())));
+        }
         let (mut levels, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..self.file.num_row_groups() {
             let group = self.file.get_row_group(group).map_err(wrong)?;

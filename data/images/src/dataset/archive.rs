@@ -5,11 +5,12 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::tar::{Archive, Entries, Entry};
 use bytesize::ByteSize;
+use ctk_core::opened;
 use ctk_core::{Context, Error, Result, memory};
 use flate2::read::MultiGzDecoder;
 use zip::{CompressionMethod, ZipArchive};
@@ -20,6 +21,9 @@ use super::{Span, Stored};
 
 /// Endings of the archives that are read.
 const ENDINGS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".zip"];
+
+/// Bytes of an image file, at most: what the most pixels that are read take as they are, with 16 bits a channel and alpha.
+const LONGEST_IMAGE: u64 = crate::decode::MOST_PIXELS * 8;
 
 /// What a file with a class may hold.
 const LONGEST_CLASS: u64 = 32;
@@ -55,12 +59,16 @@ pub(super) fn stem(name: &str) -> Option<&str> {
 /// An archive that is damaged, encrypted, or too large to be kept in memory.
 pub(super) fn list(file: &Path, found: &mut Found) -> Result<Vec<Inner>> {
     let name = file.to_string_lossy().to_lowercase();
-    let open = || File::open(file).map(|file| BufReader::with_capacity(1 << 16, file)).at(file.display());
+    let opened = opened::open(file).at(file.display())?;
+    let length = opened.metadata().at(file.display())?.len();
+    let reader = BufReader::with_capacity(1 << 16, opened);
     match () {
-        () if name.ends_with(".zip") => zip(file, open()?, found),
-        () if name.ends_with(".tar") => plain(file, open()?, found),
-        () if name.ends_with("zst") => zstd::Decoder::with_buffer(open()?).map_err(Error::from).and_then(|r| packed(r, found)),
-        () => packed(MultiGzDecoder::new(open()?), found),
+        () if name.ends_with(".zip") => zip(file, reader, length, found),
+        () if name.ends_with(".tar") => plain(file, reader, length, found),
+        () if name.ends_with("zst") => {
+            zstd::Decoder::with_buffer(reader).map_err(Error::from).and_then(|reader| packed(Bounded::of(reader, length), found))
+        }
+        () => packed(Bounded::of(MultiGzDecoder::new(reader), length), found),
     }
     .at(file.display())
 }
@@ -119,7 +127,13 @@ fn tar<'a, R: Read + 'a>(
     for entry in entries {
         let mut entry = entry.hint(DAMAGED)?;
         let path = tidy(&entry.path()?.to_string_lossy());
-        if !entry.header().entry_type().is_file() {
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_sparse() {
+            found.files += 1;
+            found.pass_over("file with holes (sparse)", &path);
+            continue;
+        }
+        if !kind.is_file() {
             continue;
         }
         let body = match kind_of(&path, found) {
@@ -136,14 +150,10 @@ fn tar<'a, R: Read + 'a>(
     Ok(all)
 }
 
-fn plain(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<Inner>> {
+fn plain(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> Result<Vec<Inner>> {
     let shared = Arc::new(file.to_path_buf());
-    let length = std::fs::metadata(file)?.len();
     tar(Archive::new(reader).entries_with_seek()?, found, |entry, path, unclear| {
-        let span = Span { file: shared.clone(), offset: entry.raw_file_position(), length: entry.size() as usize };
-        if span.offset + entry.size() > length {
-            return Err(Error::new("the archive ends inside this image").at(path).hint("fetch the file again"));
-        }
+        let span = inside(&shared, entry.raw_file_position(), entry.size(), length).at(path)?;
         let none = unclear && !begins_as_image(&start(entry)?);
         Ok((!none).then_some(Stored::Inside(span)))
     })
@@ -151,29 +161,32 @@ fn plain(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<
 
 fn packed(reader: impl Read, found: &mut Found) -> Result<Vec<Inner>> {
     let room = memory::limit("data.cache", "auto")?;
-    let mut kept = 0;
+    let mut kept = 0u64;
     let all = tar(Archive::new(reader).entries()?, found, |entry, path, unclear| {
-        let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).at(path).hint(DAMAGED)?;
+        let mut bytes = start(&mut *entry).at(path).hint(DAMAGED)?;
         if unclear && !begins_as_image(&bytes) {
             return Ok(None);
         }
-        kept += bytes.len();
-        if kept > room {
+        // By what the archive says, before it is unpacked.
+        kept = entry.size().saturating_add(kept);
+        if kept > room as u64 {
             let allowed = ByteSize::b(room as u64).display().si();
             return Err(Error::usage(format!("this archive is packed as one piece, and its images take more than {allowed}"))
+                .at(path)
                 .hint("unpack it, or pack it as a plain .tar or a .zip: these can stay packed"));
         }
+        bytes.reserve_exact((entry.size() as usize).saturating_sub(bytes.len()));
+        entry.read_to_end(&mut bytes).at(path).hint(DAMAGED)?;
         Ok(Some(Stored::Memory(bytes.into())))
     })?;
     if kept > 0 {
-        let size = ByteSize::b(kept as u64).display().si();
+        let size = ByteSize::b(kept).display().si();
         found.note(format!("the archive is packed as one piece: its images, {size}, are kept in memory as they are stored"));
     }
     Ok(all)
 }
 
-fn zip(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<Inner>> {
+fn zip(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> Result<Vec<Inner>> {
     let damaged = |e: zip::result::ZipError| Error::new(format!("cannot read the archive: {e}")).hint(DAMAGED);
     let shared = Arc::new(file.to_path_buf());
     let mut all = Vec::new();
@@ -194,10 +207,19 @@ fn zip(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<In
         }
         let offset =
             inner.data_start().ok_or_else(|| Error::new("this file of the archive has no place").at(&path).hint(DAMAGED))?;
-        let span = Span { file: shared.clone(), offset, length: inner.compressed_size() as usize };
+        let span = inside(&shared, offset, inner.compressed_size(), length).at(&path)?;
         let stored = match inner.compression() {
             CompressionMethod::Stored => Stored::Inside(span),
-            CompressionMethod::DEFLATE => Stored::Deflated(span, inner.size() as usize),
+            CompressionMethod::DEFLATE => {
+                let size = usize::try_from(inner.size()).unwrap_or(usize::MAX);
+                if matches!(kind, Kind::Image | Kind::Unclear) && size as u64 > LONGEST_IMAGE {
+                    let claimed = ByteSize::b(inner.size()).display().si();
+                    return Err(Error::new(format!("this file would unpack to {claimed}, and no image is so large"))
+                        .at(&path)
+                        .hint("the archive is damaged, or made to fill memory: remove the file from it"));
+                }
+                Stored::Deflated(span, size)
+            }
             other => {
                 return Err(Error::usage(format!("this file is packed by {other}, and of zip archives only deflate is read"))
                     .at(&path)
@@ -205,8 +227,8 @@ fn zip(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<In
             }
         };
         let body = match kind {
-            Kind::Class => class(&path, &*stored.bytes().at(&path).hint(DAMAGED)?)?,
-            Kind::Unclear if !begins_as_image(&stored.bytes().at(&path).hint(DAMAGED)?) => {
+            Kind::Class => class(&path, &*begin(&stored, LONGEST_CLASS).at(&path).hint(DAMAGED)?)?,
+            Kind::Unclear if !begins_as_image(&begin(&stored, START).at(&path).hint(DAMAGED)?) => {
                 pass_over(&path, found);
                 continue;
             }
@@ -217,18 +239,71 @@ fn zip(file: &Path, reader: BufReader<File>, found: &mut Found) -> Result<Vec<In
     Ok(all)
 }
 
+/// First bytes that tell an image from another file.
+const START: u64 = 16;
+
 /// The first bytes of a file inside.
 fn start(body: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    body.take(16).read_to_end(&mut bytes)?;
+    body.take(START).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Up to `most` bytes of a stored file's beginning; what follows is not unpacked.
+fn begin(stored: &Stored, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match stored {
+        Stored::Deflated(span, _) => {
+            flate2::read::DeflateDecoder::new(&*span.read()?).take(most).read_to_end(&mut bytes)?;
+        }
+        Stored::Inside(span) => bytes = Span { length: span.length.min(most as usize), ..span.clone() }.read()?,
+        other => bytes.extend(other.bytes()?.iter().take(most as usize)),
+    }
+    Ok(bytes)
+}
+
+/// `size` bytes of the archive `file` from `offset` on, if it is so long.
+fn inside(file: &Arc<PathBuf>, offset: u64, size: u64, length: u64) -> Result<Span> {
+    match (offset.checked_add(size).filter(|end| *end <= length), usize::try_from(size)) {
+        (Some(_), Ok(size)) => Ok(Span { file: file.clone(), offset, length: size }),
+        _ => Err(Error::new("the archive ends inside this file").hint(DAMAGED)),
+    }
+}
+
+/// A packed archive that is read no farther than one of images may go: images are packed already, and hardly become smaller.
+struct Bounded<R> {
+    reader: R,
+    left: u64,
+}
+
+/// An archive of images unpacks to at most so many times its size, or to so many bytes, if that is more.
+const EXPANDS: u64 = 200;
+const EXPANDED: u64 = 1 << 30;
+
+impl<R> Bounded<R> {
+    fn of(reader: R, length: u64) -> Bounded<R> {
+        Bounded { reader, left: length.saturating_mul(EXPANDS).max(EXPANDED) }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(bytes)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            std::io::Error::other(format!(
+                "it unpacks to more than {EXPANDS} times its size, which archives of images do not: unpack it yourself if it can be \
+                 trusted"
+            ))
+        })?;
+        Ok(read)
+    }
 }
 
 /// A deflated file of a zip archive, whole.
 pub(super) fn inflate(packed: &[u8], size: usize) -> Result<Vec<u8>> {
     // Grows with what is really there, whatever the archive claims.
     let mut bytes = Vec::new();
-    let read = flate2::read::DeflateDecoder::new(packed).take(size as u64 + 1).read_to_end(&mut bytes);
+    let read = flate2::read::DeflateDecoder::new(packed).take((size as u64).saturating_add(1)).read_to_end(&mut bytes);
     match read {
         Ok(length) if length == size => Ok(bytes),
         Ok(length) => Err(Error::new(format!("the archive promises {size} bytes here and holds {length}")).hint(DAMAGED)),

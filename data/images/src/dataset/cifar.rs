@@ -6,8 +6,10 @@ use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ctk_core::opened;
 use ctk_core::{Context, Error, Result};
 
+use super::images::listed;
 use super::{Images, Item, Layout, Span, Splits, Stored, entries, file_name};
 
 const SIDE: usize = 32;
@@ -56,7 +58,7 @@ fn classes(names: &Path, count: usize) -> Result<Vec<String>> {
     if !names.exists() {
         return Ok((0..count).map(|c| c.to_string()).collect());
     }
-    let text = fs::read_to_string(names).at(names.display())?;
+    let text = opened::text(names).at(names.display())?;
     let found: Vec<String> = text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
     if found.len() != count {
         return Err(Error::new(format!("{} class names, and there are {count} classes", found.len()))
@@ -73,6 +75,7 @@ fn records(file: &Path, labels: usize, classes: usize, items: &mut Vec<Item>) ->
         return Err(Error::new(format!("{bytes} bytes are no whole number of {length}-byte records"))
             .hint("the file is cut short, or is no CIFAR binary: fetch it again"));
     }
+    listed(bytes / length as u64)?;
     let shared = Arc::new(file.to_path_buf());
     let mut reader = BufReader::with_capacity(1 << 20, File::open(file)?);
     let mut record = vec![0; length];

@@ -1,14 +1,16 @@
 //! IDX: the format of MNIST, Fashion-MNIST and EMNIST. A magic number (two zeros, 8 for bytes, the number of dimensions),
 //! the dimensions as big-endian u32, the bytes. (LeCun, Cortes, Burges; Xiao et al. 2017)
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ctk_core::{Context, Error, Result};
+use ctk_core::opened;
+use ctk_core::{Context, Error, Result, memory};
 use flate2::read::GzDecoder;
 
+use super::images::listed;
 use super::{Images, Item, Layout, Span, Splits, Stored, entries, file_name};
 
 /// Whether a file holds images of it: `train-images-idx3-ubyte`, `train-images.idx3-ubyte`, either with `.gz`.
@@ -47,6 +49,15 @@ pub(super) fn open(folder: &Path) -> Result<Splits> {
     Ok(Splits { test, ..Splits::of(Images::new(train, names)) })
 }
 
+/// Bytes before the first image.
+const HEADER: usize = 16;
+
+/// Pixels of an image, at most: as in other files of images.
+const MOST_PIXELS: usize = crate::decode::MOST_PIXELS as usize;
+
+/// No gzip file unpacks to more than so many times its size.
+const PACKED: u64 = 1040;
+
 fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
     let (shape, mut body) = header(pictures, 3).at(pictures.display())?;
     let [count, height, width] = shape[..] else { unreachable!("three dimensions were asked for") };
@@ -54,16 +65,27 @@ fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
     if label_shape[0] != count {
         return Err(Error::new(format!("{} labels, and there are {count} images", label_shape[0])).at(labels.display()));
     }
-    let labels = exactly(&mut label_body, count).at(labels.display())?;
-    let area = height.checked_mul(width).filter(|&area| area > 0 && area.checked_mul(count).is_some());
-    let area =
-        area.ok_or_else(|| Error::new(format!("{count} images of {height} × {width} cannot be")).at(pictures.display()))?;
+    let area = height.checked_mul(width).filter(|&area| area > 0 && area <= MOST_PIXELS);
+    let whole = area.and_then(|area| Some((area, area.checked_mul(count)?.checked_add(HEADER)?)));
+    let (area, length) = whole
+        .ok_or_else(|| Error::new(format!("{count} images of {height} × {width} pixels cannot be")).at(pictures.display()))?;
     let name = file_name(pictures);
     let zipped = name.ends_with(".gz");
+    // What headers claim is compared with what there is before any room is made for it.
+    listed(count as u64).at(pictures.display())?;
+    if zipped {
+        let what = format!("this file is packed, and its {count} images of {height} × {width} pixels are kept in memory: it");
+        let hint = |_| "unpack it: it is then read as it is needed".to_string();
+        memory::require(&what, length as u64, hint).at(pictures.display())?;
+        if fs::metadata(pictures).at(pictures.display())?.len().saturating_mul(PACKED) < (length - HEADER) as u64 {
+            return Err(cut_short().at(pictures.display()));
+        }
+    }
+    let labels = exactly(&mut label_body, count).at(labels.display())?;
     // Compressed bytes cannot be sought, so they are kept in memory; others are read when they are asked for.
     let whole = if zipped { Some(Arc::new(exactly(&mut body, count * area).at(pictures.display())?)) } else { None };
     let bytes = fs::metadata(pictures).at(pictures.display())?.len();
-    if !zipped && bytes < (16 + count * area) as u64 {
+    if !zipped && bytes < length as u64 {
         return Err(cut_short().at(pictures.display()));
     }
     let shared = Arc::new(pictures.to_path_buf());
@@ -71,7 +93,7 @@ fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
         let stored = match &whole {
             Some(whole) => Stored::Gray(whole.clone(), height, width, index * area..(index + 1) * area),
             None => {
-                let span = Span { file: shared.clone(), offset: (16 + index * area) as u64, length: area };
+                let span = Span { file: shared.clone(), offset: (HEADER + index * area) as u64, length: area };
                 Stored::Raw(span, Layout::Gray(height, width))
             }
         };
@@ -83,7 +105,7 @@ fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
 
 /// The dimensions, and a reader that stands at the first value.
 fn header(file: &Path, dimensions: usize) -> Result<(Vec<usize>, Box<dyn Read>)> {
-    let raw = BufReader::new(File::open(file)?);
+    let raw = BufReader::new(opened::open(file)?);
     let mut reader: Box<dyn Read> = if file_name(file).ends_with(".gz") { Box::new(GzDecoder::new(raw)) } else { Box::new(raw) };
     let magic = exactly(&mut reader, 4)?;
     if magic != [0, 0, 8, dimensions as u8] {

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ctk_core::data::dataset::Dataset;
-use ctk_core::{Context, Error, Result};
+use ctk_core::opened;
+use ctk_core::{Context, Error, Result, memory};
 use rayon::prelude::*;
 
 use super::archive;
@@ -130,7 +129,7 @@ impl Stored {
     /// The bytes as they lie: an image file's, or bare pixels.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         Ok(match self {
-            Stored::File(path) => fs::read(path)?.into(),
+            Stored::File(path) => opened::read(path)?.into(),
             Stored::Inside(span) | Stored::Raw(span, _) => span.read()?.into(),
             Stored::Deflated(span, size) => archive::inflate(&span.read()?, *size)?.into(),
             Stored::Memory(bytes) => bytes[..].into(),
@@ -179,14 +178,17 @@ impl Stored {
     }
 }
 
+/// Refuses more images than memory has room to list, before a list of them is made.
+pub(super) fn listed(count: u64) -> Result<()> {
+    // An item, its counters, its name.
+    let bytes = count.saturating_mul(size_of::<Item>() as u64 + 64);
+    memory::require(&format!("a list of {count} images"), bytes, |_| "is the file damaged?".to_string())
+}
+
 impl Span {
     // Opened anew for each read: no handle to share between threads, and the cache makes it once an image.
-    fn read(&self) -> Result<Vec<u8>> {
-        let mut file = File::open(self.file.as_path())?;
-        file.seek(SeekFrom::Start(self.offset))?;
-        let mut bytes = vec![0; self.length];
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
+    pub fn read(&self) -> Result<Vec<u8>> {
+        opened::span(&self.file, self.offset, self.length)
     }
 }
 

@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ctk_core::data::dataset::Dataset as _;
+use ctk_core::opened;
 use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -160,6 +161,7 @@ fn lie(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits>
             .at(path.display())
             .hint("check the path of [data] or --data"));
     }
+    opened::check(path)?;
     let splits = match format {
         Some(format) => read(path, format, columns)?,
         None => look(path, columns)?,
@@ -180,6 +182,7 @@ pub fn is_image(path: &Path) -> bool {
 pub fn files(paths: &[PathBuf]) -> Result<Images> {
     let item = |path: &PathBuf| {
         let file = ctk_hub::local(path)?;
+        opened::check(&file)?;
         if !file.is_file() {
             return Err(Error::usage("there is no such file").at(path.display()).hint("check the path of the image"));
         }
@@ -343,7 +346,9 @@ struct Entries {
 }
 
 fn entries(folder: &Path) -> Result<Entries> {
-    let mut all: Vec<PathBuf> = visible(folder)?.into_iter().map(|name| folder.join(name)).collect();
+    // Pipes and devices are counted where images are looked for.
+    let mut all: Vec<PathBuf> =
+        visible(folder)?.into_iter().map(|name| folder.join(name)).filter(|path| opened::odd(path).is_none()).collect();
     all.sort();
     let (folders, files) = all.into_iter().partition(|path| path.is_dir());
     Ok(Entries { files, folders })

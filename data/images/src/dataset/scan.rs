@@ -5,12 +5,13 @@
 //! system for these.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use ctk_core::data::dataset::Dataset as _;
+use ctk_core::opened;
 use ctk_core::store::files;
 use ctk_core::{Context, Error, Result};
 use rayon::prelude::*;
@@ -256,7 +257,7 @@ fn ends(item: &Item) -> Result<Option<Ends>> {
         }
         Stored::Raw(..) | Stored::Gray(..) | Stored::Generated(_) => return Ok(None),
     };
-    let mut file = File::open(path)?;
+    let mut file = opened::open(path)?;
     let length = match length {
         Some(length) => length,
         None => file.metadata()?.len(),

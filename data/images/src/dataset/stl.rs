@@ -5,8 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use ctk_core::opened;
 use ctk_core::{Context, Error, Result};
 
+use super::images::listed;
 use super::{Images, Item, Layout, Span, Splits, Stored, file_name};
 
 const SIDE: usize = 96;
@@ -25,7 +27,7 @@ pub(super) fn open(folder: &Path) -> Result<Splits> {
     }
     let names = folder.join("class_names.txt");
     let classes: Vec<String> = match names.is_file() {
-        true => fs::read_to_string(&names).at(names.display())?.split_whitespace().map(String::from).collect(),
+        true => opened::text(&names).at(names.display())?.split_whitespace().map(String::from).collect(),
         false => (1..=10).map(|c| c.to_string()).collect(),
     };
     let part = |pictures: &str, labels: Option<&str>| -> Result<Option<Images>> {
@@ -46,7 +48,7 @@ pub(super) fn open(folder: &Path) -> Result<Splits> {
 }
 
 fn read_labels(file: &Path, classes: usize) -> Result<Vec<u32>> {
-    let bytes = fs::read(file).at(file.display())?;
+    let bytes = opened::read(file).at(file.display())?;
     if let Some(at) = bytes.iter().position(|&l| l == 0 || usize::from(l) > classes) {
         let what = format!("label {}, and labels are 1 to {classes}", bytes[at]);
         return Err(Error::new(what).at(format!("record {at}")).at(file.display()));
@@ -63,6 +65,7 @@ fn records(file: &Path, labels: Option<&[u32]>) -> Result<Vec<Item>> {
             .at(file.display())
             .hint("the file is cut short: fetch it again"));
     }
+    listed(count).at(file.display())?;
     let shared = Arc::new(file.to_path_buf());
     let item = |index: u64| {
         let span = Span { file: shared.clone(), offset: index * PIXELS as u64, length: PIXELS };

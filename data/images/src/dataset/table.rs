@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ctk_core::opened;
 use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -266,7 +267,7 @@ impl Table {
 }
 
 fn read(file: &Path) -> Result<Table> {
-    let text = fs::read_to_string(file).hint("tables are text in UTF-8")?;
+    let text = opened::text(file).hint("tables are text in UTF-8")?;
     let text = text.trim_start_matches('\u{feff}');
     let name = file_name(file).to_lowercase();
     if name.ends_with("jsonl") || name.ends_with("ndjson") { json(text) } else { separated(text, name.ends_with(".tsv"), file) }

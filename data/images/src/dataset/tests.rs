@@ -11,6 +11,7 @@ use super::*;
 mod archives;
 mod broken;
 mod layouts;
+mod limits;
 mod parquets;
 mod tables;
 

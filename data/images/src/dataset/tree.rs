@@ -3,11 +3,12 @@
 //! An image is known by its extension, in any case. A file without one, or with one that nobody uses for something else, is known by
 //! its first bytes. Hidden files are other programs' marks, never data.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use ctk_core::opened;
 use ctk_core::{Context, Error, Result};
 
 use super::report::Found;
@@ -304,6 +305,11 @@ fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<
                 found.files += 1;
                 found.pass_over("link to nothing", &here);
             }
+            // Whoever opened a pipe would wait for ever.
+            false if let Some(what) = odd(kind_of, &entry.path()) => {
+                found.files += 1;
+                found.pass_over(what, &here);
+            }
             false => {
                 found.files += 1;
                 if !name.starts_with('.') && (is_image(&name) || (is_unclear(&name) && looks_like_one(&entry.path()))) {
@@ -318,10 +324,15 @@ fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<
     Ok(node)
 }
 
+/// What an entry of a folder is, if it is neither a file nor a folder; a link is what it leads to.
+fn odd(kind: fs::FileType, path: &Path) -> Option<&'static str> {
+    if kind.is_file() { None } else { opened::odd(path) }
+}
+
 /// Whether a file begins as an image does; one that cannot be opened does not.
 pub(super) fn looks_like_one(path: &Path) -> bool {
     let mut start = [0; 16];
-    let read = File::open(path).and_then(|file| file.take(16).read(&mut start));
+    let read = opened::open(path).and_then(|file| Ok(file.take(16).read(&mut start)?));
     read.is_ok_and(|length| begins_as_image(&start[..length]))
 }
 

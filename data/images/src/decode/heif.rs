@@ -15,7 +15,9 @@ use super::{Header, broken, rgb};
 pub(super) fn decode(bytes: &[u8], law: &Law) -> Result<(RgbImage, Orientation)> {
     let file = HeifContext::read_from_bytes(bytes).map_err(wrong)?;
     let picture = file.primary_image_handle().map_err(wrong)?;
-    let Header { width, height, .. } = of(&picture).bounded()?;
+    let header = of(&picture).bounded()?;
+    let _room = header.room()?;
+    let Header { width, height, .. } = header;
     let alpha = picture.has_alpha_channel();
     let chroma = if alpha { RgbChroma::Rgba } else { RgbChroma::Rgb };
     let decoded = LibHeif::new().decode(&picture, ColorSpace::Rgb(chroma), None).map_err(wrong)?;

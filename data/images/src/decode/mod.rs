@@ -19,6 +19,7 @@ mod jpeg;
 mod kinds;
 mod law;
 mod raster;
+mod room;
 
 use std::fmt::Display;
 
@@ -27,12 +28,13 @@ use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
 
 use crate::picture::Picture;
+use room::Room;
 
 pub use kinds::{EXTENSIONS, Kind};
 pub use law::{Background, Law, Range};
 
 /// No photo is larger, and a decompression bomb is (PIL refuses at the same number).
-const MOST_PIXELS: u64 = 178_956_970;
+pub(crate) const MOST_PIXELS: u64 = 178_956_970;
 
 const BROKEN: &str = "remove the file, or store it again as PNG or JPEG";
 
@@ -151,9 +153,29 @@ impl Header {
             let what = format!("this image claims {width} × {height} pixels, more than {MOST_PIXELS}");
             return Err(Error::new(what).hint(BROKEN));
         }
+        if width == 0 || height == 0 {
+            return Err(Error::new(format!("this image claims {width} × {height} pixels: it has none")).hint(BROKEN));
+        }
         Ok(self)
     }
+
+    /// Room to decode it in, once there is as much.
+    ///
+    /// # Errors
+    /// There is not, also when nothing else is decoded.
+    fn room(&self) -> Result<Room> {
+        let pixels = u64::from(self.width) * u64::from(self.height);
+        Room::take(pixels * if self.deep { DEEP } else { SHALLOW }).map_err(|e| {
+            Error::new(format!("this image has {} × {} pixels: to decode it {}", self.width, self.height, e.what()))
+                .hint("make it smaller, or leave it out (data.on_error = \"skip\")")
+        })
+    }
 }
+
+/// Bytes a pixel while it is decoded: what the decoder puts out, what it keeps, and the three that stay; with more than 8 bits a channel
+/// also what is scaled.
+const SHALLOW: u64 = 12;
+const DEEP: u64 = 28;
 
 fn broken(e: impl Display) -> Error {
     let what = e.to_string();

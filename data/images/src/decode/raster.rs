@@ -11,7 +11,9 @@ use super::{Header, Kind, broken};
 
 /// Decodes the first picture in a file.
 pub(super) fn decode(kind: Kind, bytes: &[u8], law: &Law) -> Result<(RgbImage, Orientation)> {
-    let (header, picture) = picture(kind, bytes)?;
+    let (header, decoder) = open(kind, bytes)?;
+    let _room = header.room()?;
+    let picture = DynamicImage::from_decoder(decoder).map_err(broken)?;
     Ok((law.apply(picture), header.orientation))
 }
 
@@ -26,12 +28,8 @@ pub(super) fn used_range(kind: Kind, bytes: &[u8]) -> Result<Option<f64>> {
     if !header.deep {
         return Ok(None);
     }
+    let _room = header.room()?;
     Ok(law::used(DynamicImage::from_decoder(decoder).map_err(broken)?))
-}
-
-fn picture(kind: Kind, bytes: &[u8]) -> Result<(Header, DynamicImage)> {
-    let (header, decoder) = open(kind, bytes)?;
-    Ok((header, DynamicImage::from_decoder(decoder).map_err(broken)?))
 }
 
 fn open(kind: Kind, bytes: &[u8]) -> Result<(Header, Box<dyn ImageDecoder + '_>)> {

@@ -230,3 +230,56 @@ fn deep_pictures_say_how_much_of_their_range_they_use() {
     let stretched = decode_by(&deep, &Law { range: Range::Minmax, ..Law::default() }).unwrap();
     assert_eq!(stretched.pixels, [0, 0, 0, 255, 255, 255]);
 }
+
+/// A file of four pixels by each encoder, whose header says that there are as many as it can say.
+fn absurd(format: image::ImageFormat) -> Vec<u8> {
+    use image::ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
+    let mut out = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(2, 2, image::Rgb([9, 9, 9])).write_to(&mut out, format).unwrap();
+    let mut bytes = out.into_inner();
+    let mut put = |at: usize, new: &[u8]| bytes[at..at + new.len()].copy_from_slice(new);
+    match format {
+        Png => {
+            put(16, &[0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF]);
+            let mut crc = flate2::Crc::new();
+            crc.update(&bytes[12..29]);
+            let sum = crc.sum().to_be_bytes();
+            bytes[29..33].copy_from_slice(&sum);
+        }
+        Jpeg => {
+            let frame = bytes.windows(2).position(|two| two == [0xFF, 0xC0]).unwrap();
+            bytes[frame + 5..frame + 9].fill(0xFF);
+        }
+        Gif => put(6, &[0xFF; 4]),
+        Bmp => put(18, &[0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0x7F]),
+        WebP => put(21, &[0xFF, 0xFF, 0xFF, 0x0F]),
+        Pnm => bytes = b"P6 999999999 999999999 255\n\0\0\0".to_vec(),
+        Tiff => {
+            let number = |at: usize, bytes: &[u8]| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+            let first = number(4, &bytes) + 2;
+            for entry in (first..).step_by(12).take(usize::from(bytes[first - 2])) {
+                if matches!(bytes[entry..entry + 2], [0, 1] | [1, 1]) {
+                    let long = bytes[entry + 2] == 4;
+                    bytes[entry + 8..entry + if long { 12 } else { 10 }].fill(0xFF);
+                }
+            }
+        }
+        _ => unreachable!("no other is tried"),
+    }
+    bytes
+}
+
+#[test]
+fn a_header_of_every_kind_is_believed_no_more_pixels_than_memory_holds() {
+    use image::ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
+    for format in [Png, Jpeg, Gif, Bmp, WebP, Pnm, Tiff] {
+        let bytes = absurd(format);
+        for error in [decode(&bytes).unwrap_err(), look(&bytes).unwrap_err()] {
+            let said = error.to_string();
+            let none = said.contains("it has none");
+            let refused = said.contains("this image claims") && (none || said.contains("more than 178956970"));
+            // Some decoders refuse such numbers before they say them.
+            assert!(refused || said.contains("cannot decode the image"), "{format:?}: {said}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ use super::blocks::{CloseUp, Cut, DROPPED};
 use super::numbers::{Numbers, Room};
 use super::tally::{HINT, PLACE, SortedRun, merge, temporary};
 use super::words::Hash;
-use super::{Corpus, Limits, Selection, phrases};
+use super::{Corpus, Found, Limits, Selection, phrases};
 use crate::vocabulary::Vocabulary;
 
 /// A text under the numbers of many tables.
@@ -52,9 +52,12 @@ pub fn finish(stream: Stream, selection: &Selection, room: &mut Room, mut notes:
         close.up(part);
         cut.push(part);
     };
+    let mut found = Found::default();
     let vocabulary = if let Some(phrases) = phrases {
         translate(&mut numbers, parts, locals, |c| c, |_| ())?;
-        notes.push(phrases::join(&mut numbers, &mut counted, phrases, selection.in_memory, room)?);
+        let (of_text, note) = phrases::join(&mut numbers, &mut counted, phrases, selection.in_memory, room)?;
+        notes.push(note);
+        found = of_text;
         let (vocabulary, rank) = counted.select(limits, different)?;
         numbers.rewrite(numbers.parts(), |_, part| {
             part.iter_mut().filter(|word| **word < DROPPED).for_each(|word| *word = rank[*word as usize]);
@@ -72,7 +75,7 @@ pub fn finish(stream: Stream, selection: &Selection, room: &mut Room, mut notes:
             "a line is a document: windows do not cross its end. Put whole texts on lines, or lower vocabulary.min_count",
         ));
     };
-    Ok(Corpus { stream: numbers, blocks, vocabulary, tokens, notes })
+    Ok(Corpus { stream: numbers, blocks, vocabulary, tokens, phrases: found, notes })
 }
 
 /// Words that may be kept, under numbers in the order of their bytes.

@@ -5,7 +5,7 @@
 //! from left to right, and a word that was joined begins no other pair. A further pass over what came out joins longer ones. Pairs
 //! are counted exactly: what does not fit into memory goes through sorted files, as words do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -34,22 +34,132 @@ pub struct Phrases {
     pub joiner: String,
 }
 
+/// The phrases of a text, pass by pass, so that texts that are read later are joined as it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    joiner: String,
+    // Both words of each, a space between them.
+    passes: Vec<BTreeSet<String>>,
+}
+
+/// Words between joiners of a phrase that is taken apart by its spelling alone, at most.
+const PARTS: usize = 16;
+
+impl Found {
+    /// Whether there is no phrase.
+    pub fn is_empty(&self) -> bool {
+        self.passes.iter().all(BTreeSet::is_empty)
+    }
+
+    /// How many phrases there are.
+    pub fn len(&self) -> usize {
+        self.passes.iter().map(BTreeSet::len).sum()
+    }
+
+    /// Joins the words of one line.
+    pub fn join(&self, mut words: Vec<String>) -> Vec<String> {
+        let mut pair = String::new();
+        for pass in self.passes.iter().filter(|pass| !pass.is_empty()) {
+            let mut out: Vec<String> = Vec::with_capacity(words.len());
+            // The last word, while it may still begin a phrase.
+            let mut open = false;
+            for word in words {
+                if open && let Some(last) = out.last_mut() {
+                    pair.clear();
+                    [last.as_str(), " ", &word].iter().for_each(|part| pair.push_str(part));
+                    if pass.contains(&pair) {
+                        last.push_str(&self.joiner);
+                        last.push_str(&word);
+                        open = false;
+                        continue;
+                    }
+                }
+                out.push(word);
+                open = true;
+            }
+            words = out;
+        }
+        words
+    }
+
+    /// `pass<TAB>first<TAB>second` a line, after a line of these names and the joiner: `phrases.tsv` of a checkpoint.
+    pub fn to_tsv(&self) -> String {
+        let mut out = format!("pass\tfirst\tsecond\t{}\n", self.joiner);
+        for (pass, pairs) in self.passes.iter().enumerate() {
+            pairs.iter().for_each(|pair| out.push_str(&format!("{pass}\t{}\n", pair.replace(' ', "\t"))));
+        }
+        out
+    }
+
+    /// Reads what [`to_tsv`](Self::to_tsv) wrote.
+    ///
+    /// # Errors
+    /// Bytes that are none of it, with the line.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Found> {
+        let wrong = |line: usize| Error::new("not a pass, a tab and both words of a phrase").at(format!("phrases.tsv:{line}"));
+        let text = std::str::from_utf8(bytes).map_err(|_| Error::new("this is not UTF-8").at("phrases.tsv"))?;
+        let mut lines = text.split_terminator('\n').enumerate();
+        let head = lines.next().and_then(|(_, line)| line.strip_prefix("pass\tfirst\tsecond\t"));
+        let mut found = Found { joiner: head.ok_or_else(|| wrong(1))?.to_string(), passes: Vec::new() };
+        for (number, line) in lines {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let pass = fields[0].parse::<usize>().ok().filter(|pass| *pass < 64);
+            let (Some(pass), [_, first, second]) = (pass, &fields[..]) else { return Err(wrong(number + 1)) };
+            let passes = found.passes.len().max(pass + 1);
+            found.passes.resize(passes, BTreeSet::new());
+            found.passes[pass].insert(format!("{first} {second}"));
+        }
+        Ok(found)
+    }
+
+    /// What can be told of phrases by the spelling of a vocabulary alone: every way in which its words are two joined by `joiner`, in
+    /// each of `passes` passes.
+    pub fn by_spelling<'a>(words: impl IntoIterator<Item = &'a str>, joiner: &str, passes: usize) -> Found {
+        let mut pairs = BTreeSet::new();
+        for word in words {
+            let parts: Vec<&str> = word.split(joiner).collect();
+            if parts.len() < 2 || parts.len() > PARTS || parts.contains(&"") {
+                continue;
+            }
+            // Longer phrases are made of shorter ones, but not in a single pass: there a joiner too many is the text's own.
+            let shortest = if passes == 1 { parts.len() } else { 2 };
+            for length in shortest..=parts.len() {
+                for part in parts.windows(length) {
+                    (1..length).for_each(|at| {
+                        pairs.insert(format!("{} {}", part[..at].join(joiner), part[at..].join(joiner)));
+                    });
+                }
+            }
+        }
+        Found { joiner: joiner.to_string(), passes: vec![pairs; passes] }
+    }
+}
+
 type Pair = (u32, u32);
 
 /// Joins the phrases of a text of `words`; what is not a word stays where it is, and no phrase crosses it. At most `in_memory`
 /// pairs are counted in memory at once. Gives a note on what was found.
-pub fn join(numbers: &mut Numbers, words: &mut Counted, how: &Phrases, in_memory: usize, room: &mut Room) -> Result<String> {
+pub fn join(
+    numbers: &mut Numbers,
+    words: &mut Counted,
+    how: &Phrases,
+    in_memory: usize,
+    room: &mut Room,
+) -> Result<(Found, String)> {
     let mut total = words.tokens;
     // A phrase that is spelled like a word is that word.
     let of_phrase = |word: &str| word.contains(&how.joiner);
     let mut spelled: HashMap<Box<str>, u32, Hash> =
         words.words.iter().enumerate().filter(|(_, word)| of_phrase(word)).map(|(i, word)| (word.clone(), i as u32)).collect();
-    let mut found = Vec::new();
+    let mut found = Found { joiner: how.joiner.clone(), passes: Vec::new() };
     for _ in 0..how.passes {
+        let mut names = BTreeSet::new();
         let mut joined = HashMap::<Pair, u32, Hash>::default();
         let mut begins = vec![false; words.words.len()];
         for (a, b) in pairs(numbers, &words.counts, total, how, in_memory, room)? {
-            let name = format!("{}{}{}", words.words[a as usize], how.joiner, words.words[b as usize]);
+            let (first, second) = (&words.words[a as usize], &words.words[b as usize]);
+            let name = format!("{first}{}{second}", how.joiner);
+            names.insert(format!("{first} {second}"));
             let number = *spelled.entry(name.as_str().into()).or_insert_with(|| {
                 words.push(&name, 0);
                 words.words.len() as u32 - 1
@@ -57,14 +167,17 @@ pub fn join(numbers: &mut Numbers, words: &mut Counted, how: &Phrases, in_memory
             joined.insert((a, b), number);
             begins[a as usize] = true;
         }
-        found.push(joined.len());
+        found.passes.push(names);
         if joined.is_empty() {
             break;
         }
         total -= replace(numbers, &joined, &begins, &mut words.counts)?;
     }
-    let found: Vec<String> = found.iter().map(usize::to_string).collect();
-    Ok(format!("phrases found, pass by pass: {}", found.join(", ")))
+    let counts: Vec<String> = found.passes.iter().map(|names| names.len().to_string()).collect();
+    let note = format!("phrases found, pass by pass: {}", counts.join(", "));
+    // The last pass may have found none.
+    found.passes.retain(|names| !names.is_empty());
+    Ok((found, note))
 }
 
 /// The pairs that are phrases, in order.

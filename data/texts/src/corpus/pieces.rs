@@ -15,8 +15,8 @@ use super::numbering::{self, Stream};
 use super::numbers::{Numbers, Room};
 use super::tally::SortedRun;
 use super::words::Words;
-use super::{Corpus, END, Invalid, Reading, Selection, Tokens, lock, place};
-use crate::files::{Chunk, Chunks, shown};
+use super::{Corpus, END, Invalid, Reading, Selection, Tokens, lock};
+use crate::files::{Chunk, Chunks, Encoding, Origin, shown};
 
 /// Numbers the words of `files`, in order.
 pub fn number(files: &[&Path], reading: &Reading, selection: &Selection, room: &mut Room) -> Result<Corpus> {
@@ -24,7 +24,8 @@ pub fn number(files: &[&Path], reading: &Reading, selection: &Selection, room: &
         [only] => shown(only),
         _ => format!("{} files", files.len()),
     };
-    let text = Mutex::new(Text { files, open: None, next: 0, failed: false });
+    let text =
+        Mutex::new(Text { files, encoding: reading.encoding, open: None, next: 0, failed: false, notes: Notes::default() });
     let joined = Mutex::new(Joined::new(room));
     let threads = rayon::current_num_threads();
     let full = selection.in_memory.div_ceil(threads);
@@ -35,13 +36,15 @@ pub fn number(files: &[&Path], reading: &Reading, selection: &Selection, room: &
         return Err(e);
     }
     let joined = joined.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let notes = joined.notes(files);
+    let mut notes = reading.notes.clone();
+    notes.extend(text.into_inner().unwrap_or_else(PoisonError::into_inner).notes.lines(files));
+    notes.extend(joined.notes(files));
     finish(joined, workers, selection, notes).at(place)
 }
 
 /// Numbers the words of a text that is in memory already, between white space.
 pub(crate) fn number_text(text: &str, selection: &Selection) -> Result<Corpus> {
-    let chunk = Chunk { bytes: text.as_bytes().to_vec(), offset: 0, compressed: false };
+    let chunk = Chunk { bytes: text.as_bytes().to_vec(), offset: 0, origin: Origin::default() };
     let opened = Opened { number: 0, file: 0, first: true };
     let mut room = Room { limit: usize::MAX, folder: &mut || Ok(std::env::temp_dir()) };
     let joined = Mutex::new(Joined::new(&mut room));
@@ -67,9 +70,49 @@ fn finish(joined: Joined, workers: Vec<Worker>, selection: &Selection, notes: Ve
 /// The pieces of all files, to be taken by whoever has time.
 struct Text<'a> {
     files: &'a [&'a Path],
+    encoding: Encoding,
     open: Option<(usize, Chunks, bool)>,
     next: usize,
     failed: bool,
+    notes: Notes,
+}
+
+/// What is to be known of files: how many there are of each kind, and the first of them.
+#[derive(Default)]
+struct Notes {
+    // By encoding and what that was known by.
+    seen: BTreeMap<(&'static str, &'static str), (usize, usize)>,
+    // Files that grew, the first, and by how many bytes all of them did.
+    grown: Option<(usize, usize, u64)>,
+}
+
+impl Notes {
+    fn opened(&mut self, file: usize, chunks: &Chunks) {
+        if let Some(seen) = chunks.seen() {
+            self.seen.entry(seen).or_insert((0, file)).0 += 1;
+        }
+    }
+
+    fn done(&mut self, file: usize, chunks: &Chunks) {
+        if let Some(more) = chunks.grown() {
+            let (count, first, bytes) = self.grown.unwrap_or((0, file, 0));
+            self.grown = Some((count + 1, first, bytes + more));
+        }
+    }
+
+    fn lines(&self, files: &[&Path]) -> Vec<String> {
+        let name = |count: usize, first: usize| match count {
+            1 => shown(files[first]),
+            count => format!("{count} files, {} the first of them,", shown(files[first])),
+        };
+        let read = |((encoding, by), (count, first)): (&(&str, &str), &(usize, usize))| {
+            format!("{}: read as {encoding}, known by {by}; data.encoding names another", name(*count, *first))
+        };
+        let grown = |(count, first, bytes): (usize, usize, u64)| {
+            format!("{}: grew by {bytes} bytes while being read, which are left out", name(count, first))
+        };
+        self.seen.iter().map(read).chain(self.grown.map(grown)).collect()
+    }
 }
 
 /// Which piece it is.
@@ -92,13 +135,17 @@ impl Text<'_> {
                         self.failed = chunk.is_err();
                         return Some((opened, chunk));
                     }
+                    self.notes.done(*file, chunks);
                     *file + 1
                 }
                 None => 0,
             };
             let path = self.files.get(file)?;
-            match Chunks::open(path) {
-                Ok(chunks) => self.open = Some((file, chunks, true)),
+            match Chunks::text(path, self.encoding) {
+                Ok(chunks) => {
+                    self.notes.opened(file, &chunks);
+                    self.open = Some((file, chunks, true));
+                }
                 Err(e) => {
                     self.failed = true;
                     return Some((Opened { number: self.next, file, first: true }, Err(e)));
@@ -115,7 +162,7 @@ struct Piece {
     stream: Vec<u32>,
     // Where the first replacement was made, and how many there were.
     replaced: Option<(u64, u64)>,
-    compressed: bool,
+    origin: Origin,
 }
 
 /// The pieces so far, in order, each under the numbers of a table.
@@ -129,8 +176,8 @@ struct Joined<'a, 'r> {
     // Pieces that were done before their turn.
     early: BTreeMap<usize, (usize, Piece)>,
     next: usize,
-    // File, place of its first replacement, their number, and whether the place is one of decompressed text.
-    replaced: Vec<(usize, u64, u64, bool)>,
+    // File, place of its first replacement, their number, and of what the place is counted.
+    replaced: Vec<(usize, u64, u64, Origin)>,
 }
 
 impl<'a, 'r> Joined<'a, 'r> {
@@ -153,7 +200,7 @@ impl<'a, 'r> Joined<'a, 'r> {
         while let Some((table, piece)) = self.early.remove(&self.next) {
             self.next += 1;
             if let Some((at, count)) = piece.replaced {
-                self.replaced.push((piece.opened.file, at, count, piece.compressed));
+                self.replaced.push((piece.opened.file, at, count, piece.origin));
             }
             let start = self.numbers.len();
             let open = self.numbers.last().is_some_and(|last| last != END);
@@ -172,10 +219,10 @@ impl<'a, 'r> Joined<'a, 'r> {
     fn notes(&self, files: &[&Path]) -> Vec<String> {
         let mut notes = Vec::new();
         for of_file in self.replaced.chunk_by(|a, b| a.0 == b.0) {
-            let (file, at, _, compressed) = of_file[0];
+            let (file, at, _, origin) = of_file[0];
             let count: u64 = of_file.iter().map(|(.., count, _)| count).sum();
-            let place = place(files[file], at, compressed);
-            notes.push(format!("replaced {count} stretches of bytes that are not UTF-8, the first at {place}"));
+            let (place, wanted) = (origin.place(files[file], at), origin.encoding.unwrap_or("UTF-8"));
+            notes.push(format!("replaced {count} stretches of bytes that are not {wanted}, the first at {place}"));
         }
         notes
     }
@@ -230,7 +277,7 @@ impl Worker {
     }
 
     fn piece(&mut self, opened: Opened, mut chunk: Chunk, reading: &Reading, path: &Path) -> Result<Piece> {
-        let mut piece = Piece { opened, stream: Vec::new(), replaced: None, compressed: chunk.compressed };
+        let mut piece = Piece { opened, stream: Vec::new(), replaced: None, origin: chunk.origin };
         let stream = &mut piece.stream;
         stream.reserve(chunk.bytes.len() / 5);
         // Control characters that are no white space are parts of words.
@@ -247,9 +294,7 @@ impl Worker {
                     let at = chunk.offset + e.valid_up_to() as u64;
                     if reading.invalid == Invalid::Refuse {
                         let byte = chunk.bytes[e.valid_up_to()];
-                        return Err(Error::new(format!("this is not UTF-8: byte 0x{byte:02x} belongs to no character"))
-                            .at(place(path, at, chunk.compressed))
-                            .hint("convert the file (iconv -t utf-8), or set data.invalid = \"replace\""));
+                        return Err(chunk.origin.refusal(byte).at(chunk.origin.place(path, at)));
                     }
                     let bad = chunk.bytes.utf8_chunks().filter(|c| !c.invalid().is_empty()).count() as u64;
                     piece.replaced = Some((at, bad));

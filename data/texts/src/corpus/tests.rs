@@ -237,6 +237,47 @@ fn a_tokenizer_file_cuts_words() {
 }
 
 #[test]
+fn a_tokenizer_file_that_cuts_off_and_fills_up_reads_whole_texts_of_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = r#"{"version":"1.0","added_tokens":[],"normalizer":null,"post_processor":null,"decoder":null,
+        "truncation":{"direction":"Right","max_length":4,"strategy":"LongestFirst","stride":0},
+        "padding":{"strategy":{"Fixed":6},"direction":"Right","pad_to_multiple_of":null,"pad_id":2,"pad_type_id":0,"pad_token":"[PAD]"},
+        "pre_tokenizer":{"type":"WhitespaceSplit"},"model":{"type":"BPE","dropout":0.9,"unk_token":null,"continuing_subword_prefix":null,
+        "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
+        "vocab":{"a":0,"b":1,"[PAD]":2,"ab":3},"merges":["a b"]}}"#;
+    let path = file(folder.path(), "tokenizer.json", json.as_bytes());
+    let recipe = crate::recipe::DataRecipe { tokens: path.display().to_string(), ..Default::default() };
+    let reading = recipe.reading().unwrap();
+    let text = file(folder.path(), "text.txt", "ab ab a b ab ab a\na b\n".repeat(30).as_bytes());
+    let corpus = read(&[&text], &reading, ALL).unwrap();
+    assert_eq!((corpus.tokens(), corpus.vocabulary().words()), (270, &["ab", "a", "b"].map(String::from)[..]));
+    let note = &corpus.notes()[0];
+    assert!(
+        ["truncation (after 4 pieces)", "padding (with `[PAD]`)", "dropout (of 0.9"].iter().all(|part| note.contains(part)),
+        "{note}"
+    );
+    assert!(note.contains("tokenizer.json"), "{note}");
+}
+
+#[test]
+fn encodings_are_read_by_the_corpus_too_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let one = file(folder.path(), "a.txt", &utf_16("наш мир\nваш мир\n"));
+    let two = file(folder.path(), "b.txt", &utf_16("наш дом\n"));
+    let corpus = read(&[&one, &two], &Reading::default(), ALL).unwrap();
+    assert_eq!(lines(&corpus), ["наш мир", "ваш мир", "наш дом"]);
+    let note = &corpus.notes()[0];
+    assert!(note.contains("2 files") && note.contains("a.txt") && note.contains("UTF-16LE, known by its zero bytes"), "{note}");
+    let latin = file(folder.path(), "c.txt", b"caf\xe9 noir\n");
+    let reading = |encoding: &str| crate::recipe::DataRecipe { encoding: encoding.into(), ..Default::default() }.reading();
+    assert_eq!(lines(&read(&[&latin], &reading("latin1").unwrap(), ALL).unwrap()), ["café noir"]);
+    let error = read(&[&latin], &reading("auto").unwrap(), ALL).unwrap_err().to_string();
+    assert!(error.contains("c.txt: byte 3") && error.contains("data.encoding = \"windows-1252\""), "{error}");
+    assert!(reading("latin-99").unwrap_err().to_string().contains("not an encoding"));
+}
+
+#[test]
 fn what_cannot_be_learned_from_is_said() {
     let fails =
         |text: &str, min_count: u64| Corpus::from_text(text, Limits { min_count, max_size: None }).unwrap_err().to_string();

@@ -1,11 +1,13 @@
-//! What a word is: normal form, case, and where text is cut.
+//! What a word is: normal form, case, where text is cut, and what is joined again.
 
 use std::borrow::Cow;
 use std::path::Path;
 
+use ctk_core::opened;
 use ctk_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokenizers::models::ModelWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::whitespace::Whitespace;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
@@ -53,15 +55,28 @@ pub enum Tokens {
 
 impl Tokens {
     /// `whitespace`, `words`, `bert`, or the path of a `tokenizers` JSON file.
+    ///
+    /// # Errors
+    /// Another name; a file that cannot be read, or is none.
     pub fn named(name: &str) -> Result<Tokens> {
+        Ok(Tokens::with_notes(name)?.0)
+    }
+
+    /// [`named`](Self::named), and what of the file is not done, in words.
+    ///
+    /// # Errors
+    /// As of [`named`](Self::named).
+    pub fn with_notes(name: &str) -> Result<(Tokens, Vec<String>)> {
         Ok(match name {
-            "whitespace" => Tokens::Whitespace,
-            "words" => Tokens::Words,
-            "bert" => Tokens::Bert,
+            "whitespace" => (Tokens::Whitespace, Vec::new()),
+            "words" => (Tokens::Words, Vec::new()),
+            "bert" => (Tokens::Bert, Vec::new()),
             file if file.ends_with(".json") => {
+                opened::check(Path::new(file))?;
                 let tokenizer = Tokenizer::from_file(Path::new(file))
                     .map_err(|e| Error::usage(format!("not a tokenizers file: {e}")).at(file))?;
-                Tokens::File(Box::new(tokenizer))
+                let (tokenizer, notes) = plain(tokenizer, file)?;
+                (Tokens::File(Box::new(tokenizer)), notes)
             }
             other => {
                 return Err(Error::usage(format!("`{other}` is not a way to cut text"))
@@ -71,9 +86,54 @@ impl Tokens {
     }
 }
 
+/// A tokenizer that gives all pieces of a text and nothing else, each time the same: what its file says of the lengths that a network
+/// wants, and of chance, is not done. And what that was.
+fn plain(mut tokenizer: Tokenizer, file: &str) -> Result<(Tokenizer, Vec<String>)> {
+    let mut left_out = Vec::new();
+    if let Some(truncation) = tokenizer.get_truncation() {
+        left_out.push(format!("truncation (after {} pieces)", truncation.max_length));
+        tokenizer.with_truncation(None).map_err(|e| Error::new(e).at(file))?;
+    }
+    if let Some(padding) = tokenizer.get_padding() {
+        left_out.push(format!("padding (with `{}`)", padding.pad_token));
+        tokenizer.with_padding(None);
+    }
+    if let ModelWrapper::BPE(model) = tokenizer.get_model()
+        && let Some(dropout) = model.dropout
+    {
+        left_out.push(format!("dropout (of {dropout} of the merges, by chance)"));
+        let mut model = model.clone();
+        model.dropout = None;
+        tokenizer.with_model(model);
+    }
+    let note =
+        (!left_out.is_empty()).then(|| format!("{file}: left out, so that every text is read whole: {}", left_out.join(", ")));
+    Ok((tokenizer, note.into_iter().collect()))
+}
+
 impl Reading {
-    /// Calls `take` for each word of `line`. No word holds white space.
+    /// Calls `take` for each word of `line`, phrases among them. No word holds white space.
+    ///
+    /// # Errors
+    /// A tokenizer that fails.
     pub fn words(&self, line: &str, mut take: impl FnMut(&str)) -> Result<()> {
+        if self.phrases.is_empty() {
+            return self.cut(line, take);
+        }
+        let mut words = Vec::new();
+        self.cut(line, |word| words.push(word.to_string()))?;
+        self.phrases.join(words).iter().for_each(|word| take(word));
+        Ok(())
+    }
+
+    /// How the text's own words would spell `name`, where it is one word to them.
+    pub fn spelling(&self, name: &str) -> Option<String> {
+        let mut words = Vec::new();
+        self.words(name, |word| words.push(word.to_string())).ok()?;
+        words.pop().filter(|_| words.is_empty())
+    }
+
+    fn cut(&self, line: &str, mut take: impl FnMut(&str)) -> Result<()> {
         let line = self.prepare(line);
         match &self.tokens {
             Tokens::Whitespace => line.split_whitespace().for_each(take),

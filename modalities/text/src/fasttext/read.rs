@@ -1,24 +1,22 @@
 //! Reads fastText's models. What the file says of itself is compared with its length before anything is allocated for it.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use ctk_core::{Context, Error, Result};
+use ctk_texts::files::{is_packed, open as open_file};
 
 use super::{Args, FastText, Loss, MAGIC, ModelKind, VERSION};
 use crate::subwords::{SubwordVectors, Subwords};
-use crate::vectors::replaced;
+use crate::vectors::{LONGEST_WORD, fits, replaced};
 
 /// Bytes of the longest word: a damaged file must not be read whole into one.
-const LONGEST: u64 = 1 << 16;
+const LONGEST: u64 = LONGEST_WORD as u64;
 
 /// Bytes of the shortest entry of a dictionary: an empty word's zero, its count and its kind.
 const ENTRY: u64 = 10;
-
-/// Files that gzip and zstd wrote begin with these.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Values that are read at once.
 const BLOCK: usize = 1 << 16;
@@ -32,17 +30,22 @@ pub fn open(path: &Path) -> Result<FastText> {
 }
 
 fn read(path: &Path) -> Result<FastText> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     let left = file.metadata()?.len();
     let mut bytes = Bytes { reader: BufReader::with_capacity(1 << 20, file), left };
+    let packed = is_packed(bytes.reader.fill_buf()?);
     let magic: [u8; 4] = if left < 8 { [0; 4] } else { bytes.take()? };
-    if magic.starts_with(&GZIP) || magic == ZSTD {
+    if packed {
         return Err(Error::new("this file is compressed").hint("unpack it first: a model is read where it lies"));
     }
     if magic != MAGIC.to_le_bytes() {
-        return Err(
-            Error::new("this is not a fastText model").hint("models begin with fastText's magic number; those of 2016 have none")
-        );
+        let mut head = magic.to_vec();
+        bytes.reader.by_ref().take(OLD_HEAD as u64).read_to_end(&mut head)?;
+        if is_old(&head) {
+            return Err(Error::new("this is a fastText model of 2016, from before its files had a magic number and a version")
+                .hint("ctk reads models of 2017 and later: give the .vec file that lies beside it, or train and save it anew"));
+        }
+        return Err(Error::new("this is not a fastText model").hint("models begin with fastText's magic number"));
     }
     let version = bytes.i32()?;
     if !(11..=VERSION).contains(&version) {
@@ -68,12 +71,35 @@ fn read(path: &Path) -> Result<FastText> {
     bytes.table("output", outputs, width)?;
     let subwords = Subwords { min: args.min as usize, max: args.max as usize, buckets };
     Ok(FastText {
-        vectors: SubwordVectors::new(dictionary.words, input, width, subwords)?,
+        notes: replaced(dictionary.raw.len() + dictionary.bad_labels),
+        vectors: SubwordVectors::new(dictionary.words, input, width, subwords)?.with_raw(dictionary.raw),
         counts: dictionary.counts,
         labels: dictionary.labels,
-        notes: replaced(dictionary.replaced),
         args,
     })
+}
+
+/// Bytes that a model of 2016 is known by: twelve i32 and a f64 that say how it was trained, and how many entries, words and labels its
+/// dictionary has.
+pub const OLD_HEAD: usize = 12 * 4 + 8 + 3 * 4;
+
+/// Whether a file begins as fastText's models did in 2016: like those of today, without the first two numbers.
+pub fn is_old(head: &[u8]) -> bool {
+    let Some(head) = head.get(..OLD_HEAD) else { return false };
+    let number = |at: usize| i32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let [width, window, epochs, min_count, negatives, word_ngrams, loss, kind, buckets, min, max, rate_every] =
+        std::array::from_fn(|i| number(4 * i));
+    let subsample = f64::from_le_bytes(std::array::from_fn(|i| head[48 + i]));
+    let [size, words, labels] = std::array::from_fn(|i| number(56 + 4 * i));
+    (1..=100_000).contains(&width)
+        && [window, epochs, min_count, negatives, word_ngrams].iter().all(|n| (0..=1_000_000).contains(n))
+        && (1..=3).contains(&loss)
+        && (1..=3).contains(&kind)
+        && [buckets, min, max, rate_every, words, labels].iter().all(|n| *n >= 0)
+        && max <= 1000
+        && (0.0..=1.0).contains(&subsample)
+        && words.checked_add(labels) == Some(size)
+        && size > 0
 }
 
 fn arguments(bytes: &mut Bytes) -> Result<Args> {
@@ -105,8 +131,9 @@ struct Dictionary {
     words: Vec<String>,
     counts: Vec<u64>,
     labels: Vec<(String, u64)>,
-    // Words that are not UTF-8.
-    replaced: usize,
+    // The bytes of words that are not UTF-8, by their rows; labels that are none are only counted.
+    raw: HashMap<usize, Vec<u8>>,
+    bad_labels: usize,
 }
 
 fn dictionary(bytes: &mut Bytes) -> Result<Dictionary> {
@@ -132,16 +159,17 @@ fn dictionary(bytes: &mut Bytes) -> Result<Dictionary> {
         if kind != u8::from(at >= words) {
             return Err(damaged(format!("it says {words} words come first")).at(here()));
         }
-        let name = String::from_utf8(name).unwrap_or_else(|e| {
-            dictionary.replaced += 1;
-            String::from_utf8_lossy(e.as_bytes()).into_owned()
-        });
-        match kind {
-            0 => {
-                dictionary.words.push(name);
-                dictionary.counts.push(count);
-            }
-            _ => dictionary.labels.push((name, count)),
+        let (text, raw) = match String::from_utf8(name) {
+            Ok(text) => (text, None),
+            Err(e) => (String::from_utf8_lossy(e.as_bytes()).into_owned(), Some(e.into_bytes())),
+        };
+        if kind == 0 {
+            dictionary.raw.extend(raw.map(|raw| (dictionary.words.len(), raw)));
+            dictionary.words.push(text);
+            dictionary.counts.push(count);
+        } else {
+            dictionary.bad_labels += usize::from(raw.is_some());
+            dictionary.labels.push((text, count));
         }
     }
     Ok(dictionary)
@@ -207,6 +235,7 @@ impl Bytes {
     /// The next table.
     fn rows(&mut self, name: &str, rows: usize, width: usize) -> Result<Vec<f32>> {
         let bytes = self.table(name, rows, width)?;
+        fits(rows, width)?;
         let mut values = Vec::new();
         values
             .try_reserve_exact((bytes / 4) as usize)

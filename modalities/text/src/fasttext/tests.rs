@@ -162,7 +162,7 @@ fn a_classifiers_labels_are_no_words() {
 }
 
 #[test]
-fn words_that_are_not_utf_8_are_told() {
+fn n_grams_of_words_that_are_not_utf_8_are_those_of_their_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.bin");
     let mut bytes = written(&path);
@@ -171,6 +171,42 @@ fn words_that_are_not_utf_8_are_told() {
     let model = open(&path).unwrap();
     assert_eq!(model.vectors.words()[0], "\u{fffd}he");
     assert!(model.notes[0].contains("UTF-8"));
+    let (mut ids, mut other) = (Vec::new(), Vec::new());
+    model.vectors.subwords().ids_of(b"\xffhe", &mut ids);
+    model.vectors.subwords().ids("\u{fffd}he", &mut other);
+    assert_ne!(ids, other);
+    let rows: Vec<usize> = std::iter::once(0).chain(ids.iter().map(|id| 4 + *id as usize)).collect();
+    let mut wanted = vec![0.0; 3];
+    crate::subwords::mean(model.vectors.input(), rows.into_iter(), &mut wanted);
+    let mut room = Vec::new();
+    assert_eq!(model.vectors.block(0..1, &mut room).unwrap(), wanted);
+    assert_eq!(model.vectors.vector("\u{fffd}he"), wanted, "by the name that it has here");
+}
+
+#[test]
+fn models_of_2016_are_said_to_be_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.bin");
+    let whole = written(&path);
+    std::fs::write(&path, &whole[8..]).unwrap();
+    assert_eq!(crate::vectors::look(&path).unwrap(), Some(crate::vectors::Format::FastText));
+    let error = open(&path).unwrap_err().to_string();
+    assert!(error.contains("a fastText model of 2016") && error.contains("hint: ") && error.contains(".vec"), "{error}");
+    for other in [&b"two words\n"[..], &[0; 100], &[1; 100]] {
+        std::fs::write(&path, other).unwrap();
+        assert!(!open(&path).unwrap_err().to_string().contains("2016"));
+    }
+}
+
+#[test]
+fn words_that_never_occurred_are_written_as_if_they_had_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.bin");
+    let vocabulary = Vocabulary::new(["a", "b", "c"].map(str::to_string).to_vec(), vec![4, 0, 0]);
+    let (input, output) = (values(14 * 3), values(3 * 3));
+    write(&Parts { args: args(), vocabulary: &vocabulary, input: &input, output: &output }, &path).unwrap();
+    assert_eq!(open(&path).unwrap().counts, [4, 1, 1]);
+    assert_eq!(std::fs::read(&path).unwrap()[76..84], 6i64.to_le_bytes());
 }
 
 #[test]

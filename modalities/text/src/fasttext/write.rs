@@ -6,6 +6,7 @@ use std::path::Path;
 use ctk_core::{Error, Result, store::files};
 
 use super::{Args, MAGIC, Parts, VERSION};
+use crate::vectors::{LONGEST_WORD, too_long};
 
 /// Values that are turned into bytes at once.
 const BLOCK: usize = 1 << 14;
@@ -13,8 +14,8 @@ const BLOCK: usize = 1 << 14;
 /// Writes a model that fastText's own program, its Python module and gensim's `load_facebook_model` read.
 ///
 /// # Errors
-/// Tables of other sizes than the arguments say; a word with a zero byte in it, which the format ends words with; more words than
-/// it can count.
+/// Tables of other sizes than the arguments say, or with values that are no finite numbers; a word with a zero byte in it, which the
+/// format ends words with, or longer than any reader takes; more words than it can count.
 pub fn write(model: &Parts, out: &Path) -> Result<()> {
     let Parts { args, vocabulary, input, output } = model;
     let words = vocabulary.len();
@@ -31,16 +32,27 @@ pub fn write(model: &Parts, out: &Path) -> Result<()> {
     if let Some(word) = vocabulary.words().iter().find(|word| word.contains('\0')) {
         return Err(Error::new(format!("fastText's files cannot hold the word {word:?}")).hint("a zero byte ends a word there"));
     }
+    if let Some(word) = vocabulary.words().iter().find(|word| word.len() >= LONGEST_WORD) {
+        return Err(too_long(word));
+    }
+    if let Some(at) = input.iter().chain(*output).position(|value| !value.is_finite()) {
+        let table = if at < input.len() { "input" } else { "output" };
+        return Err(
+            Error::new(format!("a value of the {table} table is no finite number")).hint("the training that made it went wrong")
+        );
+    }
+    // gensim drops words that never occurred, and then misses their rows: a word that only another run had has occurred once.
+    let counted = |count: &u64| (*count).max(1);
     files::write_with(out, |file| {
         numbers(file, &[MAGIC, VERSION])?;
         arguments(file, args)?;
         numbers(file, &[count, count, 0])?;
-        file.write_all(&signed(vocabulary.total()).to_le_bytes())?;
+        file.write_all(&signed(vocabulary.counts().iter().map(counted).sum()).to_le_bytes())?;
         file.write_all(&(-1i64).to_le_bytes())?;
         for (word, count) in vocabulary.words().iter().zip(vocabulary.counts()) {
             file.write_all(word.as_bytes())?;
             file.write_all(&[0])?;
-            file.write_all(&signed(*count).to_le_bytes())?;
+            file.write_all(&signed(counted(count)).to_le_bytes())?;
             file.write_all(&[0])?;
         }
         table(file, input, width)?;

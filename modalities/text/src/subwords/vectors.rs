@@ -1,5 +1,6 @@
 //! Vectors of words that are made of parts: a row of their own and rows of their n-grams.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use ctk_core::eval::Table;
@@ -17,6 +18,8 @@ pub struct SubwordVectors {
     input: Vec<f32>,
     width: usize,
     subwords: Subwords,
+    // The bytes of words that are not UTF-8, by their rows: n-grams are made of them, names are not.
+    raw: HashMap<usize, Vec<u8>>,
 }
 
 impl SubwordVectors {
@@ -33,7 +36,12 @@ impl SubwordVectors {
         }
         let mut order: Vec<u32> = (0..words.len() as u32).collect();
         order.par_sort_unstable_by_key(|&row| (words[row as usize].as_str(), row));
-        Ok(SubwordVectors { words, order, input, width, subwords })
+        Ok(SubwordVectors { words, order, input, width, subwords, raw: HashMap::new() })
+    }
+
+    /// The same, where the words of some rows are not UTF-8 and have these bytes.
+    pub(crate) fn with_raw(self, raw: HashMap<usize, Vec<u8>>) -> SubwordVectors {
+        SubwordVectors { raw, ..self }
     }
 
     /// The words, in the order of their rows.
@@ -68,7 +76,8 @@ impl SubwordVectors {
     /// Makes `vector` that of `word`; `ids` is room.
     fn mean(&self, row: Option<usize>, word: &str, ids: &mut Vec<u32>, vector: &mut [f32]) {
         ids.clear();
-        self.subwords.ids(word, ids);
+        let bytes = row.and_then(|row| self.raw.get(&row)).map_or(word.as_bytes(), Vec::as_slice);
+        self.subwords.ids_of(bytes, ids);
         let grams = ids.iter().map(|&bucket| self.words.len() + bucket as usize);
         mean(&self.input, row.into_iter().chain(grams), vector);
     }

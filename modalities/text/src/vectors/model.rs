@@ -48,7 +48,6 @@ impl<T: Table> modality::Model for Model<T> {
     }
 
     fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
-        write::as_format(&self.table, format, out)?;
-        Ok(Vec::new())
+        write::as_format(&self.table, format, out)
     }
 }

@@ -1,21 +1,23 @@
 //! Vectors in safetensors files: `input` with its words in a `.tsv` beside it, as `ctk export` writes them, stays in its file;
-//! `features`, as `ctk embed` writes them, are read into memory.
+//! `features`, as `ctk embed` writes them, are read into memory, and so is `input` with rows of n-grams behind those of words.
 
-use std::fs::File;
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use ctk_core::eval::{Features, Table};
 use ctk_core::store::safetensors_header::Header;
 use ctk_core::{Context, Error, Result};
+use ctk_texts::files::open;
 use safetensors::Dtype;
 
 use super::names::Names;
 use super::values::Values;
-use super::{WordVectors, not_finite};
+use super::{WordVectors, fits, not_finite};
+use crate::subwords::{SubwordVectors, Subwords};
 
 /// Reads the words, and where the rows lie.
 pub fn read(path: &Path) -> Result<WordVectors> {
-    let file = File::open(path)?;
+    let file = open(path)?;
     let Header { tensors, start } = Header::read(&file)?;
     let Some(tensor) = tensors.info("input") else {
         return match tensors.info("features") {
@@ -35,19 +37,80 @@ pub fn read(path: &Path) -> Result<WordVectors> {
     }
     let first = start + tensor.data_offsets.0 as u64;
 
-    let beside = path.with_extension("tsv");
-    let text = std::fs::read_to_string(&beside).at(beside.display()).hint("the words lie beside the vectors, one a line")?;
+    let (beside, words) = words(path)?;
     let mut names = Names::default();
-    for line in text.lines() {
-        // Counts are behind a word where they are known.
-        let word = line.rsplit_once('\t').filter(|(_, count)| count.parse::<u64>().is_ok()).map_or(line, |(word, _)| word);
+    words.iter().for_each(|word| {
         names.push(word.as_bytes());
+    });
+    if names.len() < rows && tensors.info("output").is_some_and(|output| output.shape[..] == [names.len(), width]) {
+        let what = format!(
+            "{rows} rows of {} words: the rows behind those of words are of n-grams, by which words are made",
+            names.len()
+        );
+        return Err(Error::new(what).at(beside.display()).hint("the file says nothing of them: export the run anew"));
     }
     if names.len() != rows {
         return Err(Error::new(format!("{rows} rows, but {} words", names.len())).at(beside.display()));
     }
     let starts = (0..rows).map(|row| first + (row * width * 4) as u64).collect();
     finish(names, Values::File { file, starts }, width)
+}
+
+/// The words beside a file, and where they lie.
+fn words(path: &Path) -> Result<(PathBuf, Vec<String>)> {
+    let beside = path.with_extension("tsv");
+    let text = std::fs::read_to_string(&beside).at(beside.display()).hint("the words lie beside the vectors, one a line")?;
+    // Counts are behind a word where they are known.
+    let word = |line: &str| {
+        line.rsplit_once('\t').filter(|(_, count)| count.parse::<u64>().is_ok()).map_or(line, |(word, _)| word).to_string()
+    };
+    let words = text.lines().map(word).collect();
+    Ok((beside, words))
+}
+
+/// What a file says of n-grams: the shortest, the longest, and how many rows they share.
+const PARTS: &str = "subwords";
+
+/// What is written into a file whose words are made of n-grams, too.
+pub fn parts_of(subwords: &Subwords) -> HashMap<String, String> {
+    let Subwords { min, max, buckets } = subwords;
+    HashMap::from([(PARTS.to_string(), format!("{min} {max} {buckets}"))])
+}
+
+/// Reads a file that [`parts_of`] was written into: words that are means of their rows and those of their n-grams. None if the file says
+/// nothing of them.
+///
+/// # Errors
+/// A file that cannot be read, or whose rows are not those of its words and n-grams.
+pub fn open_parts(path: &Path) -> Result<Option<SubwordVectors>> {
+    parts(path).at(path.display())
+}
+
+fn parts(path: &Path) -> Result<Option<SubwordVectors>> {
+    let file = open(path)?;
+    let Header { tensors, start } = Header::read(&file)?;
+    let Some(said) = tensors.metadata().as_ref().and_then(|metadata| metadata.get(PARTS)) else { return Ok(None) };
+    let numbers: Vec<usize> = said.split(' ').filter_map(|number| number.parse().ok()).collect();
+    let ([min, max, buckets], Some(input)) = (&numbers[..], tensors.info("input")) else {
+        return Err(Error::new(format!("`{said}` are not the lengths of n-grams and a number of rows")));
+    };
+    let [rows, width] = input.shape[..] else {
+        return Err(Error::new(format!("the tensor `input` has shape {:?}, expected rows and width", input.shape)));
+    };
+    if input.dtype != Dtype::F32 {
+        return Err(Error::new(format!("the tensor `input` holds {:?}, expected F32", input.dtype)));
+    }
+    fits(rows, width)?;
+    let starts = (0..rows).map(|row| start + input.data_offsets.0 as u64 + (row * width * 4) as u64).collect();
+    let mut room = Vec::new();
+    let values = Values::File { file, starts }.get(0..rows, width, &mut room)?.to_vec();
+    let (_, words) = words(path)?;
+    if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+        let row = at / width.max(1);
+        let name = words.get(row).map_or_else(|| format!("n-gram {}", row - words.len()), String::clone);
+        return Err(not_finite(&name, values[at]).at(format!("row {}", row + 1)));
+    }
+    SubwordVectors::new(words, values, width, Subwords { min: *min, max: *max, buckets: *buckets }).map(Some)
 }
 
 fn features(features: Features) -> Result<WordVectors> {

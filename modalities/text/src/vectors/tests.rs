@@ -1,5 +1,7 @@
 //! Every format there and back, every way of being damaged, and what other programs read and write.
 
+mod odd;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

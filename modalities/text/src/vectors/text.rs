@@ -6,19 +6,32 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ctk_core::{Error, Result};
+use ctk_core::{Error, Result, memory};
 use ctk_texts::files::{Chunk, Chunks};
 use rayon::prelude::*;
 
 use super::names::Names;
 use super::values::Values;
-use super::{Header, WordVectors, not_finite};
+use super::{Header, WordVectors, fits, fits_within, not_finite};
 
 /// Pieces that are parsed at once, while the next are read.
 const BATCH: usize = 8;
 
+/// Of memory that is free when reading begins, rows of a file that does not say how many it has may take one part in this many.
+const SHARE: u64 = 2;
+
 /// Lines that are looked at to learn the width.
 const LINES: usize = 100;
+
+/// Whether all lines of this, which follows a first line, are a word and `width` numbers.
+pub fn holds(rest: &[u8], width: usize, whole: bool) -> bool {
+    let mut lines: Vec<&[u8]> = rest.split(|&b| b == b'\n').take(LINES + 1).collect();
+    if lines.len() > LINES || !whole {
+        lines.pop();
+    }
+    let mut lines = lines.into_iter().map(trimmed).filter(|line| !line.is_empty()).peekable();
+    lines.peek().is_some() && lines.all(|line| fields(line) > width && numbers(line) >= width)
+}
 
 /// Whether this, which follows a first line, is text and not binary: the first row ends in `width` numbers.
 pub fn begins(rest: &[u8], width: usize, whole: bool) -> bool {
@@ -63,14 +76,19 @@ pub fn width(head: &[u8], whole: bool) -> Option<usize> {
 /// Reads rows of `width` values, after a first line if there is one.
 pub fn read(path: &Path, width: usize, header: Option<Header>) -> Result<WordVectors> {
     let (mut names, mut values) = (Names::default(), Vec::new());
-    let mut chunks = Chunks::open(path)?;
-    if let Some(header) = header
-        && !chunks.compressed()
-    {
+    let mut chunks = Chunks::lines(path)?;
+    if let Some(header) = header {
         // A value is a digit and what separates it at least.
-        header.check(2 * width as u64 + 1, std::fs::metadata(path)?.len())?;
+        if !chunks.origin().packed {
+            header.check(2 * width as u64 + 1, std::fs::metadata(path)?.len())?;
+        }
+        fits(header.words, width)?;
+    }
+    if let Some(header) = header.filter(|_| !chunks.origin().packed) {
         values.reserve_exact(header.words * width);
     }
+    // What a packed file unpacks to is known when it is there.
+    let most = memory::free().map_or(usize::MAX, |free| usize::try_from(free / SHARE).unwrap_or(usize::MAX));
     let mut next = || chunks.by_ref().take(BATCH).collect::<Result<Vec<Chunk>>>();
     let mut batch = next()?;
     let (mut lines, mut replaced) = (0, 0);
@@ -92,6 +110,9 @@ pub fn read(path: &Path, width: usize, header: Option<Header>) -> Result<WordVec
             replaced += piece.replaced;
             names.append(&piece.names);
             values.extend_from_slice(&piece.values);
+        }
+        if header.is_none_or(|header| names.len() > header.words) && values.len().saturating_mul(size_of::<f32>()) > most {
+            fits_within(names.len(), width, most as u64)?;
         }
         batch = following?;
     }

@@ -2,32 +2,35 @@
 //! on all threads; a table is never whole in memory for it.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ctk_core::eval::Table;
 use ctk_core::{Error, Result, store::files, store::safetensors_header};
 use ctk_texts::corpus::Reading;
+use ctk_texts::files::is_packed;
 use rayon::prelude::*;
 
 use super::text::looks_like_one;
+use super::{Format, HEAD, Header, LONGEST_WORD, WIDEST, kind, not_finite, too_long};
 use crate::static_embedding;
 
 /// Blocks that are put into form at once.
 const BATCH: usize = 64;
 
-/// Writes `table` in one of [`FORMATS`](super::FORMATS).
+/// Writes `table` in one of [`FORMATS`](super::FORMATS); what should be known of it. What is written can be read again.
 ///
 /// # Errors
-/// A word that the format cannot hold; a format that is none.
-pub(crate) fn as_format(table: &dyn Table, format: &str, out: &Path) -> Result<()> {
+/// A word that the format cannot hold, or a value that is no finite number; a format that is none.
+pub(crate) fn as_format(table: &dyn Table, format: &str, out: &Path) -> Result<Vec<String>> {
     match format {
+        "static-embedding" => return static_embedding::write(table, Reading::default(), out),
         "word2vec-text" => text(table, out),
         "word2vec-binary" => binary(table, out),
         "glove" => glove(table, out),
-        "static-embedding" => static_embedding::write(table, Reading::default(), out),
         "safetensors" => safetensors(table, out),
         other => Err(Error::usage(format!("`{other}` is not a format of word vectors"))),
-    }
+    }?;
+    Ok(Vec::new())
 }
 
 /// word2vec's text form: `words width` on the first line, then a word and its values a line. gensim's
@@ -38,29 +41,32 @@ pub fn text(table: &dyn Table, out: &Path) -> Result<()> {
         |name| !name.contains([' ', '\t', '\n', '\r']),
         "word2vec's forms end a word with a space: use glove or safetensors",
     )?;
-    write(table, out, counts(table).as_bytes(), row_of_text)
+    write(table, out, counts(table).as_bytes(), row_of_text, Format::Text(header(table)))
 }
 
 /// GloVe's text: the same without the first line; words may have spaces in them.
 pub fn glove(table: &dyn Table, out: &Path) -> Result<()> {
     // The last part of a word must not look like a value of its own.
     let clear = |name: &str| name.rsplit_once([' ', '\t']).is_none_or(|(_, last)| !looks_like_one(last.as_bytes()));
-    let plain = |name: &str| !name.contains(['\n', '\r']) && name.trim_matches([' ', '\t']) == name;
+    // What begins with a byte order mark may begin a file, which loses it.
+    let marked = |name: &str| name.starts_with('\u{feff}');
+    let plain = |name: &str| !name.contains(['\n', '\r']) && name.trim_matches([' ', '\t']) == name && !marked(name);
     check(table, |name| plain(name) && clear(name), "a line of text cannot hold this word: use safetensors")?;
-    write(table, out, b"", row_of_text)
+    write(table, out, b"", row_of_text, Format::Glove { width: table.width() })
 }
 
 /// word2vec's binary form: the first line as text, then a word, a space, little-endian f32 and a line's end a row (word2vec.c).
 /// gensim's `KeyedVectors.load_word2vec_format(…, binary=True)` reads it.
 pub fn binary(table: &dyn Table, out: &Path) -> Result<()> {
     check(table, |name| !name.contains([' ', '\n', '\r']), "word2vec's forms end a word with a space: use glove or safetensors")?;
-    write(table, out, counts(table).as_bytes(), |into, name, row| {
+    let row = |into: &mut Vec<u8>, name: &str, row: &[f32]| {
         into.extend_from_slice(name.as_bytes());
         into.push(b' ');
         row.iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()));
         into.push(b'\n');
         Ok(())
-    })
+    };
+    write(table, out, counts(table).as_bytes(), row, Format::Binary(header(table)))
 }
 
 /// safetensors: `input`, (words, width), and the words in a `.tsv` beside it, one a line.
@@ -69,13 +75,32 @@ pub fn safetensors(table: &dyn Table, out: &Path) -> Result<()> {
     let plain =
         |name: &str| !name.contains(['\n', '\r']) && name.rsplit_once('\t').is_none_or(|(_, n)| n.parse::<u64>().is_err());
     check(table, plain, "a line of text cannot hold this word")?;
-    files::write_with(&out.with_extension("tsv"), |file| {
-        (0..table.len()).try_for_each(|row| Ok(writeln!(file, "{}", table.name(row))?))
-    })?;
-    write(table, out, &safetensors_header::of_one("input", [table.len(), table.width()])?, |into, _, row| {
+    let beside = words_beside(out)?;
+    let head = safetensors_header::of_one("input", [table.len(), table.width()])?;
+    let row = |into: &mut Vec<u8>, _: &str, row: &[f32]| {
         row.iter().for_each(|value| into.extend_from_slice(&value.to_le_bytes()));
         Ok(())
-    })
+    };
+    write(table, out, &head, row, Format::Safetensors)?;
+    files::write_with(&beside, |file| (0..table.len()).try_for_each(|row| Ok(writeln!(file, "{}", table.name(row))?)))
+}
+
+/// Where the words of a safetensors file at `out` lie.
+///
+/// # Errors
+/// They would lie in the file itself.
+pub(crate) fn words_beside(out: &Path) -> Result<PathBuf> {
+    let beside = out.with_extension("tsv");
+    match beside.to_string_lossy().to_lowercase() == out.to_string_lossy().to_lowercase() {
+        true => Err(Error::usage("the words are written into a .tsv file beside the vectors, which would have the same name")
+            .at(out.display())
+            .hint("give --out another ending, .safetensors")),
+        false => Ok(beside),
+    }
+}
+
+fn header(table: &dyn Table) -> Header {
+    Header { words: table.len(), width: table.width() }
 }
 
 /// word2vec's first line.
@@ -91,17 +116,25 @@ fn row_of_text(into: &mut Vec<u8>, name: &str, row: &[f32]) -> std::io::Result<(
     Ok(())
 }
 
-/// That every word can be written in a form.
+/// That a table can be written, and every word of it in a form.
 fn check(table: &dyn Table, fits: impl Fn(&str) -> bool + Sync, hint: &str) -> Result<()> {
-    match (0..table.len()).into_par_iter().find_first(|&row| table.name(row).is_empty() || !fits(table.name(row))) {
-        Some(row) => Err(Error::new(format!("the word `{}` cannot be written in this format", table.name(row).escape_debug()))
+    if table.is_empty() || table.width() == 0 || table.width() >= WIDEST {
+        let (rows, width) = (table.len(), table.width());
+        return Err(
+            Error::new(format!("{rows} rows of {width} values are no vectors of words")).hint("there is nothing to write")
+        );
+    }
+    let names = (0..table.len()).into_par_iter().map(|row| (row, table.name(row)));
+    match names.find_first(|(_, name)| name.is_empty() || name.len() >= LONGEST_WORD || !fits(name)) {
+        Some((row, name)) if name.len() >= LONGEST_WORD => Err(too_long(name).at(format!("row {}", row + 1))),
+        Some((row, name)) => Err(Error::new(format!("the word `{}` cannot be written in this format", name.escape_debug()))
             .at(format!("row {}", row + 1))
             .hint(hint)),
         None => Ok(()),
     }
 }
 
-fn write<F>(table: &dyn Table, out: &Path, head: &[u8], row: F) -> Result<()>
+fn write<F>(table: &dyn Table, out: &Path, head: &[u8], row: F, format: Format) -> Result<()>
 where
     F: Fn(&mut Vec<u8>, &str, &[f32]) -> std::io::Result<()> + Sync,
 {
@@ -109,17 +142,41 @@ where
         let (mut room, mut bytes) = (Vec::new(), Vec::new());
         let values = table.block(range.clone(), &mut room)?;
         for (at, values) in range.clone().zip(values.chunks_exact(table.width())) {
+            // No reader takes others.
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                return Err(not_finite(table.name(at), *value).at(format!("row {}", at + 1)));
+            }
             row(&mut bytes, table.name(at), values)?;
         }
         Ok(bytes)
     };
     files::write_with(out, |file| {
         file.write_all(head)?;
+        // What readers look at to know the format.
+        let mut begin = head[..head.len().min(HEAD)].to_vec();
+        let mut looked = false;
         for batch in table.blocks().chunks(BATCH) {
             for bytes in batch.par_iter().map(form).collect::<Vec<_>>() {
-                file.write_all(&bytes?)?;
+                let bytes = bytes?;
+                if !looked {
+                    begin.extend_from_slice(&bytes[..bytes.len().min(HEAD - begin.len())]);
+                    looked = begin.len() == HEAD;
+                    if looked {
+                        is_known(&begin, false, format)?;
+                    }
+                }
+                file.write_all(&bytes)?;
             }
         }
-        Ok(())
+        if looked { Ok(()) } else { is_known(&begin, true, format) }
     })
+}
+
+/// That a file which begins so is known for what it is.
+fn is_known(begin: &[u8], whole: bool, format: Format) -> Result<()> {
+    if is_packed(begin) || kind(begin, whole)? != Some(format) {
+        return Err(Error::new("these words and values begin so that a reader would take the file for one of another format")
+            .hint("write them in another format: safetensors holds all values, and its words lie beside it"));
+    }
+    Ok(())
 }

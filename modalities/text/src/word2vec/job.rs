@@ -123,7 +123,8 @@ impl Job for Word2VecJob {
         corpus.notes().iter().for_each(|note| process.tell(&Event::Note(note)));
         let source = self.windows(&corpus)?;
         let settings = self.settings();
-        let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?;
+        let mut learner =
+            Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?.phrases(corpus.phrases().clone());
         if let Some(note) = init.keep(run, process, corpus.vocabulary(), settings.rate)? {
             process.tell(&Event::Note(&note));
         }
@@ -180,8 +181,16 @@ fn show(features: &Features) -> Result<Shown> {
             neighbors(features, &[word], &[], 5)?.into_iter().map(|(name, cosine)| format!("{name} {cosine:.2}")).collect();
         let _ = writeln!(text, "  {word:<8} {}", near.join("  "));
     }
-    let found = analogy::analogy(features, &language::parsed_questions(), features.len())?;
-    let similar = similarity::similarity(features, &language::pairs())?;
+    // A short text has too few of the words that are asked for.
+    let found = analogy::analogy(features, &language::parsed_questions(), features.len());
+    let similar = similarity::similarity(features, &language::pairs());
+    let (found, similar) = match (found, similar) {
+        (Ok(found), Ok(similar)) => (found, similar),
+        (Err(e), _) | (_, Err(e)) => {
+            let _ = writeln!(text, "not measured: {}", e.what());
+            return Ok(Shown { figures: Vec::new(), text });
+        }
+    };
     let percent = |share: Option<f64>| share.map_or("-".to_string(), |s| format!("{:.1} %", 100.0 * s));
     let _ = writeln!(
         text,

@@ -6,12 +6,14 @@ use candle_core::{Device, Tensor};
 use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{Classifier, Model, Query};
 use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::{Context, Result};
+use ctk_core::{Context, Error, Result};
+use ctk_texts::corpus::{Found, Reading};
+use ctk_texts::recipe::PhrasesRecipe;
 use ctk_texts::vocabulary::Vocabulary;
 
 use super::exports;
 use super::recipe::Word2VecRecipe;
-use super::sparse::{HEAD, MODEL, VOCABULARY, table};
+use super::sparse::{HEAD, MODEL, PHRASES, VOCABULARY, table};
 use crate::static_embedding;
 use crate::subwords::SubwordVectors;
 use crate::texts;
@@ -23,6 +25,7 @@ pub struct Vectors {
     recipe: Word2VecRecipe,
     vocabulary: Vocabulary,
     vectors: SubwordVectors,
+    phrases: Found,
 }
 
 impl Vectors {
@@ -36,7 +39,19 @@ impl Vectors {
         let input = table(&reader, MODEL, "input")?;
         let (width, input) = (input.dim(1)?, input.flatten_all()?.to_vec1()?);
         let vectors = SubwordVectors::new(vocabulary.words().to_vec(), input, width, subwords).at(MODEL)?;
-        Ok(Vectors { checkpoint: from.clone(), recipe, vocabulary, vectors })
+        // A run from before phrases were stored has them by their spelling.
+        let PhrasesRecipe { passes, joiner, .. } = &recipe.vocabulary.phrases;
+        let phrases = match reader.has(PHRASES) {
+            true => Found::from_bytes(&reader.bytes(PHRASES)?)?,
+            false if *passes > 0 => Found::by_spelling(vocabulary.words().iter().map(String::as_str), joiner, *passes),
+            false => Found::default(),
+        };
+        Ok(Vectors { checkpoint: from.clone(), recipe, vocabulary, vectors, phrases })
+    }
+
+    /// How the run's text was read, its phrases among it.
+    fn reading(&self) -> Result<Reading> {
+        Ok(Reading { phrases: self.phrases.clone(), ..self.recipe.data.reading()? })
     }
 
     /// What words were contrasted with: (rows, width).
@@ -49,12 +64,12 @@ impl Model for Vectors {
     /// Without data, a row a word, in order of frequency: the published (input) vectors. Of data, a row a text. A word has no
     /// random views.
     fn features(&self, query: &Query) -> Result<Features> {
-        texts::answer(&self.vectors, query, || self.recipe.data.reading())
+        texts::answer(&self.vectors, query, || self.reading())
     }
 
     /// With subwords also of words that were never seen.
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
-        texts::answer_table(&self.vectors, query, || self.recipe.data.reading())
+        texts::answer_table(&self.vectors, query, || self.reading())
     }
 
     fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
@@ -76,19 +91,30 @@ impl Model for Vectors {
         match format {
             "fasttext" => {
                 let output = self.output()?.flatten_all()?.to_vec1()?;
-                exports::fasttext(&self.recipe, &self.vocabulary, self.vectors.input(), output, out)
+                exports::fasttext(&self.recipe, &self.vocabulary, self.vectors.input(), output, out)?;
+                let absent = self.vocabulary.counts().iter().filter(|count| **count == 0).count();
+                let note = format!("words that the run's text lacks, which are written as if they occurred once: {absent}");
+                Ok(Vec::from_iter((absent > 0).then_some(note)))
             }
-            "static-embedding" => static_embedding::write(&self.vectors, self.recipe.data.reading()?, out),
+            "static-embedding" => static_embedding::write(&self.vectors, self.reading()?, out),
             "safetensors" => {
+                let beside = vectors::write::words_beside(out)?;
+                if let Some(at) = self.vectors.input().iter().position(|value| !value.is_finite()) {
+                    return Err(Error::new(format!("a value in row {} is no finite number", at / self.vectors.width() + 1))
+                        .hint("training has diverged: use an earlier checkpoint"));
+                }
                 let rows = |values: &[f32]| {
                     Tensor::from_slice(values, (values.len() / self.vectors.width(), self.vectors.width()), &Device::Cpu)
                 };
-                let bytes = safetensors::serialize([("input", rows(self.vectors.input())?), ("output", self.output()?)], None)?;
+                let tensors = [("input", rows(self.vectors.input())?), ("output", self.output()?)];
+                // What the rows behind the words' stand for, so that words are made of them again.
+                let parts = self.recipe.subwords().map(|subwords| vectors::parts_of(&subwords));
+                let bytes = safetensors::serialize(tensors, parts)?;
                 ctk_core::store::files::write(out, &bytes)?;
-                ctk_core::store::files::write(&out.with_extension("tsv"), self.vocabulary.to_tsv().as_bytes())
+                ctk_core::store::files::write(&beside, self.vocabulary.to_tsv().as_bytes())?;
+                Ok(Vec::new())
             }
             other => vectors::write::as_format(&self.vectors, other, out),
-        }?;
-        Ok(Vec::new())
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! The recipe of word2vec: what can be written in its TOML, and what each key is without being written.
 
 use ctk_core::nn::pass::Precision;
-use ctk_core::recipe::{CheckpointRecipe, Recipe};
-use ctk_core::{Result, train_section};
+use ctk_core::recipe::{CheckpointRecipe, MOST, Recipe};
+use ctk_core::{Context as _, Result, train_section};
 use ctk_texts::recipe::{DataRecipe, VocabularyRecipe};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::subwords::Subwords;
+
+/// Values a word, at most.
+const WIDEST: usize = 65_536;
 
 /// A whole recipe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -249,6 +252,7 @@ train_section! {
 impl Word2VecRecipe {
     /// Reads and checks a recipe's text.
     pub fn parse(text: &Recipe) -> Result<Word2VecRecipe> {
+        text.tables(&schemars::schema_for!(Word2VecRecipe).to_value())?;
         let recipe: Word2VecRecipe = text.parse()?;
         text.require(
             !recipe.checkpoint.keep_best,
@@ -261,31 +265,24 @@ impl Word2VecRecipe {
             "pairs.negatives",
             "must be `shared` with cbow, where a centre word has one pair",
         )?;
-        text.require((1..=1000).contains(&recipe.pairs.window), "pairs.window", "must be 1 to 1000 words")?;
-        text.require(
-            recipe.pairs.subsample >= 0.0 && recipe.pairs.subsample.is_finite(),
-            "pairs.subsample",
-            "must be a share of the text, or 0 to keep every word",
-        )?;
+        text.within("pairs.window", recipe.pairs.window, 1..=1000)?;
+        text.within("pairs.subsample", recipe.pairs.subsample, 0.0..=1.0)
+            .hint("it is a share of the text: 1e-4 is usual, 0 keeps every word")?;
         match &recipe.encoder {
             EncoderRecipe::Table(table) => {
-                text.require((1..=65_536).contains(&table.width), "encoder.table.width", "must be 1 to 65536 values")?;
+                text.within("encoder.table.width", table.width, 1..=WIDEST)?;
             }
             EncoderRecipe::Subwords(SubwordsRecipe { width, min, max, buckets }) => {
-                text.require((1..=65_536).contains(width), "encoder.subwords.width", "must be 1 to 65536 values")?;
-                text.require((1..=100).contains(min), "encoder.subwords.min", "must be 1 to 100 characters")?;
+                text.within("encoder.subwords.width", *width, 1..=WIDEST)?;
+                text.within("encoder.subwords.min", *min, 1..=100)?;
                 text.require((*min..=100).contains(max), "encoder.subwords.max", "must be at least `min`, at most 100")?;
-                text.require((1..=1 << 30).contains(buckets), "encoder.subwords.buckets", "must be 1 to 2^30")?;
+                text.within("encoder.subwords.buckets", *buckets, 1..=1 << 30)?;
             }
         }
         match &recipe.loss {
             LossRecipe::NegativeSampling(loss) => {
-                text.require((1..=1000).contains(&loss.negatives), "loss.negative-sampling.negatives", "must be 1 to 1000")?;
-                text.require(
-                    loss.power.is_finite() && loss.power.abs() <= 4.0,
-                    "loss.negative-sampling.power",
-                    "must be between -4 and 4",
-                )?;
+                text.within("loss.negative-sampling.negatives", loss.negatives, 1..=1000)?;
+                text.within("loss.negative-sampling.power", loss.power, -4.0..=4.0)?;
             }
             LossRecipe::HierarchicalSoftmax(_) => text.require(
                 recipe.pairs.negatives == Negatives::Shared,
@@ -293,8 +290,8 @@ impl Word2VecRecipe {
                 "must be `shared` with hierarchical softmax, which draws none",
             )?,
         }
-        text.require(recipe.rate() > 0.0 && recipe.rate().is_finite(), "optimizer.sgd.rate", "must be above 0")?;
-        text.require((1..=256).contains(&recipe.train.shards), "train.shards", "must be 1 to 256")?;
+        text.positive("optimizer.sgd.rate", recipe.rate(), MOST)?;
+        text.within("train.shards", recipe.train.shards, 1..=256)?;
         recipe.data.check(text)?;
         recipe.vocabulary.check(text)?;
         Ok(recipe)

@@ -16,9 +16,11 @@ use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::{Reader, Writer};
 use ctk_core::train::learner::Learner;
 use ctk_core::{Context, Error, Result};
+use ctk_texts::corpus::Found;
 use ctk_texts::vocabulary::Vocabulary;
 use rayon::prelude::*;
 
+use super::forecast;
 use super::kernel::{Kernel, NoUsageCounts, Pairs, Sum, Touch, Worker};
 use super::parts::Parts;
 use super::recipe::Contrast;
@@ -35,6 +37,8 @@ pub const MODEL: &str = "model.safetensors";
 pub const HEAD: &str = "head.safetensors";
 /// The words, one a row.
 pub const VOCABULARY: &str = "vocabulary.tsv";
+/// The phrases that were found in the text, where there are some.
+pub const PHRASES: &str = "phrases.tsv";
 
 /// Above so many words the loss is taken of one window in [`SAMPLE`]: a mean of hundreds of thousands needs no more.
 const MANY: u64 = 1 << 20;
@@ -87,6 +91,7 @@ pub struct Vectors {
 /// Two tables of rows in training.
 pub struct Sparse {
     vocabulary: Vocabulary,
+    phrases: Found,
     input: Rows,
     output: Rows,
     none: Rows,
@@ -108,6 +113,7 @@ impl Sparse {
         let width = settings.width;
         let targets = settings.contrast.targets(vocabulary);
         let buckets = settings.subwords.map_or(0, |subwords| subwords.buckets);
+        forecast::check(vocabulary.len(), targets.rows(vocabulary.len()), &settings)?;
         let input = Rows::uniform(vocabulary.len() + buckets, width, key.of("init"))?;
         let (output, none) = (Rows::zeros(targets.rows(vocabulary.len()), width)?, Rows::zeros(1, width)?);
         let tables = Tables { input: &input, output: &output, none: &none };
@@ -121,9 +127,15 @@ impl Sparse {
             parts: settings.subwords.map(|subwords| Parts::new(&subwords, vocabulary.words())),
             sample: if vocabulary.total() > MANY { SAMPLE } else { 1 },
             vocabulary: vocabulary.clone(),
+            phrases: Found::default(),
             settings,
             threads: rayon::current_num_threads(),
         })
+    }
+
+    /// The same learner, whose checkpoints tell the phrases of its text.
+    pub fn phrases(self, phrases: Found) -> Sparse {
+        Sparse { phrases, ..self }
     }
 
     /// The same learner on `threads` threads.
@@ -258,6 +270,9 @@ impl Learner for Sparse {
         let table = |rows: &Rows| Tensor::from_vec(rows.to_vec(), (rows.len(), rows.width()), &Device::Cpu);
         writer.tensors(MODEL, &[("input".to_string(), table(&self.input)?)])?;
         writer.tensors(HEAD, &[("output".to_string(), table(&self.output)?)])?;
+        if !self.phrases.is_empty() {
+            writer.bytes(PHRASES, self.phrases.to_tsv().as_bytes())?;
+        }
         writer.bytes(VOCABULARY, self.vocabulary.to_tsv().as_bytes())
     }
 

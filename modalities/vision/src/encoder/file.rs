@@ -3,11 +3,11 @@
 //! The header is read alone first: names and shapes tell what a file is, and most of what can be wrong with it, before gigabytes are.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use ctk_core::opened;
 use ctk_core::store::safetensors_header::Header;
 use ctk_core::{Context, Error, Result};
 use serde_json::Value;
@@ -112,7 +112,7 @@ pub(crate) fn json(beside: &Path, name: &str) -> Result<Option<Value>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let bytes = fs::read(&path).at(path.display())?;
+    let bytes = opened::read(&path).at(path.display())?;
     serde_json::from_slice(&bytes).map(Some).at(path.display())
 }
 
@@ -155,6 +155,7 @@ fn find(path: &Path) -> Result<PathBuf> {
         return Ok(file);
     }
     let fail = |what: &str, hint: &str| Err(Error::usage(what).at(path.display()).hint(hint));
+    opened::check(path)?;
     if path.is_file() {
         return Ok(path.to_path_buf());
     }
@@ -182,7 +183,7 @@ fn find(path: &Path) -> Result<PathBuf> {
 
 /// Names and shapes, when the file is as long as they promise.
 fn shapes(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
-    let mut file = fs::File::open(path)?;
+    let mut file = opened::open(path)?;
     let mut magic = Vec::new();
     file.by_ref().take(9).read_to_end(&mut magic)?;
     // A zip archive (torch.save) or a bare pickle of protocol 2 and above; a header of 640 bytes begins alike, with a brace behind.

@@ -30,6 +30,7 @@ use serde_json::json;
 
 use super::{CLASSES, DistillRecipe, classes_of, classifier, kept, labelled, opened, pretrained};
 use crate::best::{self, Watched};
+use crate::fits;
 use crate::network::ImageTower;
 use crate::pairs::OneView;
 use crate::recipe::Checked;
@@ -94,6 +95,7 @@ impl Job for Distill {
         if let Some(classes) = classes.filter(|_| process.writes()) {
             run.write(CLASSES, &serde_json::to_vec_pretty(&classes)?)?;
         }
+        fits::check(recipe, images.len())?;
         let network = classifier::build(recipe, keep, teacher.tower.head.width(), task.seed, &device)?;
         if let Some(from) = &origin {
             classifier::start(&network.0, from)?;

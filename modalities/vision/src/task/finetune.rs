@@ -26,6 +26,7 @@ use super::folds;
 use super::search::{self, Choice};
 use super::{FinetuneRecipe, kept, labelled, pretrained};
 use crate::best::{self, Watched};
+use crate::fits;
 use crate::pairs::OneView;
 use crate::recipe::Checked;
 use crate::splits;
@@ -115,6 +116,7 @@ impl Job for Finetune {
         let watched = Watched::of(recipe, &splits, &images, task.seed, run, process)?;
         // What is held back is neither trained on nor chosen by.
         let images = watched.as_ref().map_or(images, |watched| watched.rest.clone());
+        fits::check(recipe, images.len())?;
         let start = Start { values, device, watched };
 
         let of = images.labels().unwrap_or_default();

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use ctk_core::data::labels::Amount;
 use ctk_core::nn::pass::Statistics;
-use ctk_core::recipe::{EvalRecipe, HeadRecipe, Recipe};
+use ctk_core::recipe::{EvalRecipe, HeadRecipe, MOST, MOST_EPOCHS, Recipe};
 use ctk_core::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::encoder::EncoderRecipe;
+
+/// Values of a list to choose from, at most: each with each is trained.
+const MOST_CHOICES: usize = 100;
 
 /// `[task.*]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -155,19 +158,21 @@ impl TaskRecipe {
                 let key = |name: &str| format!("task.finetune.{name}");
                 layers(task.from_layer, &key("from_layer"))?;
                 text.require(task.scratch || task.from.is_some(), &key("from"), "names the run to start from; or set `scratch`")?;
-                text.require(task.rates.iter().all(|r| *r > 0.0 && r.is_finite()), &key("rates"), "must be above 0")?;
-                text.require(task.epochs.iter().all(|e| *e > 0), &key("epochs"), "must be at least 1")?;
-                let share = |c: &f64| *c > 0.0 && *c <= 1.0;
-                text.require(task.crops.iter().all(share), &key("crops"), "must be shares of the area, above 0 and up to 1")?;
-                text.require((2..=100).contains(&task.folds), &key("folds"), "must be 2 to 100")
+                for (name, length) in [("rates", task.rates.len()), ("epochs", task.epochs.len()), ("crops", task.crops.len())] {
+                    let what = format!("must be 0 to {MOST_CHOICES} values to choose from, and has {length}");
+                    text.require(length <= MOST_CHOICES, &key(name), what)?;
+                }
+                task.rates.iter().try_for_each(|rate| text.positive(&key("rates"), *rate, MOST))?;
+                task.epochs.iter().try_for_each(|epochs| text.within(&key("epochs"), *epochs, 1..=MOST_EPOCHS))?;
+                task.crops.iter().try_for_each(|share| text.positive(&key("crops"), *share, 1.0))?;
+                text.within(&key("folds"), task.folds, 2..=100)
             }
             TaskRecipe::Distill(task) => {
                 let key = |name: &str| format!("task.distill.{name}");
                 layers(task.from_layer, &key("from_layer"))?;
                 text.require(!task.teacher.as_os_str().is_empty(), &key("teacher"), "names the fine-tuned run that teaches")?;
-                let positive = task.temperature > 0.0 && task.temperature.is_finite();
-                text.require(positive, &key("temperature"), "must be above 0; SimCLRv2 uses .1 and 1")?;
-                text.require(task.alpha > 0.0 && task.alpha <= 1.0, &key("alpha"), "must be a share above 0 and up to 1")
+                text.factor(&key("temperature"), task.temperature, "; SimCLRv2 uses .1 and 1")?;
+                text.positive(&key("alpha"), task.alpha, 1.0)
             }
         }
     }

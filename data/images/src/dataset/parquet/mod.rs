@@ -165,13 +165,15 @@ impl Table {
             Some(column) => Ok(self.opened.texts(column)?.into_iter().map(table::text).collect::<Vec<_>>()),
             None => Ok::<_, Error>(vec![None; self.opened.rows()]),
         };
-        let classes = self.classes(texts(self.chosen.label)?, met)?;
-        let others = texts(self.chosen.split)?.into_iter().zip(texts(self.chosen.group)?);
-        let about = classes.into_iter().zip(others);
+        let mut about = || -> Result<_> {
+            let classes = self.classes(texts(self.chosen.label)?, met)?;
+            Ok(classes.into_iter().zip(texts(self.chosen.split)?.into_iter().zip(texts(self.chosen.group)?)))
+        };
+        // Images first: whoever could read them all has as many rows as the table says.
         match (self.chosen.image, spool) {
             (Image::Bytes(bytes, path), Some(spool)) => {
                 let unpacked = spool.table(&self.file);
-                let mut cells = Vec::with_capacity(self.opened.rows());
+                let mut cells = Vec::new();
                 self.opened.bytes(bytes, |row, cell| {
                     let cell = cell.filter(|bytes| !bytes.is_empty());
                     cells.push(cell.map(|bytes| spool.add(&unpacked, row, bytes)).transpose()?.map(Stored::Row));
@@ -181,6 +183,7 @@ impl Table {
                 let names = self.names(&paths, several);
                 let mut rows = Vec::with_capacity(cells.len());
                 let mut folder = None;
+                let about = about()?;
                 for (((stored, path), name), (class, (split, group))) in cells.into_iter().zip(paths).zip(names).zip(about) {
                     found.files += 1;
                     // Images that do not lie in the table lie beside it.
@@ -200,7 +203,7 @@ impl Table {
                 Ok(rows)
             }
             (Image::Bytes(column, _) | Image::Paths(column), _) => {
-                let cells = texts(Some(column))?.into_iter().zip(about);
+                let cells = texts(Some(column))?.into_iter().zip(about()?);
                 let cells = cells.map(|(path, (class, (split, group)))| Cells { path, class, split, group });
                 let mut rows = table::named_images(&self.file, cells, |row| format!("{}: row {row}", self.name), found);
                 if let Some((folder, _)) = self.name.rsplit_once('/').filter(|_| several) {

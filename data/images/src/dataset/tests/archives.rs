@@ -3,7 +3,7 @@
 use super::*;
 
 /// A zip file by hand: stored, or deflated.
-fn zip(entries: &[(&str, &[u8])], deflated: bool) -> Vec<u8> {
+pub(super) fn zip(entries: &[(&str, &[u8])], deflated: bool) -> Vec<u8> {
     let (mut out, mut central) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
         let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -154,4 +154,30 @@ fn an_archive_that_is_damaged_is_refused() {
     put(folder.path(), "locked.zip", &locked);
     let text = refusal(&folder.path().join("locked.zip"), None);
     assert!(text.contains("encrypted") && text.contains("hint:"), "{text}");
+}
+
+#[test]
+fn sizes_that_an_archive_claims_make_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.zip");
+    let picture = png(1);
+    let entries = [("cat/1.png", &picture[..]), ("dog/2.png", &picture[..])];
+    for deflated in [false, true] {
+        let mut bytes = zip(&entries, deflated);
+        let central = bytes.windows(4).position(|four| four == b"PK\x01\x02").unwrap();
+        bytes[central + 20..central + 24].copy_from_slice(&0xffff_fff0_u32.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        let error = open(&path, None).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("the archive ends inside this file") && error.contains("fetch it again"), "{error}");
+    }
+    // A tar writes large sizes in base 256.
+    let mut bytes = super::tar(&entries);
+    bytes[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfd, 0xff]);
+    let sum: u32 =
+        bytes[..512].iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let path = folder.path().join("a.tar");
+    std::fs::write(&path, bytes).unwrap();
+    let error = open(&path, None).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("fetch it again") && error.contains("a.tar"), "{error}");
 }

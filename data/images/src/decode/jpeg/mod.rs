@@ -25,7 +25,9 @@ use frame::Frame;
 /// Decodes a JPEG, and says how it is turned.
 pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Orientation)> {
     let frame = Frame::read(bytes)?;
-    let Header { width, height, orientation, .. } = frame.header()?;
+    let header = frame.header()?;
+    let _room = header.room()?;
+    let Header { width, height, orientation, .. } = header;
     let end = frame.end(bytes).ok_or_else(early)?;
     let right = frame.right(bytes);
     if right.tells

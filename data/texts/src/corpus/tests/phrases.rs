@@ -129,6 +129,47 @@ fn rare_words_and_line_ends_part_what_could_be_a_phrase() {
 }
 
 #[test]
+fn a_text_that_is_read_later_is_joined_as_the_corpus_was() {
+    let text = text(4_000);
+    for (passes, threshold, min_count) in [(1, 4.0, 5), (2, 3.0, 5), (3, 2.0, 0)] {
+        let selection = Selection { phrases: how(passes, threshold, min_count), ..Selection::from(ALL) };
+        let corpus = Corpus::from_text(&text, selection).unwrap();
+        // By what a checkpoint stores.
+        let phrases = Found::from_bytes(corpus.phrases().to_tsv().as_bytes()).unwrap();
+        assert_eq!((&phrases, phrases.is_empty()), (corpus.phrases(), false));
+        let reading = Reading { phrases, ..Reading::default() };
+        let later: Vec<String> = text
+            .lines()
+            .map(|line| {
+                let mut words = Vec::new();
+                reading.words(line, |word| words.push(word.to_string())).unwrap();
+                words.join(" ")
+            })
+            .filter(|line| !line.is_empty())
+            .collect();
+        assert!(later == lines(&corpus), "passes {passes}");
+    }
+    for (bytes, line) in
+        [(&b"a\tb\tc\n"[..], 1), (b"pass\tfirst\tsecond\t_\n0\ta\n", 2), (b"pass\tfirst\tsecond\t_\nx\ta\tb\n", 2)]
+    {
+        let error = Found::from_bytes(bytes).unwrap_err().to_string();
+        assert!(error.contains(&format!("phrases.tsv:{line}")), "{error}");
+    }
+}
+
+#[test]
+fn phrases_of_runs_that_stored_none_are_known_by_their_spelling() {
+    let joined = |words: &[&str], passes, line: &str| {
+        let phrases = Found::by_spelling(words.iter().copied(), "_", passes);
+        phrases.join(line.split(' ').map(String::from).collect()).join(" ")
+    };
+    assert_eq!(joined(&["new_york", "new", "x"], 1, "in new york now"), "in new_york now");
+    assert_eq!(joined(&["new_york_times"], 2, "the new york times"), "the new_york_times");
+    // What the text itself wrote with joiners is no phrase of one.
+    assert_eq!(joined(&["_", "__", "a_", "_b"], 1, "a b _ a"), "a b _ a");
+}
+
+#[test]
 #[ignore = "needs gensim; CTK_PYTHON names a python that has it"]
 fn gensim_finds_the_same_phrases() {
     let text = text(3_000);

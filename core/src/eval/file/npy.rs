@@ -1,0 +1,85 @@
+//! What the header of a `.npy` file claims, held against the file's length: candle makes memory for it before it reads.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Bytes that may be claimed in any case: an array without rows has a width, too.
+const FREE: u64 = 1 << 20;
+
+/// Refuses a file that claims more than it holds.
+///
+/// # Errors
+/// No `.npy` file; one that is cut short.
+pub(super) fn check(path: &Path) -> Result<()> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let short = || Error::new("this .npy file is cut short, or damaged").hint("write it again");
+    // Magic and version, then the header's length in two bytes or four.
+    let mut head = [0; 8];
+    file.read_exact(&mut head).map_err(|_| short())?;
+    if !head.starts_with(b"\x93NUMPY") {
+        return Err(Error::new("this is no .npy file").hint("`ctk embed RUN --out FILE.npy` writes one"));
+    }
+    let mut size = [0; 4];
+    let digits = if head[6] == 1 { 2 } else { 4 };
+    file.read_exact(&mut size[..digits]).map_err(|_| short())?;
+    let (start, size) = (8 + digits as u64, u64::from(u32::from_le_bytes(size)));
+    let left = length.checked_sub(start + size).ok_or_else(short)?;
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header)?;
+    // Whatever it means: all numbers in it, the size of a value (`<f4`) and the shape among them, multiplied.
+    let mut claimed: Option<u64> = Some(1);
+    for digits in header.split(|byte| !byte.is_ascii_digit()).filter(|digits| !digits.is_empty()) {
+        let number: Option<u64> = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        claimed = claimed.zip(number).and_then(|(all, number)| all.checked_mul(number.max(1)));
+    }
+    match claimed {
+        Some(claimed) if claimed <= left.max(FREE) => Ok(()),
+        _ => Err(short()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::eval::Features;
+
+    fn npy(header: &str, version: u8, body: &[u8]) -> Vec<u8> {
+        let length = header.len() as u32;
+        let size = if version == 1 { length.to_le_bytes()[..2].to_vec() } else { length.to_le_bytes().to_vec() };
+        [b"\x93NUMPY", &[version, 0][..], &size, header.as_bytes(), body].concat()
+    }
+
+    #[test]
+    fn a_header_that_claims_more_than_there_is_makes_no_memory_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.npy");
+        let load = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            Features::load(&path)
+        };
+        let whole = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }\n";
+        assert_eq!(load(&npy(whole, 1, &[0; 16])).unwrap().rows, [0.0; 4]);
+        assert_eq!(load(&npy(whole, 2, &[0; 16])).unwrap().width, 2);
+        assert_eq!(load(&npy(&whole.replace("(2, 2)", "(0, 2)"), 1, &[])).unwrap().width, 2);
+        for shape in [
+            "(4611686018427387904, 4)",
+            "(4294967296, 4294967296)",
+            "(99999999999, 2)",
+            "99999999999",
+            "'(99999999999, 2)'",
+            "(1, 2), 'x': 0, 'shape': (99999999999, 2)",
+            "(99999999999999999999999, 2)",
+        ] {
+            let error = load(&npy(&whole.replace("(2, 2)", shape), 1, &[0; 16])).unwrap_err().to_string();
+            assert!(error.contains("cut short") && error.contains("x.npy"), "{shape}: {error}");
+        }
+        let mut long = npy(whole, 2, &[0; 16]);
+        long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(load(&long).unwrap_err().to_string().contains("cut short"));
+        assert!(load(b"\x93NUMP").unwrap_err().to_string().contains("cut short"));
+        assert!(load(b"nothing of numpy's").unwrap_err().to_string().contains("no .npy file"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What a schema says and serde does not hold to: sections are tables, which would also be read from a list of their values in order, and
+//! lists of so many values are no longer, whose rest would be left out.
+
+use serde_json::Value;
+use toml_edit::Item;
+
+use super::Recipe;
+use crate::error::Result;
+
+impl Recipe {
+    /// Refuses a list where the JSON schema of the recipe has a table of keys, and one that is longer than it says.
+    ///
+    /// # Errors
+    /// The first such list, with its line. A recipe that is no TOML is left to [`parse`](Recipe::parse).
+    pub fn tables(&self, schema: &Value) -> Result<()> {
+        match toml_edit::Document::parse(self.text.clone()) {
+            Ok(document) => self.walk(schema, schema, document.as_item(), ""),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn walk(&self, root: &Value, node: &Value, item: &Item, key: &str) -> Result<()> {
+        let choices = choices(root, node);
+        let tables = choices.iter().all(|choice| choice["properties"].is_object() || choice["type"] == "object");
+        self.require(
+            !tables || !(item.is_array() || item.is_array_of_tables()),
+            key,
+            "this is a list, and has to be a table of keys",
+        )?;
+        // What is behind the last value that is read would be left out.
+        let most = choices.iter().filter_map(|choice| choice["maxItems"].as_u64()).max();
+        let (length, most) = (item.as_array().map_or(0, toml_edit::Array::len), most.map_or(usize::MAX, |most| most as usize));
+        self.require(length <= most, key, format!("must be {most} values, and has {length}"))?;
+        for (name, below) in item.as_table_like().into_iter().flat_map(|table| table.iter()) {
+            let node = choices.iter().find_map(|choice| choice["properties"].get(name));
+            let key = if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
+            node.map_or(Ok(()), |node| self.walk(root, node, below, &key))?;
+        }
+        Ok(())
+    }
+}
+
+/// What may stand at `node`, nothing aside: references and alternatives resolved.
+fn choices<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
+    if let Some(of) = node["$ref"].as_str() {
+        return choices(root, &root["$defs"][of.rsplit('/').next().unwrap_or_default()]);
+    }
+    match node["anyOf"].as_array().or(node["oneOf"].as_array()) {
+        Some(all) => all.iter().filter(|choice| choice["type"] != "null").flat_map(|choice| choices(root, choice)).collect(),
+        None => vec![node],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+
+    use super::*;
+    use crate::recipe::{EvalRecipe, OptimizerRecipe, TrainRecipe};
+
+    #[derive(JsonSchema)]
+    #[allow(dead_code, reason = "only its schema is looked at")]
+    struct Small {
+        train: TrainRecipe,
+        optimizer: OptimizerRecipe,
+        eval: Option<EvalRecipe>,
+        paths: Vec<String>,
+        pair: Option<[f64; 2]>,
+    }
+
+    #[test]
+    fn a_list_is_no_section_and_no_longer_than_it_may_be() {
+        let schema = schemars::schema_for!(Small).to_value();
+        let said = |text: &str| Recipe::new("a.toml", text).tables(&schema).err().map(|e| e.to_string());
+        for fine in [
+            "",
+            "paths = [\"a\"]\npair = [1, 2]\n[train]\nepochs = 1\n[optimizer.sgd]\n[eval.knn]\n",
+            "[optimizer]\nsgd = {}\n",
+            "[other]\nx = []\n",
+            "= no TOML",
+        ] {
+            assert_eq!(said(fine), None, "{fine}");
+        }
+        let long = said("pair = [1, 2, 3]\n").unwrap();
+        assert!(long.starts_with("pair: must be 2 values, and has 3\n  --> a.toml:1:"), "{long}");
+        for (wrong, key) in [
+            ("train = [1, 2]\n", "train"),
+            ("[optimizer]\nsgd = [0.1]\n", "optimizer.sgd"),
+            ("[[train]]\nepochs = 1\n", "train"),
+            ("[eval]\nknn = []\n", "eval.knn"),
+        ] {
+            let said = said(wrong).unwrap();
+            assert!(said.starts_with(&format!("{key}: this is a list, and has to be a table of keys\n  --> a.toml")), "{said}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Which columns of a table hold what: by the names in its first line, or else by what stands in them.
+
+use std::collections::HashSet;
+
+/// Names that labels have, the surest first.
+const LABELS: [&str; 14] = [
+    "label",
+    "labels",
+    "gold_label",
+    "class",
+    "class_name",
+    "category",
+    "target",
+    "sentiment",
+    "polarity",
+    "intent",
+    "topic",
+    "emotion",
+    "stars",
+    "quality",
+];
+
+/// Names that texts have; `text` alone is enough, of others all are taken.
+const TEXTS: [&str; 30] = [
+    "text",
+    "sentence",
+    "sentences",
+    "sentence1",
+    "sentence2",
+    "premise",
+    "hypothesis",
+    "question",
+    "question1",
+    "question2",
+    "review",
+    "comment",
+    "comment_text",
+    "content",
+    "body",
+    "document",
+    "doc",
+    "article",
+    "abstract",
+    "summary",
+    "headline",
+    "title",
+    "description",
+    "tweet",
+    "utterance",
+    "query",
+    "passage",
+    "message",
+    "#1 string",
+    "#2 string",
+];
+
+/// Names of columns that count rows or tell where they are from.
+const NUMBERS: [&str; 9] = ["", "id", "idx", "index", "guid", "uid", "unnamed: 0", "#1 id", "#2 id"];
+
+/// The column that says which part a text is of.
+const SPLIT: &str = "split";
+
+/// Whether this is a name that texts have.
+pub fn is_text(name: &str) -> bool {
+    TEXTS.contains(&name.trim().to_lowercase().as_str())
+}
+
+/// Which columns hold what.
+#[derive(Debug)]
+pub struct Columns {
+    /// The class, if there are classes.
+    pub label: Option<usize>,
+    /// The texts, which are put together line by line.
+    pub text: Vec<usize>,
+    /// The part.
+    pub split: Option<usize>,
+    /// What stands between texts of several columns.
+    pub between: &'static str,
+    /// Of each, whether line ends and tabs are written as `\n` and `\t`.
+    pub escaped: Vec<bool>,
+    /// What is to be said of how they were told.
+    pub note: Option<String>,
+}
+
+impl Columns {
+    /// Of a line of names; `None` where the line is no such line.
+    pub fn named(line: &[&str]) -> Option<Columns> {
+        let names: Vec<String> = line.iter().map(|name| name.trim().trim_matches('"').to_lowercase()).collect();
+        let at = |name: &str| names.iter().position(|n| n == name);
+        let (label, split) = (LABELS.iter().find_map(|name| at(name)), at(SPLIT));
+        let told: Vec<usize> = (0..names.len()).filter(|&i| TEXTS.contains(&names[i].as_str()) && Some(i) != label).collect();
+        let number = |i: usize| NUMBERS.contains(&names[i].as_str());
+        // `label`, `text` and `split` are names by themselves; others are so in each other's company.
+        let sure = ["label", "text", SPLIT].iter().any(|name| at(name).is_some());
+        let numbered =
+            !told.is_empty() && (0..names.len()).all(|i| number(i) || told.contains(&i)) && (0..names.len()).any(number);
+        if names.len() < 2 || !(sure || numbered || (label.is_some() && !told.is_empty())) {
+            return None;
+        }
+        let free = |i: &usize| Some(*i) != split;
+        let label = label.or_else(|| (0..names.len()).find(|i| free(i) && !number(*i) && !told.contains(i)));
+        let text = match (at("text"), told.is_empty()) {
+            (Some(text), _) => vec![text],
+            (None, false) => told,
+            (None, true) => {
+                let free: Vec<usize> = (0..names.len()).filter(|i| free(i) && Some(*i) != label).collect();
+                let behind: Vec<usize> = free.iter().copied().filter(|&i| Some(i) > label).collect();
+                let before = || free.iter().copied().filter(|&i| !number(i)).collect();
+                if behind.is_empty() { before() } else { behind }
+            }
+        };
+        if text.is_empty() {
+            return None;
+        }
+        let called = |i: usize| format!("`{}`", line[i].trim());
+        let two = names.len() == 2;
+        let plain = (two || at("label").is_some() || label.is_none_or(|i| i == 0)) && (two || at("text").is_some());
+        let note = (!plain).then(|| {
+            let texts: Vec<String> = text.iter().map(|&i| called(i)).collect();
+            let label = label.map_or("there is no label".to_string(), |i| format!("the label is the column {}", called(i)));
+            format!("{label}, the text {}; columns named `label` and `text` say it otherwise", texts.join(" and "))
+        });
+        let between = "\n";
+        Some(Columns { label, text, split, between, escaped: names.iter().map(|n| n.ends_with("_escaped")).collect(), note })
+    }
+
+    /// Of rows without names that all have `count` columns: the label is the first column, or the last.
+    pub fn unnamed(rows: &[Vec<&str>], count: usize, between: &'static str) -> Columns {
+        let last = count - 1;
+        let different = |column: usize| rows.iter().map(|row| row[column].trim()).collect::<HashSet<_>>().len();
+        let words = |column: usize| rows.iter().filter(|row| row[column].trim().contains(char::is_whitespace)).count();
+        let (of_first, of_last) = (different(0), different(last));
+        // Texts are seldom equal and classes often; of few lines that shows less than that a class is one word.
+        let repeated = rows.len() >= 4 && of_first * 2 > rows.len() && of_last * 2 <= rows.len();
+        let worded = rows.len() >= 2 && of_first >= of_last && words(0) == rows.len() && words(last) == 0;
+        let backward = repeated || worded;
+        let (label, text) = if backward { (last, (0..last).collect()) } else { (0, (1..count).collect::<Vec<_>>()) };
+        let (classes, lines) = (if backward { of_last } else { of_first }, rows.len());
+        let note = if backward {
+            Some(format!("the label is the last column, which has {of_last} different values where the first has {of_first}"))
+        } else if lines >= 10 && classes * 2 > lines {
+            Some(format!("the first column is taken for the label, and has {classes} different values in {lines} lines"))
+        } else if text.len() > 1 {
+            Some(format!("the label is the first of {count} columns, the text all others"))
+        } else {
+            None
+        };
+        let note = note.map(|note| format!("{note}; a first line with the names `label` and `text` says it otherwise"));
+        Columns { label: Some(label), text, split: None, between, escaped: vec![false; count], note }
+    }
+}

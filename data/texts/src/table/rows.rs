@@ -1,0 +1,167 @@
+//! The rows of a table: lines of fields between tabs, or of cells as CSV quotes them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ctk_core::{Error, Result};
+
+use super::Texts;
+use super::columns::{Columns, is_text};
+
+/// Where a row stands, and its fields.
+type Row<'a> = (usize, Vec<&'a str>);
+
+/// Whether a file's name says that it is CSV.
+pub fn is_csv(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let packed = [".gz", ".bz2", ".xz", ".zst"].iter().find_map(|ending| name.strip_suffix(ending));
+    packed.unwrap_or(&name).ends_with(".csv")
+}
+
+/// A table from its text.
+pub fn parse(text: &str, csv: bool) -> Result<Texts> {
+    let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let Some((_, first)) = lines().next() else { return Err(Error::new("there is no text in this file")) };
+    let separator = if csv { Some(separator(first)) } else { named_cells(first) };
+    if let Some(separator) = separator {
+        let cells = cells(text, separator)?;
+        let rows: Vec<Row> = cells.iter().map(|(line, record)| (*line, record.iter().collect())).collect();
+        if rows.iter().any(|(_, row)| row.len() > 1) {
+            return table(rows, usize::MAX);
+        }
+        let named = rows.len() > 1 && is_text(rows[0].1[0]);
+        return Ok(bare(rows.iter().skip(usize::from(named)).map(|(_, row)| row[0])));
+    }
+    if !first.contains('\t') {
+        return Ok(bare(lines().map(|(_, line)| line)));
+    }
+    table(lines().map(|(number, line)| (number + 1, line.split('\t').collect())).collect(), 2)
+}
+
+/// Texts without classes.
+fn bare<'a>(lines: impl Iterator<Item = &'a str>) -> Texts {
+    let mut texts = Texts::default();
+    for line in lines {
+        texts.names.push(line.trim().to_string());
+        texts.texts.push(line.to_string());
+    }
+    texts
+}
+
+/// What separates the cells of a CSV file, of which this is the first line.
+fn separator(first: &str) -> u8 {
+    let named = |separator: &char| Columns::named(&first.split(*separator).collect::<Vec<_>>()).is_some();
+    let all = [',', ';', '\t', '|'];
+    let found = all.iter().find(|c| named(c)).or_else(|| all.iter().find(|c| first.contains(**c)));
+    found.map_or(b',', |c| *c as u8)
+}
+
+/// The separator of cells whose names stand in the first line of a file that is not called CSV: names of a label and of a text.
+fn named_cells(first: &str) -> Option<u8> {
+    let named = |c: &char| {
+        let names: Vec<&str> = first.split(*c).collect();
+        !first.contains('\t')
+            && names.iter().all(|name| !name.trim().contains(' '))
+            && Columns::named(&names).is_some_and(|c| c.label.is_some())
+    };
+    [',', ';'].iter().find(|c| named(c)).map(|c| *c as u8)
+}
+
+/// Records of CSV, each with its line.
+fn cells(text: &str, separator: u8) -> Result<Vec<(usize, csv::StringRecord)>> {
+    let mut reader =
+        csv::ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut cells = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(Error::new)?;
+        if record.iter().any(|cell| !cell.trim().is_empty()) {
+            cells.push((record.position().map_or(0, |at| at.line() as usize), record));
+        }
+    }
+    Ok(cells)
+}
+
+/// A table of rows, whose first may name the columns. Without names a row has at most `most` fields where rows have different numbers of
+/// them: what is more belongs to the last, since a text may hold tabs.
+fn table(rows: Vec<Row>, most: usize) -> Result<Texts> {
+    let mut joined = Vec::new();
+    let mut rows = rows;
+    let named = Columns::named(&rows[0].1);
+    let count = match &named {
+        Some(columns) => columns.escaped.len(),
+        None if most < rows[0].1.len() && rows.iter().any(|(_, row)| row.len() != rows[0].1.len()) => most,
+        None => rows[0].1.len(),
+    };
+    if named.is_some() {
+        rows.remove(0);
+    }
+    for (place, (line, row)) in rows.iter_mut().enumerate() {
+        if most < usize::MAX && row.len() > count {
+            // The fields of a line are parts of it with a tab between them.
+            joined.push((place, row[count - 1..].join("\t")));
+            row.truncate(count);
+        }
+        if row.len() != count {
+            return Err(Error::new(format!("this line has {} columns, not {count}", row.len()))
+                .at(format!("line {line}"))
+                .hint("a line is `label`, tab, text; in a .csv file cells with commas or line ends in them stand in quotes"));
+        }
+    }
+    for (place, text) in &joined {
+        rows[*place].1[count - 1] = text;
+    }
+    if rows.is_empty() {
+        return Err(Error::new("there is no text in this file"));
+    }
+    let columns = named.unwrap_or_else(|| {
+        let fields: Vec<Vec<&str>> = rows.iter().map(|(_, row)| row.clone()).collect();
+        Columns::unnamed(&fields, count, if most < usize::MAX { "\t" } else { "\n" })
+    });
+    fill(&rows, columns)
+}
+
+fn fill(rows: &[Row], columns: Columns) -> Result<Texts> {
+    let mut texts = Texts::default();
+    let (mut labels, mut test) = (Vec::new(), Vec::new());
+    for (line, fields) in rows {
+        if let Some(split) = columns.split {
+            test.push(match fields[split].trim() {
+                "train" => false,
+                "test" => true,
+                other => {
+                    let what = format!("`{other}` is no part: a text is of `train` or of `test`");
+                    return Err(Error::new(what).at(format!("line {line}")).hint("a line is `label`, tab, text"));
+                }
+            });
+        }
+        let field = |&at: &usize| if columns.escaped[at] { unescape(fields[at]) } else { fields[at].to_string() };
+        let text = columns.text.iter().map(field).collect::<Vec<_>>().join(columns.between);
+        texts.names.push(if columns.label.is_some() { line.to_string() } else { text.trim().to_string() });
+        texts.texts.push(text);
+        labels.extend(columns.label.map(|label| fields[label].trim()));
+    }
+    if columns.label.is_some() {
+        let classes: Vec<&str> = labels.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        // Sorted names make the search a proof that each is found.
+        texts.labels = Some(labels.iter().map(|label| classes.partition_point(|name| name < label) as u32).collect());
+        texts.classes = classes.into_iter().map(String::from).collect();
+    }
+    texts.test = columns.split.map(|_| test);
+    texts.notes.extend(columns.note);
+    Ok(texts)
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some('n')) => out.push('\n'),
+            ('\\', Some('t')) => out.push('\t'),
+            ('\\', Some('r')) => out.push('\r'),
+            ('\\', Some(other)) => out.push(other),
+            _ => out.push(c),
+        }
+    }
+    out
+}

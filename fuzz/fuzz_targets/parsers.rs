@@ -1,0 +1,19 @@
+//! One parser, the one that `CTK_PARSER` names, given what libFuzzer thinks of.
+
+#![no_main]
+
+#[path = "../parsers.rs"]
+mod parsers;
+
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    static PARSER: OnceLock<(parsers::Parser, tempfile::TempDir)> = OnceLock::new();
+    let (parser, folder) = PARSER.get_or_init(|| {
+        let name = std::env::var("CTK_PARSER").expect("CTK_PARSER names a parser");
+        (parsers::named(&name).expect("CTK_PARSER names a parser"), tempfile::tempdir().expect("a folder for files"))
+    });
+    (parser.read)(bytes, folder.path());
+});

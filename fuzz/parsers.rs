@@ -1,0 +1,165 @@
+//! Every parser of bytes that others wrote, as a function of these bytes that may do anything but panic, hang or take the memory away.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ctk_core::data::dataset::Dataset as _;
+use ctk_core::eval::Features;
+use ctk_core::modality::Modality as _;
+use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::parquet::Parquet;
+use ctk_core::store::safetensors_header::Header;
+use ctk_hub::answer::Told;
+use ctk_images::dataset::{self, Columns, Format};
+use ctk_images::decode;
+use ctk_text::word2vec::recipe::Word2VecRecipe;
+use ctk_texts::corpus::{Corpus, Invalid, Limits, Reading, Room, Tokens};
+use ctk_texts::files::Encoding;
+use ctk_texts::table::Texts;
+use ctk_texts::vocabulary::Vocabulary;
+use ctk_vision::recipe::VisionRecipe;
+
+/// A parser, and the name of its folder of seeds.
+#[derive(Clone, Copy)]
+pub struct Parser {
+    pub name: &'static str,
+    /// Reads the bytes; files are put into the folder.
+    pub read: fn(&[u8], &Path),
+}
+
+/// All of them.
+pub const PARSERS: [Parser; 24] = [
+    Parser { name: "image", read: image },
+    Parser { name: "idx", read: |bytes, folder| images(bytes, folder, "train-images-idx3-ubyte", Some(Format::Idx)) },
+    Parser { name: "images-csv", read: |bytes, folder| images(bytes, folder, "images.csv", Some(Format::Table)) },
+    Parser { name: "images-tsv", read: |bytes, folder| images(bytes, folder, "images.tsv", Some(Format::Table)) },
+    Parser { name: "images-jsonl", read: |bytes, folder| images(bytes, folder, "images.jsonl", Some(Format::Table)) },
+    Parser { name: "images-parquet", read: |bytes, folder| images(bytes, folder, "images.parquet", None) },
+    Parser { name: "tar", read: |bytes, folder| images(bytes, folder, "images.tar", None) },
+    Parser { name: "tar-gz", read: |bytes, folder| images(bytes, folder, "images.tar.gz", None) },
+    Parser { name: "tar-zst", read: |bytes, folder| images(bytes, folder, "images.tar.zst", None) },
+    Parser { name: "zip", read: |bytes, folder| images(bytes, folder, "images.zip", None) },
+    Parser { name: "cifar", read: |bytes, folder| images(bytes, folder, "data_batch_1.bin", None) },
+    Parser { name: "parquet", read: parquet },
+    Parser { name: "network", read: network },
+    Parser { name: "features-npy", read: |bytes, folder| features(bytes, folder, "features.npy") },
+    Parser { name: "features-csv", read: |bytes, folder| features(bytes, folder, "features.csv") },
+    Parser { name: "features-safetensors", read: |bytes, folder| features(bytes, folder, "features.safetensors") },
+    Parser { name: "vectors", read: vectors },
+    Parser { name: "fasttext", read: fasttext },
+    Parser { name: "tokenizer", read: tokenizer },
+    Parser { name: "corpus", read: corpus },
+    Parser { name: "texts", read: texts },
+    Parser { name: "recipe", read: recipe },
+    Parser { name: "manifest", read: manifest },
+    Parser { name: "hub", read: hub },
+];
+
+/// The parser of this name.
+#[allow(dead_code)] // by the fuzzer alone
+pub fn named(name: &str) -> Option<Parser> {
+    PARSERS.into_iter().find(|parser| parser.name == name)
+}
+
+fn file(bytes: &[u8], folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, bytes).expect("a file can be written");
+    path
+}
+
+fn image(bytes: &[u8], _: &Path) {
+    let _ = decode::look(bytes);
+    let _ = decode::size(bytes);
+    let _ = decode::decode(bytes);
+}
+
+fn images(bytes: &[u8], folder: &Path, name: &str, format: Option<Format>) {
+    let path = file(bytes, folder, name);
+    let Ok(splits) = dataset::open(&path, format, &Columns::default()) else { return };
+    let all = splits.all();
+    for index in 0..all.len().min(4) {
+        let _ = (all.name(index), all.label(index), all.get(index));
+    }
+}
+
+fn parquet(bytes: &[u8], folder: &Path) {
+    let Ok(table) = Parquet::open(&file(bytes, folder, "table.parquet")) else { return };
+    for column in 0..table.columns().len().min(8) {
+        let _ = (table.columns()[column].name(), table.columns()[column].holds());
+        let _ = table.texts(column);
+        let _ = table.bytes(column, |_, _| Ok(()));
+        let _ = table.numbers(column);
+    }
+}
+
+fn network(bytes: &[u8], folder: &Path) {
+    for name in ["model.safetensors", "model.pth"] {
+        let path = file(bytes, folder, name);
+        let _ = fs::File::open(&path).map(|file| Header::read(&file));
+        let _ = ctk_vision::Vision.import(&path, &|_| Ok(()));
+    }
+}
+
+fn features(bytes: &[u8], folder: &Path, name: &str) {
+    let path = file(bytes, folder, name);
+    let _ = ctk_core::eval::is_features(&path);
+    let _ = Features::load(&path);
+}
+
+fn vectors(bytes: &[u8], folder: &Path) {
+    let path = file(bytes, folder, "words.vec");
+    let _ = ctk_text::vectors::open(&path);
+}
+
+fn fasttext(bytes: &[u8], folder: &Path) {
+    let _ = ctk_text::fasttext::open(&file(bytes, folder, "words.bin"));
+}
+
+fn tokenizer(bytes: &[u8], folder: &Path) {
+    // The `tokenizers` library panics where JSON ends inside of what it calls a decoder.
+    if serde_json::from_slice::<serde_json::Value>(bytes).is_err() {
+        return;
+    }
+    let path = file(bytes, folder, "tokenizer.json");
+    let Ok(tokens) = Tokens::named(&path.to_string_lossy()) else { return };
+    let reading = Reading { tokens, ..Reading::default() };
+    let _ = reading.words("The quick brown fox, jumps over 13 lazy dogs. \u{fc}\u{4e2d}\u{6587}", |_| {});
+}
+
+fn corpus(bytes: &[u8], folder: &Path) {
+    let path = file(bytes, folder, "corpus.txt");
+    let reading = Reading { invalid: Invalid::Replace, tokens: Tokens::Words, lowercase: true, ..Reading::default() };
+    let mut room = Room { limit: 1 << 20, folder: &mut || Ok(std::env::temp_dir()) };
+    let _ = Corpus::read(&[path], &reading, Limits { min_count: 1, max_size: None }, &mut room);
+}
+
+fn texts(bytes: &[u8], folder: &Path) {
+    let _ = Texts::read(&file(bytes, folder, "texts.tsv"), Encoding::default(), Invalid::Refuse);
+    let _ = Vocabulary::from_bytes(bytes.to_vec());
+}
+
+fn recipe(bytes: &[u8], folder: &Path) {
+    let Ok(recipe) = Recipe::read(&file(bytes, folder, "recipe.toml")) else { return };
+    let _ = recipe.parse::<VisionRecipe>();
+    let _ = Word2VecRecipe::parse(&recipe);
+}
+
+fn manifest(bytes: &[u8], folder: &Path) {
+    file(bytes, folder, "manifest.json");
+    let _ = Checkpoint::open(folder).and_then(|checkpoint| checkpoint.verify());
+}
+
+/// A line a header, as a server writes them.
+fn hub(bytes: &[u8], _: &Path) {
+    let lines = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        Some((std::str::from_utf8(&line[..colon]).ok()?, &line[colon + 1..]))
+    });
+    let Ok(told) = Told::of(&lines.collect::<Vec<_>>()) else { return };
+    // Whatever passes is one name of a file.
+    for name in told.commit.iter().chain(&told.etag) {
+        assert_eq!(Path::new(name).components().count(), 1, "{name}");
+        assert_eq!(Path::new(name).file_name().and_then(|name| name.to_str()), Some(&**name));
+    }
+}

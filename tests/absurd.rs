@@ -1,0 +1,285 @@
+//! Absurd values of every key of every recipe: each is refused with its key, its value and what is allowed, or trained by; nothing
+//! panics, aborts, hangs or takes more memory than it is given.
+//!
+//! Keys are those that `ctk config keys` prints, so a new key is tried without being named here. The whole sweep, a process a value, is
+//! `cargo test --test absurd -- --ignored --nocapture`; `ABSURD=pairs.` limits it to keys that begin so.
+#![cfg(unix)]
+
+#[path = "absurd/child.rs"]
+mod child;
+#[path = "absurd/flags.rs"]
+mod flags;
+#[path = "absurd/values.rs"]
+mod values;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ctk_core::modality::Modality;
+use ctk_core::recipe::Recipe;
+
+use child::{Ended, ctk};
+
+const MODALITIES: [&dyn Modality; 2] = [&ctk_vision::Vision, &ctk_text::Word2Vec];
+
+/// Processes of the whole sweep that run at once.
+const WORKERS: usize = 2;
+
+/// Of the values that a check accepts, one in so many is trained by in the ordinary tests.
+const SOME: usize = 29;
+
+/// A key with a value that a check accepted.
+struct Accepted {
+    modality: &'static dyn Modality,
+    key: String,
+    value: String,
+    recipe: Recipe,
+}
+
+/// A recipe of a few small steps in which `key` has a say; runs to begin from lie in `runs`.
+fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
+    let text = if modality.name() == "vision" { VISION } else { WORD2VEC };
+    let mut recipe = Recipe::new("small.toml", text);
+    let run = |name: &str| format!("{:?}", runs.join(name).display().to_string());
+    let (learned, taught) = (run("learned"), run("taught"));
+    let mut set = |key: &str, value: &str| recipe.set(key, value).unwrap();
+    match key {
+        _ if key.starts_with("loss.byol") => {
+            set("loss.byol.momentum", "0.9");
+            set("predictor.hidden", "8");
+        }
+        _ if key.starts_with("loss.simsiam") => {
+            set("loss.simsiam", "{}");
+            set("predictor.hidden", "8");
+        }
+        _ if key.starts_with("predictor") => {
+            set("loss.byol", "{}");
+            set("predictor.hidden", "8");
+        }
+        "loss.nt-xent.momentum" => set("loss.nt-xent.memory", "8"),
+        "pairs.eval_resize" => set("pairs.eval_fit", "resize"),
+        _ if key.starts_with("pairs.normalise") => {
+            set("pairs.normalise.mean", "[0, 0, 0]");
+            set("pairs.normalise.deviation", "[1, 1, 1]");
+        }
+        "encoder.resnet.sk_ratio" => set("encoder.resnet.depth", "50"),
+        _ if key.starts_with("eval.") => set("eval.knn.every", "1"),
+        _ if key.starts_with("task.finetune") => {
+            set("task.finetune.from", &learned);
+            set("task.finetune.folds", "2");
+        }
+        _ if key.starts_with("task.distill") => set("task.distill.teacher", &taught),
+        _ if key.starts_with("encoder.subwords") && key != "encoder.subwords.buckets" => set("encoder.subwords.buckets", "100"),
+        _ if key.starts_with("vocabulary.phrases") && !key.ends_with("passes") => set("vocabulary.phrases.passes", "1"),
+        "train.shards" => set("train.deterministic", "true"),
+        _ => {}
+    }
+    recipe
+}
+
+const VISION: &str = "[data]
+train = 16
+test = 8
+[pairs]
+size = 8
+[encoder.resnet]
+depth = 20
+width = 0.25
+stem = \"small\"
+[head]
+layers = 2
+width = 8
+[train]
+batch = 8
+epochs = 1
+max_steps = 2
+";
+
+const WORD2VEC: &str = "[data]
+words = 3000
+[encoder.table]
+width = 8
+[train]
+batch = 2
+epochs = 1
+max_steps = 2
+";
+
+/// Every key that `ctk config keys` prints.
+fn keys(modality: &dyn Modality) -> Vec<String> {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_ctk"))
+        .args(["config", "keys", modality.name(), "--json"])
+        .output()
+        .expect("ctk starts");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = told["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap().to_string());
+    let only = std::env::var("ABSURD").unwrap_or_default();
+    names.filter(|name| name.starts_with(&only)).collect()
+}
+
+/// Checks every key with every value: what was accepted, and what is wrong with a refusal.
+fn checked(runs: &Path) -> (usize, Vec<Accepted>, Vec<String>) {
+    let (mut tried, mut accepted, mut wrong) = (0, Vec::new(), Vec::new());
+    for modality in MODALITIES {
+        for key in keys(modality) {
+            let base = small(modality, &key, runs);
+            if let Err(e) = modality.plan(&base) {
+                wrong.push(format!("{key}: the small recipe is refused: {e}"));
+                continue;
+            }
+            for value in values::of(&key, modality.paths().contains(&key.as_str()), runs) {
+                tried += 1;
+                let mut recipe = base.clone();
+                let what = format!("{} {key} = {}", modality.name(), shortened(&value));
+                // A table that is set to a number has no key.
+                if recipe.set(&key, &value).is_err() {
+                    continue;
+                }
+                match catch_unwind(AssertUnwindSafe(|| modality.plan(&recipe).map(|_| ()))) {
+                    Err(_) => wrong.push(format!("{what}: a panic")),
+                    Ok(Ok(())) => accepted.push(Accepted { modality, key: key.clone(), value, recipe }),
+                    Ok(Err(e)) => wrong.extend(unclear(&key, &value, &e).map(|why| format!("{what}: {why}:\n{e}"))),
+                }
+            }
+        }
+    }
+    (tried, accepted, wrong)
+}
+
+/// What a refusal does not say.
+fn unclear(key: &str, value: &str, error: &ctk_core::Error) -> Option<&'static str> {
+    let said = error.to_string();
+    let last = key.rsplit('.').next().unwrap_or(key);
+    let begins: String = value.trim_matches('"').chars().take(12).collect();
+    let allowed = ["must", "has to be", "expected", "needs", "hint: ", "names", "is for"];
+    match () {
+        () if error.exit_code() != 2 => Some("not a mistake of use"),
+        () if said.len() > 4000 || said.lines().any(|line| line.chars().count() > 1000) => Some("too long to be read"),
+        () if !said.contains(last) => Some("the key is not named"),
+        () if !said.contains(&begins) && !value.contains('\\') && !said.contains("nan") && !said.contains("number") => {
+            Some("the value is not named")
+        }
+        () if !allowed.iter().any(|word| said.contains(word)) => Some("what is allowed is not said"),
+        () => None,
+    }
+}
+
+fn shortened(value: &str) -> String {
+    match value.chars().count() {
+        0..60 => value.to_string(),
+        count => format!("{}… ({count} characters)", value.chars().take(40).collect::<String>()),
+    }
+}
+
+/// Runs to begin from: one that learned, and one that was taught classes.
+fn runs(folder: &Path) {
+    let learned = folder.join("learned");
+    let text = small(MODALITIES[0], "", folder).text().to_string();
+    std::fs::write(folder.join("learned.toml"), text).unwrap();
+    let file = folder.join("learned.toml");
+    let ended = ctk(folder, &["train", "vision", "--config", &file.to_string_lossy(), "--out", "learned", "--quiet"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let taught =
+        ["finetune", &learned.to_string_lossy(), "--labels", "100%", "--out", "taught", "--quiet", "--set", "train.max_steps=2"];
+    let ended = ctk(folder, &taught);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+/// Trains by each recipe in a process of its own; what is wrong with how they ended, and how many ended how.
+fn trained(accepted: &[&Accepted], runs: &Path) -> (Vec<String>, [usize; 2]) {
+    let (next, wrong, ends) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new([0, 0]));
+    let work = |worker: usize| {
+        while let Some(Accepted { modality, key, value, recipe }) = accepted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let file = runs.join(format!("recipe-{worker}.toml"));
+            std::fs::write(&file, recipe.text()).unwrap();
+            let out = format!("out-{worker}");
+            let arguments = ["train", modality.name(), "--config", &file.to_string_lossy(), "--out", &out, "--quiet"];
+            let Ended { code, stderr, seconds } = ctk(runs, &arguments);
+            let _ = std::fs::remove_dir_all(runs.join(&out));
+            let what = format!("{} {key} = {} ({seconds:.1} s)", modality.name(), shortened(value));
+            let error = stderr.find("error: ").map(|at| &stderr[at..]).unwrap_or_default();
+            let failure = match code {
+                None => Some("it was killed, or took too long".to_string()),
+                Some(0) => None,
+                Some(1 | 2) if !error.is_empty() && !stderr.contains("panicked") => None,
+                Some(code) => Some(format!("exit code {code}")),
+            };
+            ends.lock().unwrap()[usize::from(code != Some(0))] += 1;
+            if let Some(failure) = failure {
+                let end: String = stderr.chars().take(1500).collect();
+                println!("WRONG {what}: {failure}\n{end}");
+                wrong.lock().unwrap().push(format!("{what}: {failure}\n{end}"));
+            } else if code != Some(0) {
+                println!("refused in time: {what}:\n{}", error.chars().take(700).collect::<String>());
+            } else if seconds > 5.0 {
+                println!("slow: {what}");
+            }
+        }
+    };
+    std::thread::scope(|scope| (0..WORKERS).for_each(|worker| drop(scope.spawn(move || work(worker)))));
+    (wrong.into_inner().unwrap(), ends.into_inner().unwrap())
+}
+
+fn sweep(one_in: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    runs(folder.path());
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let (tried, accepted, mut wrong) = checked(folder.path());
+    std::panic::set_hook(hook);
+    let few: Vec<&Accepted> = accepted.iter().step_by(one_in).collect();
+    wrong.iter().for_each(|what| println!("WRONG {what}"));
+    let (of_training, [whole, refused]) = trained(&few, folder.path());
+    wrong.extend(of_training);
+    println!(
+        "{tried} values: {} refused before anything was read, {} trained by, of which {whole} to the end and {refused} refused then",
+        tried - accepted.len(),
+        few.len()
+    );
+    assert!(tried > 1000 || std::env::var("ABSURD").is_ok(), "{tried}");
+    assert!(wrong.is_empty(), "{} of {tried} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn every_key_is_checked_and_some_values_are_trained_by() {
+    sweep(SOME);
+}
+
+#[test]
+#[ignore = "a process a value: some minutes"]
+fn every_key_is_trained_by() {
+    sweep(1);
+}
+
+/// Runs verbs with one in `one_in` of the absurd values of their flags.
+fn sweep_flags(one_in: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    runs(folder.path());
+    let words = folder.path().join("words.toml");
+    std::fs::write(&words, WORD2VEC).unwrap();
+    let words = words.to_string_lossy();
+    let ended = ctk(folder.path(), &["train", "word2vec", "--config", &words, "--out", "words", "--quiet"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    std::fs::write(folder.path().join("pairs.tsv"), "king\tqueen\t9\nking\tman\t3\nman\tking\t1\n").unwrap();
+    std::fs::write(folder.path().join("questions.txt"), ": all\nking queen man woman\n").unwrap();
+    let (lines, untried) = flags::lines(folder.path());
+    assert!(untried.is_empty(), "tests/absurd/flags.rs does not say how to try {untried:?}");
+    assert!(lines.len() > 500, "{}", lines.len());
+    let some: Vec<_> = lines.iter().step_by(one_in).collect();
+    let wrong = flags::run(&some, folder.path());
+    println!("{} command lines of {}", some.len(), lines.len());
+    assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn some_values_of_flags_are_tried() {
+    sweep_flags(61);
+}
+
+#[test]
+#[ignore = "a process a value: some minutes"]
+fn every_flag_is_tried() {
+    sweep_flags(1);
+}

@@ -1,0 +1,157 @@
+//! Absurd values of every flag of every verb, as `--help` tells them.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::child::ctk;
+use crate::values::fifo;
+
+/// Values for any flag that takes one; a path among them is one that nothing is written to.
+const VALUES: [&str; 13] = [
+    "9223372036854775807",
+    "18446744073709551616",
+    "4294967295",
+    "65535",
+    "1e9",
+    "0",
+    "-1",
+    "nan",
+    "inf",
+    "1e308",
+    "",
+    "none",
+    ",",
+];
+
+/// Flags that name what is written.
+const WRITTEN: [&str; 3] = ["--out", "--csv", "--svg"];
+
+fn help(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_ctk")).args(words).arg("--help").output().expect("ctk starts");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The words that `--help` lists below `Commands:`.
+fn verbs(words: &[&str]) -> Vec<String> {
+    let text = help(words);
+    let below = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let named = below.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    named.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").map(String::from).collect()
+}
+
+/// The flags of a verb that take a value.
+fn flags(words: &[&str]) -> Vec<String> {
+    let text = help(words);
+    let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let valued = lines.filter_map(|line| {
+        let (before, _) = line.split_once('<')?;
+        before.split_whitespace().map(|word| word.trim_end_matches([',', '['])).find(|word| word.starts_with("--"))
+    });
+    valued.map(String::from).collect()
+}
+
+/// What a verb needs to do its work quickly, beside the flag that is tried.
+fn usual(verb: &str, runs: &Path) -> Option<Vec<String>> {
+    let at = |name: &str| runs.join(name).display().to_string();
+    let words: Vec<String> = match verb {
+        "train" => ["vision", "--config", &at("learned.toml"), "--out", "out", "--quiet"].map(String::from).into(),
+        "finetune" => [at("learned").as_str(), "--labels", "50%", "--set", "train.max_steps=1", "--out", "out", "--quiet"]
+            .map(String::from)
+            .into(),
+        "distill" => [at("taught").as_str(), "--set", "train.max_steps=1", "--out", "out", "--quiet"].map(String::from).into(),
+        "predict" => vec![at("taught")],
+        "eval linear-probe" | "eval knn" | "eval geometry" | "embed" => vec![at("learned")],
+        "eval classify" => vec![at("taught")],
+        "eval label-efficiency" => ["--methods", "probe", "--seeds", "1", "--labels", "100%"]
+            .map(String::from)
+            .into_iter()
+            .chain([at("learned")])
+            .collect(),
+        "eval similarity" => vec![at("words"), "--pairs".into(), at("pairs.tsv")],
+        "eval analogy" => vec![at("words"), "--questions".into(), at("questions.txt")],
+        "eval categorize" => vec![at("words"), at("pairs.tsv")],
+        "eval text-classification" => vec![at("words"), at("pairs.tsv"), "--baseline".into(), "random".into()],
+        "neighbors" => vec![at("words"), "king".into()],
+        "analogy" => vec![at("words"), "king".into(), "queen".into(), "man".into()],
+        "export" => vec![at("words"), "--format".into(), "glove".into(), "--out".into(), at("written")],
+        "preview" => vec!["--config".into(), at("learned.toml"), "--out".into(), at("written")],
+        "bench" => ["vision", "--config", &at("learned.toml"), "--steps", "1"].map(String::from).into(),
+        "config check" => vec!["vision".into(), at("learned.toml")],
+        "config show" | "config keys" => vec!["vision".into()],
+        "data check" => vec![at("learned.toml")],
+        "matrix" => vec![at("learned.toml")],
+        "import" => vec![at("learned.toml")],
+        _ => return None,
+    };
+    Some(words)
+}
+
+/// A flag with a value, in a command line that else works.
+pub struct Line {
+    words: Vec<String>,
+    what: String,
+}
+
+/// Every flag of every verb with every value; and verbs that nobody said how to try.
+pub fn lines(runs: &Path) -> (Vec<Line>, Vec<String>) {
+    let (mut lines, mut untried) = (Vec::new(), Vec::new());
+    let nested = ["eval", "config", "data"];
+    let all: Vec<String> = verbs(&[])
+        .into_iter()
+        .flat_map(|verb| match nested.contains(&verb.as_str()) {
+            true => verbs(&[&verb]).into_iter().map(|below| format!("{verb} {below}")).collect(),
+            false => vec![verb],
+        })
+        .collect();
+    let pipe = fifo(runs);
+    for verb in all {
+        let words: Vec<&str> = verb.split(' ').collect();
+        let flags = flags(&words);
+        let Some(usual) = usual(&verb, runs) else {
+            untried.extend((!flags.iter().all(|flag| flag == "--threads")).then_some(verb));
+            continue;
+        };
+        for flag in flags {
+            for value in VALUES.into_iter().chain([pipe.as_str()]) {
+                // Nothing is written to an empty path; so many steps are timed as are asked for.
+                if WRITTEN.contains(&flag.as_str()) && value.is_empty() || flag == "--steps" && value == "65535" {
+                    continue;
+                }
+                // What is tried stands in place of what is usual.
+                let mut rest = usual.clone();
+                if let Some(at) = rest.iter().position(|word| *word == flag) {
+                    rest.drain(at..at + 2);
+                }
+                let what = format!("{verb} {flag}={value}");
+                let mut words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+                words.extend(rest);
+                words.push(format!("{flag}={value}"));
+                lines.push(Line { words, what });
+            }
+        }
+    }
+    (lines, untried)
+}
+
+/// Runs each line in a folder of its own; what is wrong with how they ended.
+pub fn run(lines: &[&Line], runs: &Path) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for line in lines {
+        let folder = tempfile::tempdir_in(runs).unwrap();
+        let words: Vec<&str> = line.words.iter().map(String::as_str).collect();
+        let ended = ctk(folder.path(), &words);
+        let fine = match ended.code {
+            Some(0) => true,
+            Some(1 | 2) => ended.stderr.contains("error: ") && !ended.stderr.contains("panicked"),
+            _ => false,
+        };
+        if !fine {
+            let end: String = ended.stderr.chars().take(800).collect();
+            wrong.push(format!("{} ({:?}, {:.1} s)\n{end}", line.what, ended.code, ended.seconds));
+            println!("WRONG {}", wrong[wrong.len() - 1]);
+        } else if ended.seconds > 5.0 {
+            println!("slow: {} ({:.1} s)", line.what, ended.seconds);
+        }
+    }
+    wrong
+}
