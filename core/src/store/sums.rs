@@ -90,9 +90,9 @@ impl Sums {
         if self.known.files.len() == before { Ok(()) } else { self.write() }
     }
 
-    /// Whether the file `name` was written, and so must be there.
+    /// Whether the file `name` was written, and so must be there. What lies in a folder of the run is kept for a while only.
     pub fn knows(&self, name: &str) -> bool {
-        self.known.files.get(name).is_some_and(|digests| !digests.iter().any(|digest| digest == ABSENT))
+        !name.contains('/') && self.known.files.get(name).is_some_and(|digests| !digests.iter().any(|digest| digest == ABSENT))
     }
 
     /// Whether `bytes` are what the file `name` was written as; also where nothing is known of it.
