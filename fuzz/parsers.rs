@@ -56,12 +56,6 @@ pub const PARSERS: [Parser; 24] = [
     Parser { name: "hub", read: hub },
 ];
 
-/// The parser of this name.
-#[allow(dead_code)] // by the fuzzer alone
-pub fn named(name: &str) -> Option<Parser> {
-    PARSERS.into_iter().find(|parser| parser.name == name)
-}
-
 fn file(bytes: &[u8], folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(name);
     fs::write(&path, bytes).expect("a file can be written");

@@ -248,7 +248,7 @@ fn every_key_is_checked_and_some_values_are_trained_by() {
 }
 
 #[test]
-#[ignore = "a process a value: some minutes"]
+#[ignore = "starts a process for each value, which takes some minutes"]
 fn every_key_is_trained_by() {
     sweep(1);
 }
@@ -279,7 +279,7 @@ fn some_values_of_flags_are_tried() {
 }
 
 #[test]
-#[ignore = "a process a value: some minutes"]
+#[ignore = "starts a process for each value, which takes some minutes"]
 fn every_flag_is_tried() {
     sweep_flags(1);
 }

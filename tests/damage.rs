@@ -4,12 +4,16 @@
 //! each, a copy of the run goes on, is judged and embedded. Silent is: every command succeeds, none names the file, and a figure, a
 //! feature or a byte of the last checkpoint is another.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+
+use common::copy;
 
 /// Labels held out by ctk, the best checkpoint told by some that are held back: every kind of file that a run has.
 const RECIPE: &str = "[data]\npath = \"photos\"\nholdout = 0.25\n[pairs]\nsize = 8\n[encoder.resnet]\ndepth = 20\nwidth = 0.25\n\
@@ -20,18 +24,6 @@ fn ctk(at: &Path, args: &[&str]) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_ctk")).current_dir(at).args(args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (output.status.success(), text(output.stdout), text(output.stderr))
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -39,10 +39,15 @@ fn photo(at: &Path, name: &str, shade: u8) {
     fs::write(path, [b"P5 8 8 255\n".to_vec(), (0..64).map(pixel).collect()].concat()).unwrap();
 }
 
-/// A folder with twelve photos and a run of three epochs on them.
-fn trained(at: &Path) {
+/// A folder with twelve photos and a recipe.
+fn prepared(at: &Path, recipe: &str) {
     (0..12u8).for_each(|i| photo(at, &format!("{i:02}.pgm"), i * 11));
-    fs::write(at.join("recipe.toml"), RECIPE).unwrap();
+    fs::write(at.join("recipe.toml"), recipe).unwrap();
+}
+
+/// The same, and a run of three epochs on them.
+fn trained(at: &Path) {
+    prepared(at, RECIPE);
     said(at, "train vision --config recipe.toml --out run --quiet");
 }
 
@@ -202,8 +207,7 @@ fn a_run_whose_folder_was_filled_while_it_waited_does_not_write_into_it() {
 fn a_folder_that_goes_while_it_is_trained_in_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    (0..12u8).for_each(|i| photo(at, &format!("{i:02}.pgm"), i * 11));
-    fs::write(at.join("recipe.toml"), RECIPE.replace("epochs = 3", "epochs = 100000")).unwrap();
+    prepared(at, &RECIPE.replace("epochs = 3", "epochs = 100000"));
     let mut ctk = Command::new(env!("CARGO_BIN_EXE_ctk"));
     let ctk = ctk.current_dir(at).args(["train", "vision", "--config", "recipe.toml", "--out", "run"]);
     let child = ctk.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

@@ -1,11 +1,15 @@
 //! Runs that an earlier version stored: they open, are judged to the same digits, and go on to the same bits; so does the same recipe
 //! begun anew. `fixtures/stored_runs/README.md` says how they were made.
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+
+use common::copy;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/stored_runs");
 
@@ -39,19 +43,6 @@ fn json(path: &Path) -> Value {
 fn figures(mut told: Value) -> Value {
     told.as_object_mut().unwrap().retain(|name, _| !UNEQUAL.contains(&name.as_str()));
     told
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 /// Length and blake3 of every file of a run's newest checkpoint, as its manifest has them, and the step. What a checkpoint keeps of the

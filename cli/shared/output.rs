@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 
+pub use ctk_core::error::printable;
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::{Features, NOTES};
 
@@ -23,12 +24,6 @@ pub fn line(text: impl std::fmt::Display) -> Result<()> {
 pub fn say(text: impl std::fmt::Display) {
     // A closed stderr leaves no place to report it.
     let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
-}
-
-/// Text with control characters, but for ends of lines and tabs, as their escapes.
-pub fn printable(text: &str) -> String {
-    let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
-    text.chars().flat_map(|c| if odd(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 /// What is to be said of rows, as notes; they are taken off, being no figures.

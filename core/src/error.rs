@@ -127,14 +127,15 @@ pub fn short(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// A part of an error as it is printed: cut, and without characters by which a name or a value would steer a terminal.
-fn shown(text: &str) -> Cow<'_, str> {
-    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
-    let text = short(text, LONGEST);
-    if !text.contains(steers) {
-        return text;
-    }
-    text.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.to_string() }).collect::<String>().into()
+/// A part of an error as it is printed: cut, and without control characters.
+fn shown(text: &str) -> String {
+    printable(&short(text, LONGEST))
+}
+
+/// Text whose control characters, which a terminal would obey, are written as escapes; ends of lines and tabs stay.
+pub fn printable(text: &str) -> String {
+    let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
+    text.chars().flat_map(|c| if odd(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
 }
 
 impl fmt::Debug for Error {

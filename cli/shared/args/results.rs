@@ -27,7 +27,8 @@ pub struct Over {
 }
 
 impl Over {
-    /// Whether `out` may be written; asked before anything is computed. What is no plain file, `/dev/stdout` for instance, may.
+    /// Whether `out` may be written; asked before anything is computed. Pipes and devices are refused where the file is
+    /// written.
     ///
     /// # Errors
     /// A file that is there, without `--force`.

@@ -318,16 +318,7 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read, or is not as it was written.
     pub fn of_run(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(run) = self.folder.ancestors().nth(2) else { return Ok(None) };
-        let path = run.join(name);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let bytes = fs::read(&path).at(path.display())?;
-        match Sums::of(run)?.agree(name, &bytes) {
-            true => Ok(Some(bytes)),
-            false => Err(damaged(&path)),
-        }
+        self.folder.ancestors().nth(2).map_or(Ok(None), |run| Sums::read(run, name))
     }
 
     /// Checks every file against the manifest.
@@ -335,8 +326,11 @@ impl Checkpoint {
         self.manifest.files.keys().try_for_each(|file| self.checked(file).map(|_| ()))
     }
 
-    /// Checks that every number of its tensors is finite.
+    /// Checks that every number of its tensors is finite. From format 2 on that was checked as they were written.
     fn verify_numbers(&self) -> Result<()> {
+        if self.manifest.format > 1 {
+            return Ok(());
+        }
         for file in self.manifest.files.keys().filter(|file| file.ends_with(".safetensors")) {
             let path = self.folder.join(file);
             if let Some(tensor) = finite::first_bad(&path).at(path.display())? {
@@ -477,6 +471,23 @@ mod tests {
         fs::remove_file(parent.join("1/manifest.json")).unwrap();
         let error = Checkpoint::open(run.path()).unwrap_err().to_string();
         assert!(error.contains("no older one is whole"), "{error}");
+    }
+
+    #[test]
+    fn an_older_format_with_numbers_that_are_not_finite_is_passed_over() {
+        let parent = tempfile::tempdir().unwrap();
+        save(parent.path(), 1);
+        let folder = parent.path().join("2");
+        fs::create_dir(&folder).unwrap();
+        let weights = [("w", Tensor::new(&[1f32, f32::NAN], &Device::Cpu).unwrap())];
+        safetensors::serialize_to_file(weights, None, &folder.join("model.safetensors")).unwrap();
+        let mut manifest = Manifest { format: 1, version: None, ..Manifest::new("test", 2, 0, &Recipe::new("r", "")) };
+        manifest.files.insert("model.safetensors".to_string(), digest(&folder.join("model.safetensors")).unwrap());
+        manifest.checksum = manifest.seal().unwrap();
+        fs::write(folder.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let (newest, passed) = Checkpoint::latest(parent.path()).unwrap();
+        assert_eq!(newest.unwrap().manifest().step, 1);
+        assert!(passed[0].contains("step 2 is passed over") && passed[0].contains("`w` holds numbers"), "{passed:?}");
     }
 
     #[test]

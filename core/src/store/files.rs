@@ -16,7 +16,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Like [`write`], for content that is produced piece by piece.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) -> Result<()>) -> Result<()> {
-    // A rename would put a file into its place.
+    // The file gets its name by a rename, which would replace a device or a pipe at `path`.
     crate::opened::check(path)?;
     let temporary = Temporary::beside(path);
     let written = (|| {

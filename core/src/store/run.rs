@@ -27,7 +27,7 @@ use serde_json::Value;
 use crate::error::{Context, Error, Result};
 use crate::recipe::Recipe;
 use crate::store::best::Best;
-use crate::store::checkpoint::{Checkpoint, Manifest, Writer, damaged};
+use crate::store::checkpoint::{Checkpoint, Manifest, Writer};
 use crate::store::sums::{self, Sums};
 use crate::store::{best, changes, files};
 
@@ -174,19 +174,11 @@ impl Run {
     /// A file that cannot be read, is not as it was written, or has gone.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Place::Resume(folder) = &self.place else { return Ok(None) };
-        let (path, sums) = (folder.join(name), Sums::of(folder)?);
-        if !path.is_file() {
-            return match sums.knows(name) {
-                false => Ok(None),
-                true => Err(Error::new("this file of the run is missing")
-                    .at(path.display())
-                    .hint("bring it back, or begin a new run")),
-            };
-        }
-        let bytes = fs::read(&path).at(path.display())?;
-        match sums.agree(name, &bytes) {
-            true => Ok(Some(bytes)),
-            false => Err(damaged(&path)),
+        match Sums::read(folder, name)? {
+            None if Sums::of(folder)?.knows(name) => Err(Error::new("this file of the run is missing")
+                .at(folder.join(name).display())
+                .hint("bring it back, or begin a new run")),
+            found => Ok(found),
         }
     }
 
@@ -233,11 +225,13 @@ impl Run {
         let (recipe, data, accepting) = (self.recipe.clone(), self.data.clone(), self.accepting);
         let open = self.open()?;
         // A recipe may be edited; what that means is told by its keys.
-        if let Some((name, what)) = open.sums.damaged().into_iter().find(|(name, _)| *name != RECIPE) {
+        let damaged = open.sums.damaged();
+        if let Some((name, what)) = damaged.iter().find(|(name, _)| *name != RECIPE) {
             return Err(Error::new(format!("this file of the run {what}"))
                 .at(open.folder.join(name).display())
                 .hint("bring it back, or begin a new run"));
         }
+        let edited = !damaged.is_empty();
         let (from, mut notes) = Checkpoint::latest(&open.folder.join("checkpoints"))?;
         let Some(from) = from else {
             notes.push("this run has no whole checkpoint yet: starting from its beginning".to_string());
@@ -245,7 +239,7 @@ impl Run {
             return Ok(Origin { checkpoint: None, notes });
         };
         let was = from.manifest();
-        if open.sums.damaged().iter().any(|(name, _)| *name == RECIPE) {
+        if edited {
             notes.push(format!("{} was edited since it was written", open.folder.join(RECIPE).display()));
         }
         changes::of_recipe(&was.recipe, recipe.text(), accepting, &mut notes)

@@ -1,8 +1,8 @@
 //! `sums.json`: the blake3 of the small files in a run's folder that no checkpoint covers, so that a damaged one is never read as if
 //! it were whole.
 //!
-//! A file's new digest is written down before the file is, beside the one that it had; once the file is there, it stands alone. So
-//! whichever version a stop leaves is known.
+//! Before a file is written, its new digest is added to the list beside the old one; after that, the old one is removed. So a file is
+//! accepted in both versions that a crash may leave behind.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::store::checkpoint::damaged;
 use crate::store::files;
 
 /// The file's name.
 pub(super) const FILE: &str = "sums.json";
 
-/// In place of a digest: there may be no file yet.
+/// Stands in the list for a file that does not exist yet.
 const ABSENT: &str = "absent";
 
 /// What is known of a run's small files.
@@ -65,7 +66,7 @@ impl Sums {
         Ok(Sums { path, known })
     }
 
-    /// Writes down that the file `name` is about to hold `bytes`.
+    /// Adds the digest of `bytes`, which the file `name` is about to be written with.
     pub fn expect(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let digests = self.known.files.entry(name.to_string()).or_insert_with(|| vec![ABSENT.to_string()]);
         digests.insert(0, files::digest(bytes));
@@ -73,7 +74,7 @@ impl Sums {
         self.write()
     }
 
-    /// Writes down that the file `name` holds what was expected.
+    /// Removes the old digest of the file `name`, once it is written.
     pub fn settle(&mut self, name: &str) -> Result<()> {
         match self.known.files.get_mut(name) {
             Some(digests) => digests.truncate(1),
@@ -90,14 +91,30 @@ impl Sums {
         if self.known.files.len() == before { Ok(()) } else { self.write() }
     }
 
-    /// Whether the file `name` was written, and so must be there. What lies in a folder of the run is kept for a while only.
+    /// Whether the file `name` was written and must exist. Files in folders of the run are temporary, so these need not.
     pub fn knows(&self, name: &str) -> bool {
         !name.contains('/') && self.known.files.get(name).is_some_and(|digests| !digests.iter().any(|digest| digest == ABSENT))
     }
 
-    /// Whether `bytes` are what the file `name` was written as; also where nothing is known of it.
+    /// Whether `bytes` are what the file `name` was written with; true also for a file that is not listed.
     pub fn agree(&self, name: &str, bytes: &[u8]) -> bool {
         self.known.files.get(name).is_none_or(|digests| digests.contains(&files::digest(bytes)))
+    }
+
+    /// The small file `name` of the run in `folder`, if it exists.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is not as it was written.
+    pub fn read(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = folder.join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).at(path.display())?;
+        match Sums::of(folder)?.agree(name, &bytes) {
+            true => Ok(Some(bytes)),
+            false => Err(damaged(&path)),
+        }
     }
 
     /// The listed files that are not as they were written, with what is wrong with each. A file that has gone is one of them.

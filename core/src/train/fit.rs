@@ -141,26 +141,22 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     let rates = plan.schedule.over(source.len(), batch, train.epochs, per_epoch);
 
     let _listening = process.listen();
-    let mut log = Log::new(last, per_epoch, batch);
-    let mut best = None;
+    let mut kept = Kept { plan, last, log: Log::new(last, per_epoch, batch), best: None, run, process };
     let (mut start, mut measured) = (0, true);
-    if let Some(checkpoint) = origin(run, process)? {
+    if let Some(checkpoint) = kept.origin()? {
         learner.load(&checkpoint.reader())?;
         if judge.is_some() {
-            best = Best::of(&checkpoint)?;
+            kept.best = Best::of(&checkpoint)?;
         }
         start = checkpoint.manifest().step;
-        measured = log.restore(&checkpoint)?;
+        measured = kept.log.restore(&checkpoint)?;
     }
-    if let Some(best) = best.as_ref().filter(|_| process.writes()) {
-        run.name_best(best)?;
-    }
-    rates.oddities(last).iter().for_each(|odd| process.tell(&Event::Note(odd)));
-    process.tell(&Event::Started { step: start, steps: last });
+    rates.oddities(last).iter().for_each(|odd| kept.process.tell(&Event::Note(odd)));
+    kept.process.tell(&Event::Started { step: start, steps: last });
     if start >= last && start > 0 {
-        process.tell(&Event::Note("this run is finished already: nothing left to train"));
+        kept.process.tell(&Event::Note("this run is finished already: nothing left to train"));
     }
-    log.begin(start);
+    kept.log.begin(start);
     let mut saved_at = Instant::now();
     let mut due = |done: usize| match plan.saves.every {
         Every::Time(time) => {
@@ -174,7 +170,7 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
         Every::Epochs(epochs) => done.is_multiple_of(epochs.saturating_mul(per_epoch)),
     };
     // What is measured as an epoch ends, and which checkpoint is then the best. It is told when all of it was measured.
-    let mut measure = |done: usize, learner: &L, saving: bool, best: &mut Option<Best>, run: &mut Run, process: &mut Process| {
+    let mut measure = |done: usize, learner: &L, saving: bool, kept: &mut Kept| {
         let epoch = done / per_epoch;
         let mut found = Vec::new();
         if done.is_multiple_of(per_epoch) {
@@ -184,39 +180,37 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
         }
         if let (Some(judge), true) = (&mut judge, saving) {
             let value = (judge.value)(learner)?;
-            *best = judge.best(best.take(), done, value);
+            kept.best = judge.best(kept.best.take(), done, value);
             found.push(vec![(format!("checkpoint_{}", judge.measure), value)]);
         }
         for figures in found {
             let mut line = json!({ "step": done, "epoch": epoch });
             figures.iter().for_each(|(name, value)| line[name] = json!(value));
-            if process.writes() {
-                run.metric(&line)?;
+            if kept.process.writes() {
+                kept.run.metric(&line)?;
             }
-            process.tell(&Event::Measured { epoch, figures: &figures });
+            kept.process.tell(&Event::Measured { epoch, figures: &figures });
         }
         Ok::<_, Error>(())
     };
     if !measured {
-        let made_up = measure(start, learner, due(start) || start == last, &mut best, run, process);
-        made_up.map_err(|e| if e.kind() == ErrorKind::Interrupted { stopped(start, last, plan, run) } else { e })?;
-        if let Some(best) = best.as_ref().filter(|_| process.writes()) {
-            run.name_best(best)?;
-        }
+        let made_up = measure(start, learner, due(start) || start == last, &mut kept);
+        made_up.map_err(|e| if e.kind() == ErrorKind::Interrupted { kept.stopped(start) } else { e })?;
     }
+    kept.name_best()?;
 
     let draw = |unit: usize| order.draw(source, unit, key.of("views"));
     Loader::run(train.loaders, 2 * train.loaders.max(1), start * units..last * units, &draw, |loader| {
         for step in start..last {
-            let asked = process.shall_save();
-            if process.stopping() || asked {
-                save(learner, step, &mut log, true, plan, best.as_ref(), run, process)?;
+            let asked = kept.process.shall_save();
+            if kept.process.stopping() || asked {
+                kept.save(learner, step, true)?;
             }
-            if process.stopping() {
-                return Err(stopped(step, last, plan, run));
+            if kept.process.stopping() {
+                return Err(kept.stopped(step));
             }
             if step % per_epoch == 0 {
-                log.epoch();
+                kept.log.epoch();
             }
             // What a step has begun to change is no state to go on from.
             let begun = AtomicBool::new(false);
@@ -230,35 +224,36 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
             let terms = match learner.step(&feed, rate) {
                 Ok(terms) => terms,
                 Err(e) if begun.load(Ordering::Relaxed) => return Err(e),
-                Err(e) => return Err(saved(e, learner, step, &mut log, true, plan, best.as_ref(), run, process)),
+                Err(e) => return Err(kept.saved(e, learner, step, true)),
             };
-            log.add(terms, rate);
+            kept.log.add(terms, rate);
 
             let done = step + 1;
             let epoch_ends = done % per_epoch == 0;
             if done % train.log_every == 0 || epoch_ends || done == last {
-                log.flush(done, run, process)?;
+                kept.log.flush(done, kept.run, kept.process)?;
             } else {
-                process.tell(&Event::Tick { step: done });
+                kept.process.tell(&Event::Tick { step: done });
             }
-            log.pause();
+            kept.log.pause();
             let saving = due(done) || done == last;
             if (epoch_ends || saving)
-                && let Err(e) = measure(done, learner, saving, &mut best, run, process)
+                && let Err(e) = measure(done, learner, saving, &mut kept)
             {
                 if e.kind() == ErrorKind::Interrupted {
-                    save(learner, done, &mut log, false, plan, best.as_ref(), run, process)?;
-                    return Err(stopped(done, last, plan, run));
+                    kept.save(learner, done, false)?;
+                    return Err(kept.stopped(done));
                 }
-                return Err(saved(e, learner, done, &mut log, false, plan, best.as_ref(), run, process));
+                return Err(kept.saved(e, learner, done, false));
             }
             if saving {
-                save(learner, done, &mut log, true, plan, best.as_ref(), run, process)?;
+                kept.save(learner, done, true)?;
             }
-            log.go_on();
+            kept.log.go_on();
         }
         Ok(())
     })?;
+    let Kept { log, best, process, .. } = kept;
     log.last_words(process);
     process.tell(&Event::Finished);
     let steps = last.max(start);
@@ -274,74 +269,78 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     })
 }
 
-/// The checkpoint to go on from. The rank that writes makes the folder, or cuts what its checkpoint does not cover.
-fn origin(run: &mut Run, process: &mut Process) -> Result<Option<Checkpoint>> {
-    if !process.writes() {
-        return run.latest();
-    }
-    let origin = run.resume()?;
-    run.folder()?;
-    origin.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
-    Ok(origin.checkpoint)
+/// What the loop keeps of a run beside the learner, and where it writes it and tells of it.
+struct Kept<'a> {
+    plan: &'a Plan,
+    /// Steps in all.
+    last: usize,
+    log: Log,
+    /// The best checkpoint so far, where that is measured.
+    best: Option<Best>,
+    run: &'a mut Run,
+    process: &'a mut Process,
 }
 
-/// Saves `learner` after `step`, where this rank writes; `measured` says whether what is due after this step was measured.
-#[expect(clippy::too_many_arguments, reason = "the loop's whole state, in one place")]
-fn save<L: Learner>(
-    learner: &L,
-    step: usize,
-    log: &mut Log,
-    measured: bool,
-    plan: &Plan,
-    best: Option<&Best>,
-    run: &mut Run,
-    process: &mut Process,
-) -> Result<()> {
-    if process.writes() {
-        log.read(step)?;
-        run.save_beside(best, step, plan.saves.keep, |writer| {
-            learner.save(writer)?;
-            log.save(measured, writer)
-        })?;
-        process.tell(&Event::Saved { step });
+impl Kept<'_> {
+    /// The checkpoint to go on from. The rank that writes makes the folder, or cuts what its checkpoint does not cover.
+    fn origin(&mut self) -> Result<Option<Checkpoint>> {
+        if !self.process.writes() {
+            return self.run.latest();
+        }
+        let origin = self.run.resume()?;
+        self.run.folder()?;
+        origin.notes.iter().for_each(|note| self.process.tell(&Event::Note(note)));
+        Ok(origin.checkpoint)
     }
-    Ok(())
-}
 
-/// `error`, after saving what was trained before it, where that can be saved.
-#[expect(clippy::too_many_arguments, reason = "as of save")]
-fn saved<L: Learner>(
-    error: Error,
-    learner: &L,
-    step: usize,
-    log: &mut Log,
-    measured: bool,
-    plan: &Plan,
-    best: Option<&Best>,
-    run: &mut Run,
-    process: &mut Process,
-) -> Error {
-    // A run without a step is not worth a checkpoint: it leaves no trace.
-    if step == 0 {
-        return error;
+    /// Makes `checkpoints/best` stand for the best one, where this rank writes.
+    fn name_best(&mut self) -> Result<()> {
+        match self.best.as_ref().filter(|_| self.process.writes()) {
+            Some(best) => self.run.name_best(best),
+            None => Ok(()),
+        }
     }
-    match save(learner, step, log, measured, plan, best, run, process) {
-        Ok(()) => match run.existing() {
-            Some(folder) => {
-                let folder = folder.display();
-                error.at(format!("after {step} steps, which are saved: ctk train {} --resume {folder} goes on", plan.modality))
-            }
-            None => error,
-        },
-        Err(e) => error.at(format!("after {step} steps, which could not be saved either: {}", e.what())),
-    }
-}
 
-/// What a run that was asked to stop ends with.
-fn stopped(step: usize, last: usize, plan: &Plan, run: &Run) -> Error {
-    let stopped = Error::interrupted(format!("stopped after {step} of {last} steps; they are saved"));
-    match run.existing() {
-        Some(folder) => stopped.hint(format!("go on with: ctk train {} --resume {}", plan.modality, folder.display())),
-        None => stopped,
+    /// Saves `learner` after `step`, where this rank writes; `measured` says whether what is due after this step was measured.
+    fn save<L: Learner>(&mut self, learner: &L, step: usize, measured: bool) -> Result<()> {
+        if self.process.writes() {
+            self.log.read(step)?;
+            self.run.save_beside(self.best.as_ref(), step, self.plan.saves.keep, |writer| {
+                learner.save(writer)?;
+                self.log.save(measured, writer)
+            })?;
+            self.process.tell(&Event::Saved { step });
+        }
+        Ok(())
+    }
+
+    /// `error`, after saving what was trained before it, where that can be saved.
+    fn saved<L: Learner>(&mut self, error: Error, learner: &L, step: usize, measured: bool) -> Error {
+        // A run without a step is not worth a checkpoint: it leaves no trace.
+        if step == 0 {
+            return error;
+        }
+        match self.save(learner, step, measured) {
+            Ok(()) => match self.resume_command() {
+                Some(command) => error.at(format!("after {step} steps, which are saved: {command} goes on")),
+                None => error,
+            },
+            Err(e) => error.at(format!("after {step} steps, which could not be saved either: {}", e.what())),
+        }
+    }
+
+    /// What a run that was asked to stop ends with.
+    fn stopped(&self, step: usize) -> Error {
+        let stopped = Error::interrupted(format!("stopped after {step} of {} steps; they are saved", self.last));
+        match self.resume_command() {
+            Some(command) => stopped.hint(format!("go on with: {command}")),
+            None => stopped,
+        }
+    }
+
+    /// The command that goes on with the run, once it has a folder.
+    fn resume_command(&self) -> Option<String> {
+        let folder = self.run.existing()?;
+        Some(format!("ctk train {} --resume {}", self.plan.modality, folder.display()))
     }
 }

@@ -6,13 +6,14 @@ use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 
-/// Rows that are looked at, at most.
+/// At most so many rows are measured.
 const ROWS: usize = 256;
 
-/// A spread below this is a point.
+/// Embeddings with a spread below this have collapsed to a point.
 const POINT: f64 = 0.02;
 
-/// A rank below this is a line; two classes that are well apart are one, too, but spread further.
+/// Embeddings with an effective rank below `LINE` lie on a line. They have collapsed if their spread is below `APART` too: two classes
+/// that are told apart well also lie on a line, with a larger spread.
 const LINE: f64 = 1.05;
 const APART: f64 = 0.5;
 
@@ -29,7 +30,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Of `embeddings`, (n, d): of the first 256 rows. Nothing is said of fewer than four, or of fewer than two dimensions.
+    /// Measures `embeddings`, (n, d), by their first 256 rows. None where there are fewer than four rows or two dimensions.
     ///
     /// # Errors
     /// Of candle.
@@ -52,7 +53,7 @@ impl Health {
         Ok(Some(Health { effective_rank, spread, width }))
     }
 
-    /// Whether they tell samples hardly apart.
+    /// Whether the embeddings hardly differ between samples.
     pub fn collapsed(&self) -> bool {
         self.spread < POINT || self.effective_rank < LINE && self.spread < APART
     }

@@ -1,4 +1,4 @@
-//! What a step says: losses and clocks between two lines of metrics, how the embeddings lie, and what of it a checkpoint keeps.
+//! The log of a run: collects losses and time between two lines of metrics, watches the embeddings, and is saved with every checkpoint.
 
 use std::time::Instant;
 
@@ -26,10 +26,10 @@ const LINES: usize = 3;
 /// Steps in a row that may be left out.
 const LEFT_OUT: usize = 100;
 
-/// What a checkpoint keeps of it. Numbers are kept by their bits.
+/// The part of the log that is saved with a checkpoint. Floats are saved as their bits, because JSON may round them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-struct Kept {
+struct State {
     /// Losses since the last line.
     losses: Vec<u64>,
     /// Sum and count of the losses of this epoch up to the last line.
@@ -50,7 +50,7 @@ struct Kept {
 
 /// Losses and clocks between two lines of metrics. Scalars stay on the device until a line or a checkpoint is due.
 pub(super) struct Log {
-    kept: Kept,
+    state: State,
     fresh: Vec<Tensor>,
     extras: Vec<(&'static str, Tensor)>,
     embeddings: Option<Tensor>,
@@ -68,7 +68,7 @@ impl Log {
     /// A log of a run of `steps`, with `per_epoch` steps of `batch` samples in an epoch.
     pub fn new(steps: usize, per_epoch: usize, batch: usize) -> Self {
         Log {
-            kept: Kept::default(),
+            state: State::default(),
             fresh: Vec::new(),
             extras: Vec::new(),
             embeddings: None,
@@ -90,9 +90,9 @@ impl Log {
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> Result<bool> {
         let reader = checkpoint.reader();
         if reader.has(FILE) {
-            self.kept = serde_json::from_slice(&reader.bytes(FILE)?).at(checkpoint.folder().join(FILE).display())?;
+            self.state = serde_json::from_slice(&reader.bytes(FILE)?).at(checkpoint.folder().join(FILE).display())?;
         }
-        Ok(!self.kept.unmeasured)
+        Ok(!self.state.unmeasured)
     }
 
     /// Starts the clock, after `step` steps.
@@ -100,28 +100,28 @@ impl Log {
         (self.since, self.clock) = (step, Instant::now());
     }
 
-    /// What one step said, at learning rate `rate`.
+    /// Adds the terms of one step, which was made at learning rate `rate`.
     pub fn add(&mut self, terms: Terms, rate: f64) {
         self.rate = rate;
         if terms.left_out {
-            self.kept.left_out += 1;
-            self.kept.row += 1;
+            self.state.left_out += 1;
+            self.state.row += 1;
             return;
         }
-        self.kept.row = 0;
+        self.state.row = 0;
         self.fresh.push(terms.loss.detach());
         self.extras = terms.extras;
         self.embeddings = terms.embeddings;
     }
 
-    /// An epoch begins.
+    /// Begins an epoch: its mean loss starts anew.
     pub fn epoch(&mut self) {
-        self.kept.epoch = (0f64.to_bits(), 0);
+        self.state.epoch = (0f64.to_bits(), 0);
     }
 
     /// Mean loss of the epoch up to the last line.
     pub fn epoch_loss(&self) -> f64 {
-        f64::from_bits(self.kept.epoch.0) / self.kept.epoch.1.max(1) as f64
+        f64::from_bits(self.state.epoch.0) / self.state.epoch.1.max(1) as f64
     }
 
     /// Wall seconds in steps.
@@ -131,16 +131,16 @@ impl Log {
 
     /// How embeddings lay at the last line.
     pub fn health(&self) -> Option<Health> {
-        let (rank, spread, width) = self.kept.health?;
+        let (rank, spread, width) = self.state.health?;
         Some(Health { effective_rank: f64::from_bits(rank), spread: f64::from_bits(spread), width })
     }
 
     /// Steps that were left out.
     pub fn left_out(&self) -> usize {
-        self.kept.left_out
+        self.state.left_out
     }
 
-    /// What follows is not training, until [`Log::go_on`].
+    /// Stops the clock: time spent on measuring and saving is not counted, until [`Log::go_on`].
     pub fn pause(&mut self) {
         let passed = self.clock.elapsed().as_secs_f64();
         self.lap += passed;
@@ -148,7 +148,7 @@ impl Log {
         self.clock = Instant::now();
     }
 
-    /// Training goes on.
+    /// Starts the clock again.
     pub fn go_on(&mut self) {
         self.clock = Instant::now();
     }
@@ -163,12 +163,12 @@ impl Log {
             if !loss.is_finite() {
                 return Err(diverged(format!("the loss is no longer a finite number (around step {step})")));
             }
-            self.kept.losses.push(loss.to_bits());
+            self.state.losses.push(loss.to_bits());
         }
-        if self.kept.row >= LEFT_OUT {
+        if self.state.row >= LEFT_OUT {
             return Err(diverged(format!(
                 "{} steps in a row had a loss or a gradient that is not finite (around step {step})",
-                self.kept.row
+                self.state.row
             )));
         }
         Ok(())
@@ -176,8 +176,8 @@ impl Log {
 
     /// Writes it into a checkpoint; `measured` says whether what is due after this step was measured.
     pub fn save(&self, measured: bool, writer: &mut Writer) -> Result<()> {
-        let kept = Kept { unmeasured: !measured, ..self.kept.clone() };
-        writer.bytes(FILE, &serde_json::to_vec(&kept)?)
+        let state = State { unmeasured: !measured, ..self.state.clone() };
+        writer.bytes(FILE, &serde_json::to_vec(&state)?)
     }
 
     /// Writes the line of metrics after `step`.
@@ -186,25 +186,25 @@ impl Log {
     /// As of [`Log::read`]; a loss a thousand times what it was; of writing.
     pub fn flush(&mut self, step: usize, run: &mut Run, process: &mut Process) -> Result<()> {
         self.read(step)?;
-        if self.kept.losses.is_empty() {
+        if self.state.losses.is_empty() {
             return Ok(());
         }
         self.pause();
-        let losses = std::mem::take(&mut self.kept.losses);
+        let losses = std::mem::take(&mut self.state.losses);
         let sum: f64 = losses.iter().map(|bits| f64::from_bits(*bits)).sum();
         let loss = sum / losses.len() as f64;
-        let first = f64::from_bits(*self.kept.first.get_or_insert(loss.to_bits()));
+        let first = f64::from_bits(*self.state.first.get_or_insert(loss.to_bits()));
         if loss.abs() > DIVERGED * (first.abs() + 1.0) {
             return Err(diverged(format!(
                 "the loss is {loss:.3e} around step {step}, and began as {first:.3}: training has diverged"
             )));
         }
-        let (before, count) = self.kept.epoch;
-        self.kept.epoch = ((f64::from_bits(before) + sum).to_bits(), count + losses.len());
+        let (before, count) = self.state.epoch;
+        self.state.epoch = ((f64::from_bits(before) + sum).to_bits(), count + losses.len());
         let mut extras = self.extras.iter().map(|(name, t)| Ok((*name, scalar(t)?))).collect::<Result<Vec<_>>>()?;
         self.look(step, &mut extras, process)?;
-        if self.kept.left_out > 0 {
-            extras.push(("left_out", self.kept.left_out as f64));
+        if self.state.left_out > 0 {
+            extras.push(("left_out", self.state.left_out as f64));
         }
         let progress = Progress {
             step,
@@ -232,23 +232,23 @@ impl Log {
     /// Looks at how the embeddings lie, and says once that they have collapsed.
     fn look(&mut self, step: usize, extras: &mut Vec<(&'static str, f64)>, process: &mut Process) -> Result<()> {
         let health = self.embeddings.take().map(|rows| Health::of(&rows)).transpose()?.flatten();
-        self.kept.health = health.map(|h| (h.effective_rank.to_bits(), h.spread.to_bits(), h.width));
+        self.state.health = health.map(|h| (h.effective_rank.to_bits(), h.spread.to_bits(), h.width));
         let Some(health) = health else { return Ok(()) };
         extras.extend([("effective_rank", health.effective_rank), ("spread", health.spread)]);
-        self.kept.collapsed = if health.collapsed() { self.kept.collapsed + 1 } else { 0 };
-        if self.kept.collapsed == LINES {
+        self.state.collapsed = if health.collapsed() { self.state.collapsed + 1 } else { 0 };
+        if self.state.collapsed == LINES {
             process.tell(&Event::Note(&format!("warning: the embeddings have collapsed (step {step}): {health}. {ADVICE}")));
         }
         Ok(())
     }
 
-    /// What must not be forgotten over a long run.
+    /// Repeats the warnings of a long run at its end.
     pub fn last_words(&self, process: &mut Process) {
-        if let Some(health) = self.health().filter(|_| self.kept.collapsed >= LINES) {
+        if let Some(health) = self.health().filter(|_| self.state.collapsed >= LINES) {
             process.tell(&Event::Note(&format!("warning: the embeddings had collapsed at the end: {health}. {ADVICE}")));
         }
-        if self.kept.left_out > 0 {
-            let count = self.kept.left_out;
+        if self.state.left_out > 0 {
+            let count = self.state.left_out;
             process.tell(&Event::Note(&format!(
                 "warning: {count} of {} steps were left out, because their loss or a gradient was not finite",
                 self.steps

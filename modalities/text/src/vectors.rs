@@ -209,7 +209,7 @@ fn fits_within(rows: usize, width: usize, free: u64) -> Result<()> {
     }
 }
 
-/// That no reader takes a word of this length.
+/// The error for a word that is too long for every format of word vectors.
 pub(crate) fn too_long(word: &str) -> Error {
     let start: String = word.chars().take(40).collect();
     Error::new(format!("the word `{}…` has {} bytes, and no format may have {LONGEST_WORD}", start.escape_debug(), word.len()))

@@ -19,7 +19,7 @@ const LONGEST: usize = 64 << 20;
 /// Of memory that is free, a table of texts may take one part in this many.
 const SHARE: u64 = 2;
 
-/// Of what a place in a text is counted.
+/// What the offsets of a text are counted in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// Whether the file is packed.
@@ -29,7 +29,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The byte `at` of the text that came from `path`.
+    /// Names byte `at` of the text read from `path`, for an error message.
     pub fn place(&self, path: &Path, at: u64) -> String {
         let of = match self {
             Origin { encoding: Some(_), .. } => " of the text in UTF-8",
@@ -39,7 +39,7 @@ impl Origin {
         format!("{}: byte {at}{of}", shown(path))
     }
 
-    /// That bytes are no text: `byte` is the first.
+    /// The error for bytes that are not in the encoding; `byte` is the first of them.
     pub fn refusal(&self, byte: u8) -> Error {
         match self.encoding {
             Some(encoding) => Error::new(format!("this is not {encoding}: some bytes belong to no character"))
@@ -58,7 +58,7 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
     /// Where it starts in the text.
     pub offset: u64,
-    /// Of what that is counted.
+    /// What that offset is counted in.
     pub origin: Origin,
 }
 
@@ -109,7 +109,7 @@ impl Chunks {
         Ok(Chunks { reader, origin: Origin { encoding, ..lines.origin }, seen, text: true, ..lines })
     }
 
-    /// Of what offsets are counted.
+    /// What offsets are counted in.
     pub fn origin(&self) -> Origin {
         self.origin
     }

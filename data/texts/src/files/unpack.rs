@@ -94,7 +94,7 @@ enum Packing {
 
 impl Packing {
     fn of(head: &[u8]) -> Option<Packing> {
-        // A zstd file may begin with a frame to be skipped, as parallel and seekable writers put it there.
+        // A zstd file may begin with a skippable frame, which pzstd and the seekable format write.
         let skipped = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
         // "BZh", a digit, and the first block's or the end's mark: three letters alone begin many texts.
         let bzip2 = head.len() >= 10
