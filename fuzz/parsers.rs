@@ -29,7 +29,7 @@ pub struct Parser {
 }
 
 /// All of them.
-pub const PARSERS: [Parser; 24] = [
+pub const PARSERS: [Parser; 26] = [
     Parser { name: "image", read: image },
     Parser { name: "idx", read: |bytes, folder| images(bytes, folder, "train-images-idx3-ubyte", Some(Format::Idx)) },
     Parser { name: "images-csv", read: |bytes, folder| images(bytes, folder, "images.csv", Some(Format::Table)) },
@@ -43,8 +43,10 @@ pub const PARSERS: [Parser; 24] = [
     Parser { name: "cifar", read: |bytes, folder| images(bytes, folder, "data_batch_1.bin", None) },
     Parser { name: "parquet", read: parquet },
     Parser { name: "network", read: network },
+    Parser { name: "network-config", read: network_config },
     Parser { name: "features-npy", read: |bytes, folder| features(bytes, folder, "features.npy") },
     Parser { name: "features-csv", read: |bytes, folder| features(bytes, folder, "features.csv") },
+    Parser { name: "features-names", read: features_names },
     Parser { name: "features-safetensors", read: |bytes, folder| features(bytes, folder, "features.safetensors") },
     Parser { name: "vectors", read: vectors },
     Parser { name: "fasttext", read: fasttext },
@@ -95,6 +97,25 @@ fn network(bytes: &[u8], folder: &Path) {
     }
 }
 
+/// What timm and transformers write beside a network's weights.
+fn network_config(bytes: &[u8], folder: &Path) {
+    let described = folder.join("described");
+    fs::create_dir_all(&described).expect("a folder can be made");
+    file(include_bytes!("corpus/network/resnet18"), &described, "model.safetensors");
+    for name in ["config.json", "preprocessor_config.json"] {
+        let path = file(bytes, &described, name);
+        let _ = ctk_vision::Vision.import(&described, &|_| Ok(()));
+        fs::remove_file(path).expect("the file is there");
+    }
+}
+
+/// The names beside rows.
+fn features_names(bytes: &[u8], folder: &Path) {
+    let path = file(include_bytes!("corpus/features-npy/f4"), folder, "named.npy");
+    file(bytes, folder, "named.npy.names.tsv");
+    let _ = Features::load(&path);
+}
+
 fn features(bytes: &[u8], folder: &Path, name: &str) {
     let path = file(bytes, folder, name);
     let _ = ctk_core::eval::is_features(&path);
@@ -111,10 +132,6 @@ fn fasttext(bytes: &[u8], folder: &Path) {
 }
 
 fn tokenizer(bytes: &[u8], folder: &Path) {
-    // The `tokenizers` library panics where JSON ends inside of what it calls a decoder.
-    if serde_json::from_slice::<serde_json::Value>(bytes).is_err() {
-        return;
-    }
     let path = file(bytes, folder, "tokenizer.json");
     let Ok(tokens) = Tokens::named(&path.to_string_lossy()) else { return };
     let reading = Reading { tokens, ..Reading::default() };

@@ -141,7 +141,7 @@ fn a_run_states_what_lies_behind_transparent_pixels_and_others_that_begin_from_i
     assert_eq!(run(&["train", "vision", "--set", "data.background=#102030"], "own"), "\"#102030\"");
     assert_eq!(run(&["train", "vision", "--init", "own"], "more"), "\"#102030\"");
     // A run from before the key.
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stored_runs/byol");
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stored_runs/format-1/byol");
     assert_eq!(run(&["train", "vision", "--init", old.to_str().unwrap()], "old"), "\"drop\"");
 }
 

@@ -161,6 +161,23 @@ fn a_file_that_is_there_is_written_over_only_when_asked() {
         let out = at.join(arguments.last().unwrap());
         assert_eq!(fs::read(&out).unwrap(), b"mine", "{arguments:?}");
     }
+    // So are the files that are written beside the one that was named.
+    for name in ["w.tsv", "g.npy.names.tsv", "g.safetensors.names.tsv"] {
+        fs::write(at.join(name), "mine").unwrap();
+    }
+    for (arguments, beside) in [
+        ("export words.vec --format safetensors --out w.safetensors", "w.tsv"),
+        ("embed words.vec --out g.npy", "g.npy.names.tsv"),
+        ("embed words.vec --out g.safetensors", "g.safetensors.names.tsv"),
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let error = fails(at, 2, &arguments);
+        assert!(error.contains("there is a file here already") && error.contains(beside), "{arguments:?}: {error}");
+        assert_eq!(fs::read(at.join(beside)).unwrap(), b"mine", "{arguments:?}");
+        assert!(!at.join(arguments.last().unwrap()).exists());
+        assert!(ctk(at, &[&arguments[..], &["--force"]].concat()).status.success());
+        assert_ne!(fs::read(at.join(beside)).unwrap(), b"mine", "{arguments:?}");
+    }
     let forced = ["export", "words.vec", "--format", "glove", "--out", "v.txt", "--force"];
     assert!(ctk(at, &forced).status.success());
     assert_eq!(fs::read_to_string(at.join("v.txt")).unwrap(), "one 1 0\ntwo 0 1\n");

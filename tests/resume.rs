@@ -161,8 +161,27 @@ fn small_files_and_metrics_of_a_run_are_looked_at_when_it_goes_on() {
     fails(at, "eval knn run", 1, &["not as it was written", "splits.json"]);
     fs::remove_file(&splits).unwrap();
     fails(at, RESUME, 1, &["is missing", "run/splits.json", "hint: "]);
+    fails(at, "eval knn run", 1, &["is missing", "splits.json", "hint: "]);
     fs::write(&splits, text).unwrap();
     said(at, RESUME);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_pipe_in_the_place_of_a_file_of_a_run_is_refused_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    trained(at);
+    for name in ["lock", "metrics.jsonl"] {
+        let (path, kept) = (at.join("run").join(name), at.join("kept"));
+        fs::rename(&path, &kept).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        fails(at, RESUME, 2, &["this is a named pipe", name]);
+        fs::rename(&kept, &path).unwrap();
+    }
+    assert!(Command::new("mkfifo").arg(at.join("run/evals.jsonl")).status().unwrap().success());
+    let stderr = said(at, "eval knn run");
+    assert!(stderr.contains("evals.jsonl is no file: the figures are not kept there"), "{stderr}");
 }
 
 #[test]

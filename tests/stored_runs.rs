@@ -46,17 +46,20 @@ fn figures(mut told: Value) -> Value {
 }
 
 /// Length and blake3 of every file of a run's newest checkpoint, as its manifest has them, and the step. What a checkpoint keeps of the
-/// log came later.
-fn bits(run: &Path) -> (Value, Value) {
+/// log came with format 2.
+fn bits(run: &Path, format: u8) -> (Value, Value) {
     let steps = fs::read_dir(run.join("checkpoints")).unwrap();
     let newest = steps.filter_map(|e| e.unwrap().file_name().to_str()?.parse::<usize>().ok()).max().unwrap();
     let manifest = json(&run.join(format!("checkpoints/{newest}/manifest.json")));
     let mut files = manifest["files"].clone();
-    files.as_object_mut().unwrap().remove("log.json");
+    if format == 1 {
+        files.as_object_mut().unwrap().remove("log.json");
+    }
     (manifest["step"].clone(), files)
 }
 
 struct Stored {
+    format: u8,
     name: &'static str,
     modality: &'static str,
     threads: &'static str,
@@ -65,24 +68,24 @@ struct Stored {
 
 impl Stored {
     const fn vision(name: &'static str) -> Stored {
-        Stored { name, modality: "vision", threads: "2", judged_by: &["linear-probe", "knn", "geometry"] }
+        Stored { format: 1, name, modality: "vision", threads: "2", judged_by: &["linear-probe", "knn", "geometry"] }
     }
 
     const fn words(name: &'static str, threads: &'static str) -> Stored {
-        Stored { name, modality: "word2vec", threads, judged_by: &["geometry"] }
+        Stored { format: 1, name, modality: "word2vec", threads, judged_by: &["geometry"] }
     }
 
     fn is_what_it_was(&self) {
         let Stored { name, modality, threads, .. } = self;
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        copy(Path::new(FIXTURE), at);
+        copy(&Path::new(FIXTURE).join(format!("format-{}", self.format)), at);
         let expected = at.join("expected").join(name);
         let last = {
             let manifest = json(&expected.join("manifest.json"));
             (manifest["step"].clone(), manifest["files"].clone())
         };
-        assert_ne!(bits(&at.join(name)).0, last.0, "{name}: the stored run is half-way");
+        assert_ne!(bits(&at.join(name), self.format).0, last.0, "{name}: the stored run is half-way");
 
         for verb in self.judged_by {
             let told: Value = serde_json::from_str(&ctk(at, &["eval", verb, name, "--quiet", "--json"])).unwrap();
@@ -105,7 +108,7 @@ impl Stored {
         for (run, how) in [(*name, &["--resume", name][..]), ("anew", &anew[..])] {
             let arguments = [&["train", modality][..], how, &["--threads", threads, "--quiet", "--json"]].concat();
             let told: Value = serde_json::from_str(&ctk(at, &arguments)).unwrap();
-            assert_eq!(bits(&at.join(run)), last, "{name}: {how:?}");
+            assert_eq!(bits(&at.join(run), self.format), last, "{name}: {how:?}");
             let (told, then) = (figures(told), figures(json(&expected.join("resumed.json"))));
             for (figure, then) in then.as_object().unwrap() {
                 assert_eq!(&told[figure], then, "{name}: {how:?}: {figure}");
@@ -152,4 +155,19 @@ fn words_in_shards() {
 #[test]
 fn words_of_subwords_by_a_tree() {
     Stored::words("subwords", "1").is_what_it_was();
+}
+
+#[test]
+fn of_format_2_the_best_of_a_folder_of_pictures() {
+    Stored { format: 2, ..Stored::vision("moco") }.is_what_it_was();
+}
+
+#[test]
+fn of_format_2_a_fine_tuned_network() {
+    Stored { format: 2, judged_by: &["classify", "knn", "geometry"], ..Stored::vision("finetuned") }.is_what_it_was();
+}
+
+#[test]
+fn of_format_2_words_with_phrases() {
+    Stored { format: 2, ..Stored::words("words", "2") }.is_what_it_was();
 }

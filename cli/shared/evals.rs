@@ -1,6 +1,7 @@
 //! What evaluations found of a run, kept in the run: a line of `evals.jsonl` each, with the blake3 of what it says.
 
 use ctk_core::error::Result;
+use ctk_core::opened;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::files;
 use ctk_core::store::run::Run;
@@ -27,7 +28,12 @@ pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     let step = Checkpoint::open(&model.run)?.manifest().step;
     let data = model.data.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     let line = json!({ "eval": name, "step": step, "data": data, "figures": figures });
-    for number in damaged(&std::fs::read(model.run.join(FILE)).unwrap_or_default()) {
+    let path = model.run.join(FILE);
+    if opened::odd(&path).is_some() {
+        output::say(format!("note: {} is no file: the figures are not kept there", path.display()));
+        return Ok(());
+    }
+    for number in damaged(&std::fs::read(path).unwrap_or_default()) {
         output::say(format!("warning: line {number} of {} is not as it was written", model.run.join(FILE).display()));
     }
     if let Err(e) = files::append(&model.run.join(FILE), &sealed(&line))

@@ -9,8 +9,7 @@ use crate::shared::args::Embed;
 use crate::shared::{model, output, samples};
 
 pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
-    ctk_core::eval::check_path(&args.out)?;
-    args.over.allows(&args.out)?;
+    ctk_core::eval::files_of(&args.out)?.iter().try_for_each(|out| args.over.allows(out))?;
     let model = model::open(&args.model, modalities)?;
     let queries = samples::queries(&*model, &args.model, &args.samples);
     let features = samples::all(

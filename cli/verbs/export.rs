@@ -16,6 +16,7 @@ pub fn run(args: Export, modalities: Modalities) -> Result<()> {
             formats => error.hint(format!("it can be exported as {}", formats.join(", "))),
         });
     }
+    model.exported(&args.format, &args.out).iter().try_for_each(|out| args.over.allows(out))?;
     let notes = match args.encoder_only {
         true => model.export_encoder(&args.format, &args.out)?,
         false => model.export(&args.format, &args.out)?,

@@ -258,6 +258,11 @@ pub trait Model {
     /// Formats that [`export`](Model::export) writes.
     fn formats(&self) -> &'static [&'static str];
 
+    /// The files that [`export`](Model::export) writes: `out`, and what lies beside it.
+    fn exported(&self, _format: &str, out: &Path) -> Vec<PathBuf> {
+        vec![out.to_path_buf()]
+    }
+
     /// Writes the representation for other programs, and the classifier with it, where there is one.
     fn export(&self, format: &str, out: &Path) -> Result<Vec<String>>;
 

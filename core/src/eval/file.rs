@@ -42,12 +42,15 @@ fn format(path: &Path) -> Result<Format> {
     }
 }
 
-/// Whether [`Features::save`] knows the format that a file's name asks for: to be told before features are computed.
+/// The files that [`Features::save`] writes for `path`: to be told before features are computed.
 ///
 /// # Errors
-/// Where its ending is another.
-pub fn check_path(path: &Path) -> Result<()> {
-    format(path).map(|_| ())
+/// The ending of `path` is that of no format.
+pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    Ok(match format(path)? {
+        Format::Npy | Format::Safetensors => vec![path.to_path_buf(), names_path(path)],
+        Format::Csv | Format::Parquet => vec![path.to_path_buf()],
+    })
 }
 
 /// Whether the file at `path` holds features, and neither vectors of words nor texts: a `.npy` file, a `.safetensors` file with a tensor

@@ -21,7 +21,7 @@ mod words;
 use crate::error::{Error, Result};
 
 pub use cross_entropy::cross_entropy;
-pub use file::{check_path, is_features};
+pub use file::{files_of, is_features};
 pub use judgement::{ClassFigures, Judgement, temperature};
 pub use neighbors::{Sum, doesnt_match, neighbors, search};
 pub use predictions::Predictions;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -352,6 +352,11 @@ impl Checkpoint {
         if manifest.checksum != manifest.seal()? {
             return Err(damaged(&path));
         }
+        // Whoever wrote the manifest may have named files elsewhere: a checkpoint's lie in its folder.
+        if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
+            return Err(Error::new(format!("this names a file outside the checkpoint, `{}`", crate::error::printable(name)))
+                .at(path.display()));
+        }
         Ok(Checkpoint { folder: folder.to_path_buf(), manifest })
     }
 
@@ -382,6 +387,12 @@ impl Manifest {
             checksum: String::new(),
         }
     }
+}
+
+/// Whether a name is that of a file in the folder where it is looked for.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
 }
 
 pub(super) fn damaged(path: &Path) -> Error {
@@ -422,6 +433,23 @@ mod tests {
         let back = Checkpoint::open(a.folder()).unwrap();
         assert_eq!(back.reader().tensors("model.safetensors").unwrap()["weight"].to_vec2::<f32>().unwrap()[1], [3.0, 4.0, 5.0]);
         assert_eq!(back.reader().bytes("words.txt").unwrap(), b"a b");
+    }
+
+    #[test]
+    fn a_manifest_that_names_files_elsewhere_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = save(folder.path(), 1);
+        fs::write(folder.path().join("elsewhere"), b"a b").unwrap();
+        let names = ["../elsewhere", "./words.txt", "a/b", "/etc/hostname", "..", "", "words.txt/"];
+        for name in names {
+            let mut manifest = saved.manifest().clone();
+            let digest = manifest.files["words.txt"].clone();
+            manifest.files.insert(name.to_string(), digest);
+            manifest.checksum = manifest.seal().unwrap();
+            fs::write(saved.folder().join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+            let error = Checkpoint::open(saved.folder()).unwrap_err().to_string();
+            assert!(error.contains(&format!("outside the checkpoint, `{name}`")), "{name}: {error}");
+        }
     }
 
     #[test]

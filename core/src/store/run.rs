@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
+use crate::opened;
 use crate::recipe::Recipe;
 use crate::store::best::Best;
 use crate::store::checkpoint::{Checkpoint, Manifest, Writer};
@@ -174,12 +175,7 @@ impl Run {
     /// A file that cannot be read, is not as it was written, or has gone.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Place::Resume(folder) = &self.place else { return Ok(None) };
-        match Sums::read(folder, name)? {
-            None if Sums::of(folder)?.knows(name) => Err(Error::new("this file of the run is missing")
-                .at(folder.join(name).display())
-                .hint("bring it back, or begin a new run")),
-            found => Ok(found),
-        }
+        Sums::read(folder, name)
     }
 
     /// Writes a file of the run, whole.
@@ -311,6 +307,8 @@ impl Run {
             Place::Numbered => (numbered(Path::new("runs"), self.modality)?, true),
             Place::Resume(folder) => (folder.clone(), false),
         };
+        // A pipe in the place of one would be waited for.
+        [LOCK, METRICS].iter().try_for_each(|name| opened::check(&folder.join(name)))?;
         let lock = File::create(folder.join(LOCK)).at(folder.display())?;
         lock.try_lock().map_err(|_| {
             Error::new("another ctk is training in this folder")

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::opened;
 use crate::store::checkpoint::damaged;
 use crate::store::files;
 
@@ -101,17 +102,22 @@ impl Sums {
         self.known.files.get(name).is_none_or(|digests| digests.contains(&files::digest(bytes)))
     }
 
-    /// The small file `name` of the run in `folder`, if it exists.
+    /// The small file `name` of the run in `folder`, if it was ever written.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not as it was written.
+    /// A file that cannot be read, is not as it was written, or has gone.
     pub fn read(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-        let path = folder.join(name);
-        if !path.is_file() {
-            return Ok(None);
+        let (path, sums) = (folder.join(name), Sums::of(folder)?);
+        if !path.exists() {
+            return match sums.knows(name) {
+                true => Err(Error::new("this file of the run is missing")
+                    .at(path.display())
+                    .hint("bring it back, or begin a new run")),
+                false => Ok(None),
+            };
         }
-        let bytes = fs::read(&path).at(path.display())?;
-        match Sums::of(folder)?.agree(name, &bytes) {
+        let bytes = opened::read(&path).at(path.display())?;
+        match sums.agree(name, &bytes) {
             true => Ok(Some(bytes)),
             false => Err(damaged(&path)),
         }
@@ -119,11 +125,14 @@ impl Sums {
 
     /// The listed files that are not as they were written, with what is wrong with each. A file that has gone is one of them.
     pub fn damaged(&self) -> Vec<(&str, &'static str)> {
-        let found = self.known.files.keys().filter_map(|name| match fs::read(self.path.with_file_name(name)) {
-            Ok(bytes) if self.agree(name, &bytes) => None,
-            Ok(_) => Some((name.as_str(), "is not as it was written")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => self.knows(name).then_some((name.as_str(), "is missing")),
-            Err(_) => Some((name.as_str(), "cannot be read")),
+        let found = self.known.files.keys().filter_map(|name| {
+            let path = self.path.with_file_name(name);
+            match opened::read(&path) {
+                Ok(bytes) if self.agree(name, &bytes) => None,
+                Ok(_) => Some((name.as_str(), "is not as it was written")),
+                Err(_) if !path.exists() => self.knows(name).then_some((name.as_str(), "is missing")),
+                Err(_) => Some((name.as_str(), "cannot be read")),
+            }
         });
         found.collect()
     }

@@ -10,6 +10,7 @@ mod numbers;
 mod phrases;
 mod pieces;
 mod tally;
+mod tokenizer;
 mod tokens;
 mod words;
 

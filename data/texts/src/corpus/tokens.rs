@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use ctk_core::opened;
 use ctk_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use tokenizers::pre_tokenizers::whitespace::Whitespace;
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer};
 use unicode_normalization::UnicodeNormalization;
 
-use super::Reading;
+use super::{Reading, tokenizer};
 
 /// What is done about bytes that are not UTF-8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -72,10 +71,7 @@ impl Tokens {
             "words" => (Tokens::Words, Vec::new()),
             "bert" => (Tokens::Bert, Vec::new()),
             file if file.ends_with(".json") => {
-                opened::check(Path::new(file))?;
-                let tokenizer = Tokenizer::from_file(Path::new(file))
-                    .map_err(|e| Error::usage(format!("not a tokenizers file: {e}")).at(file))?;
-                let (tokenizer, notes) = plain(tokenizer, file)?;
+                let (tokenizer, notes) = plain(tokenizer::read(Path::new(file))?, file)?;
                 (Tokens::File(Box::new(tokenizer)), notes)
             }
             other => {

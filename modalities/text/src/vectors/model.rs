@@ -1,6 +1,6 @@
 //! Vectors of a file behind the front door.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ctk_core::Result;
 use ctk_core::eval::{Features, Table};
@@ -45,6 +45,10 @@ impl<T: Table> modality::Model for Model<T> {
 
     fn formats(&self) -> &'static [&'static str] {
         FORMATS
+    }
+
+    fn exported(&self, format: &str, out: &Path) -> Vec<PathBuf> {
+        write::files(format, out)
     }
 
     fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {

@@ -85,6 +85,13 @@ pub fn safetensors(table: &dyn Table, out: &Path) -> Result<()> {
     files::write_with(&beside, |file| (0..table.len()).try_for_each(|row| Ok(writeln!(file, "{}", table.name(row))?)))
 }
 
+/// The files that vectors in `format` are written to for `out`.
+pub(crate) fn files(format: &str, out: &Path) -> Vec<PathBuf> {
+    // A `.tsv` that would be the same file is an error when it is written.
+    let beside = (format == "safetensors").then(|| out.with_extension("tsv")).filter(|beside| beside != out);
+    [out.to_path_buf()].into_iter().chain(beside).collect()
+}
+
 /// Where the words of a safetensors file at `out` lie.
 ///
 /// # Errors

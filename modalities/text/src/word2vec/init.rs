@@ -2,7 +2,8 @@
 //!
 //! A run on a new text keeps all words of the run it begins with, those that the new text lacks too, and gains the new text's that
 //! reach `vocabulary.min_count`. Counts are the new text's alone, since it is what is trained on: subsampling and negatives follow
-//! it, so a word that it lacks is neither trained nor drawn, and stays as it was. The rate starts at its peak again.
+//! it, so a word that it lacks is neither trained nor drawn, and stays as it was. The rate starts at its peak again. Phrases of the run
+//! that it begins with are joined in the new text, unless the recipe asks for its own to be found.
 
 use std::path::Path;
 
@@ -11,9 +12,12 @@ use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
+use ctk_texts::corpus::Found;
+use ctk_texts::recipe::DataRecipe;
 use ctk_texts::vocabulary::Vocabulary;
 
 use super::NAME;
+use super::model::phrases_of;
 use super::recipe::{Contrast, Word2VecRecipe};
 use super::sparse::{HEAD, MODEL, VOCABULARY, Vectors, table};
 
@@ -27,6 +31,10 @@ pub struct Init {
     pub known: Vec<String>,
     /// The rows of these words, unless a checkpoint of the run has them.
     pub vectors: Option<Vectors>,
+    /// Which words of the text are one to these vectors.
+    pub phrases: Found,
+    /// What should be known of it.
+    pub notes: Vec<String>,
 }
 
 impl Init {
@@ -36,10 +44,14 @@ impl Init {
     /// There is no such run, it is none of word2vec, or its vectors have another width.
     pub fn of(run: &Run, text: &Recipe, recipe: &Word2VecRecipe) -> Result<Init> {
         let Some(from) = &recipe.train.init else { return Ok(Init::default()) };
+        // The generated language has no phrases.
+        let joins = recipe.vocabulary.phrases.passes == 0 && recipe.data.path.is_some();
         if let Some(known) = run.read(KNOWN)?
-            && run.latest()?.is_some()
+            && let Some(latest) = run.latest()?
         {
-            return Ok(Init { known: Vocabulary::from_bytes(known).at(KNOWN)?.words().to_vec(), vectors: None });
+            let (known, reader) = (Vocabulary::from_bytes(known).at(KNOWN)?, latest.reader());
+            let phrases = if joins { phrases_of(&reader, recipe, &known)? } else { Found::default() };
+            return Ok(Init { known: known.words().to_vec(), phrases, ..Init::default() });
         }
         let checkpoint = Checkpoint::open(Path::new(from)).at(text.place_of("train.init"))?;
         let of = &checkpoint.manifest().modality;
@@ -77,7 +89,19 @@ impl Init {
             (values(MODEL, "input", known.len() + buckets).at(from)?, values(HEAD, "output", known.len()).at(from)?);
         let place = known.words().iter().enumerate().map(|(row, word)| (word.clone(), row)).collect();
         let vectors = Some(Vectors { place, input, output, width: recipe.width() });
-        Ok(Init { known: known.words().to_vec(), vectors })
+        let mut notes = read_otherwise(from, &was, recipe);
+        let mut phrases = phrases_of(&reader, &was, &known).at(from)?;
+        if !phrases.is_empty() {
+            let count = phrases.len();
+            notes.push(match joins {
+                true => format!("joins the {count} phrases of {from} in this text"),
+                false => format!("the {count} phrases of {from} are not joined in this text: vocabulary.phrases finds its own"),
+            });
+        }
+        if !joins {
+            phrases = Found::default();
+        }
+        Ok(Init { known: known.words().to_vec(), vectors, phrases, notes })
     }
 
     /// Puts what a resumed run needs into the run's folder; a note on what became of the words in a text of `vocabulary`.
@@ -97,4 +121,20 @@ impl Init {
             vocabulary.len() - self.known.len(),
         )))
     }
+}
+
+/// A note for each key by which the text of `from` was cut into other words than `recipe` cuts its own.
+fn read_otherwise(from: &str, was: &Word2VecRecipe, recipe: &Word2VecRecipe) -> Vec<String> {
+    let said = |data: &DataRecipe| {
+        [
+            ("data.tokens", format!("\"{}\"", data.tokens)),
+            ("data.lowercase", data.lowercase.to_string()),
+            ("data.normalise", format!("\"{}\"", format!("{:?}", data.normalise).to_lowercase())),
+        ]
+    };
+    let keys = said(&was.data).into_iter().zip(said(&recipe.data)).filter(|(was, now)| was != now);
+    keys.map(|((key, was), (_, now))| {
+        format!("{from} was trained with {key} = {was}, and this text is read with {now}: words that differ by it begin anew")
+    })
+    .collect()
 }

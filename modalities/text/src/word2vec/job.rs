@@ -109,12 +109,14 @@ impl Job for Word2VecJob {
         &self.plan
     }
 
-    fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary> {
+    fn run(mut self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary> {
         let start = Instant::now();
         let mut init = Init::of(run, &self.plan.recipe, &self.recipe)?;
         if let Some(paths) = &self.recipe.data.path {
             run.set_data(identity(&files::find(paths.list())?)?);
         }
+        init.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
+        self.reading.phrases = std::mem::take(&mut init.phrases);
         let corpus = self.corpus(&init.known, &mut || run.folder().map(Path::to_path_buf))?;
         let ingest = start.elapsed().as_secs_f64();
         if corpus.in_file() {
@@ -123,8 +125,12 @@ impl Job for Word2VecJob {
         corpus.notes().iter().for_each(|note| process.tell(&Event::Note(note)));
         let source = self.windows(&corpus)?;
         let settings = self.settings();
-        let mut learner =
-            Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?.phrases(corpus.phrases().clone());
+        let mut learner = Sparse::new(corpus.vocabulary(), settings, Key::new(self.recipe.train.seed))?.phrases(
+            match self.reading.phrases.is_empty() {
+                true => corpus.phrases().clone(),
+                false => self.reading.phrases.clone(),
+            },
+        );
         if let Some(note) = init.keep(run, process, corpus.vocabulary(), settings.rate)? {
             process.tell(&Event::Note(&note));
         }

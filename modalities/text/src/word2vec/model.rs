@@ -1,11 +1,11 @@
 //! A trained table of word vectors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use ctk_core::eval::{Features, Table};
 use ctk_core::modality::{Classifier, Model, Query};
-use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::store::checkpoint::{Checkpoint, Reader};
 use ctk_core::{Context, Error, Result};
 use ctk_texts::corpus::{Found, Reading};
 use ctk_texts::recipe::PhrasesRecipe;
@@ -39,13 +39,7 @@ impl Vectors {
         let input = table(&reader, MODEL, "input")?;
         let (width, input) = (input.dim(1)?, input.flatten_all()?.to_vec1()?);
         let vectors = SubwordVectors::new(vocabulary.words().to_vec(), input, width, subwords).at(MODEL)?;
-        // A run from before phrases were stored has them by their spelling.
-        let PhrasesRecipe { passes, joiner, .. } = &recipe.vocabulary.phrases;
-        let phrases = match reader.has(PHRASES) {
-            true => Found::from_bytes(&reader.bytes(PHRASES)?)?,
-            false if *passes > 0 => Found::by_spelling(vocabulary.words().iter().map(String::as_str), joiner, *passes),
-            false => Found::default(),
-        };
+        let phrases = phrases_of(&reader, &recipe, &vocabulary)?;
         Ok(Vectors { checkpoint: from.clone(), recipe, vocabulary, vectors, phrases })
     }
 
@@ -57,6 +51,19 @@ impl Vectors {
     /// What words were contrasted with: (rows, width).
     fn output(&self) -> Result<Tensor> {
         table(&self.checkpoint.reader(), HEAD, "output")
+    }
+}
+
+/// The phrases of a checkpoint's text, by a run of `recipe`. A run from before they were stored has them by their spelling.
+///
+/// # Errors
+/// A file that is damaged.
+pub(super) fn phrases_of(reader: &Reader, recipe: &Word2VecRecipe, vocabulary: &Vocabulary) -> Result<Found> {
+    let PhrasesRecipe { passes, joiner, .. } = &recipe.vocabulary.phrases;
+    match reader.has(PHRASES) {
+        true => Found::from_bytes(&reader.bytes(PHRASES)?),
+        false if *passes > 0 => Ok(Found::by_spelling(vocabulary.words().iter().map(String::as_str), joiner, *passes)),
+        false => Ok(Found::default()),
     }
 }
 
@@ -82,6 +89,10 @@ impl Model for Vectors {
 
     fn formats(&self) -> &'static [&'static str] {
         &["word2vec-text", "word2vec-binary", "glove", "fasttext", "static-embedding", "safetensors"]
+    }
+
+    fn exported(&self, format: &str, out: &Path) -> Vec<PathBuf> {
+        vectors::write::files(format, out)
     }
 
     /// `fasttext` is a `.bin` file, `static-embedding` a folder for sentence-transformers. `safetensors` holds `input` and `output`,
