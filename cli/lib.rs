@@ -22,8 +22,8 @@ use ctk_core::error::{Error, ErrorKind, Result};
 use ctk_core::modality::Modality;
 
 use shared::args::{Args, Verb};
-use shared::{keys, output, signals};
-use verbs::{bench, config, data, distill, embed, eval, export, finetune, import, neighbors, predict, preview, train};
+use shared::{args, keys, output, signals};
+use verbs::{bench, config, data, distill, embed, eval, export, finetune, import, man, neighbors, predict, preview, train};
 
 pub use studies::matrix;
 
@@ -89,7 +89,19 @@ fn command(modalities: Modalities) -> clap::Command {
         subs.into_iter().fold(command, |c, sub| c.mut_subcommand(sub, |s| fill(s, names)))
     }
     let names: Vec<&'static str> = modalities.iter().map(|m| m.name()).collect();
-    fill(Args::command(), &names)
+    args::grouped(fill(Args::command(), &names)).version(version())
+}
+
+/// Version, commit, features and the instruction set that kernels run by on this machine.
+fn version() -> String {
+    let features: Vec<&str> = [("heif", cfg!(feature = "heif"))].iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    format!(
+        "{} (commit {}, features: {}, instruction set: {})",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("CTK_COMMIT").unwrap_or("not known"),
+        if features.is_empty() { "none".to_string() } else { features.join(", ") },
+        ctk_core::device::isa(),
+    )
 }
 
 fn run(args: Args, modalities: Modalities) -> Result<()> {
@@ -110,6 +122,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Matrix(verb) => matrix::run(verb, modalities),
         Verb::Config(verb) => config::run(verb, modalities),
         Verb::Data(verb) => data::run(verb, modalities),
+        Verb::Man { folder, over } => man::run(&folder, &over, command(modalities)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(modalities), "ctk", &mut script);

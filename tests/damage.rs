@@ -25,7 +25,7 @@ const WORDS: &str = "[data]\npath = \"text.txt\"\n[vocabulary]\nmin_count = 2\n[
     [train]\nepochs = 4\nbatch = 4\ndeterministic = true\n[checkpoint]\nevery = \"1 epoch\"\n";
 
 const PHRASES: &[&str] =
-    &["--set", "vocabulary.phrases.passes=1", "--set", "vocabulary.phrases.threshold=2.0", "--set", "train.epochs=1"];
+    &["--set", "vocabulary.phrases.passes=1", "--set", "vocabulary.phrases.threshold=20.0", "--set", "train.epochs=1"];
 
 /// A kind of run.
 struct Case {
@@ -85,7 +85,10 @@ fn fine_tuned(at: &Path) {
 }
 
 fn words(at: &Path) {
-    let line = |i: usize| format!("the New {} house {} in town\n", ["York", "red", "old"][i % 3], ["is", "stands"][i % 2]);
+    let line = |i: usize| match i % 8 {
+        0 => "the new york house is big in town\n".to_string(),
+        _ => format!("the {} house is {} in town\n", ["red", "blue"][i % 2], ["big", "small"][i % 3 / 2]),
+    };
     fs::write(at.join("text.txt"), (0..400).map(line).collect::<String>()).unwrap();
     fs::write(at.join("recipe.toml"), WORDS).unwrap();
     let train = ["train", "word2vec", "--config", "recipe.toml", "--quiet", "--threads", "1"];
@@ -100,7 +103,7 @@ const CASES: [Case; 3] = [
         make: pretrained,
         commands: &[
             &["eval", "knn", "RUN", "--json"],
-            &["embed", "RUN", "--out", "RUN.npy"],
+            &["embed", "RUN", "--out", "RUN.npy", "--force"],
             &["eval", "knn", "RUN/checkpoints/best", "--json"],
             &["train", "vision", "--resume", "RUN", "--set", "train.epochs=6", "--json"],
             &["eval", "knn", "RUN", "--json"],
@@ -111,8 +114,8 @@ const CASES: [Case; 3] = [
         make: fine_tuned,
         commands: &[
             &["eval", "classify", "RUN", "--json"],
-            &["predict", "RUN", "--out", "RUN.npy.csv"],
-            &["embed", "RUN", "--out", "RUN.npy"],
+            &["predict", "RUN", "--out", "RUN.npy.csv", "--force"],
+            &["embed", "RUN", "--out", "RUN.npy", "--force"],
             &["train", "vision", "--resume", "RUN", "--set", "train.epochs=6", "--json"],
             &["eval", "classify", "RUN", "--json"],
         ],
@@ -122,7 +125,7 @@ const CASES: [Case; 3] = [
         make: words,
         commands: &[
             &["neighbors", "RUN", "new york", "town", "--json"],
-            &["embed", "RUN", "--out", "RUN.npy"],
+            &["embed", "RUN", "--out", "RUN.npy", "--force"],
             &["eval", "geometry", "RUN", "--json"],
             &["train", "word2vec", "--resume", "RUN", "--set", "train.epochs=6", "--threads", "1", "--json"],
             &["neighbors", "RUN", "new york", "town", "--json"],

@@ -180,7 +180,7 @@ fn a_pipe_in_the_place_of_a_file_of_a_run_is_refused_and_not_waited_for() {
         fs::rename(&kept, &path).unwrap();
     }
     assert!(Command::new("mkfifo").arg(at.join("run/evals.jsonl")).status().unwrap().success());
-    let stderr = said(at, "eval knn run");
+    let stderr = said(at, "eval geometry run");
     assert!(stderr.contains("evals.jsonl is no file: the figures are not kept there"), "{stderr}");
 }
 

@@ -101,7 +101,7 @@ impl Stored {
         let (now, then) = (beside(at), beside(&expected));
         let parted = now.starts_with("name\tlabel\tclass\tsplit\n");
         let before = now.lines().map(|line| if parted { line.rsplit_once('\t').unwrap().0 } else { line });
-        assert!(before.eq(then.lines()), "{name}: names differ");
+        assert!(now == then || self.format == 1 && before.eq(then.lines()), "{name}: names differ");
 
         let recipe = format!("{name}/recipe.toml");
         let anew = ["--config", &recipe, "--out", "anew"];

@@ -1,5 +1,6 @@
 //! The command line as types: what every verb takes. Each help text ends with an example.
 
+mod groups;
 mod labels;
 mod results;
 
@@ -9,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 
 use ctk_core::store::run::Place;
 
+pub use groups::grouped;
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
 pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Predict};
 
@@ -82,7 +84,7 @@ pub enum Verb {
         ctk export glove.6B.300d.txt --format safetensors --out glove.safetensors\n  \
         ctk export runs/resnet50 --format timm --out timm-folder/")]
     Export(Export),
-    /// Draw the view pairs a recipe makes: everybody's first look
+    /// Draw the view pairs a recipe makes
     #[command(after_help = "Example:\n  ctk preview --data photos/ --out views.png")]
     Preview(Preview),
     /// Time a recipe's step on this machine
@@ -118,6 +120,15 @@ pub enum Verb {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages, one a verb, into a folder
+    #[command(after_help = "Example:\n  ctk man ~/.local/share/man/man1 && man ctk-train")]
+    Man {
+        /// The folder, which is made where it is missing
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+        #[command(flatten)]
+        over: Over,
     },
 }
 

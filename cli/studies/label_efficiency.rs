@@ -52,7 +52,10 @@ pub fn run(args: LabelEfficiency, modalities: Modalities) -> Result<()> {
     let figures = table.figures(&study.folder);
     files::write(&study.folder.join("results.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
     files::write(&study.folder.join("results.csv"), table.csv().as_bytes())?;
-    files::write(&study.folder.join("plot.svg"), table.plot().as_bytes())?;
+    files::write(
+        &study.folder.join("plot.svg"),
+        table.plot(&study.args.model.run.display().to_string(), study.classes()?).as_bytes(),
+    )?;
     match study.args.model.show.json {
         true => output::line(&figures),
         false => {
@@ -126,6 +129,13 @@ impl Study<'_> {
         let folders = fs::read_dir(&self.folder).at(self.folder.display())?.filter_map(|entry| Some(entry.ok()?.path()));
         let found = folders.filter(|path| path.is_dir()).map(|folder| cells::found(&folder, None));
         found.filter_map(Result::transpose).collect()
+    }
+
+    /// How many classes the labels are of, as the cells stored it.
+    fn classes(&self) -> Result<Option<usize>> {
+        let folders = fs::read_dir(&self.folder).at(self.folder.display())?.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut subsets = folders.filter(|path| path.is_dir()).map(|folder| subset(&folder));
+        Ok(subsets.find_map(Result::transpose).transpose()?.map(|subset| subset.classes.len()))
     }
 
     /// The methods in the order in which they build on each other: who is distilled was fine-tuned.

@@ -10,6 +10,7 @@ pub mod eval;
 pub mod export;
 pub mod finetune;
 pub mod import;
+pub mod man;
 pub mod neighbors;
 pub mod predict;
 pub mod preview;

@@ -11,6 +11,6 @@ pub fn run(args: Preview, modalities: Modalities) -> Result<()> {
     let modality = modality(modalities, &args.modality)?;
     let recipe = recipe::recipe(&args.recipe, modality)?;
     let recipe = run::completed(modality, &recipe)?;
-    modality.preview(&recipe, &args.out)?;
+    modality.preview(&recipe, &args.out)?.iter().for_each(|note| output::say(format!("warning: {note}")));
     output::line(args.out.display())
 }

@@ -132,8 +132,11 @@ pub trait Modality: Sync {
         Ok(Vec::new())
     }
 
-    /// Draws view pairs of the recipe's data into a picture.
-    fn preview(&self, _recipe: &Recipe, _out: &Path) -> Result<()> {
+    /// Draws view pairs of the recipe's data into a picture; what is to be said of them.
+    ///
+    /// # Errors
+    /// A modality without pictures; data that cannot be opened; a file that cannot be written.
+    fn preview(&self, _recipe: &Recipe, _out: &Path) -> Result<Vec<String>> {
         Err(Error::usage(format!("{} has nothing to preview", self.name())).hint("only vision draws its view pairs"))
     }
 }

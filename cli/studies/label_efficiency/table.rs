@@ -130,14 +130,23 @@ impl Table {
         format!("labels,labelled,seed,method,top1\n{}", self.cells.iter().map(line).collect::<String>())
     }
 
-    /// An SVG.
-    pub fn plot(&self) -> String {
+    /// An SVG, of the study of `run`, whose data has so many `classes`, where that is known.
+    pub fn plot(&self, run: &str, classes: Option<usize>) -> String {
         let curve = |&method: &Method| plot::Curve {
             name: method.said().to_string(),
             points: self.amounts.iter().map(|&labels| self.spread(labels, method).map(|(mean, sd, _)| (mean, sd))).collect(),
         };
-        let labels: Vec<String> = self.amounts.iter().map(Amount::to_string).collect();
-        plot::label_efficiency(&labels, &self.methods.iter().map(curve).collect::<Vec<_>>())
+        let images = |labels| self.cells.iter().find(|cell| cell.labels == labels).map_or(0, |cell| cell.labelled);
+        let spreads = self.amounts.iter().flat_map(|&labels| self.methods.iter().filter_map(move |&m| self.spread(labels, m)));
+        let seeds = spreads.fold((usize::MAX, 0), |(least, most), (_, _, seeds)| (least.min(seeds), most.max(seeds)));
+        let plot = plot::Plot {
+            run: run.to_string(),
+            labels: self.amounts.iter().map(|&labels| (labels.to_string(), images(labels))).collect(),
+            chance: classes.filter(|classes| *classes > 0).map(|classes| 1.0 / classes as f64),
+            seeds,
+            curves: self.methods.iter().map(curve).collect(),
+        };
+        plot.svg()
     }
 }
 
@@ -166,6 +175,10 @@ mod tests {
         let tuned = differences.iter().find(|d| d["method"] == "finetune").unwrap();
         assert!((tuned["mean"].as_f64().unwrap() - 0.1).abs() < 1e-12 && tuned["pairs"] == 1, "{tuned}");
         assert_eq!(table.csv().lines().nth(1), Some("10%,10,1,scratch,0.5"));
-        assert_eq!(table.plot().matches("<circle").count(), 4 + 3, "four points, three in the legend");
+        let plot = table.plot("runs/a", Some(4));
+        assert_eq!(plot.matches("<polyline").count(), 3, "a curve a method");
+        for text in ["runs/a", "chance 25.0 %", "10 images", "100 images", "over 1 to 2 label subsets"] {
+            assert!(plot.contains(text), "{text}: {plot}");
+        }
     }
 }

@@ -1,55 +1,138 @@
-//! Everybody's first look: a picture of pictures, each original with two views of it.
+//! A picture of view pairs: each original with two views of it, under a header and over its name.
+//!
+//! Views that are nearly black or nearly white have a red frame, and are counted: a network learns little from them.
 
 use std::io::Cursor;
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
-use image::{ImageFormat, RgbImage};
+use font8x8::{BASIC_FONTS, LATIN_FONTS, UnicodeFonts};
+use image::{ImageFormat, Rgb, RgbImage};
 
 use crate::augment::{Augment, thumbnail};
 use crate::dataset::Images;
 
 const ROWS: usize = 8;
 const COLUMNS: usize = 4;
-const GAP: usize = 4;
+/// Pixels between triples, and around the sheet.
+const GAP: usize = 6;
+/// Pixels between a triple's parts: room for a frame.
+const FRAME: usize = 2;
+/// Width and height of a letter, in pixels.
+const LETTER: usize = 8;
+/// Height of a line of text.
+const LINE: usize = LETTER + 4;
+/// Smaller views are drawn this many pixels wide at least, by whole factors.
+const LEAST: usize = 64;
+/// What stands over the parts of each triple.
+const HEADER: [&str; 3] = ["original", "view 1", "view 2"];
+/// A view whose mean is below the first is nearly black, above the second nearly white (0 to 1).
+const EXTREMES: [f32; 2] = [0.04, 0.96];
 
-/// A PNG file of up to 32 triples: original, left view, right view; drawn from `seed` with training's augmentations.
+/// The picture, and what is to be said of it.
+pub struct Preview {
+    /// A PNG file.
+    pub png: Vec<u8>,
+    /// Counts of views that are nearly black or nearly white, in words; none where there are none.
+    pub notes: Vec<String>,
+}
+
+/// Draws up to 32 triples: original, view 1, view 2; views are drawn from `seed` with training's augmentations.
 ///
 /// # Errors
 /// No image, or one that cannot be decoded, by name.
-pub fn preview(images: &Images, augment: &Augment, seed: u64) -> Result<Vec<u8>> {
+pub fn preview(images: &Images, augment: &Augment, seed: u64) -> Result<Preview> {
     if images.is_empty() {
         return Err(Error::new("there is no image to show"));
     }
     let augment = augment.visible();
     let size = augment.size;
+    let factor = LEAST.div_ceil(size).max(1);
+    let part = size * factor + 2 * FRAME;
     let count = images.len().min(ROWS * COLUMNS);
     let columns = count.min(COLUMNS);
-    let cell = (3 * (size + 1) + GAP, size + GAP);
-    let (width, height) = (columns * cell.0 + GAP, count.div_ceil(columns) * cell.1 + GAP);
-    let mut sheet = RgbImage::from_pixel(width as u32, height as u32, image::Rgb([255; 3]));
+    let cell = (3 * part + GAP, part + LINE + GAP);
+    let (width, height) = (columns * cell.0 + GAP, LINE + count.div_ceil(columns) * cell.1 + GAP);
+    let mut sheet = Sheet(RgbImage::from_pixel(width as u32, height as u32, Rgb([255; 3])));
     let mut tile = vec![0.0; size * size * 3];
     let mut rng = Key::new(seed).of("preview").rng();
+    let (mut black, mut white) = (0, 0);
+    for column in 0..columns {
+        for (number, word) in HEADER.iter().enumerate() {
+            sheet.text(GAP + column * cell.0 + number * part + FRAME, GAP, word, part);
+        }
+    }
     for place in 0..count {
         // Spread over the data, which is often sorted by class, or runs through the classes in turn.
         let index = place * images.len() / count + place % (images.len() / count);
         let picture = images.picture(index).at(images.name(index))?;
-        let (left, top) = (GAP + place % columns * cell.0, GAP + place / columns * cell.1);
-        for part in 0..3 {
-            match part {
+        let (left, top) = (GAP + place % columns * cell.0, GAP + LINE + place / columns * cell.1);
+        for number in 0..3 {
+            match number {
                 0 => thumbnail(&picture, size, &mut tile),
                 _ => augment.view(&picture, &mut rng, &mut tile),
             }
-            for (i, pixel) in tile.as_chunks::<3>().0.iter().enumerate() {
-                let (x, y) = (left + part * (size + 1) + i % size, top + i / size);
-                sheet.put_pixel(x as u32, y as u32, image::Rgb(pixel.map(|v| (v * 255.0).round() as u8)));
+            let mean = tile.iter().sum::<f32>() / tile.len() as f32;
+            let (dark, bright) = (mean < EXTREMES[0], mean > EXTREMES[1]);
+            if number > 0 && (dark || bright) {
+                black += usize::from(dark);
+                white += usize::from(bright);
+                sheet.fill(left + number * part, top, part, Rgb([220, 0, 0]));
+            }
+            sheet.tile(left + number * part + FRAME, top + FRAME, &tile, size, factor);
+        }
+        sheet.text(left + FRAME, top + part + 2, &images.name(index), 3 * part);
+    }
+    let mut png = Cursor::new(Vec::new());
+    sheet.0.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::new(format!("cannot write the preview: {e}")))?;
+    let note = |number: usize, what: &str, key: &str| {
+        let total = 2 * count;
+        (number > 0).then(|| format!("{number} of {total} views are nearly {what} (framed in red): look at {key}"))
+    };
+    let black = note(black, "black", "data.range, where pictures have 12 bits in 16, pairs.crop and pairs.jitter");
+    let white = note(white, "white", "data.background, pairs.crop and pairs.jitter");
+    Ok(Preview { png: png.into_inner(), notes: black.into_iter().chain(white).collect() })
+}
+
+/// What is drawn on.
+struct Sheet(RgbImage);
+
+impl Sheet {
+    /// A square tile of `size` × `size` RGB values in [0, 1], each pixel drawn `factor` × `factor` large.
+    fn tile(&mut self, left: usize, top: usize, tile: &[f32], size: usize, factor: usize) {
+        for (i, pixel) in tile.as_chunks::<3>().0.iter().enumerate() {
+            let colour = Rgb(pixel.map(|v| (v * 255.0).round() as u8));
+            let (x, y) = (left + i % size * factor, top + i / size * factor);
+            for at in 0..factor * factor {
+                self.0.put_pixel((x + at % factor) as u32, (y + at / factor) as u32, colour);
             }
         }
     }
-    let mut png = Cursor::new(Vec::new());
-    sheet.write_to(&mut png, ImageFormat::Png).map_err(|e| Error::new(format!("cannot write the preview: {e}")))?;
-    Ok(png.into_inner())
+
+    fn fill(&mut self, left: usize, top: usize, size: usize, colour: Rgb<u8>) {
+        for at in 0..size * size {
+            self.0.put_pixel((left + at % size) as u32, (top + at / size) as u32, colour);
+        }
+    }
+
+    /// One line of text, at most `width` pixels of it: of a longer one the end, which tells files apart. What the font lacks is `?`.
+    fn text(&mut self, left: usize, top: usize, text: &str, width: usize) {
+        let letters: Vec<char> = text.chars().collect();
+        let room = (width / LETTER).max(1);
+        let shown: String = match letters.len() > room {
+            true => std::iter::once('~').chain(letters[letters.len() - (room - 1)..].iter().copied()).collect(),
+            false => text.to_string(),
+        };
+        for (number, letter) in shown.chars().enumerate() {
+            let glyph = BASIC_FONTS.get(letter).or_else(|| LATIN_FONTS.get(letter)).or_else(|| BASIC_FONTS.get('?'));
+            for (row, bits) in glyph.unwrap_or_default().into_iter().enumerate() {
+                for column in (0..LETTER).filter(|column| bits >> column & 1 == 1) {
+                    self.0.put_pixel((left + number * LETTER + column) as u32, (top + row) as u32, Rgb([60; 3]));
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -60,14 +143,51 @@ mod tests {
     use ctk_core::recipe::Recipe;
 
     #[test]
-    fn it_shows_the_original_and_two_views() {
+    fn it_shows_the_original_and_two_views_larger_under_a_header() {
         let augment = AugmentRecipe::default().check(&Recipe::new("test", "")).unwrap();
         let images = generated::open(5, 0).train;
-        let png = preview(&images, &augment, 0).unwrap();
-        let sheet = decode::decode(&png).unwrap();
-        assert_eq!((sheet.height, sheet.width), (4 + 2 * 36, 4 + 4 * 103));
-        assert_eq!(sheet.at(4, 4), images.picture(0).unwrap().at(0, 0), "the first original's corner");
-        assert_eq!(png, preview(&images, &augment, 0).unwrap());
-        assert_ne!(png, preview(&images, &augment, 1).unwrap());
+        let shown = preview(&images, &augment, 0).unwrap();
+        assert!(shown.notes.is_empty());
+        let sheet = decode::decode(&shown.png).unwrap();
+        // Views of 32 pixels are drawn twice as large.
+        assert_eq!((sheet.height, sheet.width), (12 + 2 * (68 + 12 + 6) + 6, 4 * (3 * 68 + 6) + 6));
+        let (first, corner) = (images.picture(0).unwrap(), (GAP + LINE + FRAME, GAP + FRAME));
+        for (row, column) in [(0, 0), (1, 1), (0, 1)] {
+            assert_eq!(sheet.at(corner.0 + row, corner.1 + column), first.at(0, 0), "the first original's corner");
+        }
+        assert_eq!(sheet.at(corner.0, corner.1 + 2), first.at(0, 1));
+        assert_eq!(shown.png, preview(&images, &augment, 0).unwrap().png);
+        assert_ne!(shown.png, preview(&images, &augment, 1).unwrap().png);
+        let dark = |from: usize, to: usize| (0..sheet.width).any(|x| (from..to).any(|y| sheet.at(y, x) == [60; 3]));
+        assert!(dark(GAP, GAP + LETTER), "the header");
+        assert!(dark(corner.0 + 66 + 2, corner.0 + 66 + 2 + LETTER), "the names");
+    }
+
+    #[test]
+    fn views_that_are_nearly_black_are_framed_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, value) in [("black", 1u8), ("gray", 128), ("white", 255)] {
+            let pixels = [b"P5 8 8 255\n".to_vec(), vec![value; 64]].concat();
+            std::fs::write(folder.path().join(format!("{name}.pgm")), pixels).unwrap();
+        }
+        let text = "[pairs]\nsize = 16\njitter = 0.0\n";
+        let augment = AugmentRecipe { size: 16, jitter: Some(0.0), ..AugmentRecipe::default() };
+        let augment = augment.check(&Recipe::new("test", text)).unwrap();
+        let images = crate::dataset::open(folder.path(), None, &crate::dataset::Columns::default()).unwrap().all();
+        let shown = preview(&images, &augment, 0).unwrap();
+        let [black, white] = &shown.notes[..] else { panic!("{:?}", shown.notes) };
+        assert!(black.starts_with("2 of 6 views are nearly black (framed in red): look at data.range"), "{black}");
+        assert!(white.starts_with("2 of 6 views are nearly white"), "{white}");
+        let sheet = decode::decode(&shown.png).unwrap();
+        let red = (0..sheet.width).filter(|&x| sheet.at(GAP + LINE, x) == [220, 0, 0]).count();
+        assert_eq!(red, 4 * 68, "two frames of black, two of white");
+    }
+
+    #[test]
+    fn long_and_odd_names_stay_inside() {
+        let mut sheet = Sheet(RgbImage::from_pixel(40, 10, Rgb([255; 3])));
+        sheet.text(0, 0, "a very long name of a file.jpg", 40);
+        sheet.text(0, 0, "\u{4e2d}\u{e9}\u{1f600}", 40);
+        sheet.text(0, 0, "", 40);
     }
 }

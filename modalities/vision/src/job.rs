@@ -234,7 +234,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let recipe = Recipe::new("the default recipe", Vision.recipe(None).unwrap());
-        ["one.png", "two.png"].iter().for_each(|name| Vision.preview(&recipe, &data.join(name)).unwrap());
+        ["one.png", "two.png"].iter().for_each(|name| drop(Vision.preview(&recipe, &data.join(name)).unwrap()));
         let data = data.display().to_string();
         let run = folder.path().join("run");
         let error = train(&[("data.path", &data), ("loss.supcon", "{}")], &run).unwrap_err();

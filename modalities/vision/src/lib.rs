@@ -128,9 +128,11 @@ impl Modality for Vision {
         Ok(lines)
     }
 
-    fn preview(&self, recipe: &Recipe, out: &Path) -> Result<()> {
+    fn preview(&self, recipe: &Recipe, out: &Path) -> Result<Vec<String>> {
         let checked = recipe::check(recipe)?;
         let images = checked.recipe.data.open()?.pretraining();
-        files::write(out, &preview::preview(&images, &checked.augment, checked.recipe.train.seed)?)
+        let shown = preview::preview(&images, &checked.augment, checked.recipe.train.seed)?;
+        files::write(out, &shown.png)?;
+        Ok(shown.notes)
     }
 }

@@ -282,7 +282,7 @@ impl Worker {
         stream.reserve(chunk.bytes.len() / 5);
         // Control characters that are no white space are parts of words.
         let plain = |b: &u8| b.is_ascii() && (*b >= b' ' || (b'\t'..=b'\r').contains(b));
-        if matches!(reading.tokens, Tokens::Whitespace) && chunk.bytes.iter().all(plain) {
+        if matches!(reading.tokens, Tokens::Whitespace) && reading.phrases.is_empty() && chunk.bytes.iter().all(plain) {
             if reading.lowercase {
                 chunk.bytes.make_ascii_lowercase();
             }

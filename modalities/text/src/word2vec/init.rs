@@ -94,8 +94,8 @@ impl Init {
         if !phrases.is_empty() {
             let count = phrases.len();
             notes.push(match joins {
-                true => format!("joins the {count} phrases of {from} in this text"),
-                false => format!("the {count} phrases of {from} are not joined in this text: vocabulary.phrases finds its own"),
+                true => format!("phrases of {from} that are joined in this text: {count}"),
+                false => format!("phrases of {from} that are not joined in this text: {count}"),
             });
         }
         if !joins {
