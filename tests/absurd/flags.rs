@@ -31,11 +31,11 @@ fn help(words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The words that `--help` lists below `Commands:`.
+/// The verbs that `--help` lists, by groups or not.
 fn verbs(words: &[&str]) -> Vec<String> {
     let text = help(words);
-    let below = text.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let named = below.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let listed = text.lines().take_while(|line| *line != "Options:").filter_map(|line| line.strip_prefix("  "));
+    let named = listed.filter(|line| line.starts_with(|letter: char| letter.is_ascii_lowercase()));
     named.filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help").map(String::from).collect()
 }
 
