@@ -1,4 +1,4 @@
-//! The command line as a library: whoever has a modality of their own gets the same program with one call.
+//! The command line as a library. A program with a modality of its own gets the same verbs with one call of [`main`].
 //!
 //! ```no_run
 //! // In a crate of your own, beside the built-in ones:
@@ -7,9 +7,9 @@
 //! }
 //! ```
 //!
-//! `verbs` has one file a verb, `shared` what they share, `studies` what makes many runs; none names a tensor. stdout is data,
-//! stderr is progress; exit codes: 0 done, 1 failed while running, 2 the command line or the config is wrong,
-//! 128 and its number a signal.
+//! `verbs` has one file a verb, `shared` what several verbs use, `studies` the verbs that make many runs. No file here names a tensor.
+//! Results go to stdout, progress and notes to stderr. Exit codes: 0 for success, 1 for a failure while running, 2 for a mistake in the
+//! command line or the config, and 128 plus the signal's number after a signal.
 
 mod shared;
 mod studies;
@@ -27,10 +27,10 @@ use verbs::{bench, config, data, distill, embed, eval, export, finetune, import,
 
 pub use studies::matrix;
 
-/// The modalities a program knows.
+/// The modalities that a program is built with.
 pub type Modalities<'a> = &'a [&'a dyn Modality];
 
-/// Parses the process's arguments, runs the verb and reports an error the way a user can read it.
+/// Parses the process's arguments, runs the verb, and prints an error as one message with a hint. Returns the exit code.
 pub fn main(modalities: Modalities) -> ExitCode {
     let args = match parse(modalities, std::env::args_os()) {
         Ok(args) => args,
@@ -52,7 +52,7 @@ fn parse(modalities: Modalities, from: impl IntoIterator<Item = std::ffi::OsStri
     Args::from_arg_matches(&matches)
 }
 
-/// A mistake with the way out, where it is one that users of other programs make: a recipe's key as a flag, data without `--data`.
+/// Adds a hint to a mistake that users of other programs often make: a recipe's key as a flag, or data without `--data`.
 fn hinted(mut error: clap::Error, modalities: Modalities, arguments: &[String]) -> clap::Error {
     use clap::error::{ContextKind, ContextValue};
     let Some(ContextValue::String(odd)) = error.get(ContextKind::InvalidArg) else { return error };

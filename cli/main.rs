@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A step's arrays are the next step's. What is idle is bounded: a fraction of what training a small network takes.
+/// Freed arrays of one step are used again by the next. At most 256 MiB stay idle, a fraction of what training a small network takes.
 #[global_allocator]
 static ALLOCATOR: ctk_alloc::Caching = ctk_alloc::Caching::new(256 << 20);
 

@@ -1,4 +1,4 @@
-//! Every parser of bytes that others wrote, as a function of these bytes that may do anything but panic, hang or take the memory away.
+//! Every parser of bytes that others wrote, as a function of these bytes: it may fail, but it must not panic, hang or exhaust memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,11 +24,11 @@ use ctk_vision::recipe::VisionRecipe;
 #[derive(Clone, Copy)]
 pub struct Parser {
     pub name: &'static str,
-    /// Reads the bytes; files are put into the folder.
+    /// Parses the bytes; temporary files are put into the folder.
     pub read: fn(&[u8], &Path),
 }
 
-/// All of them.
+/// All parsers.
 pub const PARSERS: [Parser; 26] = [
     Parser { name: "image", read: image },
     Parser { name: "idx", read: |bytes, folder| images(bytes, folder, "train-images-idx3-ubyte", Some(Format::Idx)) },
@@ -97,7 +97,7 @@ fn network(bytes: &[u8], folder: &Path) {
     }
 }
 
-/// What timm and transformers write beside a network's weights.
+/// The descriptions that timm and transformers write beside a network's weights.
 fn network_config(bytes: &[u8], folder: &Path) {
     let described = folder.join("described");
     fs::create_dir_all(&described).expect("a folder can be made");
@@ -109,7 +109,7 @@ fn network_config(bytes: &[u8], folder: &Path) {
     }
 }
 
-/// The names beside rows.
+/// The file of names beside features.
 fn features_names(bytes: &[u8], folder: &Path) {
     let path = file(include_bytes!("corpus/features-npy/f4"), folder, "named.npy");
     file(bytes, folder, "named.npy.names.tsv");
@@ -161,14 +161,14 @@ fn manifest(bytes: &[u8], folder: &Path) {
     let _ = Checkpoint::open(folder).and_then(|checkpoint| checkpoint.verify());
 }
 
-/// A line a header, as a server writes them.
+/// Lines of headers, as a server sends them.
 fn hub(bytes: &[u8], _: &Path) {
     let lines = bytes.split(|&byte| byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|&byte| byte == b':')?;
         Some((std::str::from_utf8(&line[..colon]).ok()?, &line[colon + 1..]))
     });
     let Ok(told) = Told::of(&lines.collect::<Vec<_>>()) else { return };
-    // Whatever passes is one name of a file.
+    // Every name that is accepted is a single file name.
     for name in told.commit.iter().chain(&told.etag) {
         assert_eq!(Path::new(name).components().count(), 1, "{name}");
         assert_eq!(Path::new(name).file_name().and_then(|name| name.to_str()), Some(&**name));

@@ -1,8 +1,8 @@
-//! Absurd values of every key of every recipe: each is refused with its key, its value and what is allowed, or trained by; nothing
-//! panics, aborts, hangs or takes more memory than it is given.
+//! Absurd values of every key of every recipe: each is either refused, with its key, its value and what is allowed, or trained with.
+//! Nothing panics, aborts, hangs or takes more memory than it is given.
 //!
-//! Keys are those that `ctk config keys` prints, so a new key is tried without being named here. The whole sweep, a process a value, is
-//! `cargo test --test absurd -- --ignored --nocapture`; `ABSURD=pairs.` limits it to keys that begin so.
+//! Keys are those of `ctk config keys`, so a new key is tested without being named here. The whole test, with a process for each value, is
+//! `cargo test --test absurd -- --ignored --nocapture`; `ABSURD=pairs.` limits it to keys with this prefix.
 #![cfg(unix)]
 
 #[path = "absurd/child.rs"]
@@ -24,13 +24,13 @@ use child::{Ended, ctk};
 
 const MODALITIES: [&dyn Modality; 2] = [&ctk_vision::Vision, &ctk_text::Word2Vec];
 
-/// Processes of the whole sweep that run at once.
+/// Processes that run at once in the whole test.
 const WORKERS: usize = 2;
 
-/// Of the values that a check accepts, one in so many is trained by in the ordinary tests.
+/// The ordinary tests train with one in so many of the accepted values.
 const SOME: usize = 29;
 
-/// A key with a value that a check accepted.
+/// A key with a value that was accepted.
 struct Accepted {
     modality: &'static dyn Modality,
     key: String,
@@ -38,7 +38,7 @@ struct Accepted {
     recipe: Recipe,
 }
 
-/// A recipe of a few small steps in which `key` has a say; runs to begin from lie in `runs`.
+/// A recipe of a few small steps in which `key` has an effect; runs to begin with are in `runs`.
 fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
     let text = if modality.name() == "vision" { VISION } else { WORD2VEC };
     let mut recipe = Recipe::new("small.toml", text);
@@ -119,7 +119,7 @@ fn keys(modality: &dyn Modality) -> Vec<String> {
     names.filter(|name| name.starts_with(&only)).collect()
 }
 
-/// Checks every key with every value: what was accepted, and what is wrong with a refusal.
+/// Checks every key with every value; returns the number of checks, the accepted values, and mistakes in refusals.
 fn checked(runs: &Path) -> (usize, Vec<Accepted>, Vec<String>) {
     let (mut tried, mut accepted, mut wrong) = (0, Vec::new(), Vec::new());
     for modality in MODALITIES {
@@ -133,7 +133,7 @@ fn checked(runs: &Path) -> (usize, Vec<Accepted>, Vec<String>) {
                 tried += 1;
                 let mut recipe = base.clone();
                 let what = format!("{} {key} = {}", modality.name(), shortened(&value));
-                // A table that is set to a number has no key.
+                // A section that is set to a number has no key.
                 if recipe.set(&key, &value).is_err() {
                     continue;
                 }
@@ -148,7 +148,7 @@ fn checked(runs: &Path) -> (usize, Vec<Accepted>, Vec<String>) {
     (tried, accepted, wrong)
 }
 
-/// What a refusal does not say.
+/// What is missing in a refusal.
 fn unclear(key: &str, value: &str, error: &ctk_core::Error) -> Option<&'static str> {
     let said = error.to_string();
     let last = key.rsplit('.').next().unwrap_or(key);
@@ -173,7 +173,7 @@ fn shortened(value: &str) -> String {
     }
 }
 
-/// Runs to begin from: one that learned, and one that was taught classes.
+/// Makes runs to begin with: a pretrained one, and a fine-tuned one.
 fn runs(folder: &Path) {
     let learned = folder.join("learned");
     let text = small(MODALITIES[0], "", folder).text().to_string();
@@ -187,7 +187,7 @@ fn runs(folder: &Path) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
-/// Trains by each recipe in a process of its own; what is wrong with how they ended, and how many ended how.
+/// Trains with each recipe in a process of its own; returns wrong endings, and the counts of successes and refusals.
 fn trained(accepted: &[&Accepted], runs: &Path) -> (Vec<String>, [usize; 2]) {
     let (next, wrong, ends) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new([0, 0]));
     let work = |worker: usize| {

@@ -1,4 +1,4 @@
-//! The program as a stranger meets it: exit codes, JSON keys, and error messages that say what, where and what to do.
+//! The program from a user's view: exit codes, JSON keys, and error messages that say what, where and what to do.
 
 use std::fs;
 use std::path::Path;
@@ -83,7 +83,7 @@ fn png(size: u32, colour: [u8; 3]) -> Vec<u8> {
     out
 }
 
-/// A class folder of distinct small images.
+/// A class folder of different small images.
 fn class(folder: &Path, name: &str, count: u8, hue: u8) {
     (0..count).for_each(|i| write(folder, &format!("{name}/{i}.png"), png(16, [hue, i * 7, 90])));
 }
@@ -142,7 +142,7 @@ fn vision_trains_probes_embeds_and_exports() {
     assert!(ctk(at, &["preview", "--data", "pictures", "--out", "views.png"]).status.success());
     assert_eq!(&fs::read(at.join("views.png")).unwrap()[1..4], b"PNG");
 
-    // The run is there: another must not write into it.
+    // The run exists, so another run must not write into its folder.
     let again = ctk(at, &[&["train", "vision", "--data", "pictures"][..], &QUICK].concat());
     assert_eq!(again.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
@@ -169,7 +169,7 @@ fn bench_times_a_recipe_and_leaves_nothing_behind() {
     let seconds = 5e4 / timed["images_per_second"].as_f64().unwrap();
     assert!((timed["epoch_seconds"].as_f64().unwrap() / seconds - 1.0).abs() < 0.01);
 
-    // A recipe's own encoder, batch, loss and pictures; flags change it; data that is not here is said so.
+    // The recipe's own encoder, batch, loss and images; flags change them; missing data is reported.
     class(at, "pictures/cat", 12, 20);
     write(at, "mine.toml", "[encoder.resnet]\ndepth = 20\nwidth = 0.5\n[train]\nbatch = 6\npart = 3\n");
     let mine = ["bench", "vision", "--config", "mine.toml", "--size", "8", "--steps", "1", "--quiet", "--json"];
@@ -248,7 +248,7 @@ fn word2vec_trains_and_answers() {
     let word = text.lines().nth(5).unwrap().split(' ').next().unwrap();
     let near = json(at, &["neighbors", "out", word, "--count", "3", "--json"]);
     assert_eq!(near[word].as_array().unwrap().len(), 3);
-    // The same answers wherever the vectors lie.
+    // The same answers in every format of vectors.
     for (_, file) in written {
         assert_eq!(json(at, &["neighbors", file, word, "--count", "3", "--json"]), near, "{file}");
     }
@@ -279,7 +279,7 @@ fn word2vec_trains_and_answers() {
         set["purity"] == found["purity"] && set["nmi"] == found["nmi"] && found["purity"].as_f64().unwrap() >= 0.5,
         "{found}"
     );
-    // Which of two words a text is about, among words of the language.
+    // Which of two words a text is about, among words of the generated language.
     let lines = |from: usize, to: usize| -> String {
         let line = |i: usize| {
             format!("{}\tthe {} zzzzzz\n", ["place", "thing"][i % 2], [["paris", "cairo"], ["dog", "car"]][i % 2][i / 2 % 2])
@@ -341,7 +341,7 @@ fn vectors_of_other_programs_are_asked() {
     fails(at, &["neighbors", "royal.vec", "kong"], 1, &["`kong`", "did you mean `king`"]);
     fails(at, &["analogy", "royal.vec", "man", "king", "woman", "--data", "x"], 2, &["texts"]);
 
-    // What changes form answers the same; what is damaged is named.
+    // Other spellings give the same answers; damaged files are named.
     for (format, file) in [("word2vec-binary", "r.bin"), ("glove", "r.txt"), ("safetensors", "r.safetensors")] {
         said(&["export", "royal.vec", "--format", format, "--out", file]);
         assert_eq!(first(said(&["analogy", file, "man", "king", "woman"])), "queen", "{file}");
@@ -359,7 +359,7 @@ fn vectors_of_other_programs_are_asked() {
     fails(at, &["neighbors", "prose.txt", "be"], 2, &["prose.txt", "hint: "]);
     fails(at, &["neighbors", "nowhere.bin", "be"], 2, &["nowhere.bin", "hint: give the folder", "or vectors"]);
 
-    // Every set below a folder, each on a line, whatever its form.
+    // Every set in a folder is one line of output, whatever its format.
     write(at, "sets/analogies/google.txt", ": royals\nMan Woman King Queen\n: gram1\nman woman king cart\n");
     write(at, "sets/analogies/table.csv", ",type,word1,word2,word3,target\n0,x,man,king,woman,queen\n1,x,a,b,c,d\n");
     write(at, "sets/pairs.csv", ",word1,word2,similarity\n0,king,queen,9\n1,king,man,3\n2,woman,cart,1\n3,a,b,5\n");
@@ -374,7 +374,7 @@ fn vectors_of_other_programs_are_asked() {
     assert_eq!((accuracy(0), accuracy(1)), ((&0.5.into(), &2.into()), (&1.0.into(), &1.into())));
     let table = said(&["eval", "analogy", "royal.vec", "--questions", "sets", "--quiet"]);
     assert_eq!(table.lines().count(), 3, "{table}");
-    assert!(table.contains("analogies/google.txt") && table.contains("0.5000"), "{table}");
+    assert!(table.contains("analogies/google.txt") && table.contains("50.0 %"), "{table}");
     fails(at, &["eval", "similarity", "royal.vec", "--pairs", "sets/analogies"], 2, &["word pairs", "hint: "]);
 }
 
@@ -418,13 +418,13 @@ fn a_run_of_words_goes_on_with_another_text() {
         let (old, new) = (vectors("old", tensor), vectors("new", tensor));
         // Rarer than min_count, but known.
         assert_eq!((new("owl").unwrap().0, new("once"), old("new")), (1, None, None));
-        // Not in the new text: neither trained nor drawn.
+        // Not in the new text: neither trained nor drawn as a negative.
         assert_eq!((new("ant").unwrap().0, new("ant").unwrap().1), (0, old("ant").unwrap().1));
         assert_ne!(new("cat").unwrap().1, old("cat").unwrap().1);
         assert_eq!(new("newer").unwrap().0, 150);
     }
 
-    // A run that was begun so is resumed without the run that it began with.
+    // Such a run is resumed without the run that it began with.
     let again = ["--init", "old", "--data", "new.txt"];
     train(&[&again[..], &["--set", "train.epochs=3", "--out", "straight"]].concat());
     train(&[&again[..], &["--set", "train.epochs=3", "--set", "checkpoint.every=1 epoch", "--out", "cut"]].concat());
@@ -439,7 +439,7 @@ fn a_run_of_words_goes_on_with_another_text() {
     train(&["--resume", "cut"]);
     let (straight, cut) = (vectors("straight", "output"), vectors("cut", "output"));
     assert!(["cat", "owl", "ant", "newer"].into_iter().all(|word| straight(word).unwrap() == cut(word).unwrap()));
-    // Without a checkpoint it would have to begin anew, and says what is missing.
+    // Without a checkpoint it would have to begin again, and the error says what is missing.
     fs::remove_dir_all(at.join("cut/checkpoints")).unwrap();
     let lost = ctk(at, &["train", "word2vec", "--resume", "cut"]);
     let said = String::from_utf8_lossy(&lost.stderr).to_string();

@@ -1,5 +1,5 @@
-//! What ctk exports, opened by the programs that it is exported for: gensim, fastText, sentence-transformers, spaCy; torchvision,
-//! timm, transformers (`resnets`). Each must see the vectors that ctk says it wrote.
+//! Opens ctk's exports with the programs that they are for: gensim, fastText, sentence-transformers, spaCy; torchvision, timm, transformers
+//! (`resnets`). Each must get the vectors that ctk reports.
 //!
 //!     python3 -m venv venv && venv/bin/pip install -r tests/python/requirements.txt
 //!     CTK_PYTHON=venv/bin/python cargo test --test clients -- --ignored
@@ -19,14 +19,14 @@ fn ctk(arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The Python that has the programs.
+/// The Python interpreter that has the programs.
 fn interpreter() -> PathBuf {
     let python = std::env::var("CTK_PYTHON").unwrap_or_else(|_| "python3".into());
-    // Relative to where cargo was started, not to the package.
+    // Relative to the folder in which cargo was started, not to the package.
     std::path::absolute(&python).ok().filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(&python))
 }
 
-/// Runs a check of `tests/python/clients_check.py`; what it prints.
+/// Runs a check of `tests/python/clients_check.py`; returns its output.
 fn python(check: &str, path: &Path, expected: &Map<String, Value>) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("expected.json");
@@ -66,13 +66,13 @@ impl Run {
         PathBuf::from(out)
     }
 
-    /// The words and their vectors, as the text form has them.
+    /// The words and their vectors, from the text export.
     fn vectors(&self) -> Map<String, Value> {
         let text = std::fs::read_to_string(self.export("word2vec-text", "v.txt")).unwrap();
         let rows = text.lines().skip(1).map(|line| {
             let mut fields = line.split(' ');
             let word = fields.next().unwrap().to_string();
-            // As f32, then exactly as f64.
+            // Parsed as f32, then converted to f64 without loss.
             (word, json!(fields.map(|value| f64::from(value.parse::<f32>().unwrap())).collect::<Vec<_>>()))
         });
         let rows: Map<String, Value> = rows.collect();
@@ -115,7 +115,7 @@ fn fasttext_and_gensim_open_our_models_and_gensim_trains_on() {
         let run = Run::new(&set);
         let path = run.export("fasttext", "m.bin");
         let model = fasttext::open(&path).unwrap();
-        // What the file says of seen words is what the run says of them.
+        // The file and the run give the same vectors of known words.
         let seen = run.vectors();
         seen.iter().for_each(|(word, vector)| near(word, &model.vectors.vector(word), &floats(vector)));
         let mut expected = seen.clone();
@@ -158,7 +158,7 @@ fn sentence_transformers_opens_a_folder() {
         let width = floats(&vectors["dog"]).len();
         let mut expected = Map::new();
         for text in ["dog", "the größte dog", "the zzz dog", "zzz", "a dog, 日本 naïve", "a a dog"] {
-            // Words are apart by spaces, so that every way to cut agrees, but for the comma.
+            // Words are separated by spaces, so that all tokenizers agree, except about the comma.
             let comma = text.replace(',', if set.len() == 3 { " ," } else { "," });
             let words: Vec<&str> = comma.split(' ').collect();
             let mut mean = vec![0.0; width];

@@ -1,5 +1,5 @@
-//! The fuzzer's corpus without the fuzzer: every parser of foreign bytes reads its seeds, whole, cut short and damaged, and every file that
-//! it once stumbled over, and neither panics nor hangs.
+//! Runs every parser on the fuzzer's corpus without the fuzzer: its seeds (whole, cut short and damaged), and every file that once made it
+//! fail. No parser may panic or hang.
 
 #[path = "../fuzz/parsers.rs"]
 mod parsers;
@@ -9,12 +9,12 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Damaged copies of a seed, where `CTK_COPIES` does not ask for more.
+/// The default number of damaged copies of a seed; `CTK_COPIES` sets another.
 const COPIES: u64 = 40;
-/// What one parser may take for all of its corpus; seconds are usual.
+/// The time limit of a parser for all of its corpus; seconds are usual.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A copy of `seed` with something wrong: cut short, bytes changed, a piece doubled or left out. The same for the same number.
+/// A damaged copy of `seed`: cut short, with bytes changed, or with a piece doubled or removed. The same for the same number.
 fn damaged(seed: &[u8], number: u64) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.len() as u64;
     let mut below = |end: usize| {
@@ -34,7 +34,7 @@ fn damaged(seed: &[u8], number: u64) -> Vec<u8> {
         _ => {
             for _ in 0..below(4) + 1 {
                 let at = below(bytes.len());
-                // The values that lengths and counts stumble over.
+                // Values at which lengths and counts often fail.
                 let value = [0, 1, 0x7f, 0x80, 0xff, below(256) as u8][below(6)];
                 bytes.get_mut(at).into_iter().for_each(|byte| *byte = value);
             }
@@ -64,7 +64,7 @@ fn no_parser_panics_or_hangs_on_its_corpus() {
                 let seed = fs::read(&path).unwrap();
                 (parser.read)(&seed, room.path());
                 for number in 0..copies {
-                    // Told only where it panics, or hangs.
+                    // Printed only if it panics or hangs.
                     let _ = done.send(format!("{} damaged by {number}", path.display()));
                     (parser.read)(&damaged(&seed, number), room.path());
                 }

@@ -1,8 +1,8 @@
-//! One flipped bit in any file of a run's folder is never silent: it is told, or what comes of the run is what it would have been.
+//! A flipped bit in any file of a run's folder is never silent: it is reported, or the run's results are the same as without it.
 //!
-//! `CTK_FLIPS` says how many bits are flipped, spread over all files of three kinds of run:
-//! `CTK_FLIPS=500 cargo test --test damage -- --nocapture`. After each, a copy of the run is judged, embedded and goes on. Silent is:
-//! every command succeeds, none names the file, and a figure, a feature or a byte of the last checkpoint is another.
+//! `CTK_FLIPS` sets the number of flipped bits, spread over all files of three kinds of run: `CTK_FLIPS=500 cargo test --test damage --
+//! --nocapture`. After each flip, a copy of the run is evaluated, embedded and resumed. A flip is silent if every command succeeds, none
+//! names the file, and a figure, a feature or a byte of the last checkpoint differs.
 
 mod common;
 
@@ -15,12 +15,12 @@ use serde_json::Value;
 
 use common::copy;
 
-/// Labels held out by ctk, the best checkpoint told by some that are held back: every kind of file that a run of images has.
+/// With a hold-out, and with labels held back for the best checkpoint: every kind of file that a run of images has.
 const VISION: &str = "[data]\npath = \"photos\"\nholdout = 0.25\n[pairs]\nsize = 8\n[encoder.resnet]\ndepth = 20\nwidth = 0.25\n\
     [head]\nlayers = 2\nwidth = 8\n[schedule]\nwarmup = 1\n[train]\nepochs = 4\nbatch = 6\n[checkpoint]\nevery = \"1 epoch\"\n\
     keep_best = true\n[eval.knn]\nevery = 2\n";
 
-/// Phrases, and the words of a run that it begins with: every kind of file that a run of words has.
+/// With phrases, and words of a run that it begins with: every kind of file that a run of words has.
 const WORDS: &str = "[data]\npath = \"text.txt\"\n[vocabulary]\nmin_count = 2\n[pairs]\nsubsample = 0\n[encoder.table]\nwidth = 8\n\
     [train]\nepochs = 4\nbatch = 4\ndeterministic = true\n[checkpoint]\nevery = \"1 epoch\"\n";
 
@@ -29,11 +29,11 @@ const PHRASES: &[&str] =
 
 /// A kind of run.
 struct Case {
-    /// Of all flips, the share that this kind has.
+    /// The fraction of all flips that this kind gets.
     share: f64,
     /// Makes the run `run` in a folder.
     make: fn(&Path),
-    /// What is done with it; `RUN` stands for its name.
+    /// The commands that are run on it; `RUN` stands for its name.
     commands: &'static [&'static [&'static str]],
 }
 
@@ -133,11 +133,11 @@ const CASES: [Case; 3] = [
     },
 ];
 
-/// What clocks decide, and where a run lies.
+/// Figures that depend on the clock or on the run's place.
 const UNEQUAL: [&str; 8] =
     ["run", "checkpoint", "seconds", "images_per_second", "words_per_second", "ingest_seconds", "total_seconds", "report"];
 
-/// What comes of the run `run`, and all that was said on the way; an error of any command ends it.
+/// The results of the run `run`, and all messages; an error if any command fails.
 fn outcome(at: &Path, case: &Case, run: &str) -> Result<(BTreeMap<String, String>, String), String> {
     let (mut found, mut words) = (BTreeMap::new(), String::new());
     for (number, command) in case.commands.iter().enumerate() {
@@ -180,7 +180,7 @@ fn no_flipped_bit_is_silent() {
         let mut seed = 11u64;
         let flips = (flips as f64 * case.share).round() as usize;
         for flip in 0..flips {
-            // Few flips are spread over all files.
+            // A small number of flips is spread over all files.
             let number = if flips < all.len() { flip * all.len() / flips } else { flip % all.len() };
             let file = all[number].strip_prefix(at.join("run")).unwrap();
             let _ = fs::remove_dir_all(at.join("copy"));

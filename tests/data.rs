@@ -1,4 +1,4 @@
-//! Images as people have them, through the program: what is said before training, and what `ctk data check` finds.
+//! Images in users' usual layouts, through the program: what is printed before training, and what `ctk data check` finds.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn write(folder: &Path, name: &str, content: &[u8]) {
     fs::write(path, content).unwrap();
 }
 
-/// A picture of its own for each seed, as `ctk preview` draws it.
+/// A different picture for each seed, drawn by `ctk preview`.
 fn picture(folder: &Path, name: &str, seed: usize) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -82,16 +82,16 @@ fn a_check_prints_its_figures_and_a_run_says_what_it_understood() {
     assert!(trained.status.success(), "{said}");
     for line in [
         "train: 4 images from Train",
-        "its 2 images are not judged by",
+        "its 2 images are used neither for evaluation",
         "one is drawn from the training part",
         "1 image that cannot be read left out",
-        "other programs: ctk export writes its tensors; this network has a stem for small images",
+        "other programs: ctk export writes it for transformers",
     ] {
         assert!(said.contains(line), "{line} in {said}");
     }
     assert_eq!(said.matches("warning: 1 of 8 files is not read").count(), 2, "at the start and at the end: {said}");
 
-    // Several paths are one collection.
+    // Several paths are one dataset.
     let checked = ctk(at, &["data", "check", "photos/Train/cat", "photos/Te*", "--json"]);
     let figures: Value = serde_json::from_slice(&checked.stdout).unwrap();
     assert_eq!(figures["images"], 4, "{figures}");
@@ -104,7 +104,7 @@ fn every_kind_is_read_and_what_is_not_seen_of_it_is_said() {
     let kinds = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/images/tests/fixtures/kinds.tar.gz");
     let checked = ctk(at, &["data", "check", kinds.to_str().unwrap(), "--json"]);
     let figures: Value = serde_json::from_slice(&checked.stdout).unwrap();
-    // These two the TIFF reader does not know; they are named.
+    // Two kinds that the TIFF reader does not know; they are reported by name.
     let bad: Vec<&str> = figures["bad"].as_array().unwrap().iter().map(|bad| bad["path"].as_str().unwrap()).collect();
     assert_eq!(bad, ["tiff--float.tif", "tiff--palette.tif"], "{figures}");
     assert_eq!((&figures["images"], &figures["not_read"]), (&json!(38), &json!({"rgb": 40})), "{figures}");
@@ -112,13 +112,13 @@ fn every_kind_is_read_and_what_is_not_seen_of_it_is_said() {
     assert!(lines.contains("of 4 files, which hold several pages or frames, the first is read: gif--more.gif, "), "{lines}");
     assert!(!lines.contains("nearly black"), "{lines}");
 
-    // Twelve bits in sixteen: nearly black, and said so, until the range is given.
+    // Twelve bits stored in sixteen: nearly black, with a warning, until the range is set.
     for name in ["a", "b"] {
         let values = (0..64u16).flat_map(|i| (i * 64 + u16::from(name == "b")).to_be_bytes());
         write(at, &format!("slides/{name}.pgm"), &b"P5 8 8 65535\n".iter().copied().chain(values).collect::<Vec<u8>>());
     }
     let said = |more: &[&str]| String::from_utf8(ctk(at, &[&["data", "check", "slides"], more].concat()).stdout).unwrap();
-    assert!(said(&[]).contains("warning: pictures of 16 bits use 6 % of their range"), "{}", said(&[]));
+    assert!(said(&[]).contains("warning: images of 16 bits use 6 % of their range"), "{}", said(&[]));
     assert!(!said(&["--set", "data.range=[0, 4095]"]).contains("nearly black"));
     let refused = ctk(at, &["data", "check", "slides", "--set", "data.range=[9, 1]"]);
     let message = String::from_utf8(refused.stderr).unwrap();
@@ -140,7 +140,7 @@ fn a_run_states_what_lies_behind_transparent_pixels_and_others_that_begin_from_i
     assert_eq!(run(&["train", "vision"], "new"), "\"white\"");
     assert_eq!(run(&["train", "vision", "--set", "data.background=#102030"], "own"), "\"#102030\"");
     assert_eq!(run(&["train", "vision", "--init", "own"], "more"), "\"#102030\"");
-    // A run from before the key.
+    // A run from before this key existed.
     let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stored_runs/format-1/byol");
     assert_eq!(run(&["train", "vision", "--init", old.to_str().unwrap()], "old"), "\"drop\"");
 }

@@ -1,4 +1,4 @@
-//! Exports that ctk opens again: a run, its files, and its folder say the same of the same words, and of the same images.
+//! Exports that ctk opens again: a run, its files, and its folder give the same results for the same words and images.
 
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn subwords_answer_for_words_never_seen_and_travel_as_a_fasttext_model() {
     export("m.bin", "word2vec-text", "b.txt");
     assert_eq!(fs::read(at.join("a.txt")).unwrap(), fs::read(at.join("b.txt")).unwrap());
 
-    // So are the tables themselves, n-grams among them.
+    // The tables are the same too, including n-grams.
     export("run", "safetensors", "m.safetensors");
     for words in [&["house"][..], &["houses", "olden"]] {
         let ask = |from: &str| json(at, &[&["neighbors", from, "--json"][..], words].concat());
@@ -145,7 +145,7 @@ fn a_file_that_is_there_is_written_over_only_when_asked() {
     for name in ["f.npy", "f.csv", "p.jsonl", "v.txt", "v.png", "c.csv", "c.svg"] {
         fs::write(at.join(name), "mine").unwrap();
     }
-    // Before anything is opened: the run need not be there.
+    // Checked before anything is opened: the run need not exist.
     for arguments in [
         "embed nowhere --out f.npy",
         "embed nowhere --out f.csv",
@@ -161,7 +161,7 @@ fn a_file_that_is_there_is_written_over_only_when_asked() {
         let out = at.join(arguments.last().unwrap());
         assert_eq!(fs::read(&out).unwrap(), b"mine", "{arguments:?}");
     }
-    // So are the files that are written beside the one that was named.
+    // The same holds for files that are written beside the named one.
     for name in ["w.tsv", "g.npy.names.tsv", "g.safetensors.names.tsv"] {
         fs::write(at.join(name), "mine").unwrap();
     }

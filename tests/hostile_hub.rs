@@ -1,4 +1,4 @@
-//! What a server of `hf://` paths may say to do harm: names that lead elsewhere, other servers that want the token, bytes without end.
+//! Servers of `hf://` paths that try to do harm: names that lead elsewhere, redirects that would get the token, endless bodies.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const WORDS: &[u8] = b"3 2\none 1 0\ntwo 0 1\nthree 1 1\n";
-/// Of `WORDS`.
+/// The SHA-256 of `WORDS`.
 const SHA256: &str = "2d7fe1c766e24d05279bb045a7d878e3f73cac4cac3dcb9c6a2834d335db25a7";
 const SECRET: &str = "hf_open-sesame";
 
-/// What was asked: its first line and its headers, in lower case but for their values.
+/// The first line and the headers of each request, in lower case except for header values.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// A server that answers every request by `answer`, which sees the path and all lines of the request.
+/// A server that answers every request by `answer`, which gets the path and all lines of the request.
 fn server(answer: impl Fn(&mut TcpStream, &str, &[String]) + Send + Sync + 'static) -> (String, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();
     let (seen, answer) = (asked.clone(), Arc::new(answer));
-    // It ends with the test's process.
+    // The thread ends with the test's process.
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (seen, answer, mut stream) = (seen.clone(), answer.clone(), stream.unwrap());
@@ -69,7 +69,7 @@ fn ask(folder: &Path, endpoint: &str) -> Output {
     command(folder, endpoint, FILE).env("HF_TOKEN", SECRET).output().unwrap()
 }
 
-/// It fails within the time that all limits leave, says these words and where it was, and neither a secret nor a panic.
+/// The command must fail in time, and print these words and the address, but no secret and no panic.
 fn fails(output: &Output, words: &[&str]) {
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(1 | 2)), "{told}");
@@ -80,7 +80,7 @@ fn fails(output: &Output, words: &[&str]) {
     }
 }
 
-/// Everything below a folder that is no folder.
+/// Every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -90,7 +90,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Nothing is there but locks: no content, no link.
+/// Nothing but locks was written: no content, no link.
 fn nothing_came(folder: &Path) {
     let left: Vec<PathBuf> =
         files(folder).into_iter().filter(|path| !path.ends_with(".lock") && path.extension() != Some("lock".as_ref())).collect();
@@ -110,11 +110,11 @@ fn a_name_of_content_or_a_commit_leads_nowhere() {
         fails(&ask(folder.path(), &says("200 OK", &headers, WORDS)), &["a commit that is none"]);
         nothing_came(folder.path());
     }
-    // Twice, for whoever takes the other one.
+    // Twice, in case one header takes precedence.
     let folder = tempfile::tempdir().unwrap();
     let headers = format!("{}etag: \"../../x\"\r\n", of("abc", WORDS.len()));
     fails(&ask(folder.path(), &says("200 OK", &headers, WORDS)), &["`etag` twice"]);
-    // Of another commit than the one that was asked for.
+    // A commit other than the requested one.
     let other = command(
         folder.path(),
         &says("200 OK", &of("abc", WORDS.len()), WORDS),
@@ -163,10 +163,10 @@ fn a_password_of_the_endpoint_is_used_and_not_told() {
 fn what_a_server_sends_on_to_is_looked_at() {
     let folder = tempfile::tempdir().unwrap();
     for (location, words) in [
-        ("file:///etc/passwd", "no address of the web"),
-        ("ftp://127.0.0.1/x", "no address of the web"),
+        ("file:///etc/passwd", "not a web address"),
+        ("ftp://127.0.0.1/x", "not a web address"),
         ("http://me:secret@127.0.0.1:9/x", "a name or a password"),
-        ("http://", "an address that is none"),
+        ("http://", "not an address"),
     ] {
         let hub = says("302 Found", &format!("{}location: {location}\r\n", of("abc", 0)), b"");
         fails(&ask(folder.path(), &hub), &[words]);
@@ -189,7 +189,7 @@ fn bytes_without_end_and_lengths_that_are_wrong() {
         ("200 OK", of("abc", 0).replace(": 0\r", ": 99999999999999999999\r"), WORDS, ""),
         ("200 OK", format!("{}x-linked-size: 7\r\n", of("abc", WORDS.len())), WORDS, "says that the file has 7 bytes"),
         ("200 OK", of("abc", WORDS.len() + 5), WORDS, "not as long as the hub says"),
-        ("206 Partial Content", format!("{}content-range: bytes 5-9/10\r\n", of("abc", 5)), b"12345", "goes on at byte 5"),
+        ("206 Partial Content", format!("{}content-range: bytes 5-9/10\r\n", of("abc", 5)), b"12345", "continues at byte 5"),
         ("200 OK", format!("{}content-encoding: gzip\r\n", of("abc", WORDS.len())), WORDS, "compressed"),
         ("200 OK", format!("{}x: {}\r\n", of("abc", WORDS.len()), "y".repeat(1 << 20)), WORDS, "headers"),
     ];
@@ -198,7 +198,7 @@ fn bytes_without_end_and_lengths_that_are_wrong() {
         let snapshots = folder.path().join("home/hub/models--someone--vectors/snapshots");
         assert!(files(&snapshots).is_empty(), "{words}");
     }
-    // A body that does not end where it should, without and with a length of each piece.
+    // Bodies that do not end where they should, without and with chunk lengths.
     let (hub, _) = server(|stream, _, _| {
         let head = format!(
             "HTTP/1.1 200 OK\r\nx-repo-commit: {COMMIT}\r\netag: \"abd\"\r\nx-linked-size: 10\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -234,7 +234,7 @@ fn a_server_that_is_silent_or_drips_is_given_up() {
     fails(&ask(folder.path(), &drips("HTTP/1.1 200 OK\r\nx: ".to_string()).0), &["no answer within 2 s"]);
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
     let mut odd = command(folder.path(), &silent, FILE);
-    fails(&odd.env("HF_HUB_DOWNLOAD_TIMEOUT", "soon").output().unwrap(), &["HF_HUB_DOWNLOAD_TIMEOUT is no number"]);
+    fails(&odd.env("HF_HUB_DOWNLOAD_TIMEOUT", "soon").output().unwrap(), &["HF_HUB_DOWNLOAD_TIMEOUT is not a number"]);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_page_is_no_file_and_an_error_no_content() {
     let folder = tempfile::tempdir().unwrap();
     let page = b"<html>please log in</html>";
     let length = format!("content-length: {}\r\n", page.len());
-    fails(&ask(folder.path(), &says("200 OK", &length, page)), &["is no hub", "login page"]);
+    fails(&ask(folder.path(), &says("200 OK", &length, page)), &["is not a hub", "login page"]);
     for (status, words) in [
         ("503 Down", "status 503"),
         ("503 \u{1b}[2J", ""),
@@ -253,7 +253,7 @@ fn a_page_is_no_file_and_an_error_no_content() {
         fails(&ask(folder.path(), &says(status, &of("abc", page.len()), page)), &[words]);
     }
     fails(&ask(folder.path(), &says("nonsense", "", page)), &[]);
-    // The store that the hub sends to answers with a page of the length of the file.
+    // The store that the hub redirects to answers with a page of the file's length.
     let store = says("200 OK", &length, page);
     let hub = says(
         "302 Found",
@@ -266,11 +266,11 @@ fn a_page_is_no_file_and_an_error_no_content() {
     fails(&ask(folder.path(), &hub), &["SHA-256"]);
     let store = says("403 Forbidden", &length, page);
     let hub = says("302 Found", &format!("{}location: {store}/x?signature=secret\r\n", of("abc", 0)), b"");
-    fails(&ask(folder.path(), &hub), &["does not let this be read", "sent on to"]);
+    fails(&ask(folder.path(), &hub), &["does not let this be read", "redirected to"]);
     nothing_came(folder.path());
 }
 
-/// A hub and its store in one, that sends at most `most` bytes at once and knows where a download goes on.
+/// A hub and its store in one, which sends at most `most` bytes at once and continues downloads.
 fn honest(most: usize) -> (String, Asked) {
     server(move |stream, path, lines| {
         if !path.starts_with("/store") {
@@ -301,7 +301,7 @@ fn a_download_goes_on_and_its_hash_is_that_of_the_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (hub, asked) = honest(12);
     for _ in 0..2 {
-        fails(&ask(folder.path(), &hub), &["goes on where it stopped"]);
+        fails(&ask(folder.path(), &hub), &["continues where it stopped"]);
     }
     let output = ask(folder.path(), &hub);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -309,7 +309,7 @@ fn a_download_goes_on_and_its_hash_is_that_of_the_whole() {
     assert!(asked.contains("range: bytes=12-") && asked.contains("range: bytes=24-"), "{asked}");
     let blob = folder.path().join("home/hub/models--someone--vectors/blobs").join(SHA256);
     assert_eq!(fs::read(&blob).unwrap(), WORDS);
-    // An earlier part that is of something else is found out, and the next try begins anew.
+    // An earlier part of other content is noticed, and the next try begins again.
     fs::remove_dir_all(folder.path().join("home")).unwrap();
     fs::create_dir_all(blob.parent().unwrap()).unwrap();
     fs::write(blob.with_extension("part"), b"other").unwrap();
@@ -323,7 +323,7 @@ fn a_download_goes_on_and_its_hash_is_that_of_the_whole() {
         fs::create_dir_all(blob.parent().unwrap()).unwrap();
         fs::write(folder.path().join("mine"), b"mine").unwrap();
         std::os::unix::fs::symlink(folder.path().join("mine"), blob.with_extension("part")).unwrap();
-        fails(&ask(folder.path(), &hub), &["this is no file"]);
+        fails(&ask(folder.path(), &hub), &["this is not a file"]);
         assert_eq!(fs::read(folder.path().join("mine")).unwrap(), b"mine");
     }
 }

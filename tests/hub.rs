@@ -1,4 +1,4 @@
-//! `hf://` paths against a small server that speaks the hub's protocol: redirects, ranges, commits, tokens, and what goes wrong.
+//! `hf://` paths with a small server that speaks the hub's protocol: redirects, ranges, commits, tokens, and failures.
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,7 +22,7 @@ struct State {
     /// Bodies by `repository/resolve/revision/file`.
     files: Mutex<HashMap<String, Vec<u8>>>,
     requests: AtomicUsize,
-    /// Whether a download ends half-way.
+    /// Whether downloads break off half-way.
     breaks: AtomicBool,
 }
 
@@ -33,7 +33,7 @@ impl Hub {
         let state = Arc::new(State::default());
         *state.files.lock().unwrap() = files.iter().map(|(name, body)| (name.to_string(), body.to_vec())).collect();
         let (shared, own) = (state.clone(), address.clone());
-        // It ends with the test's process.
+        // The thread ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (shared, own) = (shared.clone(), own.clone());
@@ -59,8 +59,8 @@ impl Hub {
 }
 
 impl State {
-    /// One request: the file's own address tells its commit and hash and sends on to where the bytes are, as the hub does for large
-    /// files; small ones (`.txt`) are answered at once.
+    /// One request: the file's own address returns its commit and hash and redirects to the bytes, as the hub does for large files; small
+    /// ones (`.txt`) are sent at once.
     fn answer(&self, stream: TcpStream, own: &str) {
         let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
         let Some(first) = lines.next() else { return };
@@ -106,7 +106,7 @@ impl State {
 
 fn reply(mut stream: &TcpStream, status: &str, headers: &str, body: &[u8]) {
     let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n", body.len());
-    // Whoever asked may have gone.
+    // The client may have closed the connection.
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
 }
 
@@ -142,7 +142,7 @@ fn a_file_is_downloaded_once_and_then_had_offline() {
     let exact = format!("neighbors hf://someone/vectors@{COMMIT}/words.vec word7 --json");
     let again = hub.ctk(folder.path(), &exact, &[("HF_HUB_OFFLINE", "1")]);
     assert_eq!((text(&again.stdout), hub.requests()), (text(&first.stdout), asked), "{}", text(&again.stderr));
-    // The cache is the one of the hub's own libraries.
+    // The cache has the layout of the hub's own libraries.
     let snapshot = folder.path().join(format!("home/hub/models--someone--vectors/snapshots/{COMMIT}/words.vec"));
     assert_eq!(fs::read(snapshot).unwrap(), vectors());
 }
@@ -183,7 +183,7 @@ fn a_network_is_imported_with_what_describes_it() {
     assert_eq!(model("back/checkpoints/0"), model("run/checkpoints/1"));
     let recipe = fs::read_to_string(folder.path().join("back/recipe.toml")).unwrap();
     assert!(recipe.contains("size = 32") && !recipe.contains("normalise"), "the description was read: {recipe}");
-    // A recipe may start from there, too, and needs no network then.
+    // A recipe may start from it, too, and then needs no network.
     let start = "--set encoder.resnet.weights=hf://someone/resnet/model.safetensors --set schedule.warmup=0";
     done(&hub, &format!("train vision {tiny} {network} {start} --out more --quiet"), &[("HF_HUB_OFFLINE", "1")]);
 }

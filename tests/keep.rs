@@ -1,4 +1,5 @@
-//! `checkpoint.keep_best`, as a user meets it: what tells the best checkpoint, that it opens, and that no test label has a say.
+//! `checkpoint.keep_best` from a user's view: what decides about the best checkpoint, that it opens, and that test labels have no
+//! influence.
 
 use std::fs;
 use std::path::Path;
@@ -26,13 +27,12 @@ fn read(path: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&fs::read(path.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))).unwrap()
 }
 
-/// What training ended in: each file of a checkpoint and its digest.
+/// The result of training: each file of a checkpoint and its digest.
 fn weights(checkpoint: &Path) -> Value {
     read(checkpoint.join("manifest.json"))["files"].clone()
 }
 
-/// An IDX data set of gray squares: 3 classes, 30 training images and, where `turn` says by how much their labels are turned, 15 test
-/// images.
+/// An IDX data set of gray squares: 3 classes, 30 training images and, if `turn` says by how much their labels are rotated, 15 test images.
 fn idx(folder: &Path, turn: Option<u8>) {
     let part = |name: &str, count: u8, turn: u8| {
         let mut images = [&[0u8, 0, 8, 3][..], &u32::from(count).to_be_bytes(), &[0, 0, 0, 16, 0, 0, 0, 16]].concat();
@@ -100,21 +100,21 @@ fn the_best_is_told_kept_and_opened() {
     assert!(names(&held).len() == 3 && names(&held).iter().all(|name| !names(&tested).contains(name)));
     json(at, "eval linear-probe run/checkpoints/best");
 
-    // Fine-tuning leaves them out, and says so; its trials are not measured.
+    // Fine-tuning leaves these images out, with a note; its trials are not measured.
     let tune = format!("finetune run/checkpoints/best --labels 100% --rates 0.02,0.2 --folds 2 {}", TUNE.replace(" --quiet", ""));
     let (tuned, stderr) = said(at, &format!("{tune} --out tuned"));
-    assert!(stderr.contains("told by 3 of the 24 labels, which are held back: nothing learns from them"), "{stderr}");
+    assert!(stderr.contains("decided by 3 of the 24 labels, which are held back and not trained on"), "{stderr}");
     assert!(stderr.contains("training on all 21 by rate"), "{stderr}");
     assert!(tuned["best_measure"] == "top1" && tuned["best_step"].is_u64() && tuned["best_value"].is_f64(), "{tuned}");
     let classified = json(at, "eval classify tuned/checkpoints/best --calibrate --quiet");
-    // They were not trained on, so a temperature can be fitted on them.
+    // These images were not trained on, so a temperature can be fitted on them.
     assert_eq!((&classified["calibration_set"], &classified["calibrated_on"]), (&"labels-not-given".into(), &3.into()));
-    // What is told to people, and the next command.
+    // The printed report, and the next command.
     let told = String::from_utf8(ctk(at, "train vision --resume tuned --quiet").stdout).unwrap();
     for part in ["best step", "best checkpoint: step ", "on 3 images (a tenth of", "ctk eval classify tuned/checkpoints/best"] {
         assert!(told.contains(part), "`{part}` is missing in:\n{told}");
     }
-    // A run that goes on from an earlier checkpoint finds the same.
+    // A run that is resumed from an earlier checkpoint finds the same best one.
     let kept = weights(&at.join("tuned/checkpoints").join(tuned["best_step"].to_string()));
     let last = weights(Path::new(&at.join(tuned["checkpoint"].as_str().unwrap())));
     let one = tune.replace("0.02,0.2", "0.2");
@@ -135,7 +135,7 @@ fn a_loss_that_looks_at_labels_does_without_those_held_back() {
         let run = json(at, &format!("{TRAIN} --set train.batch=9 --set train.epochs=1 --set loss.supcon={{}} {more}"));
         run["steps"].as_u64().unwrap()
     };
-    // 30 images are three batches of nine, 27 as well; 26 would be two.
+    // 30 images are three batches of nine, and so are 27; 26 would be two.
     assert_eq!((steps("--out a"), steps("--set checkpoint.keep_best=true --out b")), (3, 3));
     let labelled = |more: &str| ctk(at, &format!("{} {more}", TRAIN.replace(" --quiet", "")));
     let told = labelled("--set train.batch=28 --set train.epochs=1 --set loss.supcon={} --set checkpoint.keep_best=true --out c");

@@ -1,7 +1,7 @@
-//! A run that is killed again and again ends as one that never was: the same checkpoint to the byte, the same lines of metrics.
+//! A run that is killed repeatedly ends as one that was never killed: the same checkpoint to the byte, the same lines of metrics.
 //!
-//! Real processes are killed (SIGKILL) at random moments, most of which fall into the writing of checkpoints, since one is written every
-//! step; then they are started again, with `--resume` where the run had begun. `CTK_KILLS` says how many kills a modality:
+//! Processes are killed (SIGKILL) at random moments, most of them while a checkpoint is written, because one is written after every step.
+//! Then they are started again, with `--resume` if the run had begun. `CTK_KILLS` sets the number of kills for each modality:
 //! `CTK_KILLS=100 cargo test --test kills -- --nocapture`.
 
 use std::fs;
@@ -18,11 +18,11 @@ const VISION: &str = "[data]\ntrain = 24\ntest = 12\n[pairs]\nsize = 8\n[encoder
 const WORDS: &str = "[data]\nwords = 30_000\n[vocabulary]\nmin_count = 5\n[encoder.table]\nwidth = 8\n\
     [train]\nepochs = 4\nbatch = 4\nlog_every = 3\ndeterministic = true\n[checkpoint]\nevery = \"1 step\"\n";
 
-/// Numbers that look random, the same in every run of the test.
+/// Pseudo-random numbers, the same in every run of the test.
 struct Chance(u64);
 
 impl Chance {
-    /// From 0 up to `below`.
+    /// A number below `below`.
     fn next(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 >> 33) % below.max(1)
@@ -33,7 +33,7 @@ fn kills() -> usize {
     std::env::var("CTK_KILLS").map_or(5, |kills| kills.parse().expect("CTK_KILLS is a number"))
 }
 
-/// The command that begins the run, or goes on with it.
+/// The command that begins the run, or resumes it.
 fn command(at: &Path, modality: &str, run: &str) -> Command {
     let mut ctk = Command::new(env!("CARGO_BIN_EXE_ctk"));
     ctk.current_dir(at).args(["train", modality, "--json", "--quiet"]).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -44,7 +44,7 @@ fn command(at: &Path, modality: &str, run: &str) -> Command {
     ctk
 }
 
-/// What a finished run is: its files' digests, the lines of its metrics, its figures; without what clocks decide.
+/// The results of a finished run: digests of its files, lines of its metrics, its figures; without those that depend on the clock.
 fn outcome(at: &Path, run: &str, told: &str) -> (Value, Vec<Value>, Value) {
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let mut figures = json(told.lines().last().unwrap());

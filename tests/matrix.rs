@@ -1,4 +1,4 @@
-//! tests/matrix/*.toml as named tests: `cargo test --test matrix resume` runs the cases whose name contains it.
+//! Runs tests/matrix/*.toml as named tests: `cargo test --test matrix resume` runs the cases whose name contains `resume`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,7 +40,7 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-/// Every shipped config is checked, and takes a few steps on tiny data of the same kind.
+/// Every shipped config is checked, and trained for a few steps on tiny data of the same kind.
 fn config(modality: &'static dyn Modality, file: PathBuf) -> Vec<Trial> {
     let stem = format!("configs/{}/{}", modality.name(), file.file_name().unwrap().to_string_lossy());
     let checked = {
@@ -60,7 +60,7 @@ fn config(modality: &'static dyn Modality, file: PathBuf) -> Vec<Trial> {
     vec![trial("checks", Box::new(checked)), trial("takes-steps", Box::new(steps))]
 }
 
-/// A folder of four pictures, in two classes if a loss wants labels, or of a small text.
+/// A folder of four images, in two classes if a loss needs labels, or of a small text.
 fn tiny(modality: &str, labelled: bool, data: &Path) -> Result<()> {
     std::fs::create_dir(data)?;
     if modality == "word2vec" {

@@ -1,4 +1,4 @@
-//! A classifier that can be used: classes of images by name, its figures, features and neighbours of photos from outside.
+//! Using a classifier: classes of images by name, its figures, and features and neighbours of images from elsewhere.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,7 +60,7 @@ fn png(colour: [u8; 3]) -> Vec<u8> {
     [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &header), &chunk(b"IDAT", &zlib), &chunk(b"IEND", &[])].concat()
 }
 
-/// A colour that tells a class, and a shade of it.
+/// A colour for each class, in several shades.
 fn colour(class: &str, shade: u8) -> [u8; 3] {
     let low = 8 * shade;
     match class {
@@ -76,12 +76,12 @@ fn picture(folder: &Path, name: &str, class: &str, shade: u8) {
     fs::write(path, png(colour(class, shade))).unwrap();
 }
 
-/// The third class and one of its images have names that tables must escape.
+/// The third class, and one of its images, have names that tables must escape.
 const OWL: &str = "owl, \"big\"";
 
 const TUNE: &str = "--epochs 8 --rates 0.1 --optimizer sgd --batch 8 --quiet";
 
-/// Twelve images of each of three classes, a run `run` that was pretrained on them and `tuned` with labels of half of them.
+/// Twelve images of each of three classes, a run `run` pretrained on them, and `tuned`, fine-tuned with labels of half of them.
 fn tuned() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -94,7 +94,7 @@ fn tuned() -> TempDir {
     folder
 }
 
-/// A run `run` of a few steps on the pictures.
+/// A pretrained run `run` of a few steps on the images.
 fn pretrain(at: &Path) {
     let train = "train vision --data pictures --set encoder.resnet.depth=20 --set encoder.resnet.width=0.25 --set pairs.size=12 \
                  --set pairs.eval_size=16 --set train.batch=8 --set train.max_steps=3 --set schedule.warmup=0 --set eval={} \
@@ -139,7 +139,7 @@ fn classes_of_folders_and_single_files_are_named_with_probabilities() {
     assert!(right > 24, "{right} of 36 are right");
     assert!(rows.iter().any(|row| row[0] == format!("{OWL}/a,\n\"b\".png") && row[1] == OWL), "odd names come back");
 
-    // Behind the likeliest class the others, as many as there are.
+    // After the most probable class the others follow, as many as there are.
     let (text, stderr) = said(at, &["predict", "tuned", "--data", "pictures", "--top", "5"]);
     let (header, top) = table(&text);
     assert_eq!(header[2..], ["predicted", "probability", "predicted_2", "probability_2", "predicted_3", "probability_3"]);
@@ -150,7 +150,7 @@ fn classes_of_folders_and_single_files_are_named_with_probabilities() {
         assert!((probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{row:?}");
     }
 
-    // One photo from outside, and several beside a folder: no label, and the same prediction as in the folder.
+    // One image from elsewhere, and several beside a folder: no label, and the same prediction as in the folder.
     fs::copy(at.join("pictures/dog/05.png"), at.join("photo.png")).unwrap();
     let (_, photo) = table(&said(at, &["predict", "tuned", "--data", "photo.png"]).0);
     let there = rows.iter().find(|row| row[0] == "dog/05.png").unwrap();
@@ -219,12 +219,12 @@ fn a_classifier_is_judged_by_the_names_of_classes() {
     let keys = ["accuracy", "mean_class_accuracy", "ece", "images", "hits", "part", "classes", "confusion"];
     assert!(keys.iter().all(|key| !own[key].is_null()), "{own}");
     assert_eq!((&own["images"], &own["part"]), (&6.into(), &"test".into()), "a fifth was held out");
-    // The same images given anew are judged on what was not trained on, wherever they lie.
+    // The same images given as other data are judged on the part that was not trained on, wherever they are.
     fs::rename(at.join("pictures"), at.join("moved")).unwrap();
     let again = json(at, &["eval", "classify", "tuned", "--data", "moved", "--json"]);
     assert_eq!((&again["images"], &again["accuracy"]), (&own["images"], &own["accuracy"]));
 
-    // Other data, whose classes have other numbers: `dog` is 1 of 2 here and 1 of 3 there, the owl 2 of 2. And one that is unknown.
+    // Other data, whose classes have other numbers: `dog` is 1 of 2 here and 1 of 3 there, the owl 2 of 2. And one class is unknown.
     for shade in 0..5 {
         picture(at, &format!("more/dog/{shade}.png"), "dog", shade);
         picture(at, &format!("more/{OWL}/{shade}.png"), OWL, shade);
@@ -236,7 +236,7 @@ fn a_classifier_is_judged_by_the_names_of_classes() {
     let judged: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&judged["images"], &judged["part"]), (&15.into(), &"all".into()));
     assert_eq!(judged["unknown_classes"]["aardvark\u{1b}"], 5);
-    // All of it counted again from the predictions.
+    // All figures computed again from the predictions.
     let (_, rows) = table(&said(at, &["predict", "tuned", "--data", "more"]).0);
     let hits = rows.iter().filter(|row| row[1] == row[2]).count();
     assert_eq!((judged["hits"].as_u64().unwrap() as usize, judged["accuracy"].as_f64().unwrap()), (hits, hits as f64 / 15.0));
@@ -296,7 +296,7 @@ fn a_temperature_is_fitted_on_labels_that_were_not_given() {
 fn a_temperature_is_fitted_on_folds_where_all_labels_were_given() {
     let folder = tuned();
     let at = folder.path();
-    // Two candidates are told apart by folds; one alone makes them where it is asked to.
+    // Two candidates are compared by cross-validation; a single one is cross-validated only on request.
     finetune(at, "100%", "chosen", "--rates 0.1,0.02 --epochs 2");
     finetune(at, "100%", "asked", "--set task.finetune.calibrate=true");
     for run in ["chosen", "asked"] {
@@ -308,7 +308,7 @@ fn a_temperature_is_fitted_on_folds_where_all_labels_were_given() {
         assert!(judged["temperature"].as_f64().unwrap() > 0.0 && judged["ece_calibrated"].is_number(), "{judged}");
         assert!(stderr.contains("fitted on 30 labelled images in folds, each by a network that was trained on"), "{stderr}");
     }
-    // The folds are in the run: its data may be gone.
+    // The predictions for the folds are in the run, so its data need not exist any more.
     fs::rename(at.join("pictures"), at.join("moved")).unwrap();
     let judged = json(at, &["eval", "classify", "asked", "--data", "moved", "--calibrate", "--json"]);
     assert_eq!(judged["calibration_set"], "folds", "{judged}");
@@ -335,12 +335,12 @@ fn a_temperature_on_val_sees_no_test_label_and_no_picture_that_is_judged_by() {
     assert_eq!((&before["calibration_set"], &before["calibrated_on"]), (&"val".into(), &12.into()), "{before}");
     assert!(stderr.contains("fitted on 12 images of the part `val`") && before["part"] == "test", "{stderr}");
 
-    // Val tells the best checkpoint, too, and then no label is held back.
+    // The part `val` decides about the best checkpoint, too, and then no label is held back.
     finetune(at, "50%", "watched", "--set checkpoint.keep_best=true");
     let best: Value = serde_json::from_str(&read(at, "watched/checkpoints/best/best.json")).unwrap();
     assert_eq!((&best["on"], &best["samples"], at.join("watched/held_back.json").exists()), (&"val".into(), &12.into(), false));
 
-    // Val itself is judged: then it is not fitted on, and there are labels that were not given.
+    // The part `val` itself is judged on: then the temperature is not fitted on it, but on labels that were not used.
     let (on_val, _) = calibrated(&["--data", "pictures/val"]);
     assert_eq!((&on_val["calibration_set"], &on_val["calibrated_on"]), (&"labels-not-given".into(), &9.into()), "{on_val}");
     assert_eq!(on_val["images"], 12);
@@ -348,7 +348,7 @@ fn a_temperature_on_val_sees_no_test_label_and_no_picture_that_is_judged_by() {
     fs::copy(at.join("pictures/test/cat/20.png"), at.join("pictures/val/cat/99.png")).unwrap();
     assert_eq!(calibrated(&[]).0["calibrated_on"], 12);
 
-    // Every turn of the test labels leaves the temperature to the bit; those of val do not.
+    // Any rotation of the test labels leaves the temperature unchanged to the bit; one of val's labels does not.
     let mut moved = 0;
     for turn in 0..3 {
         let turned = |part: &str| {
@@ -380,10 +380,10 @@ fn a_distilled_run_tells_classes_and_an_older_one_says_what_it_lacks() {
     assert!(rows.iter().all(|row| ["cat", "dog", OWL].iter().all(|class| row[2..].contains(&class.to_string()))), "{rows:?}");
     assert!(json(at, &["eval", "classify", "student", "--calibrate", "--json"])["temperature"].is_number());
 
-    // As an earlier version left it: its names are those of its data, or numbers where that has gone.
+    // A run of an earlier version: the names are those of its data, or numbers if the data is gone.
     fs::remove_file(at.join("student/classes.json")).unwrap();
     let (named, stderr) = said(at, &["predict", "student", "--data", "pictures", "--top", "3"]);
-    assert!(table(&named).1 == rows && stderr.contains("note: the run does not say what its classes are called"), "{stderr}");
+    assert!(table(&named).1 == rows && stderr.contains("note: the run does not store the names of its classes"), "{stderr}");
     fs::rename(at.join("pictures"), at.join("moved")).unwrap();
     let (numbered, stderr) = said(at, &["predict", "student", "--data", "moved"]);
     assert!(stderr.contains("numbered from 0"), "{stderr}");
@@ -391,7 +391,7 @@ fn a_distilled_run_tells_classes_and_an_older_one_says_what_it_lacks() {
         let number = ["cat", "dog", OWL].iter().position(|class| *class == before[2]).unwrap();
         assert_eq!((&row[0], &row[1], &row[2]), (&before[0], &before[1], &number.to_string()));
     }
-    refuses(at, &["eval", "classify", "student", "--data", "moved"], &["does not say what its classes are called", "hint: "]);
+    refuses(at, &["eval", "classify", "student", "--data", "moved"], &["does not store the names of its classes", "hint: "]);
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn features_of_photos_go_into_tables_and_photos_find_their_neighbours() {
     let (header, rows) = table(&read(at, "one.csv"));
     assert_eq!((&header[..4], header.len()), (&["name", "label", "split", "f0"].map(String::from)[..], 3 + 16));
     assert_eq!(rows[0][..3], ["photo.png", "", ""]);
-    // The run's data, with the parts that the run made of it.
+    // The run's data, with the parts that the run made.
     said(at, &["embed", "run", "--out", "all.csv", "--quiet"]);
     let (_, all) = table(&read(at, "all.csv"));
     let part = |part: &str| all.iter().filter(|row| row[2] == part).count();
@@ -431,7 +431,7 @@ fn features_of_photos_go_into_tables_and_photos_find_their_neighbours() {
     assert_eq!(stored.numbers(3).unwrap(), (values, 16));
     refuses(at, &["embed", "run", "--out", "x.arrow"], &[".parquet", "hint: "]);
 
-    // A photo from outside among the run's own images, among stored ones, and rows of a file among themselves.
+    // An image from elsewhere among the run's own images and among stored ones; rows of a file among themselves.
     let near = json(at, &["neighbors", "run", "photo.png", "--count", "3", "--json"]);
     let near = near["photo.png"].as_array().unwrap();
     assert!(near[0]["name"] == "dog/05.png" && near[0]["cosine"].as_f64().unwrap() > 0.999_99 && near.len() == 3, "{near:?}");
@@ -456,7 +456,7 @@ fn features_of_photos_go_into_tables_and_photos_find_their_neighbours() {
 fn a_classifier_goes_out_with_its_network() {
     let folder = tuned();
     let at = folder.path();
-    // The first layer of the head that fine-tuning keeps comes along where there is a place for it.
+    // The first layer of the head that fine-tuning keeps is exported, too, in formats that have a place for it.
     let header = |file: &str| {
         let bytes = fs::read(at.join(file)).unwrap();
         let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
@@ -491,7 +491,7 @@ fn a_classifier_goes_out_with_its_network() {
     assert_eq!(names["classifier.1.weight"]["shape"].as_array().unwrap()[0], 3);
     let known = |name: &String| name.starts_with("resnet.") || name.starts_with("classifier.1.") || name == "__metadata__";
     assert!(names.as_object().unwrap().keys().all(known), "{names}");
-    // It comes back as the encoder that it is.
+    // Imported again it is the same encoder.
     for (from, run) in [("theirs", "back"), ("alone", "back-alone")] {
         said(at, &["import", from, "--out", run, "--set", "data.path=pictures", "--quiet"]);
         said(at, &["embed", run, "--data", "pictures", "--out", &format!("{run}.npy"), "--quiet"]);

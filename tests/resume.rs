@@ -1,4 +1,4 @@
-//! What has changed or was lost since a run was saved is noticed when it goes on, and a folder is one run's alone.
+//! Changes and losses since a run was saved are noticed when it is resumed, and only one process trains in a folder.
 
 use std::fs;
 use std::path::Path;
@@ -78,7 +78,7 @@ fn a_recipe_that_was_edited_is_told_by_its_keys() {
     );
     let stderr = said(at, &format!("{RESUME} --accept-changes"));
     assert!(stderr.contains("train.batch from 6 to 4"), "{stderr}");
-    // It was accepted, and the new checkpoint has it.
+    // The change was accepted, and the new checkpoint has it.
     assert!(!said(at, RESUME).contains("train.batch"), "told once");
 }
 
@@ -99,7 +99,7 @@ fn data_that_changed_is_refused_and_data_that_moved_is_not() {
     fs::rename(at.join("photos/04.pgm"), at.join("photos/0x.pgm")).unwrap();
     fails(at, &longer(6), 2, &["the data is not what"]);
 
-    // Words: another order of files, another word.
+    // Words: files in another order, another word.
     for (name, text) in [("a.txt", "one two three four\n"), ("b.txt", "five six seven eight\n")] {
         fs::write(at.join(name), text.repeat(300)).unwrap();
     }
@@ -135,7 +135,7 @@ fn a_damaged_checkpoint_is_named_and_an_older_one_is_used_where_it_is_asked_for(
     said(at, "embed run/checkpoints/4 --out a.npy");
     let stderr = said(at, RESUME);
     assert!(stderr.contains("the checkpoint of step 6 is passed over") && stderr.contains("6/model.safetensors"), "{stderr}");
-    // It was made anew.
+    // The cached file was made again.
     said(at, "embed run --out b.npy");
 }
 
@@ -181,7 +181,7 @@ fn a_pipe_in_the_place_of_a_file_of_a_run_is_refused_and_not_waited_for() {
     }
     assert!(Command::new("mkfifo").arg(at.join("run/evals.jsonl")).status().unwrap().success());
     let stderr = said(at, "eval geometry run");
-    assert!(stderr.contains("evals.jsonl is no file: the figures are not kept there"), "{stderr}");
+    assert!(stderr.contains("evals.jsonl is not a file, so the figures are not kept there"), "{stderr}");
 }
 
 #[test]
@@ -238,9 +238,9 @@ fn a_folder_that_goes_while_it_is_trained_in_is_an_error() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("has gone while it was trained") && stderr.contains("hint: "), "{stderr}");
+    assert!(stderr.contains("was removed during training") && stderr.contains("hint: "), "{stderr}");
     assert!(!at.join("run").exists(), "it is not made again");
-    // What was saved is whole, wherever it lies now.
+    // What was saved is complete, wherever it is now.
     said(at, "embed away --out a.npy");
 }
 

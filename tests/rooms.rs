@@ -1,4 +1,4 @@
-//! The architecture as tests: what each room may name, and what exists exactly once.
+//! Tests of the architecture: which files may name what, and what may exist only once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust source below the folders given, as (path from the root, text).
+/// Every Rust source in the given folders, as (path from the root, text).
 fn sources(folders: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = folders.iter().map(|f| root().join(f)).collect();
@@ -22,12 +22,12 @@ fn sources(folders: &[&str]) -> Vec<(String, String)> {
             }
         }
     }
-    assert!(!found.is_empty(), "{folders:?} hold no sources: has a room moved?");
+    assert!(!found.is_empty(), "{folders:?} hold no sources: has a folder moved?");
     found.sort();
     found
 }
 
-/// The part of a file that ships: what stands before its unit tests, without comments.
+/// The part of a file before its unit tests, without comments.
 fn shipped(text: &str) -> String {
     let body = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
     body.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
@@ -44,7 +44,7 @@ const LIBRARIES: [&str; 8] = [
     "modalities/text/src",
 ];
 
-/// Files of `folders` whose shipped code contains one of `words`, except those under `allowed`.
+/// Files of `folders` whose code contains one of `words`, except those in `allowed`.
 fn naming(folders: &[&str], words: &[&str], allowed: &[&str]) -> Vec<String> {
     sources(folders)
         .into_iter()
@@ -104,7 +104,7 @@ fn dependencies_run_one_way() {
 
 #[test]
 fn inside_core_data_flows_one_way() {
-    // Recipes are plain data; layers know no model, models no loss, losses no loop.
+    // Recipes are plain data; layers depend on no model, models on no loss, losses on no training loop.
     for (room, above) in [
         ("recipe", &["nn", "model", "objective", "optim", "train", "store", "eval"][..]),
         ("nn", &["model", "objective", "optim", "train", "eval", "modality"]),
@@ -150,7 +150,7 @@ fn every_file_says_what_it_is_for_and_is_one_room() {
     for (name, text) in sources(&[&LIBRARIES[..], &["cli", "tests"]].concat()) {
         assert!(text.starts_with("//! "), "{name} does not open with what it is for");
         let lines = text.lines().count();
-        assert!(lines <= 600, "{name} has {lines} lines: is it one room, or several?");
+        assert!(lines <= 600, "{name} has {lines} lines: has it several purposes?");
     }
 }
 

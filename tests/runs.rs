@@ -1,4 +1,4 @@
-//! Runs as people go on with them: made longer, begun with another, moved; and what is said where a command goes wrong.
+//! Runs that are continued: made longer, used to begin another, moved; and the messages for wrong commands.
 
 use std::fs;
 use std::path::Path;
@@ -54,11 +54,11 @@ fn a_run_is_made_longer_and_what_the_schedule_does_is_said() {
     assert_eq!(first["steps"], 6);
     assert!(recipe(&at.join("run")).contains("length = \"steps\""), "a new run stores what its schedule is counted by");
     let (stderr, stdout) = said(at, &["train", "vision", "--resume", "run", "--set", "train.epochs=4", "--json"]);
-    assert!(stderr.contains("lasts 4 epochs now, not 2") && stderr.contains("schedule"), "{stderr}");
+    assert!(stderr.contains("now lasts 4 epochs, not 2") && stderr.contains("schedule"), "{stderr}");
     let told: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&told["steps"], &told["epochs"]), (&Value::from(12), &Value::from(4.0)));
     assert!(recipe(&at.join("run")).contains("epochs = 4"));
-    // What it became is what it is: a third time it is finished.
+    // The longer run is finished: a third command has nothing to do.
     let (stderr, _) = said(at, &["train", "vision", "--resume", "run"]);
     assert!(stderr.contains("finished already"), "{stderr}");
     for key in ["train.batch=8", "optimizer.sgd.rate=1", "data.train=20", "loss.infonce={}"] {
@@ -84,7 +84,7 @@ fn a_run_of_images_begins_with_another() {
     let at = folder.path();
     small(at);
     said(at, &["train", "vision", "--config", "small.toml", "--out", "first", "--quiet"]);
-    // A rate of 0 leaves the parameters as they began; running statistics move.
+    // A rate of 0 leaves the parameters unchanged; running statistics move.
     let still = ["--set", "optimizer.sgd.rate=1e-30", "--set", "train.max_steps=1", "--quiet"];
     let weights = |run: &str| {
         let step = fs::read_dir(at.join(run).join("checkpoints")).unwrap().map(|e| e.unwrap().path()).max().unwrap();
@@ -96,8 +96,8 @@ fn a_run_of_images_begins_with_another() {
         at,
         &["train", "vision", "--init", "first", "--out", "third", "--set", "head.layers=1", "--set", "train.max_steps=1"],
     );
-    assert!(stderr.contains("begins as that of") && stderr.contains("projection head is another"), "{stderr}");
-    // The run that it began with may go: the new one has its own values.
+    assert!(stderr.contains("begins as that of") && stderr.contains("projection head is new"), "{stderr}");
+    // The run that it began with may be deleted: the new one has its own values.
     fs::remove_dir_all(at.join("first")).unwrap();
     said(at, &["train", "vision", "--resume", "third", "--set", "train.max_steps=2", "--quiet"]);
     refused(at, &["train", "vision", "--init", "second", "--set", "encoder.resnet.width=0.5"], &["another encoder", "--init"]);
@@ -114,7 +114,7 @@ fn paths_are_beside_the_recipe_and_a_run_opens_from_any_folder() {
     let words = "[data]\npath = \"texts/a.txt\"\n[vocabulary]\nmin_count = 1\n[pairs]\nsubsample = 0.0\n[encoder.table]\nwidth = 8\n\
         [train]\nepochs = 1\nbatch = 50\nloaders = 0\n";
     fs::write(at.join("work/words.toml"), words).unwrap();
-    // From another folder, by a recipe whose path is its own folder's.
+    // From another folder, with a recipe whose path is relative to its own folder.
     said(&at.join("elsewhere"), &["train", "word2vec", "--config", "../work/words.toml", "--out", "run", "--quiet"]);
     let stored = recipe(&at.join("elsewhere/run"));
     let whole = fs::canonicalize(at.join("work/texts/a.txt")).unwrap();
@@ -122,7 +122,7 @@ fn paths_are_beside_the_recipe_and_a_run_opens_from_any_folder() {
     assert!(Path::new(path).is_absolute() && fs::canonicalize(path).unwrap() == whole, "{stored}");
     let (_, stdout) = said(at, &["neighbors", "elsewhere/run", "two", "--quiet"]);
     assert!(stdout.contains("three") || stdout.contains("one"), "{stdout}");
-    // --data is of the current folder.
+    // --data is relative to the current folder.
     said(&at.join("work"), &["train", "word2vec", "--config", "words.toml", "--data", "texts", "--out", "again", "--quiet"]);
     assert!(recipe(&at.join("work/again")).contains(&format!("path = \"{}", at.join("work").display())));
 }
@@ -186,7 +186,7 @@ fn what_an_evaluation_finds_is_kept_in_the_run() {
     let lines: Vec<Value> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().map(|line| line["eval"].as_str().unwrap()).collect::<Vec<_>>(), ["knn", "geometry"]);
     assert_eq!((&lines[0]["figures"], &lines[0]["step"], &lines[0]["data"]), (&knn, &Value::from(6), &Value::Null));
-    // A checkpoint is no run, and keeps nothing.
+    // A checkpoint is not a run, and stores no evaluations.
     json(at, &["eval", "geometry", "run/checkpoints/6", "--json"]);
     assert_eq!(fs::read_to_string(at.join("run/evals.jsonl")).unwrap(), kept);
 }

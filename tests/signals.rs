@@ -1,4 +1,4 @@
-//! Signals end the program wherever it is, with the exit codes of shells, and what was trained is saved; SIGUSR1 saves and goes on.
+//! Signals end the program at any time with the exit codes of shells, and training is saved; SIGUSR1 saves and continues.
 #![cfg(unix)]
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const RECIPE: &str = "[data]\ntrain = 24\ntest = 12\n[pairs]\nsize = 8\n[encoder.resnet]\ndepth = 20\nwidth = 0.25\n\
     [head]\nlayers = 2\nwidth = 8\n[schedule]\nwarmup = 1\n[train]\nepochs = 100000\nbatch = 4\n";
 
-/// The shell's limit: it takes some milliseconds, and this machine may be busy.
+/// A generous limit: signals take some milliseconds, but the machine may be busy.
 const SOON: Duration = Duration::from_secs(10);
 
 fn ctk(at: &Path, args: &[&str]) -> Child {
@@ -21,7 +21,7 @@ fn send(child: &Child, signal: &str) {
     assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Waits until `done`, which must be soon.
+/// Waits until `done`, within the limit.
 fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let clock = Instant::now();
     while !done() {
@@ -30,7 +30,7 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Sends the signal; the exit code and what was said on stderr.
+/// Sends the signal; returns the exit code and stderr.
 fn ended(mut child: Child, signal: &str) -> (Option<i32>, String) {
     let clock = Instant::now();
     send(&child, signal);
@@ -69,7 +69,7 @@ fn a_program_that_waits_or_reads_ends_at_once_and_leaves_nothing() {
     let at = folder.path();
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let child = ctk(at, &["train", "word2vec", "--data", "-", "--out", "run"]);
-        // It has its handlers once it reads.
+        // Its handlers are installed once it reads.
         std::thread::sleep(Duration::from_millis(500));
         let (found, stderr) = ended(child, signal);
         assert_eq!(found, Some(code), "{stderr}");

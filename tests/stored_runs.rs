@@ -1,5 +1,5 @@
-//! Runs that an earlier version stored: they open, are judged to the same digits, and go on to the same bits; so does the same recipe
-//! begun anew. `fixtures/stored_runs/README.md` says how they were made.
+//! Runs stored by an earlier version: they open, evaluate to the same digits, and resume to the same bytes; the same recipe started again
+//! does so, too. `fixtures/stored_runs/README.md` says how they were made.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::copy;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/stored_runs");
 
-/// Figures that clocks decide, where a run lies, and what ctk did not say yet.
+/// Figures that depend on the clock or on the run's place, and figures that ctk did not print then.
 const UNEQUAL: [&str; 9] = [
     "run",
     "checkpoint",
@@ -45,8 +45,8 @@ fn figures(mut told: Value) -> Value {
     told
 }
 
-/// Length and blake3 of every file of a run's newest checkpoint, as its manifest has them, and the step. What a checkpoint keeps of the
-/// log came with format 2.
+/// Length and blake3 of every file of a run's newest checkpoint, from its manifest, and the step. The log of a checkpoint came with format
+/// 2.
 fn bits(run: &Path, format: u8) -> (Value, Value) {
     let steps = fs::read_dir(run.join("checkpoints")).unwrap();
     let newest = steps.filter_map(|e| e.unwrap().file_name().to_str()?.parse::<usize>().ok()).max().unwrap();
@@ -97,7 +97,7 @@ impl Stored {
             "{name}: features differ"
         );
         let beside = |folder: &Path| fs::read_to_string(folder.join("features.npy.names.tsv")).unwrap();
-        // The column `split` came later.
+        // The column `split` is newer.
         let (now, then) = (beside(at), beside(&expected));
         let parted = now.starts_with("name\tlabel\tclass\tsplit\n");
         let before = now.lines().map(|line| if parted { line.rsplit_once('\t').unwrap().0 } else { line });

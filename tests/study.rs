@@ -1,4 +1,4 @@
-//! Studies of a matrix file: made in pieces, judged seed by seed, and told before anything is trained if they are wrong.
+//! Studies of a matrix file: made in pieces, judged seed by seed; mistakes are reported before anything is trained.
 
 use std::fs;
 use std::path::Path;
@@ -52,23 +52,26 @@ fn a_study_is_one_table_of_runs_that_are_kept() {
     }
     let less = |figure: usize| rows[2 + figure]["mean"].as_f64().unwrap() - rows[figure]["mean"].as_f64().unwrap();
     assert!((rows[2]["difference"]["mean"].as_f64().unwrap() - less(0)).abs() < 1e-12);
-    // The runs are what they say they are: seeds and variants differ.
+    // The runs have the seeds and variants that they should have.
     let recipe = |cell: &str| fs::read_to_string(path.join("out/small").join(cell).join("recipe.toml")).unwrap();
     assert!(recipe("two-layers-seed-1").contains("layers = 2") && recipe("two-layers-seed-1").contains("seed = 1"));
     assert!(recipe("three-layers-seed-0/tuned").contains("[task.finetune]"));
-    // What died is made again, the rest is found.
+    // An unfinished cell is made again, the others are found.
     fs::remove_dir_all(path.join("out/small/two-layers-seed-1/tuned")).unwrap();
     fs::remove_file(path.join("out/small/three-layers-seed-0/result.json")).unwrap();
     assert_eq!(json(&matrix(path, STUDY, &["--json", "--quiet", "--out", "out"])), found);
     let told = text(&matrix(path, STUDY, &["--quiet", "--out", "out"]).stdout);
-    assert!(told.contains("mean ± sd of 2 seeds") && told.contains("less three layers") && told.contains(" to "), "{told}");
-    // Several studies of a file are made in turn.
+    assert!(
+        told.contains("mean ± sd of 2 seeds") && told.contains("difference to three layers") && told.contains(" to "),
+        "{told}"
+    );
+    // Several studies of a file are made one after the other.
     let one = [("small", "one"), ("seeds = 2", "seeds = 1"), (", { name = \"two layers\", set = { \"head.layers\" = 2 } }", "")];
     let one = one.iter().fold(STUDY.to_string(), |text, (from, to)| text.replace(from, to));
     let both = format!("{STUDY}{}", one.split_once("finetune").unwrap().0);
     let output = matrix(path, &both, &["--out", "out"]);
     let (told, progress) = (text(&output.stdout), text(&output.stderr));
-    // Eight cells are there, the ninth is made; its last step leaves nothing.
+    // Eight cells exist and the ninth is made; when it ends, nothing is left to do.
     for part in ["cell 1 of 9: out/small/", "cell 9 of 9: out/one/", "cell 9 of 9, 0 s left in all  step "] {
         assert!(progress.contains(part), "`{part}` is missing in:\n{progress}");
     }

@@ -1,5 +1,5 @@
-//! Texts and word vectors as a user meets them: what a run does to its text it does to what is read later, and what is left out, guessed
-//! or refused is said.
+//! Texts and word vectors from a user's view: later texts are processed like a run's own text, and notes say what was left out, guessed or
+//! refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn ctk(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ctk")).current_dir(folder).args(arguments).output().expect("ctk starts")
 }
 
-/// Runs and expects success; stdout's last line as JSON, where it is, and stderr.
+/// Runs and expects success; returns stdout's last line as JSON, if it is JSON, and stderr.
 fn said(folder: &Path, arguments: &[&str]) -> (Value, String) {
     let output = ctk(folder, arguments);
     let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
@@ -19,7 +19,7 @@ fn said(folder: &Path, arguments: &[&str]) -> (Value, String) {
     (serde_json::from_str(stdout.lines().last().unwrap_or_default()).unwrap_or_default(), stderr)
 }
 
-/// Runs and expects `code`; what stderr says.
+/// Runs and expects `code`; returns stderr.
 fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
     let output = ctk(folder, arguments);
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -27,7 +27,7 @@ fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
     stderr
 }
 
-/// Trains on `text` with `set`; what stderr says.
+/// Trains on `text` with `set`; returns stderr.
 fn trained(folder: &Path, text: &[u8], set: &[&str]) -> String {
     fs::write(folder.join("text.txt"), text).unwrap();
     let all = ["encoder.table.width=8", "train.epochs=2", "pairs.subsample=0", "vocabulary.min_count=2"];
@@ -77,7 +77,7 @@ fn phrases_case_and_normal_form_hold_wherever_words_are_asked_for_later() {
     fs::write(at.join("sets.csv"), "place,New York\nplace,Town\ncolour,Red\ncolour,Blue\n").unwrap();
     let (found, _) = said(at, &["eval", "categorize", "run", "sets.csv", "--json"]);
     assert_eq!((found["sets"][0]["words"].as_u64(), found["sets"][0]["missing"].as_u64()), (Some(4), Some(0)), "{found}");
-    // A folder cannot join them, and says so.
+    // An exported folder cannot join them, and a note says so.
     let (_, stderr) = said(at, &["export", "run", "--format", "static-embedding", "--out", "m"]);
     assert!(stderr.contains("phrases") && stderr.contains("ctk embed"), "{stderr}");
 }
@@ -104,14 +104,14 @@ fn a_run_that_begins_with_another_joins_its_phrases() {
     let words = fs::read_to_string(newest.join("vocabulary.tsv")).unwrap();
     assert!(words.contains("new_york\t50\n") && words.contains("stands\t"), "{words}");
     assert_eq!(fs::read_to_string(newest.join("phrases.tsv")).unwrap(), first);
-    // So does the run when it goes on.
+    // The same holds for a resumed run.
     fs::remove_dir_all(&newest).unwrap();
     said(at, &["train", "word2vec", "--resume", "run", "--threads", "1", "--json"]);
     assert_eq!(checkpoint(&at.join("run")), newest);
     assert_eq!(fs::read_to_string(newest.join("phrases.tsv")).unwrap(), first);
     assert_eq!(fs::read_to_string(newest.join("vocabulary.tsv")).unwrap(), words);
 
-    // Its own phrases are found where they are asked for, and another case is told.
+    // Its own phrases are found on request, and another case is noted.
     fs::remove_dir_all(at.join("run")).unwrap();
     let stderr = trained(at, text("stands").as_bytes(), &[&phrases[..], &["train.init=first"]].concat());
     assert!(stderr.contains("first that are not joined in this text: 1\n"), "{stderr}");

@@ -1,28 +1,28 @@
-//! Idle blocks by class. A block's own first bytes hold its place in the list, so the cache itself allocates nothing.
+//! Lists of idle blocks by size class. A list's links are stored in the blocks themselves, so the cache allocates nothing.
 
 use std::ptr::null_mut;
 
 use crate::class;
 
-/// Lists of idle blocks, and how many bytes they are.
+/// Lists of idle blocks, and their total size in bytes.
 pub struct Cache {
     idle: [*mut Block; class::COUNT],
-    /// When each class was last taken from or given to.
+    /// When each class was last used.
     used: [u64; class::COUNT],
     clock: u64,
     bytes: usize,
 }
 
-/// What an idle block holds.
+/// The link that is written into an idle block.
 pub struct Block {
     next: *mut Block,
     class: usize,
 }
 
-/// Blocks that have left the cache, to be given back to the system.
+/// Blocks that have left the cache and must be given back to the system.
 pub struct Leaving(*mut Block);
 
-// SAFETY: blocks in a cache belong to nobody else, and whoever has the cache has them.
+// SAFETY: the pointers are to blocks that only the cache owns, so whichever thread holds the cache may use them.
 unsafe impl Send for Cache {}
 
 impl Cache {
@@ -30,8 +30,8 @@ impl Cache {
         Cache { idle: [null_mut(); class::COUNT], used: [0; class::COUNT], clock: 0, bytes: 0 }
     }
 
-    /// A block of `class`; none if there is no idle one. In that case as many idle bytes leave as the caller will now get from
-    /// the system: what a program no longer needs makes room for what it does.
+    /// Takes an idle block of `class`. If there is none, the result is an error with as many idle bytes as the caller now takes from the
+    /// system, to be given back, so that memory in unused sizes is replaced by memory in used sizes.
     pub fn take(&mut self, class: usize) -> Result<*mut u8, Leaving> {
         self.touch(class);
         match self.pop(class) {
@@ -40,32 +40,33 @@ impl Cache {
         }
     }
 
-    /// Keeps a block of `class`, and no more than `bound` bytes: what leaves for it are blocks of the classes unused for longest.
+    /// Keeps a block of `class`, and returns blocks of the classes unused for longest so that at most `bound` bytes stay idle.
     ///
     /// # Safety
-    /// `block` is a whole block of `class`, and the caller's alone to give.
+    /// `block` must be a whole block of `class` that the caller owns.
     pub unsafe fn give(&mut self, block: *mut u8, class: usize, bound: usize) -> Leaving {
         self.touch(class);
         let block: *mut Block = block.cast();
-        // SAFETY: a block is larger than a `Block`, aligned for one, and nobody else's.
+        // SAFETY: the caller owns the block, which is larger than a `Block` and aligned for one.
         unsafe { block.write(Block { next: self.idle[class], class }) };
         self.idle[class] = block;
         self.bytes += class::size(class);
         self.shrink(bound)
     }
 
-    /// Bytes that are idle.
+    /// The number of idle bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Lets blocks go until at most `bound` bytes are idle.
+    /// Removes blocks until at most `bound` bytes are idle.
     pub fn shrink(&mut self, bound: usize) -> Leaving {
         let mut leaving = Leaving(null_mut());
         while self.bytes > bound {
             let oldest = (0..class::COUNT).filter(|&class| !self.idle[class].is_null()).min_by_key(|&class| self.used[class]);
             let Some(block) = oldest.and_then(|class| self.pop(class)) else { break };
-            // SAFETY: it was in a list, so it holds a `Block`; it is in none now, so nobody else reads it.
+            // SAFETY: the block was in a list, so `give` has written a `Block` into it; it is in no list any more, so nothing else reads
+            // it.
             unsafe { (*block).next = leaving.0 };
             leaving.0 = block;
         }
@@ -82,7 +83,7 @@ impl Cache {
         if block.is_null() {
             return None;
         }
-        // SAFETY: blocks in a list hold a `Block`, written by `give`.
+        // SAFETY: the block is in a list, so `give` has written a `Block` into it.
         self.idle[class] = unsafe { (*block).next };
         self.bytes -= class::size(class);
         Some(block)
@@ -98,7 +99,7 @@ impl Iterator for Leaving {
             return None;
         }
         let block = self.0;
-        // SAFETY: `shrink` linked only blocks that hold a `Block`.
+        // SAFETY: `shrink` linked only blocks into which `give` has written a `Block`.
         let Block { next, class } = unsafe { block.read() };
         self.0 = next;
         Some((block.cast(), class))

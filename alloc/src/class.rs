@@ -1,26 +1,26 @@
-//! Size classes: eight a doubling, so that a block is at most an eighth larger than what was asked for.
+//! Size classes: eight for each doubling, so that a block is at most an eighth larger than the request.
 
 use std::alloc::Layout;
 
-/// Smaller requests go straight to the system, whose own caches serve them well.
+/// Smaller requests go directly to the system, whose own caches handle them well.
 pub const SMALLEST: usize = 1 << 17;
 
-/// Classes in all: up to 32 GB.
+/// The number of classes, which cover sizes up to 32 GB.
 pub const COUNT: usize = 19 * STEPS;
 
-/// Every block's alignment: what the system's allocator gives without being asked, so that it can still hand out fresh zero
-/// pages and move blocks by remapping them.
+/// The alignment of every block: the one that the system's allocator gives by default, so that it can still return fresh zero pages and
+/// move blocks by remapping them.
 pub const ALIGN: usize = 16;
 
 const STEPS: usize = 1 << STEPS_LOG;
 const STEPS_LOG: u32 = 3;
 
-/// The class of blocks that `layout` is served from; none for what goes straight to the system.
+/// The class of blocks that serves `layout`; none for requests that go directly to the system.
 pub fn of(layout: Layout) -> Option<usize> {
     if layout.size() < SMALLEST || layout.align() > ALIGN {
         return None;
     }
-    // Class c holds sizes above (8 + c mod 8) eighths of its octave, up to and with the next eighth.
+    // Class c holds sizes above (8 + c mod 8) eighths of its octave, up to and including the next eighth.
     let last = layout.size() - 1;
     let octave = last.ilog2();
     let eighth = (last >> (octave - STEPS_LOG)) % STEPS;
@@ -28,7 +28,7 @@ pub fn of(layout: Layout) -> Option<usize> {
     (class < COUNT).then_some(class)
 }
 
-/// Size of the blocks of a class.
+/// The size of the blocks of a class, in bytes.
 pub fn size(class: usize) -> usize {
     let octave = (class / STEPS) as u32 + SMALLEST.ilog2() - 1;
     (STEPS + class % STEPS + 1) << (octave - STEPS_LOG)

@@ -1,4 +1,4 @@
-//! The allocator as a program uses it: blocks come back, the bound holds, and no two owners ever share a byte.
+//! Tests of the allocator in use: freed blocks are used again, the bound holds, and no two owners ever share a byte.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,10 +48,10 @@ fn no_more_than_the_bound_is_idle_and_the_oldest_sizes_leave_first() {
         free(&[1024, 512, 256]);
         free(&[256, 512, 512]);
         assert_eq!(cache.idle(), bound - 1024 * KB + 256 * KB, "the block of 1024 KB made room");
-        // What is larger than the bound is never kept.
+        // Blocks larger than the bound are never kept.
         free(&[4096]);
         assert!(cache.idle() <= bound);
-        // A size that is not there makes room for itself: what nobody asks for does not stay beside it.
+        // A request for a size that is not cached frees idle blocks of sizes that are no longer requested.
         free(&[512, 512]);
         let idle = cache.idle();
         let new = cache.alloc(layout(640 * KB));
@@ -122,7 +122,7 @@ fn threads_never_hold_the_same_block() {
                         }
                     }
                 }
-                // SAFETY: as above.
+                // SAFETY: the blocks were allocated with this layout and are freed once, by the thread that holds them.
                 held.into_iter().for_each(|(block, layout, _)| unsafe { CACHE.dealloc(block, layout) });
             });
         }

@@ -1,4 +1,4 @@
-"""ctk against PyTorch, lightly and gensim: the same work in turn, a fresh process each, and the README's table of ratios.
+"""ctk against PyTorch, lightly and gensim: the same work in turn, a fresh process each, and the tables of ratios of docs/src/speed.md.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     cargo build --release
@@ -9,7 +9,7 @@
 Rows that are among --rows, or whose names begin with one of these, are run; `--list` names them all. A ratio is how many times
 faster, or smaller, ctk is: the median of the pairs', with the smallest and the largest. The folder --data holds one folder of
 images a class, or `train/` with those below it. Its images are decoded before the clock starts on both sides. --text is a plain
-text, a document a line, lower case, of some million words. Run it on a machine that does nothing else. With --log each finished
+text, one document on each line, lower case, of some million words. Run it on a machine that does nothing else. With --log each finished
 run is kept in a file, and what is there is not run again. The table is on stdout, followed with --json by one line of everything
 measured.
 """
@@ -236,11 +236,11 @@ def main():
         print("\n".join(row[0] for row in rows))
         return
     if shutil.which(a.ctk) is None:
-        parser.error(f"{a.ctk} is no program: give the path of ctk")
+        parser.error(f"{a.ctk} is not a program: give the path of ctk")
     if a.data is not None and not pathlib.Path(a.data).is_dir():
-        parser.error(f"{a.data} is no folder")
+        parser.error(f"{a.data} is not a folder")
     if a.text is not None and not pathlib.Path(a.text).is_file():
-        parser.error(f"{a.text} is no file")
+        parser.error(f"{a.text} is not a file")
     if not rows:
         parser.error(f"no row begins with {' or '.join(a.rows)}; --list names them")
     lines, raw, finished = [], {}, Finished(a.log)

@@ -1,4 +1,4 @@
-"""Runs that are finished, in a file of JSON lines: what is there is not run again."""
+"""Stores finished measurements in a file of JSON lines, so that they are not repeated."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import sys
 
 
 class Finished:
-    """`path` may be None: then nothing is kept. A line is what was run, and what came of it."""
+    """`path` may be None: then nothing is stored. Each line has what was run, and the result."""
 
     def __init__(self, path):
         self.path = path and pathlib.Path(path)
@@ -22,7 +22,7 @@ class Finished:
                     print(f"{self.path}:{number}: not a finished run, passed over", file=sys.stderr)
 
     def once(self, run, work):
-        """The result of `work()`, from the file if `run` is there. `run` holds all that the result hangs on."""
+        """The result of `work()`, from the file if `run` is there. `run` has everything that the result depends on."""
         if key(run) not in self.results:
             result = work()
             self.results[key(run)] = result

@@ -1,14 +1,14 @@
-"""How good word vectors are: ctk's and gensim's of the same text, some seeds a side, by one evaluator. Means and deviations.
+"""Compares the quality of word vectors by ctk and by gensim: the same text, several seeds, one evaluator; means and deviations.
 
     venv/bin/python quality.py ../../target/release/ctk --text news.txt --gold DATA/word-benchmarks-en/gensim-4.4.0 \\
         --log quality.jsonl
     venv/bin/python quality.py ../../target/release/ctk --text news.txt --gold GOLD --rows gensim ctk-skip-gram --seeds 3
 
---gold holds questions-words.txt, wordsim353.tsv and simlex999.txt. Similarity is Spearman's correlation of cosines with people's
-judgements, over pairs whose words both have vectors; analogies are shares of those whose four words are among the 30,000 most
-frequent, by 3CosAdd. A word is looked up as written, or else lower-cased. Both sides: window 5, 5 negatives, subsampling 1e-4,
-words of five occurrences or more. With --log each finished run is kept in a file, and what is there is not run again. The table
-is on stdout, followed with --json by one line of everything measured.
+--gold holds questions-words.txt, wordsim353.tsv and simlex999.txt. Similarity is Spearman's correlation of cosines with human
+judgements, over pairs whose words both have vectors; analogies are the fraction of right answers by 3CosAdd among questions whose
+four words are among the 30,000 most frequent. A word is looked up as written, and then lower-cased. Both programs: window 5,
+5 negatives, subsampling 1e-4, words of five occurrences or more. With --log each finished run is stored in a file and not repeated.
+The table is on stdout, followed with --json by one line with everything measured.
 """
 
 import argparse
@@ -162,9 +162,9 @@ def main():
         print("\n".join(wanted))
         return
     if shutil.which(a.ctk) is None:
-        parser.error(f"{a.ctk} is no program: give the path of ctk")
+        parser.error(f"{a.ctk} is not a program: give the path of ctk")
     if not pathlib.Path(a.text).is_file():
-        parser.error(f"{a.text} is no file")
+        parser.error(f"{a.text} is not a file")
     if not wanted:
         parser.error(f"no row begins with {' or '.join(a.rows)}; --list names them")
     gold, finished, table = Gold(a.gold), Finished(a.log), {}

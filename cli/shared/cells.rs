@@ -1,7 +1,7 @@
-//! Runs that belong to a larger piece of work: each in a folder of its own, done once, found again, gone on with where it stopped.
+//! Cells: runs that are part of a study. Each has a folder of its own, is trained once, and is resumed where it was stopped.
 //!
-//! A cell that is done has a `result.json`; one with a checkpoint is resumed; one that was made by another recipe is an error, since a
-//! table must not mix them.
+//! A cell with a `result.json` is finished; one with a checkpoint is resumed. A cell that was made by another recipe is an error, because a
+//! table must not mix recipes.
 
 use std::cell::RefCell;
 use std::fs;
@@ -25,7 +25,7 @@ use super::{output, progress, run};
 
 const RESULT: &str = "result.json";
 
-/// What a cell found, if it is done. `recipe` is what it should have been made by.
+/// The stored result of a cell, if it is finished. `recipe` is the recipe that it should have been made by.
 pub fn found<T: DeserializeOwned>(place: &Path, recipe: Option<&Recipe>) -> Result<Option<T>> {
     if let Some(recipe) = recipe
         && Run::has_begun(place)
@@ -40,34 +40,34 @@ pub fn found<T: DeserializeOwned>(place: &Path, recipe: Option<&Recipe>) -> Resu
     serde_json::from_slice(&fs::read(&path).at(path.display())?).at(path.display()).map(Some)
 }
 
-/// Stores what a cell found: it is done.
+/// Stores the result of a cell, which is then finished.
 pub fn keep<T: Serialize>(place: &Path, result: &T) -> Result<()> {
     files::write(&place.join(RESULT), serde_json::to_string_pretty(result)?.as_bytes())
 }
 
-/// What is known of cells before they are made, in their order: where they lie, and which of them take about as long.
+/// The cells of a study in the order in which they are made: each one's folder, and its kind; cells of a kind take about the same time.
 pub fn pace(cells: &[(PathBuf, Kind)]) -> Arc<Mutex<Pace>> {
     let to_make = |(place, kind): &(PathBuf, Kind)| (!place.join(RESULT).is_file()).then_some(*kind);
     Arc::new(Mutex::new(Pace::new(cells.iter().map(to_make).collect())))
 }
 
-/// How cells are run.
+/// Runs the cells of one part of a study.
 pub struct Runner<'a> {
     pub modality: &'a dyn Modality,
     pub device: &'a str,
     pub show: Show,
     pub stop: Stop,
-    /// All cells, those of other runners too.
+    /// The progress of all cells, those of other runners too.
     pub pace: Arc<Mutex<Pace>>,
-    /// How many cells of other runners come first.
+    /// How many cells of other runners are made before these.
     pub before: usize,
-    /// The cell that runs.
+    /// The cell that is running.
     pub now: RefCell<Option<Cell>>,
 }
 
 impl Runner<'_> {
-    /// What is kept of the run of `recipe`. Where it is not done, it is trained, from the start or from where it was stopped, and
-    /// `found` says what to keep of the figures of `ctk train --json`.
+    /// The stored result of the run of `recipe`. If the cell is not finished, it is trained, from the start or from its checkpoint, and
+    /// `found` chooses the result from the figures of `ctk train --json`.
     pub fn trained<T>(&self, recipe: &Recipe, place: &Path, found: impl FnOnce(Value) -> Result<T>) -> Result<T>
     where
         T: Serialize + DeserializeOwned,
@@ -89,7 +89,7 @@ impl Runner<'_> {
         Ok(result)
     }
 
-    /// Does cell `number`, whose errors then name it.
+    /// Runs `work` as cell `number`; its errors name the cell.
     pub fn cell<T>(&self, number: usize, place: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let cell = Cell { pace: self.pace.clone(), number: self.before + number, began: Instant::now() };
         let line = cell.line(None);

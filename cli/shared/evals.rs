@@ -1,4 +1,4 @@
-//! What evaluations found of a run, kept in the run: a line of `evals.jsonl` each, with the blake3 of what it says.
+//! Results of evaluations, kept in the run's `evals.jsonl`: one line for each, with the blake3 digest of the line.
 
 use ctk_core::error::Result;
 use ctk_core::opened;
@@ -13,14 +13,14 @@ use super::output;
 /// The file's name in a run's folder.
 const FILE: &str = "evals.jsonl";
 
-/// Prints `figures`, what `ctk eval NAME` found of `model`, and keeps them with the run, if `model` is one.
+/// Prints `figures`, the result of `ctk eval NAME` on `model`, and stores them in the run, if `model` is a run.
 pub fn figures(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     keep(model, name, figures)?;
     output::figures(model.show.json, figures)
 }
 
-/// Keeps what `ctk eval NAME` found: `{"eval", "step", "data", "figures", "sum"}`, data null where it is the run's own. A folder that
-/// cannot be written to is told, as are lines that are not as they were written, and is no error.
+/// Stores the result of `ctk eval NAME` as `{"eval", "step", "data", "figures", "sum"}`; data is null for the run's own data. A folder that
+/// cannot be written, and damaged lines, give a warning and no error.
 pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     if !Run::has_begun(&model.run) {
         return Ok(());
@@ -30,24 +30,27 @@ pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     let line = json!({ "eval": name, "step": step, "data": data, "figures": figures });
     let path = model.run.join(FILE);
     if opened::odd(&path).is_some() {
-        output::say(format!("note: {} is no file: the figures are not kept there", path.display()));
+        output::say(format!("note: {} is not a file, so the figures are not kept there", path.display()));
         return Ok(());
     }
     for number in damaged(&std::fs::read(path).unwrap_or_default()) {
-        output::say(format!("warning: line {number} of {} is not as it was written", model.run.join(FILE).display()));
+        output::say(format!(
+            "warning: line {number} of {} is damaged: it does not match its digest",
+            model.run.join(FILE).display()
+        ));
     }
     if let Err(e) = files::append(&model.run.join(FILE), &sealed(&line))
         && !model.show.quiet
     {
         output::say(format!(
-            "note: {} cannot be written to ({e}): the figures are not kept there",
+            "note: {} cannot be written ({e}), so the figures are not kept there",
             model.run.join(FILE).display()
         ));
     }
     Ok(())
 }
 
-/// Stands between what a line says and its digest.
+/// Separates the line's content from its digest.
 const SUM: &str = ",\"sum\":\"";
 
 /// The line with its digest as its last key.
@@ -56,7 +59,7 @@ fn sealed(line: &Value) -> String {
     format!("{}{SUM}{}\"}}", text.strip_suffix('}').unwrap_or(&text), files::digest(text.as_bytes()))
 }
 
-/// Whether a line is as it was written. Of one by an earlier version, which has no digest, its keys alone can be told.
+/// Whether a line is undamaged. A line by an earlier version has no digest; of such a line only the keys are checked.
 fn whole(line: &[u8]) -> bool {
     let Ok(line) = std::str::from_utf8(line) else { return false };
     match line.rsplit_once(SUM) {
@@ -66,7 +69,7 @@ fn whole(line: &[u8]) -> bool {
     }
 }
 
-/// The numbers of the lines that are not as they were written.
+/// The numbers of the damaged lines.
 fn damaged(text: &[u8]) -> Vec<usize> {
     let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     lines.filter(|(_, line)| !whole(line)).map(|(at, _)| at + 1).collect()

@@ -1,4 +1,4 @@
-//! Every key of a modality's recipe, read off its JSON schema: what `ctk config keys` prints, and what a mistyped key is looked up in.
+//! Every key of a modality's recipe, read from its JSON schema: for `ctk config keys`, and to suggest a key for a mistyped one.
 
 use ctk_core::modality::Modality;
 use serde_json::Value;
@@ -6,13 +6,13 @@ use serde_json::Value;
 /// One key of a recipe.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
-    /// `train.batch`.
+    /// The full name, such as `train.batch`.
     pub name: String,
-    /// What it holds: `a whole number`, `"cosine" or "linear"`.
+    /// The type in words: `a whole number`, `"cosine" or "linear"`.
     pub holds: String,
-    /// What it is where it is not written; null: nothing, or it has to be written.
+    /// The default; null if there is none or the key is required.
     pub default: Value,
-    /// What it means.
+    /// The description.
     pub meaning: String,
 }
 
@@ -29,14 +29,14 @@ pub fn keys(modality: &dyn Modality) -> Vec<Key> {
     found
 }
 
-/// The full names of the keys whose last word is that of `written`, or one that other programs use for it.
+/// The full names of the keys whose last word is that of `written`, or that other programs call `written`.
 pub fn meant(modality: &dyn Modality, written: &str) -> Vec<String> {
     let last = written.rsplit('.').next().unwrap_or(written).replace('-', "_");
     let own = ALIASES.iter().find(|(theirs, _)| *theirs == last).map_or(last.as_str(), |(_, own)| own);
     keys(modality).into_iter().map(|key| key.name).filter(|name| name.rsplit('.').next() == Some(own)).collect()
 }
 
-/// What other programs call a key.
+/// Names that other programs use, and the key that each stands for.
 const ALIASES: [(&str, &str); 14] = [
     ("lr", "rate"),
     ("learning_rate", "rate"),
@@ -54,7 +54,7 @@ const ALIASES: [(&str, &str); 14] = [
     ("random_seed", "seed"),
 ];
 
-/// Adds the keys at and below `node` of the schema `root`; `at` says where it is, and what was said of it above.
+/// Adds the keys at and below `node` of the schema `root`; `at` has the name so far and the description inherited from above.
 fn walk(root: &Value, node: &Value, at: &Key, found: &mut Vec<Key>) {
     let described = |node: &Value, at: &Key| Key {
         default: node.get("default").filter(|d| !d.is_null()).unwrap_or(&at.default).clone(),
@@ -91,7 +91,7 @@ fn text(description: &Value) -> String {
     description.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What a value is, in words.
+/// The type of a value, in words.
 fn holds(root: &Value, node: &Value) -> String {
     let of = |node: &Value| match node["const"].as_str().or(node["enum"].get(0).and_then(Value::as_str)) {
         Some(_) => {

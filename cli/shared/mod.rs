@@ -1,4 +1,4 @@
-//! What verbs share: arguments, recipes, runs, models and samples that these mean, files of features, cells of studies, progress, output and signals.
+//! What verbs share: arguments, recipes, runs, models, samples, files of features, cells of studies, progress, output and signals.
 
 pub mod args;
 pub mod cells;

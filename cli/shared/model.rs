@@ -1,4 +1,4 @@
-//! The trained model that arguments mean.
+//! Opens the trained model that the arguments name.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use super::output;
 use super::stored::Stored;
 use crate::Modalities;
 
-/// What a model can be given as.
+/// The kinds of model that a path may name.
 const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vectors as word2vec, fastText (.bin, .vec), GloVe or \
                      `ctk export` write them, or features as `ctk embed` does";
 
-/// The model that `args` means, trained by ctk or in a file of another program, here or on the hub: how every verb but `train` gets one.
+/// Opens the model that `args` names: a run, or a file of another program, on this machine or on the hub. Every verb but `train` uses this.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
     let file = ctk_hub::local(&args.run)?;
     if !file.exists() {
@@ -36,7 +36,7 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
     modality.open(&checkpoint, &device::device(&args.device.device)?)
 }
 
-/// What `args` asks of it, if nothing else is said.
+/// The query for the samples that `args` names, with the defaults for everything else.
 pub fn query(args: &ModelArgs) -> Query {
     Query { data: args.data.clone(), ..Query::default() }
 }
@@ -50,5 +50,5 @@ fn foreign(file: &Path, args: &ModelArgs, modalities: Modalities) -> Result<Box<
             return Ok(model);
         }
     }
-    Err(Error::usage("this is no file of vectors that ctk knows").at(args.run.display()).hint(KNOWN))
+    Err(Error::usage("this is not a file of vectors that ctk knows").at(args.run.display()).hint(KNOWN))
 }

@@ -1,4 +1,4 @@
-//! stdout and stderr: data on one, words on the other. A reader that has gone away is no error.
+//! Output: results to stdout, messages to stderr. A reader that closed its end of the pipe is no error.
 
 use std::io::{ErrorKind, Write};
 
@@ -15,18 +15,18 @@ pub fn bytes(data: &[u8]) -> Result<()> {
     }
 }
 
-/// One line to stdout.
+/// Writes one line to stdout.
 pub fn line(text: impl std::fmt::Display) -> Result<()> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// One line to stderr. What a terminal would obey, in a file's name for instance, is printed as its escape.
+/// Writes one line to stderr. Control characters, in a file's name for instance, are printed as escapes.
 pub fn say(text: impl std::fmt::Display) {
-    // A closed stderr leaves no place to report it.
+    // If stderr is closed there is no place to report that.
     let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
 }
 
-/// What is to be said of rows, as notes; they are taken off, being no figures.
+/// Prints what the model has to say about rows as notes, and removes it from the figures.
 pub fn notes(features: &mut Features, quiet: bool) {
     for (_, notes) in features.extras.extract_if(.., |(name, _)| *name == NOTES) {
         let notes = notes.as_array().into_iter().flatten().filter_map(|note| note.as_str());
@@ -34,7 +34,7 @@ pub fn notes(features: &mut Features, quiet: bool) {
     }
 }
 
-/// An error, the way a user reads it.
+/// Prints an error with its hint.
 pub fn error(error: &Error) {
     say(format!("error: {error}"));
 }
@@ -46,7 +46,7 @@ pub fn figures(json: bool, figures: &serde_json::Value) -> Result<()> {
     }
     let Some(map) = figures.as_object() else { return line(figures) };
     let width = map.keys().map(|k| k.len()).max().unwrap_or(0);
-    map.iter().try_for_each(|(key, value)| line(format!("{:width$}  {}", key.replace('_', " "), cell(value))))
+    map.iter().try_for_each(|(key, value)| line(format!("{:width$}  {}", key.replace('_', " "), cell(key, value))))
 }
 
 /// Rows of the same figures for people (a table) or for scripts (one JSON object with a list called `name`).
@@ -56,7 +56,7 @@ pub fn rows(json: bool, name: &str, rows: &[serde_json::Value]) -> Result<()> {
     }
     let Some(header) = rows.first().and_then(|row| row.as_object()) else { return Ok(()) };
     let header: Vec<String> = header.keys().map(|key| key.replace('_', " ")).collect();
-    let cells = rows.iter().filter_map(|row| Some(row.as_object()?.values().map(cell).collect()));
+    let cells = rows.iter().filter_map(|row| Some(row.as_object()?.iter().map(|(key, value)| cell(key, value)).collect()));
     let table: Vec<Vec<String>> = std::iter::once(header).chain(cells).collect();
     let width = |column: usize| table.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
     let widths: Vec<usize> = (0..table[0].len()).map(width).collect();
@@ -68,21 +68,50 @@ pub fn rows(json: bool, name: &str, rows: &[serde_json::Value]) -> Result<()> {
     })
 }
 
-/// A name for people: characters that would move the cursor are written as escapes.
+/// A name to print: control characters are written as escapes.
 pub fn shown(name: &str) -> String {
     name.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// A share for people: percent, one digit.
+/// A fraction as a percentage with one digit.
 pub fn percent(share: f64) -> String {
     format!("{:.1}", 100.0 * share)
 }
 
-fn cell(value: &serde_json::Value) -> String {
+/// Figures that are fractions of 1, by their JSON keys. They are printed as percentages; `--json` has the fractions.
+const FRACTIONS: [&str; 16] = [
+    "accuracy",
+    "agreement",
+    "analogy",
+    "best_value",
+    "ece",
+    "ece_calibrated",
+    "mean_class_accuracy",
+    "missing",
+    "precision",
+    "purity",
+    "random_mean",
+    "random_sd",
+    "recall",
+    "semantic",
+    "syntactic",
+    "top5",
+];
+
+/// The figure `key` as people read it: a percentage or a time with its unit, else a number with so many digits after the point.
+pub fn figure(key: &str, value: f64, digits: usize) -> String {
+    match key {
+        _ if FRACTIONS.contains(&key) || key.ends_with("top1") => format!("{} %", percent(value)),
+        _ if key.ends_with("seconds") => format!("{value:.1} s"),
+        _ => format!("{value:.digits$}"),
+    }
+}
+
+fn cell(key: &str, value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "-".to_string(),
         serde_json::Value::String(s) => shown(s),
-        serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
+        serde_json::Value::Number(n) if n.is_f64() => figure(key, n.as_f64().unwrap_or(f64::NAN), 4),
         other => other.to_string(),
     }
 }
@@ -92,8 +121,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn figures_are_printed_with_their_units() {
+        for (key, value, text) in [
+            ("knn_top1", 0.5, "50.0 %"),
+            ("missing", 0.015, "1.5 %"),
+            ("total_seconds", 61.25, "61.2 s"),
+            ("spearman", 0.5, "0.5000"),
+        ] {
+            assert_eq!(cell(key, &serde_json::json!(value)), text);
+        }
+        assert_eq!(cell("missing", &serde_json::json!(3)), "3", "a count is no fraction");
+    }
+
+    #[test]
     fn escapes_in_names_are_printed_and_not_obeyed() {
         assert_eq!(printable("a\u{1b}[31mb\r\n\tc é"), "a\\u{1b}[31mb\\r\n\tc é");
-        assert_eq!(cell(&serde_json::json!("x\u{7}")), "x\\u{7}");
+        assert_eq!(cell("name", &serde_json::json!("x\u{7}")), "x\\u{7}");
     }
 }

@@ -1,16 +1,16 @@
-//! How long many cells will take in all: by those that are finished, and by how far the one that runs has come.
+//! Estimates the time left for all cells of a study, from the cells that are finished and the progress of the one that runs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// What a cell is compared with others by: cells of a kind take about as long.
+/// The kind of a cell; cells of one kind take about the same time.
 pub type Kind = (usize, usize);
 
-/// The cells of a study, and the seconds that those took which this process made.
+/// The cells of a study, and how long those took that this process made.
 #[derive(Default)]
 pub struct Pace {
-    /// In the order in which they are made; none where one was there already.
+    /// In the order in which they are made; none for a cell that was finished before.
     cells: Vec<Option<Kind>>,
     took: BTreeMap<Kind, Vec<f64>>,
 }
@@ -20,7 +20,7 @@ impl Pace {
         Pace { cells, took: BTreeMap::new() }
     }
 
-    /// Cell `number`, counted from 1, is made, and took so many seconds.
+    /// Notes that cell `number`, counted from 1, is finished and took so many seconds.
     pub fn took(&mut self, number: usize, seconds: f64) {
         if let Some(kind) = self.kind(number) {
             self.took.entry(kind).or_default().push(seconds);
@@ -31,15 +31,15 @@ impl Pace {
         self.cells.get(number.wrapping_sub(1)).copied().flatten()
     }
 
-    /// Seconds until the last cell is made, while cell `number` has run for `since` seconds and goes by its own steps for `own` more;
-    /// none where nothing is known yet.
+    /// Seconds until the last cell is finished. Cell `number` has run for `since` seconds and expects `own` more seconds by its own steps.
+    /// None while nothing is known yet.
     fn left(&self, number: usize, since: f64, own: Option<f64>) -> Option<f64> {
         let mean = |all: &[f64]| (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64);
         let alike = |kind: Kind| self.took.get(&kind).and_then(|all| mean(all));
         let any = mean(&self.took.values().flatten().copied().collect::<Vec<_>>());
         let now = match self.kind(number) {
             None => Some(0.0),
-            // A cell may train several times, so its steps tell of the first training alone.
+            // A cell may train several times, so its own steps tell the time left in its first training only.
             Some(kind) => match (alike(kind), own) {
                 (Some(mean), own) => Some(own.unwrap_or(0.0).max(mean - since).max(0.0)),
                 (None, Some(own)) => Some(own),
@@ -54,7 +54,7 @@ impl Pace {
         later.sum::<Option<f64>>().map(|later| now + later)
     }
 
-    /// `cell 3 of 12, 1 h 20 min left in all`; `what` is what a cell is called.
+    /// A line such as `cell 3 of 12, 1 h 20 min left in all`; `what` is the word for a cell.
     pub fn line(&self, what: &str, number: usize, since: f64, own: Option<f64>) -> String {
         let count = self.cells.len();
         match self.left(number, since, own) {
@@ -64,7 +64,7 @@ impl Pace {
     }
 }
 
-/// The cell that runs, among the others.
+/// The cell that is running, among the others.
 #[derive(Clone)]
 pub struct Cell {
     pub pace: Arc<Mutex<Pace>>,
@@ -73,20 +73,20 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Its place among the others and the time that is left; `own` is what is left of it by its own steps, in seconds.
+    /// The cell's number and the time left for all cells; `own` is the time left for this cell by its own steps, in seconds.
     pub fn line(&self, own: Option<f64>) -> String {
         let pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.line("cell", self.number, self.began.elapsed().as_secs_f64(), own)
     }
 
-    /// It is made.
+    /// Notes that the cell is finished.
     pub fn done(&self) {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.took(self.number, self.began.elapsed().as_secs_f64());
     }
 }
 
-/// A time for people: two units at most.
+/// A duration to print, in two units at most.
 pub fn time(seconds: f64) -> String {
     let seconds = seconds.max(0.0).round() as u64;
     let (minutes, hours) = (seconds.div_ceil(60), seconds.div_ceil(60) / 60);
@@ -107,10 +107,10 @@ mod tests {
 
     #[test]
     fn what_is_left_goes_by_cells_of_a_kind_and_by_the_one_that_runs() {
-        // The second was there before.
+        // The second cell was finished before.
         let mut pace = Pace::new(vec![A, None, A, B, B, A]);
         assert_eq!(pace.left(1, 0.0, None), None, "nothing is known");
-        // 10 s of 30: 20 here, 30 for each of its kind, and as much for the others.
+        // 10 s of 30 s have passed: 20 s are left here, 30 s for each other cell of its kind, and the same for the others.
         assert_eq!(pace.left(1, 10.0, Some(20.0)), Some(20.0 + 4.0 * 30.0));
         pace.took(1, 40.0);
         assert_eq!(pace.left(2, 0.0, None), Some(4.0 * 40.0), "what was there takes no time");
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(pace.left(3, 10.0, Some(5.0)), Some(30.0 + 3.0 * 40.0), "its steps may be those of a first training");
         assert_eq!(pace.left(3, 10.0, Some(60.0)), Some(60.0 + 3.0 * 40.0), "or it is slower");
         pace.took(3, 60.0);
-        // The first of another kind goes by its own steps.
+        // The first cell of another kind is estimated by its own steps.
         assert_eq!(pace.left(4, 1.0, Some(1.0)), Some(1.0 + 2.0 + 50.0));
         pace.took(4, 2.0);
         assert_eq!(pace.left(5, 0.0, None), Some(2.0 + 50.0));

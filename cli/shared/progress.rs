@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use ctk_core::observer::{Event, Observer, Progress, Silent};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::say;
+use super::output::{figure, say};
 use super::pace::Cell;
 
-/// Whoever fits the terminal and `quiet`.
+/// The observer that fits the terminal and `quiet`.
 pub fn observer(quiet: bool) -> Box<dyn Observer> {
     fitting(quiet, None)
 }
@@ -30,7 +30,7 @@ fn fitting(quiet: bool, cell: Option<Cell>) -> Box<dyn Observer> {
     }
 }
 
-/// When training began, and where.
+/// When and at which step training began.
 struct Clock {
     started: Instant,
     from: usize,
@@ -42,7 +42,7 @@ impl Clock {
         Clock { started: Instant::now(), from, steps }
     }
 
-    /// Seconds left after `step`, where a step was made.
+    /// Seconds left after `step`; none before the first step is made.
     fn left(&self, step: usize) -> Option<f64> {
         let done = step.checked_sub(self.from).filter(|done| *done > 0)?;
         Some(self.started.elapsed().as_secs_f64() / done as f64 * self.steps.saturating_sub(step) as f64)
@@ -53,12 +53,12 @@ struct Bar {
     bar: Option<ProgressBar>,
     clock: Clock,
     cell: Option<Cell>,
-    /// What the last logged step said.
+    /// The text of the last logged step.
     said: String,
 }
 
 impl Bar {
-    /// Of a cell, the line begins with the whole: what does not fit is the cell's own.
+    /// For a cell of a study, the line begins with the progress of the whole study; if the line is too long, the cell's own part is cut.
     fn moved(&self, step: usize) {
         let Some(bar) = &self.bar else { return };
         bar.set_position(step as u64);
@@ -69,7 +69,7 @@ impl Bar {
     }
 }
 
-/// One line of a run that is one of many: `whole` is where it stands among them.
+/// One line for a cell of a study: `whole` is the study's progress.
 fn in_all(whole: &str, step: usize, steps: usize, said: &str) -> String {
     format!("{whole}  step {step}/{steps}  {said}")
 }
@@ -78,12 +78,12 @@ impl Observer for Bar {
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started { step, steps } => {
-                // What does not fit is cut at the terminal's edge: one line at any width.
+                // What does not fit is cut at the terminal's edge, so that it stays one line at any width.
                 let template = if self.cell.is_some() { "{wide_msg}" } else { "{bar:12} {pos}/{len} left {eta} {wide_msg}" };
                 let style = ProgressStyle::with_template(template).expect("a valid template");
                 let bar = ProgressBar::new(*steps as u64).with_style(style);
                 bar.set_position(*step as u64);
-                // Without this the steps of earlier processes count as instant, and the time left is nonsense.
+                // Without this, steps of an earlier process would count as made just now, and the time left would be wrong.
                 bar.reset_eta();
                 bar.enable_steady_tick(Duration::from_millis(500));
                 (self.bar, self.clock) = (Some(bar), Clock::start(*step, *steps));
@@ -124,7 +124,7 @@ impl Observer for Lines {
                 self.clock = Clock::start(*step, *steps);
                 say(format!("training: {} steps to go", steps - step));
             }
-            // Logs stay readable: a line every few seconds, and the last one.
+            // A line every few seconds and for the last step, so that log files stay short.
             Event::Step(p) if p.step < p.steps && self.last.is_some_and(|t| t.elapsed() < Duration::from_secs(5)) => {}
             Event::Step(p) => {
                 self.last = Some(Instant::now());
@@ -144,9 +144,9 @@ impl Observer for Lines {
 }
 
 fn short(p: &Progress) -> String {
-    let mut text = format!("epoch {:.2}  loss {:.4}  rate {:.4}  {:.0}/s", p.epoch, p.loss, p.rate, p.samples_per_second);
+    let mut text = format!("epoch {:.2}  loss {:.4}  rate {:.4}  {:.0} samples/s", p.epoch, p.loss, p.rate, p.samples_per_second);
     for (name, value) in &p.extras {
-        text.push_str(&format!("  {} {value:.3}", name.replace('_', " ")));
+        text.push_str(&format!("  {} {}", name.replace('_', " "), figure(name, *value, 3)));
     }
     text
 }
@@ -154,7 +154,8 @@ fn short(p: &Progress) -> String {
 fn words(event: &Event) -> Option<String> {
     match event {
         Event::Measured { epoch, figures } => {
-            let figures: Vec<_> = figures.iter().map(|(name, value)| format!("{} {value:.4}", name.replace('_', " "))).collect();
+            let figures: Vec<_> =
+                figures.iter().map(|(name, value)| format!("{} {}", name.replace('_', " "), figure(name, *value, 4))).collect();
             Some(format!("epoch {epoch}: {}", figures.join("  ")))
         }
         Event::About(text) => Some((*text).to_string()),
@@ -185,8 +186,11 @@ mod tests {
             extras: vec![],
         };
         let line = in_all(&cell.line(Some(600.0)), p.step, p.steps, &short(&p));
-        assert_eq!(line, "cell 123 of 360, 3 d 7 h left in all  step 250/10000  epoch 12.50  loss 4.2500  rate 0.0300  1234/s");
-        // What is cut at the edge of a narrow terminal is not the whole.
+        assert_eq!(
+            line,
+            "cell 123 of 360, 3 d 7 h left in all  step 250/10000  epoch 12.50  loss 4.2500  rate 0.0300  1234 samples/s"
+        );
+        // At the edge of a narrow terminal the line is cut.
         let narrow: String = line.chars().take(50).collect();
         assert!(narrow.contains("123 of 360, 3 d 7 h left in all") && !line.contains('\n'));
         let clock = Clock { started: Instant::now() - Duration::from_secs(10), from: 100, steps: 300 };

@@ -1,4 +1,4 @@
-//! The recipe that arguments mean.
+//! The recipe that the arguments name, with the changes that they make.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use ctk_core::recipe::Recipe;
 use super::args::RecipeArgs;
 use super::{keys, output};
 
-/// The recipe that the arguments mean.
+/// The recipe that the arguments name, changed as they say.
 pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
     let recipe = match &args.config {
         Some(file) => {
@@ -25,7 +25,7 @@ pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
     changed(recipe, args, modality)
 }
 
-/// `recipe` with the changes that the arguments ask for.
+/// `recipe` with the changes of `--set`, `--fast` and `--data`.
 pub fn changed(mut recipe: Recipe, args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
     if let [data, more @ ..] = &args.data[..] {
         modality.set_data(&mut recipe, data)?;
@@ -45,7 +45,7 @@ pub fn changed(mut recipe: Recipe, args: &RecipeArgs, modality: &dyn Modality) -
     Ok(recipe)
 }
 
-/// Whether each `--set` begins with a section that the modality's recipe has.
+/// Checks that each `--set` begins with a section that the modality's recipe has.
 fn known(assignments: &[String], modality: &dyn Modality) -> Result<()> {
     let schema = modality.schema();
     let has = |section: &str| schema["properties"].get(section).is_some();
@@ -62,7 +62,7 @@ fn known(assignments: &[String], modality: &dyn Modality) -> Result<()> {
     Ok(())
 }
 
-/// Carries out `--set`s.
+/// Applies the `--set` arguments.
 pub fn set(recipe: &mut Recipe, assignments: &[String]) -> Result<()> {
     for assignment in assignments {
         let (key, value) = assignment.split_once('=').ok_or_else(|| {

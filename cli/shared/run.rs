@@ -1,4 +1,4 @@
-//! A recipe carried out in a folder of its own, and what came of it.
+//! Trains a recipe in a run folder, and prints the result.
 
 use std::path::{Path, PathBuf};
 
@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::args::NewRun;
 use super::{output, progress, recipe, signals};
 
-/// Trains `recipe` in a new run and tells what came of it.
+/// Trains `recipe` in a new run and prints the result.
 pub fn told(modality: &dyn Modality, recipe: &Recipe, new: &NewRun) -> Result<()> {
     report(&train(modality, recipe, new.place(), process(new)?)?, new.show.json)
 }
 
-/// Goes on with the run in `folder`, by its recipe with the changes of `set`, and tells what came of it. With `accept`, also where data
-/// or recipe are no longer those of its checkpoint.
+/// Continues the run in `folder`, by its recipe with the changes of `set`, and prints the result. With `accept`, also if data or recipe
+/// differ from those of its checkpoint.
 pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], accept: bool, new: &NewRun) -> Result<()> {
     let mut recipe = Run::recipe_of(folder)?;
     for assignment in set {
@@ -42,8 +42,8 @@ pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], accept: b
         && before != after
     {
         output::say(format!(
-            "note: the run lasts {after} epochs now, not {before}. The schedule is that of {after} epochs from here on: the rate goes to \
-             what it is at this step of such a run, and jumps there"
+            "note: the run now lasts {after} epochs, not {before}. From here on the schedule is that of {after} epochs, so the learning \
+             rate jumps to its value at this step of that schedule"
         ));
     }
     let job = modality.plan(&recipe)?;
@@ -51,12 +51,12 @@ pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], accept: b
     report(&carry_out(job, run, process(new)?)?, new.show.json)
 }
 
-/// How many epochs a recipe says, where it says so.
+/// The number of epochs that a recipe sets, if it sets one.
 fn epochs(recipe: &Recipe) -> Option<i64> {
     recipe.text().parse::<toml::Table>().ok()?.get("train")?.get("epochs")?.as_integer()
 }
 
-/// A finished run.
+/// A finished run and its figures.
 pub struct Trained {
     pub run: PathBuf,
     pub checkpoint: PathBuf,
@@ -65,7 +65,7 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Every figure under its JSON name.
+    /// All figures under their JSON names.
     pub fn figures(&self) -> Value {
         let s = &self.summary;
         let mut figures = json!({
@@ -77,16 +77,16 @@ impl Trained {
     }
 }
 
-/// This process, as the arguments of a new run say.
+/// The process settings that the arguments of a new run ask for: device, progress, signals.
 pub fn process(new: &NewRun) -> Result<Process> {
     let device = ctk_core::device::device(&new.device.device)?;
     Ok(Process::new(device).observed_by(progress::observer(new.show.quiet)).stopped_by(signals::stop()))
 }
 
-/// The one way a recipe is trained, for people and for the matrix.
+/// Trains a recipe. All verbs and the matrix train through this function.
 pub fn train(modality: &dyn Modality, recipe: &Recipe, place: Place, process: Process) -> Result<Trained> {
     let recipe = match &place {
-        // A run goes on by the recipe that it began with.
+        // A resumed run uses the recipe that it began with.
         Place::Resume(folder) => Run::recipe_of(folder)?,
         Place::New(_) | Place::Numbered => completed(modality, recipe)?,
     };
@@ -94,7 +94,7 @@ pub fn train(modality: &dyn Modality, recipe: &Recipe, place: Place, process: Pr
     carry_out(modality.plan(&recipe)?, run, process)
 }
 
-/// The recipe of a new run. It is checked before it is completed, so that errors point at the lines that were written by hand.
+/// The recipe of a new run with every default written out. It is checked first, so that errors name lines that the user wrote.
 pub fn completed(modality: &dyn Modality, recipe: &Recipe) -> Result<Recipe> {
     modality.plan(recipe)?;
     let mut recipe = recipe.clone();
@@ -103,9 +103,9 @@ pub fn completed(modality: &dyn Modality, recipe: &Recipe) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// Runs a job in the folder of its run.
+/// Runs a job in its run folder.
 pub fn carry_out(job: Box<dyn Job>, mut run: Run, mut process: Process) -> Result<Trained> {
-    // What was interrupted is saved, though it may be no checkpoint yet.
+    // An interrupted run's folder is kept, even if it holds no checkpoint yet.
     let summary = job.run(&mut run, &mut process).inspect_err(|e| {
         if e.kind() != ErrorKind::Interrupted {
             run.abandon()
@@ -116,7 +116,7 @@ pub fn carry_out(job: Box<dyn Job>, mut run: Run, mut process: Process) -> Resul
     Ok(Trained { run: folder, checkpoint, modality: run.modality(), summary })
 }
 
-/// Prints what a run has to report.
+/// Prints the run's figures and the commands that come next.
 fn report(trained: &Trained, json: bool) -> Result<()> {
     let mut figures = trained.figures();
     if json {
@@ -127,7 +127,7 @@ fn report(trained: &Trained, json: bool) -> Result<()> {
         output::bytes(format!("\n{}", trained.summary.text).as_bytes())?;
     }
     if !json && !trained.summary.next.is_empty() {
-        // A path with a space is one argument.
+        // A path with a space is quoted as one argument.
         let run = trained.run.display().to_string();
         let run = if run.contains(char::is_whitespace) { format!("'{run}'") } else { run };
         output::line("\nnext:")?;

@@ -1,4 +1,4 @@
-//! The samples that arguments name: data, single files, or several of both, one after the other.
+//! The samples that the arguments name: a dataset, single files, or several of both, one after the other.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use ctk_core::modality::{Model, Query, Split};
 
 use super::args::{ModelArgs, Part, Paths};
 
-/// What is asked of a model, in the order of the arguments, and what stands before the names of each answer's samples: names in
-/// different folders may be the same.
+/// The queries to a model, in the order of the arguments. With each comes a prefix for the names of its samples, because samples in
+/// different folders may have equal names.
 pub fn queries(model: &dyn Model, args: &ModelArgs, samples: &Paths) -> Vec<(Query, String)> {
     let split = match samples.split {
         Part::Train => Split::Train,
@@ -36,10 +36,10 @@ pub fn queries(model: &dyn Model, args: &ModelArgs, samples: &Paths) -> Vec<(Que
     queries
 }
 
-/// The answers to [`queries`], put together.
+/// The answers to [`queries`], joined.
 ///
 /// # Errors
-/// Of `ask` and `join`.
+/// The errors of `ask` and `join`.
 pub fn all<T>(
     queries: Vec<(Query, String)>,
     ask: impl Fn(&Query) -> Result<T>,

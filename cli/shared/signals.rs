@@ -1,8 +1,8 @@
 //! Signals: SIGINT (Ctrl-C), SIGTERM and SIGHUP end the program, SIGUSR1 asks a run to save now.
 //!
-//! A run in training ends after the step that it is making, or at once while it measures, and saves first; everything else ends at once
-//! and takes its half-written files away. The exit code is 128 and the signal's number, as shells have it: 130, 143, 129. A second
-//! signal ends the program without saving. A signal that was ignored when the program began, as `nohup` has it, stays ignored.
+//! A run that trains ends after the current step, or at once while it measures, and saves first. Every other verb ends at once and removes
+//! its half-written files. The exit code is 128 plus the signal's number, as in shells: 130, 143, 129. A second signal ends the program
+//! without saving. A signal that was ignored when the program started (as with `nohup`) stays ignored.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,18 +16,18 @@ use signal_hook::flag;
 
 use super::output::say;
 
-/// How often it is looked whether a signal came.
+/// How often the program checks for a signal.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What was asked by signals, and the last signal that asked to end.
+/// What signals have asked for, and the last signal that asked to end.
 static ASKED: OnceLock<(Stop, Arc<AtomicUsize>)> = OnceLock::new();
 
-/// What signals ask of runs.
+/// The flag that runs check: it is raised by signals.
 pub fn stop() -> Stop {
     ASKED.get().map(|(stop, _)| stop.clone()).unwrap_or_default()
 }
 
-/// The exit code of a program that a signal ended; none where no signal came.
+/// The exit code after a signal; none if there was no signal.
 pub fn exit_code() -> Option<u8> {
     let number = ASKED.get()?.1.load(Ordering::SeqCst);
     if number == 0 { None } else { Some(code(number)) }
@@ -37,10 +37,10 @@ fn code(signal: usize) -> u8 {
     u8::try_from(128 + signal).unwrap_or(1)
 }
 
-/// Listens to signals from here on.
+/// Starts to listen for signals.
 ///
 /// # Errors
-/// The system refuses.
+/// The system refuses to install a handler.
 pub fn listen() -> Result<()> {
     let (came, save) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let last = Arc::new(AtomicUsize::new(0));
@@ -72,14 +72,14 @@ pub fn listen() -> Result<()> {
                     files::remove_temporaries();
                     std::process::exit(code(signal).into());
                 }
-                say("stopping after this step, then saving; once more to stop at once");
+                say("stopping after this step, then saving; a second signal stops at once");
             }
         });
     }
     Ok(())
 }
 
-/// The signals that are ignored, a bit each, the first one lowest.
+/// The signals that are ignored, one bit each, signal 1 lowest.
 #[cfg(target_os = "linux")]
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A file of features in the place of a model: its rows are the answer.
+//! A file of features used in place of a model: its rows are the features.
 
 use std::path::{Path, PathBuf};
 
@@ -18,13 +18,15 @@ impl Stored {
         Ok(Stored { path: path.to_path_buf(), features: Features::load(path)? })
     }
 
+    /// Checks that a file of features can answer the query.
+    ///
     /// # Errors
-    /// What a file of rows cannot answer.
+    /// The query asks for something that only a model can compute.
     fn check(&self, query: &Query) -> Result<()> {
         if query.data.is_some() || !query.files.is_empty() {
-            return Err(Error::usage("features are not computed by other features")
+            return Err(Error::usage("a file of features cannot compute features of other data")
                 .at(self.path.display())
-                .hint("give the run that they are of: ctk embed RUN --data PATH"));
+                .hint("give the run that the features come from: ctk embed RUN --data PATH"));
         }
         match &query.baseline {
             Some(name) => Err(Error::usage(format!("a file of features has no baseline `{name}`")).at(self.path.display())),
@@ -43,9 +45,9 @@ impl Model for Stored {
         };
         let rows: Vec<usize> = self.features.parts.iter().enumerate().filter(|(_, of)| *of == part).map(|(row, _)| row).collect();
         if rows.is_empty() {
-            return Err(Error::usage(format!("no row of this file is said to be of the {part} part"))
+            return Err(Error::usage(format!("no row of this file belongs to the {part} part"))
                 .at(self.path.display())
-                .hint("its column `split` says so; `ctk embed` writes it for data with parts"));
+                .hint("the column `split` says which part a row belongs to; `ctk embed` writes it for data with parts"));
         }
         Ok(self.features.select(&rows))
     }

@@ -1,8 +1,8 @@
 //! `ctk eval label-efficiency`: what labels are worth to a pretrained network, as a table of runs.
 //!
-//! A cell is a method with some labels of a seed. It is a run folder of its own inside the study's, so that a study that stops goes
-//! on where it was: a cell with a `result.json` is done, one with a checkpoint is resumed. A study also grows: a command adds cells,
-//! and the table is of all that the folder holds. All methods of a row are given the very same labels, so they are compared pair by
+//! A cell is one method with one subset of labels. It is a run in a folder inside the study's, so that a study that was stopped can be
+//! continued: a cell with a `result.json` is finished, one with a checkpoint is resumed. A study can also grow: each command adds its
+//! cells, and the table covers all cells in the folder. All methods of a row get the same labels, so that they can be compared pair by
 //! pair.
 
 use std::cell::RefCell;
@@ -40,11 +40,13 @@ pub fn run(args: LabelEfficiency, modalities: Modalities) -> Result<()> {
     let folder = match &args.out {
         Some(out) => out.clone(),
         None if args.model.run.join("checkpoints").is_dir() => args.model.run.join("label-efficiency"),
-        None => return Err(Error::usage("a checkpoint is no place for a study").hint("say where it shall lie: --out DIR")),
+        None => {
+            return Err(Error::usage("a study cannot be written into a checkpoint").hint("give the study a folder: --out DIR"));
+        }
     };
     let modality = crate::modality(modalities, &from.manifest().modality)?;
     let study = Study { folder, from, modality, args };
-    // Who has no tasks says so before the folder is made.
+    // A modality without such tasks reports that before the folder is made.
     study.tuned(Amount::default(), 0, false)?;
     study.begin()?;
     study.make(modalities)?;
@@ -60,12 +62,15 @@ pub fn run(args: LabelEfficiency, modalities: Modalities) -> Result<()> {
         true => output::line(&figures),
         false => {
             table.tell(&figures)?;
-            output::line(format!("{} holds results.json, results.csv, plot.svg and a run a cell", study.folder.display()))
+            output::line(format!(
+                "{} holds results.json, results.csv, plot.svg and one run for each cell",
+                study.folder.display()
+            ))
         }
     }
 }
 
-/// What a cell is of.
+/// What identifies a cell: the amount of labels, the seed, the method.
 type Key = (Amount, u64, Method);
 
 struct Study<'a> {
@@ -76,7 +81,7 @@ struct Study<'a> {
 }
 
 impl Study<'_> {
-    /// Writes what the study is of, or finds that the folder is this study's.
+    /// Writes down what the study is of, or checks that the folder belongs to this study.
     fn begin(&self) -> Result<()> {
         let data = self.args.model.data.as_ref().map(|data| data.display().to_string());
         let of = json!({ "run": self.args.model.run.display().to_string(), "checkpoint": self.from.manifest().checksum, "data": data });
@@ -93,7 +98,7 @@ impl Study<'_> {
         }
     }
 
-    /// Makes every cell that is asked for and not yet there.
+    /// Makes every requested cell that is missing.
     fn make(&self, modalities: Modalities) -> Result<()> {
         let methods = self.methods();
         let mut cells: Vec<(Key, (PathBuf, Kind))> = Vec::new();
@@ -124,7 +129,7 @@ impl Study<'_> {
         Ok(())
     }
 
-    /// Every finished cell of the folder, whichever command made it.
+    /// Every finished cell of the folder, from whichever command.
     fn found(&self) -> Result<Vec<Cell>> {
         let folders = fs::read_dir(&self.folder).at(self.folder.display())?.filter_map(|entry| Some(entry.ok()?.path()));
         let found = folders.filter(|path| path.is_dir()).map(|folder| cells::found(&folder, None));
@@ -138,7 +143,7 @@ impl Study<'_> {
         Ok(subsets.find_map(Result::transpose).transpose()?.map(|subset| subset.classes.len()))
     }
 
-    /// The methods in the order in which they build on each other: who is distilled was fine-tuned.
+    /// The methods in the order in which they depend on each other: distillation needs a fine-tuned teacher, so it comes last.
     fn methods(&self) -> Vec<Method> {
         let mut methods = self.args.methods.clone();
         if methods.contains(&Method::Distill) {
@@ -163,7 +168,7 @@ impl Study<'_> {
             self.same_labels(labels, seed, place)?;
             let labelled = match figures["labelled"].as_u64() {
                 Some(labelled) => labelled as usize,
-                // Who is distilled has the labels of who teaches.
+                // The student of a distillation uses the labels of its teacher.
                 None => subset(&self.place(labels, seed, Method::Finetune))?.map_or(0, |subset| subset.names.len()),
             };
             Ok(Cell { labels, labelled, seed, method, top1 })
@@ -171,7 +176,7 @@ impl Study<'_> {
         runner.trained(recipe, place, cell).map(|_| ())
     }
 
-    /// A cell that fits a classifier on features, which are computed once for all of them.
+    /// Fits a linear probe for one cell, on features that are computed once for all cells.
     fn probed(
         &self,
         (labels, seed, method): Key,
@@ -194,7 +199,7 @@ impl Study<'_> {
         cells::keep(place, &Cell { labels, labelled: few.len(), seed, method, top1 })
     }
 
-    /// The recipe of a cell that trains; the probe trains no network.
+    /// The recipe of a cell that trains; none for the linear probe, which trains no network.
     fn recipe(&self, (labels, seed, method): Key) -> Result<Option<Recipe>> {
         let LabelEfficiency { model, tuning, distill_epochs, .. } = &self.args;
         let mut recipe = match method {
@@ -227,7 +232,7 @@ impl Study<'_> {
         Ok([rows(Split::Train)?, rows(Split::Test)?])
     }
 
-    /// The labels of this cell must be those of the cells beside it, name by name.
+    /// Checks that this cell's labels are those of the other methods, name by name.
     fn same_labels(&self, labels: Amount, seed: u64, place: &Path) -> Result<()> {
         let Some(mine) = subset(place)? else { return Ok(()) };
         for method in self.methods() {

@@ -40,17 +40,17 @@ use crate::shared::{args, cells, output, signals};
 pub enum Property {
     /// It runs to its end and leaves a whole checkpoint.
     Runs,
-    /// The mean loss of the last quarter of steps is below that of the first.
+    /// The mean loss of the last quarter of the steps is below that of the first quarter.
     LossFalls,
-    /// Interrupted half-way and resumed, it ends in the same bytes as uninterrupted.
+    /// A run that is interrupted half-way and resumed ends with the same bytes as an uninterrupted run.
     ResumeEqualsStraight,
-    /// The same, for what is exact on one computing thread alone (lock-free word2vec).
+    /// The same, with one computing thread (lock-free word2vec is exact only so).
     ResumeEqualsStraightOnOneThread,
-    /// 0, 1 and 3 loader threads end in the same bytes.
+    /// 0, 1 and 3 loader threads give the same bytes.
     LoadersChangeNothing,
-    /// 1, 2 and 3 computing threads end in the same bytes.
+    /// 1, 2 and 3 computing threads give the same bytes.
     ThreadsChangeNothing,
-    /// On one computing thread, two runs end in the same bytes.
+    /// With one computing thread, two runs give the same bytes.
     Repeatable,
     /// The checkpoint verifies, and two openings of it give the same finite features.
     CheckpointRoundTrips,
@@ -84,7 +84,7 @@ struct Written {
     floors: BTreeMap<String, f64>,
 }
 
-/// One thing to check: a recipe and a property, or the floors of its figures.
+/// One check: a recipe with a property, or with lower limits of its figures.
 pub struct Case<'a> {
     /// `tiny[depth=18]/loss-falls`.
     pub name: String,
@@ -99,12 +99,18 @@ enum Check {
 }
 
 impl File {
-    /// The file at `path`.
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has keys or values that a matrix does not have.
     pub fn read(path: &Path) -> Result<File> {
         Ok(File { path: path.to_path_buf(), ..Recipe::read(path)?.parse()? })
     }
 
-    /// Every case of it, axes multiplied out.
+    /// All cases of the file; every combination of axis values is a case.
+    ///
+    /// # Errors
+    /// A case names an unknown modality, a config that cannot be read, or a key that cannot be set.
     pub fn cases<'a>(&self, modalities: Modalities<'a>) -> Result<Vec<Case<'a>>> {
         let mut cases = Vec::new();
         for case in &self.case {
@@ -131,7 +137,10 @@ impl File {
         Ok(cases)
     }
 
-    /// Every study of it, checked; `data` is used in place of their recipes' own.
+    /// All studies of the file, checked; `data` replaces the data of their recipes.
+    ///
+    /// # Errors
+    /// A study is not valid, or two studies have one name.
     pub fn studies<'a>(self, data: Option<&Path>, modalities: Modalities<'a>) -> Result<Vec<Study<'a>>> {
         let place = self.path.display();
         let studies: Vec<Study> =
@@ -144,7 +153,10 @@ impl File {
 }
 
 impl Case<'_> {
-    /// Runs the case in a folder of its own. Ok: what to print beside it; Err: why it does not hold.
+    /// Runs the case in a folder of its own. Returns a text to print beside the case.
+    ///
+    /// # Errors
+    /// The property does not hold, or a run of the case failed; the error says why.
     pub fn run(&self) -> Result<String> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
@@ -233,7 +245,7 @@ impl Case<'_> {
         self.train(Place::New(folder.to_path_buf()), &self.recipe, alone())
     }
 
-    /// Trains until `step` and stops the way Ctrl-C does.
+    /// Trains until `step` and stops as Ctrl-C would.
     fn interrupted(&self, folder: &Path, step: usize) -> Result<()> {
         let stop = Stop::default();
         let process = alone().observed_by(Box::new(StopAt { step, stop: stop.clone() })).stopped_by(stop);
@@ -251,7 +263,7 @@ impl Case<'_> {
     }
 }
 
-/// Nobody observes a case.
+/// A process that reports its progress to no observer.
 fn alone() -> Process {
     Process::new(Device::Cpu)
 }
@@ -320,7 +332,7 @@ pub(crate) fn run(args: args::Matrix, modalities: Modalities) -> Result<()> {
     let studies = file.studies(args.data.as_deref(), modalities)?;
     let studies: Vec<_> = studies.iter().filter(|study| wanted(study.name())).collect();
     if chosen.is_empty() && studies.is_empty() {
-        return Err(Error::usage("no case and no study of this file is meant")
+        return Err(Error::usage("no case and no study of this file has such a name")
             .at(args.file.display())
             .hint("leave out --only to run all of them"));
     }

@@ -12,7 +12,7 @@
 //! finetune = [{ name = "fine-tune, 10 %", labels = "10%", from_layer = 1 }]    # each network, with few labels
 //! ```
 //!
-//! Every run is a cell of the study's folder ([`cells`](crate::shared::cells)). The first variant is what the others are compared with, seed by
+//! Every run is a cell of the study's folder ([`cells`](crate::shared::cells)). The other variants are compared with the first one, seed by
 //! seed.
 
 use std::cell::RefCell;
@@ -38,7 +38,7 @@ use crate::shared::cells::Runner;
 use crate::shared::output::{self, percent};
 use crate::shared::pace::Pace;
 
-/// A study as written.
+/// A study as the file has it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -63,7 +63,7 @@ struct Variant {
     set: BTreeMap<String, toml::Value>,
 }
 
-/// What every trained network is fine-tuned to; see `ctk finetune --help`.
+/// How every trained network is fine-tuned; see `ctk finetune --help`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Finetune {
@@ -82,22 +82,22 @@ fn five() -> usize {
     5
 }
 
-/// A study whose every recipe was looked at.
+/// A study whose recipes have been checked.
 pub struct Study<'a> {
     written: Written,
     modality: &'a dyn Modality,
-    /// A recipe a variant, for any seed.
+    /// One recipe for each variant, without a seed.
     recipes: Vec<Recipe>,
 }
 
-/// What a column holds: (variant, seed) → figure.
+/// The figures of one column: (variant, seed) → figure.
 struct Column {
     name: String,
     values: BTreeMap<(usize, u64), f64>,
 }
 
 impl<'a> Study<'a> {
-    /// Checks `written`, a study of `file`; `data` is used in place of the recipe's own.
+    /// Checks `written`, a study of `file`; `data` replaces the recipe's own data.
     pub fn new(written: Written, file: &Path, data: Option<&Path>, modalities: Modalities<'a>) -> Result<Study<'a>> {
         let place = format!("{}: study {}", file.display(), written.name);
         let wrong = |what: &str| Err(Error::usage(what).at(&place));
@@ -106,7 +106,7 @@ impl<'a> Study<'a> {
             return wrong("a study needs a variant and a seed");
         }
         if written.figures.is_empty() && written.finetune.is_empty() {
-            return wrong("a study needs figures or finetune: there is nothing to compare by");
+            return wrong("a study needs figures or finetune: otherwise it has nothing to compare");
         }
         let columns = written.figures.values().chain(written.finetune.iter().map(|tune| &tune.name));
         if repeats(columns.map(String::as_str)) || repeats(written.variants.iter().map(|variant| variant.name.as_str())) {
@@ -127,13 +127,13 @@ impl<'a> Study<'a> {
         Ok(Study { recipes: recipes.collect::<Result<_>>()?, written, modality })
     }
 
-    /// Its name in the file.
+    /// The study's name in the file.
     pub fn name(&self) -> &str {
         &self.written.name
     }
 
-    /// Its cells in their order: where each lies below `runs`, and its kind, 0 for networks that are trained and then one for each
-    /// way of fine-tuning these.
+    /// The study's cells in their order. Each has its folder below `runs` and its kind: 0 for pretraining, then one number for each way of
+    /// fine-tuning.
     pub fn cells(&self, runs: &Path) -> Vec<(PathBuf, usize)> {
         let of = &self.written;
         let mut cells = Vec::new();
@@ -152,8 +152,8 @@ impl<'a> Study<'a> {
         runs.join(slug(&self.written.name)).join(format!("{}-seed-{seed}", slug(&variant.name)))
     }
 
-    /// Makes what is missing in its folder below `runs`, prints the table and stores it. Whoever raises `stop` ends it after a step.
-    /// `pace` is of the cells of all studies, of which `before` are made first.
+    /// Makes the missing cells below `runs`, prints the table and stores it. Raising `stop` ends it after a training step. `pace` covers
+    /// the cells of all studies; `before` of these are made first.
     pub fn run(&self, runs: &Path, args: &args::Matrix, stop: Stop, pace: Arc<Mutex<Pace>>, before: usize) -> Result<()> {
         let of = &self.written;
         let folder = runs.join(slug(&of.name));
@@ -209,7 +209,7 @@ impl<'a> Study<'a> {
         json!({ "study": self.written.name, "out": folder.display().to_string(), "baseline": self.written.variants[0].name, "rows": rows })
     }
 
-    /// The table for people: mean ± sd, and below it what each variant adds to the first.
+    /// Prints the table: mean ± standard deviation, and each variant's difference to the first.
     fn tell(&self, columns: &[Column]) -> Result<()> {
         let seeds = self.written.seeds;
         output::line(format!("{}: mean ± sd of {seeds} {}, %", self.written.name, if seeds == 1 { "seed" } else { "seeds" }))?;
@@ -218,7 +218,10 @@ impl<'a> Study<'a> {
             sd.map_or(percent(mean), |sd| format!("{} ± {}", percent(mean), percent(sd)))
         })?;
         if self.written.variants.len() > 1 {
-            output::line(format!("\nless {}, and its 95 % interval over seeds", self.written.variants[0].name))?;
+            output::line(format!(
+                "\ndifference to {}, with its 95 % interval over seeds, in percentage points",
+                self.written.variants[0].name
+            ))?;
             self.rows(columns, 1, |column, variant| {
                 let less = paired(&self.of(column, variant), &self.of(column, 0));
                 let interval = less.interval.map(|[low, high]| format!(" ({} to {})", percent(low), percent(high)));
@@ -239,7 +242,7 @@ impl<'a> Study<'a> {
 }
 
 impl Finetune {
-    /// The recipe of fine-tuning `run`: the defaults of `ctk finetune` where nothing else is said.
+    /// The recipe that fine-tunes `run`: the defaults of `ctk finetune` unless the study says otherwise.
     fn recipe(&self, modality: &dyn Modality, run: &Path, seed: u64) -> Result<Recipe> {
         let task = task::Finetune {
             labels: self.labels,
@@ -272,14 +275,14 @@ fn figure(figures: &Value, name: &str) -> Result<f64> {
     figures[name].as_f64().ok_or_else(|| Error::usage(format!("the run reports no figure `{name}`")).hint(reported()))
 }
 
-/// A name as a folder's.
+/// A name as a folder's name.
 fn slug(name: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
     let name: String = name.replace('%', "percent").chars().map(plain).collect();
     name.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-/// The recipe that a matrix file begins with: `config`, relative to the file, or else the modality's own.
+/// The recipe that a matrix file is based on: `config`, relative to the file, or the modality's default.
 pub fn base(file: &Path, config: Option<&Path>, modality: &dyn Modality) -> Result<Recipe> {
     match config {
         Some(config) => Recipe::read(&file.parent().unwrap_or(Path::new("")).join(config)),
@@ -287,7 +290,7 @@ pub fn base(file: &Path, config: Option<&Path>, modality: &dyn Modality) -> Resu
     }
 }
 
-/// Whether two names would be one folder, or one would be none.
+/// Whether two names would give the same folder, or one would give no folder.
 pub fn repeats<'s>(names: impl Iterator<Item = &'s str>) -> bool {
     let mut names: Vec<String> = names.map(slug).collect();
     names.sort();

@@ -45,7 +45,7 @@ fn figures(report: &Report) -> Value {
             Value::Number(n) if n.is_f64() => json!((n.as_f64().unwrap_or(f64::NAN) * 1e3).round() / 1e3),
             other => other.clone(),
         };
-        // A name with a dot is a place in an object, which indexing makes where there is none.
+        // A name with a dot is a path into nested objects, which indexing creates where they are missing.
         figure.key.split('.').fold(&mut figures, |at, name| &mut at[name]).clone_from(&value);
     }
     figures

@@ -1,5 +1,5 @@
-//! `ctk eval classify`: a run's own classifier on samples that it was not trained on, as a whole, by class, and which classes it takes
-//! for which.
+//! `ctk eval classify`: evaluates a run's own classifier on samples that it was not trained on: overall, for each class, and by which
+//! classes are confused.
 
 mod plot;
 
@@ -15,7 +15,7 @@ use crate::shared::args::Classify;
 use crate::shared::model::{open, query};
 use crate::shared::output;
 
-/// Classes of a confusion matrix that a terminal has room for.
+/// Classes up to which the whole confusion matrix is printed in the terminal.
 const ROOM: usize = 20;
 
 pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
@@ -39,7 +39,7 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
         note(format!("classes that the run does not know, whose images count as wrong: {}", names.join(", ")));
     }
     if judged.unlabelled > 0 {
-        note(format!("{} images have no label and are not judged", judged.unlabelled));
+        note(format!("{} images have no label and are not evaluated", judged.unlabelled));
     }
     let mut figures = json!({
         "accuracy": judged.accuracy(), "mean_class_accuracy": judged.mean_class_accuracy(), "ece": judged.ece,
@@ -79,7 +79,7 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     print(&judged)
 }
 
-/// The classes that the run tells, and others that there are samples of, with their numbers.
+/// The classes that the run can predict, and other classes that occur among the samples, with their numbers.
 fn shown(judged: &Judgement) -> impl Iterator<Item = (usize, &ClassFigures)> {
     judged.classes.iter().enumerate().filter(|(number, class)| *number < judged.known || class.count > 0)
 }
@@ -91,7 +91,7 @@ fn row(class: &ClassFigures) -> Value {
     })
 }
 
-/// The confusion matrix, its columns by number; of many classes, the pairs that are confused most.
+/// Prints the confusion matrix, with numbered columns; with many classes, only the pairs that are confused most.
 fn print(judged: &Judgement) -> Result<()> {
     if judged.known <= ROOM {
         let of = |(label, class): (usize, &ClassFigures)| {
@@ -111,10 +111,10 @@ fn print(judged: &Judgement) -> Result<()> {
     let name = |class: usize| &judged.classes[class].name;
     let of = |&(count, label, class): &(usize, usize, usize)| json!({ "label": name(label), "taken for": name(class), "images": count });
     output::rows(false, "confusion", &pairs.iter().take(ROOM).map(of).collect::<Vec<_>>())?;
-    output::line(format!("the {ROOM} commonest of {} confusions; --csv writes all", pairs.len()))
+    output::line(format!("the {ROOM} most frequent of {} confusions; --csv writes all", pairs.len()))
 }
 
-/// The whole matrix as a table: the first column is what samples are.
+/// Writes the whole matrix as a table, whose first column is the true class.
 fn table(judged: &Judgement, path: &Path) -> Result<()> {
     files::write_with(path, |file| {
         let mut table = csv::Writer::from_writer(file);

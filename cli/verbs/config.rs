@@ -1,4 +1,4 @@
-//! `ctk config`: recipes checked, shown, described.
+//! `ctk config`: checks, prints and describes recipes.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub fn run(args: Config, modalities: Modalities) -> Result<()> {
     }
 }
 
-/// Prints the keys that begin with `prefix`: a line of name, what it holds and its default, and its meaning below.
+/// Prints the keys that begin with `prefix`: a line with name, type and default, and the description below.
 fn print(modality: &dyn Modality, prefix: &str, json: bool) -> Result<()> {
     let chosen: Vec<_> = keys::keys(modality).into_iter().filter(|key| key.name.starts_with(prefix)).collect();
     if chosen.is_empty() {
@@ -51,7 +51,7 @@ fn print(modality: &dyn Modality, prefix: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Checks each recipe; with `data` it says what a run by it would be.
+/// Checks each recipe; with `data` it also says what a run by it would be.
 fn check(modality: &dyn Modality, files: &[PathBuf], data: Option<&Path>, json: bool) -> Result<()> {
     let mut told = Vec::new();
     for file in files {

@@ -1,4 +1,4 @@
-//! `ctk data check`: what lies at a path, and what is wrong with it.
+//! `ctk data check`: reports what a dataset holds and what is wrong with it.
 
 use ctk_core::error::Result;
 

@@ -1,4 +1,4 @@
-//! `ctk distill`: a network trained on what a fine-tuned run says, by the recipe that its modality makes of the request.
+//! `ctk distill`: trains a student network on the predictions of a fine-tuned run. The modality writes the recipe.
 
 use ctk_core::error::Result;
 use ctk_core::recipe::Recipe;

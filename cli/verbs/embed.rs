@@ -1,4 +1,4 @@
-//! `ctk embed`: features to a file.
+//! `ctk embed`: writes features to a file.
 
 use ctk_core::error::Result;
 use ctk_core::eval::Features;

@@ -1,4 +1,4 @@
-//! `ctk eval`: functions over frozen features.
+//! `ctk eval`: evaluates frozen features.
 
 use std::path::Path;
 
@@ -105,7 +105,7 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     }
 }
 
-/// A line a set, and their means; as JSON, the means and the list of sets.
+/// Prints one line for each set, and the means; as JSON, an object with the means and the list of sets.
 fn categories(args: &ModelArgs, sets: &[categorize::Set], found: &[Categories]) -> Result<()> {
     let of = |(set, f): (&categorize::Set, &Categories)| {
         json!({
@@ -127,7 +127,7 @@ fn categories(args: &ModelArgs, sets: &[categorize::Set], found: &[Categories]) 
     output::rows(false, "sets", &rows)
 }
 
-/// Figures of several sets: one line each, or one object of all.
+/// Prints the figures of several sets: one line each, or one JSON object.
 fn sets_of<'a>(
     args: &ModelArgs,
     name: &str,
@@ -135,7 +135,7 @@ fn sets_of<'a>(
     others: &[String],
 ) -> Result<()> {
     if !others.is_empty() && !args.show.quiet {
-        output::say(format!("note: passed over, being of another kind: {}", others.join(", ")));
+        output::say(format!("note: skipped, because their format is another: {}", others.join(", ")));
     }
     let rows: Vec<Value> = figures
         .map(|(name, mut figures)| {
@@ -150,7 +150,7 @@ fn sets_of<'a>(
     output::rows(args.show.json, "sets", &rows)
 }
 
-/// Fits on the training part, judges on the test part: the learned features and, if asked, those that were not learned.
+/// Fits on the training part and evaluates on the test part: the learned features and, on request, the baselines.
 fn fitted(
     args: &ModelArgs,
     name: &str,
@@ -165,7 +165,7 @@ fn fitted(
         output::notes(&mut rows, args.show.quiet || baseline.is_some());
         Ok::<_, Error>(rows)
     };
-    // The test part first: data without labels is then found out before anything is encoded.
+    // The test part is read first, so that data without labels is reported before anything is encoded.
     let test = rows(Split::Test, None)?;
     let mut figures = judge(&rows(Split::Train, None)?, &test)?;
     test.extras.iter().for_each(|(name, value)| figures[*name] = value.clone());
@@ -177,7 +177,7 @@ fn fitted(
     evals::figures(args, name, &figures)
 }
 
-/// [`fitted`] by the linear probe on texts that are named, the baseline in several draws.
+/// As [`fitted`], with the linear probe on texts, and several draws of the random baseline.
 fn text_classification(
     args: &ModelArgs,
     train: &Path,
@@ -225,11 +225,11 @@ fn text_classification(
     evals::figures(args, "text-classification", &figures)
 }
 
-/// The rows whose labels `ctk finetune` is given.
+/// The rows whose labels `ctk finetune` would be given.
 pub fn labelled(features: &Features, labels: Amount, seed: u64) -> Result<(Features, Subset)> {
     let (subset, chosen) = Subset::draw(&features.names, features.labels()?, &features.classes, labels, seed);
     Ok((features.select(&chosen), subset))
 }
 
-/// Folds of the cross-validation that picks the L2 strength where labels are few, as those of texts are.
+/// Folds of the cross-validation that chooses the L2 strength where labels are few, and for texts.
 pub const FOLDS: usize = 5;

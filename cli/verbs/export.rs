@@ -1,4 +1,4 @@
-//! `ctk export`: the representation in a file that other programs read.
+//! `ctk export`: writes a trained model in a format that other programs read.
 
 use ctk_core::error::{Error, Result};
 
@@ -12,7 +12,9 @@ pub fn run(args: Export, modalities: Modalities) -> Result<()> {
     if !model.formats().contains(&args.format.as_str()) {
         let error = Error::usage(format!("this model cannot be exported as `{}`", args.format));
         return Err(match model.formats() {
-            [] => error.hint("these are features that were computed already: give the run that they are of"),
+            [] => {
+                error.hint("of a file of features, give the run that they come from; of a run, its checkpoint holds the tensors")
+            }
             formats => error.hint(format!("it can be exported as {}", formats.join(", "))),
         });
     }

@@ -1,4 +1,4 @@
-//! `ctk finetune`: a run's network trained on with few labels, by the recipe that its modality makes of the request.
+//! `ctk finetune`: fine-tunes a run's network with few labels. The modality writes the recipe.
 
 use ctk_core::error::Result;
 use ctk_core::store::checkpoint::Checkpoint;

@@ -1,4 +1,4 @@
-//! `ctk import`: another program's weights become a run, which every verb takes.
+//! `ctk import`: turns another program's weights into a run.
 
 use ctk_core::error::{Error, Result};
 use ctk_core::modality::{Job, Modality};
@@ -21,12 +21,12 @@ pub fn run(args: Import, modalities: Modalities) -> Result<()> {
     output::figures(new.show.json, &figures)
 }
 
-/// The modality that reads these weights, the recipe that they mean, with what the user sets, and the job that makes a run.
+/// The modality that reads these weights, the recipe that describes them, with the user's changes, and the job that makes the run.
 fn recognised<'a>(args: &Import, modalities: Modalities<'a>) -> Result<(&'a dyn Modality, Recipe, Box<dyn Job>)> {
     for modality in modalities {
         if let Some((recipe, job)) = modality.import(&args.weights, &|recipe| recipe::set(recipe, &args.set))? {
             return Ok((*modality, recipe, job));
         }
     }
-    Err(Error::usage("these are no weights that ctk reads").at(args.weights.display()))
+    Err(Error::usage("ctk cannot read these weights").at(args.weights.display()))
 }

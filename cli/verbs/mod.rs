@@ -1,4 +1,4 @@
-//! One file a verb: what `ctk <verb>` does.
+//! One file for each verb: what `ctk <verb>` does.
 
 pub mod bench;
 pub mod classify;

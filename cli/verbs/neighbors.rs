@@ -1,4 +1,4 @@
-//! `ctk neighbors` and `ctk analogy`: what lies nearest to words, to images, and to sums of them.
+//! `ctk neighbors` and `ctk analogy`: nearest neighbours of words, of images, and of sums of vectors.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -66,17 +66,17 @@ fn find(args: &ModelArgs, sums: &[Sum], count: usize, modalities: Modalities) ->
     search(&Gallery::open(&*model, args, asked)?, sums, count)
 }
 
-/// The rows that are searched, and images that are none of them but were asked for.
+/// The rows that are searched, and the images from elsewhere whose neighbours are asked for.
 struct Gallery<'a> {
     rows: Box<dyn Table + 'a>,
     outside: Features,
 }
 
 impl<'a> Gallery<'a> {
-    /// The rows of the model's data, or of the features that `--data` names, and what of `asked` lies elsewhere.
+    /// The rows of the model's data, or of the features that `--data` names, and those images of `asked` that are not among them.
     ///
     /// # Errors
-    /// An image that is neither among the rows nor a file; rows of another width than its features have.
+    /// An image that is neither among the rows nor a file, or rows of another width than the image's features.
     fn open<'b>(model: &'a dyn Model, args: &ModelArgs, asked: impl Iterator<Item = &'b str>) -> Result<Gallery<'a>> {
         let rows: Box<dyn Table> = match args.data.as_deref().filter(|data| is_features(data)) {
             Some(data) => Box::new(Features::load(data)?),
@@ -85,7 +85,7 @@ impl<'a> Gallery<'a> {
         let mut files: Vec<PathBuf> = Vec::new();
         for word in asked {
             let path = Path::new(word);
-            // Names of rows are looked up only where they might be files: of millions of words none is.
+            // Row names are looked up as files only where they might be files; a word of a vocabulary is none.
             if !(model.is_sample(path) || path.is_file()) || (0..rows.len()).any(|row| rows.name(row) == word) {
                 continue;
             }
@@ -93,14 +93,14 @@ impl<'a> Gallery<'a> {
             if !path.is_file() {
                 return Err(Error::usage("there is no image of this name among the rows, and no such file")
                     .at(word)
-                    .hint("rows are called as `ctk embed` names them: by their paths below the data's folder"));
+                    .hint("rows have the names that `ctk embed` gives them: their paths below the data's folder"));
             }
             if model.is_sample(path) {
                 files.push(path.to_path_buf());
             } else if rows.unseen(word).is_none() {
-                return Err(Error::usage("no row is called so, and this model computes no features of a file")
+                return Err(Error::usage("no row has this name, and this model cannot compute features of a file")
                     .at(word)
-                    .hint("of an image: ctk neighbors RUN IMAGE, with --data FEATURES to look for it among stored features"));
+                    .hint("for an image: ctk neighbors RUN IMAGE, with --data FEATURES to search stored features"));
             }
         }
         let outside = if files.is_empty() {

@@ -1,4 +1,4 @@
-//! `ctk predict`: the classes of samples by a run's classifier, a row a sample.
+//! `ctk predict`: predicts the classes of samples with a run's classifier, one row for each sample.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::Modalities;
 use crate::shared::args::Predict;
 use crate::shared::{model, output, samples};
 
-/// What a file's ending asks for.
+/// The format that a file's ending asks for.
 #[derive(Clone, Copy)]
 enum Format {
     Csv,
@@ -52,7 +52,7 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     }
     let top = (args.top as usize).min(found.known);
     if top < args.top as usize && !show.quiet {
-        output::say(format!("note: the classifier tells {top} classes, so that there are {top} predictions a sample"));
+        output::say(format!("note: the classifier knows {top} classes, so each sample gets {top} predictions"));
     }
     let labelled = found.labels.iter().flatten().count();
     let Some((out, format)) = args.out.as_deref().zip(format) else {
@@ -75,7 +75,7 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     output::figures(show.json, &figures)
 }
 
-/// Columns of the likeliest class, or of a further one.
+/// The columns of the class of this rank; rank 0 is the most probable one.
 fn columns_of(rank: usize) -> [String; 2] {
     let behind = if rank == 0 { String::new() } else { format!("_{}", rank + 1) };
     ["predicted", "probability"].map(|name| format!("{name}{behind}"))
@@ -95,7 +95,7 @@ fn csv(found: &Predictions, top: usize, out: impl Write) -> Result<()> {
     Ok(table.flush()?)
 }
 
-/// The same columns; an unknown label is an empty cell.
+/// The same columns as Parquet; an unknown label is an empty cell.
 fn parquet(found: &Predictions, top: usize, out: impl Write + Send) -> Result<()> {
     let mut columns = vec![
         ("name".to_string(), Cells::Texts(found.names.iter().map(|name| Some(name.as_str())).collect())),
@@ -110,7 +110,7 @@ fn parquet(found: &Predictions, top: usize, out: impl Write + Send) -> Result<()
     parquet::write(out, &columns)
 }
 
-/// The same row as an object; an unknown label is null.
+/// The same row as a JSON object; an unknown label is null.
 fn object(found: &Predictions, i: usize, top: usize) -> Value {
     let mut row = Map::new();
     row.insert("name".to_string(), json!(found.names[i]));

@@ -1,4 +1,4 @@
-//! `ctk preview`: a picture of the pairs a recipe makes.
+//! `ctk preview`: draws the pairs of views that a recipe makes.
 
 use ctk_core::error::Result;
 

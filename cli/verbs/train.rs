@@ -1,4 +1,4 @@
-//! `ctk train`: a recipe, new or of a run that goes on, and the run by it.
+//! `ctk train`: trains a new run by a recipe, or resumes a run.
 
 use ctk_core::error::{Error, Result};
 use ctk_core::modality::Modality;
@@ -17,10 +17,10 @@ pub fn run(args: Train, modalities: Modalities) -> Result<()> {
     }
 }
 
-/// The recipe of a new run: `--init` changes it, and names one where `--config` does not.
+/// The recipe of a new run; `--init` changes it, and supplies one if `--config` does not.
 fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
     let Some(init) = &args.init else { return recipe::recipe(&args.recipe, modality) };
-    // A file, here or on the hub, is another program's; a folder may be: runs have a recipe or a manifest.
+    // A file, on this machine or on the hub, is another program's weights. A folder may be too; runs have a recipe or a manifest.
     let foreign = init.is_file() || ctk_hub::is_remote(init) || init.join("config.json").is_file();
     let own = args.recipe.config.is_none();
     if foreign {

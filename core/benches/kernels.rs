@@ -1,8 +1,8 @@
-//! Every kernel alone, at the shapes of ResNet-18, -20 and -50: `cargo bench -p ctk-core --bench kernels -- 3x3`.
+//! Times every kernel alone, at the shapes of ResNet-18, -20 and -50: `cargo bench -p ctk-core --bench kernels -- 3x3`.
 //!
-//! A kernel is run as a network of one layer, so that what is timed is what training calls: the copies in and out of tensors are
-//! part of it. `forward` keeps nothing, `dw` is the way back without the input's gradient, `dw+dx` with it. `elem/s` are
-//! operations a second: two a product for convolutions and matrices, one a number for the rest; `dw+dx` is two of either.
+//! A kernel is run as a network of one layer, so that the timing covers what training calls, including copies in and out of tensors.
+//! `forward` keeps no tape, `dw` is the backward pass without the input's gradient, `dw+dx` with it. `elem/s` are operations a second: two
+//! for each multiplication in convolutions and matrices, one for each value elsewhere; `dw+dx` counts twice that.
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
@@ -15,16 +15,16 @@ use ctk_core::rng::Key;
 use ctk_core::world::solo;
 use rand::Rng as _;
 
-/// As the program has it.
+/// The same allocator as in the program.
 #[global_allocator]
 static ALLOCATOR: ctk_alloc::Caching = ctk_alloc::Caching::new(256 << 20);
 
-/// Images in a batch: few, so that a shape takes milliseconds.
+/// Images in a batch: few, so that each shape takes milliseconds.
 const IMAGES: usize = 32;
 
 /// Kernel, stride, channels in and out, height and width of the input.
 const CONVOLUTIONS: [(usize, usize, usize, usize, usize); 19] = [
-    // ResNet-18 at 32 px: stem, each group's blocks, what halves the maps, a projection.
+    // ResNet-18 at 32 px: the stem, each group's blocks, the convolutions that halve the maps, a projection.
     (3, 1, 3, 64, 32),
     (3, 1, 64, 64, 32),
     (3, 1, 128, 128, 16),
@@ -39,7 +39,7 @@ const CONVOLUTIONS: [(usize, usize, usize, usize, usize); 19] = [
     (3, 1, 32, 32, 16),
     (3, 1, 64, 64, 8),
     (3, 2, 16, 32, 32),
-    // ResNet-50 at 64 px: stem, and the two 1 × 1 convolutions of a block.
+    // ResNet-50 at 64 px: the stem, and the two 1 × 1 convolutions of a block.
     (7, 2, 3, 64, 64),
     (1, 1, 64, 256, 16),
     (1, 1, 256, 64, 16),
@@ -83,8 +83,7 @@ impl Subject {
         Rows::alone(self.x.dims()[0])
     }
 
-    /// The way back alone, with the input's gradient if it is wanted: each forward pass before it is the set-up, whose time does not
-    /// count.
+    /// The backward pass alone, with the input's gradient if `want`; the forward pass before it is set-up and is not timed.
     fn back(&self, group: &mut BenchmarkGroup<WallTime>, name: &str, want: bool) {
         let pass = Pass::train(Key::new(0), &solo());
         let forward = || {

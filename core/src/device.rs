@@ -1,11 +1,11 @@
-//! Where tensors live, by the name a user gives; threads and vectors of the CPU.
+//! The device that tensors live on, by its name; the CPU's threads.
 
 use candle_core::Device;
 
 use crate::error::{Error, Result};
 pub use ctk_kernels::{isa, quick_pairs, wide};
 
-/// The device called `name`: `cpu`, or `auto`, which is the CPU as long as there are kernels for nothing else.
+/// The device called `name`: `cpu`, or `auto`, which is the CPU as long as only the CPU has kernels.
 ///
 /// # Errors
 /// Any other name.
@@ -13,13 +13,16 @@ pub fn device(name: &str) -> Result<Device> {
     match name {
         "cpu" | "auto" => Ok(Device::Cpu),
         _ if name == "cuda" || name.starts_with("cuda:") => {
-            Err(Error::usage(format!("`{name}`: there are kernels for the CPU alone yet")).hint("use --device cpu"))
+            Err(Error::usage(format!("`{name}`: only the CPU has kernels so far")).hint("use --device cpu"))
         }
         _ => Err(Error::usage(format!("`{name}` is not a device")).hint("devices are auto and cpu")),
     }
 }
 
-/// Uses `threads` threads for everything that computes; absent: one a core. Call before the first tensor.
+/// Uses `threads` threads for all computation; by default one for each core. Must be called before the first tensor is made.
+///
+/// # Errors
+/// `threads` is 0, or the system does not give so many.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
     let Some(threads) = threads else { return Ok(()) };
     if threads == 0 {
@@ -31,7 +34,10 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
         .map_err(|e| Error::new(format!("the system does not give {threads} threads: {e}")).hint("ask for fewer by --threads"))
 }
 
-/// Runs `work` with a pool of `threads` threads of its own: what a test of "threads change nothing" needs.
+/// Runs `work` with a thread pool of `threads` threads. Tests use it to show that the number of threads changes nothing.
+///
+/// # Errors
+/// The system does not give so many threads.
 pub fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> Result<R> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(Error::new)?;
     Ok(pool.install(work))

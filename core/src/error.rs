@@ -1,28 +1,28 @@
-//! The one error of ctk: what went wrong, where, and what to do about it.
+//! The error type of ctk: what went wrong, where, and what to do about it.
 //!
-//! A user reads three lines and knows enough: `error:` what, `-->` where (file, line, record), `hint:` the next thing to
-//! try. The kind decides the exit code: a wrong command line or recipe is 2, a failure while running is 1. The error of a library that
-//! it comes from is its [`source`](std::error::Error::source); the first line says already what that one says.
+//! A user reads three lines: `error:` says what, `-->` says where (file, line, record), `hint:` says what to try next. The kind decides the
+//! exit code: 2 for a mistake in the command line or the recipe, 1 for a failure while running. If the error comes from a library,
+//! [`source`](std::error::Error::source) is the library's error, whose message is already in the first line.
 
 use std::borrow::Cow;
 use std::error::Error as Cause;
 use std::fmt;
 use std::io;
 
-/// What the error means for whoever started the program.
+/// The kind of an error, as far as the user of the program is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The command line or the recipe is wrong: exit code 2.
     Usage,
     /// Something failed while running: exit code 1.
     Failed,
-    /// The user asked to stop; what was learned is saved: exit code 1.
+    /// The user asked to stop; the state of training is saved: exit code 1.
     Interrupted,
-    /// Training left the finite numbers: exit code 1, or a candidate that is out of the question.
+    /// Training gave a number that is not finite: exit code 1. In a search, the candidate is dropped.
     Diverged,
 }
 
-/// What, where, and what to do. Cheap to move: one pointer.
+/// What went wrong, where, and what to do. One pointer large, so that results are cheap to move.
 pub struct Error(Box<Parts>);
 
 struct Parts {
@@ -33,7 +33,7 @@ struct Parts {
     source: Option<Box<dyn Cause + Send + Sync>>,
 }
 
-/// ctk's result.
+/// The result type of ctk.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -56,12 +56,12 @@ impl Error {
         Self::of(ErrorKind::Interrupted, what)
     }
 
-    /// Training left the finite numbers.
+    /// Training gave a number that is not finite.
     pub fn diverged(what: impl fmt::Display) -> Self {
         Self::of(ErrorKind::Diverged, what)
     }
 
-    /// Keeps the error that this one comes from.
+    /// Keeps the error that caused this one.
     pub(crate) fn caused_by(mut self, source: impl Cause + Send + Sync + 'static) -> Self {
         self.0.source = Some(Box::new(source));
         self
@@ -73,13 +73,13 @@ impl Error {
         self
     }
 
-    /// Says what to do; the hint nearest to the cause wins.
+    /// Adds a hint; the hint nearest to the cause wins.
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.0.hint.get_or_insert_with(|| hint.to_string());
         self
     }
 
-    /// What this error means for whoever started the program.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -116,10 +116,10 @@ impl fmt::Display for Error {
     }
 }
 
-/// Characters of a line of an error that are printed: who writes more than a screen into a recipe or a path knows the rest.
+/// Characters of a line of an error that are printed. Whoever wrote a longer key or path does not need to read all of it.
 const LONGEST: usize = 800;
 
-/// The first `most` characters of `text`; where there are more, how many there are is said.
+/// The first `most` characters of `text`; of a longer text, also how many characters it has.
 pub fn short(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
         None => text.into(),
@@ -127,12 +127,12 @@ pub fn short(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// A part of an error as it is printed: cut, and without control characters.
+/// A part of an error as it is printed: shortened, and with control characters escaped.
 fn shown(text: &str) -> String {
     printable(&short(text, LONGEST))
 }
 
-/// Text whose control characters, which a terminal would obey, are written as escapes; ends of lines and tabs stay.
+/// `text` with control characters, which a terminal would obey, written as escapes; line feeds and tabs stay.
 pub fn printable(text: &str) -> String {
     let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
     text.chars().flat_map(|c| if odd(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
@@ -153,22 +153,22 @@ impl Cause for Error {
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
         match e {
-            // An error of ctk that an operation gave to candle comes back inside this one.
+            // An error of ctk that was passed through candle is inside this one, and is unpacked.
             candle_core::Error::Io(e) => e.into(),
             other => Error::new(&other).caused_by(other),
         }
     }
 }
 
-/// An operation of ours that candle calls gives its error to candle. Inside [`io::Error`] it can be found again, kind, places, hint
-/// and all; candle's own wrapper keeps the text alone.
+/// Operations of ctk that candle calls return their errors through candle. Inside an [`io::Error`] the error keeps its kind, places and
+/// hint; candle's own wrapper would keep the text alone.
 impl From<Error> for candle_core::Error {
     fn from(e: Error) -> Self {
         candle_core::Error::Io(io::Error::other(e))
     }
 }
 
-/// What is ours inside is taken back whole. What is forbidden says so, whatever else might be hinted at on the way.
+/// An error of ctk inside is unpacked. A missing permission always gets its own hint, which replaces others.
 impl From<io::Error> for Error {
     fn from(e: io::Error) -> Self {
         let forbidden = match e.kind() {
@@ -186,7 +186,7 @@ impl From<io::Error> for Error {
     }
 }
 
-/// What to do where a disk is full, if that is why; said where nobody knew better.
+/// The hint for a full disk, if that is the cause; used if no other hint was given.
 fn room(source: &(dyn Cause + Send + Sync + 'static)) -> Option<&'static str> {
     let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     source.downcast_ref().is_some_and(full).then_some("the disk is full: make room, or write to another one")
@@ -207,11 +207,17 @@ impl From<serde_json::Error> for Error {
     }
 }
 
-/// Adds a place or a hint to whatever error passes by.
+/// Adds a place or a hint to the error of a result.
 pub trait Context<T> {
     /// Adds a place; see [`Error::at`].
+    ///
+    /// # Errors
+    /// The error of `self`.
     fn at(self, place: impl fmt::Display) -> Result<T>;
     /// Adds a hint; see [`Error::hint`].
+    ///
+    /// # Errors
+    /// The error of `self`.
     fn hint(self, hint: impl fmt::Display) -> Result<T>;
 }
 
@@ -276,11 +282,11 @@ mod tests {
         assert!(of(io::ErrorKind::PermissionDenied).contains("hint: this user may not do that there"));
         assert!(of(io::ErrorKind::ReadOnlyFilesystem).contains("hint: this disk can only be read"));
         assert!(!of(io::ErrorKind::NotFound).contains("hint") && !of(io::ErrorKind::UnexpectedEof).contains("disk"));
-        // Whoever knows a better disk may say so; nobody may say that a permission is a lack of room.
+        // A hint about another disk is allowed here; a missing permission must not be reported as a full disk.
         let hinted = |kind: io::ErrorKind| Error::from(io::Error::from(kind)).hint("set TMPDIR to a larger disk").to_string();
         assert!(hinted(io::ErrorKind::StorageFull).ends_with("hint: set TMPDIR to a larger disk"));
         assert!(hinted(io::ErrorKind::PermissionDenied).contains("may not do that"));
-        // The library that writes weights hands on why it could not.
+        // The library that writes weights passes the cause on.
         let weights = Error::from(safetensors::SafeTensorError::IoError(io::ErrorKind::StorageFull.into())).to_string();
         assert!(weights.contains("hint: the disk is full") && !weights.contains("not a readable"), "{weights}");
     }

@@ -1,6 +1,6 @@
 //! The modality-agnostic core of ctk: make positive pairs, encode, project, contrast.
 //!
-//! One way runs through the program, and every modality walks it:
+//! The path of the data through the program, which is the same for every modality:
 //!
 //! ```text
 //! Dataset + PairGenerator → Source → Feed → Learner → Run (metrics, checkpoints) → Model → Features → eval
@@ -10,15 +10,15 @@
 //!
 //! - [`data`] makes batches: pure functions of (seed, epoch, samples).
 //! - [`model`] turns views into embeddings; [`nn`] holds its layers, their parameters, passes and tapes.
-//! - [`objective`] and [`optim`] learn; [`train`] is the loop and the learner that goes back through towers.
+//! - [`objective`] holds the losses, [`optim`] the optimizers; [`train`] has the training loop and the learner that trains towers.
 //! - [`recipe`] is the config as written, [`train::plan`] as checked.
-//! - [`store`] is all that is ever written.
-//! - [`eval`] judges frozen [`Features`](eval::Features).
-//! - [`process`] is what one process has at hand beside a run's folder; [`world`] are the other ranks; [`observer`] is told what
-//!   happens.
-//! - [`task`] is what can be asked for with a trained network; [`modality`] is the front door that a plugin implements.
+//! - [`store`] writes every file.
+//! - [`eval`] evaluates frozen [`Features`](eval::Features).
+//! - [`process`] is the state of one process beside the run's folder: device, ranks, observer; [`world`] is the communication with other
+//!   ranks; [`observer`] is told what happens.
+//! - [`task`] describes what can be done with a trained network; [`modality`] is the interface that a plugin implements.
 //!
-//! Core knows no image, no token and no terminal.
+//! Core depends on no image or text library and on no terminal.
 
 #![forbid(unsafe_code)]
 

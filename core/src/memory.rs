@@ -1,54 +1,54 @@
-//! Amounts of memory as recipes ask for them.
+//! Amounts of memory: reading them from recipes, measuring what is free, and refusing what does not fit.
 
 use bytesize::ByteSize;
 use sysinfo::System;
 
 use crate::error::{Error, Result};
 
-/// For `auto` where the system does not tell what is free.
+/// The limit for `auto` if the system does not say how much memory is free.
 const DEFAULT: u64 = 1_000_000_000;
 
-/// `auto` takes one part in this many of the memory that is free.
+/// `auto` takes this fraction (one part in so many) of the free memory.
 const SHARE: u64 = 2;
 
-/// What `wish`, the value of `key`, asks for, in bytes: `auto` (half of the memory that is free), `off`, or an amount such as `2GB`.
+/// The limit that `wish`, the value of `key`, asks for, in bytes: `auto` (half of the free memory), `off`, or an amount such as `2GB`.
 ///
 /// # Errors
-/// Anything else.
+/// Any other text.
 pub fn limit(key: &str, wish: &str) -> Result<usize> {
     let unknown = || {
-        Error::usage(format!("{key}: `{wish}` is no amount of memory"))
+        Error::usage(format!("{key}: `{wish}` is not an amount of memory"))
             .hint("write \"auto\" (half of the memory that is free), \"off\", or an amount such as \"500MB\" or \"2GB\"")
     };
     let limit = match wish {
         "auto" => free().map_or(DEFAULT, |free| free / SHARE),
         "off" => 0,
-        // A bare number would be bytes, which nobody means.
+        // A bare number would be bytes, which is certainly a mistake.
         amount if amount.ends_with(['b', 'B']) => amount.parse::<ByteSize>().map_err(|_| unknown())?.as_u64(),
         _ => return Err(unknown()),
     };
     Ok(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Memory that is free, in bytes: the machine's, or what a container or the shell (`ulimit -v`) allows of it.
+/// Free memory in bytes: the machine's, or what a container or the shell (`ulimit -v`) allows of it.
 pub fn free() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
     let machine = Some(system.available_memory()).filter(|&free| free > 0);
-    // Of a container's memory, cached pages of files are given back when they are needed: what programs hold is what counts.
+    // In a container, cached pages of files are given back when needed, so only the memory of programs counts as used.
     let container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     machine.into_iter().chain(container).chain(addresses()).min()
 }
 
-/// An amount of memory as messages say it.
+/// An amount of memory as text.
 pub fn size(bytes: u64) -> String {
     ByteSize(bytes).display().si().to_string()
 }
 
-/// Refuses what needs more memory than is free, before it is asked for; `hint` is told how much that is, and says what would fit.
+/// Refuses what needs more memory than is free, before it is allocated. `hint` gets the number of free bytes and says what would fit.
 ///
 /// # Errors
-/// `need`, in bytes, is more.
+/// `need`, in bytes, is more than is free.
 pub fn require(what: &str, need: u64, hint: impl FnOnce(u64) -> String) -> Result<()> {
     match free() {
         Some(free) if need > free => {
@@ -59,7 +59,7 @@ pub fn require(what: &str, need: u64, hint: impl FnOnce(u64) -> String) -> Resul
     }
 }
 
-/// Addresses that this process may still have, where the shell limits them: on Linux.
+/// The address space that this process may still use, if the shell limits it; Linux only.
 fn addresses() -> Option<u64> {
     let line = |file: &str, name: &str| -> Option<u64> {
         let text = std::fs::read_to_string(file).ok()?;

@@ -1,7 +1,6 @@
-//! The front door: what a plugin implements, and all that the command line knows of one.
+//! The interface that a plugin implements, and all that the command line knows of one.
 //!
-//! Everything behind it is generic; these traits are the only `dyn`. Recipes cross as text, so that an error keeps its line
-//! and column.
+//! Recipes are passed as text, so that errors keep their line and column.
 
 use std::path::{Path, PathBuf};
 
@@ -16,28 +15,38 @@ use crate::store::checkpoint::Checkpoint;
 use crate::store::run::Run;
 use crate::task::TaskRequest;
 use crate::train::bench::{Report, Request};
+use crate::train::fit::Fitted;
 use crate::train::plan::Plan;
 
-/// One kind of data and how to learn from it.
+/// One kind of data, and how to learn from it.
 pub trait Modality: Sync {
-    /// The word after `ctk train`.
+    /// The name after `ctk train`.
     fn name(&self) -> &'static str;
 
-    /// The recipe for `data` where the user gave none: the embedded default without data (it must do a whole job offline),
-    /// else a general recipe for what is found there.
+    /// The recipe for `data` if the user gave none: without data the embedded default, which must do a complete training run offline; with
+    /// data a general recipe for its kind.
+    ///
+    /// # Errors
+    /// Data of an unknown kind.
     fn recipe(&self, data: Option<&Path>) -> Result<String>;
 
     /// The JSON schema of a recipe.
     fn schema(&self) -> serde_json::Value;
 
-    /// Checks everything that can be checked before a folder is made. Errors carry line and column.
+    /// Checks everything that can be checked before a folder is made.
+    ///
+    /// # Errors
+    /// A mistake in the recipe, with line and column.
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>>;
 
-    /// A trained model from its checkpoint.
+    /// Opens a trained model from its checkpoint.
+    ///
+    /// # Errors
+    /// A checkpoint that is damaged or of another modality.
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>>;
 
-    /// A model from a file that another program wrote, known by looking at what is in it; none where this modality reads no such
-    /// file.
+    /// Opens a model from a file that another program wrote; the kind of file is recognised by its content. None if this modality reads no
+    /// such file.
     ///
     /// # Errors
     /// A file of a known kind that is damaged.
@@ -45,86 +54,98 @@ pub trait Modality: Sync {
         Ok(None)
     }
 
-    /// A job that makes a run, without a step, of what another program trained, known by looking into the file or folder `weights`;
-    /// and the recipe that the run is by: what the weights mean, changed by `set`. None where this modality reads no such thing.
+    /// A job that turns another program's weights into a run without a training step, and the run's recipe: the one that describes the
+    /// weights, changed by `set`. The file or folder `weights` is recognised by its content. None if this modality cannot read it.
     ///
     /// # Errors
-    /// Weights that are damaged, or that this modality has no network for; those of the recipe carry line and column.
+    /// Weights that are damaged, or of a network that this modality does not have; mistakes in the recipe have line and column.
     fn import(&self, _weights: &Path, _set: &dyn Fn(&mut Recipe) -> Result<()>) -> Result<Option<(Recipe, Box<dyn Job>)>> {
         Ok(None)
     }
 
-    /// Writes into the recipe of a new run what new runs do by default and earlier ones did not, so that a stored recipe without
-    /// these keys means what it meant when it ran.
+    /// Writes settings into the recipe of a new run whose defaults have changed since earlier versions. A stored recipe without these keys
+    /// keeps the meaning that it had when it ran.
     ///
     /// # Errors
-    /// A recipe that is no TOML.
+    /// A recipe that is not TOML.
     fn complete(&self, _recipe: &mut Recipe) -> Result<()> {
         Ok(())
     }
 
-    /// The keys of a recipe that hold paths: relative ones are beside the recipe's file, and runs store them whole.
+    /// The recipe keys that hold paths. Relative paths are relative to the recipe's file; runs store absolute paths.
     fn paths(&self) -> &'static [&'static str] {
         &["data.path"]
     }
 
     /// Makes `recipe` learn from `data`.
+    ///
+    /// # Errors
+    /// A recipe that is not TOML.
     fn set_data(&self, recipe: &mut Recipe, data: &Path) -> Result<()> {
         recipe.set_path("data.path", data)
     }
 
-    /// Makes `recipe` begin with what `run`, a run of this modality, has learned.
+    /// Makes `recipe` begin with the weights of `run`, a run of this modality.
     ///
     /// # Errors
-    /// A modality that always begins anew.
+    /// A modality that cannot begin with another run's weights.
     fn set_init(&self, _recipe: &mut Recipe, run: &Path) -> Result<()> {
-        Err(Error::usage(format!("{} does not begin with another run", self.name())).at(run.display()).hint("leave out --init"))
+        Err(Error::usage(format!("{} cannot begin with another run's weights", self.name()))
+            .at(run.display())
+            .hint("leave out --init"))
     }
 
-    /// Makes `recipe` begin with the weights that another program wrote into `file`. With `adopt` the recipe's network becomes theirs.
+    /// Makes `recipe` begin with the weights that another program wrote into `file`. With `adopt` the recipe's network becomes that of the
+    /// file.
     ///
     /// # Errors
-    /// A modality that reads no weights; weights that it does not know.
+    /// A modality that reads no weights, or weights that it does not know.
     fn set_weights(&self, _recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {
-        Err(Error::usage(format!("{} does not begin with another program's file", self.name()))
+        Err(Error::usage(format!("{} cannot begin with another program's weights", self.name()))
             .at(file.display())
             .hint("leave out --init"))
     }
 
-    /// The recipe that `request` means; `from` is the checkpoint of the run that it names.
+    /// The recipe for the task in `request`; `from` is the checkpoint of the run that it names.
     ///
     /// # Errors
-    /// A modality without tasks; a run that is not fit for this one.
+    /// A modality without tasks, or a run that cannot be used for this task.
     fn task(&self, from: &Checkpoint, _request: &TaskRequest) -> Result<Recipe> {
         Err(Error::usage(format!("a run of {} cannot be fine-tuned or distilled", self.name()))
             .at(from.folder().display())
             .hint("give a run of vision"))
     }
 
-    /// The recipe that [`bench`](Modality::bench) times where the user gave none: the same on every machine.
+    /// The recipe that [`bench`](Modality::bench) times if the user gave none: the same on every machine.
+    ///
+    /// # Errors
+    /// A modality without a bench.
     fn yardstick(&self) -> Result<&'static str> {
         Err(untimed(self.name()))
     }
 
-    /// Keys and values of a recipe that make training faster, and what is learned a little worse: what `--fast` sets.
+    /// Keys and values that `--fast` sets in a recipe: training becomes faster, and the result slightly worse.
     fn fast(&self) -> &'static [(&'static str, &'static str)] {
         &[]
     }
 
-    /// Times the recipe's step on this machine, changed as `request` says. `observer` is told what is being timed.
+    /// Times the recipe's step, changed as `request` says, on this machine. `observer` is told what is being timed.
+    ///
+    /// # Errors
+    /// A modality without a bench, a recipe with mistakes, or data that cannot be read.
     fn bench(&self, _recipe: &Recipe, _request: &Request, _observer: &mut dyn Observer) -> Result<Report> {
         Err(untimed(self.name()))
     }
 
-    /// Looks at all of the recipe's data: what is there, and what is wrong with it.
+    /// Checks all of the recipe's data: what it holds, and what is wrong with it.
     ///
     /// # Errors
-    /// A modality that does not look; data that cannot be opened.
+    /// A modality without such a check, or data that cannot be opened.
     fn check_data(&self, _recipe: &Recipe) -> Result<DataCheck> {
-        Err(Error::usage(format!("{} has no check of its data", self.name())).hint("only vision checks its images"))
+        Err(Error::usage(format!("{} cannot check its data", self.name())).hint("only vision checks its images"))
     }
 
-    /// What a run by `recipe` will be, a sentence a line: its data, its model, its length, and what will be measured.
+    /// Describes a run by `recipe`, one sentence on each line: its data, its model, its length, and what will be measured.
     ///
     /// # Errors
     /// Data that cannot be opened.
@@ -132,10 +153,10 @@ pub trait Modality: Sync {
         Ok(Vec::new())
     }
 
-    /// Draws view pairs of the recipe's data into a picture; what is to be said of them.
+    /// Draws view pairs of the recipe's data into an image file, and returns warnings about them.
     ///
     /// # Errors
-    /// A modality without pictures; data that cannot be opened; a file that cannot be written.
+    /// A modality without a preview, data that cannot be read, or a file that cannot be written.
     fn preview(&self, _recipe: &Recipe, _out: &Path) -> Result<Vec<String>> {
         Err(Error::usage(format!("{} has nothing to preview", self.name())).hint("only vision draws its view pairs"))
     }
@@ -145,152 +166,183 @@ fn untimed(modality: &str) -> Error {
     Error::usage(format!("{modality} has no step to time")).hint("`ctk bench vision` and `ctk bench word2vec` time theirs")
 }
 
-/// What a look at data found.
+/// The result of a check of data.
 #[derive(Clone, Debug)]
 pub struct DataCheck {
-    /// Every figure under its JSON name.
+    /// All figures under their JSON names.
     pub figures: serde_json::Value,
-    /// Sentences for people.
+    /// Sentences to print.
     pub lines: Vec<String>,
 }
 
 /// A checked recipe, ready to run.
 pub trait Job {
-    /// What was checked.
+    /// The plan that was checked.
     fn plan(&self) -> &Plan;
 
-    /// Trains from the start, or from where `run` is to be resumed, with what `process` has at hand.
+    /// Trains from the start, or from the checkpoint that `run` resumes.
+    ///
+    /// # Errors
+    /// A failure of training, a file that cannot be written, or a request to stop.
     fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary>;
 }
 
-/// What a finished training run has to report. `figures` become JSON keys, `text` goes below them.
+/// The report of a finished training run. `figures` become JSON keys; `text` is printed below them.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// Steps done since the very start.
+    /// Steps since the start of the run, over all processes.
     pub steps: usize,
-    /// Epochs done since the very start (a fraction where `max_steps` ended the run).
+    /// Epochs since the start of the run (a fraction if `max_steps` ended it).
     pub epochs: f64,
     /// The loss, averaged over the last epoch that was run.
     pub loss: f64,
-    /// Wall seconds of the training phase of this process.
+    /// Wall-clock seconds of training in this process.
     pub seconds: f64,
     /// Further figures under their JSON names.
     pub figures: Vec<(&'static str, serde_json::Value)>,
-    /// A small table or samples for people, printed as it is.
+    /// A small table or samples, printed as it is.
     pub text: String,
-    /// Commands that come next, in which `RUN` stands for the run's folder.
+    /// Commands to suggest; `RUN` in them stands for the run's folder.
     pub next: Vec<&'static str>,
 }
 
-/// Which rows are asked for.
+impl From<Fitted> for Summary {
+    /// The training loop's report, without a modality's own figures and words.
+    fn from(fitted: Fitted) -> Summary {
+        let figures = fitted.figures();
+        let Fitted { steps, epochs, loss, seconds, .. } = fitted;
+        Summary { steps, epochs, loss, seconds, figures, ..Summary::default() }
+    }
+}
+
+/// Which rows a model is asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    /// The data; absent: what the model was trained on.
+    /// The data; none: the data that the model was trained on.
     pub data: Option<PathBuf>,
-    /// Single samples, a file each, in place of data: see [`Model::is_sample`].
+    /// Single samples, one file each, in place of data: see [`Model::is_sample`].
     pub files: Vec<PathBuf>,
-    /// Which part of it.
+    /// Which part of the data.
     pub split: Split,
-    /// One of [`Model::baselines`] instead of the learned representation.
+    /// One of [`Model::baselines`] in place of the learned features.
     pub baseline: Option<String>,
-    /// Which draw of a baseline that is random; others are what they are.
+    /// The draw of a random baseline; other baselines ignore it.
     pub seed: u64,
-    /// One side of the positive pairs that training draws, instead of the view of evaluation: see [`Model::views`].
+    /// One view of the positive pairs of training, in place of the evaluation view: see [`Model::views`].
     pub view: Option<View>,
 }
 
 /// A side of a positive pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// The one.
+    /// The first view.
     Left,
-    /// The other.
+    /// The second view.
     Right,
 }
 
 /// A part of a dataset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Split {
-    /// What may be trained on.
+    /// The training part.
     Train,
-    /// What was held out.
+    /// The test part, or the hold-out.
     Test,
-    /// Everything there.
+    /// All parts.
     #[default]
     All,
 }
 
 /// A trained model.
 pub trait Model {
-    /// Representations of what `query` asks for.
+    /// The features that `query` asks for.
+    ///
+    /// # Errors
+    /// Data or a baseline that the model does not have, or samples that cannot be read.
     fn features(&self, query: &Query) -> Result<Features>;
 
-    /// The same rows, for who only looks at some of them or at each once: they need not be copied.
+    /// The same rows as a table, for callers that need some rows only, or each row once; the rows need not be copied.
+    ///
+    /// # Errors
+    /// As [`features`](Self::features).
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
         Ok(Box::new(self.features(query)?))
     }
 
-    /// Whether the file at `path`, by its name, holds one sample, so that [`Query::files`] may name it.
+    /// Whether the file at `path` holds one sample, by its name, so that [`Query::files`] may name it.
     fn is_sample(&self, _path: &Path) -> bool {
         false
     }
 
-    /// What tells the classes of samples, in a model that was trained to.
+    /// The classifier, in a model that was trained with labels.
     ///
     /// # Errors
-    /// It was not: says what to do.
+    /// There is none; the hint says what to do.
     fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
-        Err(Error::usage("this model has no classifier, so it cannot tell classes"))
+        Err(Error::usage("this model has no classifier, so it cannot predict classes"))
     }
 
-    /// What was found while opening it and should be known.
+    /// Notes from opening the model, to print.
     fn notes(&self) -> &[String] {
         &[]
     }
 
-    /// Whether a sample has random views, so that [`Query::view`] has an answer.
+    /// Whether samples have random views, so that [`Query::view`] can be used.
     fn views(&self) -> bool {
         false
     }
 
-    /// Names of representations that were not learned, to compare with (`untrained`, `pixels`).
+    /// Names of features that were not learned, for comparison (`untrained`, `pixels`).
     fn baselines(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Formats that [`export`](Model::export) writes.
-    fn formats(&self) -> &'static [&'static str];
+    /// Formats that [`export`](Model::export) writes; none unless said otherwise.
+    fn formats(&self) -> &'static [&'static str] {
+        &[]
+    }
 
-    /// The files that [`export`](Model::export) writes: `out`, and what lies beside it.
+    /// The files that [`export`](Model::export) writes: `out`, and files beside it.
     fn exported(&self, _format: &str, out: &Path) -> Vec<PathBuf> {
         vec![out.to_path_buf()]
     }
 
-    /// Writes the representation for other programs, and the classifier with it, where there is one.
-    fn export(&self, format: &str, out: &Path) -> Result<Vec<String>>;
+    /// Writes the encoder for other programs, and the classifier if there is one. Returns lines to print.
+    ///
+    /// # Errors
+    /// An unknown format, or a file that cannot be written.
+    fn export(&self, format: &str, _out: &Path) -> Result<Vec<String>> {
+        Err(Error::usage(format!("this model cannot be exported as `{format}`")))
+    }
 
-    /// The same without a classifier.
+    /// The same without the classifier.
+    ///
+    /// # Errors
+    /// As [`export`](Self::export).
     fn export_encoder(&self, format: &str, out: &Path) -> Result<Vec<String>> {
         self.export(format, out)
     }
 }
 
-/// What tells the classes of samples.
+/// Predicts the classes of samples.
 pub trait Classifier {
-    /// What it says of the samples that `query` asks for.
+    /// The predictions for the samples that `query` asks for.
+    ///
+    /// # Errors
+    /// Samples that cannot be read.
     fn predictions(&self, query: &Query) -> Result<Predictions>;
 
-    /// What it says of samples that it may be judged by, since it was not trained on them: of its own data the test part, or what was
-    /// held out; of other data a test part where there is one, else all of it. Which of these is told as `part`.
+    /// The predictions for samples that the classifier may be evaluated on, because it was not trained on them: for its own data the test
+    /// part or the hold-out; for other data the test part if there is one, else all of it. The figure `part` says which.
     ///
     /// # Errors
-    /// It does not know what its classes are called.
+    /// The names of its classes are unknown.
     fn judged(&self, query: &Query) -> Result<Predictions>;
 
-    /// What it says of samples whose labels it was neither trained on nor is [`judged`](Self::judged) by for this query: what a
-    /// temperature may be fitted on. What they are is told as `part`, and in one word as `calibration_set`.
+    /// The predictions for samples on which a temperature may be fitted: their labels were not used for training, and the classifier is not
+    /// [`judged`](Self::judged) on them for this query. The figure `part` says which they are, and `calibration_set` says it in one word.
     ///
     /// # Errors
-    /// There are none.
+    /// There are no such samples.
     fn held_back(&self, query: &Query) -> Result<Predictions>;
 }

@@ -1,9 +1,9 @@
 //! What training tells an observer: steps, measurements, notes. Core knows no terminal; an [`Observer`] does.
 
-/// Something that happened.
+/// Something that happened in a run.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// Training starts (or goes on) at `step` of `steps`.
+    /// Training starts (or continues) at `step` of `steps`.
     Started {
         /// Steps done.
         step: usize,
@@ -12,26 +12,26 @@ pub enum Event<'a> {
     },
     /// A logged step.
     Step(&'a Progress),
-    /// A step that was not logged: the bar moves on.
+    /// A step that is not logged; progress bars advance.
     Tick {
         /// Steps done.
         step: usize,
     },
-    /// Named measurements after an epoch.
+    /// Measurements after an epoch.
     Measured {
         /// Epochs done.
         epoch: usize,
         /// Name and value.
         figures: &'a [(String, f64)],
     },
-    /// A checkpoint appeared.
+    /// A checkpoint was saved.
     Saved {
         /// Steps done.
         step: usize,
     },
-    /// What was understood of data and recipe, and what the run will be: a sentence, before the first step.
+    /// A sentence about data, recipe and run, before the first step.
     About(&'a str),
-    /// Something worth knowing.
+    /// A note for the user.
     Note(&'a str),
     /// Training is over.
     Finished,
@@ -52,17 +52,17 @@ pub struct Progress {
     pub rate: f64,
     /// Samples per second since the last logged step.
     pub samples_per_second: f64,
-    /// Further scalars that the loss has to say.
+    /// Further scalars of the loss.
     pub extras: Vec<(&'static str, f64)>,
 }
 
-/// Somebody who is told.
+/// Receives events.
 pub trait Observer: Send {
     /// Called from the training thread, in order.
     fn event(&mut self, event: &Event);
 }
 
-/// Nobody.
+/// An observer that ignores all events.
 pub struct Silent;
 
 impl Observer for Silent {

@@ -1,7 +1,7 @@
-//! Files that others wrote, opened and read: only what is a file, no more of it than there was when it was opened, and no more than
-//! memory holds.
+//! Safe opening and reading of files that others wrote. Only regular files are opened. No more is read than the file had when it was
+//! opened, and no more than fits into memory.
 //!
-//! A named pipe, a socket or a device in the place of a file would make the program wait, or read for ever: it is refused by its name.
+//! A named pipe, a socket or a device would make the program wait, or read for ever, so it is refused, and the error says what it is.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,12 +10,12 @@ use std::path::Path;
 use crate::error::{Context, Error, Result};
 use crate::memory;
 
-/// What lies at `path`, or where a link there leads to, if that is neither a file nor a folder.
+/// The kind of what lies at `path`, or where a link there leads to, if it is neither a file nor a folder.
 pub fn odd(path: &Path) -> Option<&'static str> {
     word(fs::metadata(path).ok()?.file_type())
 }
 
-/// What is of this kind, if it is neither a file nor a folder.
+/// The name of this kind, if it is neither a file nor a folder.
 fn word(kind: fs::FileType) -> Option<&'static str> {
     if kind.is_file() || kind.is_dir() {
         return None;
@@ -33,7 +33,7 @@ fn word(kind: fs::FileType) -> Option<&'static str> {
     Some("a device")
 }
 
-/// Refuses what is neither a file nor a folder nor nothing.
+/// Refuses a path that exists and is neither a file nor a folder.
 ///
 /// # Errors
 /// A named pipe, a socket, a device.
@@ -41,14 +41,14 @@ pub fn check(path: &Path) -> Result<()> {
     odd(path).map_or(Ok(()), |what| {
         Err(Error::usage(format!("this is {what}, and has to be a file or a folder"))
             .at(path.display())
-            .hint("give the path of a file; what such a thing gives can be written into one first"))
+            .hint("give the path of a file; write the data into a file first"))
     })
 }
 
-/// Opens a file to be read. Errors do not name it: who opens it does.
+/// Opens a file for reading. Errors do not name the file; the caller adds its path.
 ///
 /// # Errors
-/// There is none; it is a folder, a named pipe, a socket or a device.
+/// There is no such file, or it is a folder, a named pipe, a socket or a device.
 pub fn open(path: &Path) -> Result<File> {
     let kind = fs::metadata(path)?.file_type();
     if let Some(what) = if kind.is_dir() { Some("a folder") } else { word(kind) } {
@@ -57,28 +57,28 @@ pub fn open(path: &Path) -> Result<File> {
     Ok(File::open(path)?)
 }
 
-/// The whole of a file. Errors do not name it.
+/// Reads a whole file. Errors do not name the file.
 ///
 /// # Errors
-/// Those of [`open`]; a file that is larger than the memory that is free; one that changes its length meanwhile.
+/// Those of [`open`]; a file that is larger than the free memory, or whose length changes while it is read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let file = open(path)?;
     let length = file.metadata()?.len();
     part(&file, length)
 }
 
-/// The whole of a file of text. Errors do not name it.
+/// Reads a whole text file. Errors do not name the file.
 ///
 /// # Errors
 /// Those of [`read`]; bytes that are not UTF-8.
 pub fn text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path)?).map_err(|e| Error::new(format!("this file is no text in UTF-8: {}", e.utf8_error())))
+    String::from_utf8(read(path)?).map_err(|e| Error::new(format!("this file is not text in UTF-8: {}", e.utf8_error())))
 }
 
-/// The next `length` bytes of `file`, which was as long as that when it was asked.
+/// The next `length` bytes of `file`, whose length was just found to be that.
 fn part(file: &File, length: u64) -> Result<Vec<u8>> {
     if length > SMALL {
-        memory::require("this file", length, |_| "is it the file that was meant?".to_string())?;
+        memory::require("this file", length, |_| "is this the right file?".to_string())?;
     }
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     file.take(length).read_to_end(&mut bytes)?;
@@ -90,18 +90,18 @@ fn part(file: &File, length: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What is no longer than this is read without asking for the memory that is free.
+/// Files up to this length are read without asking how much memory is free.
 const SMALL: u64 = 64 << 20;
 
-/// `length` bytes of the file at `path` from byte `offset` on.
+/// `length` bytes of the file at `path`, starting at byte `offset`.
 ///
 /// # Errors
-/// Those of [`open`]; the file ends before.
+/// Those of [`open`]; the file ends earlier.
 pub fn span(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
     let file = open(path)?;
     let end = offset.checked_add(length as u64);
     let there = file.metadata()?.len();
-    // Before room is made for what a damaged table of contents claims.
+    // Checked before memory is allocated for a size that a damaged table of contents may claim.
     if end.is_none_or(|end| end > there) {
         return Err(Error::new(format!("this file ends at byte {there}, before what is looked for in it"))
             .hint("it is damaged, or was changed meanwhile"));

@@ -1,7 +1,7 @@
-//! What this process has at hand while it trains: a device, the other ranks, an observer, and what others ask of it: to save, to stop.
+//! The state of one process while it trains: its device, the other ranks, its observer, and requests to save or to stop.
 //!
-//! A [`Run`](crate::store::run::Run) is a folder. Whatever is of the process and not of the folder is asked here, also who of many
-//! ranks writes into the folder.
+//! A [`Run`](crate::store::run::Run) is a folder. Everything that belongs to the process and not to the folder is here, also which of
+//! several ranks writes into the folder.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::observer::{Event, Observer, Silent};
 use crate::world::{Collective, Solo};
 
-/// What others ask of a process: to save, or to save and end. Its copies are one.
+/// Requests to a process: to save, or to save and end. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<Asked>);
 
@@ -21,17 +21,17 @@ pub struct Stop(Arc<Asked>);
 struct Asked {
     end: AtomicBool,
     save: AtomicBool,
-    /// Training loops that would answer.
+    /// The number of training loops that listen.
     training: AtomicUsize,
 }
 
 thread_local! {
-    /// What the training loop of this thread listens to.
+    /// The requests that the training loop of this thread listens to.
     static HERE: RefCell<Stop> = RefCell::default();
 }
 
 impl Stop {
-    /// That of the training loop that this thread's work is for; one that nobody raises where there is none.
+    /// The requests to the training loop that this thread works for; without such a loop, requests that are never made.
     pub fn here() -> Stop {
         HERE.with_borrow(Clone::clone)
     }
@@ -41,17 +41,17 @@ impl Stop {
         self.0.end.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it was asked to end.
+    /// Whether the process was asked to end.
     pub fn raised(&self) -> bool {
         self.0.end.load(Ordering::SeqCst)
     }
 
-    /// Asks to save after the step that is being made.
+    /// Asks to save after the current step.
     pub fn ask_to_save(&self) {
         self.0.save.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it was asked to save since this was last asked.
+    /// Whether a save was requested since the last call.
     pub fn take_save(&self) -> bool {
         self.0.save.swap(false, Ordering::SeqCst)
     }
@@ -61,16 +61,16 @@ impl Stop {
         self.0.training.load(Ordering::SeqCst) > 0
     }
 
-    /// For long work between steps, as measuring is: what it found so far is worth nothing once the process shall end.
+    /// For long work between steps, such as measuring, which can be abandoned when the process is to end.
     ///
     /// # Errors
-    /// It was asked to end.
+    /// The process was asked to end.
     pub fn check(&self) -> Result<()> {
         if self.raised() { Err(Error::interrupted("stopped while measuring")) } else { Ok(()) }
     }
 }
 
-/// A training loop that listens, until it is dropped.
+/// A training loop that listens, until this is dropped.
 pub(crate) struct Listening {
     stop: Stop,
     before: Stop,
@@ -83,7 +83,7 @@ impl Drop for Listening {
     }
 }
 
-/// What a job uses beside its run's folder.
+/// What a job uses besides its run's folder.
 pub struct Process {
     device: Device,
     world: Arc<dyn Collective>,
@@ -92,32 +92,32 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process alone with `device`, that nobody observes or stops.
+    /// A single process with `device`, without an observer and without requests to stop.
     pub fn new(device: Device) -> Process {
         Process { device, world: Arc::new(Solo), observer: Box::new(Silent), stop: Stop::default() }
     }
 
-    /// The same, as one rank of `world`.
+    /// The same as one rank of `world`.
     pub fn among(self, world: Arc<dyn Collective>) -> Process {
         Process { world, ..self }
     }
 
-    /// The same, told to `observer`.
+    /// The same with `observer`.
     pub fn observed_by(self, observer: Box<dyn Observer>) -> Process {
         Process { observer, ..self }
     }
 
-    /// The same, to save and end once somebody raises `stop`.
+    /// The same, which saves and ends when `stop` is raised.
     pub fn stopped_by(self, stop: Stop) -> Process {
         Process { stop, ..self }
     }
 
-    /// The process for a run inside another: nobody observes it, and it stops when this one does.
+    /// The process for a run inside another run: without an observer, and stopped when this one is.
     pub fn within(&self) -> Process {
         Process::new(self.device.clone()).among(self.world.clone()).stopped_by(self.stop.clone())
     }
 
-    /// Where the model lives.
+    /// The device of the model.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -127,28 +127,28 @@ impl Process {
         &self.world
     }
 
-    /// Whether this rank writes into the run's folder: the first one does. The others call none of the run's methods that write.
+    /// Whether this rank writes into the run's folder: only the first rank does. The others call none of the run's methods that write.
     pub fn writes(&self) -> bool {
         self.world.rank() == 0
     }
 
-    /// Whether somebody asked this process to end.
+    /// Whether this process was asked to end.
     pub fn stopping(&self) -> bool {
         self.stop.raised()
     }
 
-    /// Whether somebody asked it to save since this was last asked.
+    /// Whether a save was requested since the last call.
     pub(crate) fn shall_save(&self) -> bool {
         self.stop.take_save()
     }
 
-    /// Listens to what is asked from here on, for as long as the answer is kept.
+    /// Listens to requests as long as the returned value is kept.
     pub(crate) fn listen(&self) -> Listening {
         self.stop.0.training.fetch_add(1, Ordering::SeqCst);
         Listening { stop: self.stop.clone(), before: HERE.replace(self.stop.clone()) }
     }
 
-    /// Tells the observer.
+    /// Passes an event to the observer.
     pub fn tell(&mut self, event: &Event) {
         self.observer.event(event);
     }

@@ -1,16 +1,15 @@
-//! Keyed, counter-based randomness: every draw is a pure function of what it is for.
+//! Keyed, counter-based randomness: every draw is a pure function of its purpose.
 //!
-//! A [`Key`] names a purpose (`seed → "views" → epoch 3 → sample 17`); its stream is ChaCha8, the same on every platform.
-//! Nothing in ctk draws from a generator that somebody else may have advanced, so the number of threads, the order of the
-//! work and a resume cannot change what is drawn.
+//! A [`Key`] names a purpose (`seed → "views" → epoch 3 → sample 17`); its stream is ChaCha8, the same on every platform. No generator is
+//! shared in ctk, so the number of threads, the order of the work and a resume cannot change what is drawn.
 
 use rand::{RngCore, SeedableRng};
 
-/// The stream of one key. Use it through `rand`'s traits.
+/// The stream of one key, used through `rand`'s traits.
 pub type Rng = rand_chacha::ChaCha8Rng;
 
-/// A light stream: SplitMix64 (Steele, Lea and Flood 2014), a hash of a counter, in a tenth of ChaCha's time. Where its 64 bits
-/// of state and its quality do: negatives, windows, words that are dropped.
+/// A fast stream: SplitMix64 (Steele, Lea and Flood 2014), a hash of a counter, in a tenth of ChaCha's time. Used where 64 bits of state
+/// and its quality are enough: negatives, windows, subsampled words.
 #[derive(Clone, Debug)]
 pub struct Stream(u64);
 
@@ -36,12 +35,12 @@ impl RngCore for Stream {
     }
 }
 
-/// A 256-bit name of what randomness is for, derived step by step.
+/// A 256-bit name of a purpose of randomness, derived step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// The root key of a run's seed.
+    /// The root key for a run's seed.
     pub fn new(seed: u64) -> Self {
         Key(blake3::derive_key("ctk 2026 root key", &seed.to_le_bytes()))
     }
@@ -61,13 +60,13 @@ impl Key {
         Rng::from_seed(self.0)
     }
 
-    /// A fresh stream for draws by the million; two calls give the same stream.
+    /// A fresh fast stream; two calls give the same stream.
     pub fn stream(self) -> Stream {
         let [a, b, c, d] = std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| self.0[8 * i + j])));
         Stream(a ^ b ^ c ^ d)
     }
 
-    // The tag keeps `of` and `at` apart, whatever bytes a name has.
+    // The tag separates `of` from `at`, whatever bytes a name has.
     fn derive(self, tag: u8, bytes: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&[tag]).update(bytes);
@@ -90,7 +89,7 @@ mod tests {
 
     #[test]
     fn streams_do_not_move_between_releases() {
-        // Every recorded figure hangs on this number.
+        // Every recorded figure depends on this number.
         assert_eq!(Key::new(0).of("test").at(1).rng().next_u64(), GOLDEN);
     }
 

@@ -1,81 +1,81 @@
-//! What can be asked for with a trained network, in no modality's words: fine-tuning it with few labels, distilling it.
+//! Tasks with a trained network, independent of the modality: fine-tuning it with few labels, and distilling it.
 //!
-//! The command line makes a request, a modality the recipe that it means: see [`Modality::task`](crate::modality::Modality::task).
+//! The command line makes a request; a modality turns it into a recipe: see [`Modality::task`](crate::modality::Modality::task).
 
 use std::path::PathBuf;
 
 use crate::data::labels::Amount;
 use crate::recipe::Recipe;
 
-/// A task, and how it trains.
+/// A task, and how it is trained.
 #[derive(Clone, Debug)]
 pub struct TaskRequest {
-    /// The run whose network it is about, as the user named it.
+    /// The run to start from, as the user named it.
     pub run: PathBuf,
-    /// Other data than the run's own.
+    /// Data to use instead of the run's own.
     pub data: Option<PathBuf>,
-    /// What moves the parameters.
+    /// The optimizer.
     pub optimizer: TaskOptimizer,
-    /// Samples a step.
+    /// Samples in a batch.
     pub batch: usize,
-    /// Layers of the projection head that are kept; none: the modality's own default.
+    /// Layers of the projection head that are kept; none: the modality's default.
     pub from_layer: Option<usize>,
-    /// Whether batch normalisation keeps the run's statistics while training.
+    /// Whether batch normalisation uses the run's running statistics while training.
     pub frozen_statistics: bool,
-    /// What is to be done.
+    /// The task itself.
     pub task: Task,
 }
 
 /// The optimizers that a task has default rates for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskOptimizer {
-    /// Layer-wise adaptive rates.
+    /// LARS, layer-wise adaptive rate scaling.
     Lars,
     /// Stochastic gradient descent with Nesterov momentum.
     Sgd,
 }
 
-/// What is to be done with a trained network.
+/// The task itself.
 #[derive(Clone, Debug)]
 pub enum Task {
-    /// Train it on with few labels.
+    /// Fine-tune the network with few labels.
     Finetune(Finetune),
-    /// Train a network on what it says of samples, labelled or not.
+    /// Train a student network on its predictions for samples, labelled or not.
     Distill(Distill),
 }
 
-/// Fine-tuning. Rates, epochs and crops are what may be chosen from; empty: the modality's own default.
+/// Fine-tuning. Rates, epochs and crops are lists to choose from; an empty list stands for the modality's default.
 #[derive(Clone, Debug)]
 pub struct Finetune {
     /// How many training samples keep their labels.
     pub labels: Amount,
-    /// What the choice of these samples, their folds and their order hang on.
+    /// Seed of the choice of these samples, their folds and their order.
     pub seed: u64,
-    /// Train the same network from fresh values instead.
+    /// Whether to train the same network from scratch instead.
     pub scratch: bool,
-    /// Peak rates, before batch scaling.
+    /// Peak learning rates, before batch scaling.
     pub rates: Vec<f64>,
     /// Numbers of epochs.
     pub epochs: Vec<usize>,
-    /// Smallest crops, shares of the area.
+    /// Smallest crops, as fractions of the image's area.
     pub crops: Vec<f64>,
-    /// Parts of the labelled samples that are held out in turn to choose by.
+    /// Folds of the labelled samples that are held out in turn to choose by.
     pub folds: usize,
 }
 
-/// Distillation. What is left out is as for self-distillation, or as from big to small where there is a student.
+/// Distillation. Options that are none have the defaults for self-distillation, or those for a student if there is one.
 #[derive(Clone, Debug)]
 pub struct Distill {
     /// The student's recipe; none: the teacher's own network.
     pub student: Option<Recipe>,
     /// The run that the student starts from.
     pub from: Option<PathBuf>,
-    /// Both networks' logits are divided by it.
+    /// Temperature by which both networks' logits are divided.
     pub temperature: Option<f64>,
-    /// The teacher's share of the loss; labels have the rest.
+    /// The weight of the teacher's predictions in the loss; labels have the rest.
     pub alpha: f64,
-    /// Passes over all training samples.
+    /// Epochs over all training samples.
     pub epochs: usize,
-    /// Peak rate, before batch scaling.
+    /// Peak learning rate, before batch scaling.
     pub rate: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! Who else trains this model: the ranks of a data-parallel run, and what they exchange.
+//! The ranks of a data-parallel run, and how they exchange data.
 
 use std::sync::Arc;
 
@@ -6,51 +6,51 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 
-/// The other ranks of a data-parallel run. Every rank calls the same methods in the same order.
+/// The communication with the other ranks of a data-parallel run. Every rank calls the same methods in the same order.
 pub trait Collective: Send + Sync {
-    /// This process's number, `0..world()`.
+    /// The number of this rank, `0..world()`.
     fn rank(&self) -> usize;
 
-    /// Number of processes.
+    /// The number of ranks.
     fn world(&self) -> usize;
 
-    /// The rows (n, …) of every rank, in rank order, in any type of number. Ranks may have different numbers of rows, or none.
-    /// Carries no gradient: losses derive theirs in closed form over all rows and keep their own.
+    /// Gathers the rows (n, …) of every rank, in rank order, of any number type. Ranks may have different numbers of rows, or none. The
+    /// result carries no gradient: losses derive theirs in closed form over all rows and keep their own part.
     ///
     /// # Errors
-    /// Of the exchange.
+    /// The communication fails.
     fn gather(&self, rows: &Tensor) -> Result<Gathered>;
 
-    /// The elementwise sum over ranks of tensors of one shape, in rank order; f32 and f64.
+    /// The elementwise sum over ranks of tensors of one shape, added in rank order; f32 and f64.
     ///
     /// # Errors
-    /// Of the exchange.
+    /// The communication fails.
     fn sum(&self, tensor: &Tensor) -> Result<Tensor>;
 }
 
 /// The rows of all ranks.
 #[derive(Clone, Debug)]
 pub struct Gathered {
-    /// All of them, in rank order.
+    /// All rows, in rank order.
     pub rows: Tensor,
-    /// Where this rank's own begin.
+    /// The number of this rank's first row.
     pub first: usize,
 }
 
 impl Gathered {
-    /// Those of `rows`, which has a row for each that was gathered, that are of this rank's own `count`.
+    /// This rank's `count` rows of `rows`, which has a row for each gathered one.
     ///
     /// # Errors
-    /// Where there are fewer.
+    /// There are fewer rows.
     pub fn own(&self, rows: &Tensor, count: usize) -> Result<Tensor> {
         Ok(rows.narrow(0, self.first, count)?)
     }
 }
 
-/// One process alone.
+/// A single process.
 pub struct Solo;
 
-/// One process alone, as whoever holds a world wants it.
+/// A single process, as a shared [`Collective`].
 pub fn solo() -> Arc<dyn Collective> {
     Arc::new(Solo)
 }

@@ -1,4 +1,4 @@
-//! One parser, the one that `CTK_PARSER` names, given what libFuzzer thinks of.
+//! Runs the parser that `CTK_PARSER` names on libFuzzer's input.
 
 #![no_main]
 

@@ -1,37 +1,36 @@
-//! What a server says of a file, checked before anything is done by it: its names become names of files, its numbers the room that is
-//! taken.
+//! Checks a server's answer before anything is done with it: names in it become names of files, and sizes in it are allocated.
 
 use ctk_core::{Error, Result};
 
 const NAME: usize = 128;
 
-/// What the headers of an answer say; nothing in it is longer than it may be, and no name in it leads out of a folder.
+/// The checked headers of an answer: nothing in them is too long, and no name leads out of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// The commit that the file is of: 40 to 64 hexadecimal digits.
+    /// The commit of the file: 40 to 64 hexadecimal digits.
     pub commit: Option<String>,
-    /// What the file's content is called: up to 128 letters, digits, hyphens and underscores.
+    /// The name of the file's content: up to 128 letters, digits, hyphens and underscores.
     pub etag: Option<String>,
-    /// Whether that name is the SHA-256 of the content, as it is of large files.
+    /// Whether that name is the SHA-256 of the content, as for large files.
     pub hashed: bool,
     /// The whole file's size in bytes.
     pub size: Option<u64>,
-    /// The bytes that this answer brings.
+    /// The number of bytes in this answer.
     pub length: Option<u64>,
-    /// The first byte that it brings, where it is a part of the file.
+    /// The first byte in this answer, if it is a part of the file.
     pub from: Option<u64>,
-    /// Where the file is instead.
+    /// The address to which the server redirects.
     pub location: Option<String>,
-    /// Whether the bytes are compressed, which nobody asked for.
+    /// Whether the bytes are compressed, which was not requested.
     pub compressed: bool,
 }
 
 impl Told {
-    /// Reads the headers of an answer, by their names in lower case.
+    /// Parses the headers of an answer, named in lower case.
     ///
     /// # Errors
-    /// A header that is there twice with different values; a commit or a name of content that is none; a size that is no number; an address
-    /// that is no text.
+    /// A header that occurs twice with different values; an invalid commit or content name; a size that is not a number; an address that is
+    /// not text.
     pub fn of(headers: &[(&str, &[u8])]) -> Result<Told> {
         let one = |name: &str| -> Result<Option<&[u8]>> {
             let mut values = headers.iter().filter(|header| header.0 == name).map(|header| header.1);
@@ -47,7 +46,7 @@ impl Told {
         let commit = one("x-repo-commit")?.map(commit).transpose()?;
         let linked = one("x-linked-etag")?;
         let etag = linked.map_or_else(|| one("etag"), |linked| Ok(Some(linked)))?.map(etag).transpose();
-        // A server that is only sent to may name its content as it likes; the name counts where there is a commit.
+        // A server that is only redirected to may name its content in any way; the name matters only together with a commit.
         let etag = if commit.is_some() { etag? } else { None };
         let (length, linked_size) = (number("content-length")?, number("x-linked-size")?);
         let range =
@@ -75,14 +74,14 @@ impl Told {
 
 fn wrong(what: &str) -> Error {
     Error::new(format!("the server says {what}"))
-        .hint("this is no answer of a hub: see HF_ENDPOINT, and whether a proxy or a login page answers instead")
+        .hint("this is not a hub's answer: check HF_ENDPOINT, and whether a proxy or a login page answers instead")
 }
 
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether `text` is the whole name of a commit.
+/// Whether `text` is the full name of a commit.
 pub(crate) fn is_commit(text: &str) -> bool {
     (40..=64).contains(&text.len()) && is_hex(text)
 }
@@ -108,7 +107,7 @@ fn digits(value: &[u8]) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
-/// The first byte and the whole size of `bytes 0-99/1000`, whose size may be unknown: `*`.
+/// The first byte and the total size of `bytes 0-99/1000`; the size may be unknown: `*`.
 fn range(value: &[u8]) -> Option<(u64, Option<u64>)> {
     let text = std::str::from_utf8(value).ok()?.trim().strip_prefix("bytes")?.trim_start();
     let (part, total) = text.split_once('/')?;
@@ -145,7 +144,7 @@ mod tests {
             (told.etag.as_deref(), told.hashed, told.size, told.from, told.length),
             (Some("12-ab"), false, Some(10), Some(3), Some(7))
         );
-        // Where bytes come from is a name of its own.
+        // The origin of the bytes has a name of its own.
         assert_eq!(Told::of(&[("etag", b"\"a/b\"")]).unwrap(), Told::default());
         assert!(Told::of(&[("content-encoding", b"br")]).unwrap().compressed);
     }

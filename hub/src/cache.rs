@@ -1,6 +1,6 @@
-//! The folder that the hub's own libraries use, too: contents by their names in `blobs`, files of a commit in `snapshots` as links to
-//! them, the commits of branches and tags in `refs`, locks in `.locks`. What these are called is hf-hub's business; what is written there,
-//! and what is believed, is decided here.
+//! The cache folder, shared with the hub's own libraries: contents by name in `blobs`, the files of a commit in `snapshots` as links to
+//! them, the commits of branches and tags in `refs`, locks in `.locks`. hf-hub decides these names; this file decides what is written and
+//! what is trusted.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -24,39 +24,42 @@ impl Cache {
         hf_hub::Cache::new(self.0.clone()).repo(file.repo())
     }
 
-    /// Where content is kept. `etag` has been checked.
+    /// The file of a content. `etag` has been checked.
     pub fn blob(&self, file: &Remote, etag: &str) -> PathBuf {
         self.repository(file).join("blobs").join(etag)
     }
 
-    /// What two programs that download the same content agree by; the place that Python's library has for it.
+    /// The lock for programs that download the same content; the same path as in Python's library.
     pub fn lock(&self, file: &Remote, etag: &str) -> PathBuf {
         self.0.join(".locks").join(file.repo().folder_name()).join(format!("{etag}.lock"))
     }
 
-    /// The file as it was downloaded before.
+    /// The file, if it was downloaded before.
     ///
     /// # Errors
-    /// A link that leads out of the repository's folder; something there that is no file.
+    /// A link that leads out of the repository's folder, or something that is not a file.
     pub fn found(&self, file: &Remote) -> Result<Option<PathBuf>> {
         let repository = self.repository(file);
         let branch = fs::read_to_string(repository.join("refs").join(&file.revision)).ok();
-        // Python's library keeps no reference for what was asked for by its commit.
+        // Python's library stores no reference for a file that was requested by its commit.
         let commit = branch.as_deref().map(str::trim).filter(|text| is_commit(text));
         let Some(commit) = commit.or_else(|| Some(&*file.revision).filter(|text| is_commit(text))) else { return Ok(None) };
         let path = self.names(file).pointer_path(commit).join(&file.file);
         let Ok(real) = fs::canonicalize(&path) else { return Ok(None) };
-        // Contents may be kept on another disk, behind a link of the whole folder.
+        // Contents may be on another disk, behind a link of the whole folder.
         let homes = [repository.clone(), repository.join("blobs"), repository.join("snapshots")];
         let inside = homes.iter().filter_map(|home| fs::canonicalize(home).ok()).any(|home| real.starts_with(home));
         if !inside || !real.is_file() {
-            let what = if inside { "this is no file" } else { "this link of the hub's cache leads out of it" };
+            let what = if inside { "this is not a file" } else { "this link of the hub's cache leads out of it" };
             return Err(Error::new(what).at(path.display()).at(file).hint("delete it: the file is then downloaded again"));
         }
         Ok(Some(path))
     }
 
-    /// Makes content that is there the file of its commit, and the commit the one of its branch.
+    /// Links existing content as the file of its commit, and records the commit of the branch.
+    ///
+    /// # Errors
+    /// A folder of the cache leads out of it, or a file cannot be written.
     pub fn keep(&self, file: &Remote, commit: &str, etag: &str) -> Result<PathBuf> {
         let repository = self.repository(file);
         let snapshots = repository.join("snapshots");
@@ -68,7 +71,7 @@ impl Cache {
         }
         let up = Path::new(&file.file).components().filter(|part| matches!(part, Component::Normal(_))).count() + 1;
         let content: PathBuf = std::iter::repeat_n("..", up).chain(["blobs", etag]).collect();
-        // Under another name first, so that whatever was there is replaced at once.
+        // Made under another name and renamed, so that an existing file is replaced at once.
         let new = folder.join(format!(".{}-{}", name.to_string_lossy(), std::process::id()));
         let _ = fs::remove_file(&new);
         link(&content, &self.blob(file, etag), &new).and_then(|()| fs::rename(&new, &path)).at(path.display())?;
@@ -84,7 +87,7 @@ fn link(content: &Path, _: &Path, at: &Path) -> std::io::Result<()> {
     std::os::unix::fs::symlink(content, at)
 }
 
-/// Links to files need a right that few have there.
+/// Links to files need a right that few users have there.
 #[cfg(windows)]
 fn link(content: &Path, whole: &Path, at: &Path) -> std::io::Result<()> {
     std::os::windows::fs::symlink_file(content, at)
@@ -111,7 +114,7 @@ mod tests {
         assert_eq!(cache.found(&file).unwrap(), Some(path.clone()));
         let exact: Remote = format!("hf://a/b@{COMMIT}/c/d.txt").parse().unwrap();
         assert_eq!(cache.found(&exact).unwrap(), Some(path.clone()));
-        // Again, over what is there.
+        // Again, over an existing file.
         files::write(&cache.blob(&file, "e7aa"), b"other").unwrap();
         cache.keep(&file, COMMIT, "e7aa").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"other");

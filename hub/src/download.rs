@@ -1,5 +1,5 @@
-//! The bytes of a file on their way into the cache: no more than the hub says and the disk holds, from where an earlier try stopped, and
-//! only whole under their name.
+//! Downloads a file into the cache: at most as many bytes as the hub says and the disk has free, continuing an interrupted download, and
+//! under its final name only when it is complete.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -15,27 +15,27 @@ use crate::cache::Cache;
 use crate::remote::Remote;
 use crate::server::{Answer, Server};
 
-/// What must have come whenever the time has passed in which a server may be silent: a server that sends a byte now and then is silent.
+/// The number of bytes that must arrive within the timeout: a server that sends a byte now and then counts as silent.
 const SLOWEST: u64 = 16 << 10;
-/// What is left free on the disk for others.
+/// Disk space that is left free for other programs.
 const SPARE: u64 = 64 << 20;
 
-/// Content that was promised, its lock, and what is there of it.
+/// The content that the server has announced, its lock, and the part that is there.
 struct Promised {
     commit: String,
     etag: String,
     hashed: bool,
     size: Option<u64>,
-    /// Where its bytes are collected.
+    /// The file in which its bytes are collected.
     part: PathBuf,
     _lock: Lock,
     whole: bool,
 }
 
-/// Downloads `file` into `cache`, unless another program just did; nothing where the hub has no such file.
+/// Downloads `file` into `cache`, unless another program has just done so; none if the hub has no such file.
 ///
 /// # Errors
-/// All that can be wrong with a server, a network and a disk.
+/// Failures of the server, the network and the disk.
 pub(crate) fn fetch(server: &Server, cache: &Cache, file: &Remote) -> Result<Option<PathBuf>> {
     let mut promised = None;
     let answer = server.ask(file, |told| {
@@ -55,7 +55,7 @@ pub(crate) fn fetch(server: &Server, cache: &Cache, file: &Remote) -> Result<Opt
 
 impl Promised {
     fn new(cache: &Cache, file: &Remote, told: &Told) -> Result<Promised> {
-        let no = |what: &str| Error::new(what).hint("this is no answer of a hub: see HF_ENDPOINT");
+        let no = |what: &str| Error::new(what).hint("this is not a hub's answer: check HF_ENDPOINT");
         let commit = told.commit.clone().ok_or_else(|| no("the server names no commit of this file"))?;
         let etag = told.etag.clone().ok_or_else(|| no("the server has no name for this content (`etag`)"))?;
         if is_commit(&file.revision) && !commit.eq_ignore_ascii_case(&file.revision) {
@@ -68,25 +68,25 @@ impl Promised {
         Ok(Promised { commit, etag, hashed: told.hashed, size: told.size, part, _lock: lock, whole })
     }
 
-    /// What an earlier try has left.
+    /// The number of bytes left by an earlier try.
     fn start(&self) -> u64 {
         let there = self.part.symlink_metadata().map_or(0, |part| if part.is_file() { part.len() } else { 0 });
-        // A part that is whole was stopped before its last check, one that is more is of something else: from the beginning.
+        // A complete part was interrupted before its last check, and a longer one belongs to other content: start from the beginning.
         if self.size.is_some_and(|size| there < size) { there } else { 0 }
     }
 }
 
-/// Writes an answer's bytes behind those that are there.
+/// Appends an answer's bytes to those that are there.
 fn receive(answer: Answer, promised: &Promised, silence: Duration) -> Result<()> {
     let told = &answer.told;
     let no = |what: String| Error::new(what).hint("try again; if it stays so, the server or a proxy before it is at fault");
     if told.compressed {
         return Err(no("the server sends the file compressed, which was not asked for".to_string()));
     }
-    // A server may send the whole file where a part was asked for.
+    // A server may send the whole file although a part was requested.
     let from = if answer.status == 206 { told.from.unwrap_or(0) } else { 0 };
     if from != 0 && from != promised.start() {
-        return Err(no(format!("the server goes on at byte {from} of the file, not at byte {}", promised.start())));
+        return Err(no(format!("the server continues at byte {from} of the file, not at byte {}", promised.start())));
     }
     let sent = told.length.and_then(|length| length.checked_add(from));
     let size = match (promised.size.or(told.size), told.size.or(sent)) {
@@ -106,25 +106,25 @@ fn receive(answer: Answer, promised: &Promised, silence: Duration) -> Result<()>
     let mut part = files::go_on(&promised.part, from)?;
     let at = copy(&mut answer.body.into_reader(), &mut part, from, size, silence).map_err(|e| e.at(promised.part.display()))?;
     if at > size {
-        return discarded(promised, no(format!("the server sends more than the {size} bytes that it says")));
+        return discarded(promised, no(format!("the server sends more than the {size} bytes that it announced")));
     }
     if at < size {
         let what = format!("the download stops after {at} of {size} bytes: it is not as long as the hub says");
-        return Err(Error::new(what).hint("try again: it goes on where it stopped"));
+        return Err(Error::new(what).hint("try again: the download continues where it stopped"));
     }
     if promised.hashed && !hash(&mut part).at(promised.part.display())?.eq_ignore_ascii_case(&promised.etag) {
-        return discarded(promised, no("the bytes are not those that the hub names: their SHA-256 is another".to_string()));
+        return discarded(promised, no("the bytes are not those that the hub announced: their SHA-256 differs".to_string()));
     }
     part.sync_all().at(promised.part.display())
 }
 
-/// The error, and no part that a later try could go on with.
+/// Removes the part, so that a later try does not continue it, and returns the error.
 fn discarded(promised: &Promised, error: Error) -> Result<()> {
     files::remove(&promised.part)?;
     Err(error)
 }
 
-/// How many bytes there are in the end: at most one more than `size`.
+/// Returns the number of bytes at the end: at most one more than `size`.
 fn copy(body: &mut impl Read, part: &mut File, from: u64, size: u64, silence: Duration) -> Result<u64> {
     let mut block = vec![0; 64 << 10];
     let mut body = body.take((size - from).saturating_add(1));
@@ -135,7 +135,7 @@ fn copy(body: &mut impl Read, part: &mut File, from: u64, size: u64, silence: Du
             Ok(read) => read,
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             Err(e) if e.kind() == ErrorKind::TimedOut || timed_out(&e) => return Err(stalled(silence)),
-            // A connection that broke is told by the length.
+            // A broken connection shows in the length.
             Err(_) => return Ok(at),
         };
         at += read as u64;
@@ -157,8 +157,9 @@ fn timed_out(error: &std::io::Error) -> bool {
 }
 
 fn stalled(silence: Duration) -> Error {
-    Error::new(format!("the download stalls: less than {} KB came within {} s", SLOWEST >> 10, silence.as_secs()))
-        .hint("try again: it goes on where it stopped; HF_HUB_DOWNLOAD_TIMEOUT is how many seconds a server may be silent")
+    Error::new(format!("the download stalls: less than {} KB came within {} s", SLOWEST >> 10, silence.as_secs())).hint(
+        "try again: the download continues where it stopped; HF_HUB_DOWNLOAD_TIMEOUT is how many seconds a server may be silent",
+    )
 }
 
 fn hash(part: &mut File) -> std::io::Result<String> {
@@ -172,14 +173,14 @@ fn hash(part: &mut File) -> std::io::Result<String> {
     }
 }
 
-/// The bytes that this user may still write on the disk of `folder`; nothing where the system does not say.
+/// The number of bytes that this user may still write on the disk of `folder`; none if the system does not say.
 #[cfg(unix)]
 fn free(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }
 
-/// The bytes that this user may still write on the disk of `folder`; nothing where the system does not say.
+/// The number of bytes that this user may still write on the disk of `folder`; none if the system does not say.
 #[cfg(not(unix))]
 fn free(_: &Path) -> Option<u64> {
     None

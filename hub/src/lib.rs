@@ -1,16 +1,16 @@
 //! Files of the Hugging Face Hub by a path: `hf://owner/name[@revision]/file`, or `hf://datasets/owner/name[@revision]/file`.
 //!
-//! A file is downloaded once, into the cache that the hub's own libraries use (`HF_HUB_CACHE`, else `hub` below `HF_HOME`, else below
-//! `~/.cache/huggingface`), and then opened from there; a revision is a branch, a tag or a commit, `main` where none is named. A
-//! branch is looked up once too: delete its file in the cache's `refs` to see what has become of it, or name a commit.
+//! A file is downloaded once, into the cache of the hub's own libraries (`HF_HUB_CACHE`, else `hub` in `HF_HOME`, else in
+//! `~/.cache/huggingface`), and then opened from there. A revision is a branch, a tag or a commit; the default is `main`. A branch is
+//! looked up once, too: to get its newest commit, delete its file in the cache's `refs`, or name the commit.
 //!
-//! `HF_ENDPOINT` names another server that speaks the hub's protocol, `HF_TOKEN` (or the file `token` that the hub's login writes)
-//! who asks, and with `HF_HUB_OFFLINE=1` nothing is asked of the network: what is not in the cache is an error.
-//! `HF_HUB_DOWNLOAD_TIMEOUT` is how many seconds a server may be silent, 30 where it is not set.
+//! `HF_ENDPOINT` names another server with the hub's protocol. `HF_TOKEN` (or the file `token` that the hub's login writes) is sent as the
+//! user's token. With `HF_HUB_OFFLINE=1` nothing is requested from the network: a file that is not in the cache is an error.
+//! `HF_HUB_DOWNLOAD_TIMEOUT` is the number of seconds that a server may be silent, 30 by default.
 //!
-//! A server is not trusted. What it says is checked before anything is done by it ([`answer`]): its names cannot lead out of the cache, a
-//! file has the length and, where the hub tells one, the SHA-256 that was told, and must fit on the disk. The token goes to the server that
-//! was named and to no other, and never by plain http over a network; https never becomes http.
+//! Servers are not trusted. Their answers are checked before they are used ([`answer`]): names cannot lead out of the cache, and a file
+//! must have the announced length and, where the hub gives one, the announced SHA-256, and must fit on the disk. The token is sent only to
+//! the server that the user named, and never by plain http over a network; https is never downgraded to http.
 
 pub mod answer;
 mod cache;
@@ -28,11 +28,11 @@ use cache::Cache;
 use remote::{Remote, SCHEME};
 use server::{Server, set};
 
-/// Where `path` lies on this machine: itself, unless it names a file of the hub, which then is in the cache, or is downloaded to it.
+/// The local path of `path`: itself, or for a file of the hub its path in the cache, to which it is downloaded if needed.
 ///
 /// # Errors
-/// A path that names no file of a repository; a file that is not there, may not be read, or cannot be had offline; a server that is none
-/// of a hub.
+/// A path that names no file of a repository; a file that does not exist, may not be read, or is not available offline; a server that is
+/// not a hub.
 pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
     if !is_remote(path) {
         return Ok(Cow::Borrowed(path));
@@ -47,11 +47,11 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
     fetched.map(Cow::Owned).map_err(|e| e.at(&file))
 }
 
-/// Brings the file `name` of the folder in which `path`, a file of the hub, lies, beside it in the cache; nothing where there is none, or
-/// where it cannot be had offline.
+/// Downloads the file `name` from the folder of `path`, a file of the hub, beside it in the cache. Does nothing if there is no such file,
+/// or if it is not available offline.
 ///
 /// # Errors
-/// Those of [`local`], but for a file that is not there.
+/// Those of [`local`], except for a file that does not exist.
 pub fn beside(path: &Path, name: &str) -> Result<()> {
     let file = path.to_string_lossy().parse::<Remote>()?.beside(name);
     let place = Place::from_env()?;
@@ -62,12 +62,12 @@ pub fn beside(path: &Path, name: &str) -> Result<()> {
     fetched.map(|_| ()).map_err(|e| e.at(&file))
 }
 
-/// Whether `path` names something of the hub.
+/// Whether `path` names a file of the hub.
 pub fn is_remote(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(SCHEME))
 }
 
-/// The cache, and how it is filled.
+/// The cache and the server.
 struct Place {
     cache: Cache,
     home: Option<PathBuf>,
@@ -78,9 +78,10 @@ impl Place {
     fn from_env() -> Result<Self> {
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cache/huggingface")));
         let cache = set("HF_HUB_CACHE").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("hub")));
-        let cache = cache.ok_or_else(|| Error::new("there is no home for the hub's cache").hint("set HF_HOME to a folder"))?;
+        let cache =
+            cache.ok_or_else(|| Error::new("there is no home folder for the hub's cache").hint("set HF_HOME to a folder"))?;
         let yes = |value: String| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
-        // Links inside the cache are made relative, which takes a place that is not.
+        // Links inside the cache are made relative, which needs an absolute path of the cache.
         Ok(Place { cache: Cache(std::path::absolute(cache)?), home, offline: set("HF_HUB_OFFLINE").is_some_and(yes) })
     }
 

@@ -1,4 +1,4 @@
-//! A file of a repository of the hub, as `hf://` paths name it.
+//! A file in a repository of the hub, as an `hf://` path names it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use hf_hub::{Repo, RepoType};
 pub(crate) const SCHEME: &str = "hf://";
 const FORM: &str = "write hf://owner/name/file or hf://owner/name@revision/file; of a dataset hf://datasets/owner/name/file";
 
-/// A file of a repository. Each part is a name that can be a folder of the cache and leads nowhere else.
+/// A file in a repository. Each part is a name that is safe as a folder's name in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     pub dataset: bool,
@@ -24,7 +24,7 @@ impl FromStr for Remote {
 
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |what: &str| Error::usage(what).at(text.escape_debug()).hint(FORM);
-        let path = text.strip_prefix(SCHEME).ok_or_else(|| wrong("this is no path of the hub"))?;
+        let path = text.strip_prefix(SCHEME).ok_or_else(|| wrong("this is not a path of the hub"))?;
         let (dataset, path) = match path.strip_prefix("datasets/") {
             Some(rest) => (true, rest),
             None => (false, path.strip_prefix("models/").unwrap_or(path)),
@@ -32,7 +32,7 @@ impl FromStr for Remote {
         let mut parts = path.splitn(3, '/');
         let (owner, name, file) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or(""));
         let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
-        // Branches with a slash are written with %2F, as in the hub's own paths.
+        // Branches with a slash are written with %2F, as in the hub's own addresses.
         let revision = revision.replace("%2F", "/").replace("%2f", "/");
         if owner.is_empty() || name.is_empty() || file.is_empty() || file.ends_with('/') {
             return Err(wrong("this names no file of a repository"));
@@ -40,14 +40,14 @@ impl FromStr for Remote {
         let climbs = |part: &str| part.split('/').any(|part| part.is_empty() || part == "." || part == "..");
         let odd = |c: char| c.is_control() || matches!(c, '\\' | '?' | '#') || (cfg!(windows) && c == ':');
         if [&revision, file].into_iter().any(climbs) || !is_name(owner) || !is_name(name) || text[SCHEME.len()..].contains(odd) {
-            return Err(wrong("this path of the hub has parts that are no names"));
+            return Err(wrong("this path of the hub has parts that are not names"));
         }
         Ok(Remote { dataset, repository: format!("{owner}/{name}"), revision, file: file.to_string() })
     }
 }
 
-/// Whether the hub allows this as the name of an owner or a repository. Two hyphens in a row would make two repositories one folder of the
-/// cache, whose names put them where the slash is.
+/// Whether the hub allows this as the name of an owner or a repository. Two hyphens in a row are not allowed, because the cache writes them
+/// for the slash, so two repositories could share a folder.
 fn is_name(part: &str) -> bool {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let edge = |c: char| matches!(c, '-' | '.');
@@ -67,19 +67,19 @@ impl fmt::Display for Remote {
 }
 
 impl Remote {
-    /// Its repository, as hf-hub names it.
+    /// The repository in hf-hub's terms.
     pub fn repo(&self) -> Repo {
         let kind = if self.dataset { RepoType::Dataset } else { RepoType::Model };
         Repo::with_revision(self.repository.clone(), kind, self.revision.clone())
     }
 
-    /// The file `name` in the folder of this one.
+    /// The file `name` in the same folder.
     pub fn beside(&self, name: &str) -> Remote {
         let file = self.file.rsplit_once('/').map_or_else(|| name.to_string(), |(folder, _)| format!("{folder}/{name}"));
         Remote { file, ..self.clone() }
     }
 
-    /// The path of its address on a server, without a slash before it.
+    /// The path of its address on a server, without a leading slash.
     pub fn address(&self) -> String {
         let kind = if self.dataset { "datasets/" } else { "" };
         let file: Vec<String> = self.file.split('/').map(encoded).collect();
@@ -87,7 +87,7 @@ impl Remote {
     }
 }
 
-/// One part of an address: whatever is no plain character is written as `%` and two digits.
+/// One part of an address: characters other than plain ones are written as `%` and two digits.
 fn encoded(part: &str) -> String {
     let mut out = String::new();
     for byte in part.bytes() {

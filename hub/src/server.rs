@@ -1,4 +1,4 @@
-//! The server: where it is, who asks it, and where it may send on to. What its answers say is in `answer`.
+//! The server: its address, the user's token, and where it may redirect. `answer` checks its answers.
 
 use std::env;
 use std::path::Path;
@@ -12,22 +12,22 @@ use crate::answer::Told;
 use crate::remote::Remote;
 
 const HUB: &str = "https://huggingface.co";
-/// How often a server may send on to another address.
+/// The largest number of redirects.
 const HOPS: usize = 10;
-/// Seconds that a server may be silent.
+/// The default number of seconds that a server may be silent.
 const SILENCE: u64 = 30;
 
-/// The server that was named, and how it is asked.
+/// The server that the user named, and how it is asked.
 pub(crate) struct Server {
     agent: Agent,
     base: Uri,
     named: bool,
     token: Option<String>,
-    /// How long nothing may come.
+    /// How long a server may send nothing.
     pub silence: Duration,
 }
 
-/// An answer, and what it says.
+/// An answer and its checked headers.
 pub(crate) struct Answer {
     pub told: Told,
     pub status: u16,
@@ -35,10 +35,10 @@ pub(crate) struct Answer {
 }
 
 impl Server {
-    /// By the environment: `HF_ENDPOINT`, `HF_TOKEN` or the file `token` in `home`, `HF_HUB_DOWNLOAD_TIMEOUT`.
+    /// The server of the environment: `HF_ENDPOINT`, `HF_TOKEN` or the file `token` in `home`, `HF_HUB_DOWNLOAD_TIMEOUT`.
     ///
     /// # Errors
-    /// A value that cannot be what it should; none is told in the message, as it may hold a password.
+    /// An invalid value; the message does not show it, because it may contain a password.
     pub fn from_env(home: Option<&Path>) -> Result<Server> {
         let named = set("HF_ENDPOINT");
         let base = endpoint(named.as_deref().unwrap_or(HUB))?;
@@ -51,7 +51,7 @@ impl Server {
         let seconds =
             set("HF_HUB_DOWNLOAD_TIMEOUT").map(|text| text.trim().parse::<u64>().ok().filter(|&s| (1..=86_400).contains(&s)));
         let seconds =
-            seconds.map(|s| s.ok_or_else(|| Error::usage("HF_HUB_DOWNLOAD_TIMEOUT is no number of seconds").hint("write 30")));
+            seconds.map(|s| s.ok_or_else(|| Error::usage("HF_HUB_DOWNLOAD_TIMEOUT is not a number of seconds").hint("write 30")));
         let silence = Duration::from_secs(seconds.transpose()?.unwrap_or(SILENCE));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -68,11 +68,11 @@ impl Server {
         Ok(Server { agent: agent.into(), base, named: named.is_some(), token, silence })
     }
 
-    /// Asks for `file` and goes where it is sent. `told` sees each answer that names a commit first, and says from which byte on the file is
-    /// wanted, or that it is not. Nothing where the hub has no such file, or the file is not wanted any more.
+    /// Requests `file` and follows redirects. `told` gets each answer that names a commit, and returns the first byte of the file that is
+    /// wanted, or none if the file is not wanted any more. Returns none if the hub has no such file, or if it is not wanted any more.
     ///
     /// # Errors
-    /// No answer in time; one that may not be followed; one that is none of a hub.
+    /// No answer in time, a redirect that may not be followed, or an answer that is not a hub's.
     pub fn ask(&self, file: &Remote, mut told: impl FnMut(&Told) -> Result<Option<u64>>) -> Result<Option<Answer>> {
         let base = self.base.path().trim_end_matches('/');
         let mut at = address(&self.base, &format!("{base}/{}", file.address()))?;
@@ -81,7 +81,7 @@ impl Server {
         for _ in 0..=HOPS {
             let answer = self.get(&at, from)?;
             let own = origin(&at) == origin(&self.base);
-            let place = if own { self.asked() } else { format!(" (sent on to {})", shown(&at)) };
+            let place = if own { self.asked() } else { format!(" (redirected to {})", shown(&at)) };
             let moved = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
             if !known && answer.told.commit.is_some() && (moved || answer.status == 200 || answer.status == 206) {
                 match told(&answer.told)? {
@@ -92,8 +92,8 @@ impl Server {
             match answer.status {
                 _ if moved => at = self.sent_on(&at, answer.told.location.as_deref())?,
                 200 | 206 if !known => {
-                    return Err(Error::new(format!("what answers{place} is no hub: it names no commit of the file"))
-                        .hint("see HF_ENDPOINT, and whether a proxy or a login page answers instead"));
+                    return Err(Error::new(format!("the server{place} is not a hub: it does not name the file's commit"))
+                        .hint("check HF_ENDPOINT, and whether a proxy or a login page answers instead"));
                 }
                 200 | 206 => return Ok(Some(answer)),
                 404 | 410 if own && !known => return Ok(None),
@@ -112,7 +112,7 @@ impl Server {
                 }
             }
         }
-        Err(Error::new(format!("the hub{} sends on more than {HOPS} times", self.asked())).hint("see HF_ENDPOINT"))
+        Err(Error::new(format!("the hub{} redirects more than {HOPS} times", self.asked())).hint("see HF_ENDPOINT"))
     }
 
     fn get(&self, at: &Uri, from: u64) -> Result<Answer> {
@@ -120,7 +120,7 @@ impl Server {
         if from > 0 {
             request = request.header("range", format!("bytes={from}-"));
         }
-        // The token is for the server that was named, and for no other that it sends to.
+        // The token is only for the server that the user named, not for servers that it redirects to.
         if let Some(token) = self.token.as_ref().filter(|_| origin(at) == origin(&self.base) && self.private()) {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -131,29 +131,29 @@ impl Server {
         Ok(Answer { told, status: response.status().as_u16(), body: response.into_body() })
     }
 
-    /// Whether nobody on the way can read what is sent: by TLS, or within this machine.
+    /// Whether nothing that is sent can be read on the way: by TLS, or because it stays on this machine.
     fn private(&self) -> bool {
         let host = self.base.host().unwrap_or("").trim_matches(['[', ']']);
         let here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         self.base.scheme_str() == Some("https") || here
     }
 
-    /// The address that an answer of `from` sends to.
+    /// The address that an answer of `from` redirects to.
     fn sent_on(&self, from: &Uri, location: Option<&str>) -> Result<Uri> {
         let wrong =
-            |what: &str| Error::new(format!("the hub{} sends on {what}", self.asked())).at(shown(from)).hint("see HF_ENDPOINT");
+            |what: &str| Error::new(format!("the hub{} redirects {what}", self.asked())).at(shown(from)).hint("see HF_ENDPOINT");
         let location = location.ok_or_else(|| wrong("without saying to where"))?;
         let location = location.split('#').next().unwrap_or("");
         let scheme = from.scheme_str().unwrap_or("https");
         let to = if location.starts_with("//") {
-            format!("{scheme}:{location}").parse().map_err(|_| wrong("to an address that is none"))?
+            format!("{scheme}:{location}").parse().map_err(|_| wrong("to something that is not an address"))?
         } else if location.starts_with('/') {
             address(from, location)?
         } else if let Some((scheme, _)) = location.split_once("://") {
             if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-                return Err(wrong("to what is no address of the web"));
+                return Err(wrong("to something that is not a web address"));
             }
-            location.parse::<Uri>().map_err(|_| wrong("to an address that is none"))?
+            location.parse::<Uri>().map_err(|_| wrong("to something that is not an address"))?
         } else {
             let folder = from.path().rsplit_once('/').map_or("", |(folder, _)| folder);
             address(from, &format!("{folder}/{location}"))?
@@ -162,12 +162,12 @@ impl Server {
         match (from.scheme_str(), to.scheme_str()) {
             (Some("https"), Some("http")) => return Err(wrong(&format!("from https to plain http, to {}", shown(&to)))),
             (_, Some("http" | "https")) if to.host().is_some_and(|host| !host.is_empty()) => {}
-            _ => return Err(wrong("to what is no address of the web")),
+            _ => return Err(wrong("to something that is not a web address")),
         }
         if !same && to.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(wrong("to an address with a name or a password in it"));
         }
-        // What HF_ENDPOINT says of who asks stays with its server.
+        // Credentials in HF_ENDPOINT are sent only to its server.
         if origin(&to) == origin(&self.base) {
             address(&self.base, to.path_and_query().map_or("/", |path| path.as_str()))
         } else {
@@ -175,12 +175,12 @@ impl Server {
         }
     }
 
-    /// Who was asked, if not the hub itself.
+    /// The server that was asked, if it is not the hub itself.
     pub fn asked(&self) -> String {
         if self.named { format!(" at {}{}", shown(&self.base), self.base.path().trim_end_matches('/')) } else { String::new() }
     }
 
-    /// What is said where the hub has no such file.
+    /// The error if the hub has no such file.
     pub fn none(&self) -> Error {
         Error::usage(format!("the hub{} has no such file, repository or revision", self.asked()))
             .hint("names are exact, also in upper and lower case; a revision is a branch, a tag or a commit")
@@ -196,7 +196,7 @@ impl Server {
         }
     }
 
-    /// Why there was no answer. A library's text may hold an address with a password or a signature: it is not told.
+    /// Why there was no answer. The library's own message may contain an address with a password or a signature, so it is not shown.
     fn unanswered(&self, at: &Uri, error: ureq::Error) -> Error {
         let from = if origin(at) == origin(&self.base) { self.asked() } else { format!(" from {}", shown(at)) };
         let why = match &error {
@@ -210,7 +210,7 @@ impl Server {
             _ => "the connection failed".to_string(),
         };
         Error::new(format!("cannot be downloaded{from}: {why}"))
-            .hint("is the network there? HF_ENDPOINT names another server, HF_HUB_OFFLINE=1 goes by the cache alone")
+            .hint("is there a network connection? HF_ENDPOINT names another server, HF_HUB_OFFLINE=1 uses only the cache")
     }
 
     fn silent(&self, from: &str) -> Error {
@@ -219,15 +219,15 @@ impl Server {
     }
 }
 
-/// A variable of the environment that says something.
+/// The value of an environment variable that is set and not empty.
 pub(crate) fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// The address that `HF_ENDPOINT` means.
+/// The address in `HF_ENDPOINT`.
 fn endpoint(text: &str) -> Result<Uri> {
     let wrong = |what: &str| Error::usage(format!("HF_ENDPOINT {what}")).hint(format!("write an address like {HUB}"));
-    let uri: Uri = text.trim().parse().map_err(|_| wrong("is no address"))?;
+    let uri: Uri = text.trim().parse().map_err(|_| wrong("is not an address"))?;
     match uri.scheme_str() {
         Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => {}
         _ => return Err(wrong("begins neither with https:// nor with http://")),
@@ -242,14 +242,14 @@ fn address(base: &Uri, path: &str) -> Result<Uri> {
     Uri::from_parts(parts).map_err(Error::new).at(shown(base))
 }
 
-/// What makes a server the same one: scheme, host and port.
+/// What identifies a server: scheme, host and port.
 fn origin(uri: &Uri) -> (Option<&str>, String, u16) {
     let scheme = uri.scheme_str();
     let port = uri.port_u16().unwrap_or(if scheme == Some("http") { 80 } else { 443 });
     (scheme, uri.host().unwrap_or("").to_ascii_lowercase(), port)
 }
 
-/// A server as it may be told: without name, password, path and signature.
+/// A server as messages show it: without user name, password, path and signature.
 fn shown(uri: &Uri) -> String {
     let port = uri.port_u16().map_or(String::new(), |port| format!(":{port}"));
     format!("{}://{}{port}", uri.scheme_str().unwrap_or("https"), uri.host().unwrap_or(""))
@@ -277,11 +277,11 @@ mod tests {
         for (location, why) in [
             ("http://hub.example/x", "from https to plain http"),
             ("http://127.0.0.1/x", "from https to plain http"),
-            ("file:///etc/passwd", "no address of the web"),
-            ("ftp://cdn.example/x", "no address of the web"),
+            ("file:///etc/passwd", "not a web address"),
+            ("ftp://cdn.example/x", "not a web address"),
             ("https://a:b@cdn.example/x", "a name or a password"),
             ("https://hub.example@cdn.example/x", "a name or a password"),
-            ("https://", "an address that is none"),
+            ("https://", "not an address"),
         ] {
             let error = to(location).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("hint: ") && !error.contains("secret"), "{location}: {error}");

@@ -1,33 +1,33 @@
-//! What batch normalisation wants to know of one block of rows of channels, and how the blocks' answers become one.
+//! Statistics for batch normalisation, computed for blocks of rows and merged.
 //!
-//! Statistics are gathered block by block, each block around its own mean, and merged in f64 (Chan, Golub & LeVeque 1983), so
-//! that neither many rows nor a large mean costs digits. Blocks depend on the problem's shape alone.
+//! Statistics are computed block by block, each around the block's own mean, and merged in f64 (Chan, Golub & LeVeque 1983), so that
+//! neither many rows nor a large mean costs precision. Blocks depend on the problem's shape alone.
 
 use crate::element::{Bf16, Element, Real, zero};
 use crate::passes::Channels;
 use crate::rows::{GradientSums, Moments};
 use crate::simd::run;
 
-/// Numbers in one block of an elementwise pass: small enough to stay in a core's cache, large enough to be worth a task.
+/// Values in a block of an elementwise pass: few enough for a core's cache, and enough to be worth a task.
 pub const BLOCK: usize = 1 << 14;
 
-/// Rows of `c` channels in one block.
+/// Rows of `c` channels in a block.
 pub(crate) fn block_rows(c: usize) -> usize {
     (BLOCK / c).max(1)
 }
 
-/// Rows, mean and summed squared deviations of each of a block's columns.
+/// Number of rows, mean, and sum of squared deviations for each column of a block.
 pub type BlockMoments = (f64, Vec<f64>, Vec<f64>);
 
-/// Σ dy and Σ dy·(x − mean) per channel: what a normalisation's step back begins with.
+/// Σ dy and Σ dy·(x − mean) for each channel: the sums that the backward pass of a normalisation begins with.
 pub type Sums = (Vec<f64>, Vec<f64>);
 
-/// The sums of one block.
+/// Sums over one block.
 pub trait BlockSums: Element {
-    /// Rows, mean and summed squared deviations of a block of `c` columns.
+    /// Number of rows, mean, and sum of squared deviations of a block of `c` columns.
     fn moments(block: &[Self], c: usize) -> BlockMoments;
 
-    /// Σ dy and Σ dy·(x − mean) per channel of a block, one after the other, dy masked by the normalisation's ReLU.
+    /// Σ dy and Σ dy·(x − mean) for each channel of a block, one after the other; dy is masked by the normalisation's ReLU.
     fn gradient_sums(x: &[Self], dy: &[Self], normal: Channels<Self::Real>) -> Vec<f64>;
 }
 
@@ -61,7 +61,7 @@ impl BlockSums for Bf16 {
     }
 }
 
-/// Mean and biased variance of all blocks' columns.
+/// Mean and biased variance of the columns over all blocks.
 pub fn merge(blocks: Vec<BlockMoments>, c: usize) -> [Vec<f64>; 2] {
     let (mut count, mut mean, mut spread) = (0.0, vec![0.0; c], vec![0.0; c]);
     for (n, block_mean, block_spread) in blocks {
@@ -77,21 +77,21 @@ pub fn merge(blocks: Vec<BlockMoments>, c: usize) -> [Vec<f64>; 2] {
     [mean, spread]
 }
 
-/// All blocks' gradient sums over `c` channels, added and told apart.
+/// The gradient sums of all blocks over `c` channels, added, as two vectors.
 pub fn split(blocks: &[Vec<f64>], c: usize) -> Sums {
     let mut plain = total(blocks, 2 * c);
     let centred = plain.split_off(c);
     (plain, centred)
 }
 
-/// The sum of all blocks' sums, in order.
+/// The sum of all blocks' sums, added in order.
 pub fn total(blocks: &[Vec<f64>], width: usize) -> Vec<f64> {
     let mut sums = vec![0.0; width];
     blocks.iter().for_each(|b| sums.iter_mut().zip(b).for_each(|(s, v)| *s += v));
     sums
 }
 
-/// Rows summed in the working precision before the sum goes to f64.
+/// Rows summed in the working precision before the sum is added in f64.
 const RUN: usize = 16;
 
 /// Adds each row to `sums`: short runs in T, their sums in f64.
@@ -108,13 +108,13 @@ pub(crate) fn accumulate<T: Element>(rows: &[T], c: usize, sums: &mut [f64]) {
     }
 }
 
-/// Rows, mean and summed squared deviations of a block.
+/// Number of rows, mean, and sum of squared deviations of a block.
 #[inline(always)]
 fn block_moments<T: Real>(block: &[T], c: usize) -> BlockMoments {
     let n = (block.len() / c) as f64;
     let mut mean = vec![0.0; c];
     accumulate(block, c, &mut mean);
-    // The pivot is the mean rounded to T; the first-order term puts right what the rounding lost.
+    // The pivot is the mean rounded to T; the first-order term corrects the rounding.
     let pivot: Vec<T> = mean.iter().map(|s| T::of(s / n)).collect();
     let (mut first, mut second) = (vec![0.0; c], vec![0.0; c]);
     let zero = zero::<T>();
@@ -138,7 +138,7 @@ fn block_moments<T: Real>(block: &[T], c: usize) -> BlockMoments {
     (n, mean, second)
 }
 
-/// Σ dy and Σ dy·(x − mean) per channel of a block, one after the other.
+/// Σ dy and Σ dy·(x − mean) for each channel of a block, one after the other.
 fn block_sums<T: Real>(x: &[T], dy: &[T], normal: Channels<T>) -> Vec<f64> {
     let Channels { mean, scale, shift, relu } = normal;
     let (c, zero) = (mean.len(), zero::<T>());

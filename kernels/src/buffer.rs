@@ -1,4 +1,4 @@
-//! Memory of the CPU that is used again: buffers, and the pool that keeps them warm.
+//! Buffers in the CPU's memory, and the pool that reuses them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
@@ -6,21 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytemuck::{Pod, Zeroable};
 
-/// A cache line: what buffers are made of, whatever they hold, so that every kind of number begins on a line's border and one
-/// pool serves all.
+/// A cache line. All buffers consist of these, so that values of every type begin at a line and one pool serves all types.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Bytes that a pool may always keep beyond what was in use at once: networks this small never have their memory taken away.
+/// Bytes that a pool may always keep beyond the largest use so far: networks smaller than this never lose their buffers.
 const SLACK: usize = 256 << 20;
 
-/// Buffers that were used before, by size. A fresh large allocation costs a page fault every 4 KB, which is more than most layers'
-/// arithmetic; a step's maps have the same sizes as the last step's.
+/// A pool of buffers for reuse, by size. A fresh large allocation costs a page fault for every 4 KB, which takes longer than most layers'
+/// arithmetic, and the maps of a step have the same sizes as those of the last step.
 ///
-/// A pool holds, in use and free together, at most the most bytes that were ever in use at once, and a quarter of these (or 256 MiB,
-/// if that is more). So inputs of several shapes that take turns find their buffers again, and shapes that do not come back are
-/// forgotten: where room is needed, the free buffers that have waited longest go first.
+/// A pool holds, in use and free together, at most the largest number of bytes that was in use at once, and a quarter more (or 256 MiB
+/// more, if that is larger). So inputs of alternating shapes find their buffers again, and buffers for shapes that do not return are freed:
+/// the ones that have been free for longest go first.
 pub struct BufferPool {
     slack: usize,
     state: Mutex<State>,
@@ -34,14 +33,14 @@ impl Default for BufferPool {
 
 #[derive(Default)]
 struct State {
-    /// Free buffers by their length in lines; of equals, those that have waited longest first. No list is empty.
+    /// Free buffers by their length in lines; of equal lengths, those free for longest come first. No list is empty.
     free: BTreeMap<usize, VecDeque<Free>>,
     /// Lines in free buffers.
     waiting: usize,
-    /// Lines in buffers in use, now and at most.
+    /// Lines in buffers in use: now, and the maximum so far.
     used: usize,
     most: usize,
-    /// How many buffers have come back.
+    /// The number of buffers returned so far.
     clock: u64,
 }
 
@@ -51,7 +50,7 @@ struct Free {
 }
 
 impl State {
-    /// Takes out buffers that have waited longest until no more lines are held than may be; for the caller to free.
+    /// Takes out the buffers that have been free for longest until the limit is met; the caller frees them.
     fn excess(&mut self, slack: usize) -> Vec<Vec<Line>> {
         let mut gone = Vec::new();
         while self.used + self.waiting > self.most + slack.max(self.most / 4) {
@@ -74,18 +73,18 @@ impl State {
 }
 
 impl BufferPool {
-    /// A pool that may always keep `slack` bytes beyond what was in use at once.
+    /// A pool that may always keep `slack` bytes beyond the largest use so far.
     pub fn new(slack: usize) -> Self {
         BufferPool { slack: slack / size_of::<Line>(), state: Mutex::default() }
     }
 
-    /// Bytes held: those of buffers in use, and those of free ones.
+    /// Bytes held in buffers in use, and in free buffers.
     pub fn held(&self) -> [usize; 2] {
         let state = self.lock();
         [state.used, state.waiting].map(|lines| lines * size_of::<Line>())
     }
 
-    /// The smallest buffer that has the length and is not much longer.
+    /// Takes the smallest free buffer that has the length and is not much longer.
     fn take(&self, len: usize) -> Vec<Line> {
         if len == 0 {
             return Vec::new();
@@ -119,7 +118,7 @@ impl BufferPool {
     }
 }
 
-/// `len` numbers of any value, from a pool and back to it.
+/// A buffer of `len` values, taken from a pool and returned to it.
 pub struct Buffer<T> {
     lines: Vec<Line>,
     len: usize,
@@ -128,7 +127,7 @@ pub struct Buffer<T> {
 }
 
 impl<T: Pod> Buffer<T> {
-    /// Numbers to be written before they are read.
+    /// A buffer whose values must be written before they are read.
     pub fn new(len: usize, pool: &Arc<BufferPool>) -> Self {
         let lines = pool.take((len * size_of::<T>()).div_ceil(size_of::<Line>()));
         Buffer { lines, len, pool: pool.clone(), kind: PhantomData }
@@ -161,7 +160,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// One pass of so many buffers of so many MiB, all in use at once; where they lie.
+    /// Allocates `count` buffers of `mib` MiB, all in use at once; returns their addresses.
     fn pass(pool: &Arc<BufferPool>, count: usize, mib: usize) -> Vec<*const u8> {
         let buffers: Vec<Buffer<u8>> = (0..count).map(|_| Buffer::new(mib * MIB, pool)).collect();
         let mut at: Vec<_> = buffers.iter().map(|buffer| buffer.as_ptr()).collect();
@@ -187,10 +186,10 @@ mod tests {
         for mib in [1, 2, 4, 8] {
             pass(&pool, 1, mib);
         }
-        // 20, 1 and 2 and the 4 in use are more than 25: the first went.
+        // 20, 1 and 2 and the 4 in use are more than 25: the first was freed.
         assert_eq!(pool.held(), [0, 15 * MIB]);
         let held = Buffer::<u8>::new(20 * MIB, &pool);
-        // 5 may wait: what came last is too large.
+        // 5 may stay free: the last one is too large.
         assert_eq!(pool.held(), [20 * MIB, 0]);
         drop(held);
         assert_eq!(pool.held(), [0, 20 * MIB]);

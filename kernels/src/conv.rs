@@ -1,5 +1,5 @@
-//! Convolutions: which kernel computes what. f32 and bf16 go by [`winograd`] where that pays and by [`direct`] where not; f64, which
-//! only oracles use, by [`im2col`].
+//! Convolutions: chooses the kernel. f32 and bf16 use [`winograd`] where it is faster and [`direct`] elsewhere; f64, which only oracles
+//! use, uses [`im2col`].
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::norm::{Affine, Read};
 use crate::passes::{Add, pass};
 use crate::{direct, im2col, winograd};
 
-/// A number of whose maps there are convolutions.
+/// A number type for whose maps there are convolutions.
 pub trait Convolve: BlockSums {
-    /// Whether this convolution can normalise its input as it reads it.
+    /// Whether this convolution can normalise its input while it reads it.
     fn normalises(g: &Geometry) -> bool;
 
-    /// Y from X, normalised on the way if it [can be](Convolve::normalises), and the weight (OIHW). Y is written whole. With
-    /// `watch`, the moments of Y's blocks, if they come cheaply.
+    /// Computes Y from X, normalised first if that [is possible](Convolve::normalises), and the weight (OIHW). Y is written completely.
+    /// With `watch`, returns the moments of Y's blocks if the kernel computes them cheaply.
     fn convolve(
         g: &Geometry,
         x: Read<Self>,
@@ -29,8 +29,8 @@ pub trait Convolve: BlockSums {
         pool: &Arc<BufferPool>,
     ) -> Option<Vec<BlockMoments>>;
 
-    /// dX from dY and the weight, plus what is `beside` it. dX is written whole. If X came from a normalisation, of `before`, the
-    /// sums that its step back begins with, if they come cheaply.
+    /// Computes dX from dY and the weight, plus the gradient `beside`. dX is written completely. If X came from the normalisation `before`,
+    /// returns its gradient sums if the kernel computes them cheaply.
     fn input_gradient(
         g: &Geometry,
         dy: &[Self],
@@ -41,7 +41,7 @@ pub trait Convolve: BlockSums {
         pool: &Arc<BufferPool>,
     ) -> Option<Sums>;
 
-    /// dW in OIHW from X, normalised on the way if it [can be](Convolve::normalises), and dY.
+    /// dW in OIHW from X, normalised first if that [is possible](Convolve::normalises), and dY.
     fn weight_gradient(g: &Geometry, x: Read<Self>, dy: &[Self], pool: &Arc<BufferPool>) -> Vec<Self::Real>;
 }
 

@@ -1,4 +1,4 @@
-//! The CPU as a device: slices of the host's memory, buffers from a pool, and this crate's kernels.
+//! The CPU as a device: host memory as slices, buffers from a pool, and the kernels of this crate.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use crate::pool::{self, Windows};
 use crate::update::{self, Momentum, Update};
 use crate::{elementwise, table};
 
-/// The CPU. Cloning shares the pool.
+/// The CPU. Clones share the pool.
 #[derive(Clone, Default)]
 pub struct Cpu {
     pool: Arc<BufferPool>,
 }
 
 impl Cpu {
-    /// Where its buffers come from.
+    /// The pool of its buffers.
     pub fn pool(&self) -> &BufferPool {
         &self.pool
     }

@@ -1,4 +1,4 @@
-//! Convolutions of any kernel and stride in f32 and bf16, without im2col: products whose left rows lie where the pixels lie.
+//! Convolutions with any kernel and stride in f32 and bf16, without im2col: matrix products whose left rows are read at the pixels' places.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use super::simd::{lanes, run};
 use super::taps::{Pixels, Taps};
 use crate::buffer::{Buffer, BufferPool};
 
-/// Output pixels worked on at once: enough to use a panel of weights that is in cache often.
+/// Output pixels processed at once: enough to use a cached panel of weights many times.
 const BLOCK: usize = 256;
 
-/// Channels so few that a tap of them is not worth a product: images are padded, and rows of taps are products.
+/// With so few channels, a product for each tap is not worth it: images are padded, and rows of taps are multiplied.
 const FEW: usize = 16;
 
-/// Tasks to aim for where the problem is small: enough for many cores.
+/// The number of tasks aimed at for small problems: enough for many cores.
 const TASKS: usize = 16;
 
-/// Y from X. Y is written whole; `each` gets every block of it, where it begins and its numbers, while it is in cache.
+/// Computes Y from X. Y is written completely; `each` gets every block of it (its start and its values) while it is in cache.
 pub fn forward<T: Fast, R: Send>(
     g: &Geometry,
     x: &[T],
@@ -34,7 +34,7 @@ pub fn forward<T: Fast, R: Send>(
     with_factors(x, g.c, pool, |x| product(&taps, g.n, x, Weights::forward(weight, g), y, each, pool))
 }
 
-/// dX from dY. dX is written whole, and given to `each` block by block.
+/// Computes dX from dY. dX is written completely, and passed to `each` block by block.
 pub fn input_gradient<T: Fast, R: Send>(
     g: &Geometry,
     dy: &[T],
@@ -47,12 +47,12 @@ pub fn input_gradient<T: Fast, R: Send>(
     with_factors(dy, g.o, pool, |dy| product(&taps, g.n, dy, Weights::backward(weight, g), dx, each, pool))
 }
 
-/// Numbers that one multiplication takes from each side.
+/// Values that one multiplication takes from each side.
 fn depth<T: Fast>() -> usize {
     T::Factor::DEPTH
 }
 
-/// Shows rows of `c` numbers as factors; rows that do not divide into them get a zero behind.
+/// Passes rows of `c` values as factors; rows that do not divide into factors get a zero at the end.
 fn with_factors<T: Fast, R>(rows: &[T], c: usize, pool: &Arc<BufferPool>, use_them: impl FnOnce(&[T::Factor]) -> R) -> R {
     if c.is_multiple_of(depth::<T>()) {
         return use_them(bytemuck::cast_slice(rows));
@@ -99,8 +99,8 @@ fn product<T: Fast, R: Send>(
         };
         return c.par_chunks_mut(size).enumerate().map(one).collect();
     }
-    // Few pixels, many channels: a panel is a task, which packs its weights and uses them while they are in cache; its columns are
-    // put where they belong afterwards.
+    // Few pixels, many channels: a task is a panel, which packs its weights and uses them while they are in cache; its columns are moved to
+    // their places afterwards.
     let pixels = rows * width;
     let mut parts = Buffer::<T>::new(columns.div_ceil(panel_width()) * pixels * panel_width(), pool);
     let classes: Vec<_> = taps.classes().collect();
@@ -128,7 +128,7 @@ fn product<T: Fast, R: Send>(
     c.par_chunks_mut(size).enumerate().map(one).collect()
 }
 
-/// Where the inputs and the outputs of a class's pixels begin, in output rows `from..to` of `stride` numbers a pixel.
+/// The starts of inputs and outputs of a class's pixels, in output rows `from..to` with `stride` values for each pixel.
 fn places(pixels: &Pixels, from: usize, to: usize, stride: usize) -> (Places, Places) {
     let (mut a_at, mut c_at) = (Vec::new(), Vec::new());
     pixels.between(from, to, |a, pixel| {
@@ -148,7 +148,7 @@ pub fn weight_gradient<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Buff
     let depth = g.kernel * g.kernel * g.c;
     let mut dw = vec![0.0; g.o * depth];
     if g.kernel == 1 && g.stride == 1 && g.padding == 0 {
-        // dWᵀ is the gradient of the convolution with both sides swapped: it comes out in the order that is wanted.
+        // dWᵀ is the gradient of the convolution with both sides swapped: it comes out in the wanted order.
         let sums = Sums::new::<T>(&Geometry { c: g.o, o: g.c, ..*g });
         if sums.groups == 1 && sums.line == g.c {
             sums.fill(dy, x, &mut dw, pool);
@@ -185,15 +185,15 @@ pub fn weight_gradient<T: Fast>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<Buff
     dw
 }
 
-/// Sums of dW as (tap, input channel) × output matrices, one of each group of output rows, to be added.
+/// The partial sums of dW, as (tap, input channel) × output matrices, one for each group of output rows.
 struct Sums {
     g: Geometry,
-    /// Numbers from row to row of a matrix.
+    /// Values from row to row of a matrix.
     line: usize,
-    /// Output rows that are worked on at once, and how many such blocks a group has.
+    /// Output rows that are processed at once, and the number of such blocks in a group.
     block: usize,
     blocks: usize,
-    /// How many matrices there are.
+    /// The number of matrices.
     groups: usize,
 }
 
@@ -202,7 +202,7 @@ impl Sums {
         let (depth, rows, line) = (g.kernel * g.kernel * g.c, g.n * g.oh, g.o.next_multiple_of(lanes()));
         let block = BLOCK.div_ceil(g.ow).min(rows);
         let all = rows.div_ceil(block);
-        // They may take 16 MB. Where few of them fit, each is worked on in parts.
+        // They may take 16 MB. If only few of them fit, each is computed in parts.
         let groups = (all / 2).clamp(1, TASKS).min(((1 << 22) / (depth * line)).max(1));
         let blocks = all.div_ceil(groups);
         Sums { g: *g, line, block, blocks, groups: all.div_ceil(blocks) }
@@ -213,16 +213,16 @@ impl Sums {
         self.g.kernel * self.g.kernel * self.g.c
     }
 
-    /// Numbers in all of them.
+    /// Values in all matrices.
     fn len(&self) -> usize {
         self.groups * self.depth() * self.line
     }
 
-    /// Writes them.
+    /// Computes them.
     fn fill<T: Fast>(&self, x: &[T], dy: &[T], to: &mut [f32], pool: &Arc<BufferPool>) {
         let Sums { g, line, block, .. } = *self;
         let (taps, depth, rows) = (Taps::forward(&g), self.depth(), g.n * g.oh);
-        // Without padding, what the taps of a kernel's row see of a pixel always lies side by side: they are worked on as one.
+        // Without padding, the values that the taps of a kernel row read are contiguous: they are processed as one.
         let merged = if g.padding == 0 { g.kernel } else { 1 };
         let wide = merged * g.c;
         let part = depth.div_ceil(TASKS.div_ceil(self.groups)).max(24);
@@ -241,7 +241,7 @@ impl Sums {
                 let cells = pixels.div_ceil(self::depth::<T>());
                 pack(&dy[from * g.ow * g.o..][..pixels * g.o], g.o, &mut right);
                 for i in first / wide..last.div_ceil(wide) {
-                    // Channels of these taps that this task has.
+                    // The channels of these taps that belong to this task.
                     let (lo, hi) = (first.max(i * wide), last.min((i + 1) * wide));
                     let left = Left::new(&taps, i * merged, [from, to], &x[lo - i * wide..], hi - lo, pixels, pool);
                     let (a, a_at, number) = left.factors();
@@ -268,7 +268,7 @@ impl Sums {
     }
 }
 
-/// What a tap sees of a block: where the pixels lie, or pairs of them put side by side, and the number of each.
+/// The values that a tap reads in a block: as they lie in memory, or in pairs put side by side; and the number of each.
 struct Left<'a, T: Fast> {
     x: &'a [T],
     packed: Option<Buffer<T::Factor>>,
@@ -277,7 +277,7 @@ struct Left<'a, T: Fast> {
 }
 
 impl<'a, T: Fast> Left<'a, T> {
-    /// For output rows `from..to`, `height` channels from the first of `x` on.
+    /// For output rows `from..to`, `height` channels starting at the first of `x`.
     fn new(
         taps: &Taps,
         tap: usize,
@@ -316,7 +316,7 @@ impl<'a, T: Fast> Left<'a, T> {
     }
 }
 
-/// Images with their padding.
+/// Images with padding added.
 fn pad<T: Fast>(g: &Geometry, x: &[T], pool: &Arc<BufferPool>) -> Buffer<T> {
     let (edge, width) = (g.padding * g.c, g.w * g.c);
     let line = width + 2 * edge;
@@ -331,7 +331,7 @@ fn pad<T: Fast>(g: &Geometry, x: &[T], pool: &Arc<BufferPool>) -> Buffer<T> {
     padded
 }
 
-/// Rows of `columns` numbers into panels of factors; the columns that fill the last vector are zeros.
+/// Packs rows of `columns` values into panels of factors; columns that fill the last vector are zeros.
 fn pack<T: Fast>(rows: &[T], columns: usize, to: &mut [T::Factor]) {
     let count = rows.len() / columns;
     let (cells, mut offset) = (count.div_ceil(depth::<T>()), 0);

@@ -1,27 +1,27 @@
-//! Dropout (Srivastava et al. 2014) whose draws depend on what a number is, not on when it is drawn.
+//! Dropout (Srivastava et al. 2014) whose draws depend on a value's identity and not on when it is drawn.
 //!
-//! Whether a number is kept is a hash of (seed of the step and the layer, the row's place in the step's batch, its view, the position
-//! in the row, the channel). So a step in one part and in four, on one rank and on two, and a block that runs once more on the way
-//! back, drop the same numbers. The hash is SplitMix64's finaliser (Steele, Lea and Flood 2014) over a counter, once for a row, once
-//! for a position and once for a channel: each level is an independent stream of 64-bit numbers below the one before.
+//! Whether a value is kept is a hash of (seed of the step and the layer, the row's place in the step's batch, its view, the position in the
+//! row, the channel). So the same values are dropped if a step is made in one part or four, on one rank or two, and when a block is
+//! recomputed in the backward pass. The hash is SplitMix64's finaliser (Steele, Lea and Flood 2014) over a counter, applied once for a row,
+//! once for a position and once for a channel: each level is an independent stream of 64-bit numbers derived from the one before.
 
 use rayon::prelude::*;
 
 use crate::element::{Element, Real};
 
-/// The rows of a map as the whole step knows them.
+/// The identity of a map's rows within the step.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
     /// Each row's place in the step's batch.
     pub places: &'a [u32],
     /// Each row's view of its sample.
     pub views: &'a [u16],
-    /// Where each row's tokens begin, and their number; none where all rows have as many positions.
+    /// The start of each row's tokens, and the total number; none if all rows have equally many positions.
     pub offsets: Option<&'a [u32]>,
 }
 
 impl Identity<'_> {
-    /// Where row `row` begins and ends among positions, `each` a row if there are no offsets.
+    /// The range of positions of row `row`, which has `each` positions if there are no offsets.
     fn positions(&self, row: usize, each: usize) -> std::ops::Range<usize> {
         match self.offsets {
             Some(offsets) => offsets[row] as usize..offsets[row + 1] as usize,
@@ -30,18 +30,18 @@ impl Identity<'_> {
     }
 }
 
-/// What one layer drops in one step.
+/// The dropout of one layer in one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     /// Drawn from the step's key and the layer's name.
     pub seed: u64,
-    /// How many of 2³² numbers are dropped.
+    /// The number of dropped values among 2³².
     pub threshold: u32,
-    /// What a number that is kept is multiplied by: 1 / (1 − p).
+    /// The factor of values that are kept: 1 / (1 − p).
     pub scale: f64,
 }
 
-/// SplitMix64's number `at` of the stream `seed`.
+/// Number `at` of SplitMix64's stream `seed`.
 #[inline(always)]
 fn draw(seed: u64, at: u64) -> u64 {
     let z = seed.wrapping_add(at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -51,9 +51,9 @@ fn draw(seed: u64, at: u64) -> u64 {
 }
 
 impl Dropout {
-    /// Dropping each number with probability `rate`, 0 ≤ rate < 1.
+    /// Drops each value with probability `rate`, 0 ≤ rate < 1.
     pub fn new(seed: u64, rate: f64) -> Self {
-        // In 2⁻³²: a float's cast saturates, so that a rate below 1 never drops all.
+        // In units of 2⁻³². A float's cast saturates, so a rate below 1 never drops everything.
         Dropout { seed, threshold: (rate * 4_294_967_296.0).round() as u32, scale: 1.0 / (1.0 - rate) }
     }
 
@@ -63,22 +63,22 @@ impl Dropout {
         draw(draw(self.seed, u64::from(place) << 16 | u64::from(view)), u64::from(position))
     }
 
-    /// Whether a channel of such a position is kept.
+    /// Whether a channel at such a position is kept.
     #[inline(always)]
     fn keeps(&self, stream: u64, channel: usize) -> bool {
         (draw(stream, channel as u64) >> 32) as u32 >= self.threshold
     }
 
-    /// Whether a number is kept.
+    /// Whether a value is kept.
     pub fn keep(&self, place: u32, view: u16, position: u32, channel: u32) -> bool {
         self.keeps(self.stream(place, view, position), channel as usize)
     }
 
-    /// x with what is dropped at 0 and the rest scaled, in place: forward, and backward for the gradient. Rows have `each` positions
+    /// Sets dropped values of x to 0 in place and scales the rest; used forward, and backward for the gradient. Rows have `each` positions
     /// of `c` channels, or as many as their offsets say.
     ///
     /// # Panics
-    /// If there are not as many rows, positions and channels as x has numbers.
+    /// If the rows, positions and channels do not give the number of values in x.
     pub fn apply<T: Element>(&self, rows: Identity, each: usize, c: usize, x: &mut [T]) {
         assert_eq!(rows.places.len(), rows.views.len(), "a view for every place");
         let scale = T::Real::of(self.scale);
@@ -88,7 +88,7 @@ impl Dropout {
             tasks.push((row, own));
             rest = others;
         }
-        assert!(rest.is_empty(), "rows that nobody knows");
+        assert!(rest.is_empty(), "more values than rows and positions");
         tasks.into_par_iter().for_each(|(row, x)| {
             for (position, x) in x.chunks_exact_mut(c).enumerate() {
                 let stream = self.stream(rows.places[row], rows.views[row], position as u32);
@@ -118,7 +118,7 @@ mod tests {
             // Four standard deviations.
             assert!((kept(pick) - 0.7).abs() < 4.0 * (0.21f64 / 20_000.0).sqrt(), "{name}: {}", kept(pick));
         }
-        // Neighbours in any direction are independent: both are kept in 0.49 of all cases.
+        // Neighbours in any direction are independent: both are kept in a fraction .49 of all cases.
         let both = kept(&|i| dropout.keep(i, 0, 5, 9) && dropout.keep(i + 1, 0, 5, 9));
         assert!((both - 0.49).abs() < 4.0 * (0.25f64 / 20_000.0).sqrt(), "{both}");
         let crossed = kept(&|i| dropout.keep(i, 0, 5, 9) && dropout.keep(i, 0, 9, 5));
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(whole[30..].to_vec(), of(&[2, 3], &[1, 1], None, 3, 6));
         let turned = of(&[3, 2, 1, 0], &[1, 1, 0, 0], None, 3, 12);
         assert_eq!(whole[15..30], turned[30..45]);
-        // Rows of many lengths: a row's first tokens are what they are in a longer row.
+        // Rows of various lengths: the first tokens of a row are dropped as in a longer row.
         let tokens = of(&[0, 1, 2], &[0, 0, 1], Some(&[0, 3, 4, 6]), 0, 6);
         assert_eq!(tokens[..15], whole[..15]);
         assert_eq!(tokens[15..20], whole[15..20]);

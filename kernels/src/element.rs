@@ -1,9 +1,9 @@
-//! What maps are stored in, and what their arithmetic runs in.
+//! The types in which maps are stored, and the types in which they are computed with.
 
 use bytemuck::{Pod, Zeroable};
 use num_traits::Float;
 
-/// The kinds of numbers there are, for who chooses by a value and not by a type.
+/// The number types, for code that chooses by a value instead of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// 32 bits.
@@ -14,31 +14,31 @@ pub enum Kind {
     Bf16,
 }
 
-/// A number in memory.
+/// A number as it is stored.
 pub trait Element: Pod + Send + Sync {
-    /// Which one it is.
+    /// The type's kind.
     const KIND: Kind;
 
-    /// What it is computed with.
+    /// The type in which it is computed with.
     type Real: Real;
 
-    /// To compute with.
+    /// Converts to the type for computing.
     fn up(self) -> Self::Real;
 
-    /// To be stored: the nearest one, of two the even one.
+    /// Converts to the stored type: the nearest value, of two the even one.
     fn down(v: Self::Real) -> Self;
 }
 
-/// What sums, statistics and parameters are computed in: f32, or f64 for oracles.
+/// The type of sums, statistics and parameters: f32, or f64 for oracles.
 pub trait Real: Element<Real = Self> + Float + std::ops::AddAssign + std::ops::MulAssign {
-    /// From a statistic.
+    /// Converts from a statistic.
     fn of(v: f64) -> Self;
 
-    /// To a statistic.
+    /// Converts to a statistic.
     fn wide(self) -> f64;
 }
 
-/// 0, to compute with.
+/// 0 in the type for computing.
 #[inline(always)]
 pub fn zero<T: Element>() -> T::Real {
     <T::Real as num_traits::Zero>::zero()
@@ -118,7 +118,7 @@ impl Element for Bf16 {
     #[inline(always)]
     fn down(v: f32) -> Bf16 {
         let bits = v.to_bits();
-        // Not-a-number stays one: rounding could carry it over into a number.
+        // NaN stays NaN: rounding could turn it into a number.
         Bf16(if bits & 0x7fff_ffff > 0x7f80_0000 {
             (bits >> 16) as u16 | 0x40
         } else {

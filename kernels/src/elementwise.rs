@@ -7,7 +7,7 @@ use super::element::{Element, Real, zero};
 use super::passes::{Add, Mask, Op, pass};
 use super::simd::wide;
 
-/// x = max(x, 0). Not-a-number passes, so that a network that diverged is seen.
+/// x = max(x, 0). NaN stays NaN, so that a diverged network is noticed.
 pub fn relu<T: Element>(x: &mut [T]) {
     let zero = zero::<T>();
     x.par_chunks_mut(BLOCK).for_each(|x| wide(|| x.iter_mut().for_each(|x| *x = if x.up() < zero { T::zeroed() } else { *x })));
@@ -31,7 +31,7 @@ pub fn add_bias<T: Element>(y: &mut [T], bias: &[T::Real]) {
     });
 }
 
-/// Numbers as they are computed with, to be stored.
+/// Converts values to the stored type.
 pub fn store<T: Element>(from: &[T::Real], to: &mut [T]) {
     let blocks = to.par_chunks_mut(BLOCK).zip(from.par_chunks(BLOCK));
     blocks.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, &v)| *to = T::down(v)));
@@ -44,8 +44,7 @@ pub fn squares<R: Real>(x: &[R], y: &[R], scale: f64) -> f64 {
     sums.iter().sum()
 }
 
-/// A matrix of a row for each of `rows` and a column for each of `columns`: `equal` where the two labels are the same, `other`
-/// elsewhere.
+/// A matrix with a row for each of `rows` and a column for each of `columns`: `equal` where both labels are equal, `other` elsewhere.
 pub fn compare<R: Real>(rows: &[u32], columns: &[u32], [equal, other]: [R; 2], to: &mut [R]) {
     let lines = to.par_chunks_mut(columns.len().max(1)).zip(rows);
     lines.for_each(|(to, row)| {

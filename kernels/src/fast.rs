@@ -1,4 +1,4 @@
-//! Numbers as the fast kernels load, store and multiply them: f32 one by one, bf16 in pairs whose two products go to one f32 sum.
+//! Loading, storing and multiplying values in the fast kernels: f32 one by one, bf16 in pairs whose two products are added in f32.
 
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
@@ -9,68 +9,68 @@ use super::simd::{Simd, WithSimd, mul_add, narrow, widen, widened};
 use super::winograd::transform::{F2, F4, Form};
 use crate::element::{Bf16, Element};
 
-/// What the fast kernels read and write.
+/// A type that the fast kernels read and write.
 pub trait Fast: Element<Real = f32> {
-    /// What products multiply.
+    /// The type of the factors in products.
     type Factor: Factor;
 
-    /// The Winograd form whose error this type bears.
+    /// The Winograd form whose error this type tolerates.
     type Form: Form;
 
-    /// A whole vector from `x[at..]`.
+    /// Loads a whole vector from `x[at..]`.
     fn load<S: Simd>(simd: S, x: &[Self], at: usize) -> S::f32s;
 
-    /// A whole vector to `y[at..]`. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
+    /// Stores a whole vector to `y[at..]`. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
     fn store<S: Simd, const NATIVE: bool>(simd: S, y: &mut [Self], at: usize, v: S::f32s);
 
-    /// A whole vector from where `x` points.
+    /// Loads a whole vector from `x`.
     ///
     /// # Safety
-    /// A vector's numbers must be readable there.
+    /// `x` must be valid for reading a vector's number of values.
     #[inline(always)]
     unsafe fn read<S: Simd>(simd: S, x: *const Self) -> S::f32s {
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller promises that a whole vector may be read at `x`.
         Self::load(simd, unsafe { std::slice::from_raw_parts(x, S::F32_LANES) }, 0)
     }
 
-    /// A whole vector to where `y` points. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
+    /// Stores a whole vector to `y`. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
     ///
     /// # Safety
-    /// A vector's numbers must be there, and nobody else's meanwhile.
+    /// `y` must be valid for writing a vector's number of values, and nothing else may access them meanwhile.
     #[inline(always)]
     unsafe fn write<S: Simd, const NATIVE: bool>(simd: S, y: *mut Self, v: S::f32s) {
-        // SAFETY: by the caller's promise.
+        // SAFETY: the caller promises that a whole vector may be written at `y`.
         Self::store::<S, NATIVE>(simd, unsafe { std::slice::from_raw_parts_mut(y, S::F32_LANES) }, 0, v);
     }
 
-    /// The first `count` numbers of a vector from `x[at..]`, the rest zeros.
+    /// Loads the first `count` values of a vector from `x[at..]`; the rest are zeros.
     fn load_some<S: Simd>(simd: S, x: &[Self], at: usize, count: usize) -> S::f32s;
 
-    /// The first `count` numbers of a vector to `y[at..]`.
+    /// Stores the first `count` values of a vector to `y[at..]`.
     fn store_some<S: Simd, const NATIVE: bool>(simd: S, y: &mut [Self], at: usize, count: usize, v: S::f32s);
 
-    /// Factors of as many rows as one is deep, side by side; a row that is missing counts as zeros.
+    /// Combines as many rows as a factor is deep into factors; a missing row counts as zeros.
     fn interleave(rows: [Option<&[Self]>; 2], to: &mut [Self::Factor]);
 }
 
-/// 32 bits that one multiplication takes from each side: a number, or two whose products are added.
+/// A factor: 32 bits that one multiplication takes from each side. It is one value, or two whose products are added.
 pub trait Factor: Pod + Send + Sync {
-    /// Numbers in one.
+    /// The number of values in a factor.
     const DEPTH: usize;
 
-    /// The factor of number 0, 1, …
+    /// The factor of values number 0, 1, …
     fn of(number: impl Fn(usize) -> f32) -> Self;
 
-    /// Vectors of numbers 0, 1, … of factors, put together to `to[at..]`.
+    /// Combines vectors of values number 0, 1, … into factors at `to[at..]`.
     fn join<S: Simd, const NATIVE: bool>(simd: S, to: &mut [Self], at: usize, numbers: [S::f32s; 2]);
 
-    /// Sixteen factors of numbers that lie side by side.
+    /// Sixteen factors of consecutive values.
     fn row<S: Simd, const NATIVE: bool>(simd: S, numbers: &[f32], to: &mut [Self; 16]);
 
-    /// The same in all places of a vector.
+    /// The factor in all lanes of a vector.
     fn splat<S: Simd>(self, simd: S) -> S::f32s;
 
-    /// a·b + sum in every place. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
+    /// a·b + sum in every lane. `NATIVE` as in [`MixedKernel`](super::simd::MixedKernel).
     fn multiply<S: Simd, const NATIVE: bool>(simd: S, a: S::f32s, b: S::f32s, sum: S::f32s) -> S::f32s;
 }
 
@@ -185,7 +185,7 @@ impl Fast for Bf16 {
     }
 }
 
-/// Two numbers whose products with another two are added.
+/// Two values, whose products with two others are added.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct Pair([Bf16; 2]);
@@ -223,10 +223,10 @@ impl Factor for Pair {
     fn multiply<S: Simd, const NATIVE: bool>(simd: S, a: S::f32s, b: S::f32s, sum: S::f32s) -> S::f32s {
         #[cfg(target_arch = "x86_64")]
         if NATIVE {
-            // SAFETY: `NATIVE` holds only in kernels that `run_mixed` runs with AVX-512 and AVX512-BF16.
+            // SAFETY: `NATIVE` is true only in kernels that `run_mixed` runs with AVX-512 and AVX512-BF16.
             return unsafe { super::simd::multiply_pairs::<S>(a, b, sum) };
         }
-        // Elsewhere the halves are multiplied one after the other, each an f32 with zeros behind it.
+        // Without the instruction, both halves are multiplied one after the other, each as an f32 with zeros below.
         let (sixteen, upper) = (simd.splat_u32s(16), simd.splat_u32s(0xffff_0000));
         let bits = |v| simd.transmute_u32s_f32s(v);
         let first = |v| simd.transmute_f32s_u32s(simd.wrapping_dyn_shl_u32s(bits(v), sixteen));
@@ -235,7 +235,7 @@ impl Factor for Pair {
     }
 }
 
-/// Rows of `width` numbers, which begin at `at` or are missing, put together to rows of factors, `line` apart with zeros at the end.
+/// Combines rows of `width` values, which begin at `at` or are missing, to rows of factors at distance `line`, padded with zeros.
 pub struct Interleave<'a, T: Fast> {
     pub rows: &'a [T],
     pub at: &'a [Option<usize>],

@@ -1,4 +1,4 @@
-//! The matrix product, on one thread: callers split the work, so that its order never depends on the number of threads.
+//! The matrix product on one thread: callers divide the work, so that its order never depends on the number of threads.
 
 use crate::element::Real;
 
@@ -10,17 +10,17 @@ pub struct Matrix<'a, T> {
     pub columns: usize,
 }
 
-/// A row-major matrix with `stride` numbers from row to row.
+/// A row-major matrix with `stride` values from row to row.
 pub fn matrix<T>(data: &[T], stride: usize) -> Matrix<'_, T> {
     Matrix { data, rows: stride, columns: 1 }
 }
 
-/// The transpose of a row-major matrix with `stride` numbers from row to row.
+/// The transpose of a row-major matrix with `stride` values from row to row.
 pub(crate) fn transposed<T>(data: &[T], stride: usize) -> Matrix<'_, T> {
     Matrix { data, rows: 1, columns: stride }
 }
 
-/// y = a·b, or y += a·b with `add`; a is m × k, b is k × n, y row-major with `stride` numbers from row to row.
+/// y = a·b, or y += a·b with `add`; a is m × k, b is k × n, y is row-major with `stride` values from row to row.
 pub(crate) fn gemm<T: Real>([m, n, k]: [usize; 3], y: &mut [T], stride: usize, add: bool, a: Matrix<T>, b: Matrix<T>) {
     if m == 0 || n == 0 || k == 0 {
         return;

@@ -1,6 +1,6 @@
 //! The shapes of a convolution.
 
-/// n × h × w × c images to n × oh × ow × o, square kernel, zeros around.
+/// A convolution from n × h × w × c images to n × oh × ow × o, with a square kernel and zero padding.
 #[derive(Clone, Copy, Debug)]
 pub struct Geometry {
     /// Images.
@@ -26,7 +26,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Output pixels.
+    /// Number of output pixels.
     pub fn rows(&self) -> usize {
         self.n * self.oh * self.ow
     }

@@ -1,8 +1,8 @@
-//! Convolution as matrix products: patches of the input (im2col), block by block so that a block stays in cache.
+//! Convolution as matrix products over patches of the input (im2col), block by block so that a block stays in cache.
 //!
-//! Inside, a weight is O × (ky, kx, C): a patch of an NHWC image is then `kernel` contiguous runs. With X the patches, one
-//! row an output pixel: Y = X·Wᵀ, dX = scatter(dY·W), dW = dYᵀ·X. With stride 1, dX is itself a convolution of dY by the
-//! flipped, transposed weight. Any type, no cleverness: this is what f64, and so the oracles, run by.
+//! Weights are O × (ky, kx, C), so that a patch of an NHWC image is `kernel` contiguous runs. With X the patches, one row for each output
+//! pixel: Y = X·Wᵀ, dX = scatter(dY·W), dW = dYᵀ·X. With stride 1, dX is itself a convolution of dY by the flipped, transposed weight. It
+//! works for any type and is kept simple: f64, and so the oracles, run by it.
 
 use std::sync::Arc;
 
@@ -14,22 +14,22 @@ use crate::buffer::{Buffer, BufferPool};
 use crate::element::Real;
 
 impl Geometry {
-    /// Numbers in a patch.
+    /// Values in a patch.
     fn depth(&self) -> usize {
         self.kernel * self.kernel * self.c
     }
 
-    /// Whether a patch is a pixel, so that the image is its own matrix of patches.
+    /// Whether a patch is a single pixel, so that the image is its own matrix of patches.
     fn is_matrix(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.padding == 0
     }
 
-    /// Output pixels worked on at once: patches of half a megabyte, and enough blocks for many cores.
+    /// Output pixels processed at once: patches of half a megabyte, and enough blocks for many cores.
     fn block(&self) -> usize {
         ((1 << 17) / self.depth()).clamp(96, 1024).min(self.rows().div_ceil(32).max(32))
     }
 
-    /// The convolution of dY that gives dX, where there is one.
+    /// The convolution of dY that gives dX, if there is one.
     fn flipped(&self) -> Option<Geometry> {
         (self.stride == 1 && self.padding < self.kernel).then(|| Geometry {
             h: self.oh,
@@ -72,13 +72,13 @@ fn flip<T: Real>(packed: &[T], g: &Geometry) -> Vec<T> {
     flipped
 }
 
-/// Patches of `out.len() / depth` output pixels from number `first` on.
+/// The patches of `out.len() / depth` output pixels, starting at number `first`.
 fn patches<T: Real>(x: &[T], g: &Geometry, first: usize, out: &mut [T]) {
     let zero = <T as num_traits::Zero>::zero();
     let run = g.kernel * g.c;
     let (mut image, mut oy, mut ox) = (first / (g.oh * g.ow), first / g.ow % g.oh, first % g.ow);
     for patch in out.chunks_exact_mut(g.depth()) {
-        // Taps lo..hi of a run lie inside the image.
+        // Taps lo..hi of a run are inside the image.
         let (left, top) = (ox * g.stride, oy * g.stride);
         let lo = g.padding.saturating_sub(left).min(g.kernel);
         let hi = (g.w + g.padding).saturating_sub(left).min(g.kernel).max(lo);
@@ -103,7 +103,7 @@ fn patches<T: Real>(x: &[T], g: &Geometry, first: usize, out: &mut [T]) {
     }
 }
 
-/// Y from X and the packed weight. Y is written whole.
+/// Computes Y from X and the packed weight. Y is written completely.
 pub fn forward<T: Real>(g: &Geometry, x: &[T], packed: &[T], y: &mut [T], pool: &Arc<BufferPool>) {
     let (block, depth) = (g.block(), g.depth());
     y.par_chunks_mut(block * g.o).enumerate().for_each(|(i, y)| {
@@ -119,7 +119,7 @@ pub fn forward<T: Real>(g: &Geometry, x: &[T], packed: &[T], y: &mut [T], pool: 
     });
 }
 
-/// dX from dY and the packed weight. dX is written whole.
+/// Computes dX from dY and the packed weight. dX is written completely.
 pub fn input_gradient<T: Real>(g: &Geometry, dy: &[T], packed: &[T], dx: &mut [T], pool: &Arc<BufferPool>) {
     if g.is_matrix() {
         let block = g.block();
@@ -131,7 +131,7 @@ pub fn input_gradient<T: Real>(g: &Geometry, dy: &[T], packed: &[T], dx: &mut [T
     if let Some(flipped) = g.flipped() {
         return forward(&flipped, dy, &flip(packed, g), dx, pool);
     }
-    // Strided: an image's patches overlap, so an image is one task.
+    // With a stride, an image's patches overlap, so an image is one task.
     let (pixels, depth) = (g.oh * g.ow, g.depth());
     let block = g.block().min(pixels);
     dx.par_chunks_mut(g.h * g.w * g.c).zip(dy.par_chunks(pixels * g.o)).for_each(|(dx, dy)| {
@@ -145,7 +145,7 @@ pub fn input_gradient<T: Real>(g: &Geometry, dy: &[T], packed: &[T], dx: &mut [T
     });
 }
 
-/// Adds patches of one image, from output pixel `first` on, to where they came from.
+/// Adds the patches of one image, starting at output pixel `first`, to the pixels that they came from.
 fn scatter<T: Real>(patches: &[T], g: &Geometry, first: usize, dx: &mut [T]) {
     let run = g.kernel * g.c;
     for (i, patch) in patches.chunks_exact(g.depth()).enumerate() {
@@ -166,7 +166,7 @@ fn scatter<T: Real>(patches: &[T], g: &Geometry, first: usize, dx: &mut [T]) {
 pub fn weight_gradient<T: Real>(g: &Geometry, x: &[T], dy: &[T], pool: &Arc<BufferPool>) -> Vec<T> {
     let (block, depth, size) = (g.block(), g.depth(), g.o * g.depth());
     let blocks = g.rows().div_ceil(block);
-    // Partial sums may take 32 MB: few for wide layers, where one block is work enough.
+    // Partial sums may take 32 MB, so wide layers, in which one block is enough work, have few of them.
     let groups = ((1 << 23) / size).clamp(2, 16).min(blocks);
     let per_group = blocks.div_ceil(groups);
     let groups = blocks.div_ceil(per_group);

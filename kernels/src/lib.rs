@@ -1,9 +1,9 @@
 //! `ctk-kernels`: numbers, buffers, vector instructions and kernels, below the layers and without candle.
 //!
-//! [`Device`] is the seam: layers are written once over it. [`Cpu`] is the device of this crate's kernels: slices in, slices out.
-//! Work is split into blocks whose size depends on the problem's shape only, never on the number of threads, and partial sums are
-//! added in the order of the blocks: one thread and sixteen give the same bits. Unsafe code is in `micro`, `simd`, `fast` (one call)
-//! and `gemm` alone.
+//! [`Device`] is the interface that layers are written for. [`Cpu`] is the device of this crate's kernels, which take and fill slices. Work
+//! is divided into blocks whose size depends on the problem's shape only, never on the number of threads, and partial sums are added in the
+//! order of the blocks: one thread and sixteen give the same bits. Unsafe code is only in `micro`, `simd`, `fast`, `gemm` and
+//! `winograd::tiles`.
 
 mod blocks;
 mod buffer;

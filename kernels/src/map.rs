@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::device::Device;
 use crate::number::Number;
 
-/// Feature maps `(n, h, w, c)`, channels fastest; features and rows of tokens have h = w = 1.
+/// Feature maps `(n, h, w, c)` with contiguous channels; features and rows of tokens have h = w = 1.
 pub struct Map<D: Device, T: Number> {
     /// Images, or rows.
     pub n: usize,
@@ -20,15 +20,15 @@ pub struct Map<D: Device, T: Number> {
 }
 
 impl<D: Device, T: Number> Map<D, T> {
-    /// Maps of any value, to be written whole.
+    /// A map whose values must all be written before they are read.
     pub fn new([n, h, w, c]: [usize; 4], device: &D) -> Self {
         Map { n, h, w, c, buffer: device.allocate(n * h * w * c), device: device.clone() }
     }
 
-    /// The host's numbers as a map.
+    /// A map with these host values.
     ///
     /// # Panics
-    /// If there are not as many as the shape has.
+    /// If their number does not fit the shape.
     pub fn store(shape: [usize; 4], numbers: &[T::Real], device: &D) -> Self {
         assert_eq!(shape.iter().product::<usize>(), numbers.len(), "a map's numbers");
         let mut map = Map::new(shape, device);
@@ -36,12 +36,12 @@ impl<D: Device, T: Number> Map<D, T> {
         map
     }
 
-    /// The numbers, on the host.
+    /// Copies the values to the host.
     pub fn load(&self) -> Vec<T::Real> {
         self.device.load(self.data())
     }
 
-    /// The same map, to be changed in place: copied only if somebody else still holds it.
+    /// The same map for changes in place; it is copied only if it is shared.
     pub fn own(shared: Arc<Self>) -> Self {
         Arc::try_unwrap(shared).unwrap_or_else(|shared| {
             let mut copy = Map::new(shared.shape(), &shared.device);
@@ -50,10 +50,10 @@ impl<D: Device, T: Number> Map<D, T> {
         })
     }
 
-    /// The same numbers by other dimensions.
+    /// The same values with other dimensions.
     ///
     /// # Panics
-    /// If there are not as many.
+    /// If the number of values differs.
     pub fn shaped(self, [n, h, w, c]: [usize; 4]) -> Self {
         assert_eq!(n * h * w * c, self.rows() * self.c, "a map's numbers");
         Map { n, h, w, c, ..self }
@@ -64,22 +64,22 @@ impl<D: Device, T: Number> Map<D, T> {
         [self.n, self.h, self.w, self.c]
     }
 
-    /// Pixels of all images.
+    /// Number of pixels of all images.
     pub fn rows(&self) -> usize {
         self.n * self.h * self.w
     }
 
-    /// The numbers.
+    /// The values, for reading.
     pub fn data(&self) -> D::View<'_, T> {
         self.device.view(&self.buffer)
     }
 
-    /// The numbers, to be written.
+    /// The values, for writing.
     pub fn data_mut(&mut self) -> D::ViewMut<'_, T> {
         self.device.view_mut(&mut self.buffer)
     }
 
-    /// Where it lies.
+    /// The device.
     pub fn device(&self) -> &D {
         &self.device
     }

@@ -1,16 +1,16 @@
-//! MixedKernels of a matrix that lies scattered in memory: the inner loops of every convolution in f32 and bf16.
+//! Matrix products on a matrix whose rows are scattered in memory: the inner loops of every convolution in f32 and bf16.
 //!
-//! The left factor's rows (pixels) start anywhere, so that no patch of an image is ever copied together; the right factor
-//! (packed weights, or gradients) lies in [`Panels`](super::panels) whose rows are whole vectors. A tile of the product stays
-//! in registers while its sum runs.
+//! The rows of the left factor (pixels) start anywhere, so that no patch of an image is ever copied together. The right factor (packed
+//! weights, or gradients) is in [`Panels`](super::panels), whose rows are whole vectors. A tile of the product stays in registers while its
+//! sums are computed.
 
 #![allow(clippy::needless_range_loop, reason = "constant loops over a register tile, to be unrolled")]
 
 use super::fast::{Factor, Fast};
 use super::simd::{MixedKernel, Simd, WithSimd, run, run_mixed};
 
-/// A run of the inner dimension that is contiguous in both sides: `len` factors of the left one's row from `a` on, times rows
-/// `b..b + len` of the panel.
+/// A run of the inner dimension that is contiguous on both sides: `len` factors of the left factor's row from `a` on, times rows `b..b +
+/// len` of the panel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     pub a: usize,
@@ -18,17 +18,17 @@ pub struct Stretch {
     pub len: usize,
 }
 
-/// Where rows begin, and the last of these places, looked up once for many products.
+/// Starts of rows, and the largest of them, computed once for many products.
 pub struct Places {
     at: Vec<usize>,
     last: usize,
 }
 
-/// The first few of some places.
+/// The first few starts.
 #[derive(Clone, Copy)]
 pub struct First<'a> {
     at: &'a [usize],
-    /// No place is beyond it.
+    /// No start is larger.
     last: usize,
 }
 
@@ -41,17 +41,17 @@ impl FromIterator<usize> for Places {
 }
 
 impl Places {
-    /// Whether there is none.
+    /// Whether there are no starts.
     pub fn is_empty(&self) -> bool {
         self.at.is_empty()
     }
 
-    /// All of them.
+    /// All starts.
     pub fn all(&self) -> First<'_> {
         self.first(self.at.len())
     }
 
-    /// The first `count`. What is read by them must be large enough for all.
+    /// The first `count` starts. The slice that they are used with must be large enough for all starts.
     ///
     /// # Panics
     /// If there are fewer.
@@ -65,12 +65,12 @@ pub struct Rows<'a, A, C> {
     pub a: &'a [A],
     pub a_at: First<'a>,
     pub runs: &'a [Stretch],
-    /// One panel.
+    /// A single panel.
     pub b: &'a [A],
     pub c: &'a mut [C],
     pub c_at: First<'a>,
     pub width: usize,
-    /// Whether to add to what c holds.
+    /// Whether to add to the values in c.
     pub add: bool,
 }
 
@@ -79,50 +79,50 @@ pub struct Columns<'a, A> {
     pub a: &'a [A],
     pub a_at: First<'a>,
     pub height: usize,
-    /// One panel.
+    /// A single panel.
     pub b: &'a [A],
     pub b_at: First<'a>,
     pub c: &'a mut [f32],
-    /// From row to row of c.
+    /// Values from row to row of c.
     pub stride: usize,
     pub width: usize,
-    /// Whether to add to what c holds.
+    /// Whether to add to the values in c.
     pub add: bool,
 }
 
 impl<A: Factor, C: Fast> Rows<'_, A, C> {
-    /// Computes it.
+    /// Computes the product.
     ///
     /// # Panics
-    /// If an index lies outside its slice.
+    /// If an index is outside its slice.
     pub fn run(self) {
         run_mixed(self);
     }
 }
 
 impl<A: Factor> Columns<'_, A> {
-    /// Computes it.
+    /// Computes the product.
     ///
     /// # Panics
-    /// If an index lies outside its slice.
+    /// If an index is outside its slice.
     pub fn run(self) {
         run_mixed(self);
     }
 }
 
-/// Vectors in the panel row that holds `width` factors.
+/// Vectors in a panel's row that holds `width` factors.
 fn vectors<S: Simd>(width: usize) -> usize {
     let count = width.div_ceil(S::F32_LANES);
     assert!(0 < count && count <= panel::<S>(), "a panel row holds {width} factors");
     count
 }
 
-/// Vectors in a whole panel's row.
+/// Vectors in the row of a full panel.
 const fn panel<S: Simd>() -> usize {
     if S::REGISTER_COUNT >= 32 { 4 } else { 2 }
 }
 
-/// Floats in a whole panel's row.
+/// Floats in the row of a full panel.
 pub(crate) fn panel_width() -> usize {
     struct Width;
     impl WithSimd for Width {
@@ -135,8 +135,8 @@ pub(crate) fn panel_width() -> usize {
     run(Width)
 }
 
-/// Calls a kernel for tiles of as many rows as the registers hold, then for what is left. Heights are odd or six: LLVM turns the
-/// broadcasts of a power of two into shuffles, at half the speed.
+/// Calls a kernel for tiles of as many rows as the registers hold, then for the rest. Heights are odd or six: for powers of two LLVM turns
+/// broadcasts into shuffles, at half the speed.
 macro_rules! tiles {
     ($count:expr, $vectors:expr, $kernel:ident[$($kind:ident),*]($($argument:expr),*)) => {{
         let (count, mut i) = ($count, 0);
@@ -168,8 +168,7 @@ impl<A: Factor, C: Fast> MixedKernel for Rows<'_, A, C> {
         assert!(self.a_at.at.len() == self.c_at.at.len(), "rows of both sides");
         assert!(self.a_at.last + a_end <= self.a.len() && b_end * stride <= self.b.len(), "the product reads beyond its factors");
         assert!(self.c_at.last + self.width <= self.c.len(), "the product does not fit its output");
-        // SAFETY: the asserts above hold for every row of both tables and every run, and `tile` is asked for rows below
-        // their length.
+        // SAFETY: the asserts above hold for every row of both tables and every run, and `tile` is called only for rows below their length.
         unsafe { tiles!(self.a_at.at.len(), count, rows_tile[S, A, C, NATIVE](simd, &mut self)) }
     }
 }
@@ -187,7 +186,7 @@ unsafe fn rows_tile<S: Simd, A: Factor, C: Fast, const NATIVE: bool, const M: us
     let mut sum = [[simd.splat_f32s(0.0); N]; M];
     let stride = N * S::F32_LANES;
     for run in rows.runs {
-        // SAFETY: a_at[first + i] + run.a + len ≤ a.len() and (run.b + len)·stride ≤ b.len(), by the caller's promise.
+        // SAFETY: the caller promises that a_at[first + i] + run.a + len ≤ a.len() and (run.b + len)·stride ≤ b.len().
         unsafe {
             let mut a = [rows.a.as_ptr(); M];
             for i in 0..M {
@@ -214,10 +213,10 @@ unsafe fn rows_tile<S: Simd, A: Factor, C: Fast, const NATIVE: bool, const M: us
     unsafe { put::<S, _, NATIVE, M, N>(simd, |i| c.add(*c_at.get_unchecked(first + i)), rows.width, rows.add, sum) };
 }
 
-/// Writes or adds the first `width` numbers of each row of a tile; row i goes to `to(i)`.
+/// Writes or adds the first `width` values of each row of a tile; row i goes to `to(i)`.
 ///
 /// # Safety
-/// Every `to(i)` must be valid for `width` numbers, at most those of N vectors, and apart from the others.
+/// Every `to(i)` must be valid for `width` values, at most those of N vectors, and must not overlap the others.
 #[inline(always)]
 unsafe fn put<S: Simd, C: Fast, const NATIVE: bool, const M: usize, const N: usize>(
     simd: S,
@@ -231,7 +230,7 @@ unsafe fn put<S: Simd, C: Fast, const NATIVE: bool, const M: usize, const N: usi
     if width == N * lanes && !add {
         for i in 0..M {
             for j in 0..N {
-                // SAFETY: the row holds N vectors.
+                // SAFETY: the caller promises that the row is valid for `width` values, and here these fill N vectors.
                 let to = unsafe { std::slice::from_raw_parts_mut(to(i).add(j * lanes), lanes) };
                 C::store::<S, NATIVE>(simd, to, 0, sum[i][j]);
             }
@@ -239,7 +238,7 @@ unsafe fn put<S: Simd, C: Fast, const NATIVE: bool, const M: usize, const N: usi
     } else if width == N * lanes {
         for i in 0..M {
             for j in 0..N {
-                // SAFETY: the row holds N vectors.
+                // SAFETY: the caller promises that the row is valid for `width` values, and here these fill N vectors.
                 let to = unsafe { std::slice::from_raw_parts_mut(to(i).add(j * lanes), lanes) };
                 let v = simd.add_f32s(C::load(simd, to, 0), sum[i][j]);
                 C::store::<S, NATIVE>(simd, to, 0, v);
@@ -250,7 +249,8 @@ unsafe fn put<S: Simd, C: Fast, const NATIVE: bool, const M: usize, const N: usi
         for (i, sum) in spilled.iter().enumerate() {
             for (j, &v) in sum.iter().enumerate() {
                 let from = (j * lanes).min(width);
-                // SAFETY: numbers `from..min(from + lanes, width)` of the row.
+                // SAFETY: only the values `from..min(from + lanes, width)` of the row are accessed, for which the caller promises that it
+                // is valid.
                 let to = unsafe { std::slice::from_raw_parts_mut(to(i).add(from), lanes.min(width - from)) };
                 let count = to.len();
                 let v = if add { simd.add_f32s(C::load_some(simd, to, 0, count), v) } else { v };
@@ -272,7 +272,7 @@ impl<A: Factor> MixedKernel for Columns<'_, A> {
         );
         let rows = self.height.saturating_sub(1);
         assert!(self.height == 0 || rows * self.stride + self.width <= self.c.len(), "the product does not fit its output");
-        // SAFETY: the asserts above hold for every pixel of both tables, and `tile` is asked for rows below `height`.
+        // SAFETY: the asserts above hold for every pixel of both tables, and `tile` is called only for rows below `height`.
         unsafe { tiles!(self.height, count, columns_tile[S, A, NATIVE](simd, &mut self)) }
     }
 }
@@ -289,7 +289,7 @@ unsafe fn columns_tile<S: Simd, A: Factor, const NATIVE: bool, const M: usize, c
 ) {
     let mut sum = [[simd.splat_f32s(0.0); N]; M];
     for (&a, &b) in columns.a_at.at.iter().zip(columns.b_at.at) {
-        // SAFETY: a + first + M ≤ a + height ≤ a.len() and b + N·lanes ≤ b.len(), by the caller's promise.
+        // SAFETY: the caller promises that a + first + M ≤ a + height ≤ a.len() and b + N·lanes ≤ b.len().
         unsafe {
             let (a, b) = (columns.a.as_ptr().add(a + first), columns.b.as_ptr().add(b));
             let mut line = [simd.splat_f32s(0.0); N];

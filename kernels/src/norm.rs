@@ -1,4 +1,4 @@
-//! Batch normalisation over rows of channels, and the column sums it needs: passes over whole maps, a block of rows a task.
+//! Batch normalisation over rows of channels, and column sums: passes over whole maps, with a block of rows for each task.
 
 use rayon::prelude::*;
 
@@ -7,10 +7,10 @@ use crate::element::{Element, Real, zero};
 use crate::passes::{Alone, Apply, Backward, Channels, Join, Mask, Plain, Sum, pass};
 use crate::simd::wide;
 
-/// Maps' numbers and a normalisation that is still to be done to them.
+/// A map's values, and a normalisation that is still to be applied to them.
 pub type Read<'a, T> = (&'a [T], Option<&'a Affine<<T as Element>::Real>>);
 
-/// Numbers in a row that passes over `c` channels work on: several rows of few channels are one, so that vectors are filled.
+/// Row length of passes over `c` channels: several rows of few channels are processed as one, so that vectors are filled.
 fn wide_row(c: usize) -> usize {
     c * (256 / c).max(1)
 }
@@ -48,7 +48,7 @@ pub struct Affine<T> {
 }
 
 impl<R: Real> Affine<R> {
-    /// By these statistics, γ, and β (0 if there is none).
+    /// A normalisation by these statistics, γ, and β (0 if it is none).
     pub fn new(mean: &[f64], variance: &[f64], gamma: &[R], beta: Option<&[R]>, epsilon: f64, relu: bool) -> Self {
         let inverse: Vec<f64> = variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
         let scale = gamma.iter().zip(&inverse).map(|(g, i)| R::of(g.wide() * i)).collect();
@@ -61,7 +61,7 @@ impl<R: Real> Affine<R> {
         [centred.iter().zip(&self.inverse).map(|(s, i)| R::of(s * i)).collect(), plain.iter().map(|&s| R::of(s)).collect()]
     }
 
-    /// y of x.
+    /// Computes y from x.
     pub fn forward<T: Element<Real = R>>(&self, x: &[T], y: &mut [T]) {
         let block = block_rows(self.mean.len()) * self.mean.len();
         let blocks = y.par_chunks_mut(block).zip(x.par_chunks(block));
@@ -69,24 +69,24 @@ impl<R: Real> Affine<R> {
         blocks.for_each(|(y, x)| pass(y, x, x, c, Apply(wide.channels(c))));
     }
 
-    /// Numbers in a row that passes work on.
+    /// The row length of passes.
     fn row(&self) -> usize {
         wide_row(self.mean.len())
     }
 
-    /// The same for such rows.
+    /// The same normalisation for rows of that length.
     fn widened(&self) -> Affine<R> {
         let wide = |v: &[R]| v.repeat(self.row() / v.len());
         let (mean, scale, shift) = (wide(&self.mean), wide(&self.scale), wide(&self.shift));
         Affine { mean, scale, shift, relu: self.relu, inverse: Vec::new() }
     }
 
-    /// The numbers of all channels.
+    /// The values of all channels.
     pub fn plain(&self) -> Channels<'_, R> {
         self.channels(self.mean.len())
     }
 
-    /// The numbers of `c` channels, as slices whose length a loop knows.
+    /// The values of `c` channels, as slices whose length the compiler knows in loops.
     fn channels(&self, c: usize) -> Channels<'_, R> {
         Channels { mean: &self.mean[..c], scale: &self.scale[..c], shift: &self.shift[..c], relu: self.relu }
     }
@@ -99,8 +99,8 @@ impl<R: Real> Affine<R> {
         split(&blocks.map(each).collect::<Vec<_>>(), self.mean.len())
     }
 
-    /// dx from the sums, x and dy; in place of dy if there is no other memory. Statistics of a batch of `rows` rows depend on x: dx
-    /// loses its mean and its part along x. Frozen ones, of no batch, do not.
+    /// Computes dx from the sums, x and dy; in place of dy if there is no other memory. Statistics of a batch of `rows` rows depend on x,
+    /// so the mean of dx and its component along x are subtracted. Frozen statistics, with `rows` none, do not.
     pub fn backward<T: Element<Real = R>>(
         &self,
         (plain, centred): &Sums,
@@ -124,14 +124,14 @@ impl<R: Real> Affine<R> {
     }
 }
 
-/// Moves running statistics towards a batch's, `share` of the way; the batch's are multiplied by `factor` first.
+/// Moves running statistics towards a batch's by the fraction `share`; the batch's are multiplied by `factor` first.
 pub fn follow<R: Real>(running: &mut [R], batch: &[f64], factor: f64, share: f64) {
     for (running, batch) in running.iter_mut().zip(batch) {
         *running = R::of((1.0 - share) * running.wide() + share * (batch * factor));
     }
 }
 
-/// y = a + b, each perhaps normalised on the way, then, perhaps, max(y, 0): where the two ways of a residual block meet, in one pass.
+/// y = a + b, each normalised first if it has a normalisation, then optionally max(y, 0): the end of a residual block, in one pass.
 pub fn join<T: Element>(a: Read<T>, b: Read<T>, c: usize, relu: bool, y: &mut [T]) {
     let block = block_rows(c) * c;
     let (wide_a, wide_b, c) = (a.1.map(Affine::widened), b.1.map(Affine::widened), wide_row(c));
@@ -151,8 +151,8 @@ fn meet<T: Element>(y: &mut [T], x: &[T], z: &[T], c: usize, relu: bool, a: impl
     if relu { pass(y, x, z, c, Join(a, b)) } else { pass(y, x, z, c, Sum(a, b)) }
 }
 
-/// The beginning of a residual block's way back, in one pass: dy is masked where y, the output of the block's ReLU if it has one, is
-/// 0, and each side that ends in a normalisation is told its [sums](Affine::sums).
+/// The start of a residual block's backward pass, in one pass: dy is masked where y, the output of the block's ReLU if it has one, is 0;
+/// returns the [sums](Affine::sums) of each side that has a normalisation.
 pub fn masked_sums<T: BlockSums>(dy: &mut [T], y: Option<&[T]>, c: usize, sides: [Read<T>; 2]) -> [Option<Sums>; 2] {
     let block = block_rows(c) * c;
     let one = |(i, dy): (usize, &mut [T])| {

@@ -1,4 +1,4 @@
-//! The numbers that devices compute with: a closed set, each with kernels of its own.
+//! The number types that devices compute with: a closed set, each with kernels of its own.
 
 use crate::conv::Convolve;
 use crate::element::Bf16;

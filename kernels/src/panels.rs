@@ -1,4 +1,4 @@
-//! The right factor of a product, cut into panels of a few vectors' width so that the inner loop reads it in order.
+//! The right factor of a product, divided into panels a few vectors wide, so that the inner loop reads it in order.
 
 #![allow(clippy::needless_range_loop, reason = "a square that is turned")]
 
@@ -12,7 +12,7 @@ use super::micro::panel_width;
 use super::simd::{MixedKernel, Simd, lanes, run_mixed};
 use crate::buffer::{Buffer, BufferPool};
 
-/// Widths of the panels that `columns` columns make, and the same rounded up to whole vectors.
+/// The widths of the panels that `columns` columns make, and the same rounded up to whole vectors.
 pub fn widths(columns: usize) -> impl Iterator<Item = (usize, usize)> {
     let (panel, lanes) = (panel_width(), lanes());
     (0..columns.div_ceil(panel)).map(move |j| {
@@ -25,12 +25,12 @@ pub fn widths(columns: usize) -> impl Iterator<Item = (usize, usize)> {
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
     weight: &'a [f32],
-    /// Input channels and taps of an output's kernel.
+    /// Input channels, and taps of an output's kernel.
     c: usize,
     taps: usize,
-    /// Outputs.
+    /// Number of outputs.
     o: usize,
-    /// Whether sums run over outputs.
+    /// Whether sums are over outputs.
     back: bool,
 }
 
@@ -45,22 +45,22 @@ impl<'a> Weights<'a> {
         Weights { back: true, ..Weights::forward(weight, g) }
     }
 
-    /// Rows of factors of a tap.
+    /// Rows of factors for a tap.
     fn rows<F: Factor>(&self) -> usize {
         if self.back { self.o } else { self.c }.div_ceil(F::DEPTH)
     }
 
-    /// Rows of factors.
+    /// Total rows of factors.
     pub fn depth<F: Factor>(&self) -> usize {
         self.taps * self.rows::<F>()
     }
 
-    /// Columns.
+    /// Number of columns.
     pub fn columns(&self) -> usize {
         if self.back { self.c } else { self.o }
     }
 
-    /// All panels, one after the other.
+    /// Packs all panels, one after the other.
     pub(crate) fn panels<F: Factor>(&self, pool: &Arc<BufferPool>) -> Panels<F> {
         let (depth, columns) = (self.depth::<F>(), self.columns());
         let mut data = Buffer::new(depth * columns.next_multiple_of(lanes()), pool);
@@ -68,7 +68,7 @@ impl<'a> Weights<'a> {
         Panels { data, depth, columns }
     }
 
-    /// The panel number `j`. Its last columns, which fill a vector, are zeros.
+    /// Packs panel number `j`. Columns that fill its last vector are zeros.
     pub(crate) fn panel<F: Factor>(&self, j: usize, to: &mut [F]) {
         let first = j * panel_width();
         let (width, stride) = (panel_width().min(self.columns() - first), to.len() / self.depth::<F>());
@@ -81,7 +81,7 @@ impl<'a> Weights<'a> {
     fn outputs<F: Factor>(&self, first: usize, width: usize, stride: usize, panel: &mut [F]) {
         let Weights { c, taps, .. } = *self;
         let rows = self.rows::<F>();
-        // Sixteen rows at a time: their part of the panel stays in the nearest cache.
+        // Sixteen rows at a time, so that their part of the panel stays in the nearest cache.
         for from in (0..rows).step_by(16) {
             if taps == 1 && (from + 16) * F::DEPTH <= c {
                 let (from, to) = (&self.weight[first * c + from * F::DEPTH..], &mut panel[from * stride..]);
@@ -103,7 +103,7 @@ impl<'a> Weights<'a> {
         let rows = self.rows::<F>();
         for (i, tap) in (0..rows).flat_map(|i| (0..taps).map(move |tap| (i, tap))) {
             let row = &mut panel[(tap * rows + i) * stride..][..width];
-            // Beyond the last output there are zeros; its own weights stand in for what is not read.
+            // After the last output there are zeros; its own weights are read in place of missing ones.
             let weight = |k: usize| &self.weight[((i * F::DEPTH + k).min(o - 1) * c + first) * taps..][..width * taps];
             let (one, other, both) = (weight(0), weight(F::DEPTH - 1), (i + 1) * F::DEPTH <= o);
             if taps == 1 && both {
@@ -138,7 +138,7 @@ impl<F: Factor> Panels<F> {
     }
 }
 
-/// Rows of numbers 0, 1, … of factors, put together.
+/// Combines rows of values number 0, 1, … of factors.
 struct Join<'a, F> {
     numbers: [&'a [f32]; 2],
     to: &'a mut [F],
@@ -158,7 +158,7 @@ impl<F: Factor> MixedKernel for Join<'_, F> {
     }
 }
 
-/// Sixteen columns of factors of `rows` rows, `stride` numbers apart, to sixteen rows, `to_stride` factors apart.
+/// Transposes sixteen columns of factors of `rows` rows, at distance `stride`, to sixteen rows at distance `to_stride`.
 struct Transpose<'a, F> {
     from: &'a [f32],
     stride: usize,

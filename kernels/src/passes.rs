@@ -1,14 +1,14 @@
-//! Passes over rows of channels: numbers are read, something is done to them channel by channel, and they are stored.
+//! Passes over rows of channels: read values, apply an operation channel by channel, store the results.
 //!
-//! What is done is a type with an inlined method, not a closure: a closure that the compiler does not inline is compiled for the
+//! An operation is a type with an inlined method and not a closure: a closure that the compiler does not inline is compiled for the
 //! narrowest vectors.
 
 use super::simd::{Simd, WithSimd, run};
 use crate::element::{Element, Real, zero};
 
-/// What becomes of a channel's numbers.
+/// An operation on a channel's values.
 pub trait Op<R>: Copy {
-    /// From y as it is, x and z.
+    /// The new value from the present y, and x and z.
     fn at(&self, channel: usize, y: R, x: R, z: R) -> R;
 }
 
@@ -40,11 +40,11 @@ impl<T: Element, O: Op<T::Real>> WithSimd for Pass<'_, T, O> {
     }
 }
 
-/// Nothing is done.
+/// The identity.
 #[derive(Clone, Copy)]
 pub struct Plain;
 
-/// (x − mean)·scale + shift, then, perhaps, max(·, 0); slices of as many numbers as there are channels.
+/// (x − mean)·scale + shift, optionally followed by max(·, 0); the slices have as many values as there are channels.
 #[derive(Clone, Copy)]
 pub struct Channels<'a, R> {
     pub mean: &'a [R],
@@ -53,7 +53,7 @@ pub struct Channels<'a, R> {
     pub relu: bool,
 }
 
-/// What is done to a number before others are looked at.
+/// An operation on a single value.
 pub trait Alone<R>: Copy {
     fn of(&self, channel: usize, x: R) -> R;
 }
@@ -74,7 +74,7 @@ impl<R: Real> Alone<R> for Channels<'_, R> {
     }
 }
 
-/// y = x, with something done to it.
+/// y = x after an operation.
 #[derive(Clone, Copy)]
 pub struct Apply<A>(pub A);
 
@@ -85,7 +85,7 @@ impl<R, A: Alone<R>> Op<R> for Apply<A> {
     }
 }
 
-/// y = max(x + z, 0), with something done to both.
+/// y = max(x + z, 0), each after an operation.
 #[derive(Clone, Copy)]
 pub struct Join<A, B>(pub A, pub B);
 
@@ -94,12 +94,12 @@ impl<R: Real, A: Alone<R>, B: Alone<R>> Op<R> for Join<A, B> {
     fn at(&self, i: usize, _: R, x: R, z: R) -> R {
         let v = self.0.of(i, x) + self.1.of(i, z);
         let zero = zero::<R>();
-        // Not-a-number passes, so that a network that diverged is seen.
+        // NaN stays NaN, so that a diverged network is noticed.
         if v < zero { zero } else { v }
     }
 }
 
-/// y = x + z, with something done to both.
+/// y = x + z, each after an operation.
 #[derive(Clone, Copy)]
 pub struct Sum<A, B>(pub A, pub B);
 
@@ -133,8 +133,8 @@ impl<R: Real> Op<R> for Add {
     }
 }
 
-/// y = scale·(y − offset − (x − mean)·slope), y masked where normalised x is at most 0 if a ReLU followed: a normalisation's way
-/// back.
+/// y = scale·(y − offset − (x − mean)·slope), with y masked where the normalised x is at most 0 if a ReLU followed: the backward pass of a
+/// normalisation.
 #[derive(Clone, Copy)]
 pub struct Backward<'a, R> {
     pub norm: Channels<'a, R>,

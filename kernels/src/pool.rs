@@ -1,4 +1,4 @@
-//! Pooling over windows and over whole images. An image is a task.
+//! Pooling over windows and over whole images, with an image for each task.
 
 use num_traits::Float as _;
 use rayon::prelude::*;
@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::blocks::accumulate;
 use super::element::{Element, Real, zero};
 
-/// A pooling's shapes: h × w × c images to oh × ow × c; windows begin `top` rows and `left` columns outside.
+/// The shapes of a pooling: h × w × c images to oh × ow × c; windows begin `top` rows and `left` columns outside the image.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
     /// Height of the input.
@@ -32,7 +32,7 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// The pixels of one window that lie in the image, in reading order.
+    /// The pixels of one window that are inside the image, in reading order.
     fn pixels(&self, oy: usize, ox: usize) -> impl Iterator<Item = usize> + use<> {
         let clip = |o: usize, before: usize, size: usize| {
             let from = (o * self.stride).saturating_sub(before);
@@ -53,7 +53,7 @@ impl Windows {
     }
 }
 
-/// The largest of each window and which pixel of the image it is; the first of equals. Not-a-number wins.
+/// The maximum of each window (of equal values the first), and its pixel in the image. NaN wins.
 pub fn max<T: Element>(g: &Windows, x: &[T], y: &mut [T], winners: &mut [u32]) {
     let (input, output) = (g.h * g.w * g.c, g.oh * g.ow * g.c);
     let images = y.par_chunks_mut(output).zip(winners.par_chunks_mut(output)).zip(x.par_chunks(input));
@@ -71,7 +71,7 @@ pub fn max<T: Element>(g: &Windows, x: &[T], y: &mut [T], winners: &mut [u32]) {
     });
 }
 
-/// dx of [`max`]: each output's gradient goes to its winner.
+/// dx of [`max`]: each output's gradient is added to its winner.
 pub(crate) fn max_gradient<T: Element>(g: &Windows, dy: &[T], winners: &[u32], dx: &mut [T]) {
     let (input, output) = (g.h * g.w * g.c, g.oh * g.ow * g.c);
     let images = dx.par_chunks_mut(input).zip(dy.par_chunks(output)).zip(winners.par_chunks(output));
@@ -132,7 +132,7 @@ pub fn global_mean_gradient<T: Element>(dy: &[T], pixels: usize, c: usize, dx: &
     });
 }
 
-/// What a selective kernel's gate reads: the mean over the image of the sum of two streams of `f` channels that lie side by side.
+/// The input of a selective kernel's gate: the mean over the image of the sum of two streams of `f` channels side by side.
 pub fn stream_mean<T: Element>(x: &[T], pixels: usize, f: usize, y: &mut [T]) {
     let mut both = vec![T::zeroed(); 2 * y.len()];
     global_mean(x, pixels, 2 * f, &mut both);
@@ -141,8 +141,8 @@ pub fn stream_mean<T: Element>(x: &[T], pixels: usize, f: usize, y: &mut [T]) {
     }
 }
 
-/// Selective kernels: x holds two streams of `f` channels side by side, `gate` two logits a channel of each image; y is the
-/// streams mixed by the softmax of the two. `weight` gets the first stream's share.
+/// Selective kernels: x has two streams of `f` channels side by side, and `gate` two logits for each channel of an image; y is the sum of
+/// the streams weighted by the softmax of these. `weight` is set to the first stream's weight.
 pub fn select<T: Element>(x: &[T], gate: &[T], pixels: usize, f: usize, y: &mut [T], weight: &mut [T]) {
     let one = <T::Real as num_traits::One>::one();
     weight.iter_mut().zip(gate.chunks_exact(2 * f).flat_map(|g| g[..f].iter().zip(&g[f..]))).for_each(|(w, (a, b))| {
@@ -158,7 +158,7 @@ pub fn select<T: Element>(x: &[T], gate: &[T], pixels: usize, f: usize, y: &mut 
     });
 }
 
-/// Gradients of [`select`]: of the streams, through the mixture alone, and of the gate's logits.
+/// The gradients of [`select`]: with respect to the streams, through the weighted sum only, and to the gate's logits.
 pub fn select_gradient<T: Element>(x: &[T], weight: &[T], dy: &[T], pixels: usize, f: usize, dx: &mut [T], dgate: &mut [T]) {
     let one = <T::Real as num_traits::One>::one();
     let images = dx.par_chunks_mut(pixels * 2 * f).zip(dgate.par_chunks_mut(2 * f)).zip(x.par_chunks(pixels * 2 * f));
@@ -180,7 +180,7 @@ pub fn select_gradient<T: Element>(x: &[T], weight: &[T], dy: &[T], pixels: usiz
     });
 }
 
-/// Both streams get the gradient of their sum's mean: dx += dy / pixels for each.
+/// The gradient of the mean of the sum, for both streams: dx += dy / pixels.
 pub(crate) fn add_stream_gradient<T: Element>(dy: &[T], pixels: usize, f: usize, dx: &mut [T]) {
     let share = T::Real::of(1.0 / pixels as f64);
     dx.par_chunks_mut(pixels * 2 * f).zip(dy.par_chunks(f)).for_each(|(dx, dy)| {

@@ -1,5 +1,5 @@
-//! Column sums over rows of channels in f32 and bf16, several vectors of channels at once with their sums in registers: what batch
-//! normalisation needs to know of a block while the block is still in cache.
+//! Column sums over rows of channels in f32 and bf16, for several vectors of channels at once with the sums in registers: the statistics of
+//! batch normalisation for a block that is still in cache.
 
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
@@ -7,10 +7,10 @@ use super::fast::Fast;
 use super::passes::Channels;
 use super::simd::{Simd, WithSimd, mul_add};
 
-/// Rows summed in f32 before the sum goes to f64.
+/// Rows summed in f32 before the sum is added in f64.
 const RUN: usize = 64;
 
-/// Rows, mean and summed squared deviations of a block: what [`merge`](super::blocks::merge) takes.
+/// Number of rows, mean, and sum of squared deviations of a block, as [`merge`](super::blocks::merge) takes them.
 pub struct Moments<'a, T> {
     pub rows: &'a [T],
     pub c: usize,
@@ -23,7 +23,7 @@ impl<T: Fast> WithSimd for Moments<'_, T> {
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
         let (c, n) = (self.c, (self.rows.len() / self.c) as f64);
         let (mut mean, mut spread) = (vec![0.0; c], vec![0.0; c]);
-        // Deviations are taken from the mean of a few rows: close enough to the block's that no digits are lost.
+        // Deviations are taken from the mean of a few rows: close enough to the block's mean to lose no precision.
         let few = &self.rows[..self.rows.len().min(16 * c)];
         let share = simd.splat_f32s((c as f64 / few.len() as f64) as f32);
         let zero = simd.splat_f32s(0.0);
@@ -60,7 +60,7 @@ impl<T: Fast> WithSimd for Moments<'_, T> {
 }
 
 impl Channels<'_, f32> {
-    /// For channels `from..from + count`.
+    /// The vector of channels `from..from + count`.
     #[inline(always)]
     pub fn ready<S: Simd>(&self, simd: S, from: usize, count: usize) -> Ready<S> {
         Ready {
@@ -72,7 +72,7 @@ impl Channels<'_, f32> {
     }
 }
 
-/// A [`Channels`] of one vector of channels.
+/// [`Channels`] for one vector of channels.
 #[derive(Clone, Copy)]
 pub struct Ready<S: Simd> {
     mean: S::f32s,
@@ -82,14 +82,14 @@ pub struct Ready<S: Simd> {
 }
 
 impl<S: Simd> Ready<S> {
-    /// One that is not used.
+    /// A value that is not used.
     #[inline(always)]
     pub fn nothing(simd: S) -> Self {
         let zero = simd.splat_f32s(0.0);
         Ready { mean: zero, scale: zero, shift: zero, floor: zero }
     }
 
-    /// Normalised x. Not-a-number passes, so that a network that diverged is seen.
+    /// Normalised x. NaN stays NaN, so that a diverged network is noticed.
     #[inline(always)]
     pub fn apply(&self, simd: S, x: S::f32s) -> S::f32s {
         let y = mul_add(simd, simd.sub_f32s(x, self.mean), self.scale, self.shift);
@@ -97,7 +97,7 @@ impl<S: Simd> Ready<S> {
     }
 }
 
-/// Σ dy and Σ dy·(x − mean) per channel, one after the other, dy masked where the normalised x is ≤ 0 if a ReLU followed.
+/// Σ dy and Σ dy·(x − mean) for each channel, one after the other; dy is masked where the normalised x is ≤ 0 if a ReLU followed.
 pub struct GradientSums<'a, T> {
     pub x: &'a [T],
     pub dy: &'a [T],

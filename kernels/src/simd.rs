@@ -1,8 +1,8 @@
-//! Which vector instructions this machine has, and the few vector operations that the kernels are written in.
+//! The instruction set of this machine, and the few vector operations that the kernels are written in.
 //!
-//! A kernel is written once, generic over [`Simd`], and compiled for AVX-512, for AVX2 + FMA, and portably. `CTK_ISA` (`avx512`,
-//! `avx2`, `portable`), read once, asks for less than the machine has: tests run every path, and two machines can be made to
-//! give the same bits. `avx512` is without the bf16 products of AVX512-BF16, which are used where the machine has them.
+//! A kernel is written once, generic over [`Simd`], and compiled for AVX-512, for AVX2 + FMA, and portably. The environment variable
+//! `CTK_ISA` (`avx512`, `avx2`, `portable`), read once, selects less than the machine has: tests run every path, and two machines can be
+//! made to give the same bits. `avx512` excludes the bf16 products of AVX512-BF16, which are otherwise used on machines that have them.
 
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 pub use pulp::{Simd, WithSimd};
 
-/// An instruction set that this machine has.
+/// An instruction set of this machine.
 #[derive(Clone, Copy, Debug)]
 enum Isa {
     /// AVX-512, with products of bf16 or without.
@@ -43,7 +43,7 @@ fn chosen() -> Isa {
     *ISA.get_or_init(|| detect(std::env::var("CTK_ISA").ok().as_deref()))
 }
 
-/// The vector instructions that kernels run by, as `CTK_ISA` names them; `avx512bf16` is AVX-512 with products of bf16.
+/// The instruction set that kernels use, in the terms of `CTK_ISA`; `avx512bf16` is AVX-512 with products of bf16.
 pub fn isa() -> &'static str {
     match chosen() {
         #[cfg(target_arch = "x86_64")]
@@ -56,11 +56,11 @@ pub fn isa() -> &'static str {
     }
 }
 
-/// Whether what fits into a cache is multiplied faster in bf16 than in f32. AMD's cores multiply a vector of pairs in the time of one of
-/// f32; Intel's in that of two, so that nothing is won, and what it takes to make the pairs is lost (a quarter of the speed of
-/// word2vec's steps on a Xeon of the sixth generation).
+/// Whether values in cache are multiplied faster in bf16 than in f32. AMD's cores multiply a vector of pairs in the time of one of f32.
+/// Intel's take twice that, so nothing is gained, and the conversion to pairs costs time (a quarter of the speed of word2vec's steps on a
+/// Xeon of the sixth generation).
 pub fn quick_pairs() -> bool {
-    // Asked once: a virtual machine answers who made its processor slowly.
+    // Determined once: in a virtual machine the question for the processor's maker is slow.
     static QUICK: OnceLock<bool> = OnceLock::new();
     *QUICK.get_or_init(|| isa() == "avx512bf16" && !is_intel())
 }
@@ -75,7 +75,7 @@ fn is_intel() -> bool {
     false
 }
 
-/// Runs a kernel compiled for the widest vectors that this machine has, or that `CTK_ISA` allows.
+/// Runs a kernel compiled for the widest vectors that this machine has and `CTK_ISA` allows.
 pub fn run<K: WithSimd>(kernel: K) -> K::Output {
     match chosen() {
         #[cfg(target_arch = "x86_64")]
@@ -91,12 +91,12 @@ pub fn run<K: WithSimd>(kernel: K) -> K::Output {
     }
 }
 
-/// A kernel that multiplies or stores bf16; `NATIVE` holds where the machine has AVX512-BF16.
+/// A kernel that multiplies or stores bf16; `NATIVE` is true if the machine has AVX512-BF16.
 pub trait MixedKernel {
     fn with<S: Simd, const NATIVE: bool>(self, simd: S);
 }
 
-/// Runs a kernel as [`run`] does, and with the machine's own instructions for bf16 where it has them.
+/// Runs a kernel as [`run`] does, with the machine's own instructions for bf16 if it has them.
 pub(crate) fn run_mixed<K: MixedKernel>(kernel: K) {
     struct Emulated<K>(K);
     impl<K: MixedKernel> WithSimd for Emulated<K> {
@@ -108,7 +108,7 @@ pub(crate) fn run_mixed<K: MixedKernel>(kernel: K) {
     }
     #[cfg(target_arch = "x86_64")]
     if let Isa::Avx512(simd, true) = chosen() {
-        // SAFETY: `chosen` has found AVX512-BF16, and `simd` is the proof of the rest.
+        // SAFETY: `chosen` has found AVX512-BF16, and the value `simd` proves that AVX-512 is there.
         return unsafe { with_bf16(simd, kernel) };
     }
     run(Emulated(kernel));
@@ -123,13 +123,13 @@ fn with_bf16<K: MixedKernel>(simd: pulp::x86::V4, kernel: K) {
 /// a·b + sum of pairs of bf16, by the machine's own instruction.
 ///
 /// # Safety
-/// S must be AVX-512, and the machine must have AVX512-BF16: inside a [`MixedKernel`] whose `NATIVE` holds, both are so.
+/// S must be AVX-512, and the machine must have AVX512-BF16; both are true inside a [`MixedKernel`] whose `NATIVE` is true.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) unsafe fn multiply_pairs<S: Simd>(a: S::f32s, b: S::f32s, sum: S::f32s) -> S::f32s {
     use std::arch::x86_64::{__m512bh, _mm512_dpbf16_ps};
     use std::mem::transmute_copy;
-    // SAFETY: with AVX-512 all these types are 64 bytes of which every bit pattern is valid; the caller vouches for the instruction.
+    // SAFETY: with AVX-512 all these types are 64 bytes and valid with any bits; the caller promises that the machine has the instruction.
     unsafe {
         let (a, b): (__m512bh, __m512bh) = (transmute_copy(&a), transmute_copy(&b));
         transmute_copy(&_mm512_dpbf16_ps(transmute_copy(&sum), a, b))
@@ -149,7 +149,7 @@ pub fn lanes() -> usize {
     run(Lanes)
 }
 
-/// Runs a plain loop compiled for the instruction set in use; the arithmetic, and so the result, is the same everywhere.
+/// Runs a plain loop compiled for the instruction set in use; the arithmetic, and so the result, is the same with all of them.
 #[inline(always)]
 pub fn wide<R>(block: impl FnOnce() -> R) -> R {
     struct Wide<F>(F);
@@ -163,8 +163,8 @@ pub fn wide<R>(block: impl FnOnce() -> R) -> R {
     run(Wide(block))
 }
 
-/// a·b + c, rounded once where the machine has an instruction for that. Portably it is two operations: pulp would call a
-/// function of the C library, fifty times slower.
+/// a·b + c, rounded once if the machine has an instruction for that. Portably it is two operations, because pulp would call a function of
+/// the C library, which is fifty times slower.
 #[inline(always)]
 pub fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if TypeId::of::<S>() == TypeId::of::<pulp::Scalar128b>() {
@@ -174,7 +174,7 @@ pub fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s 
     }
 }
 
-/// Sixteen-bit upper halves of floats, the first vector of them in `x`, as floats.
+/// Bf16 values as floats: the first vector of `x`.
 ///
 /// # Panics
 /// If `x` is shorter than a vector.
@@ -187,8 +187,8 @@ pub fn widen<S: Simd>(simd: S, x: &[u16]) -> S::f32s {
         use std::mem::transmute_copy;
         if TypeId::of::<S>() == TypeId::of::<V4>() {
             let x: &[u16; 16] = x.first_chunk().expect("a whole vector");
-            // SAFETY: S is AVX-512, whose proof the caller holds in `simd`; 32 bytes are read from sixteen numbers, and both
-            // types of the last step are 64 bytes of which every bit pattern is valid.
+            // SAFETY: S is AVX-512, which `simd` proves; 32 bytes are read from sixteen values of two bytes, and both types of the last
+            // step are 64 bytes and valid with any bits.
             return unsafe {
                 let bits = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast())));
                 transmute_copy(&bits)
@@ -196,7 +196,8 @@ pub fn widen<S: Simd>(simd: S, x: &[u16]) -> S::f32s {
         }
         if TypeId::of::<S>() == TypeId::of::<V3>() {
             let x: &[u16; 8] = x.first_chunk().expect("a whole vector");
-            // SAFETY: as above, with AVX2 and half as many.
+            // SAFETY: S is AVX2, which `simd` proves; 16 bytes are read from eight values of two bytes, and both types of the last step are
+            // 32 bytes and valid with any bits.
             return unsafe {
                 let bits = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast())));
                 transmute_copy(&bits)
@@ -211,8 +212,8 @@ pub fn widen<S: Simd>(simd: S, x: &[u16]) -> S::f32s {
     pulp::bytemuck::pod_read_unaligned(pulp::bytemuck::cast_slice(&bits[..S::F32_LANES]))
 }
 
-/// Floats rounded to their upper halves, as [`Bf16::down`](crate::element::Element::down) does, to the first vector of `y`. With `NATIVE`,
-/// by the machine's own instruction, to which subnormal floats are zeros.
+/// Floats rounded to bf16, as by [`Bf16::down`](crate::element::Element::down), written to the first vector of `y`. With `NATIVE`, by the
+/// machine's own instruction, which treats subnormal floats as zeros.
 ///
 /// # Panics
 /// If `y` is shorter than a vector.
@@ -224,8 +225,8 @@ pub fn narrow<S: Simd, const NATIVE: bool>(simd: S, v: S::f32s, y: &mut [u16]) {
         use std::mem::transmute_copy;
         if TypeId::of::<S>() == TypeId::of::<pulp::x86::V4>() {
             let y: &mut [u16; 16] = y.first_chunk_mut().expect("a whole vector");
-            // SAFETY: S is AVX-512, whose proof the caller holds in `simd`, and with `NATIVE` the machine has AVX512-BF16; 32
-            // bytes are written to sixteen numbers.
+            // SAFETY: S is AVX-512, which `simd` proves, and with `NATIVE` the machine has AVX512-BF16; 32 bytes are written to sixteen
+            // values of two bytes.
             unsafe {
                 let half: __m256i = if NATIVE {
                     transmute_copy(&_mm512_cvtneps_pbh(transmute_copy(&v)))
@@ -243,14 +244,14 @@ pub fn narrow<S: Simd, const NATIVE: bool>(simd: S, v: S::f32s, y: &mut [u16]) {
     }
 }
 
-/// The bits of floats rounded to their upper halves, each as a number of 32 bits. `NATIVE` as in [`narrow`].
+/// The bits of floats rounded to bf16, each as a 32-bit integer. `NATIVE` as in [`narrow`].
 #[inline(always)]
 pub fn widened<S: Simd, const NATIVE: bool>(simd: S, v: S::f32s) -> S::u32s {
     #[cfg(target_arch = "x86_64")]
     if NATIVE {
         use std::arch::x86_64::*;
         use std::mem::transmute_copy;
-        // SAFETY: with `NATIVE` S is AVX-512 and the machine has AVX512-BF16; sizes are equal at every step.
+        // SAFETY: with `NATIVE` S is AVX-512 and the machine has AVX512-BF16; the types have equal sizes at every step.
         return unsafe {
             let half: __m256i = transmute_copy(&_mm512_cvtneps_pbh(transmute_copy(&v)));
             transmute_copy(&_mm512_cvtepu16_epi32(half))
@@ -259,7 +260,7 @@ pub fn widened<S: Simd, const NATIVE: bool>(simd: S, v: S::f32s) -> S::u32s {
     rounded(simd, v)
 }
 
-/// The upper half of every float's bits, rounded, as a number.
+/// The upper half of every float's bits, rounded, as an integer.
 #[inline(always)]
 fn rounded<S: Simd>(simd: S, v: S::f32s) -> S::u32s {
     let bits = simd.transmute_u32s_f32s(v);

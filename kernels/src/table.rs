@@ -1,4 +1,4 @@
-//! Tables whose rows are looked up by number, and the gradient of a table: rows, not a table.
+//! Embedding tables: looking up rows by number, and the gradient of a table as rows instead of a whole table.
 
 use std::ops::Range;
 
@@ -8,19 +8,19 @@ use rayon::prelude::*;
 use crate::blocks::block_rows;
 use crate::element::{Element, Real};
 
-/// Which rows of a batch name the same row of a table.
+/// Which rows of a batch look up the same row of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
-    /// The table's rows that are named at all, each once, ascending.
+    /// The row numbers that occur, each once, ascending.
     pub ids: Vec<u32>,
     /// The batch's rows, those of the first id first, ascending for each id.
     pub order: Vec<u32>,
-    /// Where each id's rows begin in `order`, and its length.
+    /// The start of each id's rows in `order`, and the total.
     pub starts: Vec<u32>,
 }
 
 impl Groups {
-    /// Of what a batch's rows name.
+    /// The groups of `ids`, which a batch's rows look up.
     ///
     /// # Panics
     /// If there are more rows than a u32 can number.
@@ -40,7 +40,7 @@ impl Groups {
     }
 }
 
-/// Rows `ids` of a table of rows of `width` numbers.
+/// Rows `ids` of a table with rows of `width` values.
 ///
 /// # Panics
 /// If the table has no such row.
@@ -54,7 +54,7 @@ pub fn gather<T: Element>(table: &[T::Real], width: usize, ids: &[u32], y: &mut 
     });
 }
 
-/// For each group the sum of its rows of dy, in the batch's order, added in f64: the gradient of the rows that were looked up.
+/// For each group the sum of its rows of dy, in the batch's order, added in f64: the gradient of the looked-up rows.
 pub fn sum_groups<T: Element>(dy: &[T], width: usize, order: &[u32], starts: &[u32]) -> Vec<T::Real> {
     let groups = starts.len().saturating_sub(1);
     let mut sums = vec![T::Real::zeroed(); groups * width];

@@ -1,20 +1,20 @@
-//! Which input pixels an output pixel is made of, without ever copying them together.
+//! Which input pixels each output pixel of a convolution reads, so that they need not be copied together.
 //!
-//! Along one axis, outputs fall into a few groups that meet the same taps of the kernel: the inner ones meet all, those at an
-//! edge fewer, and in the gradient of a strided convolution even and odd ones different ones. A class is a group of rows with a
-//! group of columns; within a class every pixel's sum has the same shape.
+//! Along one axis, outputs fall into a few groups that read the same taps of the kernel: inner ones read all taps, those at an edge fewer;
+//! in the gradient of a strided convolution, even and odd outputs read different ones. A class is a group of rows combined with a group of
+//! columns; within a class every pixel's sum has the same shape.
 
 use super::geometry::Geometry;
 use super::micro::Stretch;
 
-/// One axis: the groups' taps, in the order of the inputs they meet, which lie side by side; each output's group and first input.
+/// One axis: the taps of each group, in the order of the contiguous inputs that they read; and each output's group and first input.
 struct Axis {
     groups: Vec<Vec<usize>>,
     at: Vec<(usize, usize)>,
 }
 
 impl Axis {
-    /// `meets(output)` are the (tap, input) pairs of an output, inputs ascending by one.
+    /// `meets(output)` are the (tap, input) pairs of an output, with ascending consecutive inputs.
     fn new(outputs: usize, meets: impl Fn(usize) -> Vec<(usize, usize)>) -> Self {
         let mut axis = Axis { groups: Vec::new(), at: Vec::with_capacity(outputs) };
         for output in 0..outputs {
@@ -30,7 +30,7 @@ impl Axis {
     }
 }
 
-/// A convolution, or its gradient, as sums over taps: `channels` × `height` × `width` images to `rows` × `columns` pixels.
+/// A convolution, or its gradient, as sums over taps: from `channels` × `height` × `width` images to `rows` × `columns` pixels.
 pub struct Taps {
     vertical: Axis,
     horizontal: Axis,
@@ -41,7 +41,7 @@ pub struct Taps {
 }
 
 impl Taps {
-    /// Of the outputs from the inputs.
+    /// The outputs from the inputs.
     pub fn forward(g: &Geometry) -> Self {
         let axis = |outputs, inputs| {
             Axis::new(outputs, |output| {
@@ -53,7 +53,7 @@ impl Taps {
         Taps { vertical, horizontal, kernel: g.kernel, channels: g.c, height: g.h, width: g.w }
     }
 
-    /// Of the inputs' gradients from the outputs'.
+    /// The gradients of the inputs from those of the outputs.
     pub fn backward(g: &Geometry) -> Self {
         let axis = |inputs, outputs| {
             Axis::new(inputs, |input| {
@@ -68,7 +68,7 @@ impl Taps {
         Taps { vertical, horizontal, kernel: g.kernel, channels: g.o, height: g.oh, width: g.ow }
     }
 
-    /// Products of one number by one number in all sums of an image, channels not counted.
+    /// Multiplications in all sums of an image, for one input and one output channel.
     pub fn products(&self) -> usize {
         let count = |axis: &Axis| axis.at.iter().map(|&(group, _)| axis.groups[group].len()).sum::<usize>();
         count(&self.vertical) * count(&self.horizontal)
@@ -79,8 +79,8 @@ impl Taps {
         [self.vertical.at.len(), self.horizontal.at.len()]
     }
 
-    /// Every class: the runs of its sums, and a function that lists its pixels in output rows `from..to` (counted over all
-    /// images): where each one's input begins, and its number counted from the first pixel of row `from`.
+    /// Every class: the runs of its sums, and a function that lists its pixels in output rows `from..to` (counted over all images): the
+    /// start of each pixel's input, and its number counted from the first pixel of row `from`.
     pub fn classes(&self) -> impl Iterator<Item = (Vec<Stretch>, Pixels<'_>)> {
         let groups = (0..self.vertical.groups.len()).flat_map(|v| (0..self.horizontal.groups.len()).map(move |h| (v, h)));
         groups.map(move |(v, h)| (self.runs(v, h), Pixels { taps: self, vertical: v, horizontal: h }))
@@ -101,8 +101,8 @@ impl Taps {
         runs
     }
 
-    /// For one tap: the pixels in output rows `from..to` whose sum it is part of, as (first channel of the input, number
-    /// counted from the first pixel of row `from`).
+    /// For one tap: the pixels in output rows `from..to` that read it, as (first channel of the input, number counted from the first pixel
+    /// of row `from`).
     pub fn tap(&self, tap: usize, from: usize, to: usize, mut each: impl FnMut(usize, usize)) {
         let [rows, columns] = self.output();
         let find = |axis: &Axis, tap: usize, output: usize| {
@@ -130,7 +130,7 @@ pub struct Pixels<'a> {
 }
 
 impl Pixels<'_> {
-    /// Calls `each` with where the input begins and the pixel's number, for output rows `from..to`.
+    /// Calls `each` with the start of the input and the pixel's number, for output rows `from..to`.
     pub fn between(&self, from: usize, to: usize, mut each: impl FnMut(usize, usize)) {
         let taps = self.taps;
         let [rows, columns] = taps.output();

@@ -1,7 +1,7 @@
-//! What optimizers do to parameters: new numbers from old ones, in place, computed in f64 whatever the numbers' type.
+//! The updates of optimizers: new values from old ones, in place, computed in f64 for every type.
 //!
-//! A ResNet-18 holds 11 million scalars, and a step of SGD is bound by what it reads and writes: work runs over blocks on all
-//! threads, and [`momentum`] moves velocity and weight in one pass.
+//! A ResNet-18 has 11 million parameters, and the speed of an SGD step is limited by memory: work is divided into blocks over all threads,
+//! and [`momentum`] updates velocity and weight in one pass.
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use super::blocks::BLOCK;
 use super::element::Real;
 use super::simd::wide;
 
-/// A new value of d from d, x and y, number by number.
+/// A new value of d from d, x and y, elementwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Update {
     /// d ← d·`.0` + x·`.1` + y·`.2`
@@ -38,7 +38,7 @@ pub struct Momentum {
     pub weight: [f64; 3],
 }
 
-/// Changes d. All three have one length.
+/// Updates d. All three have the same length.
 pub fn update<R: Real>(update: Update, d: &mut [R], x: &[R], y: &[R]) {
     match update {
         Update::Linear(a, b, c) => zip(d, x, y, |d, x, y| d * a + x * b + y * c),
@@ -60,7 +60,7 @@ fn zip<R: Real>(d: &mut [R], x: &[R], y: &[R], f: impl Fn(f64, f64, f64) -> f64 
     });
 }
 
-/// Changes w and v. All three have one length. Each number is rounded as two [updates](update) would round it: the same bits.
+/// Updates w and v. All three have the same length. Each value is rounded as by two [updates](update), so the bits are the same.
 pub fn momentum<R: Real>(step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
     let Momentum { velocity: [a, b, c], weight: [d, e, f] } = step;
     w.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)).zip(g.par_chunks(BLOCK)).for_each(|((w, v), g)| {
@@ -106,7 +106,7 @@ mod tests {
             let mut alone = d.clone();
             update(rule, &mut d, &x, &y);
             for (found, expected) in d.iter().zip(&expected) {
-                // A fused product, where a machine has one, keeps a bit more.
+                // A fused product, where a machine has one, is more precise by a bit.
                 let bound = if R::KIND == crate::Kind::F64 { 1e-14 } else { 1e-6 };
                 assert!(
                     (found.wide() - expected).abs() <= bound * expected.abs().max(1.0),

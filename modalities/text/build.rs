@@ -1,4 +1,4 @@
-//! Tells the tests whether real data is there: without CTK_DATA they show as ignored.
+//! Tells the tests whether real data is available: without CTK_DATA these tests show as ignored.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=CTK_DATA");

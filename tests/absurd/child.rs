@@ -1,27 +1,27 @@
-//! The program in a process that has little memory and little time.
+//! Runs the program in a process with little memory and little time.
 
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Addresses that the process may have, in kilobytes.
+/// The address space of the process, in kilobytes.
 const MEMORY: usize = 4_000_000;
 
-/// How long it may take.
+/// The time limit.
 const TIME: Duration = Duration::from_secs(90);
 
 /// How a process ended.
 pub struct Ended {
-    /// Its exit code; none where it was killed by a signal or took too long.
+    /// Its exit code; none if it was killed by a signal or took too long.
     pub code: Option<i32>,
     pub stderr: String,
     pub seconds: f64,
 }
 
-/// Runs ctk in `folder`, with nothing to read from standard input.
+/// Runs ctk in `folder`, with empty standard input.
 pub fn ctk(folder: &Path, arguments: &[&str]) -> Ended {
-    // A file, not a pipe, which would fill.
+    // A file and not a pipe, which could fill up.
     let told = tempfile::NamedTempFile::new_in(folder).unwrap();
     let began = Instant::now();
     let mut child = Command::new("sh")

@@ -1,4 +1,4 @@
-//! Absurd values of every flag of every verb, as `--help` tells them.
+//! Absurd values of every flag of every verb, found in the output of `--help`.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::child::ctk;
 use crate::values::fifo;
 
-/// Values for any flag that takes one; a path among them is one that nothing is written to.
+/// Values for any flag with a value; among them is a path that cannot be written.
 const VALUES: [&str; 13] = [
     "9223372036854775807",
     "18446744073709551616",
@@ -23,7 +23,7 @@ const VALUES: [&str; 13] = [
     ",",
 ];
 
-/// Flags that name what is written.
+/// Flags that name an output file.
 const WRITTEN: [&str; 3] = ["--out", "--csv", "--svg"];
 
 fn help(words: &[&str]) -> String {
@@ -50,7 +50,7 @@ fn flags(words: &[&str]) -> Vec<String> {
     valued.map(String::from).collect()
 }
 
-/// What a verb needs to do its work quickly, beside the flag that is tried.
+/// The usual arguments of a verb that make its work quick, besides the flag that is tested.
 fn usual(verb: &str, runs: &Path) -> Option<Vec<String>> {
     let at = |name: &str| runs.join(name).display().to_string();
     let words: Vec<String> = match verb {
@@ -86,13 +86,13 @@ fn usual(verb: &str, runs: &Path) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// A flag with a value, in a command line that else works.
+/// A flag with a value, in a command line that works otherwise.
 pub struct Line {
     words: Vec<String>,
     what: String,
 }
 
-/// Every flag of every verb with every value; and verbs that nobody said how to try.
+/// Every flag of every verb with every value; and verbs for which this test has no usual arguments.
 pub fn lines(runs: &Path) -> (Vec<Line>, Vec<String>) {
     let (mut lines, mut untried) = (Vec::new(), Vec::new());
     let nested = ["eval", "config", "data"];
@@ -113,11 +113,11 @@ pub fn lines(runs: &Path) -> (Vec<Line>, Vec<String>) {
         };
         for flag in flags {
             for value in VALUES.into_iter().chain([pipe.as_str()]) {
-                // Nothing is written to an empty path; so many steps are timed as are asked for.
+                // An empty path is not written to; a large number of steps would be timed.
                 if WRITTEN.contains(&flag.as_str()) && value.is_empty() || flag == "--steps" && value == "65535" {
                     continue;
                 }
-                // What is tried stands in place of what is usual.
+                // The tested value replaces the usual one.
                 let mut rest = usual.clone();
                 if let Some(at) = rest.iter().position(|word| *word == flag) {
                     rest.drain(at..at + 2);
@@ -133,7 +133,7 @@ pub fn lines(runs: &Path) -> (Vec<Line>, Vec<String>) {
     (lines, untried)
 }
 
-/// Runs each line in a folder of its own; what is wrong with how they ended.
+/// Runs each line in a folder of its own; returns wrong endings.
 pub fn run(lines: &[&Line], runs: &Path) -> Vec<String> {
     let mut wrong = Vec::new();
     for line in lines {

@@ -1,8 +1,8 @@
-//! Values that nobody means, as TOML: of every type, for a key of any type.
+//! Absurd values as TOML: of every type, for a key of any type.
 
 use std::path::Path;
 
-/// The values that are tried for `key`; with `path` also what is no file, and what lies in `folder` for it.
+/// The values to try for `key`; with `path` also files of wrong kinds, some of them in `folder`.
 pub fn of(key: &str, path: bool, folder: &Path) -> Vec<String> {
     let mut all: Vec<String> = [
         "9223372036854775807",
@@ -66,7 +66,7 @@ pub fn of(key: &str, path: bool, folder: &Path) -> Vec<String> {
     all
 }
 
-/// A named pipe that nobody writes into.
+/// A named pipe without a writer.
 pub fn fifo(folder: &Path) -> String {
     let path = folder.join("pipe");
     if !path.exists() {

@@ -1,5 +1,5 @@
-//! ResNets of torchvision, timm, transformers and SimCLRv2's PyTorch conversion in ctk, and ctk's in the first three: the same
-//! pictures have the same features. `tests/python/resnets_check.py` makes, loads and compares.
+//! ResNets of torchvision, timm, transformers and SimCLRv2's PyTorch conversion imported into ctk, and ctk's exported to the first three:
+//! the same images must have the same features. `tests/python/resnets_check.py` makes, loads and compares networks.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,7 +19,7 @@ use super::{ctk, interpreter};
 /// Largest difference of a feature; features are about 1.
 const BOUND: f64 = 1e-4;
 
-/// Runs the script; what it prints as its last word.
+/// Runs the script; returns the last word of its output.
 fn python(arguments: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/resnets_check.py");
     let output = Command::new(interpreter()).arg(script).args(arguments).output().expect("python starts");
@@ -28,7 +28,7 @@ fn python(arguments: &[&str]) -> String {
     stdout.split_whitespace().last().unwrap_or_default().to_string()
 }
 
-/// Another program's network `arch` with random values, and what it makes of a few pictures.
+/// Another program's network `arch` with random values, and its features of a few images.
 struct Made {
     folder: TempDir,
     what: String,
@@ -45,7 +45,7 @@ impl Made {
         self.folder.path().join(name).to_str().unwrap().to_string()
     }
 
-    /// Imports the weights; the run's features of the pictures are those of the program that made them.
+    /// Imports the weights; the run's features of the images must be those of the other program.
     fn import(&self, weights: &str, set: &[&str]) {
         let (weights, run) = (self.path(weights), self.path("run"));
         let mut arguments = vec!["import", &weights, "--out", &run, "--quiet"];
@@ -54,14 +54,14 @@ impl Made {
         self.same("imported", "run");
     }
 
-    /// The features that ctk computes by `run` are those that the program computed.
+    /// The features that ctk computes with `run` must be those of the other program.
     fn same(&self, what: &str, run: &str) {
         let out = self.path("ctk.npy");
         ctk(&["embed", &self.path(run), "--data", &self.path("pictures"), "--out", &out, "--force", "--quiet"]);
         self.near(what, &python(&["compare", &self.path("features.npy"), &out]));
     }
 
-    /// Exports the run, opens it by the program that the format is for, and imports it again.
+    /// Exports the run, opens it in the program that the format is for, and imports it again.
     fn export(&self, format: &str, loader: &str) {
         let out = self.path(loader);
         ctk(&["export", &self.path("run"), "--format", format, "--out", &out]);
@@ -74,12 +74,12 @@ impl Made {
         }
     }
 
-    /// Trains a classifier on the run, behind so many layers of its head; the program that the format is for gives the pictures the
-    /// same probabilities.
+    /// Trains a classifier on the run, after so many layers of its head; the program that the format is for must give the images the same
+    /// probabilities.
     fn classify(&self, layers: &str, exports: &[(&str, &str)]) {
         let (run, data) = (self.path("run"), self.path("pictures"));
         let tuned = self.path(&format!("tuned{layers}"));
-        // A step that is small enough for probabilities to stay apart from 0 and 1, where nothing could be told.
+        // The step is so small that probabilities stay away from 0 and 1, where differences would be invisible.
         let tune = ["finetune", &run, "--data", &data, "--labels", "2-per-class", "--epochs", "1", "--rates", "0.001"];
         ctk(&[
             &tune[..],
@@ -96,7 +96,7 @@ impl Made {
         }
     }
 
-    /// The head that lies beside the encoder makes of the program's features what the program's head makes of them.
+    /// The head beside the encoder must give the same output as the program's own head.
     fn head(&self) {
         let weights = Weights::open(Path::new(&self.path("model.safetensors"))).unwrap();
         let mut params = Params::new();
@@ -136,7 +136,7 @@ fn networks_that_compute_something_else_are_refused() {
     }
 }
 
-/// A file says nothing of pictures: theirs are 72 pixels, and whole.
+/// The file does not describe images: they have 72 pixels, and are used whole.
 const WHOLE: [&str; 2] = ["pairs.size=72", "pairs.centre=1.0"];
 
 #[test]
@@ -184,14 +184,14 @@ fn simclrv2s_conversion_is_read_as_it_computes() {
             made.export("timm", "timm");
         }
         for layers in ["1", "2", "3"] {
-            // Selective kernels are nobody else's.
+            // Selective kernels exist in no other program.
             let exports: &[(&str, &str)] = if arch == "r50_1x_sk0" { &[("safetensors", "torchvision-plain")] } else { &[] };
             made.classify(layers, exports);
         }
     }
 }
 
-/// What a program's own preprocessing shows its network is what ctk showed it, of pictures of any size.
+/// A program's own preprocessing gives its network the same views as ctk, for images of any size.
 #[test]
 #[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
 fn photos_of_any_size_have_the_same_features_in_other_programs() {
@@ -206,7 +206,7 @@ fn photos_of_any_size_have_the_same_features_in_other_programs() {
         &["pairs.size=64", "pairs.eval_fit=squash", "pairs.eval_resize=80"],
         &["pairs.size=96", "pairs.eval_resize=111"],
     ];
-    // Where a middle begins, if half a pixel is left over, is each program's own.
+    // If half a pixel is left over, each program begins the centre crop in its own way.
     for (program, offset) in [("timm", "pairs.eval_offset=even"), ("transformers", "pairs.eval_offset=floor")] {
         for (number, set) in sets.iter().enumerate() {
             let place = |what: &str| made.path(&format!("{what}-{program}-{number}"));

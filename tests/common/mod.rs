@@ -1,4 +1,4 @@
-//! What several of the program's tests need.
+//! Helpers for several of the program's tests.
 
 use std::fs;
 use std::path::Path;

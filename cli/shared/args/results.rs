@@ -1,4 +1,4 @@
-//! What the verbs take that use a trained model: classes of samples, features in a file, what lies near.
+//! Flags of the verbs that use a trained model: `predict`, `embed`, `neighbors`, `eval classify`.
 
 use std::path::{Path, PathBuf};
 
@@ -7,31 +7,30 @@ use ctk_core::error::{Error, Result};
 
 use super::ModelArgs;
 
-/// Samples by their paths, beside or in place of `--data`.
+/// Samples given by their paths, beside or in place of `--data`.
 #[derive(ClapArgs)]
 pub struct Paths {
-    /// Images, or further folders of them
+    /// Images, or folders of images
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
-    /// Which part of the data
+    /// The part of the data to use
     #[arg(long, value_enum, default_value_t = Part::All)]
     pub split: Part,
 }
 
-/// What is done about files that are there already.
+/// What to do about files that exist already.
 #[derive(ClapArgs)]
 pub struct Over {
-    /// Write over a file that is there already
+    /// Overwrite a file that exists already
     #[arg(long)]
     pub force: bool,
 }
 
 impl Over {
-    /// Whether `out` may be written; asked before anything is computed. Pipes and devices are refused where the file is
-    /// written.
+    /// Checks, before anything is computed, that `out` may be written. Pipes and devices are refused later, when the file is written.
     ///
     /// # Errors
-    /// A file that is there, without `--force`.
+    /// The file exists, and `--force` was not given.
     pub fn allows(&self, out: &Path) -> Result<()> {
         if self.force || !out.is_file() {
             return Ok(());
@@ -42,11 +41,11 @@ impl Over {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// What is trained on
+    /// The training part
     Train,
-    /// What is held out
+    /// The test part, or the hold-out
     Test,
-    /// Everything
+    /// All parts
     All,
 }
 
@@ -56,13 +55,13 @@ pub struct Predict {
     pub model: ModelArgs,
     #[command(flatten)]
     pub samples: Paths,
-    /// The file to write: .csv, .parquet or .jsonl; default: CSV on stdout. Its columns are name, label (empty where unknown), predicted,
+    /// The file to write: .csv, .parquet or .jsonl; default: CSV on stdout. Columns: name, label (empty where unknown), predicted,
     /// probability
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub over: Over,
-    /// The likeliest K classes: columns predicted_2, probability_2 and so on behind the first
+    /// Print the K most probable classes: columns predicted_2, probability_2 and so on follow the first
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub top: u32,
 }
@@ -71,15 +70,15 @@ pub struct Predict {
 pub struct Classify {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Also fit a temperature, and say what it makes of calibration. It is fitted on the part `val` of the run's data; else on training
-    /// images whose labels were not given; else on what the networks that fine-tuning tried on folds of its labels said of the images
-    /// held out. Test labels are never fitted on
+    /// Also fit a temperature, and report the calibration with it. It is fitted on the part `val` of the run's data. Without that part it
+    /// is fitted on training images whose labels were not used. Without these it is fitted on the predictions for held-out images that
+    /// fine-tuning's cross-validation stored. It is never fitted on test labels
     #[arg(long)]
     pub calibrate: bool,
-    /// Write the confusion matrix as a table: a row a class, a column for what it was taken for
+    /// Write the confusion matrix as CSV: a row for each true class, a column for each predicted class
     #[arg(long, value_name = "FILE.csv", value_hint = ValueHint::FilePath)]
     pub csv: Option<PathBuf>,
-    /// Draw the confusion matrix
+    /// Draw the confusion matrix as SVG
     #[arg(long, value_name = "FILE.svg", value_hint = ValueHint::FilePath)]
     pub svg: Option<PathBuf>,
     #[command(flatten)]
@@ -92,7 +91,8 @@ pub struct Embed {
     pub model: ModelArgs,
     #[command(flatten)]
     pub samples: Paths,
-    /// The file to write: .npy or .safetensors, with names beside it in a .names.tsv; or .csv or .parquet, with names, labels and parts
+    /// The file to write: .npy or .safetensors, with the names beside it in a .names.tsv; or .csv or .parquet, with names, labels and parts
+    /// in the file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
     #[command(flatten)]
@@ -103,20 +103,20 @@ pub struct Embed {
 pub struct Neighbors {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// The words, each looked up alone; of a run of vision, names of images in its data, or images elsewhere. --data may be a file of
-    /// features, as `ctk embed` writes them, and so may RUN
+    /// Words, each looked up alone; for a run of vision, names of images in its data, or image files. RUN and --data may also be files of
+    /// features that `ctk embed` wrote
     #[arg(required = true, value_name = "WORD")]
     pub words: Vec<String>,
-    /// Words to take away from the sum of the others, each scaled to length 1
+    /// Words to subtract from the sum of the others; all vectors are scaled to length 1 first
     #[arg(long, value_name = "WORD", num_args = 1..)]
     pub negative: Vec<String>,
-    /// Look for what is near to the words' sum, not to each alone; so does --negative
+    /// Find the neighbours of the sum of all words, not of each word; --negative implies it
     #[arg(long)]
     pub together: bool,
-    /// Say which of the words does not belong with the others: the one farthest from their mean
+    /// Say which word does not belong with the others: the one farthest from their mean
     #[arg(long, conflicts_with_all = ["negative", "together"])]
     pub doesnt_match: bool,
-    /// Neighbours a word
+    /// Neighbours to print for each word
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub count: usize,
 }

@@ -13,7 +13,7 @@ use crate::shared::args::Method;
 use crate::shared::output::{self, percent};
 
 /// What the figures leave out.
-const NOTE: &str = "± is the standard deviation over label subsets, whose seeds seed training too (with all labels: training alone); \
+const NOTE: &str = "± is the standard deviation over label subsets, whose seeds seed training too (with all labels: only training); \
     intervals are Student's, 95 %, of paired differences. Both leave out the variance of pretraining: there was one pretraining.";
 
 /// What a cell found, as stored in its folder.
@@ -113,8 +113,8 @@ impl Table {
         let number = |value: &Value| value.as_f64().map_or("-".to_string(), percent);
         let row = |d: &Value| {
             let interval = d["interval"].as_array().map(|ends| format!("{} to {}", number(&ends[0]), number(&ends[1])));
-            let what = format!("{} less {}", said(&d["method"]), said(&d["than"]));
-            json!({ "difference": what, "labels": d["labels"], "mean": number(&d["mean"]), "interval": interval })
+            let what = format!("{} minus {}", said(&d["method"]), said(&d["than"]));
+            json!({ "difference": what, "labels": d["labels"], "mean, points": number(&d["mean"]), "95 % interval": interval })
         };
         let differences: Vec<Value> = figures["differences"].as_array().into_iter().flatten().map(row).collect();
         if !differences.is_empty() {
@@ -124,7 +124,7 @@ impl Table {
         output::line(format!("\n{NOTE}"))
     }
 
-    /// A line a cell. No value needs quoting.
+    /// One line for each cell. No value needs quoting.
     pub fn csv(&self) -> String {
         let line = |cell: &Cell| format!("{},{},{},{},{}\n", cell.labels, cell.labelled, cell.seed, cell.method, cell.top1);
         format!("labels,labelled,seed,method,top1\n{}", self.cells.iter().map(line).collect::<String>())

@@ -1,4 +1,4 @@
-//! A confusion matrix as SVG: a row a class, shaded by the share of its samples in each column.
+//! A confusion matrix as SVG: a row for each true class, each cell shaded by its share of the row.
 
 use std::fmt::Write;
 
@@ -6,10 +6,10 @@ use ctk_core::eval::Judgement;
 
 use crate::shared::output;
 
-/// Classes whose cells have room for a number.
+/// Classes up to which cells are large enough for a number.
 const NUMBERED: usize = 30;
 
-/// The picture; columns are in the order of the rows.
+/// Draws the matrix; columns are in the order of the rows.
 pub fn confusion(judged: &Judgement) -> String {
     let rows: Vec<usize> =
         (0..judged.classes.len()).filter(|&class| class < judged.known || judged.classes[class].count > 0).collect();
@@ -41,7 +41,7 @@ pub fn confusion(judged: &Judgement) -> String {
             let count = judged.taken(label, class);
             let share = count as f64 / judged.classes[label].count.max(1) as f64;
             let x = left + cell * class as f64;
-            // From white to Okabe and Ito's blue.
+            // From white to blue (Okabe and Ito's).
             let shade = |low: f64| (255.0 - (255.0 - low) * share).round();
             let fill = format!("rgb({},{},{})", shade(0.0), shade(114.0), shade(178.0));
             put(format_args!(

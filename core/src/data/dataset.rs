@@ -1,11 +1,11 @@
-//! Samples by index: what there is to learn from, before any pair is made.
+//! A dataset: samples by index, before any pair is made of them.
 
 use crate::error::Result;
 
-/// A finite, indexed collection of samples. Index order is part of the data: it must be the same at every start.
+/// A finite, indexed collection of samples. The order of the indices is part of the data: it must be the same at every start.
 ///
-/// `get` returns the sample as stored (an encoded image, a row of pixels); decoding and augmenting belong to the
-/// [`PairGenerator`](crate::data::pair::PairGenerator), so that loader threads do it.
+/// `get` returns a sample as stored (an encoded image, a row of pixels). Decoding and augmentation are the work of the
+/// [`PairGenerator`](crate::data::pair::PairGenerator), so that loader threads do them.
 pub trait Dataset: Sync {
     /// One sample as stored.
     type Sample;
@@ -13,18 +13,21 @@ pub trait Dataset: Sync {
     /// Number of samples.
     fn len(&self) -> usize;
 
-    /// Sample `index`, `0..len`. Errors are about this sample alone; callers add its name.
+    /// Sample `index`, `0..len`.
+    ///
+    /// # Errors
+    /// The sample cannot be read. The error concerns this sample alone; callers add its name.
     fn get(&self, index: usize) -> Result<Self::Sample>;
 
-    /// The sample's name for people: a path, a record number.
+    /// The sample's name to print: a path, or a record number.
     fn name(&self, index: usize) -> String;
 
-    /// The sample's class, where there is one.
+    /// The sample's class, if it has one.
     fn label(&self, _index: usize) -> Option<u32> {
         None
     }
 
-    /// Whether there is nothing to learn from.
+    /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,9 +1,9 @@
-//! Batches in order: shuffled by key, drawn ahead by plain threads, or pulled part by part by the learner's own.
+//! Batches in order: shuffled by a key, and either drawn ahead by loader threads or pulled part by part by the learner's own threads.
 //!
-//! A run is a list of steps, a step a list of parts (one, unless the learner works through a large batch piece by piece
-//! or with many threads), which some learners go through twice. [`Order`] says which samples a part holds; [`Loader`] draws parts
-//! ahead of need on its own threads, at most `depth` of them in memory; [`Feed`] is what a learner sees of one step. The loader's threads are
-//! plain ones, never rayon's: a step that waits inside rayon would steal an image to decode.
+//! A run is a list of steps. A step is a list of parts: one part, unless the learner works through a large batch piece by piece or with
+//! many threads. Some learners go through the parts of a step twice. [`Order`] says which samples a part holds. [`Loader`] draws parts
+//! ahead on its own threads, and keeps at most `depth` of them in memory. [`Feed`] is what a learner sees of one step. Loader threads are
+//! plain threads, never rayon's: a training step that waits inside rayon could be given an image to decode.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -28,12 +28,12 @@ pub struct Order {
     rank: usize,
     world: usize,
     passes: usize,
-    // Two epochs are in use while the loader crosses a boundary.
+    // Two epochs are in use while the loader crosses from one to the next.
     recent: Mutex<Vec<(usize, Arc<Vec<u32>>)>>,
 }
 
 impl Order {
-    /// `len` samples in batches of `batch`, each in parts of `part` samples; `batch` above `len` means one batch of all.
+    /// Orders `len` samples in batches of `batch`, each in parts of `part` samples; a `batch` above `len` means one batch of all samples.
     pub fn new(len: usize, batch: usize, part: usize, shuffle: bool, drop_last: bool, key: Key) -> Self {
         let batch = batch.clamp(1, len.max(1));
         let key = key.of("order");
@@ -41,14 +41,14 @@ impl Order {
         Order { len, batch, part: part.clamp(1, batch), shuffle, drop_last, key, rank, world, passes, recent: Mutex::default() }
     }
 
-    /// The same order for rank `rank` of `world`, which has its stretch of every step's batch: rank by rank they are the batch,
-    /// also where it does not divide.
+    /// The same order for rank `rank` of `world` ranks. Each rank has a contiguous stretch of every step's batch, and all stretches
+    /// together are the batch, even if it does not divide evenly.
     pub(crate) fn of_rank(self, rank: usize, world: usize) -> Self {
         let part = self.part.min(self.batch.div_ceil(world.max(1)));
         Order { rank, world: world.max(1), part, ..self }
     }
 
-    /// The same order for a learner that goes through the parts of a step `passes` times. Steps of one part are gone through once.
+    /// The same order for a learner that goes through the parts of a step `passes` times. Steps with a single part are gone through once.
     pub(crate) fn with_passes(self, passes: usize) -> Self {
         let passes = if self.parts() == 1 { 1 } else { passes.max(1) };
         Order { passes, ..self }
@@ -64,17 +64,17 @@ impl Order {
         self.batch.div_ceil(self.world).div_ceil(self.part)
     }
 
-    /// How often a step goes through its parts: twice where gradients are cached, else once.
+    /// How often a step goes through its parts: twice with gradient caching, else once.
     pub fn passes(&self) -> usize {
         self.passes
     }
 
-    /// Units of a step: its parts, once for every pass.
+    /// Units of a step: its parts times its passes.
     pub fn units(&self) -> usize {
         self.parts() * self.passes
     }
 
-    /// This rank's stretch of `step`'s batch, which has so many samples.
+    /// This rank's stretch of the batch of `step`, and the number of samples in the whole batch.
     pub fn share(&self, step: usize) -> (Range<usize>, usize) {
         let count = ((step + 1) * self.batch).min(self.len).saturating_sub(step * self.batch);
         let cut = |rank: usize| count * rank / self.world;
@@ -93,8 +93,11 @@ impl Order {
         self.permutation(epoch)[from..to].to_vec()
     }
 
-    /// Draws unit `unit` of a run: its steps' parts, one after the other, pass by pass. Each epoch has a key of its own below
-    /// `views`.
+    /// Draws unit `unit` of a run. Units are numbered through the run: step by step, pass by pass, part by part. Each epoch has its own key
+    /// below `views`.
+    ///
+    /// # Errors
+    /// The errors of the source.
     pub fn draw<S: Source>(&self, source: &S, unit: usize, views: Key) -> Result<S::Batch> {
         let (step, within) = (unit / self.units(), unit % self.units());
         let (pass, part) = (within / self.parts(), within % self.parts());
@@ -103,7 +106,10 @@ impl Order {
         if pass == 0 { source.draw(&samples, key) } else { source.redraw(&samples, key) }
     }
 
-    /// What a learner sees of step `step` of a run, whose units `draw` gives by number.
+    /// The feed of step `step` of a run; `draw` makes a unit by its number.
+    ///
+    /// # Errors
+    /// The feed returns the errors of `draw`.
     pub fn feed<'a, B>(&self, step: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Feed<'a, B> {
         let (own, count) = self.share(step % self.steps().max(1));
         Feed { places: own, count, passes: self.passes, ..Feed::new(self.parts(), count, key, draw) }
@@ -125,7 +131,7 @@ impl Order {
     }
 }
 
-/// What a learner sees of one step: its parts, each drawable from any thread, and again.
+/// What a learner sees of one step: its parts. Any thread may draw them, more than once.
 pub struct Feed<'a, B> {
     parts: usize,
     passes: usize,
@@ -137,18 +143,18 @@ pub struct Feed<'a, B> {
 }
 
 impl<'a, B> Feed<'a, B> {
-    /// A step of `count` samples in `parts` parts, all of them this rank's; `key` is the step's own, for whatever the learner
-    /// itself draws (dropout, negatives). `draw` gives part p, and part p again as p.
+    /// A step of `count` samples in `parts` parts, all of them this rank's. `key` is the step's own, for the learner's own draws (dropout,
+    /// negatives). `draw` makes part p, in either pass.
     pub fn new(parts: usize, count: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Self {
         Feed { parts, passes: 1, places: 0..count, count, key, progress: 0.0, draw }
     }
 
-    /// The same step after `progress` of the run, 0 to 1.
+    /// The same step at `progress` of the run, 0 to 1.
     pub fn after(self, progress: f64) -> Self {
         Feed { progress, ..self }
     }
 
-    /// How much of the run lies behind this step, 0 to 1.
+    /// The fraction of the run that is done before this step, 0 to 1.
     pub fn progress(&self) -> f64 {
         self.progress
     }
@@ -158,17 +164,17 @@ impl<'a, B> Feed<'a, B> {
         self.parts
     }
 
-    /// The places of this rank's samples in the step's whole batch, part by part.
+    /// The places of this rank's samples in the step's whole batch.
     pub fn places(&self) -> Range<usize> {
         self.places.clone()
     }
 
-    /// Samples of the step's whole batch, those of all ranks.
+    /// Samples of the step's whole batch, over all ranks.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The step's own key: the same at a replay and after a resume.
+    /// The step's own key: the same in a replay and after a resume.
     pub fn key(&self) -> Key {
         self.key
     }
@@ -176,7 +182,7 @@ impl<'a, B> Feed<'a, B> {
     /// Part `part`, `0..parts()`.
     ///
     /// # Errors
-    /// Of drawing it.
+    /// The part cannot be drawn.
     pub fn part(&self, part: usize) -> Result<B> {
         (self.draw)(part)
     }
@@ -184,17 +190,17 @@ impl<'a, B> Feed<'a, B> {
     /// Part `part` for the second pass over the parts ([`Source::redraw`]).
     ///
     /// # Errors
-    /// Of drawing it.
+    /// The part cannot be drawn.
     pub fn again(&self, part: usize) -> Result<B> {
         (self.draw)(if self.passes > 1 { self.parts + part } else { part })
     }
 }
 
-/// Units (parts of steps) drawn ahead, in bounded memory, handed out by number.
+/// Draws units (parts of steps) ahead in bounded memory, and hands them out by number.
 pub struct Loader<'a, B> {
     draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
     depth: usize,
-    // Whether there is a thread that draws.
+    // Whether any thread draws.
     ahead: AtomicBool,
     state: Mutex<State<B>>,
     changed: Condvar,
@@ -209,8 +215,11 @@ struct State<B> {
 }
 
 impl<'a, B: Send> Loader<'a, B> {
-    /// Runs `body` with a loader over `units`, drawn by `threads` threads at most `depth` ahead; no thread means that
-    /// units are drawn when they are asked for, on the thread that asks. What is drawn is the same either way.
+    /// Runs `body` with a loader over `units`, drawn by `threads` threads at most `depth` units ahead. With no thread, units are drawn when
+    /// they are asked for, on the thread that asks. The units are the same either way.
+    ///
+    /// # Errors
+    /// The errors of `body`.
     pub fn run<R>(
         threads: usize,
         depth: usize,
@@ -227,17 +236,20 @@ impl<'a, B: Send> Loader<'a, B> {
             changed: Condvar::new(),
         };
         std::thread::scope(|scope| {
-            // Where the system gives no more threads, those that there are draw all: results do not hang on their number.
+            // If the system gives fewer threads, these draw all units: results do not depend on the number of threads.
             let begun = |_: &usize| std::thread::Builder::new().spawn_scoped(scope, || loader.work()).is_ok();
             let ahead = (0..threads).take_while(begun).count() > 0;
             loader.ahead.store(ahead, Ordering::Relaxed);
-            // Stops the threads however `body` ends, or the scope would wait for ever.
+            // Stops the threads however `body` ends; otherwise the scope would wait for ever.
             let _stop = Stop(&loader);
             body(&loader)
         })
     }
 
-    /// Unit `unit`: waits for it if it is being drawn ahead, draws it here if it was handed out before.
+    /// Unit `unit`: waits for it if it is being drawn ahead, and draws it here if it was handed out before.
+    ///
+    /// # Errors
+    /// The unit cannot be drawn, or the thread that drew it panicked.
     pub fn take(&self, unit: usize) -> Result<B> {
         let mut state = lock(&self.state);
         if !self.ahead.load(Ordering::Relaxed) || unit < state.wanted || unit >= state.end {
@@ -250,7 +262,7 @@ impl<'a, B: Send> Loader<'a, B> {
                 self.changed.notify_all();
                 return ready;
             }
-            // Asking far ahead must move the window, or both sides would wait.
+            // A unit far ahead must move the window; otherwise both sides would wait for ever.
             if unit >= state.wanted + self.depth {
                 state.wanted = unit + 1 - self.depth;
                 self.changed.notify_all();
@@ -271,7 +283,7 @@ impl<'a, B: Send> Loader<'a, B> {
             let unit = state.next;
             state.next += 1;
             drop(state);
-            // A panic here would leave the learner waiting for a unit that never comes.
+            // A panic here must become an error, or the learner would wait for a unit that never comes.
             let drawn = catch_unwind(AssertUnwindSafe(|| (self.draw)(unit)))
                 .unwrap_or_else(|panic| Err(Error::new(format!("a loader thread failed: {}", message(&*panic)))));
             lock(&self.state).ready.insert(unit, drawn);
@@ -396,7 +408,7 @@ mod tests {
 
     #[test]
     fn threads_may_take_units_in_any_order() {
-        // Word2vec's threads do: one may wait for a unit while others take later ones.
+        // Word2vec's threads do this: one may wait for a unit while others take later ones.
         for round in 0..50 {
             let draw = |u: usize| {
                 if u.is_multiple_of(4) {

@@ -1,8 +1,8 @@
-//! Few labels: which samples keep theirs, and how those are parted to choose by.
+//! Few labels: which samples keep their labels, and how these are split into folds.
 //!
-//! A subset is a pure function of (seed, names, classes, amount). Every class's samples stand in one order, drawn by the seed and
-//! their names; a subset is the beginning of each class's order. So subsets are nested (1 % lies inside 10 %), neither the order of
-//! the files nor another class can change them, and every method that is given the same data and seed is given the same labels.
+//! A subset is a pure function of (seed, names, classes, amount). The seed and the samples' names order each class's samples; a subset is
+//! the beginning of each class's order. So subsets are nested (1 % lies inside 10 %), they do not depend on the order of the files or on
+//! other classes, and every method that is given the same data and seed gets the same labels.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,9 +18,9 @@ use crate::rng::Key;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Amount {
-    /// A share of each class, rounded, at least one sample.
+    /// A percentage of each class, rounded, at least one sample.
     Percent(f64),
-    /// So many samples of each class, or all where it has fewer.
+    /// A number of samples of each class, or all of a smaller class.
     PerClass(usize),
 }
 
@@ -57,7 +57,7 @@ impl FromStr for Amount {
         let percent = text.strip_suffix('%').and_then(|p| p.trim().parse().ok()).filter(|p| *p > 0.0 && *p <= 100.0);
         let count = text.strip_suffix("-per-class").and_then(|n| n.parse().ok()).filter(|n| *n > 0);
         percent.map(Amount::Percent).or(count.map(Amount::PerClass)).ok_or_else(|| {
-            Error::usage(format!("`{text}` is no amount of labels"))
+            Error::usage(format!("`{text}` is not an amount of labels"))
                 .hint("write a share above 0 and up to 100, as in 1%, or a number, as in 5-per-class")
         })
     }
@@ -87,22 +87,22 @@ impl schemars::JsonSchema for Amount {
     }
 }
 
-/// Which samples kept their labels, as stored in a run.
+/// The samples that keep their labels, as stored in a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subset {
-    /// How many were asked for.
+    /// The amount that was asked for.
     pub labels: Amount,
-    /// The seed they were drawn with.
+    /// The seed of the draw.
     pub seed: u64,
-    /// Names of the classes by number; empty where they have none.
+    /// Names of the classes by number; empty if they have none.
     pub classes: Vec<String>,
     /// Names of the samples, sorted.
     pub names: Vec<String>,
 }
 
 impl Subset {
-    /// Draws `labels` of samples with these `names` and classes (`of`, one a name); also their indices, ascending.
+    /// Draws `labels` of samples with these `names` and classes (`of`, one for each name). Also returns their indices, ascending.
     pub fn draw(names: &[String], of: &[u32], classes: &[String], labels: Amount, seed: u64) -> (Subset, Vec<usize>) {
         let mut chosen: Vec<usize> = ranked(names, of, Key::new(seed).of("labels"))
             .into_values()
@@ -117,26 +117,26 @@ impl Subset {
         (Subset { labels, seed, classes: classes.to_vec(), names: sorted }, chosen)
     }
 
-    /// One line for whoever watches.
+    /// One line about the subset, to print.
     pub fn line(&self, of: usize) -> String {
         format!("{} of {of} labels ({}, seed {}), by class", self.names.len(), self.labels, self.seed)
     }
 }
 
-/// The fold in which each sample is held out, `0..folds`, the classes spread evenly; none for the only one of its class, which must be
-/// trained on. A pure function, as a subset is.
+/// The fold in which each sample is held out, `0..folds`, with the classes spread evenly. None for the only sample of its class, which must
+/// be trained on. A pure function, like a subset.
 pub fn folds(names: &[String], of: &[u32], folds: usize, seed: u64) -> Vec<Option<usize>> {
     let mut fold = vec![None; names.len()];
     for (class, order) in ranked(names, of, Key::new(seed).of("folds")).into_values().enumerate() {
         if order.len() > 1 {
-            // Small classes begin at different folds, or the last folds would hold nothing.
+            // Small classes begin at different folds; otherwise the last folds could be empty.
             order.iter().enumerate().for_each(|(j, &i)| fold[i] = Some((class + j) % folds.max(1)));
         }
     }
     fold
 }
 
-/// Every class's samples in an order of their own.
+/// Each class's samples in the order drawn by the key.
 fn ranked(names: &[String], of: &[u32], key: Key) -> BTreeMap<u32, Vec<usize>> {
     let mut classes: BTreeMap<u32, Vec<(u64, &str, usize)>> = BTreeMap::new();
     for (i, (name, &class)) in names.iter().zip(of).enumerate() {
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn subsets_are_nested_and_seeded() {
         let nested = ["1%", "2-per-class", "10%", "50%", "100%"].map(|amount| names(amount, 7));
-        // Two of the class of three are more than 10 % of it; each other pair is nested.
+        // For the class of three, two samples are more than 10 %; each other pair of subsets is nested.
         for (a, b) in [(0, 1), (0, 2), (2, 3), (1, 3), (3, 4)] {
             assert!(nested[a].is_subset(&nested[b]), "{a} in {b}");
         }

@@ -1,4 +1,4 @@
-//! Samples to batches: what there is to learn from, what belongs together, and batches in order, drawn ahead.
+//! From samples to batches: datasets, positive pairs, and batches in order, drawn ahead.
 
 pub mod dataset;
 pub mod feed;

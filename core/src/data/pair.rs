@@ -1,29 +1,29 @@
-//! Positive pairs: views of a sample that a modality says belong together.
+//! Positive pairs: the views of one sample.
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng::Rng;
 
 /// Host-side rows of one view of a batch, filled in place by loader threads.
 pub trait HostBatch: Default + Send {
-    /// The same rows on the device, ready for an encoder.
+    /// The same rows on the device, as an encoder reads them.
     type On;
 
-    /// What rows must have in common to be stacked into one pass (the side of a picture). Views of different sizes go through
-    /// the encoder in a pass each.
+    /// What rows must have in common to be stacked into one pass: for images, their side in pixels. Views of different sizes go through the
+    /// encoder in separate passes.
     fn size(&self) -> usize {
         0
     }
 
-    /// Stacks views in order (this is where 2N happens) and uploads them.
+    /// Stacks the views in order (two views of N samples give 2N rows) and uploads them.
     ///
     /// # Errors
-    /// Views that cannot be stacked.
+    /// The views cannot be stacked.
     fn upload(views: &[&Self], device: &Device) -> Result<Self::On>;
 }
 
-/// The side that one-sided methods do not have.
+/// Stands for the right side of methods that have one side.
 impl HostBatch for () {
     type On = ();
 
@@ -32,37 +32,103 @@ impl HostBatch for () {
     }
 }
 
-/// Makes the views of one sample. Everything random comes from `rng`, the sample's own stream.
+/// Views that are arrays of f32, `(height, width, channels)` each: images, windows of a series, or with a height and a width of 1
+/// vectors. On the device they are `(n, height, width, channels)`, which a [`Sequential`](crate::nn::Sequential) reads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Maps {
+    values: Vec<f32>,
+    shape: [usize; 3],
+}
+
+impl Maps {
+    /// Appends a row of this shape.
+    ///
+    /// # Errors
+    /// Values that are not as many as the shape has; a row of another shape than those before it.
+    pub fn push(&mut self, shape: [usize; 3], values: &[f32]) -> Result<()> {
+        let before = if self.values.is_empty() { shape } else { self.shape };
+        if shape != before || values.len() != shape.iter().product::<usize>() || values.is_empty() {
+            let what = format!("{} values cannot be a row of shape {shape:?} among rows of shape {before:?}", values.len());
+            return Err(Error::new(what));
+        }
+        self.shape = shape;
+        self.values.extend_from_slice(values);
+        Ok(())
+    }
+}
+
+impl HostBatch for Maps {
+    type On = Tensor;
+
+    fn size(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    fn upload(views: &[&Self], device: &Device) -> Result<Tensor> {
+        let shape = views.first().map_or([0; 3], |view| view.shape);
+        if views.iter().any(|view| view.shape != shape) {
+            return Err(Error::new("views of different shapes cannot be stacked"));
+        }
+        let values = views.iter().map(|view| view.values.as_slice()).collect::<Vec<_>>().concat();
+        let (size, [height, width, channels]) = (shape.iter().product::<usize>().max(1), shape);
+        Ok(Tensor::from_slice(&values, (values.len() / size, height, width, channels), device)?)
+    }
+}
+
+/// Makes the views of one sample. All randomness comes from `rng`, the sample's own stream.
 ///
-/// Views are of one side (the two, or the two global and six local crops of a picture) or of two (pictures and captions). A view
-/// has one size; views may differ in it.
+/// Views are of one side (two augmentations, or two global and six local crops) or of two sides (images and captions). A view has one size;
+/// different views may have different sizes.
 pub trait PairGenerator: Sync {
     /// What the dataset holds.
     type Sample;
     /// Rows of a view of the left side.
     type Left: HostBatch;
-    /// Rows of a view of the right side; `()` where there is none.
+    /// Rows of a view of the right side; `()` if there is none.
     type Right: HostBatch;
 
-    /// Views a sample: of the left side, of the right side.
-    fn views(&self) -> [usize; 2];
+    /// Number of views of a sample: on the left side, on the right side. Two on the left by default.
+    fn views(&self) -> [usize; 2] {
+        [2, 0]
+    }
 
     /// Appends one row to every view of both sides.
     ///
     /// # Errors
-    /// About the sample.
+    /// The sample cannot be decoded.
     fn pairs(&self, sample: &Self::Sample, rng: &mut Rng, left: &mut [Self::Left], right: &mut [Self::Right]) -> Result<()>;
 }
 
-/// The views of some samples, in the order of `samples`.
+/// The views of some samples; rows are in the order of `samples`.
 #[derive(Clone, Debug)]
 pub struct Batch<L, R> {
-    /// The left side's views, each with a row a sample.
+    /// The left side's views, each with one row for each sample.
     pub left: Vec<L>,
-    /// The right side's.
+    /// The right side's views.
     pub right: Vec<R>,
     /// Indices into the dataset.
     pub samples: Vec<u32>,
-    /// Classes, where every sample has one.
+    /// Classes; present if every sample has one.
     pub labels: Option<Vec<u32>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_stacked_in_order_and_have_one_shape() {
+        let [mut left, mut right] = [Maps::default(), Maps::default()];
+        left.push([1, 2, 1], &[1.0, 2.0]).unwrap();
+        right.push([1, 2, 1], &[3.0, 4.0]).unwrap();
+        let stacked = Maps::upload(&[&left, &right], &Device::Cpu).unwrap();
+        assert_eq!(stacked.dims(), [2, 1, 2, 1]);
+        assert_eq!(stacked.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        for (shape, values) in [([2, 1, 1], &[5.0, 6.0][..]), ([1, 2, 1], &[5.0]), ([1, 0, 1], &[])] {
+            assert!(left.push(shape, values).is_err(), "{shape:?}");
+        }
+        let mut wide = Maps::default();
+        wide.push([1, 1, 2], &[7.0, 8.0]).unwrap();
+        assert!(Maps::upload(&[&left, &wide], &Device::Cpu).is_err());
+    }
 }

@@ -1,12 +1,12 @@
-//! Samples plus pair generator: a batch as a pure function of (samples, key).
+//! Sources: a batch as a pure function of (samples, key).
 
 use crate::data::dataset::Dataset;
 use crate::data::pair::{Batch, PairGenerator};
 use crate::error::Result;
 use crate::rng::Key;
 
-/// Draws batches. What [`draw`](Source::draw) returns depends on its arguments and nothing else: not on the thread, not on
-/// earlier calls. Resuming, replaying and parallel loading all rest on that.
+/// Draws batches. What [`draw`](Source::draw) returns depends on its arguments alone: not on the thread, not on earlier calls. Resuming,
+/// replaying and parallel loading depend on that.
 pub trait Source: Sync {
     /// What a learner consumes.
     type Batch: Send;
@@ -14,10 +14,13 @@ pub trait Source: Sync {
     /// Number of samples.
     fn len(&self) -> usize;
 
-    /// The batch of `samples`; `key` is the epoch's, and each sample draws from its own stream below it.
+    /// The batch of `samples`. `key` is the epoch's; each sample draws from its own stream below it.
+    ///
+    /// # Errors
+    /// A sample cannot be read or decoded.
     fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch>;
 
-    /// The same batch for the second of two passes over it, for sources that draw something which the first pass alone reads.
+    /// The same batch for the second of two passes over it. Sources override this if they draw something that only the first pass reads.
     ///
     /// # Errors
     /// As [`draw`](Source::draw).
@@ -31,11 +34,11 @@ pub trait Source: Sync {
     }
 }
 
-/// The usual source: a dataset and what makes pairs of its samples.
+/// The usual source: a dataset, and a generator that makes views of its samples.
 pub struct Paired<D, G> {
     /// The samples.
     pub data: D,
-    /// What makes a pair of one.
+    /// Makes the views of a sample.
     pub pairs: G,
 }
 

@@ -13,40 +13,46 @@ use super::sets::{self, Columns, Set};
 use super::words::Words;
 use crate::error::{Context, Error, Result};
 
-/// a is to b as c is to `answer`.
+/// The question "a is to b as c is to what?", with its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
     /// a, b, c.
     pub given: [String; 3],
-    /// What is right.
+    /// The right answer.
     pub answer: String,
-    /// Whether it is about grammar and not about meaning: its section's name begins with `gram` or, as in MSR's set, is two tags of
-    /// parts of speech (`JJ_JJR`).
+    /// Whether the question is about grammar rather than meaning: its section's name begins with `gram`, or is two part-of-speech tags as
+    /// in MSR's set (`JJ_JJR`).
     pub syntactic: bool,
 }
 
-/// What was found. Shares are of the answered questions; `None` where there was none of a kind.
+/// Results. Accuracies are fractions of the answered questions; `None` if there was no such question.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Analogy {
-    /// Share of right answers, 0–1.
+    /// Fraction of right answers, 0 to 1.
     pub accuracy: f64,
-    /// The same over questions of meaning.
+    /// The same for questions about meaning.
     pub semantic: Option<f64>,
-    /// The same over questions of grammar.
+    /// The same for questions about grammar.
     pub syntactic: Option<f64>,
     /// Questions whose four words are among the searched rows.
     pub answered: usize,
-    /// Questions that were passed over.
+    /// Questions that were skipped.
     pub skipped: usize,
 }
 
-/// Reads the format of `questions-words.txt` (sections `: name`, below them four words a line), or a table whose first line names
-/// columns `word1`, `word2`, `word3` and `target`, and `type` for the section where there is one.
+/// Reads the format of `questions-words.txt` (sections `: name`, below them four words on a line), or a table whose first line names
+/// columns `word1`, `word2`, `word3` and `target`, and optionally `type` for the section.
+///
+/// # Errors
+/// A file that cannot be read, that has another format, or that has no question.
 pub fn read(path: &Path) -> Result<Vec<Question>> {
     Ok(read_all(path)?.0.remove(0).questions)
 }
 
-/// [`read`] of a file, or of every file of questions below a folder, and which other files were passed over.
+/// [`read`] of a file, or of every file of questions below a folder. Also returns the names of the files that were skipped.
+///
+/// # Errors
+/// As [`read`]; a folder without any file of questions.
 pub fn read_all(path: &Path) -> Result<(Vec<Set<Question>>, Vec<String>)> {
     let is = |text: &str| sets::lines(text).next().is_some_and(|(_, line)| line.starts_with(':') || columns(line).is_some());
     sets::read(path, "analogies", is, |text, path| parse(text).at(path.display()))
@@ -56,7 +62,10 @@ fn columns(header: &str) -> Option<Columns<4>> {
     Columns::of(header, [&["word1"], &["word2"], &["word3"], &["target", "word4"]])
 }
 
-/// [`read`] on a text that is in memory.
+/// [`read`] from a text in memory.
+///
+/// # Errors
+/// A text of another format, or without a question.
 pub fn parse(text: &str) -> Result<Vec<Question>> {
     const FORM: &str = "the format is that of questions-words.txt (sections `: name`, below them four words a line), or a table with \
                         columns word1, word2, word3 and target";
@@ -104,15 +113,15 @@ fn grammar(section: &str) -> bool {
     section.starts_with("gram") || section.split_once('_').is_some_and(|(a, b)| tags(a) && tags(b))
 }
 
-/// Questions that share one matrix product, and rows that do: their scores take 8 MB, whatever the table.
+/// Questions, and rows, that share one matrix product: their scores take 8 MB, however large the table is.
 const BLOCK: usize = 512;
 const ROWS: usize = 4096;
 
-/// Answers questions among the first `restrict` rows (rows are in order of frequency; 30,000 is customary). Words are looked
-/// up as written, or else lower-cased.
+/// Answers questions among the first `restrict` rows (rows are in order of frequency; 30,000 is customary). Words are looked up as written,
+/// and then lower-cased.
 ///
 /// # Errors
-/// When no question has all its words among those rows; a table that cannot be read.
+/// No question has all its words among those rows, or the table cannot be read.
 pub fn analogy(table: &dyn Table, questions: &[Question], restrict: usize) -> Result<Analogy> {
     let found = analogies(table, &[questions], restrict)?.remove(0);
     if found.answered == 0 {
@@ -126,10 +135,10 @@ pub fn analogy(table: &dyn Table, questions: &[Question], restrict: usize) -> Re
     Ok(found)
 }
 
-/// [`analogy`] of several sets, by one pass over the table. A set of which no question could be asked has an accuracy of 0.
+/// [`analogy`] of several sets, in one pass over the table. A set without a question that can be asked has an accuracy of 0.
 ///
 /// # Errors
-/// A table that cannot be read.
+/// The table cannot be read.
 pub fn analogies(table: &dyn Table, sets: &[&[Question]], restrict: usize) -> Result<Vec<Analogy>> {
     let count = restrict.min(table.len());
     let all = || sets.iter().flat_map(|set| set.iter());
@@ -159,11 +168,11 @@ pub fn analogies(table: &dyn Table, sets: &[&[Question]], restrict: usize) -> Re
     Ok(judged.by_ref().collect())
 }
 
-/// The row nearest to b − a + c of each question among the first `count`, its three words excepted; of equal ones the first.
+/// For each question the row nearest to b − a + c among the first `count`, its three words excluded; of equal rows the first.
 fn answers(table: &dyn Table, count: usize, asked: &[[usize; 4]]) -> Result<Vec<Option<usize>>> {
     let width = table.width();
     let mut room = Vec::new();
-    // A word is asked for many times.
+    // Words occur in many questions, so each is normalised once.
     let mut units: HashMap<usize, Vec<f32>> = HashMap::new();
     for &row in asked.iter().flat_map(|q| &q[..3]) {
         if let Entry::Vacant(vacant) = units.entry(row) {
@@ -202,7 +211,7 @@ fn normalise(rows: &mut [f32], width: usize) {
     });
 }
 
-/// Keeps the first of the highest scores, those of rows from `from` on, `except` passed over.
+/// Updates the highest score and its row; the scores are those of rows from `from` on, and the rows `except` are skipped.
 fn better(best: &mut (Option<usize>, f32), scores: &[f32], from: usize, except: &[usize]) {
     for (row, &score) in scores.iter().enumerate() {
         if score > best.1 && !except.contains(&(from + row)) {
@@ -216,7 +225,7 @@ mod tests {
     use super::*;
     use crate::eval::Features;
 
-    /// Rows where sex and rank are directions; `queens` is a distractor that only the exact sum avoids.
+    /// Rows in which sex and rank are directions; `queens` is a distractor that only the exact sum avoids.
     fn royal() -> Features {
         let rows = [
             ("man", [1.0, 0.0, 0.1]),
@@ -248,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_blocked_product_agrees_with_a_plain_search() {
-        // More rows than one product takes.
+        // More rows than one matrix product takes.
         let (count, width) = (ROWS + 700, 12);
         let rows: Vec<f32> = (0..count * width).map(|i| (i as f32 * 12.9898).sin() * 43_758.547 % 1.0).collect();
         let names: Vec<String> = (0..count).map(|i| format!("w{i}")).collect();
@@ -263,7 +272,7 @@ mod tests {
         let questions: Vec<Question> = (0..300)
             .map(|i| {
                 let given = [i % count, (7 * i + 3) % count, (13 * i + 5) % count];
-                // Every third question asks for what is wrong.
+                // Every third question has a wrong answer.
                 let answer = if i % 3 == 0 { (plain(given) + 1) % count } else { plain(given) };
                 Question { given: given.map(|g| format!("w{g}")), answer: format!("w{answer}"), syntactic: false }
             })

@@ -1,9 +1,8 @@
-//! Word categorisation: do words of one category lie together? (AP, BLESS, Battig, ESSLLI; Almuhareb 2006, Baroni and Lenci
-//! 2011)
+//! Word categorisation: do words of one category lie close together? (AP, BLESS, Battig, ESSLLI; Almuhareb 2006, Baroni and Lenci 2011)
 //!
-//! The words of a set are clustered into as many clusters as it has categories, by spherical k-means (Dhillon and Modha 2001)
-//! begun as k-means++ begins (Arthur and Vassilvitskii 2007), and the clusters are compared with the categories. What is found
-//! hangs on where k-means begins: of several beginnings the tightest clusters count, which needs no look at the categories.
+//! The words of a set are clustered into as many clusters as it has categories, by spherical k-means (Dhillon and Modha 2001) with the
+//! starting points of k-means++ (Arthur and Vassilvitskii 2007), and the clusters are compared with the categories. The result depends on
+//! the starting points. So k-means runs from several, and the tightest clusters are used; that choice does not look at the categories.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -16,46 +15,45 @@ use super::words::Words;
 use crate::error::{Error, Result};
 use crate::rng::Key;
 
-/// Beginnings that are tried.
+/// Runs of k-means from different starting points.
 const STARTS: u64 = 20;
 
-/// Passes of k-means at most; it has settled long before.
+/// Iterations of k-means at most; it converges long before.
 const PASSES: usize = 100;
 
-/// Words and the categories they belong to. A word of two categories is there twice.
+/// Words and the categories they belong to. A word of two categories is listed twice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Set {
-    /// The name of its file, without the ending.
+    /// The file's name without its ending.
     pub name: String,
-    /// Category and word.
+    /// Pairs of category and word.
     pub members: Vec<(String, String)>,
 }
 
-/// What was found.
+/// Results.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Categories {
-    /// Share of words that belong to the most frequent category of their cluster, 0 to 1.
+    /// Fraction of words that belong to the most frequent category of their cluster, 0 to 1.
     pub purity: f64,
-    /// What clusters and categories tell of each other, over the mean of their entropies, 0 to 1: purity alone rises with the
-    /// number of clusters.
+    /// Normalised mutual information of clusters and categories, 0 to 1: their mutual information over the mean of their entropies. Purity
+    /// alone rises with the number of clusters.
     pub nmi: f64,
-    /// Words among the rows.
+    /// Words that have a row.
     pub words: usize,
-    /// Words that are not.
+    /// Words that have none.
     pub missing: usize,
-    /// Categories with words among the rows; there are as many clusters.
+    /// Categories that have words with rows; there are as many clusters.
     pub categories: usize,
 }
 
 /// Reads a set, or all sets of a folder and the folders below it, in order of their paths.
 ///
-/// A set is lines of category and word with a tab or a comma between. A first line that names the columns `category` and `word`
-/// says where they are, among others or not; without one there are two columns, the category first. Empty lines, lines that
-/// begin with `#` and lines whose word is missing (as after each of AP's categories) are passed over, and so is a line that was
-/// there before.
+/// A set has lines of category and word, with a tab or a comma between. A first line that names the columns `category` and `word` says
+/// which columns they are; without it there are two columns, the category first. Skipped are empty lines, lines that begin with `#`, lines
+/// whose word is missing (as after each of AP's categories), and repeated lines.
 ///
 /// # Errors
-/// A file that cannot be read or holds another line; a folder without `.csv`, `.tsv` or `.txt` files.
+/// A file that cannot be read or that has any other line; a folder without `.csv`, `.tsv` or `.txt` files.
 pub fn read(path: &Path) -> Result<Vec<Set>> {
     if !path.is_dir() {
         return Ok(vec![read_set(path)?]);
@@ -99,11 +97,11 @@ fn read_set(path: &Path) -> Result<Set> {
     Ok(Set { name, members })
 }
 
-/// Clusters the words of `set` and compares the clusters with its categories. Words are looked up as written, or else
-/// lower-cased. `seed` is what the beginnings hang on; the number of threads changes nothing.
+/// Clusters the words of `set` and compares the clusters with its categories. Words are looked up as written, and then lower-cased. `seed`
+/// determines the starting points; the number of threads changes nothing.
 ///
 /// # Errors
-/// When the words among the rows are of fewer than two categories, or a row is not finite.
+/// The words with rows belong to fewer than two categories, or a row is not finite.
 pub fn categorize(table: &dyn super::Table, set: &Set, seed: u64) -> Result<Categories> {
     let words = Words::find(table, table.len(), set.members.iter().map(|(_, word)| word.as_str()));
     let found: Vec<(&str, usize)> =
@@ -134,7 +132,7 @@ pub fn categorize(table: &dyn super::Table, set: &Set, seed: u64) -> Result<Cate
     let truth: Vec<usize> = found.iter().map(|(category, _)| numbers[category]).collect();
     let key = Key::new(seed).of("categorize");
     let mut tries: Vec<(f64, Vec<usize>)> = (0..STARTS).into_par_iter().map(|i| points.cluster(count, key.at(i))).collect();
-    // Of equal ones the first.
+    // Of equal results the first.
     let best = (1..tries.len()).fold(0, |best, i| if tries[i].0 > tries[best].0 { i } else { best });
     let table = Table::new(&tries.swap_remove(best).1, &truth, count);
     Ok(Categories {
@@ -146,7 +144,7 @@ pub fn categorize(table: &dyn super::Table, set: &Set, seed: u64) -> Result<Cate
     })
 }
 
-/// Scales to length 1; a zero row stays.
+/// Scales to length 1; a zero row stays zero.
 fn unit(row: &mut [f32]) {
     let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 {
@@ -169,7 +167,7 @@ impl Points {
         &self.rows[i * self.width..(i + 1) * self.width]
     }
 
-    /// The cluster of each row, and the sum of the cosines with the clusters' centres.
+    /// Runs k-means: the sum of the rows' cosines with their clusters' centres, and the cluster of each row.
     fn cluster(&self, count: usize, key: Key) -> (f64, Vec<usize>) {
         let mut centres = self.begin(count, key);
         let mut clusters: Vec<usize> = Vec::new();
@@ -184,12 +182,13 @@ impl Points {
             }
             centres = self.centres(&clusters, count);
         }
-        // The cosine sum of a cluster with its centre is the length of its rows' sum.
+        // The sum of a cluster's cosines with its centre is the length of the sum of its rows.
         let score = self.sums(&clusters, count).iter().map(|sum| sum.iter().map(|v| v * v).sum::<f64>().sqrt()).sum();
         (score, clusters)
     }
 
-    /// Rows as first centres: each drawn with a chance in proportion to its squared distance from those drawn before.
+    /// The rows that are the first centres (k-means++): each is drawn with a probability proportional to its squared distance from the
+    /// nearest centre already drawn.
     fn begin(&self, count: usize, key: Key) -> Vec<Vec<f32>> {
         let mut rng = key.rng();
         let mut centres = vec![self.row(rng.random_range(0..self.len())).to_vec()];
@@ -201,7 +200,7 @@ impl Points {
                 *distance = distance.min(of);
             }
             let mut left = rng.random::<f64>() * distances.iter().sum::<f64>();
-            // Where all rows are centres already, any will do.
+            // If every row is a centre already, any row will do.
             let drawn = distances.iter().position(|d| {
                 left -= d;
                 left < 0.0
@@ -213,7 +212,7 @@ impl Points {
 
     /// Each row's nearest centre, of equal ones the first, and the cosine with it.
     fn nearest(&self, centres: &[Vec<f32>]) -> Vec<(usize, f32)> {
-        // Column by column, so that the inner loop runs over centres and has no sum to wait for.
+        // Column by column, so that the inner loop runs over centres and no sum waits for the one before.
         let columns: Vec<f32> = (0..self.width).flat_map(|j| centres.iter().map(move |centre| centre[j])).collect();
         let mut cosines = vec![0.0; centres.len()];
         let near = |row: &[f32]| {
@@ -227,7 +226,7 @@ impl Points {
         self.rows.chunks_exact(self.width).map(near).collect()
     }
 
-    /// A cluster without rows takes the row that lies worst in a cluster of several.
+    /// A cluster without rows gets the row that is farthest from its centre, from a cluster of several rows.
     fn fill_empty(&self, near: &mut [(usize, f32)], count: usize) {
         let mut sizes = vec![0usize; count];
         near.iter().for_each(|(cluster, _)| sizes[*cluster] += 1);
@@ -260,7 +259,7 @@ impl Points {
     }
 }
 
-/// How many rows each pair of cluster and category shares.
+/// The number of rows that each pair of cluster and category shares.
 struct Table {
     counts: Vec<Vec<usize>>,
     total: f64,
@@ -286,7 +285,7 @@ impl Table {
         };
         let all: Vec<usize> = self.counts.iter().flatten().copied().collect();
         let (a, b) = (entropy(&clusters), entropy(&categories));
-        // The categories are two or more, so b is above 0.
+        // There are two categories or more, so b is above 0.
         ((a + b - entropy(&all)) / ((a + b) / 2.0)).clamp(0.0, 1.0)
     }
 }
@@ -297,7 +296,7 @@ mod tests {
     use crate::eval::Features;
     use rand_distr::{Distribution, StandardNormal};
 
-    /// `each` words of each of `categories` around directions of their own, `noise` away.
+    /// `each` words of each of `categories`, around one direction for each category, `noise` away from it.
     fn planted(categories: usize, each: usize, width: usize, noise: f32) -> (Features, Set) {
         let mut draw = StandardNormal.sample_iter(Key::new(9).rng());
         let centres: Vec<f32> = (&mut draw).take(categories * width).collect();
@@ -316,7 +315,7 @@ mod tests {
         let (features, set) = planted(12, 20, 30, 0.3);
         let found = categorize(&features, &set, 0).unwrap();
         assert_eq!(found, Categories { purity: 1.0, nmi: 1.0, words: 240, missing: 0, categories: 12 });
-        // Noise alone: some purity is left, as there are many clusters, and hardly any information.
+        // Noise alone: with so many clusters some purity remains, and hardly any mutual information.
         let (noise, set) = planted(12, 20, 30, 1e6);
         let found = categorize(&noise, &set, 0).unwrap();
         assert!(found.purity < 0.4 && found.nmi < 0.4, "{found:?}");

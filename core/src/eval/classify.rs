@@ -1,13 +1,13 @@
-//! What evaluators that classify share: inputs checked once, classes numbered without gaps, hits counted one way.
+//! What the evaluators that classify share: checks of their inputs, class numbers without gaps, and the count of hits.
 
 use crate::error::{Error, Result};
 use crate::eval::Features;
 
-/// Training rows whose labels were checked.
+/// The checked labels of the training rows.
 pub(super) struct Classes {
     /// The classes that occur, ascending.
     names: Vec<u32>,
-    /// Each row's place in `names`.
+    /// Each row's class, as a place in `names`.
     pub(super) of: Vec<u32>,
 }
 
@@ -15,7 +15,7 @@ impl Classes {
     /// The classes of `train`.
     ///
     /// # Errors
-    /// Without rows, without labels, with a single class, or with values that are not finite.
+    /// There are no rows, no labels, only one class, or values that are not finite.
     pub(super) fn new(train: &Features) -> Result<Self> {
         check(train, "training")?;
         let labels = train.labels()?;
@@ -25,9 +25,9 @@ impl Classes {
         if let [only] = names[..] {
             let name = train.classes.get(only as usize).map_or_else(|| only.to_string(), |n| format!("`{n}`"));
             return Err(Error::new(format!("one-class labels: every training row is of class {name}"))
-                .hint("a classifier needs two classes or more: give data with one folder a class"));
+                .hint("a classifier needs two classes or more: give data with one folder for each class"));
         }
-        // Sorted names make the search a proof that each label is found.
+        // The names are sorted, so each label is found by binary search.
         let of = labels.iter().map(|l| names.partition_point(|n| n < l) as u32).collect();
         Ok(Classes { names, of })
     }
@@ -44,7 +44,7 @@ impl Classes {
         sizes.into_iter().min().unwrap_or(0)
     }
 
-    /// The class of each row of `test`; `None` where training never saw it.
+    /// The class of each row of `test`; `None` for a class that training has not seen.
     pub(super) fn truth(&self, test: &Features, width: usize) -> Result<Vec<Option<usize>>> {
         check(test, "test")?;
         if test.width != width {
@@ -75,23 +75,23 @@ fn check(features: &Features, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// Shares of test rows whose class is first, or among the first five.
+/// Fractions of test rows whose true class has the highest score (top-1), or is among the first five (top-5).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Hits {
     pub(super) top1: f64,
-    /// `None` where there are five classes or fewer.
+    /// `None` if there are five classes or fewer.
     pub(super) top5: Option<f64>,
 }
 
 impl Hits {
-    /// From each test row's [`rank`].
+    /// Counts the hits from each test row's [`rank`].
     pub(super) fn new(ranks: &[usize], classes: usize) -> Hits {
         let share = |k: usize| ranks.iter().filter(|r| **r < k).count() as f64 / ranks.len() as f64;
         Hits { top1: share(1), top5: (classes > 5).then(|| share(5)) }
     }
 }
 
-/// How many classes come before `truth`: higher scores first, equal ones by number.
+/// The number of classes that come before `truth` if classes are sorted by score; equal scores go by class number.
 pub(super) fn rank(scores: &[f64], truth: Option<usize>) -> usize {
     let Some(truth) = truth else { return usize::MAX };
     let before = |(c, s): (usize, &f64)| *s > scores[truth] || (*s == scores[truth] && c < truth);

@@ -1,16 +1,16 @@
-//! Cross entropy of host rows of logits, −log softmax(s)ᵧ in nats. A row's maximum is subtracted first, so that no logit overflows.
+//! Cross entropy of rows of logits on the host, −log softmax(s)ᵧ in nats. The row's maximum is subtracted first, so that nothing overflows.
 
-/// Of the row `s` with the class `label`; exponentials and their sum are taken in f64.
+/// The cross entropy of the row `s` of logits with the class `label`. Exponentials and their sum are computed in f64.
 ///
 /// # Panics
-/// Where the row has no such class.
+/// If the row has no such class.
 pub fn cross_entropy(s: &[f32], label: usize) -> f64 {
     let top = largest(s);
     let sum: f64 = s.iter().map(|v| f64::from(v - top).exp()).sum();
     sum.ln() - f64::from(s[label] - top)
 }
 
-/// The same with exponentials in f32; the row becomes its gradient, softmax(s) − onehot(label).
+/// The same with exponentials in f32; the row is replaced by its gradient, softmax(s) − onehot(label).
 pub(super) fn into_gradient(s: &mut [f32], label: usize) -> f64 {
     let top = largest(s);
     let truth = s[label] - top;

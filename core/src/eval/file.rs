@@ -1,10 +1,10 @@
-//! Features as files, for other programs and back.
+//! Features in files: written for other programs, and read back.
 //!
-//! - `x.npy`: the rows, little-endian f32, `(n, width)`; `numpy.load("x.npy")`.
-//! - `x.safetensors`: `features` (n, width) f32 and, where known, `labels` (n) i64.
-//! - `x.npy.names.tsv` or `x.safetensors.names.tsv` beside either: a header, then one line a row: name and, where known, label and
-//!   class name, and the part of the data. Backslash, tab, line feed and carriage return in a name are written `\\`, `\t`, `\n`, `\r`.
-//! - `x.csv`, `x.parquet`: all of it in one table (`csv.rs`, `parquet.rs`).
+//! - `x.npy`: the rows, little-endian f32, `(n, width)`; read by `numpy.load("x.npy")`.
+//! - `x.safetensors`: `features` (n, width) f32 and, if known, `labels` (n) i64.
+//! - `x.npy.names.tsv` or `x.safetensors.names.tsv` beside these: a header, then one line for each row: the name and, if known, label,
+//!   class name and part. Backslash, tab, line feed and carriage return in a name are written `\\`, `\t`, `\n`, `\r`.
+//! - `x.csv`, `x.parquet`: everything in one table (`csv.rs`, `parquet.rs`).
 
 mod csv;
 mod npy;
@@ -42,10 +42,10 @@ fn format(path: &Path) -> Result<Format> {
     }
 }
 
-/// The files that [`Features::save`] writes for `path`: to be told before features are computed.
+/// The files that [`Features::save`] writes for `path`, so that they can be announced before features are computed.
 ///
 /// # Errors
-/// The ending of `path` is that of no format.
+/// The ending of `path` names no format.
 pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(match format(path)? {
         Format::Npy | Format::Safetensors => vec![path.to_path_buf(), names_path(path)],
@@ -53,10 +53,10 @@ pub fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     })
 }
 
-/// Whether the file at `path` holds features, and neither vectors of words nor texts: a `.npy` file, a `.safetensors` file with a tensor
-/// `features`, a `.csv` file with the header of features, a `.parquet` file with a column `embedding` of lists.
+/// Whether the file at `path` holds features, and not word vectors or texts: a `.npy` file, a `.safetensors` file with a tensor `features`,
+/// a `.csv` file with the header of features, or a `.parquet` file with a column `embedding` of lists.
 pub fn is_features(path: &Path) -> bool {
-    // What is no file, a pipe for instance, is not looked into.
+    // Only regular files are opened; a pipe, for instance, is not.
     match format(path) {
         _ if !path.is_file() => false,
         Ok(Format::Npy) => true,
@@ -70,7 +70,7 @@ pub fn is_features(path: &Path) -> bool {
     }
 }
 
-/// Where the names of the rows in `path` are kept.
+/// The file with the names of the rows in `path`.
 pub(crate) fn names_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".names.tsv");
@@ -78,8 +78,11 @@ pub(crate) fn names_path(path: &Path) -> PathBuf {
 }
 
 impl Features {
-    /// Writes the rows to `path`, by its ending `.npy` or `.safetensors`, and the names beside it; or all in one `.csv` or
-    /// `.parquet`. Each file appears whole or not at all.
+    /// Writes the rows to `path` (`.npy` or `.safetensors`) and the names beside it, or everything into one `.csv` or `.parquet`. Each file
+    /// appears whole or not at all.
+    ///
+    /// # Errors
+    /// An unknown ending, or a file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let format = format(path)?;
         let labels = self.labels.as_ref().map_or(self.len(), Vec::len);
@@ -107,37 +110,33 @@ impl Features {
         }
     }
 
-    /// Reads what [`save`](Features::save) wrote, or any two-dimensional `.npy` file of numbers, or a `.safetensors` file with
-    /// `features`. Without names beside it, rows are named by their numbers.
+    /// Reads what [`save`](Features::save) wrote, or any two-dimensional `.npy` file of numbers, or a `.safetensors` file with `features`.
+    /// Without a file of names, rows are named by their numbers.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that holds no features.
     pub fn load(path: &Path) -> Result<Features> {
         read(path).at(path.display())
     }
 
-    /// The label of row `i` in a table, where there are labels: the class's name, or its number where classes have none.
+    /// The label of row `i` in a table, if there are labels: the class's name, or its number if classes have no names.
     fn label_text(&self, i: usize) -> Option<String> {
         let label = self.labels.as_ref()?[i];
         let class = self.classes.get(label as usize).filter(|class| !class.is_empty());
         Some(class.cloned().unwrap_or_else(|| label.to_string()))
     }
 
-    /// Takes over what a table says beside the values: a label a row, empty where it has none. Classes are numbered by their sorted
-    /// names. Where no row is said to be of a part, none is.
-    fn told(&mut self, labels: Vec<String>) {
+    /// The same rows with the labels of a table: one for each row, empty if the row has none. If no row has a part, there are no parts.
+    fn told(mut self, labels: &[String]) -> Features {
         if self.parts.iter().all(String::is_empty) {
             self.parts.clear();
         }
-        if !labels.is_empty() && labels.iter().all(|label| !label.is_empty()) {
-            self.classes = labels.clone();
-            self.classes.sort_unstable();
-            self.classes.dedup();
-            let number = |label: &String| self.classes.partition_point(|class| class < label) as u32;
-            self.labels = Some(labels.iter().map(number).collect());
-        }
+        self.labelled(labels)
     }
 
     fn write_npy(&self, out: &mut impl Write) -> Result<()> {
         let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", self.len(), self.width);
-        // Magic, version and length take 10 bytes; the header ends in a newline at a multiple of 64.
+        // Magic, version and length take 10 bytes; the header ends in a newline at a multiple of 64 bytes.
         let padding = 63 - (10 + header.len()) % 64;
         header.extend(std::iter::repeat_n(' ', padding).chain(['\n']));
         out.write_all(b"\x93NUMPY\x01\x00")?;
@@ -166,12 +165,12 @@ impl Features {
     }
 }
 
-/// Columns of names beside rows, behind `name`, where labels are known, and where parts are.
+/// The header of the names' columns after `name`: where labels are known, and where parts are known.
 const LABELLED: &str = "\tlabel\tclass";
 const PARTED: &str = "\tsplit";
 
 fn read(path: &Path) -> Result<Features> {
-    // Values are read at once, in f32, and their text may be longer.
+    // All values are read at once, in f32; as text they may be longer.
     let length = opened::open(path)?.metadata()?.len();
     memory::require("what this file holds", length, |_| "embed less data at once".to_string())?;
     let (rows, mut labels) = match format(path)? {
@@ -206,7 +205,7 @@ fn read(path: &Path) -> Result<Features> {
 
 fn numbers(labels: &Tensor) -> Result<Vec<u32>> {
     let labels = labels.to_dtype(DType::I64)?.to_vec1::<i64>()?;
-    labels.into_iter().map(|l| u32::try_from(l).map_err(|_| Error::new(format!("{l} is no label")))).collect()
+    labels.into_iter().map(|l| u32::try_from(l).map_err(|_| Error::new(format!("{l} is not a label")))).collect()
 }
 
 /// Names, labels, classes and parts.
@@ -236,7 +235,7 @@ fn read_names(text: &str) -> Result<Names> {
             parts.push(unescape(fields.next().unwrap_or_default()));
         }
     }
-    // Class names are kept where they are: by number, if the numbers have no great gaps.
+    // Class names keep their numbers, if the numbers have no large gaps.
     let named = classes.values().any(|c| !c.is_empty());
     let count = classes.keys().last().map_or(0, |l| *l as usize + 1);
     let by_number = |l: usize| classes.get(&(l as u32)).cloned().unwrap_or_default();

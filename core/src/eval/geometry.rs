@@ -1,4 +1,4 @@
-//! How rows lie on the sphere: alignment and uniformity (Wang & Isola 2020), and signs of collapse. Needs no labels.
+//! The geometry of features: alignment and uniformity (Wang & Isola 2020), and signs of collapse. Needs no labels.
 
 use candle_core::{Device, Tensor};
 use rand::Rng as _;
@@ -8,21 +8,21 @@ use crate::error::{Error, Result};
 use crate::eval::Features;
 use crate::rng::Key;
 
-/// Pairs that are looked at. Up to 2,897 rows have no more; above, this many are drawn, which puts the error of the mean below
-/// 1/2000 of the pairs' own spread.
+/// Pairs that are compared. Up to 2,897 rows have fewer pairs; of more rows this many pairs are drawn, and the error of the mean is then
+/// below 1/2000 of the standard deviation of the pairs.
 const PAIRS: usize = 1 << 22;
 const BLOCK: usize = 1 << 14;
 
-/// What [`geometry`] found.
+/// The results of [`geometry`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Geometry {
     /// See [`uniformity`].
     pub uniformity: f64,
-    /// √d times the mean standard deviation of the coordinates of rows of length 1: near 1 where rows spread over the sphere, 0
-    /// where all are equal (SimSiam's sign of collapse; Chen & He 2021, §4.1).
+    /// √d times the mean standard deviation of the coordinates of rows scaled to length 1: near 1 if rows spread over the sphere, 0 if all
+    /// are equal (SimSiam's measure of collapse; Chen & He 2021, §4.1).
     pub spread: f64,
-    /// The participation ratio (Σλ)²/Σλ² of the covariance's eigenvalues λ, for rows of length 1: in how many directions they
-    /// vary, 1 to d; 0 where all are equal.
+    /// The participation ratio (Σλ)²/Σλ² of the eigenvalues λ of the covariance, for rows of length 1: the number of directions in which
+    /// they vary, 1 to d; 0 if all are equal.
     pub dimensions: f64,
     /// Rows.
     pub rows: usize,
@@ -31,12 +31,12 @@ pub struct Geometry {
 /// Uniformity, spread and dimensions of the rows of `features`.
 ///
 /// # Errors
-/// With fewer than two rows.
+/// There are fewer than two rows.
 pub fn geometry(features: &Features) -> Result<Geometry> {
     let uniformity = uniformity(features)?;
     let (n, d) = (features.len(), features.width);
     let z = Tensor::from_vec(features.normalised().rows, (n, d), &Device::Cpu)?;
-    // Centred before it is multiplied, or rounding would pass for variance.
+    // The rows are centred before they are multiplied; otherwise rounding errors would count as variance.
     let mut covariance = vec![0.0f64; d * d];
     let mean: Vec<f64> = column_sums(&z, n, d)?.into_iter().map(|s| s / n as f64).collect();
     let mean = Tensor::from_vec(mean.into_iter().map(|m| m as f32).collect::<Vec<_>>(), (1, d), &Device::Cpu)?;
@@ -49,7 +49,7 @@ pub fn geometry(features: &Features) -> Result<Geometry> {
     let trace: f64 = variances.iter().sum();
     let squares: f64 = covariance.iter().map(|c| c * c).sum();
     let spread = (d as f64).sqrt() * variances.iter().map(|v| v.sqrt()).sum::<f64>() / d as f64;
-    // Below it, the variance is rounding.
+    // Below this, the variance is rounding error.
     let dimensions = if trace > 1e-12 { trace * trace / squares } else { 0.0 };
     Ok(Geometry { uniformity, spread, dimensions, rows: n })
 }
@@ -63,11 +63,11 @@ fn column_sums(z: &Tensor, n: usize, d: usize) -> Result<Vec<f64>> {
     Ok(sums)
 }
 
-/// The mean of ‖x − y‖² over pairs of rows of length 1 (Wang & Isola 2020, equation 3, α = 2): 0 where views of a sample fall
-/// together. Row i of `left` pairs with row i of `right`.
+/// Alignment: the mean of ‖x − y‖² over pairs of rows of length 1 (Wang & Isola 2020, equation 3, α = 2). It is 0 if the views of each
+/// sample have equal embeddings. Row i of `left` pairs with row i of `right`.
 ///
 /// # Errors
-/// When the rows do not pair.
+/// The rows do not pair.
 pub fn alignment(left: &Features, right: &Features) -> Result<f64> {
     if left.is_empty() || (left.len(), left.width) != (right.len(), right.width) {
         return Err(Error::new(format!(
@@ -82,11 +82,12 @@ pub fn alignment(left: &Features, right: &Features) -> Result<f64> {
     Ok((0..left.len()).map(|i| square_distance(left.row(i), right.row(i))).sum::<f64>() / left.len() as f64)
 }
 
-/// log of the mean of exp(−2‖x − y‖²) over pairs of different rows of length 1 (Wang & Isola 2020, equation 4, t = 2): 0 where
-/// all rows are equal, near −4 where many dimensions are filled evenly. Over all pairs, or over 4 million that a fixed key draws.
+/// Uniformity: the logarithm of the mean of exp(−2‖x − y‖²) over pairs of different rows of length 1 (Wang & Isola 2020, equation 4, t =
+/// 2). It is 0 if all rows are equal, and near −4 if many dimensions are filled evenly. Computed over all pairs, or over 4 million pairs
+/// drawn by a fixed key.
 ///
 /// # Errors
-/// With fewer than two rows.
+/// There are fewer than two rows.
 pub fn uniformity(features: &Features) -> Result<f64> {
     let n = features.len();
     if n < 2 || features.width == 0 {
@@ -111,7 +112,7 @@ pub fn uniformity(features: &Features) -> Result<f64> {
     Ok((sums.iter().sum::<f64>() / pairs as f64).ln())
 }
 
-/// ‖a − b‖², in lanes that a compiler can keep in vector registers.
+/// ‖a − b‖², in lanes that the compiler can keep in vector registers.
 fn square_distance(a: &[f32], b: &[f32]) -> f64 {
     let mut lanes = [0.0f32; 16];
     let (heads, rests) =

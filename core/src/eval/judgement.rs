@@ -1,8 +1,7 @@
-//! How right a classifier is: its figures as a whole and by class, which classes it takes for which, and how far its probabilities
-//! can be believed.
+//! The quality of a classifier: figures overall and for each class, the confusion matrix, and calibration.
 //!
-//! A sample of a class that the classifier does not know is counted, as wrong: no prediction of it is right. The expected calibration
-//! error (Guo et al. 2017) is the mean distance of confidence and accuracy over 15 bins of confidence, each as wide.
+//! A sample of a class that the classifier does not know counts as wrong, because no prediction of it can be right. The expected
+//! calibration error (Guo et al. 2017) is the mean distance between confidence and accuracy over 15 equally wide bins of confidence.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +11,25 @@ use crate::eval::Predictions;
 /// Bins of confidence.
 const BINS: usize = 15;
 
-/// What temperatures are looked for: 1/100 to 100.
+/// The range of temperatures that are tried: 1/100 to 100.
 const SHARPEST: f64 = 1e-2;
 
-/// A classifier on samples with labels.
+/// The figures of a classifier on labelled samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     /// Samples with a label.
     pub samples: usize,
-    /// Those whose class is the likeliest.
+    /// Samples whose class was predicted.
     pub hits: usize,
-    /// Samples without a label, which nothing is said of.
+    /// Samples without a label, which are not judged.
     pub unlabelled: usize,
-    /// A class each: those that the classifier tells, then others that samples are of.
+    /// One entry for each class: first those that the classifier knows, then others that samples have.
     pub classes: Vec<ClassFigures>,
-    /// How many classes the classifier tells.
+    /// How many classes the classifier knows.
     pub known: usize,
-    /// Samples of class `.0` that were taken for class `.1`, where there are any.
+    /// How many samples of class `.0` were predicted as class `.1`; pairs without samples are left out.
     pub confusion: BTreeMap<(u32, u32), usize>,
-    /// The expected calibration error.
+    /// The expected calibration error, 0 to 1.
     pub ece: f64,
 }
 
@@ -41,26 +40,26 @@ pub struct ClassFigures {
     pub name: String,
     /// Samples of it.
     pub count: usize,
-    /// Samples that were taken for it.
+    /// Samples that were predicted to be of it.
     pub predicted: usize,
-    /// Samples of it that were taken for it.
+    /// Samples of it that were predicted to be of it.
     pub hits: usize,
 }
 
 impl ClassFigures {
-    /// The share of what was taken for it that is of it; none where nothing was.
+    /// The fraction of the predictions of this class that are right; none if there was no such prediction.
     pub fn precision(&self) -> Option<f64> {
         (self.predicted > 0).then(|| self.hits as f64 / self.predicted as f64)
     }
 
-    /// The share of its samples that were taken for it; none where there is no sample.
+    /// The fraction of this class's samples that were predicted right; none if there is no sample.
     pub fn recall(&self) -> Option<f64> {
         (self.count > 0).then(|| self.hits as f64 / self.count as f64)
     }
 }
 
 impl Judgement {
-    /// Judges `predictions` at `temperature`.
+    /// Judges `predictions` with logits divided by `temperature`.
     ///
     /// # Errors
     /// No sample has a label.
@@ -91,31 +90,30 @@ impl Judgement {
         Ok(Judgement { samples, hits, unlabelled, classes, known: predictions.known, confusion, ece: gap / samples as f64 })
     }
 
-    /// The share of hits.
+    /// The fraction of right predictions, 0 to 1.
     pub fn accuracy(&self) -> f64 {
         self.hits as f64 / self.samples as f64
     }
 
-    /// The mean of the recalls of the classes that the classifier tells, of those that there are samples of; none where there is no
-    /// such class.
+    /// The mean recall over the known classes that have samples; none if there is no such class.
     pub fn mean_class_accuracy(&self) -> Option<f64> {
         let recalls: Vec<f64> = self.classes[..self.known].iter().filter_map(ClassFigures::recall).collect();
         (!recalls.is_empty()).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
     }
 
-    /// Classes that samples are of and that the classifier does not tell.
+    /// The classes of samples that the classifier does not know.
     pub fn unknown(&self) -> impl Iterator<Item = &ClassFigures> {
         self.classes[self.known..].iter().filter(|class| class.count > 0)
     }
 
-    /// Samples of class `label` that were taken for `class`.
+    /// Samples of class `label` that were predicted as `class`.
     pub fn taken(&self, label: usize, class: usize) -> usize {
         self.confusion.get(&(label as u32, class as u32)).copied().unwrap_or(0)
     }
 }
 
-/// The temperature at which the labelled `predictions` are likeliest (Guo et al. 2017), from 1/100 to 100. Samples of classes that the
-/// classifier does not know are left out. Also how many samples it was fitted on.
+/// The temperature from 1/100 to 100 that minimises the cross entropy of the labelled `predictions` (Guo et al. 2017). Samples of classes
+/// that the classifier does not know are left out. Also returns the number of samples that it was fitted on.
 ///
 /// # Errors
 /// No sample has a label that the classifier knows.
@@ -125,7 +123,7 @@ pub fn temperature(predictions: &Predictions) -> Result<(f64, usize)> {
     if labelled.is_empty() {
         return Err(no_labels());
     }
-    // The loss is convex in 1/T, and this is its slope there: the mean logit less the logit of the class.
+    // The loss is convex in 1/T. This is its slope: the mean logit minus the logit of the class.
     let slope = |inverse: f64| -> f64 {
         let of = |&(i, label): &(usize, usize)| {
             let row = predictions.row(i);
@@ -150,8 +148,8 @@ pub fn temperature(predictions: &Predictions) -> Result<(f64, usize)> {
 }
 
 fn no_labels() -> Error {
-    Error::usage("this data has no labels, so there is nothing to judge by")
-        .hint("give data with classes (one folder a class); `ctk predict` needs no labels")
+    Error::usage("this data has no labels, so nothing can be evaluated")
+        .hint("give data with classes (one folder for each class); `ctk predict` needs no labels")
 }
 
 #[cfg(test)]
@@ -161,7 +159,7 @@ mod tests {
 
     #[test]
     fn figures_are_those_counted_by_hand() {
-        // a: two of three right; b: one of one; owl is unknown, and taken for b.
+        // a: two of three right; b: one of one; owl is an unknown class, predicted as b.
         let found = predictions(
             &["a", "b", "c"],
             &[
@@ -181,7 +179,7 @@ mod tests {
         assert!((judged.mean_class_accuracy().unwrap() - 5.0 / 6.0).abs() < 1e-12);
         assert_eq!(judged.unknown().map(|class| (class.name.as_str(), class.count)).collect::<Vec<_>>(), [("owl", 1)]);
         assert_eq!((judged.taken(0, 1), judged.taken(3, 1), judged.taken(2, 2)), (1, 1, 0));
-        // All have one confidence.
+        // All samples have the same confidence.
         let confidence = 2f64.exp() / (2f64.exp() + 2.0);
         assert!((judged.ece - (confidence - 0.6).abs()).abs() < 1e-12, "{}", judged.ece);
         assert!(Judgement::new(&predictions(&["a", "b"], &[(&[0.0, 1.0], None)]), 1.0).is_err());
@@ -189,19 +187,19 @@ mod tests {
 
     #[test]
     fn bins_of_confidence_are_apart() {
-        // Sure and wrong beside unsure and right: a mean over both would hide it.
+        // Confident and wrong beside unsure and right: a mean over both would hide it.
         let logit = |p: f64| (p / (1.0 - p)).ln() as f32;
         let found = predictions(&["a", "b"], &[(&[logit(0.9), 0.0], Some("b")), (&[logit(0.6), 0.0], Some("a"))]);
         let judged = Judgement::new(&found, 1.0).unwrap();
         assert!((judged.ece - (0.9 + 0.4) / 2.0).abs() < 1e-6, "{}", judged.ece);
-        // Probabilities of 1 lie in the last bin.
+        // Probabilities of 1 fall into the last bin.
         let sure = predictions(&["a", "b"], &[(&[500.0, 0.0], Some("a"))]);
         assert_eq!(Judgement::new(&sure, 1.0).unwrap().ece, 0.0);
     }
 
     #[test]
     fn the_temperature_undoes_a_scale_and_never_changes_a_prediction() {
-        // Of ten with logit l, k are right: at T the confidence must be k / 10.
+        // Of ten samples with logit l, k are right: at T the confidence must be k / 10.
         let rows = |scale: f32| {
             let logit = (0.8f32 / 0.2).ln() * scale;
             (0..10).map(|i| ([logit, 0.0], if i < 8 { "a" } else { "b" })).collect::<Vec<_>>()

@@ -1,7 +1,7 @@
-//! Weighted nearest neighbours: how well frozen features do with nothing trained (Wu et al. 2018, §3.4; DINO, SimSiam).
+//! Weighted k-nearest-neighbour classification on frozen features: nothing is trained (Wu et al. 2018, §3.4; DINO, SimSiam).
 //!
-//! A test row takes the vote of its k most similar training rows by cosine s, each with weight exp(s/T). Equal similarities go to
-//! the training row that comes first, equal votes to the smaller class, so the result is one and the same whatever the threads.
+//! The k training rows most similar to a test row by cosine s vote with weight exp(s/T). Of equal similarities the earlier training row
+//! wins, of equal votes the smaller class, so that the result does not depend on the threads.
 
 use std::cmp::Ordering;
 
@@ -13,16 +13,16 @@ use crate::error::{Error, Result};
 use crate::eval::Features;
 use crate::process::Stop;
 
-/// Test rows a block, and training rows compared with them at once: 8 MB of similarities a thread.
+/// Test rows in a block, and training rows compared with them at once: 8 MB of similarities for each thread.
 const TEST_BLOCK: usize = 256;
 const TRAIN_BLOCK: usize = 8192;
 
 /// Options of the vote.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// Neighbours that vote. `None`: 200, or a fifth of the smallest class where that is less.
+    /// Neighbours that vote. `None`: 200, or a fifth of the smallest class if that is less.
     pub k: Option<usize>,
-    /// T of the weights exp(s/T).
+    /// The temperature T of the weights exp(s/T).
     pub temperature: f64,
 }
 
@@ -32,12 +32,12 @@ impl Default for Options {
     }
 }
 
-/// What the vote found.
+/// The results.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Knn {
-    /// Share of test rows whose class comes first.
+    /// Fraction of test rows whose class comes first, 0 to 1.
     pub top1: f64,
-    /// Share of test rows whose class is among the first five; `None` where there are five classes or fewer.
+    /// Fraction of test rows whose class is among the first five, 0 to 1; `None` if there are five classes or fewer.
     pub top5: Option<f64>,
     /// Training rows.
     pub train: usize,
@@ -49,10 +49,10 @@ pub struct Knn {
     pub k: usize,
 }
 
-/// Classifies the rows of `test` by their neighbours in `train`. A test class that training never saw counts as wrong.
+/// Classifies the rows of `test` by their neighbours in `train`. A test class that is not in `train` counts as wrong.
 ///
 /// # Errors
-/// Without labels, with one class, with an empty part, with different widths, with values that are not finite, with k = 0.
+/// There are no labels, only one class, an empty part, different widths, values that are not finite, or k = 0.
 pub fn knn(train: &Features, test: &Features, options: &Options) -> Result<Knn> {
     let classes = Classes::new(train)?;
     let truth = classes.truth(test, train.width)?;
@@ -73,7 +73,7 @@ pub fn knn(train: &Features, test: &Features, options: &Options) -> Result<Knn> 
             for (s, row) in neighbours {
                 votes[classes.of[*row as usize] as usize] += (f64::from(*s) / options.temperature).exp();
             }
-            // A class without a vote is no answer, however few classes have one.
+            // A class without a vote is never predicted, however few classes have votes.
             truth.filter(|t| votes[*t] > 0.0).map_or(usize::MAX, |t| rank(&votes, Some(t)))
         };
         Ok(nearest.iter().zip(&truth[*from..]).map(vote).collect())
@@ -83,7 +83,7 @@ pub fn knn(train: &Features, test: &Features, options: &Options) -> Result<Knn> 
     Ok(Knn { top1, top5, train: train.len(), test: test.len(), classes: classes.count(), k })
 }
 
-/// The k largest products of each query with the keys, and the keys' rows, best first.
+/// The k largest products of each query with the keys, and the keys' row numbers, best first.
 fn nearest(queries: &Tensor, keys: &Tensor, k: usize) -> Result<Vec<Vec<(f32, u32)>>> {
     let (rows, all) = (queries.dim(0)?, keys.dim(0)?);
     let mut best: Vec<Vec<(f32, u32)>> = vec![Vec::new(); rows];
@@ -91,7 +91,7 @@ fn nearest(queries: &Tensor, keys: &Tensor, k: usize) -> Result<Vec<Vec<(f32, u3
         let count = TRAIN_BLOCK.min(all - from);
         let similarities = queries.matmul(&keys.narrow(0, from, count)?.t()?)?.flatten_all()?.to_vec1::<f32>()?;
         for (best, similarities) in best.iter_mut().zip(similarities.chunks_exact(count)) {
-            // Only what beats the k-th so far can matter; an equal one comes later and loses.
+            // Only larger products than the k-th so far matter; an equal one comes later and loses.
             let floor = if best.len() == k { best.iter().map(|b| b.0).fold(f32::INFINITY, f32::min) } else { f32::NEG_INFINITY };
             best.extend((from as u32..).zip(similarities).filter(|(_, s)| **s > floor).map(|(row, s)| (*s, row)));
             if best.len() > k {
@@ -115,7 +115,7 @@ mod tests {
     use crate::rng::Key;
     use rand_distr::{Distribution, StandardNormal};
 
-    /// Rows around one centre a class.
+    /// Rows around one centre for each class.
     fn clouds(seed: u64, n: usize, width: usize, classes: u32, spread: f32) -> Features {
         let normal = |key: Key, count| StandardNormal.sample_iter(key.rng()).take(count).collect::<Vec<f32>>();
         let centres = normal(Key::new(77), classes as usize * width);

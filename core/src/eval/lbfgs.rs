@@ -2,21 +2,21 @@
 
 use std::collections::VecDeque;
 
-/// Pairs of steps and gradient changes that are kept.
+/// Pairs of steps and gradient changes that are remembered.
 const MEMORY: usize = 10;
 
-/// Where to stop.
+/// When to stop.
 pub(super) struct Stop {
-    /// The largest component of the gradient that counts as 0.
+    /// The gradient counts as 0 if no component is larger.
     pub gradient: f64,
-    /// Iterations at most.
+    /// The largest number of iterations.
     pub iterations: usize,
 }
 
 /// Moves `x` to a minimum of `f`, which gives its value and gradient. Returns the number of iterations.
 ///
-/// Steps are shortened until the value falls enough (Armijo); a pair that shows no positive curvature is not kept, so the
-/// direction always descends.
+/// Steps are shortened until the value falls enough (Armijo). A pair without positive curvature is dropped, so that the direction always
+/// descends.
 pub(super) fn minimise(
     x: &mut Vec<f64>,
     stop: &Stop,
@@ -30,16 +30,16 @@ pub(super) fn minimise(
         }
         let direction = direction(&gradient, &pairs);
         let slope = dot(&direction, &gradient);
-        // Nothing is known of the scale before the first step.
+        // Before the first step the scale is unknown.
         let mut step = if pairs.is_empty() { 1.0 / dot(&gradient, &gradient).sqrt().max(1.0) } else { 1.0 };
         let (next, next_value, next_gradient) = loop {
             let next: Vec<f64> = x.iter().zip(&direction).map(|(x, d)| x + step * d).collect();
             let (v, g) = f(&next)?;
-            // Values carry rounding noise, below which no fall can be told.
+            // Values carry rounding errors, below which a decrease cannot be measured.
             if v <= value + 1e-4 * step * slope + 1e-9 * value.abs() {
                 break (next, v, g);
             }
-            // The minimum of the parabola through both values and the slope, kept within bounds.
+            // The minimum of the parabola through both values and the slope, within bounds.
             let best = -slope * step * step / (2.0 * (v - value - slope * step));
             step = best.clamp(0.1 * step, 0.5 * step);
             if !step.is_finite() || step < 1e-10 {

@@ -1,9 +1,9 @@
 //! The linear probe: how well a linear classifier on frozen features does.
 //!
-//! The default is multinomial logistic regression on standardised features, fitted to its optimum by L-BFGS; its L2 strength is
-//! picked on held-out TRAINING rows, and the classifier is then fitted again on all of them. It is deterministic,
-//! has no rate to tune, and comes close to the best that a linear classifier can do. [`Solver::Sgd`] is the protocol of SimCLR's
-//! code. [`Classifier::fit`] sees no test row at all.
+//! By default it is multinomial logistic regression on standardised features, fitted to its optimum by L-BFGS. Its L2 strength is chosen on
+//! held-out TRAINING rows, and the classifier is then fitted again on all training rows. It is deterministic, has no learning rate to tune,
+//! and comes close to the best that a linear classifier can do. [`Solver::Sgd`] is the protocol of SimCLR's code. [`Classifier::fit`] never
+//! sees a test row.
 
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
@@ -19,21 +19,21 @@ use crate::optim::Schedule;
 use crate::recipe::{Decay, Length, Scaling, ScheduleRecipe};
 use crate::rng::Key;
 
-/// L2 strengths that are tried, strongest first: each fit starts from the one before.
+/// L2 strengths that are tried, strongest first; each fit starts from the one before.
 const STRENGTHS: [f64; 7] = [1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6];
 
 /// How the classifier is fitted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Solver {
-    /// L-BFGS on standardised features: mean cross entropy + strength/2 · ‖W‖². `None` picks the strength.
+    /// L-BFGS on standardised features: mean cross entropy + strength/2 · ‖W‖². `None` chooses the strength on held-out rows.
     Lbfgs {
         /// L2 strength.
         strength: Option<f64>,
     },
-    /// SimCLR's linear evaluation on CIFAR-10: SGD on the features as they are, Nesterov momentum .9, batches of 512, rate
-    /// .1·B/256 falling by a cosine, zero-initialised, no decay.
+    /// SimCLR's linear evaluation on CIFAR-10: SGD on the features as they are, Nesterov momentum .9, batches of 512, learning rate
+    /// .1·B/256 with cosine decay, weights from zero, no weight decay.
     Sgd {
-        /// Passes over the training rows; 100 in SimCLR.
+        /// Epochs over the training rows; 100 in SimCLR.
         epochs: usize,
     },
 }
@@ -43,9 +43,9 @@ pub enum Solver {
 pub struct Options {
     /// How the classifier is fitted.
     pub method: Solver,
-    /// Parts of the training rows that are held out in turn to pick the L2 strength (cross-validation); 1: a tenth, once.
+    /// Folds of the training rows that are held out in turn to choose the L2 strength (cross-validation); 1: one tenth is held out once.
     pub folds: usize,
-    /// What the held-out rows and SGD's order hang on.
+    /// Seed of the held-out rows and of SGD's order.
     pub seed: u64,
 }
 
@@ -55,12 +55,12 @@ impl Default for Options {
     }
 }
 
-/// What a probe found.
+/// The results of a probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probe {
-    /// Share of test rows whose class comes first.
+    /// Fraction of test rows whose class comes first, 0 to 1.
     pub top1: f64,
-    /// Share of test rows whose class is among the first five; `None` where there are five classes or fewer.
+    /// Fraction of test rows whose class is among the first five, 0 to 1; `None` if there are five classes or fewer.
     pub top5: Option<f64>,
     /// Training rows.
     pub train: usize,
@@ -68,14 +68,14 @@ pub struct Probe {
     pub test: usize,
     /// Classes in the training rows.
     pub classes: usize,
-    /// The L2 strength that was used; `None` for SGD, which has none.
+    /// The L2 strength used; `None` with SGD, which has none.
     pub regularisation: Option<f64>,
 }
 
-/// Fits on `train`, judges on `test`. A test class that training never saw counts as wrong.
+/// Fits on `train` and evaluates on `test`. A test class that is not in `train` counts as wrong.
 ///
 /// # Errors
-/// Without labels, with one class, with an empty part, with different widths, with values that are not finite.
+/// There are no labels, only one class, an empty part, different widths, or values that are not finite.
 pub fn linear_probe(train: &Features, test: &Features, options: &Options) -> Result<Probe> {
     Classifier::fit(train, options)?.judge(test)
 }
@@ -86,13 +86,16 @@ pub struct Classifier {
     width: usize,
     mean: Vec<f32>,
     inverse_deviation: Vec<f32>,
-    /// `(width + 1, classes)`, the last row the intercepts; of standardised features.
+    /// `(width + 1, classes)`, for standardised features; the last row holds the intercepts.
     weights: Vec<f64>,
     strength: Option<f64>,
 }
 
 impl Classifier {
     /// Fits a classifier on all rows of `train`.
+    ///
+    /// # Errors
+    /// There are no rows, no labels, only one class, or values that are not finite.
     pub fn fit(train: &Features, options: &Options) -> Result<Self> {
         let classes = Classes::new(train)?;
         let (width, count) = (train.width, classes.count());
@@ -124,6 +127,9 @@ impl Classifier {
     }
 
     /// Classifies the rows of `test`.
+    ///
+    /// # Errors
+    /// There are no rows or no labels, the width differs from training's, or a value is not finite.
     pub fn judge(&self, test: &Features) -> Result<Probe> {
         let truth = self.classes.truth(test, self.width)?;
         let classes = self.classes.count();
@@ -160,7 +166,7 @@ fn moments(features: &Features) -> (Vec<f32>, Vec<f32>) {
     };
     let mean: Vec<f64> = sum(&|_, v| f64::from(v)).into_iter().map(|s| s / n).collect();
     let variance = sum(&|j, v| (f64::from(v) - mean[j]).powi(2));
-    // Rounding leaves a constant feature a deviation that is tiny beside its value.
+    // A constant feature has a tiny deviation left by rounding.
     let inverse = |(v, m): (f64, &f64)| {
         let deviation = (v / n).sqrt();
         if deviation > 1e-6 * m.abs() { (1.0 / deviation) as f32 } else { 0.0 }
@@ -182,12 +188,12 @@ impl Data {
         Ok(Data { x, y: rows.iter().map(|r| self.y[*r as usize]).collect(), classes: self.classes })
     }
 
-    /// Mean cross entropy + strength/2 · ‖W‖² (intercepts are free) and its gradient. Rows go through in blocks, whose sums are
+    /// Mean cross entropy + strength/2 · ‖W‖² (intercepts are not penalised) and its gradient. Rows are processed in blocks, whose sums are
     /// added in order.
     fn loss(&self, weights: &[f64], strength: f64) -> Result<(f64, Vec<f64>)> {
         let n = self.y.len();
         let (w, b) = split(weights, self.classes)?;
-        // At most 32 blocks: each has a gradient of its own.
+        // At most 32 blocks, because each has a gradient of its own.
         let block = n.div_ceil(32).max(1024);
         let starts: Vec<usize> = (0..n).step_by(block).collect();
         let parts: Vec<(f64, Vec<f32>, Vec<f64>)> =
@@ -209,7 +215,7 @@ impl Data {
         Ok((value, gradient))
     }
 
-    /// Sums over some rows of the loss and of its gradients.
+    /// The sums of the loss and of its gradients over some rows.
     fn block(&self, from: usize, count: usize, w: &Tensor, b: &[f32]) -> Result<(f64, Vec<f32>, Vec<f64>)> {
         let x = self.x.narrow(0, from, count)?;
         let mut p = x.matmul(w)?.flatten_all()?.to_vec1::<f32>()?;
@@ -240,8 +246,8 @@ fn scores(x: &Tensor, weights: &[f64], classes: usize) -> Result<Vec<f32>> {
     Ok(scores)
 }
 
-/// The strength that classifies held-out rows best (the strongest of equals); leaves its weights in `weights`. Held out are `folds`
-/// parts in turn, or a tenth.
+/// The strength with the best accuracy on held-out rows (of equal ones the strongest); leaves its weights in `weights`. Held out are
+/// `folds` parts in turn, or one tenth.
 fn pick(data: &Data, folds: usize, key: Key, weights: &mut Vec<f64>) -> Result<f64> {
     let n = data.y.len();
     let mut order: Vec<u32> = (0..n as u32).collect();
@@ -271,7 +277,7 @@ fn pick(data: &Data, folds: usize, key: Key, weights: &mut Vec<f64>) -> Result<f
     Ok(STRENGTHS[best])
 }
 
-/// The classifier by SimCLR's linear evaluation.
+/// The classifier of SimCLR's linear evaluation.
 fn sgd(data: &Data, epochs: usize, key: Key) -> Result<Vec<f64>> {
     let (n, width) = data.x.dims2()?;
     let order = Order::new(n, 512, 512, true, true, key);
@@ -302,7 +308,7 @@ mod tests {
         StandardNormal.sample_iter(Key::new(seed).rng()).take(count).collect()
     }
 
-    /// Rows whose class is the largest of `classes` planted linear scores, some with noise; columns of very different scale.
+    /// Rows whose class is the largest of `classes` planted linear scores, some with noise; the columns have very different scales.
     fn planted(seed: u64, n: usize, width: usize, classes: usize, noise: f32) -> Features {
         let planted = normal(1000, width * classes);
         let (mut rows, more) = (normal(seed, n * width), normal(seed + 1, n * classes));
@@ -390,7 +396,7 @@ mod tests {
 
     #[test]
     fn odd_features_do_no_harm() {
-        // A constant column, an unseen test class, two rows.
+        // A constant column, a test class that is not in training, two rows.
         let train = features(vec![1.0, 5.0, 2.0, 5.0], 2, &[3, 9]);
         let test = features(vec![1.0, 5.0, 2.0, 5.0, 2.0, 6.0], 2, &[3, 9, 4]);
         let fixed = Options { method: Solver::Lbfgs { strength: Some(1e-3) }, ..Options::default() };

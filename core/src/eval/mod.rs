@@ -1,4 +1,4 @@
-//! Evaluators: functions over [`Features`]. None of them can reach an encoder, so none can change one.
+//! Evaluators: functions over frozen [`Features`]. They cannot reach an encoder, so they cannot change one.
 
 pub mod analogy;
 pub mod categorize;
@@ -18,6 +18,7 @@ pub mod spread;
 mod table;
 mod words;
 
+use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
 
 pub use cross_entropy::cross_entropy;
@@ -28,26 +29,40 @@ pub use predictions::Predictions;
 pub use sets::Set;
 pub use table::Table;
 
-/// The name of what should be said of rows to whoever asked for them: a list of sentences among [`Features::extras`], and no figure.
+/// The key of the notes among [`Features::extras`]: a list of sentences to print, not a figure.
 pub const NOTES: &str = "notes";
 
-/// Frozen representations on the host: what every evaluator, export and look-up works on.
+/// Frozen features on the host: the input of every evaluator, export and look-up.
+///
+/// ```
+/// use ctk_core::eval::{Features, knn};
+///
+/// let mut animals = Features::default();
+/// for (name, row) in [("a", [1.0, 0.1]), ("b", [0.9, 0.0]), ("c", [0.0, 1.0]), ("d", [0.1, 0.8])] {
+///     animals.push(name, &row)?;
+/// }
+/// let animals = animals.labelled(&["cat", "cat", "dog", "dog"].map(String::from));
+/// let options = knn::Options { k: Some(1), ..Default::default() };
+/// let found = knn::knn(&animals.select(&[0, 2]), &animals.select(&[1, 3]), &options)?;
+/// assert_eq!(found.top1, 1.0); // A share, 0 to 1.
+/// # Ok::<(), ctk_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Features {
     /// Row-major values, `len() · width`.
     pub rows: Vec<f32>,
-    /// Values a row.
+    /// Values in a row.
     pub width: usize,
-    /// One name a row: a path, a word.
+    /// A name for each row: a path, a word.
     pub names: Vec<String>,
-    /// One class a row, where known.
+    /// A class for each row, if known.
     pub labels: Option<Vec<u32>>,
-    /// Names of the classes, by number; empty where they have none.
+    /// Names of the classes by number; empty if they have none.
     pub classes: Vec<String>,
-    /// Which part of its data each row is of (`train`, `test`, …), empty where that is not known of it; no entry at all where it is
-    /// known of none.
+    /// The part of the data that each row belongs to (`train`, `test`, …), empty if unknown; no entries at all if it is unknown for all
+    /// rows.
     pub parts: Vec<String>,
-    /// What else is to be known of them, under its JSON name.
+    /// Further figures under their JSON names.
     pub extras: Vec<(&'static str, serde_json::Value)>,
 }
 
@@ -67,16 +82,48 @@ impl Features {
         &self.rows[i * self.width..(i + 1) * self.width]
     }
 
-    /// The classes, or an error that says what to do without.
+    /// Appends a row; the first one says how wide all are.
+    ///
+    /// # Errors
+    /// A row of another width, and one without values.
+    pub fn push(&mut self, name: impl Into<String>, row: &[f32]) -> Result<()> {
+        let width = if self.is_empty() { row.len() } else { self.width };
+        if row.len() != width || row.is_empty() {
+            return Err(Error::new(format!("a row of {} values cannot be among rows of {width}", row.len())));
+        }
+        self.width = width;
+        self.rows.extend_from_slice(row);
+        self.names.push(name.into());
+        Ok(())
+    }
+
+    /// The same rows, whose classes have these names, one a row: classes are numbered by their sorted names. Where one is empty, no
+    /// row has a label.
+    pub fn labelled(mut self, names: &[String]) -> Features {
+        if names.is_empty() || names.iter().any(String::is_empty) {
+            return self;
+        }
+        self.classes = names.to_vec();
+        self.classes.sort_unstable();
+        self.classes.dedup();
+        let number = |name: &String| self.classes.partition_point(|class| class < name) as u32;
+        self.labels = Some(names.iter().map(number).collect());
+        self
+    }
+
+    /// The classes.
+    ///
+    /// # Errors
+    /// There are none; the hint says what to do without labels.
     pub fn labels(&self) -> Result<&[u32]> {
         self.labels.as_deref().ok_or_else(|| {
             Error::new("this data has no labels, so there is nothing to probe")
-                .hint("use data with classes (one folder a class), or `ctk eval geometry`, which needs none")
+                .hint("use data with classes (one folder for each class), or `ctk eval geometry`, which needs none")
         })
     }
 
-    /// The same rows with their classes numbered as those of `other`, by name; classes that it does not have come after. Without
-    /// names on either side nothing changes.
+    /// The same rows with classes numbered as in `other`, by name; classes that `other` does not have come after. Without names on either
+    /// side nothing changes.
     pub fn numbered_as(mut self, other: &Features) -> Features {
         if self.classes.is_empty() || other.classes.is_empty() {
             return self;
@@ -94,7 +141,7 @@ impl Features {
         self
     }
 
-    /// The rows of these indices, in this order.
+    /// The rows with these indices, in this order.
     pub fn select(&self, indices: &[usize]) -> Features {
         Features {
             rows: indices.iter().flat_map(|&i| self.row(i)).copied().collect(),
@@ -107,10 +154,10 @@ impl Features {
         }
     }
 
-    /// These rows and then `more`, whose classes are matched by name. They have labels only where both have.
+    /// These rows followed by `more`, whose classes are matched by name. The result has labels only if both have.
     ///
     /// # Errors
-    /// Rows of another width.
+    /// The widths differ.
     pub fn followed_by(mut self, more: Features) -> Result<Features> {
         if self.width != more.width {
             return Err(Error::new(format!("rows of {} values cannot follow rows of {}", more.width, self.width)));
@@ -143,6 +190,27 @@ impl Features {
     }
 }
 
+/// Rows are samples, too: vectors to learn from, and raw values before anything has learned of them.
+impl Dataset for Features {
+    type Sample = Vec<f32>;
+
+    fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Vec<f32>> {
+        Ok(self.row(index).to_vec())
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.names[index].clone()
+    }
+
+    fn label(&self, index: usize) -> Option<u32> {
+        self.labels.as_ref().map(|labels| labels[index])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,5 +238,24 @@ mod tests {
         assert!(both.followed_by(Features { width: 2, ..Features::default() }).is_err());
         let bare = of(&[], vec![7]).numbered_as(&of(&["a"], vec![]));
         assert_eq!((bare.labels.unwrap(), bare.classes), (vec![7], names(&[])));
+    }
+
+    #[test]
+    fn rows_are_put_together_and_are_samples() {
+        let mut some = Features::default();
+        for (name, row) in [("a", [1.0, 2.0]), ("b", [3.0, 4.0]), ("c", [5.0, 6.0])] {
+            some.push(name, &row).unwrap();
+        }
+        assert!(some.push("d", &[7.0]).is_err() && Features::default().push("e", &[]).is_err());
+        let classes = ["dog", "cat", "dog"].map(String::from);
+        let labelled = some.clone().labelled(&classes);
+        assert_eq!((labelled.labels.as_deref(), labelled.classes.len()), (Some(&[1, 0, 1][..]), 2));
+        assert_eq!(
+            (labelled.get(2).unwrap(), labelled.label(2), Dataset::name(&labelled, 2)),
+            (vec![5.0, 6.0], Some(1), "c".to_string())
+        );
+        assert_eq!(Dataset::len(&labelled), 3);
+        let bare = some.labelled(&["dog".to_string(), String::new(), "dog".to_string()]);
+        assert!(bare.labels.is_none() && bare.label(0).is_none() && bare.classes.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What lies nearest to words, or to sums of them; and which word does not belong with others.
+//! Nearest neighbours of words, or of sums of words; and the word that does not belong with the others.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -15,12 +15,12 @@ use ctk_kernels::wide;
 pub struct Sum<'a> {
     /// What is added.
     pub positive: Vec<&'a str>,
-    /// What is taken away.
+    /// What is subtracted.
     pub negative: Vec<&'a str>,
 }
 
-/// The `count` rows nearest by cosine to the sum of `positive` minus the sum of `negative`, each scaled to length 1; the rows
-/// that were asked for are left out. With their cosines, nearest first, of equal ones the first row.
+/// The `count` rows nearest by cosine to the sum of `positive` minus the sum of `negative`, where every vector is scaled to length 1. The
+/// rows of these words are left out. Returns names and cosines, nearest first; of equal ones the first row.
 ///
 /// # Errors
 /// See [`search`].
@@ -29,12 +29,12 @@ pub fn neighbors(table: &dyn Table, positive: &[&str], negative: &[&str], count:
     Ok(search(table, &[sum], count)?.remove(0))
 }
 
-/// [`neighbors`] of several sums, by one pass over the table. The target is gensim's (`most_similar`): with `positive` b and c and
-/// `negative` a it is 3CosAdd's (Mikolov et al. 2013).
+/// [`neighbors`] of several sums, in one pass over the table. It computes what gensim's `most_similar` does: with `positive` b and c and
+/// `negative` a it is 3CosAdd (Mikolov et al. 2013).
 ///
 /// # Errors
-/// A name that is no row's and has no other vector (names are looked up as written, or else lower-cased); a sum of nothing; a
-/// table that cannot be read.
+/// A name without a row or a composed vector (names are looked up as written, and then lower-cased); an empty sum; a table that cannot be
+/// read.
 pub fn search(table: &dyn Table, sums: &[Sum], count: usize) -> Result<Vec<Vec<(String, f32)>>> {
     let asked = sums.iter().flat_map(|sum| sum.positive.iter().chain(&sum.negative).copied());
     let words = Words::find(table, table.len(), asked);
@@ -69,14 +69,14 @@ pub fn search(table: &dyn Table, sums: &[Sum], count: usize) -> Result<Vec<Vec<(
     Ok(found.into_iter().map(|best| best.into_sorted_vec().into_iter().map(named).collect()).collect())
 }
 
-/// The word that does not belong: the one whose cosine with the mean of all, each scaled to length 1, is the least (gensim's
-/// `doesnt_match`). Its place in `words`, and the cosine of each.
+/// The word that does not belong with the others: the one with the smallest cosine with the mean of all, where every vector is scaled to
+/// length 1 (gensim's `doesnt_match`). Returns its place in `words`, and the cosine of each.
 ///
 /// # Errors
-/// Fewer than two words; a word without a vector.
+/// Fewer than two words, or a word without a vector.
 pub fn doesnt_match(table: &dyn Table, words: &[&str]) -> Result<(usize, Vec<f32>)> {
     if words.len() < 2 {
-        return Err(Error::usage("of one word there is none that does not match").hint("name two words or more"));
+        return Err(Error::usage("one word alone cannot be compared with others").hint("name two words or more"));
     }
     let found = Words::find(table, table.len(), words.iter().copied());
     let rows = words.iter().map(|word| Ok(known(table, &found, word)?.1)).collect::<Result<Vec<_>>>()?;
@@ -110,7 +110,7 @@ fn known(table: &dyn Table, words: &Words, word: &str) -> Result<(Option<usize>,
     values(table, words, word)?.ok_or_else(|| unknown(table, word))
 }
 
-/// Rows scaled to length 1, added by their signs, the sum again scaled to length 1 (or zero, where nothing is left).
+/// The signed sum of rows, each scaled to length 1; the sum is scaled to length 1, or is zero if nothing is left.
 fn unit_sum<'a>(rows: impl Iterator<Item = (f64, &'a [f32])>, width: usize) -> Vec<f32> {
     let mut sum = vec![0.0f64; width];
     for (sign, row) in rows {
@@ -121,7 +121,7 @@ fn unit_sum<'a>(rows: impl Iterator<Item = (f64, &'a [f32])>, width: usize) -> V
     sum.into_iter().map(|v| (v / length) as f32).collect()
 }
 
-/// A row and its cosine. The greatest is the worst, so that a heap's top is the one to go.
+/// A row and its cosine. The greatest is the worst one, so that the top of a heap is the one to remove.
 #[derive(Clone, Copy, PartialEq)]
 struct Near {
     score: f32,
@@ -132,7 +132,7 @@ impl Eq for Near {}
 
 impl Ord for Near {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Ties by row, so that the answer is one.
+        // Ties are broken by row, so that the answer is unique.
         other.score.total_cmp(&self.score).then(self.row.cmp(&other.row))
     }
 }
@@ -159,7 +159,7 @@ const TINY: f64 = 1e-30;
 /// The cosine of a row of length `length` with a row of length 1.
 fn cosine(row: &[f32], length: f64, unit: &[f32]) -> f32 {
     let product = if plain(length) { dot(row, unit) } else { exact(row, unit) };
-    // 0.0 for -0.0: signs of nothing must not order rows.
+    // 0.0 instead of -0.0: the sign of zero must not order rows.
     (product / length.max(TINY)) as f32 + 0.0
 }
 
@@ -168,7 +168,7 @@ fn norm(row: &[f32]) -> f64 {
     if plain(length) { length } else { exact(row, row).sqrt() }
 }
 
-/// Whether products of a row of this length neither overflow nor vanish in f32 (NaN is not plain).
+/// Whether products with a row of this length neither overflow nor vanish in f32 (false for NaN).
 fn plain(length: f64) -> bool {
     (1e-12..1e15).contains(&length)
 }
@@ -226,13 +226,13 @@ mod tests {
         assert_eq!(neighbors(&some(), &["northeast"], &["east"], 9).unwrap()[0].0, "north");
         assert_eq!(neighbors(&some(), &["north"], &[], usize::MAX).unwrap().len(), 4);
         assert_eq!(neighbors(&some(), &["north"], &[], 0).unwrap(), []);
-        // A sum of nothing has no direction: every cosine is 0.
+        // An empty sum has no direction: every cosine is 0.
         assert!(neighbors(&some(), &["east"], &["east"], 9).unwrap().iter().all(|(_, cosine)| *cosine == 0.0));
     }
 
     #[test]
     fn the_scan_agrees_with_sorting_every_cosine_whatever_the_threads() {
-        // Several blocks, a rest beside the lanes, equal rows far apart, rows of absurd and of no length.
+        // Several blocks, a remainder beside the lanes, equal rows far apart, rows of extreme and of zero length.
         let mut table = many(5_000, 45);
         let width = table.width;
         for copy in [4_999, 2_500] {

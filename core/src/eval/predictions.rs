@@ -1,36 +1,36 @@
-//! What a classifier says of samples: a row of logits each, under the names of its classes.
+//! The predictions of a classifier: a row of logits for each sample, with the names of the classes.
 //!
-//! Data numbers its classes in an order of its own, so labels are matched by name and never by number. A class that the classifier
-//! does not know keeps its name behind those that it knows.
+//! Each dataset numbers its classes in its own order, so labels are matched by name and never by number. A class that the classifier does
+//! not know gets a number after those that it knows.
 
 use std::collections::HashMap;
 
 use crate::error::{Error, Result};
 
-/// Logits of samples, and what is known of these.
+/// The logits of samples, with their names and labels.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Predictions {
-    /// One name a sample.
+    /// A name for each sample.
     pub names: Vec<String>,
-    /// Names of classes by number: the [`known`](Self::known) ones that the classifier tells, then others that samples are of.
+    /// Names of the classes by number: first the [`known`](Self::known) classes of the classifier, then other classes that samples have.
     pub classes: Vec<String>,
-    /// How many classes the classifier tells.
+    /// How many classes the classifier knows.
     pub known: usize,
-    /// The class of each sample, a number of `classes`; none where it has no label.
+    /// The class of each sample, a number of `classes`; none if it has no label.
     pub labels: Vec<Option<u32>>,
-    /// Row-major, a row of `known` values a sample.
+    /// Row-major, `(samples, known)`.
     pub logits: Vec<f32>,
-    /// What should be said of them.
+    /// Sentences to print.
     pub notes: Vec<String>,
-    /// What else is to be known of them, under its JSON name.
+    /// Further figures under their JSON names.
     pub extras: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Predictions {
-    /// Logits of a classifier of `classes` for samples called `names`, whose `labels` are numbers of the names in `of`.
+    /// The logits of a classifier of `classes` for samples called `names`, whose `labels` are numbers of the names in `of`.
     ///
     /// # Errors
-    /// Logits that are no row a sample, or no numbers.
+    /// The logits are not one row for each sample, or not finite.
     pub fn new(
         classes: &[String],
         names: Vec<String>,
@@ -63,13 +63,13 @@ impl Predictions {
         self.names.is_empty()
     }
 
-    /// These and then `more`, of the same classifier.
+    /// These followed by `more`, from the same classifier.
     ///
     /// # Errors
-    /// It tells other classes.
+    /// `more` has other classes.
     pub fn followed_by(mut self, more: Predictions) -> Result<Predictions> {
         if more.classes[..more.known] != self.classes[..self.known] {
-            return Err(Error::new("predictions of two classifiers cannot be put together"));
+            return Err(Error::new("predictions of two classifiers cannot be joined"));
         }
         let numbers = self.numbers(&more.classes);
         self.labels.extend(more.labels.iter().map(|label| label.map(|label| numbers[label as usize])));
@@ -80,7 +80,7 @@ impl Predictions {
         Ok(self)
     }
 
-    /// The name of the class that sample `i` is of, where it has a label.
+    /// The name of sample `i`'s class, if it has a label.
     pub fn label(&self, i: usize) -> Option<&str> {
         self.labels[i].map(|label| self.classes[label as usize].as_str())
     }
@@ -90,7 +90,7 @@ impl Predictions {
         &self.logits[i * self.known..(i + 1) * self.known]
     }
 
-    /// Probabilities of sample `i`, its logits divided by `temperature`.
+    /// The class probabilities of sample `i`, with logits divided by `temperature`.
     pub fn probabilities(&self, i: usize, temperature: f64) -> Vec<f64> {
         let row = self.row(i);
         let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -99,11 +99,11 @@ impl Predictions {
         row.iter().map(|v| of(v) / sum).collect()
     }
 
-    /// The `count` likeliest classes of sample `i`, or all where there are fewer, with their probabilities; of equal ones the first.
+    /// The `count` most probable classes of sample `i`, or all if there are fewer, with their probabilities; of equal ones the first.
     pub fn likeliest(&self, i: usize, count: usize, temperature: f64) -> Vec<(usize, f64)> {
         let row = self.row(i);
         let mut order: Vec<usize> = (0..row.len()).collect();
-        // By logits: probabilities that are 0 would lose their order.
+        // Sorted by logits, because probabilities that round to 0 would lose their order.
         let before = |a: &usize, b: &usize| row[*b].total_cmp(&row[*a]).then(a.cmp(b));
         if count < order.len() {
             order.select_nth_unstable_by(count, before);
@@ -114,7 +114,7 @@ impl Predictions {
         order.into_iter().map(|class| (class, probabilities[class])).collect()
     }
 
-    /// What the classes `of` are numbered here; a name that is new is added.
+    /// The numbers that the classes `of` have here; a new name is added.
     fn numbers(&mut self, of: &[String]) -> Vec<u32> {
         let mut there: HashMap<String, u32> = HashMap::new();
         for (number, class) in self.classes.iter().enumerate() {
@@ -175,7 +175,7 @@ pub(super) mod tests {
             "the first of equals"
         );
         assert_eq!(found.likeliest(0, 2, 1.0).len(), 2);
-        // A probability that is 0 in f64 has its place all the same.
+        // A class whose probability rounds to 0 in f64 still has its place.
         assert_eq!(found.likeliest(1, 3, 1.0).iter().map(|(class, _)| *class).collect::<Vec<_>>(), [0, 2, 1]);
         let flat = found.probabilities(0, 1e9);
         assert!(flat.iter().all(|p| (p - 1.0 / 3.0).abs() < 1e-6) && (flat.iter().sum::<f64>() - 1.0).abs() < 1e-12);

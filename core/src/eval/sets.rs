@@ -1,4 +1,4 @@
-//! Files of questions: one, or every one of its kind below a folder; and what their tables have in common.
+//! Files of questions for evaluators of word vectors: one file, or every file of a kind below a folder; and how their tables are read.
 
 use std::path::{Path, PathBuf};
 
@@ -9,17 +9,17 @@ use crate::store::files;
 /// The questions of one file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Set<T> {
-    /// The file's name; below a folder, its path from there.
+    /// The file's name; in a folder, its path below the folder.
     pub name: String,
     /// The questions.
     pub questions: Vec<T>,
 }
 
-/// What of a folder's files was read, and which were not of this kind.
+/// The sets that were read, and the names of the files of another kind.
 pub(super) type Found<T> = (Vec<Set<T>>, Vec<String>);
 
-/// Reads `path`: a file, or every .csv, .tsv and .txt file below a folder for which `is` says that its text is of this kind,
-/// sorted by path. With the names of the others.
+/// Reads `path`: a file, or every .csv, .tsv and .txt file below a folder whose text is of this kind according to `is`, sorted by path.
+/// Also returns the names of the other files.
 pub(super) fn read<T>(
     path: &Path,
     kind: &str,
@@ -56,7 +56,7 @@ pub(super) fn tables(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The text of a file that somebody named.
+/// The text of a file that the user named.
 pub(super) fn given(path: &Path) -> Result<String> {
     opened::text(path).map_err(|e| {
         Error::usage(format!("cannot read the file: {}", e.what()))
@@ -65,13 +65,13 @@ pub(super) fn given(path: &Path) -> Result<String> {
     })
 }
 
-/// Lines that say something, with their numbers from 1: without a byte order mark, comments (`#`) and empty ones.
+/// The lines with content and their numbers from 1, without a byte order mark, comments (`#`) and empty lines.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     lines.map(|(at, line)| (at + 1, line.trim_end())).filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'))
 }
 
-/// Where a table's columns are, by the names in its first line.
+/// The columns of a table, by the names in its first line.
 #[derive(Clone, Debug)]
 pub(super) struct Columns<const N: usize> {
     separator: char,
@@ -79,8 +79,8 @@ pub(super) struct Columns<const N: usize> {
 }
 
 impl<const N: usize> Columns<N> {
-    /// The columns that a header names: each of `names` is a list of what a column may be called (spaces and capitals do not
-    /// matter). None if one is missing: then it is no header.
+    /// The columns that a header names: each of `names` is a list of what a column may be called (spaces and capitals do not matter). None
+    /// if one is missing; then the line is not a header.
     pub(super) fn of(header: &str, names: [&[&str]; N]) -> Option<Self> {
         let separator = separator(header);
         let plain = |field: &str| field.to_lowercase().replace(' ', "");
@@ -92,13 +92,13 @@ impl<const N: usize> Columns<N> {
         Some(Columns { separator, places })
     }
 
-    /// Whether a line has nothing in any of these columns: tables have such rows, of a number and separators.
+    /// Whether a line is empty in all of these columns; some tables have rows of only a number and separators.
     pub(super) fn empty(&self, line: &str) -> bool {
         let fields: Vec<&str> = split(line, self.separator).collect();
         self.places.iter().all(|&place| fields.get(place).is_some_and(|field| field.is_empty()))
     }
 
-    /// A line's fields, in the order of the names that were asked for.
+    /// A line's fields, in the order of the requested names.
     pub(super) fn fields<'a>(&self, line: &'a str) -> Option<[&'a str; N]> {
         let fields: Vec<&str> = split(line, self.separator).collect();
         let mut found = [""; N];
@@ -109,12 +109,12 @@ impl<const N: usize> Columns<N> {
     }
 }
 
-/// What stands between the fields of a line.
+/// The separator between the fields of a line.
 pub(super) fn separator(line: &str) -> char {
     ['\t', ',', ';'].into_iter().find(|&c| line.contains(c)).unwrap_or(' ')
 }
 
-/// A line's fields without the white space and quotes around them.
+/// A line's fields without surrounding white space and quotes.
 pub(super) fn split(line: &str, separator: char) -> impl Iterator<Item = &str> {
     line.split(separator).map(|field| {
         let field = field.trim();

@@ -7,37 +7,42 @@ use super::sets::{self, Columns, Set};
 use super::words::{Words, values};
 use crate::error::{Error, Result};
 
-/// Two words and how similar people find them.
+/// Two words, and how similar people judge them to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
-    /// The one.
+    /// The first word.
     pub left: String,
-    /// The other.
+    /// The second word.
     pub right: String,
-    /// The judgement; its scale does not matter.
+    /// The judgement, on any scale.
     pub score: f64,
 }
 
-/// What was found.
+/// The results.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Similarity {
     /// Spearman's rank correlation of cosines and judgements, −1 to 1.
     pub spearman: f64,
-    /// Pairs with both words among the rows.
+    /// Pairs of which both words have rows.
     pub pairs: usize,
-    /// Pairs without.
+    /// Pairs of which a word has none.
     pub missing: usize,
 }
 
-/// Reads pairs, `word1 word2 score` a line with tabs, commas or spaces between; further columns are passed over. A first line that
-/// names columns `word1`, `word2` and `score` (or `similarity`, `rating`, …) says which they are. Other lines before the first
-/// pair that are no pair are headers; after it, empty lines and those that begin with `#` are passed over. Where every word ends
-/// in a tag, as in MEN (`sun-n`), tags are taken off.
+/// Reads pairs, `word1 word2 score` on each line, separated by tabs, commas or spaces; further columns are ignored. A first line may name
+/// the columns `word1`, `word2` and `score` (or `similarity`, `rating`, …). Lines before the first pair that are not pairs are headers;
+/// after it, empty lines and lines that begin with `#` are skipped. If every word ends in a tag, as in MEN (`sun-n`), the tags are removed.
+///
+/// # Errors
+/// A file that cannot be read, a line of another form, or no pair at all.
 pub fn read(path: &Path) -> Result<Vec<Pair>> {
     Ok(read_all(path)?.0.remove(0).questions)
 }
 
-/// [`read`] of a file, or of every file of pairs below a folder, and which other files were passed over.
+/// [`read`] of a file, or of every file of pairs below a folder. Also returns the names of the files that were skipped.
+///
+/// # Errors
+/// As [`read`]; a folder without any file of pairs.
 pub fn read_all(path: &Path) -> Result<(Vec<Set<Pair>>, Vec<String>)> {
     let is = |text: &str| {
         let mut lines = sets::lines(text).map(|(_, line)| line);
@@ -97,11 +102,10 @@ fn of(left: &str, right: &str, score: &str) -> Option<Pair> {
     Some(Pair { left: left.to_string(), right: right.to_string(), score })
 }
 
-/// Compares cosines with judgements. Words are looked up as written, or else lower-cased.
+/// Compares cosines with judgements. Words are looked up as written, and then lower-cased.
 ///
 /// # Errors
-/// When fewer than two pairs are among the rows, or all of them score the same: there is nothing to rank. A table that cannot be
-/// read.
+/// Fewer than two pairs have rows, or all of these have the same score, so that there is nothing to rank; or the table cannot be read.
 pub fn similarity(table: &dyn Table, pairs: &[Pair]) -> Result<Similarity> {
     let found = similarities(table, &[pairs])?.remove(0);
     found.spearman.map(|spearman| Similarity { spearman, pairs: found.pairs, missing: found.missing }).ok_or_else(|| {
@@ -113,18 +117,18 @@ pub fn similarity(table: &dyn Table, pairs: &[Pair]) -> Result<Similarity> {
 /// [`Similarity`] of one of several sets, which may have nothing to rank.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked {
-    /// See [`Similarity::spearman`]; none where there is nothing to rank.
+    /// See [`Similarity::spearman`]; none if there is nothing to rank.
     pub spearman: Option<f64>,
-    /// Pairs with both words among the rows.
+    /// Pairs of which both words have rows.
     pub pairs: usize,
-    /// Pairs without.
+    /// Pairs of which a word has none.
     pub missing: usize,
 }
 
 /// [`similarity`] of several sets of pairs; the words of all are looked up at once.
 ///
 /// # Errors
-/// A table that cannot be read.
+/// The table cannot be read.
 pub fn similarities(table: &dyn Table, sets: &[&[Pair]]) -> Result<Vec<Ranked>> {
     let asked = sets.iter().flat_map(|pairs| pairs.iter()).flat_map(|pair| [pair.left.as_str(), pair.right.as_str()]);
     let words = Words::find(table, table.len(), asked);
@@ -148,8 +152,8 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
 }
 
-/// Spearman's rank correlation: Pearson's of the ranks, equal values sharing the mean of theirs. None where a side has one
-/// value alone.
+/// Spearman's rank correlation: Pearson's correlation of the ranks, where equal values share the mean of their ranks. None if all values of
+/// a side are equal.
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     assert_eq!(a.len(), b.len(), "two values each");
     let (a, b) = (ranks(a), ranks(b));

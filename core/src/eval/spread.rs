@@ -1,9 +1,10 @@
-//! What several draws of one figure tell: mean, deviation, and the difference of two methods that were given the same draws.
+//! Statistics of several draws of one figure: mean, standard deviation, and the paired difference of two methods.
 //!
-//! Methods that share draws (the same labels, the same seed) are compared draw by draw: what a lucky subset gives to both cancels.
-//! The interval is Student's, of n − 1 degrees of freedom; it takes differences to be about normal, and speaks of new draws alone.
+//! Methods that share draws (the same labels, the same seed) are compared draw by draw, so that the effect of a lucky subset cancels. The
+//! interval is Student's with n − 1 degrees of freedom; it assumes that differences are about normal, and it holds for new draws of the
+//! same kind.
 
-/// Mean and standard deviation, that of the draws there could be (n − 1); none of one draw.
+/// Mean and sample standard deviation (n − 1); no deviation for one draw.
 pub fn spread(values: &[f64]) -> (f64, Option<f64>) {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let squares = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
@@ -15,16 +16,16 @@ pub fn spread(values: &[f64]) -> (f64, Option<f64>) {
 pub struct Difference {
     /// Mean difference.
     pub mean: f64,
-    /// Lower and upper end of the 95 % interval; none of one pair.
+    /// Lower and upper end of the 95 % confidence interval; none for one pair.
     pub interval: Option<[f64; 2]>,
     /// Pairs.
     pub pairs: usize,
 }
 
-/// How far `a` lies above `b`, pair by pair.
+/// The difference `a` − `b`, pair by pair.
 ///
 /// # Panics
-/// Where they are of different lengths.
+/// If their lengths differ.
 pub fn paired(a: &[f64], b: &[f64]) -> Difference {
     assert_eq!(a.len(), b.len(), "pairs have two halves");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
@@ -39,7 +40,7 @@ fn student(freedom: usize) -> f64 {
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110,
         2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
     ];
-    // Beyond the table the first term of its expansion about the normal's point is right to the third digit.
+    // Beyond the table, the first term of the expansion around the normal distribution's point is right to the third digit.
     TABLE.get(freedom.max(1) - 1).copied().unwrap_or(1.960 + 2.372 / freedom as f64)
 }
 

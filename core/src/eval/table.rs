@@ -1,25 +1,25 @@
-//! Rows by name that are read a block at a time: [`Features`] in memory, or a file of vectors that stays where it lies.
+//! Named rows that are read block by block: [`Features`] in memory, or a file of vectors that stays on disk.
 
 use std::ops::Range;
 
 use super::Features;
 use crate::error::Result;
 
-/// Named rows of one width. What only looks at some rows, or at each once, takes a table and never copies it whole.
+/// Named rows of one width. Code that needs some rows only, or each row once, takes a table, so that nothing is copied whole.
 pub trait Table: Sync {
     /// Number of rows.
     fn len(&self) -> usize;
 
-    /// Values a row.
+    /// Values in a row.
     fn width(&self) -> usize;
 
     /// The name of row `row`.
     fn name(&self, row: usize) -> &str;
 
-    /// The rows of `range`, one after the other. `room` is room for them, where they are not in memory.
+    /// The rows of `range`, one after the other. `room` is a buffer for rows that are not in memory.
     ///
     /// # Errors
-    /// A file that cannot be read any more.
+    /// A file that can no longer be read.
     fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]>;
 
     /// Whether there is no row.
@@ -27,20 +27,20 @@ pub trait Table: Sync {
         self.len() == 0
     }
 
-    /// A row made for a name that has none, by a model that can make one from the name's parts.
+    /// A row made for a name that has none, by a model that composes vectors from a name's parts.
     fn unseen(&self, _name: &str) -> Option<Vec<f32>> {
         None
     }
 
-    /// How the table's own names spell `name`, where it is known what they were brought to: normal form, case, words that are joined.
+    /// The spelling of `name` in the table, if the table's normalisation is known: Unicode form, case, joined phrases.
     fn spelling(&self, _name: &str) -> Option<String> {
         None
     }
 
-    /// Everything in memory, where a judge needs all of it at once.
+    /// All rows in memory, for evaluators that need all of them at once.
     ///
     /// # Errors
-    /// A file that cannot be read any more.
+    /// A file that can no longer be read.
     fn features(&self) -> Result<Features> {
         let mut features = Features { width: self.width(), ..Features::default() };
         features.rows.reserve_exact(self.len() * self.width());
@@ -52,14 +52,14 @@ pub trait Table: Sync {
         Ok(features)
     }
 
-    /// The rows' numbers in blocks that fit into a core's cache; the same on every machine.
+    /// The row numbers in blocks that fit into a core's cache; the same on every machine.
     fn blocks(&self) -> Vec<Range<usize>> {
         let rows = (BLOCK / self.width().max(1)).max(1);
         (0..self.len()).step_by(rows).map(|from| from..(from + rows).min(self.len())).collect()
     }
 }
 
-/// Values of a block: 256 KB.
+/// Values in a block: 256 KB.
 const BLOCK: usize = 1 << 16;
 
 impl Table for Features {

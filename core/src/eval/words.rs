@@ -1,4 +1,4 @@
-//! Looking words up among the rows, as every evaluator of word vectors does.
+//! Looks words up among the rows of a table; used by every evaluator of word vectors.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,13 @@ use rayon::prelude::*;
 use super::Table;
 use crate::error::{Error, Result};
 
-/// The rows of the words that were asked for. A table of millions is passed over once for all of them, without an index of it.
+/// The rows of the words that were asked for, found in one pass over a table of any size, without an index.
 pub(super) struct Words(HashMap<String, usize>);
 
 impl Words {
-    /// Looks for `asked` among the first `limit` rows; of equal names the first counts. A word is found as it is written, or else as the
-    /// table's own text spells it, or else lower-cased, or else with `_` for spaces: lists of questions have capitals where many
-    /// vocabularies have none, and vocabularies join the words of a phrase.
+    /// Looks for `asked` among the first `limit` rows; of equal names the first counts. A word is looked up as it is written, then in the
+    /// table's own spelling, then lower-cased, then with `_` for spaces. Lists of questions have capitals where many vocabularies have
+    /// none, and vocabularies join the words of a phrase.
     pub(super) fn find<'a>(table: &dyn Table, limit: usize, asked: impl IntoIterator<Item = &'a str>) -> Self {
         let asked: HashMap<&str, Vec<String>> = asked.into_iter().map(|word| (word, spellings(table, word))).collect();
         let mut rows: HashMap<&str, usize> = asked.values().flatten().map(|spelling| (spelling.as_str(), usize::MAX)).collect();
@@ -41,7 +41,7 @@ fn spellings(table: &dyn Table, word: &str) -> Vec<String> {
     [word.to_string()].into_iter().chain(table.spelling(word)).chain([lower]).chain(joined).collect()
 }
 
-/// A word's values: its row's, or what the table makes for it. With the row, if it has one; none if there is neither.
+/// A word's values: its row's, or those that the table composes. Also its row, if it has one. None if there is neither.
 pub(super) fn values(table: &dyn Table, words: &Words, word: &str) -> Result<Option<(Option<usize>, Vec<f32>)>> {
     let Some(row) = words.row(word) else { return Ok(table.unseen(word).map(|values| (None, values))) };
     let mut room = Vec::new();
@@ -49,18 +49,18 @@ pub(super) fn values(table: &dyn Table, words: &Words, word: &str) -> Result<Opt
     Ok(Some((Some(row), values)))
 }
 
-/// How like a spelling must be to be suggested, and how many are.
+/// How similar a spelling must be to be suggested, and how many suggestions there are.
 const LIKE: f64 = 0.85;
 const SUGGESTIONS: usize = 3;
 
-/// That a word has no vector; the hint names words of a like spelling.
+/// The error for a word without a vector; its hint suggests words of similar spelling.
 pub(super) fn unknown(table: &dyn Table, word: &str) -> Error {
     let error = Error::new(format!("`{word}` is not in the vocabulary"));
-    // Capitals alone must not hide a word.
+    // Case is ignored in the comparison.
     let lower = word.to_lowercase();
     let like = |row: usize| {
         let name = table.name(row);
-        // Without so many letters in common the measure cannot be reached; the measure itself is slow.
+        // The similarity cannot be reached without this many letters in common; this test is fast, the similarity itself is slow.
         if name.len().abs_diff(word.len()) > word.len().max(name.len()) / 2 {
             return 0.0;
         }

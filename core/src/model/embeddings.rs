@@ -1,46 +1,46 @@
-//! The embeddings of a batch: any number of views a sample, on one side or two; and their gradients.
+//! The embeddings of a batch, and their gradients: any number of views of each sample, on one side or two.
 
 use candle_core::{Tensor, Var};
 
 use crate::error::{Error, Result};
 
-/// One view's embeddings, `(n, d)`: after and before the predictor, the same tensor where there is none.
+/// One view's embeddings, `(n, d)`: after and before the predictor. Without a predictor both are the same tensor.
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    /// What is compared.
+    /// The embeddings that are compared with others' keys: the predictor's output.
     pub query: Tensor,
-    /// What it is compared with.
+    /// The embeddings that queries are compared with: the projection head's output.
     pub key: Tensor,
 }
 
 impl From<Tensor> for Embedded {
-    /// Without a predictor.
+    /// Embeddings without a predictor.
     fn from(rows: Tensor) -> Self {
         Embedded { query: rows.clone(), key: rows }
     }
 }
 
-/// The views of a batch, in order: those of the left side, then those of the right.
+/// The views of a batch in order: those of the left side, then those of the right side.
 #[derive(Clone, Debug, Default)]
 pub struct Embeddings {
     views: Vec<Option<Embedded>>,
     left: usize,
 }
 
-/// Which views go through the towers, by their order in [`Embeddings`].
+/// Which views go through the towers, by their number in [`Embeddings`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ViewSet {
-    /// All.
+    /// All views.
     #[default]
     All,
-    /// One.
+    /// One view.
     One(usize),
-    /// So many, from the first on (the global crops, where local ones follow).
+    /// The first so many views (the global crops, where local crops follow).
     First(usize),
 }
 
 impl ViewSet {
-    /// Whether view `view` is one of them.
+    /// Whether view `view` is in the set.
     pub fn contains(self, view: usize) -> bool {
         match self {
             ViewSet::All => true,
@@ -50,12 +50,12 @@ impl ViewSet {
     }
 }
 
-/// The gradient of one view's embeddings; absent where the loss does not depend on them.
+/// The gradient of one view's embeddings; none where the loss does not depend on them.
 #[derive(Clone, Debug, Default)]
 pub struct EmbeddedGradient {
-    /// With respect to what is compared.
+    /// With respect to `query`.
     pub query: Option<Tensor>,
-    /// With respect to what it is compared with; where there is no predictor it is in `query`.
+    /// With respect to `key`; without a predictor it is added to `query`.
     pub key: Option<Tensor>,
 }
 
@@ -66,14 +66,14 @@ impl EmbeddedGradient {
         Ok(EmbeddedGradient { query: cut(&self.query)?, key: cut(&self.key)? })
     }
 
-    /// Whether the loss depends on the view at all.
+    /// Whether the loss depends on the view.
     pub fn is_some(&self) -> bool {
         self.query.is_some() || self.key.is_some()
     }
 }
 
 impl Embeddings {
-    /// Views of which the first `left` are the left side's; those that did not go through a tower are absent.
+    /// The first `left` views are those of the left side. Views that did not go through a tower are `None`.
     pub fn new(left: usize, views: Vec<Option<Embedded>>) -> Embeddings {
         Embeddings { views, left }
     }
@@ -83,7 +83,7 @@ impl Embeddings {
         Embeddings::new(2, vec![Some(first.into()), Some(second.into())])
     }
 
-    /// Views, those that are absent too.
+    /// Number of views, absent ones included.
     pub fn len(&self) -> usize {
         self.views.len()
     }
@@ -101,7 +101,7 @@ impl Embeddings {
     /// View `view`.
     ///
     /// # Errors
-    /// Where there is no such view, or where it did not go through a tower.
+    /// There is no such view, or it did not go through a tower.
     pub fn view(&self, view: usize) -> Result<&Embedded> {
         let found = self.views.get(view).and_then(Option::as_ref);
         found.ok_or_else(|| Error::new(format!("a loss asks for view {view} of {}, which has no embeddings", self.views.len())))
@@ -112,10 +112,10 @@ impl Embeddings {
         self.views.iter().enumerate().filter_map(|(at, view)| Some((at, view.as_ref()?)))
     }
 
-    /// Both views of a method that has just two.
+    /// Both views of a method that has exactly two.
     ///
     /// # Errors
-    /// Where there are more or fewer: such a loss would leave views out without a word.
+    /// There are more views or fewer; the loss would otherwise ignore some of them silently.
     pub fn pair(&self) -> Result<(&Embedded, &Embedded)> {
         match &self.views[..] {
             [Some(first), Some(second)] => Ok((first, second)),
@@ -123,13 +123,13 @@ impl Embeddings {
         }
     }
 
-    /// The same views and, as the right side, `more`.
+    /// The same views followed by `more`, the views of the right side.
     pub(crate) fn followed_by(mut self, more: Vec<Option<Embedded>>) -> Embeddings {
         self.views.extend(more);
         self
     }
 
-    /// The same views as leaves of a new graph: what a loss in candle's operations is differentiated by.
+    /// The same views as leaves of a new graph, so that candle can differentiate a loss with respect to them.
     pub(crate) fn leaves(&self) -> Result<Embeddings> {
         let leaf = |rows: &Tensor| -> Result<Tensor> { Ok(Var::from_tensor(&rows.detach())?.into_inner()) };
         let views = self.views.iter().map(|view| {
@@ -141,7 +141,7 @@ impl Embeddings {
         Ok(Embeddings { views: views.collect::<Result<_>>()?, left: self.left })
     }
 
-    /// The views of all parts of a batch, one after the other.
+    /// The views of all parts of a batch, concatenated.
     pub(crate) fn joined(parts: &[Embeddings]) -> Result<Embeddings> {
         let Some(first) = parts.first() else { return Err(Error::new("a batch without a sample has no embeddings")) };
         if parts.len() == 1 {

@@ -1,10 +1,10 @@
-//! The projection head g: from representations to the space where the contrast is made; and the predictor behind it.
+//! The projection head g, from representations to the embeddings that a loss compares; and the predictor after it.
 //!
-//! SimCLRv2's (Chen et al. 2020b, `model_util.py`): linear layers without bias, batch normalisation on all of them, ReLU
-//! after all but the last, whose normalisation has a scale and no shift. The layers between are as wide as the
-//! representation. Two layers are SimCLR v1's head, none is the identity.
+//! By default it is SimCLRv2's (Chen et al. 2020b, `model_util.py`): linear layers without bias, each with batch normalisation, and a ReLU
+//! after each but the last. The last normalisation has a scale and no shift. Hidden layers are as wide as the representation. Two layers
+//! are SimCLR v1's head, no layers the identity.
 //!
-//! Other methods' heads have other widths, and layers without a normalisation: those have a bias.
+//! Heads of other methods have other widths, and layers without normalisation, which have a bias.
 
 use candle_core::Tensor;
 
@@ -23,16 +23,16 @@ pub struct ProjectionHead {
 }
 
 impl ProjectionHead {
-    /// Declares a head for representations of width `input`: `layers.<i>.weight` and `norms.<i>.{weight, bias, running_mean,
-    /// running_var}`, counted from 0. A normalised layer starts at N(0, .01²), its scale being of no account; the others, with
-    /// `layers.<i>.bias` 0, at U(−1/√inputs, 1/√inputs), PyTorch's default.
+    /// Declares a head for representations of width `input`, with parameters `layers.<i>.weight` and `norms.<i>.{weight, bias,
+    /// running_mean, running_var}`, counted from 0. The weights of a normalised layer start at N(0, .01²); their scale does not matter. The
+    /// other layers have `layers.<i>.bias`, which starts at 0, and weights from U(−1/√inputs, 1/√inputs), PyTorch's default.
     pub fn new(recipe: &HeadRecipe, input: usize, mut scope: Scope) -> Self {
         let (layers, width) = chain(recipe, recipe.layers, input, &mut scope);
         ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width }
     }
 
-    /// Declares the first `keep` layers of such a head (SimCLRv2's `ft_proj_selector`: 0 keeps none, 1 the first layer with its
-    /// ReLU, all of them z itself) and a classifier behind them: `classifier.{weight, bias}`, zeros. They are fine-tuned together.
+    /// Declares the first `keep` layers of such a head (SimCLRv2's `ft_proj_selector`: 0 keeps none, 1 the first layer with its ReLU, all
+    /// of them z itself) followed by a classifier, `classifier.{weight, bias}`, which starts at zero. They are fine-tuned together.
     pub fn classifier(recipe: &HeadRecipe, keep: usize, classes: usize, input: usize, mut scope: Scope) -> Self {
         let keep = keep.min(recipe.layers);
         let (mut layers, width) = chain(recipe, keep, input, &mut scope);
@@ -41,7 +41,7 @@ impl ProjectionHead {
         ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width: classes }
     }
 
-    /// The same head by another road.
+    /// The same head run by `road`.
     pub fn by(self, road: Road) -> Self {
         ProjectionHead { layers: self.layers.by(road), ..self }
     }
@@ -51,16 +51,17 @@ impl ProjectionHead {
         self.width
     }
 
-    /// `(n, input)` representations to `(n, width)` embeddings, not normalised, and the way back. `rows` says who they are.
+    /// `(n, input)` representations to `(n, width)` embeddings, not normalised, and the tape for the backward pass. `rows` identifies the
+    /// rows.
     ///
     /// # Errors
-    /// Of [`Sequential::forward`]: one row has no batch statistics.
+    /// As [`Sequential::forward`]; a single row has no batch statistics.
     pub fn project(&self, h: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         self.layers.forward(h, rows, pass)
     }
 }
 
-/// The first `keep` of a head's layers, and how wide what they give is.
+/// The first `keep` layers of a head, and the width of their output.
 fn chain(recipe: &HeadRecipe, keep: usize, input: usize, scope: &mut Scope) -> (Vec<Layer>, usize) {
     let mut layers = Vec::new();
     let mut from = input;
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn gradients_are_finite_differences() {
         let (params, head) = head(3);
-        // Weights of .01 would leave differences to rounding.
+        // With weights of scale .01, finite differences would be lost in rounding errors.
         for p in params.iter().filter(|p| p.dims().len() == 2) {
             p.var().set(&(p.var().as_tensor() * 50.0).unwrap()).unwrap();
         }
@@ -190,7 +191,7 @@ mod tests {
             assert_eq!(params.iter().filter(|p| p.dims().len() == 2).count(), keep + 1);
             let logits = head.project(&x, &Rows::alone(5), &Pass::eval().with(Statistics::Hold)).unwrap().0;
             assert_eq!((head.width(), logits.to_vec2::<f64>().unwrap()), (7, vec![vec![0.0; 7]; 5]), "logits start at 0");
-            // What is kept is the projection head's beginning, under the same names and drawn from the same streams.
+            // The kept layers are the first ones of the projection head, with the same names and initial values.
             let mut whole = Params::new();
             ProjectionHead::new(&recipe, 6, whole.root().sub("head"));
             whole.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();

@@ -1,4 +1,4 @@
-//! Views to embeddings: encoder, projection head, towers, and their momentum copy.
+//! From views to embeddings: encoder, projection head, towers, and their momentum copy.
 
 pub mod embeddings;
 pub mod encoder;

@@ -1,4 +1,4 @@
-//! A classifier as other programs have it: plain linear layers with a ReLU between, the normalisations folded in.
+//! A fine-tuned classifier as plain linear layers with ReLUs between, for export: batch normalisation is folded into the weights.
 
 use std::collections::HashMap;
 
@@ -17,10 +17,11 @@ pub struct Plain {
     pub bias: Tensor,
 }
 
-/// The layers of a [classifier](crate::model::head::ProjectionHead::classifier) behind the first `keep` layers of a head, from its
-/// `tensors`, by running statistics; a ReLU belongs between every two. Without a layer that is kept it is the classifier alone.
+/// The layers of a [classifier](crate::model::head::ProjectionHead::classifier) that follows the first `keep` layers of a head, made from
+/// its `tensors` and running statistics. A ReLU belongs between every two layers. With `keep` 0 the result is the classifier alone.
 ///
 /// # Errors
+/// A tensor is missing or has another shape.
 /// A tensor that is missing, or of another shape.
 pub fn plain(recipe: &HeadRecipe, keep: usize, tensors: &HashMap<String, Tensor>) -> Result<Vec<Plain>> {
     let of = |name: String| {
@@ -28,7 +29,7 @@ pub fn plain(recipe: &HeadRecipe, keep: usize, tensors: &HashMap<String, Tensor>
         Ok::<_, Error>(tensor.to_dtype(DType::F64)?)
     };
     let mut layers: Vec<(Tensor, Tensor)> = Vec::new();
-    // A head's last layer has no ReLU, so that what follows is one with it.
+    // A head's last layer has no ReLU, so it is merged with the classifier.
     let mut open: Option<(Tensor, Tensor)> = None;
     for i in 0..keep.min(recipe.layers) {
         let mut weight = of(format!("layers.{i}.weight"))?;

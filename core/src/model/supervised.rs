@@ -1,4 +1,4 @@
-//! One view a sample: the tower of supervised tasks, and a teacher's logits beside it.
+//! The tower of supervised tasks, with one view of each sample; a teacher's logits may be the second view.
 //!
 //! | task | left | right | head |
 //! |---|---|---|---|
@@ -14,17 +14,17 @@ use crate::data::pair::{Batch, HostBatch};
 use crate::error::{Error, Result};
 use crate::nn::pass::Pass;
 
-/// Host rows of logits; none where there is no teacher.
+/// Rows of logits on the host; no rows without a teacher.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Logits {
     /// Row-major values, a whole number of rows.
     pub rows: Vec<f32>,
-    /// Classes; 0 where there is no row.
+    /// Number of classes; 0 if there are no rows.
     pub classes: usize,
 }
 
 impl HostBatch for Logits {
-    /// `(n, classes)`, f32, if there are any.
+    /// `(n, classes)`, f32; none without a teacher.
     type On = Option<Tensor>;
 
     fn upload(parts: &[&Self], device: &Device) -> Result<Option<Tensor>> {
@@ -40,7 +40,7 @@ impl HostBatch for Logits {
     }
 }
 
-/// A tower for the left side's views. The right side is a teacher's logits of them, as they are, if there is one.
+/// A tower for the left side's views. The right side, if there is one, holds the teacher's logits of the same views.
 pub struct Supervised<E> {
     /// Encoder, and a head that ends in a classifier.
     pub tower: Tower<E>,

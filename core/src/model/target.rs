@@ -1,6 +1,6 @@
 //! The momentum copy of the towers: MoCo's key encoder (He et al. 2020, equation 2), BYOL's target (Grill et al. 2020, equation 1).
 //!
-//! It has parameters of its own, by the same names, and learns nothing. After each step of the optimizer
+//! Its parameters have the same names as the online towers' and are not trained. After each step of the optimizer
 //!
 //! ```text
 //! ξ ← m·ξ + (1 − m)·θ          for every trained parameter
@@ -8,7 +8,8 @@
 //!
 //! where m is constant, or rises: 1 − (1 − m₀)·(cos(π·k/K) + 1)/2 after k of K steps (BYOL, §3.3).
 //!
-//! Running statistics are not averaged: they move by the copy's own passes, which normalise by their batch (both papers' code).
+//! Running statistics are not averaged. They are updated by the copy's own forward passes, which normalise by their batch (as in both
+//! papers' code).
 
 use super::embeddings::{Embeddings, ViewSet};
 use super::tower::{Places, Towers};
@@ -19,20 +20,20 @@ use crate::nn::pass::{Groups, Pass};
 use crate::optim::blend;
 use crate::store::checkpoint::{Reader, Writer};
 
-/// Where its tensors go.
+/// The file of its tensors in a checkpoint.
 const FILE: &str = "target.safetensors";
 
-/// How slowly the copy follows.
+/// The momentum m.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Momentum {
     /// The same in every step.
     Constant(f64),
-    /// From this to 1, where the copy stands still.
+    /// Rises from this value to 1, where the copy no longer changes.
     Rising(f64),
 }
 
 impl Momentum {
-    /// The momentum after `share` of the run, 0 to 1.
+    /// The momentum after the fraction `share` of the run, 0 to 1.
     fn after(self, share: f64) -> f64 {
         match self {
             Momentum::Constant(m) => m,
@@ -41,7 +42,7 @@ impl Momentum {
     }
 }
 
-/// Towers that follow others slowly.
+/// A momentum copy of towers.
 pub struct Target<T> {
     towers: T,
     params: Params,
@@ -49,17 +50,17 @@ pub struct Target<T> {
 }
 
 impl<T: Towers> Target<T> {
-    /// A copy of `online` in `towers`, whose parameters are `params`: they become those of the same name. A predictor stays out.
+    /// Makes `towers`, whose parameters are `params`, a copy of `online`. A predictor is not copied.
     ///
     /// # Errors
-    /// A parameter that `online` has not, or in another shape.
+    /// `online` lacks a parameter or has it in another shape.
     pub fn new(towers: T, params: Params, momentum: Momentum, online: &Params) -> Result<Self> {
         params.take("", &online.section("")?.into_iter().collect())?;
         Ok(Target { towers, params, momentum })
     }
 
-    /// Embeddings of the views asked for, which no gradient flows through. `pass` is the step's: rows meet by another
-    /// permutation than the online towers' where each view has several groups.
+    /// Embeddings of the requested views, which no gradient flows through. `pass` is the step's. If each view has several groups of batch
+    /// statistics, rows are grouped by another permutation than in the online towers.
     pub(crate) fn project(
         &self,
         batch: &Batch<T::Left, T::Right>,
@@ -71,12 +72,12 @@ impl<T: Towers> Target<T> {
         Ok(self.towers.project(batch, views, at, &Pass { tape: false, shuffled, ..pass.clone() })?.0)
     }
 
-    /// Moves the parameters towards `online`'s, after `share` of the run.
+    /// Moves the parameters towards those of `online`, after the fraction `share` of the run.
     pub(crate) fn follow(&self, online: &Params, share: f64) -> Result<()> {
         let momentum = self.momentum.after(share);
         let mut rest = online.iter();
         for own in self.params.iter().filter(|p| p.kind().trained()) {
-            // Both were declared in one order, and `online` may have more.
+            // Both declared their parameters in the same order; `online` may have more.
             let Some(theirs) = rest.find(|p| p.name() == own.name()) else {
                 return Err(Error::new("the online network has no such parameter").at(own.name()));
             };
@@ -231,7 +232,7 @@ mod tests {
             let mut dense = learner(&loss, true);
             let copied = |dense: &Dense<_>| values(dense.target.as_ref().unwrap().params());
             assert_eq!(values(&dense.params), copied(&dense));
-            // MoCo's first step has no negatives yet, and teaches nothing.
+            // In its first step MoCo has no negatives yet, and learns nothing.
             steps(&mut dense, 0..1, 12);
             let (start, before) = (values(&dense.params), copied(&dense));
             steps(&mut dense, 1..2, 12);

@@ -1,4 +1,4 @@
-//! Towers: encoder, projection head and, for asymmetric methods, predictor; one shared by all views, or one a side.
+//! Towers: encoder, projection head and, for asymmetric methods, predictor. One tower is shared by all views, or each side has its own.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::nn::pass::Pass;
 use crate::nn::rows::Rows;
 use crate::nn::tape::Tape;
 
-/// From views to the space where the contrast is made.
+/// From views to embeddings.
 pub struct Tower<E> {
     /// h = encoder(view).
     pub encoder: E,
@@ -23,14 +23,14 @@ pub struct Tower<E> {
     pub predictor: Option<ProjectionHead>,
 }
 
-/// A tower's way back.
+/// The tape of a tower's forward pass.
 struct TowerTape {
     upwards: Tape,
     predictor: Option<Tape>,
 }
 
 impl TowerTape {
-    /// Leaves the parameters' gradients in their store.
+    /// Runs the backward pass: adds the parameters' gradients to their store.
     fn play(self, gradient: EmbeddedGradient) -> Result<()> {
         let through = match (self.predictor, gradient.query) {
             (Some(predictor), Some(query)) => predictor.play(&query, true)?,
@@ -48,10 +48,10 @@ impl TowerTape {
 }
 
 impl<E: Encoder> Tower<E> {
-    /// Uploaded views to their embeddings.
+    /// The embeddings of uploaded views.
     ///
     /// # Errors
-    /// Of encoder and heads.
+    /// The errors of encoder and heads.
     pub fn embed(&self, x: &<E::Views as HostBatch>::On, rows: &Rows, pass: &Pass) -> Result<Embedded> {
         Ok(self.project(x, rows, pass)?.0)
     }
@@ -69,9 +69,8 @@ impl<E: Encoder> Tower<E> {
         })
     }
 
-    /// Embeddings of some views, `number`ed in the batch: views of one size in ONE pass, so that batch normalisation sees all of
-    /// them (SimCLR's `model.py`; a pass a view is a different method, and what [`Groups::Each`](crate::nn::pass::Groups::Each)
-    /// makes of it).
+    /// Embeddings of some views, `number`ed in the batch. Views of one size share ONE pass, so that batch normalisation sees all of them
+    /// (SimCLR's `model.py`). Separate statistics for each view are another method: see [`Groups::Each`](crate::nn::pass::Groups::Each).
     pub(super) fn views(&self, views: &[(usize, &E::Views)], at: &Places, device: &Device, pass: &Pass) -> Result<Passes> {
         let mut passes = Passes { views: Vec::new(), tapes: Vec::new() };
         let mut sizes: Vec<usize> = Vec::new();
@@ -98,44 +97,44 @@ impl<E: Encoder> Tower<E> {
     }
 }
 
-/// Where a batch's samples lie in the step's whole batch.
+/// The places of a batch's samples in the step's whole batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     /// The places of its samples.
     pub own: Range<usize>,
-    /// The stretch of the whole batch that groups of batch statistics are cut from.
+    /// The range of the whole batch that is divided into groups of batch statistics.
     pub extent: Range<usize>,
 }
 
 impl Places {
-    /// `count` samples that are a batch of their own.
+    /// `count` samples that are the whole batch.
     pub fn alone(count: usize) -> Places {
         Places { own: 0..count, extent: 0..count }
     }
 }
 
-/// Passes of a tower over views, one a size.
+/// The passes of a tower, one for each size of view.
 pub(super) struct Passes {
     views: Vec<(usize, Embedded)>,
     tapes: Vec<(Vec<usize>, TowerTape)>,
 }
 
-/// The way back from the embeddings of a batch.
+/// The backward pass from the embeddings of a batch.
 #[derive(Default)]
 pub struct EmbeddingsTape(Vec<(Vec<usize>, TowerTape)>);
 
 impl EmbeddingsTape {
-    /// Takes the gradient of each view and leaves those of the parameters in their store.
+    /// Takes the gradient of each view's embeddings and adds the parameters' gradients to their store.
     ///
     /// # Errors
-    /// What a step back met.
+    /// The errors of the layers' backward passes.
     pub fn play(self, gradients: &[EmbeddedGradient]) -> Result<()> {
         for (numbers, tape) in self.0.into_iter().rev() {
             let stack = |of: fn(&EmbeddedGradient) -> &Option<Tensor>| -> Result<Option<Tensor>> {
                 let views: Vec<Option<&Tensor>> =
                     numbers.iter().map(|&view| gradients.get(view).and_then(|g| of(g).as_ref())).collect();
                 let Some(some) = views.iter().flatten().next() else { return Ok(None) };
-                // A view that the loss does not depend on has been in the pass all the same.
+                // A view that the loss does not depend on was in the pass too, so it gets a gradient of zeros.
                 let zeros = some.zeros_like()?;
                 Ok(Some(Tensor::cat(&views.iter().map(|view| view.unwrap_or(&zeros)).collect::<Vec<_>>(), 0)?))
             };
@@ -145,17 +144,17 @@ impl EmbeddingsTape {
     }
 }
 
-/// A batch through whatever towers a method has.
+/// The towers of a method, through which a batch goes.
 pub trait Towers {
     /// Host rows of a view of the left side.
     type Left: HostBatch;
     /// Host rows of a view of the right side.
     type Right: HostBatch;
 
-    /// Embeddings of the views asked for, n rows each, and the way back.
+    /// Embeddings of the requested views, n rows each, and the tape for the backward pass.
     ///
     /// # Errors
-    /// Of encoders and heads.
+    /// The errors of encoders and heads.
     fn project(
         &self,
         batch: &Batch<Self::Left, Self::Right>,
@@ -165,7 +164,7 @@ pub trait Towers {
     ) -> Result<(Embeddings, EmbeddingsTape)>;
 }
 
-/// Puts the views of `passes` in their places among `count`.
+/// Puts the views of `passes` at their places among `count` views.
 pub(super) fn collected(left: usize, count: usize, passes: Vec<Passes>) -> (Embeddings, EmbeddingsTape) {
     let mut all: Vec<Option<Embedded>> = vec![None; count];
     let mut tapes = Vec::new();
@@ -176,7 +175,7 @@ pub(super) fn collected(left: usize, count: usize, passes: Vec<Passes>) -> (Embe
     (Embeddings::new(left, all), EmbeddingsTape(tapes))
 }
 
-/// The views of a side that are asked for, numbered from `first`.
+/// The requested views of a side, numbered from `first`.
 pub(super) fn chosen<V>(side: &[V], first: usize, views: ViewSet) -> Vec<(usize, &V)> {
     side.iter().enumerate().map(|(i, view)| (first + i, view)).filter(|(number, _)| views.contains(*number)).collect()
 }
@@ -206,7 +205,7 @@ impl<E: Encoder> Towers for Siamese<E> {
     }
 }
 
-/// A tower a side, for pairs whose sides differ (images and captions; centre and context words).
+/// A tower for each side, for pairs whose sides differ (images and captions; centre and context words).
 pub struct Dual<L, R> {
     /// The left side's tower.
     pub left: Tower<L>,

@@ -1,7 +1,7 @@
-//! Numbers that outlive a pass, where layers run: parameters, their gradients, and what optimizers remember.
+//! Values that outlive a pass, in the memory of the device that runs the layers: parameters, their gradients, optimizer state.
 //!
-//! On the CPU an [`Array`] is a candle tensor: both see the same memory. On any other device the numbers lie in the device's memory
-//! and stay there: a step changes them by the device's own operations, and they pass to the host only to be saved or looked at.
+//! On the CPU an [`Array`] is a candle tensor and shares its memory. On any other device the values stay in the device's memory: a training
+//! step changes them by the device's own operations, and they are copied to the host only to be saved or read.
 
 use std::any::Any;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,15 +12,15 @@ use ctk_kernels::{Cpu, Device, Momentum, Real, Update};
 use super::tensors;
 use crate::error::{Error, Result};
 
-/// Numbers of one shape and type (f32 or f64) in a device's memory. Cloning shares them.
+/// Values of one shape and type (f32 or f64) in a device's memory. Clones share them.
 #[derive(Clone)]
 pub struct Array(Home);
 
 #[derive(Clone)]
 enum Home {
-    /// The memory of the CPU, as a candle tensor sees it.
+    /// In the CPU's memory, as a candle tensor.
     Cpu(Tensor),
-    /// The memory of another device.
+    /// In another device's memory.
     Device(Arc<dyn Numbers>),
 }
 
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Array {
     }
 }
 
-/// Numbers of a device that is not the CPU, whatever that device is.
+/// Values of any device other than the CPU.
 trait Numbers: Any + Send + Sync {
     fn device(&self) -> String;
     fn shape(&self) -> &Shape;
@@ -50,7 +50,7 @@ trait Numbers: Any + Send + Sync {
     fn norm(&self, x: &Array, y: &Array, scale: f64) -> Result<f64>;
 }
 
-/// Numbers of the device `D`.
+/// Values in the memory of `D`.
 struct Held<D: Device, R: Real> {
     device: D,
     vector: RwLock<D::Vector<R>>,
@@ -117,7 +117,7 @@ fn norm_on<D: Device, R: Real>(device: &D, x: &Array, y: &Array, scale: f64) -> 
     both::<D, R, _>(device, x, y, |x, y| device.norm(x, y, scale))
 }
 
-/// Shows two arrays, which may be one.
+/// Gives access to two arrays, which may be the same one.
 fn both<D: Device, R: Real, Out>(
     device: &D,
     x: &Array,
@@ -131,7 +131,7 @@ fn both<D: Device, R: Real, Out>(
 }
 
 impl Array {
-    /// The numbers of `from` in the memory of `device`. The CPU's are a candle tensor: see [`From`].
+    /// The values of `from` in the memory of `device`. On the CPU this is a candle tensor: see [`From`].
     pub(crate) fn on<D: Device, R: Real>(device: &D, from: &Tensor) -> Result<Array> {
         let vector = tensors::read(from, |numbers: &[R]| device.vector(numbers))?;
         Ok(Array::of(device, vector, from.shape().clone()))
@@ -141,7 +141,7 @@ impl Array {
         Array(Home::Device(Arc::new(Held::<D, R> { device: device.clone(), vector: RwLock::new(vector), shape })))
     }
 
-    /// What `device` has computed, of the same shape and in the same place as these numbers.
+    /// A result of `device` as an array of the same shape on the same device.
     pub(crate) fn beside<D: Device, R: Real>(&self, device: &D, vector: D::Vector<R>) -> Result<Array> {
         Ok(match &self.0 {
             Home::Cpu(tensor) => Array::from(tensors::from_vec(device.host(vector), tensor.shape())?),
@@ -149,7 +149,7 @@ impl Array {
         })
     }
 
-    /// The numbers of `from`, of any shape, where these lie.
+    /// The values of `from`, of any shape, on the same device as these.
     pub(crate) fn place(&self, from: &Tensor) -> Result<Array> {
         match &self.0 {
             Home::Cpu(_) => Ok(Array::from(from.clone())),
@@ -165,7 +165,7 @@ impl Array {
         }
     }
 
-    /// The type of its numbers.
+    /// The type of the values.
     pub fn dtype(&self) -> DType {
         match &self.0 {
             Home::Cpu(tensor) => tensor.dtype(),
@@ -181,10 +181,10 @@ impl Array {
         }
     }
 
-    /// Its numbers as a tensor: on the CPU the same memory, from another device a copy.
+    /// The values as a tensor: on the CPU it shares their memory, from another device it is a copy.
     ///
     /// # Errors
-    /// Of candle.
+    /// An error of candle.
     pub fn tensor(&self) -> Result<Tensor> {
         match &self.0 {
             Home::Cpu(tensor) => Ok(tensor.clone()),
@@ -192,10 +192,10 @@ impl Array {
         }
     }
 
-    /// Zeros of its shape and type, in the same place.
+    /// Zeros of the same shape and type, on the same device.
     ///
     /// # Errors
-    /// Of candle.
+    /// An error of candle.
     pub fn zeros_like(&self) -> Result<Array> {
         match &self.0 {
             Home::Cpu(tensor) => Ok(Array::from(tensor.zeros_like()?)),
@@ -203,10 +203,10 @@ impl Array {
         }
     }
 
-    /// Takes the numbers of `from` in place.
+    /// Copies the values of `from` in place.
     ///
     /// # Errors
-    /// Where shape or type differ.
+    /// Shape or type differ.
     pub fn set(&self, from: &Tensor) -> Result<()> {
         if (from.dims(), from.dtype()) != (self.dims(), self.dtype()) {
             return Err(Error::new(format!("{:?} {:?} cannot become {self:?}", from.dtype(), from.dims())));
@@ -220,10 +220,10 @@ impl Array {
         }
     }
 
-    /// Changes its numbers in place from their own and those of `x` and `y`, which must not share its memory.
+    /// Updates the values in place, from themselves, `x` and `y`, which must not share memory with them.
     ///
     /// # Errors
-    /// Where the three differ in shape, type or device.
+    /// The three differ in shape, type or device.
     pub(crate) fn update(&self, update: Update, x: &Array, y: &Array) -> Result<()> {
         self.like(&[x, y])?;
         match (&self.0, self.dtype()) {
@@ -234,10 +234,10 @@ impl Array {
         }
     }
 
-    /// Moves these weights and their velocity `v` by the gradient `g`. No two share memory.
+    /// Updates these weights and their velocity `v` with the gradient `g`. No two may share memory.
     ///
     /// # Errors
-    /// Where the three differ in shape, type or device.
+    /// The three differ in shape, type or device.
     pub(crate) fn momentum(&self, step: Momentum, v: &Array, g: &Array) -> Result<()> {
         self.like(&[v, g])?;
         match (&self.0, self.dtype()) {
@@ -251,7 +251,7 @@ impl Array {
     /// ‖x + y·`scale`‖₂ in f64, summed in a fixed order.
     ///
     /// # Errors
-    /// Where the two differ in shape, type or device.
+    /// The two differ in shape, type or device.
     pub(crate) fn norm(&self, y: &Array, scale: f64) -> Result<f64> {
         self.like(&[y])?;
         match (&self.0, self.dtype()) {
@@ -265,7 +265,7 @@ impl Array {
     /// The sum of two arrays.
     ///
     /// # Errors
-    /// Where they differ in shape, type or device.
+    /// They differ in shape, type or device.
     pub(crate) fn plus(self, more: &Array) -> Result<Array> {
         match (&self.0, &more.0) {
             (Home::Cpu(a), Home::Cpu(b)) => Ok(Array::from((a + b)?)),
@@ -277,10 +277,10 @@ impl Array {
         }
     }
 
-    /// Shows `device` the numbers.
+    /// Gives `device` read access to the values.
     ///
     /// # Errors
-    /// Where they are of another type than `R`, or lie in the memory of another device that is not the CPU.
+    /// Their type is not `R`, or they are in the memory of another device that is not the CPU.
     pub(crate) fn view<D: Device, R: Real, Out>(&self, device: &D, use_it: impl FnOnce(D::View<'_, R>) -> Out) -> Result<Out> {
         match &self.0 {
             Home::Cpu(tensor) => tensors::read(tensor, |numbers| device.lend(numbers, use_it)),
@@ -291,7 +291,7 @@ impl Array {
         }
     }
 
-    /// Shows `device` the numbers, to be changed in place.
+    /// Gives `device` write access to the values.
     ///
     /// # Errors
     /// As [`view`](Array::view).

@@ -1,4 +1,4 @@
-//! Convolutions.
+//! Convolution layers.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 use crate::nn::pass::Statistics;
 
-/// A convolution with a square kernel, with or without a bias: where batch normalisation follows, none is needed.
+/// A convolution with a square kernel, with or without a bias. Before batch normalisation no bias is needed.
 #[derive(Clone)]
 pub struct Conv2d {
     weight: Arc<Param>,
@@ -21,14 +21,14 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Declares `weight`, `(output, input, kernel, kernel)`, in the scope. Zeros are padded on all four sides; the output has
-    /// ⌊(h + 2·padding − kernel) / stride⌋ + 1 rows.
+    /// Declares `weight`, `(output, input, kernel, kernel)`, in the scope. `padding` zeros are added on all four sides; with
+    /// h rows of input the output has ⌊(h + 2·padding − kernel) / stride⌋ + 1 rows.
     pub fn new([output, input]: [usize; 2], kernel: usize, stride: usize, padding: usize, init: Init, mut scope: Scope) -> Self {
         let weight = scope.param("weight", (output, input, kernel, kernel), ParamKind::Weight, init);
         Conv2d { weight, bias: None, stride: stride.max(1), padding }
     }
 
-    /// The same, and a `bias` of zeros, `(output,)`, behind the weight.
+    /// The same with a `bias`, `(output,)`, which starts at zero.
     pub fn with_bias(
         [output, input]: [usize; 2],
         kernel: usize,
@@ -68,7 +68,7 @@ impl Conv2d {
         let before = x.normalisation.clone().map(|normalisation| (x.map.clone(), normalisation));
         let beside = x.beside.clone();
         let x = if context.device.normalises::<T>(&g) { x } else { x.plain().into() };
-        // A bias moves what the kernel has seen of the output.
+        // The bias changes the output after the kernel has taken its moments.
         let watch = context.behaviour.statistics != Statistics::Frozen && self.bias.is_none();
         let (mut y, moments) = apply(&g, &self.weight, x.read(), watch, &context.device)?;
         add_bias(&mut y, self.bias.as_deref())?;
@@ -78,7 +78,7 @@ impl Conv2d {
             if let Some(bias) = &bias {
                 own.leave(bias, own.device.column_sums(dy.data(), g.o))?;
             }
-            // The input has served: its memory may hold its own gradient.
+            // The input is no longer needed, so its memory may be used for its own gradient.
             drop(x);
             let beside = beside.and_then(|beside| beside.take());
             if want { Ok(Some(input_gradient(&g, &weight, beside, before, &dy)?)) } else { Ok(None) }
@@ -105,13 +105,13 @@ impl Conv2d {
     }
 }
 
-/// A convolution's output, and what the kernel saw of it.
+/// A convolution's output, and its moments if the kernel computed them.
 type Convolved<D, T> = (Map<D, T>, Option<<D as Device>::Moments>);
 
-/// Maps, and the normalisation that was still to be done to them.
+/// A map, and the normalisation that has not been applied to it yet.
 type Normalised<D, T> = (SharedMap<D, T>, Arc<Normalisation<D, T>>);
 
-/// Y, without a bias.
+/// The output, without a bias.
 pub(super) fn apply<D: Device, T: Number>(
     g: &Geometry,
     weight: &Param,
@@ -131,7 +131,7 @@ pub(super) fn add_bias<D: Device, T: Number>(y: &mut Map<D, T>, bias: Option<&Pa
     bias.view(&device, |bias| device.add_bias(y.data_mut(), bias))
 }
 
-/// The gradient of the input with what is `beside` it; the input came from the normalisation of `before` if there is one.
+/// The gradient of the input plus `beside`. `before` is the normalisation that the input came from, if there is one.
 pub(super) fn input_gradient<D: Device, T: Number>(
     g: &Geometry,
     weight: &Param,

@@ -1,4 +1,4 @@
-//! Dropout (Srivastava et al. 2014), by draws that know which row of the step they are for.
+//! Dropout (Srivastava et al. 2014) whose draws are keyed by the row of the step, so that they do not depend on how the step is divided.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::tensors;
 use crate::error::{Error, Result};
 use crate::nn::rows::Rows;
 
-/// Each number becomes 0 with probability p, or else is divided by 1 − p. In evaluation nothing happens.
+/// Each value becomes 0 with probability p, and is divided by 1 − p otherwise. In evaluation it does nothing.
 ///
-/// A draw depends on (step's key, layer's name, row's place in the step, its view, position in the row, channel), and on nothing
-/// else: parts of a step, groups, ranks and blocks that run once more draw the same.
+/// A draw depends only on (step's key, layer's name, row's place in the step, its view, position in the row, channel). So it is the same
+/// however the step is divided into parts, groups and ranks, and when a block is recomputed.
 #[derive(Clone, Debug)]
 pub struct Dropout {
     name: String,
@@ -22,10 +22,10 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Dropping with probability `rate`; layers of one network have different names, or they drop the same.
+    /// Drops with probability `rate`. Layers of one network need different names, or they drop the same values.
     ///
     /// # Errors
-    /// Where 0 ≤ rate < 1 does not hold.
+    /// Unless 0 ≤ rate < 1.
     pub fn new(name: impl Into<String>, rate: f64) -> Result<Self> {
         let name = name.into();
         if !(0.0..1.0).contains(&rate) {
@@ -38,7 +38,7 @@ impl Dropout {
         kernels::Dropout::new(draws.key.of("dropout").of(&self.name).stream().next_u64(), self.rate)
     }
 
-    /// Checks that the rows of a map are those that the draws know.
+    /// Checks that the map's rows are those of `rows`.
     fn check(&self, rows: &Rows, n: usize, pixels: usize) -> Result<()> {
         let known = match rows.offsets() {
             Some(offsets) => offsets.last().map(|&end| end as usize),

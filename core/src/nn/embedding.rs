@@ -1,4 +1,4 @@
-//! Tables whose rows are looked up by number.
+//! Embedding tables: rows looked up by id.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::nn::gradient::RowGradient;
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 
-/// A row of numbers for each of a table's ids: `(tokens,)` ids to `(tokens, width)`.
+/// An embedding table: `(tokens,)` ids to `(tokens, width)` values.
 #[derive(Clone)]
 pub struct Embedding {
     weight: Arc<Param>,
@@ -27,7 +27,7 @@ impl Embedding {
         into.push(self.weight.clone());
     }
 
-    /// What a chain says that does not begin with its table, or reads no ids.
+    /// The error of a chain that has a table not as its first layer, or that is given no ids.
     pub(crate) fn misplaced(&self) -> Error {
         Error::new("a table is the first layer of a network that reads ids").at(self.weight.name())
     }
@@ -40,7 +40,7 @@ impl Embedding {
         }
     }
 
-    /// Rows as maps of one pixel; the way back ends here.
+    /// The rows as maps of one pixel. The backward pass ends here.
     pub(crate) fn forward<D: Device, T: Number>(&self, ids: &[u32], context: &Context<D>) -> Forward<D, T> {
         let ([_, width], device) = (self.check(ids)?, &context.device);
         let mut there = device.allocate(ids.len());
@@ -64,7 +64,7 @@ impl Embedding {
     }
 }
 
-/// The gradient of the rows `ids` of a table, from that of what was looked up: rows that were used several times have the sum.
+/// The gradient of the rows `ids` of a table; rows that were looked up several times get the sum.
 pub(crate) fn row_gradient<D: Device, T: Number>(ids: &[u32], dy: &Map<D, T>) -> Result<RowGradient> {
     let device = dy.device();
     let groups = Groups::new(ids);

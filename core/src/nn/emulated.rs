@@ -1,5 +1,5 @@
-//! A device that is not the CPU, for tests: its memory is its own, so that a layer that mixes up host and device does not compile,
-//! and what it computes is the CPU's kernels over copies, so that its bits must be the CPU's.
+//! An emulated device, for tests. Its memory is separate from the host's, so a layer that mixes up host and device does not compile. It
+//! computes with the CPU's kernels on copies, so its results must equal the CPU's bit for bit.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -23,13 +23,13 @@ pub(crate) struct Emulated {
     cpu: Cpu,
 }
 
-/// A handle of memory that is freed with it.
+/// A handle of memory that is freed when it is dropped.
 pub(crate) struct Block<T> {
     handle: Handle<T>,
     arena: Arc<Arena>,
 }
 
-/// Where numbers lie, and how many.
+/// The handle of a block and the range of values in it.
 struct Handle<T> {
     id: u64,
     len: usize,
@@ -50,7 +50,7 @@ impl<T> Drop for Block<T> {
     }
 }
 
-/// To be read.
+/// Read access.
 pub(crate) struct View<'a, T>(Handle<T>, PhantomData<&'a T>);
 
 impl<T> Clone for View<'_, T> {
@@ -61,10 +61,10 @@ impl<T> Clone for View<'_, T> {
 
 impl<T> Copy for View<'_, T> {}
 
-/// To be written.
+/// Write access.
 pub(crate) struct ViewMut<'a, T>(Handle<T>, PhantomData<&'a mut T>);
 
-/// What the CPU's kernels made, and nobody but this device may look into.
+/// Results of the CPU's kernels, which only this device may read.
 pub(crate) struct Opaque<T>(T);
 
 impl Emulated {
@@ -78,7 +78,7 @@ impl Emulated {
         bytemuck::cast_slice(&blocks[&view.0.id]).iter().take(view.0.len).copied().collect()
     }
 
-    /// Changes numbers by way of a copy.
+    /// Changes values through a copy.
     fn put<T: Plain, Out>(&self, view: ViewMut<T>, change: impl FnOnce(&mut [T]) -> Out) -> Out {
         let mut copy = self.get(View(view.0, PhantomData));
         let out = change(&mut copy);
@@ -88,7 +88,7 @@ impl Emulated {
         out
     }
 
-    /// How many bytes have passed between the host and the device, either way.
+    /// Bytes copied between host and device so far, in both directions.
     pub fn passed(&self) -> u64 {
         self.arena.passed.load(Ordering::Relaxed)
     }
@@ -105,14 +105,14 @@ impl Emulated {
 
     fn new_block<T: Plain>(&self, len: usize) -> Block<T> {
         let id = self.arena.next.fetch_add(1, Ordering::Relaxed);
-        // What was never written is not a number.
+        // Memory that was never written is NaN, so that reading it is noticed.
         let words = vec![u64::MAX; (len * size_of::<T>()).div_ceil(8)];
         self.arena.blocks.lock().unwrap().insert(id, words);
         Block { handle: Handle { id, len, kind: PhantomData }, arena: self.arena.clone() }
     }
 }
 
-/// A copy of what is read, and the normalisation, as the CPU wants them.
+/// A copy of a view, with its pending normalisation, as the CPU's kernels take them.
 struct Local<'a, T: Number>(Vec<T>, Option<&'a <Cpu as Device>::Affine<T::Real>>);
 
 impl<'a, T: Number> Local<'a, T> {

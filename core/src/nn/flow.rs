@@ -1,4 +1,4 @@
-//! What flows through a chain of layers: maps forward, gradients back, and what a layer needs to know besides.
+//! What flows through a chain of layers: maps forward, gradients back, and the state of a pass.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,11 +12,11 @@ use crate::nn::pass::Statistics;
 use crate::nn::rows::Rows;
 use crate::rng::Key;
 
-/// Maps that the tape shares with the chain, so that nothing is stored twice.
+/// A map shared by the tape and the chain, so that nothing is stored twice.
 pub(crate) type SharedMap<D, T> = Arc<Map<D, T>>;
 
-/// A normalisation that nobody has applied yet: a convolution applies it as it reads, and then knows the sums that the
-/// normalisation's step back needs while the gradient is still in cache.
+/// A normalisation that has not been applied yet. A convolution applies it while it reads the map, and in the backward pass computes the
+/// gradient sums that the normalisation needs while the gradient is still in cache.
 pub(crate) struct Normalisation<D: Device, T: Number> {
     pub affine: D::Affine<T::Real>,
     sums: Mutex<Option<D::Sums>>,
@@ -27,18 +27,18 @@ impl<D: Device, T: Number> Normalisation<D, T> {
         Normalisation { affine, sums: Mutex::new(None) }
     }
 
-    /// Leaves the sums of the gradient that goes back next.
+    /// Stores the sums of the gradient for the normalisation's backward step.
     pub fn leave(&self, sums: D::Sums) {
         *self.sums.lock().unwrap_or_else(PoisonError::into_inner) = Some(sums);
     }
 
-    /// The sums, if the layer above has left them.
+    /// Takes the sums, if the layer above has stored them.
     pub fn take(&self) -> Option<D::Sums> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// A gradient that reaches a map by another way, to be added to the one that its reader sends back.
+/// A second gradient of a map (of a residual shortcut), to be added to the gradient that the map's reader sends back.
 pub(crate) struct SideGradient<D: Device, T: Number>(Mutex<Option<SharedMap<D, T>>>);
 
 impl<D: Device, T: Number> SideGradient<D, T> {
@@ -46,26 +46,26 @@ impl<D: Device, T: Number> SideGradient<D, T> {
         Arc::new(SideGradient(Mutex::new(None)))
     }
 
-    /// Leaves it for the reader's step back.
+    /// Stores it for the reader's backward step.
     pub fn leave(&self, gradient: SharedMap<D, T>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradient);
     }
 
-    /// Takes it, to add it: the reader that can, or else who left it.
+    /// Takes it to add it: the reader does, if it can, and otherwise the one who stored it.
     pub fn take(&self) -> Option<SharedMap<D, T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// What flows forward from layer to layer: maps, what is still to be done to them, and what is known of them. It has one
-/// reader; for more, [`plain`](Activation::plain) comes first.
+/// What flows forward between layers: maps, their pending normalisation, and their moments. It has one reader; for more readers call
+/// [`plain`](Activation::plain) first.
 pub(crate) struct Activation<D: Device, T: Number> {
     pub map: SharedMap<D, T>,
-    /// What is still to be done.
+    /// The normalisation that is still to be applied.
     pub normalisation: Option<Arc<Normalisation<D, T>>>,
-    /// Each block's statistics.
+    /// The moments of each block.
     pub moments: Option<D::Moments>,
-    /// Where to look for what is to be added to the gradient sent back.
+    /// Where to find a second gradient, to be added to the one sent back.
     pub beside: Option<Arc<SideGradient<D, T>>>,
 }
 
@@ -76,12 +76,12 @@ impl<D: Device, T: Number> From<SharedMap<D, T>> for Activation<D, T> {
 }
 
 impl<D: Device, T: Number> Activation<D, T> {
-    /// The maps' numbers and what is still to be done to them.
+    /// The maps' values and their pending normalisation.
     pub fn read(&self) -> Read<'_, D, T> {
         (self.map.data(), self.normalisation.as_ref().map(|normalisation| &normalisation.affine))
     }
 
-    /// The maps, with everything done.
+    /// The maps, with the normalisation applied.
     pub fn plain(self) -> SharedMap<D, T> {
         let Some(normalisation) = self.normalisation else { return self.map };
         let device = self.map.device();
@@ -91,20 +91,20 @@ impl<D: Device, T: Number> Activation<D, T> {
     }
 }
 
-/// One layer's step back: takes the output's gradient, leaves its parameters' gradients in the store, and gives the input's
-/// gradient if it is wanted. It owns what the layer kept, and frees it.
+/// One layer's backward step: takes the output's gradient, adds its parameters' gradients to the store, and returns the input's gradient if
+/// it is wanted. It owns what the layer kept, and frees it.
 pub(crate) type Back<D, T> = Box<dyn FnOnce(SharedMap<D, T>, bool) -> Result<Option<SharedMap<D, T>>> + Send>;
 
-/// The steps back of a chain, in forward order.
+/// The backward steps of a chain, in forward order.
 pub(crate) type Steps<D, T> = Vec<Back<D, T>>;
 
-/// A layer's output, and its step back if the pass keeps one.
+/// A layer's output, and its backward step if the pass keeps a tape.
 pub(crate) type Forward<D, T, Y = SharedMap<D, T>> = Result<(Y, Option<Back<D, T>>)>;
 
-/// A chain's output, and its steps back if the pass keeps a tape.
+/// A chain's output, and its backward steps if the pass keeps a tape.
 pub(crate) type Chained<D, T> = Result<(Activation<D, T>, Option<Steps<D, T>>)>;
 
-/// Plays a tape in reverse. The input's gradient is computed only if it is wanted.
+/// Runs the backward steps in reverse order. The input's gradient is computed only if it is wanted.
 pub(crate) fn backward<D: Device, T: Number>(
     tape: Steps<D, T>,
     dy: SharedMap<D, T>,
@@ -118,24 +118,24 @@ pub(crate) fn backward<D: Device, T: Number>(
     Ok(flow)
 }
 
-/// What dropout draws by.
+/// The keys of dropout's draws.
 #[derive(Clone, Debug)]
 pub(crate) struct Draws {
     /// The step's key.
     pub key: Key,
-    /// Who the rows are.
+    /// The identity of the rows.
     pub rows: Rows,
 }
 
-/// What layers do that train and evaluate differently.
+/// How layers behave that differ between training and evaluation.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
     pub statistics: Statistics,
-    /// None where nothing is dropped.
+    /// None if nothing is dropped.
     pub draws: Option<Draws>,
 }
 
-/// What a pass over a device needs to know.
+/// The settings of a pass on a device.
 #[derive(Clone)]
 pub(crate) struct Context<D> {
     pub device: D,
@@ -143,12 +143,12 @@ pub(crate) struct Context<D> {
     pub behaviour: Behaviour,
     /// Whether a tape is kept.
     pub keep: bool,
-    /// Whether residual blocks keep their input alone.
+    /// Whether residual blocks keep only their input and recompute the rest in the backward pass.
     pub recompute: bool,
 }
 
 impl<D: Device> Context<D> {
-    /// Makes a layer's step back, if one will be needed.
+    /// Makes a layer's backward step, if the pass keeps a tape.
     pub fn back<T: Number>(
         &self,
         step: impl FnOnce(SharedMap<D, T>, bool) -> Result<Option<SharedMap<D, T>>> + Send + 'static,
@@ -156,18 +156,18 @@ impl<D: Device> Context<D> {
         self.keep.then(|| Box::new(step) as Back<D, T>)
     }
 
-    /// Leaves a parameter's gradient in the store.
+    /// Adds a parameter's gradient to the store.
     pub fn leave<R: Real>(&self, param: &Param, gradient: D::Vector<R>) -> Result<()> {
         self.store.add(param, param.array().beside(&self.device, gradient)?)
     }
 }
 
-/// Layers that layers are made of: a chain, run in order.
+/// A chain of layers inside a layer, run in order.
 pub(crate) trait Chain: Clone + Send + Sync + 'static {
     /// The output, and the tape if the pass keeps one.
     fn forward<D: Device, T: Number>(&self, x: Activation<D, T>, context: &Context<D>) -> Chained<D, T>;
 
-    /// Every parameter, at the end of `into`.
+    /// Appends every parameter to `into`.
     fn params(&self, into: &mut Vec<Arc<Param>>);
 
     /// The same in candle's operations, over `(n, h, w, c)` tensors.

@@ -1,4 +1,4 @@
-//! Gradients of parameters: whole tensors, or the rows of a table that were met; and where a way back leaves them.
+//! Gradients of parameters, dense or of single rows of a table; and the store that backward passes add them to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::world::Collective;
 pub enum Gradient {
     /// Of every value, in the parameter's shape.
     Dense(Array),
-    /// Of some rows of a table; it is 0 in all others.
+    /// Of some rows of a table; 0 in all other rows.
     Rows(RowGradient),
 }
 
@@ -37,20 +37,20 @@ impl From<RowGradient> for Gradient {
     }
 }
 
-/// The gradient of those rows of a table that a step met.
+/// The gradient of those rows of a table that a step looked up.
 #[derive(Clone, Debug)]
 pub struct RowGradient {
-    /// Rows, each once, ascending.
+    /// Row numbers, each once, ascending.
     ids: Vec<u32>,
     /// Their gradients, `(ids, width)`.
     values: Tensor,
 }
 
 impl RowGradient {
-    /// Rows of `values` (n, width) belong to the table's rows `ids`; those of one row are added in their order.
+    /// Row i of `values` (n, width) is a gradient of the table's row `ids[i]`; gradients of the same row are added in order.
     ///
     /// # Errors
-    /// Where numbers of rows differ.
+    /// `ids` and `values` have different numbers of rows.
     pub fn new(ids: &[u32], values: &Tensor) -> Result<RowGradient> {
         let (n, width) = values.dims2()?;
         if n != ids.len() {
@@ -66,7 +66,7 @@ impl RowGradient {
         Ok(RowGradient { ids: slots.into_keys().collect(), values })
     }
 
-    /// Rows, each once, ascending.
+    /// The row numbers, each once, ascending.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
@@ -76,10 +76,10 @@ impl RowGradient {
         &self.values
     }
 
-    /// As the gradient of the whole table (`rows`, width).
+    /// The gradient of the whole table, (`rows`, width).
     ///
     /// # Errors
-    /// A row that the table has not.
+    /// The table has no such row.
     pub fn dense(&self, rows: usize) -> Result<Tensor> {
         if self.ids.last().is_some_and(|&id| id as usize >= rows) {
             return Err(Error::new(format!("a gradient of row {} for a table of {rows}", self.ids[self.ids.len() - 1])));
@@ -97,7 +97,7 @@ impl Gradient {
     /// The sum of two gradients of one parameter.
     ///
     /// # Errors
-    /// Where shapes differ.
+    /// Their shapes differ.
     pub fn plus(self, more: Gradient) -> Result<Gradient> {
         Ok(match (self, more) {
             (Gradient::Dense(a), Gradient::Dense(b)) => a.plus(&b)?.into(),
@@ -112,10 +112,10 @@ impl Gradient {
         })
     }
 
-    /// In the parameter's shape `dims`, on the host.
+    /// The gradient in the parameter's shape `dims`, on the host.
     ///
     /// # Errors
-    /// Where it is of another shape.
+    /// It has another shape.
     pub fn dense(&self, dims: &[usize]) -> Result<Tensor> {
         let whole = match self {
             Gradient::Dense(whole) => whole.tensor()?,
@@ -127,10 +127,10 @@ impl Gradient {
         Ok(whole)
     }
 
-    /// In a parameter's shape, where its `values` lie.
+    /// The gradient in a parameter's shape, on the device of its `values`.
     ///
     /// # Errors
-    /// Where it is of another shape.
+    /// It has another shape.
     pub(crate) fn beside(&self, values: &Array) -> Result<Array> {
         match self {
             Gradient::Dense(whole) if whole.dims() == values.dims() => Ok(whole.clone()),
@@ -138,10 +138,10 @@ impl Gradient {
         }
     }
 
-    /// The sum over all ranks, in rank order; ranks may have met different rows. Ranks exchange numbers by the host's memory.
+    /// The sum over all ranks, in rank order; ranks may have used different rows. Ranks exchange values through host memory.
     ///
     /// # Errors
-    /// Of the collective.
+    /// An error of the communication.
     pub fn over(self, world: &dyn Collective) -> Result<Gradient> {
         Ok(match self {
             Gradient::Dense(own) => own.place(&world.sum(&own.tensor()?)?)?.into(),
@@ -154,15 +154,15 @@ impl Gradient {
     }
 }
 
-/// Where a way back leaves the gradients of parameters. Cloning shares it.
+/// The store that backward passes add the gradients of parameters to. Clones share it.
 #[derive(Clone, Default)]
 pub struct GradientStore(Arc<Mutex<HashMap<String, Gradient>>>);
 
 impl GradientStore {
-    /// Adds a gradient to what is there: a parameter may be used twice.
+    /// Adds a gradient to the sum so far; a parameter may be used several times.
     ///
     /// # Errors
-    /// Where shapes differ.
+    /// The shapes differ.
     pub fn add(&self, param: &Param, gradient: impl Into<Gradient>) -> Result<()> {
         let gradient = gradient.into();
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,7 +174,7 @@ impl GradientStore {
         Ok(())
     }
 
-    /// Takes everything out, by the parameters' names.
+    /// Takes all gradients out, by parameter name.
     pub fn drain(&self) -> HashMap<String, Gradient> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

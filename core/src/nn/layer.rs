@@ -1,4 +1,4 @@
-//! The closed set of layers, and how a chain of them runs on each road.
+//! The closed set of layers, and how a chain of them runs on the kernels and in candle's operations.
 
 use std::sync::Arc;
 
@@ -22,12 +22,12 @@ pub type Residual = super::residual::Residual<Vec<Layer>>;
 /// A selective kernel whose gate is layers.
 pub type Select = super::select::Select<Vec<Layer>>;
 
-/// One layer. The set is closed on purpose: what runs inside one operation is known here, so that layers can be fused.
+/// One layer. The set is closed on purpose: all combinations inside one operation are known here, so that layers can be fused.
 #[derive(Clone)]
 pub enum Layer {
     /// A convolution.
     Conv2d(Conv2d),
-    /// A matrix, with or without bias, for every row.
+    /// A linear layer, with or without bias, applied to every row.
     Linear(Linear),
     /// Batch normalisation, with or without a ReLU behind it.
     BatchNorm(BatchNorm),
@@ -39,18 +39,18 @@ pub enum Layer {
     AvgPool(AvgPool),
     /// The mean of each channel over the whole image: `(n, h, w, c)` → `(n, c)`.
     GlobalAverage,
-    /// Rows of a table, looked up by number: the first layer of a chain that reads ids.
+    /// An embedding table, the first layer of a chain that reads ids.
     Embedding(Embedding),
-    /// Numbers are dropped in training.
+    /// Dropout, active in training only.
     Dropout(Dropout),
-    /// relu(body(x) + shortcut(x)), and its kin.
+    /// A residual block: relu(body(x) + shortcut(x)), or a variant.
     Residual(Residual),
     /// SimCLRv2's selective kernels: two streams mixed by a learned gate.
     Select(Select),
 }
 
 impl Layer {
-    /// Whether the output of one pixel an image is `(n, c)` features, whatever the input was.
+    /// Whether an output of one pixel for each image is `(n, c)` features, whatever the input's shape was.
     pub(crate) fn flattens(&self) -> bool {
         matches!(self, Layer::GlobalAverage | Layer::Linear(_))
     }
@@ -130,7 +130,7 @@ impl Chain for Vec<Layer> {
     }
 }
 
-/// Runs layers in order; their steps back go to the end of `steps`.
+/// Runs the layers in order; appends their backward steps to `steps`.
 fn run<D: Device, T: Number>(
     layers: &[Layer],
     mut x: Activation<D, T>,
@@ -145,7 +145,7 @@ fn run<D: Device, T: Number>(
     Ok(x)
 }
 
-/// Runs a chain that begins with a table and reads ids.
+/// Runs a chain that begins with an embedding table and reads ids.
 pub(crate) fn look_up<D: Device, T: Number>(layers: &[Layer], ids: &[u32], context: &Context<D>) -> Chained<D, T> {
     let Some((Layer::Embedding(table), rest)) = layers.split_first() else { return Err(no_table()) };
     let (x, back) = table.forward(ids, context)?;
@@ -161,5 +161,5 @@ pub(crate) fn look_up_reference(layers: &[Layer], ids: &[u32], behaviour: &Behav
 }
 
 fn no_table() -> Error {
-    Error::new("a network whose first layer is no table cannot read ids")
+    Error::new("a network whose first layer is not a table cannot read ids")
 }

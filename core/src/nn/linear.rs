@@ -1,4 +1,4 @@
-//! Linear layers: a matrix for every row.
+//! Linear layers.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::flow::{Context, Forward, SharedMap};
 use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 
-/// y = W·x + b of every row: features `(n, c)`, tokens `(tokens, c)`, or the pixels of maps.
+/// y = W·x + b for every row: features `(n, c)`, tokens `(tokens, c)`, or the pixels of maps.
 #[derive(Clone)]
 pub struct Linear {
     weight: Arc<Param>,
@@ -18,7 +18,7 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Declares `weight`, `(output, input)`, of the given kind and, if asked for, a zero `bias` in the scope.
+    /// Declares `weight`, `(output, input)`, of the given kind and, if `bias` is true, a `bias`, `(output,)`, which starts at zero.
     pub fn new([output, input]: [usize; 2], bias: bool, kind: ParamKind, init: Init, mut scope: Scope) -> Self {
         let weight = scope.param("weight", (output, input), kind, init);
         let bias = bias.then(|| {
@@ -32,7 +32,7 @@ impl Linear {
         into.extend(self.bias.clone());
     }
 
-    /// The shapes of the product: a row is an image of one pixel.
+    /// The matrix product as a 1 × 1 convolution: a row is an image of one pixel.
     fn geometry(&self, [n, h, w, c]: [usize; 4]) -> Result<Geometry> {
         let [o, input] = [self.weight.dims()[0], self.weight.dims()[1]];
         if c != input {

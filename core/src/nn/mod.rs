@@ -1,16 +1,16 @@
-//! Networks: a chain of layers with its own tape.
+//! Networks: chains of layers with a tape of their own.
 //!
-//! Candle's autograd adds zeros to every activation's gradient, edge by edge, on one thread, and its convolution's and
-//! pooling's gradients are slow or wrong. So a [`Sequential`] runs our kernels over NHWC buffers and keeps a [`Tape`]; the tape,
-//! played in reverse, leaves the parameters' gradients in the model's [`GradientStore`] and gives the input's.
+//! Candle's autograd adds zeros to every activation's gradient, edge by edge, on one thread, and its gradients of convolution and pooling
+//! are slow or wrong. So a [`Sequential`] runs our kernels over NHWC buffers and keeps a [`Tape`]. Played in reverse, the tape adds the
+//! parameters' gradients to the model's [`GradientStore`] and returns the input's gradient.
 //!
-//! Every [`Layer`] has several [roads](Road) to the same numbers. `forward`, and the step back that it leaves on the tape, is
-//! written over any [`Device`](ctk_kernels::Device) of ours, of which the CPU is one. `reference` is the same layer in plain
-//! candle operations with candle's own gradients: the oracle.
+//! Every [`Layer`] has several implementations, called [roads](Road), that give the same values. `forward`, and the backward step that it
+//! leaves on the tape, is written once for any [`Device`](ctk_kernels::Device), of which the CPU is one. `reference` is the same layer in
+//! plain candle operations with candle's own gradients; it is the oracle of the tests.
 //!
-//! Images are `(n, h, w, c)`, features and tokens `(n, c)`; parameters keep PyTorch's layouts (convolutions OIHW, linear layers
-//! (out, in)) and are packed on the way in. Everything works in f32 and f64; f64 is what finite differences are taken in. A pass
-//! in [mixed precision](Precision::Bf16) keeps maps, and multiplies, in bf16; parameters, sums and statistics stay in f32.
+//! Images are `(n, h, w, c)`, features and tokens `(n, c)`. Parameters keep PyTorch's layouts (convolutions OIHW, linear layers (out, in))
+//! and are repacked when they are used. Everything works in f32 and f64; finite differences are taken in f64. A pass in [mixed
+//! precision](Precision::Bf16) stores maps and multiplies in bf16; parameters, sums and statistics stay in f32.
 
 pub mod array;
 mod conv;
@@ -61,6 +61,27 @@ pub use residual::Nonlinearity;
 pub use road::Road;
 
 /// Layers in order, run as one operation.
+///
+/// ```
+/// use ctk_core::nn::params::{Init, ParamKind, Params};
+/// use ctk_core::nn::{Layer, Linear, Sequential, pass::Pass, rows::Rows};
+/// use ctk_core::{DType, Device, Tensor, rng::Key, world::solo};
+///
+/// let mut params = Params::new();
+/// let linear = Linear::new([2, 3], true, ParamKind::Weight, Init::Constant(0.5), params.root().sub("encoder"));
+/// let layers = Sequential::new(vec![Layer::Linear(linear), Layer::Relu], params.gradient_store());
+/// params.materialise(Key::new(0), DType::F32, &Device::Cpu)?;
+///
+/// let x = Tensor::new(&[[1f32, 2.0, 3.0]], &Device::Cpu)?;
+/// let (y, tape) = layers.forward(&x, &Rows::alone(1), &Pass::train(Key::new(0), &solo()))?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[3.0, 3.0]]);
+///
+/// // The way back takes the output's gradient, gives the input's, and leaves the parameters' with `params`.
+/// let dx = tape.play(&y.ones_like()?, true)?.expect("the input's gradient was asked for");
+/// assert_eq!(dx.to_vec2::<f32>()?, [[1.0, 1.0, 1.0]]);
+/// assert!(params.gradients()?.iter().all(Option::is_some));
+/// # Ok::<(), ctk_core::Error>(())
+/// ```
 pub struct Sequential {
     layers: Vec<Layer>,
     store: GradientStore,
@@ -68,30 +89,29 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// A chain whose parameters' gradients go to `store`, the one of the [`Params`](params::Params) they are declared in.
+    /// A chain whose parameters' gradients go to `store`, the store of the [`Params`](params::Params) that they are declared in.
     pub fn new(layers: Vec<Layer>, store: GradientStore) -> Self {
         Sequential { layers, store, road: Road::default() }
     }
 
-    /// The same chain by another road.
+    /// The same chain run by another road.
     pub fn by(self, road: Road) -> Self {
         Sequential { road, ..self }
     }
 
-    /// Runs `(n, h, w, c)` images, `(n, c)` features or `(tokens, c)` rows of tokens through the chain, or, if it begins with a
-    /// table, `(tokens,)` ids; the output is `(n, c)` if the input had no height and width or if a layer on the way takes them
-    /// ([`Layer::GlobalAverage`], [`Layer::Linear`]). `rows` says who the rows are, and where they have tokens, which.
+    /// Runs `(n, h, w, c)` images, `(n, c)` features or `(tokens, c)` rows of tokens through the chain; a chain that begins with an
+    /// embedding table takes `(tokens,)` ids. The output is `(n, c)` if the input has no height and width, or if a layer removes them
+    /// ([`Layer::GlobalAverage`], [`Layer::Linear`]). `rows` identifies the rows and, for texts, their tokens.
     ///
-    /// With `pass.tape` the tape goes back through the chain, once; without it nothing is kept. `pass.statistics` holds either way:
-    /// an untrained network is calibrated by passes that update the running statistics without training. Where the pass [splits]
-    /// its rows, each group runs alone, with batch statistics of its own, and moves the running ones: what it would be on a device
-    /// of its own.
+    /// With `pass.tape` the returned tape runs the backward pass, once; without it nothing is kept. `pass.statistics` applies either way:
+    /// an untrained network is calibrated by passes that update the running statistics without training. Where the pass [splits] its rows,
+    /// each group runs alone, with batch statistics of its own, and updates the running statistics, as it would on a device of its own.
     ///
     /// [splits]: Pass::split
     ///
     /// # Errors
-    /// When a shape does not fit, when normalising by the statistics of a single row, when the input is not where the road runs, and
-    /// when rows of tokens are to be cut into groups.
+    /// A shape that does not fit, batch statistics of a single row, an input that is not on the chain's device, or rows of tokens that
+    /// would have to be divided into groups.
     pub fn forward(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         let expected = match rows.offsets() {
             Some(offsets) => offsets.last().map_or(0, |&end| end as usize),
@@ -152,14 +172,14 @@ impl Sequential {
         }
     }
 
-    /// What the first parameter is in, which a network that reads ids computes in.
+    /// The type of the first parameter; a network that reads ids computes in it.
     fn dtype(&self, otherwise: DType) -> DType {
         let mut params = Vec::new();
         self.layers.params(&mut params);
         params.first().map_or(otherwise, |param| param.dtype())
     }
 
-    /// By the kernels of a device, in the type of number that the input and the pass ask for.
+    /// Runs on the kernels of a device, in the number type of the input and the pass.
     fn on<D: Device>(&self, device: &D, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
         if !x.device().is_cpu() {
             return Err(Error::new(format!("a network reads batches of the host's memory, not of {:?}", x.device().location())));
@@ -216,12 +236,12 @@ impl Sequential {
     }
 }
 
-/// The rows in the order given.
+/// The rows in the given order.
 fn pick(x: &Tensor, order: &[u32]) -> Result<Tensor> {
     Ok(x.contiguous()?.index_select(&Tensor::from_slice(order, order.len(), x.device())?, 0)?)
 }
 
-/// The way back through groups, the last one first.
+/// The backward pass through groups, the last group first.
 fn backward(split: Split, tapes: Vec<Tape>, gradient: &Tensor, want: bool) -> Result<Option<Tensor>> {
     let gradient = match &split.order {
         Some(order) => pick(gradient, order)?,

@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 use crate::nn::pass::Statistics;
 
-/// What is added to a variance before its root.
+/// Added to a variance before its square root.
 pub(crate) const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// γ·(x − mean)/√(variance + 1e-5) + β per channel, over all pixels of all images, then, perhaps, a ReLU.
+/// γ·(x − mean)/√(variance + 1e-5) + β for each channel, over all pixels of all images, optionally followed by a ReLU.
 ///
-/// Running statistics move by a tenth of the way to each batch's ([`Statistics::Update`]), the variance unbiased, as PyTorch
-/// does with its default momentum.
+/// With [`Statistics::Update`] the running statistics move a tenth of the way to each batch's, with the unbiased variance, as with
+/// PyTorch's default momentum.
 #[derive(Clone)]
 pub struct BatchNorm {
     weight: Arc<Param>,
@@ -30,14 +30,14 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// Declares `weight` (γ, at `gamma`), `bias` (β, at 0), `running_mean` and `running_var` in the scope.
+    /// Declares `weight` (γ, starting at `gamma`), `bias` (β, starting at 0), `running_mean` and `running_var` in the scope.
     pub fn new(channels: usize, gamma: f64, mut scope: Scope) -> Self {
         let weight = scope.param("weight", channels, ParamKind::Norm, Init::Constant(gamma));
         let bias = Some(scope.param("bias", channels, ParamKind::Norm, Init::Constant(0.0)));
         Self::finish(weight, bias, scope)
     }
 
-    /// The same without β: nothing learned moves the output's mean.
+    /// The same without β.
     pub fn without_bias(channels: usize, mut scope: Scope) -> Self {
         let weight = scope.param("weight", channels, ParamKind::Norm, Init::Constant(1.0));
         Self::finish(weight, None, scope)
@@ -50,7 +50,7 @@ impl BatchNorm {
         BatchNorm { weight, bias, mean, variance, relu: false }
     }
 
-    /// The same with a ReLU behind it.
+    /// The same followed by a ReLU.
     pub fn relu(self) -> Self {
         BatchNorm { relu: true, ..self }
     }
@@ -66,7 +66,7 @@ impl BatchNorm {
             return Err(Error::new(what).at(self.weight.name()));
         }
         if rows < 2 && statistics != Statistics::Frozen {
-            return Err(Error::new("batch normalisation needs more than one value a channel")
+            return Err(Error::new("batch normalisation needs more than one value for each channel")
                 .at(self.weight.name())
                 .hint("use a larger batch; a single row has no variance to divide by"));
         }
@@ -121,7 +121,7 @@ impl BatchNorm {
                 return Ok(None);
             }
             let rows = (!frozen).then_some(rows);
-            // In place, unless somebody else still needs dy.
+            // In place, unless dy is still needed elsewhere.
             let dx = match Arc::try_unwrap(dy) {
                 Ok(mut dx) => {
                     device.normalise_gradient(affine, &sums, rows, x.data(), None, dx.data_mut());

@@ -1,4 +1,4 @@
-//! One parameter: its name, its shape, what it is, where its values come from, and its values.
+//! One parameter: its name, its shape, its kind, its initial values and its values.
 
 use std::sync::OnceLock;
 
@@ -10,30 +10,30 @@ use super::array::Array;
 use crate::error::{Error, Result};
 use crate::rng::Key;
 
-/// What a parameter is, which decides how optimizers treat it.
+/// The kind of a parameter, which decides how optimizers treat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParamKind {
-    /// A weight: decayed, adapted by LARS.
+    /// A weight: decayed, and scaled by LARS.
     Weight,
-    /// A normalisation's scale or shift: neither decayed nor adapted.
+    /// Scale or shift of a normalisation: neither decayed nor scaled by LARS.
     Norm,
-    /// A bias: neither decayed nor adapted.
+    /// A bias: neither decayed nor scaled by LARS.
     Bias,
-    /// The supervised classifier: not adapted, decayed through the loss alone (SimCLR, `lars_optimizer.py`).
+    /// A weight of the supervised classifier: not scaled by LARS, and decayed only through the loss (SimCLR, `lars_optimizer.py`).
     Head,
-    /// A learned scalar of a loss (a temperature): neither decayed nor adapted.
+    /// A learned scalar of a loss (a temperature): neither decayed nor scaled by LARS.
     Scalar,
-    /// State that is saved but never optimised (running statistics).
+    /// State that is saved and not trained (running statistics).
     Buffer,
 }
 
 impl ParamKind {
-    /// Whether gradients change it.
+    /// Whether it is trained.
     pub fn trained(self) -> bool {
         self != ParamKind::Buffer
     }
 
-    /// Whether weight decay and layer-wise adaptation apply.
+    /// Whether weight decay and LARS's layer-wise scaling apply.
     pub fn decayed(self) -> bool {
         self == ParamKind::Weight
     }
@@ -42,14 +42,14 @@ impl ParamKind {
 /// Initial values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
-    /// One number everywhere.
+    /// The same number everywhere.
     Constant(f64),
     /// N(0, std²).
     Normal {
         /// Standard deviation.
         std: f64,
     },
-    /// N(0, std²) cut at two standard deviations (`std` is the uncut one's).
+    /// N(0, std²) cut at two standard deviations (`std` is that of the uncut distribution).
     TruncatedNormal {
         /// Standard deviation before cutting.
         std: f64,
@@ -63,7 +63,7 @@ pub enum Init {
     },
 }
 
-/// One declared parameter. It has values once [`Params::materialise`] has run.
+/// One declared parameter. It has values after [`Params::materialise`].
 pub struct Param {
     pub(super) name: String,
     pub(super) shape: Shape,
@@ -72,9 +72,9 @@ pub struct Param {
     pub(super) values: OnceLock<Values>,
 }
 
-/// A parameter's values, where the layers run that use it.
+/// A parameter's values, on the device of the layers that use it.
 pub(super) enum Values {
-    /// On the CPU: a variable of candle, so that a loss or an encoder in candle's operations can be differentiated by it.
+    /// On the CPU: a variable of candle, so that a loss or an encoder in candle's operations can be differentiated with respect to it.
     Cpu(Var),
     /// On another device.
     Device(Array),
@@ -91,15 +91,15 @@ impl Param {
         self.shape.dims()
     }
 
-    /// What it is.
+    /// The kind.
     pub fn kind(&self) -> ParamKind {
         self.kind
     }
 
-    /// The type of its values.
+    /// The type of the values.
     ///
     /// # Panics
-    /// As [`var`](Param::var), where it lies on whatever device.
+    /// Before [`Params::materialise`].
     pub fn dtype(&self) -> DType {
         self.array().dtype()
     }
@@ -107,8 +107,8 @@ impl Param {
     /// The variable.
     ///
     /// # Panics
-    /// Before [`Params::materialise`]: a model is never run before it has values. And where the values lie on a device that is not
-    /// the CPU, which candle cannot see.
+    /// Before [`Params::materialise`] (no model runs before it has values), and if the values are on another device than the CPU, which
+    /// candle cannot access.
     pub fn var(&self) -> &Var {
         match self.values() {
             Values::Cpu(var) => var,
@@ -116,7 +116,7 @@ impl Param {
         }
     }
 
-    /// Its values, where they lie.
+    /// The values, on their device.
     ///
     /// # Panics
     /// Before [`Params::materialise`].
@@ -131,10 +131,10 @@ impl Param {
         self.values.get().unwrap_or_else(|| panic!("parameter {} used before materialise", self.name))
     }
 
-    /// Its values as a tensor that no gradient flows to: on the CPU the same memory, from another device a copy.
+    /// The values as a tensor that no gradient flows to: on the CPU it shares their memory, from another device it is a copy.
     ///
     /// # Errors
-    /// Of candle.
+    /// An error of candle.
     pub fn tensor(&self) -> Result<Tensor> {
         match self.values() {
             Values::Cpu(var) => Ok(var.as_detached_tensor()),
@@ -142,10 +142,10 @@ impl Param {
         }
     }
 
-    /// Takes the values of `from`, rounded to its own type.
+    /// Copies the values of `from`, converted to the parameter's type.
     ///
     /// # Errors
-    /// Where the shape differs.
+    /// The shape differs.
     pub fn set(&self, from: &Tensor) -> Result<()> {
         match self.values() {
             Values::Cpu(var) => Ok(var.set(&from.to_dtype(var.dtype())?.to_device(var.device())?)?),
@@ -154,7 +154,7 @@ impl Param {
         .map_err(|e: Error| e.at(&self.name))
     }
 
-    /// Shows a device the values.
+    /// Gives a device read access to the values.
     pub(crate) fn view<D: kernels::Device, R: Real, Out>(
         &self,
         device: &D,
@@ -163,17 +163,17 @@ impl Param {
         self.array().view(device, use_it).map_err(|e| e.at(&self.name))
     }
 
-    /// Shows a device the values, to be changed in place.
+    /// Gives a device write access to the values.
     pub(crate) fn change<D: kernels::Device, R: Real>(&self, device: &D, change: impl FnOnce(D::ViewMut<'_, R>)) -> Result<()> {
         self.array().change(device, change).map_err(|e| e.at(&self.name))
     }
 
-    /// Its name without `prefix.`; none where it is not below it.
+    /// The name without `prefix.`; none if it does not begin with it.
     pub(super) fn below(&self, prefix: &str) -> Option<&str> {
         if prefix.is_empty() { Some(&self.name) } else { self.name.strip_prefix(prefix)?.strip_prefix('.') }
     }
 
-    /// Its initial values, as they are drawn on the host.
+    /// The initial values, drawn on the host.
     pub(super) fn draw(&self, key: Key, dtype: DType) -> Result<Tensor> {
         let count = self.shape.elem_count();
         let mut rng = key.of("init").of(&self.name).rng();

@@ -1,8 +1,8 @@
-//! Named, ordered, seeded parameters with a kind.
+//! The parameters of a model: named, ordered, seeded, each of a kind.
 //!
-//! A model first *declares* what it needs through a [`Scope`] (no memory is touched: counting the parameters of a
-//! ResNet-152-3x is free), then [`Params::materialise`] draws every parameter from a stream keyed by its name, so adding a
-//! layer never changes another layer's initial values. Candle's own `VarMap` is a `HashMap` over an unseedable generator.
+//! A model first *declares* its parameters through a [`Scope`], which allocates nothing: counting the parameters of a ResNet-152-3x is
+//! free. Then [`Params::materialise`] draws each parameter from a stream keyed by its name, so that adding a layer never changes another
+//! layer's initial values. Candle's own `VarMap` is a `HashMap` over a generator that cannot be seeded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,21 @@ use crate::rng::Key;
 use crate::store::checkpoint::{Reader, Writer};
 
 /// All parameters of a model in the order of their declaration.
+///
+/// ```
+/// use ctk_core::nn::params::{Init, ParamKind, Params};
+/// use ctk_core::rng::Key;
+/// use ctk_core::{DType, Device};
+///
+/// let mut params = Params::new();
+/// let weight = params.root().sub("encoder").param("weight", (2, 3), ParamKind::Weight, Init::Normal { std: 0.1 });
+/// assert_eq!(params.count("encoder."), 6); // Nothing is allocated yet.
+///
+/// params.materialise(Key::new(7), DType::F32, &Device::Cpu)?;
+/// assert_eq!((weight.name(), weight.dims()), ("encoder.weight", &[2, 3][..]));
+/// assert_eq!(params.section("encoder")?[0].0, "weight"); // The name in the checkpoint's file.
+/// # Ok::<(), ctk_core::Error>(())
+/// ```
 #[derive(Default)]
 pub struct Params {
     list: Vec<Arc<Param>>,
@@ -27,14 +42,14 @@ pub struct Params {
     store: GradientStore,
 }
 
-/// Gradients beside the parameters they belong to; `None` where nothing reached one.
+/// The gradients in the order of the parameters; `None` for a parameter that got none.
 pub type Gradients = Vec<Option<Gradient>>;
 
-/// The section that is the model itself, saved under its public names.
+/// The section of the encoder, saved under its public names.
 const ENCODER: &str = "encoder";
-/// Where the encoder's tensors go, alone and under their public names.
+/// The file of the encoder's tensors, under their public names.
 pub const MODEL: &str = "model.safetensors";
-/// Where the projection head's go.
+/// The file of the projection head's tensors.
 pub const HEAD: &str = "head.safetensors";
 
 impl Params {
@@ -43,15 +58,15 @@ impl Params {
         Self::default()
     }
 
-    /// The outermost scope, to declare parameters in.
+    /// The outermost scope in which parameters are declared.
     pub fn root(&mut self) -> Scope<'_> {
         Scope { params: self, prefix: String::new() }
     }
 
-    /// Gives every declared parameter its initial value from `key`, on the host.
+    /// Draws every declared parameter's initial value from `key`, on the host.
     ///
     /// # Errors
-    /// Of candle.
+    /// An error of candle.
     pub fn materialise(&self, key: Key, dtype: DType, device: &Device) -> Result<()> {
         for p in &self.list {
             let drawn = p.draw(key, dtype).at(&p.name)?;
@@ -63,10 +78,10 @@ impl Params {
         Ok(())
     }
 
-    /// The same in the memory of a device of ours, all but a loss's scalars: those stay where the loss is computed.
+    /// The same in the memory of a device, except for a loss's scalars, which stay on the device that computes the loss.
     ///
     /// # Errors
-    /// Of candle, and where they have values already.
+    /// An error of candle, or parameters that have values already.
     pub fn materialise_on<D: kernels::Device, R: Real>(&self, key: Key, device: &D) -> Result<()> {
         for p in &self.list {
             let drawn = p.draw(key, tensors::dtype::<R>()).at(&p.name)?;
@@ -74,13 +89,13 @@ impl Params {
                 ParamKind::Scalar => Values::Cpu(Var::from_tensor(&drawn)?),
                 _ => Values::Device(Array::on::<D, R>(device, &drawn)?),
             };
-            p.values.set(values).map_err(|_| Error::new("this parameter lies somewhere already").at(&p.name))?;
+            p.values.set(values).map_err(|_| Error::new("this parameter has its values already").at(&p.name))?;
         }
         Ok(())
     }
 
-    /// Declares a section of the checkpoint, which is written even if no parameter follows. The first parameter below a new name
-    /// declares its section, too.
+    /// Declares a section of the checkpoint, which is written even if it has no parameter. The first parameter with a new prefix declares
+    /// its section, too.
     pub fn declare(&mut self, section: &str) {
         if !self.sections.iter().any(|there| there == section) {
             self.sections.push(section.to_string());
@@ -92,20 +107,20 @@ impl Params {
         self.list.iter()
     }
 
-    /// Number of trained scalars whose name starts with `prefix`.
+    /// Number of trained values in parameters whose name starts with `prefix`.
     pub fn count(&self, prefix: &str) -> usize {
         self.list.iter().filter(|p| p.kind.trained() && p.name.starts_with(prefix)).map(|p| p.shape.elem_count()).sum()
     }
 
-    /// Where the way back leaves the gradients of these parameters.
+    /// The store that backward passes add the gradients of these parameters to.
     pub fn gradient_store(&self) -> GradientStore {
         self.store.clone()
     }
 
-    /// Takes what the way back left, beside the parameters it belongs to.
+    /// Takes the gradients of the last backward pass, in the order of the parameters.
     ///
     /// # Errors
-    /// A gradient of a parameter that is none of these.
+    /// A gradient of a parameter that is not in this model.
     pub fn gradients(&self) -> Result<Gradients> {
         let mut left = self.store.drain();
         let gradients = self.list.iter().map(|p| left.remove(p.name())).collect();
@@ -115,11 +130,11 @@ impl Params {
         }
     }
 
-    /// Writes every declared section, in declared order, each to a file of its own: `encoder` to [`MODEL`], others to
+    /// Writes every declared section, in declared order, to a file of its own: `encoder` to [`MODEL`], the others to
     /// `<section>.safetensors`.
     ///
     /// # Errors
-    /// A parameter in no section, and those of writing.
+    /// A parameter outside every section, or a file that cannot be written.
     pub fn save(&self, writer: &mut Writer) -> Result<()> {
         if let Some(lost) = self.list.iter().find(|p| !self.sections.iter().any(|section| p.below(section).is_some())) {
             return Err(Error::new("this parameter is in no section, so it would not be saved").at(lost.name()));
@@ -130,26 +145,27 @@ impl Params {
     /// Restores what [`save`](Params::save) wrote.
     ///
     /// # Errors
-    /// A section's file or one of its names that is missing, has another shape, or is claimed by no parameter.
+    /// A section's file or a tensor is missing, has another shape, or belongs to no parameter.
     pub fn load(&self, reader: &Reader) -> Result<()> {
         self.sections
             .iter()
             .try_for_each(|section| self.load_section(section, &reader.tensors(&file(section))?).at(file(section)))
     }
 
-    /// Named tensors below `prefix.`, without the prefix, in order: what a checkpoint's file holds. The empty prefix has all.
+    /// The tensors whose names begin with `prefix.`, named without it, in order, as a checkpoint's file has them. The empty prefix gives
+    /// all.
     ///
     /// # Errors
-    /// Of candle.
+    /// An error of candle.
     pub fn section(&self, prefix: &str) -> Result<Vec<(String, Tensor)>> {
         let below = self.list.iter().filter_map(|p| Some((p, p.below(prefix)?)));
         below.map(|(p, name)| Ok((name.to_string(), p.tensor()?))).collect()
     }
 
-    /// Sets every parameter below `prefix.` (all, if it is empty) from tensors named without it.
+    /// Sets every parameter whose name begins with `prefix.` (all, if it is empty) from tensors named without it.
     ///
     /// # Errors
-    /// A name that is missing, has another shape, or is claimed by no parameter.
+    /// A tensor is missing, has another shape, or belongs to no parameter.
     pub fn load_section(&self, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
         let claimed = |name: &String| self.list.iter().any(|p| p.below(prefix) == Some(name));
         if let Some(name) = tensors.keys().filter(|name| !claimed(name)).min() {
@@ -158,10 +174,10 @@ impl Params {
         self.take(prefix, tensors)
     }
 
-    /// Sets every parameter below `prefix.` (all, if it is empty) from tensors named without it, which may hold more.
+    /// The same from tensors among which there may be others.
     ///
     /// # Errors
-    /// A name that is missing or has another shape.
+    /// A tensor is missing or has another shape.
     pub fn take(&self, prefix: &str, tensors: &HashMap<String, Tensor>) -> Result<()> {
         for p in &self.list {
             let Some(name) = p.below(prefix) else { continue };
@@ -184,7 +200,7 @@ fn file(section: &str) -> String {
     if section == ENCODER { MODEL.to_string() } else { format!("{section}.safetensors") }
 }
 
-/// A place in the tree of names where parameters are declared.
+/// A node in the tree of names, in which parameters are declared.
 pub struct Scope<'a> {
     params: &'a mut Params,
     prefix: String,
@@ -200,7 +216,7 @@ impl Scope<'_> {
     /// Declares a parameter.
     ///
     /// # Panics
-    /// When the name is taken: two layers would silently share a checkpoint entry.
+    /// The name is taken: two layers would silently share a checkpoint entry.
     pub fn param(&mut self, name: &str, shape: impl Into<Shape>, kind: ParamKind, init: Init) -> Arc<Param> {
         let name = self.join(name);
         assert!(self.params.list.iter().all(|p| p.name != name), "parameter {name} declared twice");
@@ -212,7 +228,7 @@ impl Scope<'_> {
         param
     }
 
-    /// Where the way back leaves the gradients of this model's parameters.
+    /// The store that backward passes add the gradients of this model's parameters to.
     pub fn gradient_store(&self) -> GradientStore {
         self.params.gradient_store()
     }
@@ -256,7 +272,7 @@ mod tests {
         assert!(params.load_section("encoder", &HashMap::new()).unwrap_err().what().contains("weight"));
         let more =
             HashMap::from([("other".to_string(), saved["weight"].clone()), ("weight".to_string(), saved["weight"].clone())]);
-        assert!(params.load_section("encoder", &more).unwrap_err().what().contains("`other`"), "nobody claims it");
+        assert!(params.load_section("encoder", &more).unwrap_err().what().contains("`other`"), "no parameter has it");
         params.take("encoder", &more).unwrap();
     }
 }

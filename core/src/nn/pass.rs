@@ -1,4 +1,4 @@
-//! What a forward pass does, whatever its input is; and how its rows are put into groups of batch statistics.
+//! The settings of a forward pass, and how its rows are divided into groups of batch statistics.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ pub use crate::recipe::Precision;
 use crate::rng::Key;
 use crate::world::{Collective, Solo};
 
-/// What batch normalisation does with its running statistics.
+/// How batch normalisation uses statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
-    /// Normalise by the batch, move the running statistics.
+    /// Normalise by the batch, and update the running statistics.
     Update,
-    /// Normalise by the batch, leave the running statistics alone (the second pass of two).
+    /// Normalise by the batch, and leave the running statistics unchanged (in the second pass of two).
     Hold,
     /// Normalise by the running statistics.
     Frozen,
 }
 
 impl Statistics {
-    /// What a further pass over the same rows does: the first or the last of two moves the running statistics, not both.
+    /// The setting for a second pass over the same rows, so that only one of the two updates the running statistics.
     pub fn held(self) -> Statistics {
         if self == Statistics::Update { Statistics::Hold } else { self }
     }
@@ -33,12 +33,12 @@ pub enum Groups {
     /// All rows of a pass, those of all its views: SimCLR.
     #[default]
     Together,
-    /// Each view is cut into so many groups. 1 is what methods do that run a pass a view (BYOL, SimSiam, Barlow Twins, VICReg);
-    /// more is what MoCo has on as many devices.
+    /// Each view is divided into so many groups. 1 gives what methods do that run one pass for each view (BYOL, SimSiam, Barlow Twins,
+    /// VICReg); more gives what MoCo does on as many devices.
     Each(usize),
 }
 
-/// Whether layers behave as in training: whether dropout drops.
+/// Whether layers behave as in training: in particular, whether dropout is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// As in training.
@@ -52,28 +52,28 @@ pub enum Mode {
 pub struct Pass {
     /// Whether layers behave as in training.
     pub mode: Mode,
-    /// Whether a tape is kept for the way back.
+    /// Whether a tape is kept for the backward pass.
     pub tape: bool,
-    /// What normalisation does.
+    /// How batch normalisation uses statistics.
     pub statistics: Statistics,
     /// Which rows share batch statistics.
     pub groups: Groups,
-    /// Whether a permutation drawn from `key` puts rows into groups, and not their order: MoCo's keys meet other rows than their
-    /// queries met, so that statistics do not give away which key is whose (He et al. 2020, §3.3).
+    /// Whether rows are grouped by a permutation drawn from `key` instead of by their order. MoCo's keys are grouped with other rows than
+    /// their queries, so that batch statistics do not reveal which key belongs to which query (He et al. 2020, §3.3).
     pub shuffled: bool,
-    /// What maps are kept and multiplied in.
+    /// The type in which maps are stored and multiplied.
     pub precision: Precision,
-    /// Whether a residual block keeps its input alone and runs once more on the way back (Chen et al. 2016, "Training Deep Nets
-    /// with Sublinear Memory Cost"): the same gradients, in less memory and more time.
+    /// Whether a residual block keeps only its input and runs once more in the backward pass (gradient checkpointing; Chen et al. 2016,
+    /// "Training Deep Nets with Sublinear Memory Cost"): the same gradients, in less memory and more time.
     pub recompute: bool,
-    /// The step's key, for dropout and the like: draw by (key, place, view, layer name), never by call count.
+    /// The step's key, for dropout and the like. Draw by (key, place, view, layer name), never by the number of calls.
     pub key: Key,
     /// The other ranks.
     pub world: Arc<dyn Collective>,
 }
 
 impl Pass {
-    /// The pass of evaluation: running statistics, nothing kept.
+    /// The pass of evaluation: running statistics, no tape.
     pub fn eval() -> Self {
         let train = Pass::train(Key::new(0), &(Arc::new(Solo) as Arc<dyn Collective>));
         Pass { mode: Mode::Evaluate, tape: false, statistics: Statistics::Frozen, ..train }
@@ -109,9 +109,9 @@ impl Pass {
         Pass { tape: false, ..self }
     }
 
-    /// How a pass over `rows` is cut into groups; `None` where all share their statistics. Each view is cut alike, at the places
-    /// that cut the whole stretch of the batch that [`Rows::extent`] tells of, so ranks cut as one rank would. No group of it has
-    /// fewer than two samples, which have no variance: a small batch has fewer groups.
+    /// How a pass over `rows` is divided into groups; `None` if all rows share their statistics. Each view is divided alike, at the places
+    /// that divide the whole range [`Rows::extent`] of the batch, so that ranks divide as a single rank would. A group has at least two
+    /// samples, because one has no variance; a small batch therefore has fewer groups.
     pub fn split(&self, rows: &Rows) -> Option<Split> {
         let Groups::Each(groups) = self.groups else { return None };
         let views = rows.view_count();
@@ -136,17 +136,17 @@ impl Pass {
     }
 }
 
-/// Rows in groups.
+/// Rows divided into groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Which row comes first, second, …; absent: as they are.
+    /// Which row comes first, second, …; none if the order is unchanged.
     pub order: Option<Vec<u32>>,
-    /// How many rows each group takes.
+    /// The number of rows in each group.
     pub sizes: Vec<usize>,
 }
 
 impl Split {
-    /// The order that undoes `order`.
+    /// The inverse permutation of `order`.
     pub fn back(order: &[u32]) -> Vec<u32> {
         let mut back = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, &row)| back[row as usize] = place as u32);

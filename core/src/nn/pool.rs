@@ -1,4 +1,4 @@
-//! Pooling layers. Candle's max-pool has a wrong gradient (or none), so even the reference makes its own.
+//! Pooling layers. Candle's max-pool has a wrong gradient (or none), so the reference has an implementation of its own, too.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use super::flow::{Context, Forward, SharedMap};
 use super::reference::window;
 use crate::error::{Error, Result};
 
-/// What lies around an image that is pooled.
+/// The padding of an image that is pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
-    /// This many rows and columns on every side (PyTorch); windows that do not fit are left out.
+    /// So many rows and columns on every side (PyTorch); windows that do not fit are left out.
     Both(usize),
-    /// This many below and to the right alone.
+    /// So many below and to the right only.
     After(usize),
-    /// As many as give ⌈size / stride⌉ outputs, the smaller half before (TensorFlow's `SAME`).
+    /// As many as give ⌈size / stride⌉ outputs, the smaller half before the image (TensorFlow's `SAME`).
     Same,
 }
 
@@ -44,7 +44,7 @@ impl Padding {
     }
 }
 
-/// The largest of each window, whose gradient goes to the first of equals.
+/// The largest value of each window; of equal values the first one gets the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
     kernel: usize,
@@ -53,7 +53,7 @@ pub struct MaxPool {
 }
 
 impl MaxPool {
-    /// Square windows. What is padded never wins.
+    /// Max-pooling with square windows. Padding never wins.
     ///
     /// # Panics
     /// If `kernel` or `stride` is 0, or if a window could lie wholly in the padding.
@@ -83,7 +83,7 @@ impl MaxPool {
         let g = self.padding.windows([h, w, c], self.kernel, self.stride, false)?;
         let taps = taps(&pad(x, &g, f64::NEG_INFINITY)?, &g)?;
         let stacked = Tensor::stack(&taps, 0)?;
-        // `max` would give every one of equal values the whole gradient.
+        // `max` would give each of several equal values the whole gradient.
         let first = stacked.detach().argmax_keepdim(0)?;
         Ok(stacked.gather(&first, 0)?.squeeze(0)?)
     }
@@ -99,7 +99,8 @@ pub struct AvgPool {
 }
 
 impl AvgPool {
-    /// Square windows. What is padded counts as zeros if `count_outside`, else the mean is over what lies inside.
+    /// Average pooling with square windows. With `count_outside` padding counts as zeros; otherwise the mean is over the pixels inside the
+    /// image.
     ///
     /// # Panics
     /// If `kernel` or `stride` is 0, or if a window could lie wholly in the padding.
@@ -162,7 +163,7 @@ pub(crate) fn global_average<D: Device, T: Number>(x: &Map<D, T>, context: &Cont
     Ok((Arc::new(y), back))
 }
 
-/// The tensor with `value` all around, as far as the windows reach.
+/// The tensor surrounded by `value`, as far as the windows reach.
 fn pad(x: &Tensor, g: &Windows, value: f64) -> Result<Tensor> {
     let mut x = x.clone();
     for (dim, before, size, out) in [(1, g.top, g.h, g.oh), (2, g.left, g.w, g.ow)] {

@@ -1,4 +1,4 @@
-//! What the reference road of several layers needs: candle operations whose gradients are right.
+//! Candle operations with correct gradients, for the reference implementation of several layers.
 
 use candle_core::{Device, Tensor};
 
@@ -10,7 +10,7 @@ pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
     Ok((x * positive)?)
 }
 
-/// The pixels that tap (ky, kx) of every window sees, `(n, oh, ow, c)` of a padded `(n, h, w, c)`.
+/// The pixels that tap (ky, kx) of every window reads: `(n, oh, ow, c)` of a padded `(n, h, w, c)`.
 pub(crate) fn window(x: &Tensor, [ky, kx]: [usize; 2], [oh, ow]: [usize; 2], stride: usize) -> Result<Tensor> {
     let steps =
         |from: usize, count: usize, device: &Device| Tensor::from_iter((0..count).map(|i| (from + i * stride) as u32), device);

@@ -10,7 +10,7 @@ use super::reference::relu;
 use crate::error::{Error, Result};
 use crate::nn::params::Param;
 
-/// What follows a residual block's sum.
+/// The nonlinearity after a residual block's sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Nonlinearity {
     /// Nothing: transformers.
@@ -20,8 +20,8 @@ pub enum Nonlinearity {
     Relu,
 }
 
-/// after(f(body(before(x)) + shortcut(x))), f a [`Nonlinearity`]: a ReLU unless it is said otherwise (He et al. 2016). An empty
-/// shortcut is the identity, an empty `before` or `after` nothing.
+/// after(f(body(before(x)) + shortcut(x))), where f is a [`Nonlinearity`], a ReLU by default (He et al. 2016). An empty shortcut is the
+/// identity; an empty `before` or `after` does nothing.
 #[derive(Clone)]
 pub struct Residual<C> {
     body: C,
@@ -32,24 +32,24 @@ pub struct Residual<C> {
 }
 
 impl<C: Default> Residual<C> {
-    /// relu(body(x) + shortcut(x)): what is learned besides the input, and what makes the input fit it.
+    /// relu(body(x) + shortcut(x)).
     pub fn new(body: C, shortcut: C) -> Self {
         Residual { body, shortcut, before: C::default(), after: C::default(), nonlinearity: Nonlinearity::Relu }
     }
 }
 
 impl<C> Residual<C> {
-    /// The same with this behind the sum.
+    /// The same with this nonlinearity after the sum.
     pub fn with(self, nonlinearity: Nonlinearity) -> Self {
         Residual { nonlinearity, ..self }
     }
 
-    /// The same with a normalisation before the body, which the shortcut goes around.
+    /// The same with a normalisation before the body, which the shortcut bypasses.
     pub fn normalise_before(self, before: C) -> Self {
         Residual { before, ..self }
     }
 
-    /// The same with a normalisation behind the sum.
+    /// The same with a normalisation after the sum.
     pub fn normalise_after(self, after: C) -> Self {
         Residual { after, ..self }
     }
@@ -70,7 +70,7 @@ impl<C: Chain> Residual<C> {
             return self.run(x, context);
         }
         let (y, _) = self.run(x.clone(), &Context { keep: false, ..context.clone() })?;
-        // The running statistics have moved; the batch's are what they were.
+        // The running statistics were updated in the forward pass; recomputing must not update them again.
         let behaviour = Behaviour { statistics: context.behaviour.statistics.held(), ..context.behaviour.clone() };
         let (block, again) = (self.clone(), Context { behaviour, ..context.clone() });
         let back = context.back(move |dy, want| match block.run(x, &again)?.1 {
@@ -99,7 +99,7 @@ impl<C: Chain> Residual<C> {
         let back = context.back(move |dy, want| {
             let Some(dy) = backward(after_tape.unwrap_or_default(), dy, true)? else { return Ok(None) };
             let mut dy = Map::own(dy);
-            // What both normalisations will ask for, while dy is in cache.
+            // Gradient sums for both normalisations, while dy is in cache.
             let output = kept.as_ref().map(|y| y.data());
             let sums = device.masked_sums(dy.data_mut(), output, body.map.c, [body.read(), shortcut.read()]);
             for (side, sums) in [body, shortcut].into_iter().zip(sums) {
@@ -114,7 +114,7 @@ impl<C: Chain> Residual<C> {
             }
             let body_tape = before_tape.into_iter().chain(body_tape).flatten().collect();
             let through = backward(body_tape, dy, want)?;
-            // The body's first layer has added it, if it could.
+            // The body's first layer has added the shortcut's gradient if it could.
             match (through, beside.take()) {
                 (Some(through), Some(rest)) => {
                     let mut dx = Map::own(through);

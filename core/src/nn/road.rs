@@ -1,15 +1,15 @@
-//! The roads to a layer's numbers.
+//! The implementations that a network may run by, called roads.
 
 use ctk_kernels::{Cpu, Device as _};
 
-/// By what a network runs. All give the same numbers, but for rounding.
+/// The implementation that a network runs by. All give the same values up to rounding.
 #[derive(Clone)]
 pub enum Road {
-    /// candle's operations with candle's own gradients, on any of candle's devices: the oracle of the others, many times slower.
+    /// Candle's operations with candle's own gradients, on any of candle's devices: the oracle of the tests, many times slower.
     Reference,
-    /// The kernels of the CPU.
+    /// The CPU's kernels.
     Cpu(Cpu),
-    /// A device with memory of its own, as tests have one.
+    /// A device with separate memory, used in tests.
     #[cfg(test)]
     #[allow(private_interfaces, reason = "the variant is compiled for tests alone")]
     Emulated(super::emulated::Emulated),

@@ -1,10 +1,10 @@
-//! Who the rows of an input are: which sample of the step's batch, which view of it, and, for texts, which tokens.
+//! The identity of an input's rows: which sample of the step's batch, which view of it, and, for texts, which tokens.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The identity of an input's rows, in their order. What a layer draws for a row (dropout) depends on it and never on where
-/// the row happens to lie: so parts, groups and ranks change nothing.
+/// The identity of an input's rows, in their order. What a layer draws for a row (dropout) depends on it and never on the row's position in
+/// memory, so parts, groups and ranks change nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rows {
     places: Arc<[u32]>,
@@ -14,9 +14,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The samples at `places` of the step's batch (0 is its first sample, on the first rank), once for each of `views`: all
-    /// samples of the first view, then all of the next. `extent` is the stretch of the batch that groups of batch statistics
-    /// are cut from.
+    /// The samples at `places` of the step's batch (0 is its first sample, on the first rank), once for each of `views`: all samples of the
+    /// first view, then all of the next. `extent` is the range of the batch that is divided into groups of batch statistics.
     pub fn new(places: Range<u32>, views: &[u16], extent: Range<u32>) -> Rows {
         let count = places.len();
         Rows {
@@ -27,7 +26,7 @@ impl Rows {
         }
     }
 
-    /// `count` rows of one view that are a batch of their own: what evaluation has.
+    /// `count` rows of one view that are a batch of their own, as in evaluation.
     pub fn alone(count: usize) -> Rows {
         let count = count as u32;
         Rows::new(0..count, &[0], 0..count)
@@ -62,17 +61,17 @@ impl Rows {
         &self.views
     }
 
-    /// Where each row's tokens begin, and the end; absent where a row is one vector or one image.
+    /// Where each row's tokens begin, and where the last one ends; none where a row is one vector or one image.
     pub fn offsets(&self) -> Option<&[u32]> {
         self.offsets.as_deref()
     }
 
-    /// The stretch of the step's batch that groups of batch statistics are cut from.
+    /// The range of the step's batch that is divided into groups of batch statistics.
     pub(crate) fn extent(&self) -> Range<u32> {
         self.extent.clone()
     }
 
-    /// Views, counted: runs of rows of the same view.
+    /// Number of views: runs of rows of the same view.
     pub(crate) fn view_count(&self) -> usize {
         self.views.chunk_by(|a, b| a == b).count()
     }
@@ -80,14 +79,14 @@ impl Rows {
     /// The rows `from..from + count`.
     ///
     /// # Panics
-    /// Where there are fewer, or where rows have tokens: texts are never cut into groups.
+    /// If there are fewer rows, or if rows have tokens: texts are never divided into groups.
     pub fn narrow(&self, from: usize, count: usize) -> Rows {
         assert!(self.offsets.is_none(), "rows with tokens cannot be cut");
         let (places, views) = (self.places[from..from + count].into(), self.views[from..from + count].into());
         Rows { places, views, offsets: None, extent: self.extent() }
     }
 
-    /// The rows in the order given.
+    /// The rows in the given order.
     ///
     /// # Panics
     /// As [`narrow`](Rows::narrow).

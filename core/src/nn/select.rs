@@ -1,4 +1,4 @@
-//! Selective kernels.
+//! Selective kernels (SK-Nets), as SimCLRv2 uses them.
 
 use std::sync::Arc;
 
@@ -10,9 +10,9 @@ use super::flow::{Activation, Behaviour, Chain, Context, Forward, SharedMap, bac
 use crate::error::{Error, Result};
 use crate::nn::params::Param;
 
-/// The mixing half of a selective kernel (Li et al. 2019, as SimCLRv2's `sk_conv2d` has it): of an input whose channels are
-/// two streams side by side, the streams' sum is averaged over the image and passed through `gate`, which gives two logits a
-/// channel; the output is the streams weighted by their softmax.
+/// The mixing half of a selective kernel (Li et al. 2019; SimCLRv2's `sk_conv2d`). The input's channels are two streams side by side. The
+/// streams' sum is averaged over the image and passed through `gate`, which gives two logits for each channel; the output is the sum of the
+/// streams weighted by the softmax of these logits.
 #[derive(Clone)]
 pub struct Select<C> {
     /// From `(n, f)` to `(n, 2f)`.

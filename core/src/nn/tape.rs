@@ -1,4 +1,4 @@
-//! The way back: what a forward pass keeps so that the gradient of its output becomes those of its parameters and its input.
+//! Tapes: what a forward pass keeps for its backward pass.
 
 use std::sync::Arc;
 
@@ -10,22 +10,22 @@ use crate::error::{Error, Result};
 
 type Back = Box<dyn FnOnce(&Tensor, bool) -> Result<Option<Tensor>> + Send>;
 
-/// What a forward pass kept. It is played once: it takes the gradient of the pass's output, leaves the gradients of the
-/// parameters in their store, and gives the gradient of the pass's input.
+/// What a forward pass kept. It is played once: it takes the gradient of the pass's output, adds the gradients of the parameters to their
+/// store, and returns the gradient of the pass's input.
 pub struct Tape(Option<Back>);
 
 impl Tape {
-    /// Of a pass that kept nothing.
+    /// The tape of a pass that kept nothing.
     pub fn none() -> Tape {
         Tape(None)
     }
 
-    /// `back` gets the output's gradient and whether the input's is wanted.
+    /// A tape that calls `back` with the output's gradient and whether the input's is wanted.
     pub fn new(back: impl FnOnce(&Tensor, bool) -> Result<Option<Tensor>> + Send + 'static) -> Tape {
         Tape(Some(Box::new(back)))
     }
 
-    /// Of an encoder written in candle's operations: `output` hangs in candle's graph on `input`, if its gradient can be
+    /// The tape of an encoder written in candle's operations: `output` depends through candle's graph on `input`, if its gradient can be
     /// asked for, and on the variables of `params`.
     pub fn of_graph(output: Tensor, input: Option<Var>, params: Vec<Arc<Param>>, gradients: GradientStore) -> Tape {
         Tape::new(move |gradient, _| {
@@ -39,7 +39,7 @@ impl Tape {
         })
     }
 
-    /// This pass followed by `next`, which read its output.
+    /// This pass followed by `next`, whose input was this pass's output.
     pub fn then(self, next: Tape) -> Tape {
         let (Some(first), Some(second)) = (self.0, next.0) else { return Tape::none() };
         Tape::new(move |gradient, want| match second(gradient, true)? {
@@ -48,17 +48,17 @@ impl Tape {
         })
     }
 
-    /// Whether there is a way back.
+    /// Whether the pass kept a tape.
     pub fn is_kept(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Plays it: parameters' gradients go to their store; the input's is given if it is wanted.
+    /// Runs the backward pass: adds the parameters' gradients to their store, and returns the input's gradient if it is wanted.
     ///
     /// # Errors
-    /// Of a pass that kept nothing, and what a step back met.
+    /// The pass kept no tape, or a layer's backward step failed.
     pub fn play(self, gradient: &Tensor, want: bool) -> Result<Option<Tensor>> {
-        let back = self.0.ok_or_else(|| Error::new("this pass kept nothing for a way back"))?;
+        let back = self.0.ok_or_else(|| Error::new("this pass kept nothing for its backward pass"))?;
         back(gradient, want)
     }
 }

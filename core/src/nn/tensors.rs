@@ -1,4 +1,4 @@
-//! candle's tensors as a device's numbers, and back: the only place where layers' memory and candle's meet.
+//! Conversion between candle's tensors and a device's buffers; nothing else accesses both kinds of memory.
 
 use std::cell::Cell;
 
@@ -7,7 +7,7 @@ use ctk_kernels::{Device, Kind, Map, Number, Real};
 
 use crate::error::{Error, Result};
 
-/// candle's name of a number's type.
+/// Candle's name of a number type.
 pub(crate) fn dtype<R: Real>() -> DType {
     match R::KIND {
         Kind::F64 => DType::F64,
@@ -36,7 +36,7 @@ fn slice<R: Real>(storage: &CpuStorage) -> Result<&[R]> {
     }
 }
 
-/// Shows a CPU tensor's numbers in order.
+/// Gives read access to a CPU tensor's values in order.
 pub(crate) fn read<R: Real, Out>(x: &Tensor, use_it: impl FnOnce(&[R]) -> Out) -> Result<Out> {
     let x = x.contiguous()?;
     let (storage, layout) = x.storage_and_layout();
@@ -46,7 +46,7 @@ pub(crate) fn read<R: Real, Out>(x: &Tensor, use_it: impl FnOnce(&[R]) -> Out) -
     Ok(use_it(&slice(storage)?[layout.start_offset()..][..layout.shape().elem_count()]))
 }
 
-/// Shows a CPU tensor's numbers in order, to be changed in place.
+/// Gives write access to a CPU tensor's values in order.
 pub(crate) fn change<R: Real>(x: &Tensor, change: impl FnOnce(&mut [R])) -> Result<()> {
     struct Change<F>(Cell<Option<F>>);
     impl<F: FnOnce(&mut CpuStorage, &Layout) -> Result<()>> InplaceOp1 for Change<F> {
@@ -76,7 +76,7 @@ pub(crate) fn change<R: Real>(x: &Tensor, change: impl FnOnce(&mut [R])) -> Resu
     Ok(x.inplace_op1(&Change(Cell::new(Some(in_place))))?)
 }
 
-/// A copy of a tensor, `(n, h, w, c)` or `(n, c)`, in a device's memory.
+/// Copies a tensor, `(n, h, w, c)` or `(n, c)`, into a device's memory.
 pub(crate) fn to_map<D: Device, T: Number>(x: &Tensor, device: &D) -> Result<Map<D, T>> {
     let shape = match *x.dims() {
         [n, c] => [n, 1, 1, c],

@@ -1,4 +1,4 @@
-//! Every layer against two judges: the same layer in candle's operations (all gradients, f64), and finite differences.
+//! Every layer against two oracles: the same layer in candle's operations (all gradients, f64), and finite differences.
 
 use std::collections::HashMap;
 
@@ -25,16 +25,16 @@ fn noise(dims: &[usize], key: Key) -> Tensor {
 
 struct Outcome {
     y: Tensor,
-    /// Of the input, of every trained parameter, and the running statistics afterwards.
+    /// Gradients of the input and of every trained parameter, and the running statistics afterwards.
     named: HashMap<String, Tensor>,
 }
 
-/// The oracle's road, or the kernels'.
+/// The reference implementation, or the kernels.
 fn road(exact: bool) -> Road {
     if exact { Road::Reference } else { Road::default() }
 }
 
-/// One forward and backward of Σ y·weights, in `dtype`, by the kernels or by the graph.
+/// One forward and backward pass of Σ y·weights, in `dtype`, by the kernels or by candle.
 fn run(case: &Case, dtype: DType, exact: bool, statistics: Statistics) -> Outcome {
     run_at(case, dtype, exact, statistics, Precision::F32)
 }
@@ -62,7 +62,7 @@ fn pass(case: &Case, dtype: DType, exact: bool, pass: Pass) -> Outcome {
     Outcome { y, named }
 }
 
-/// Rows of an input that is a batch of its own.
+/// The rows of an input that is a batch of its own.
 fn of_input(x: &Tensor) -> Rows {
     Rows::alone(x.dims().first().copied().unwrap_or(0))
 }
@@ -78,7 +78,7 @@ fn materials(case: &Case, dtype: DType) -> ((Params, Sequential), Tensor) {
         p.var().set(&(p.var().as_tensor() + change).unwrap()).unwrap();
     }
     let values: HashMap<_, _> = params.iter().map(|p| (p.name().to_string(), p.var().as_tensor().copy().unwrap())).collect();
-    // The same numbers, in the type that was asked for.
+    // The same values in the requested type.
     let mut typed = Params::new();
     let layers = (case.build)(typed.root());
     drop(net);
@@ -116,7 +116,7 @@ fn kernels_and_graph_agree() {
     }
 }
 
-/// A bias moves the means that the convolution's kernel has seen.
+/// A bias moves the means that the convolution's kernel has computed.
 #[test]
 fn a_normalisation_behind_a_bias_sees_the_bias() {
     let case = Case {
@@ -157,7 +157,7 @@ fn blocks_that_run_once_more_give_the_same_bits() {
 #[test]
 fn mixed_precision_is_near() {
     for case in cases() {
-        // In a chain, ReLUs of values near 0 fall on the other side, and what comes back through them is not near.
+        // In a chain, a ReLU may cut a value near 0 on the other side, and the gradient behind it then differs much.
         let chain = ["tiles and norms", "bottleneck", "small network"].contains(&case.name);
         for statistics in [Update, Frozen] {
             let graph = run(&case, DType::F64, true, statistics);
@@ -180,11 +180,11 @@ fn gradients_are_finite_differences() {
     }
 }
 
-/// Moves each of a few numbers of the input and of every parameter a little both ways.
+/// Finite differences for a few values of the input and of every parameter.
 fn check_differences(case: &Case, statistics: Statistics) {
     let analytic = run(case, DType::F64, false, statistics);
     let ((params, net), x) = materials(case, DType::F64);
-    // Differences are taken of a function without side effects.
+    // Finite differences need a function without side effects.
     let pass = Pass::eval().with(if statistics == Update { Hold } else { statistics });
     let x = Var::from_tensor(&x).unwrap();
     let mut places: Vec<(String, Var)> = vec![("input".into(), x.clone())];
@@ -273,7 +273,7 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
-/// Runs this program's tests again with other vector instructions: they are chosen once a process.
+/// Runs this program's tests again with other instruction sets, which are chosen once in a process.
 #[test]
 fn every_instruction_set_agrees() {
     for isa in ["avx512", "avx2", "portable"] {
@@ -305,7 +305,7 @@ fn running_statistics_are_pytorchs() {
     let running = || {
         ["running_mean", "running_var"].map(|n| params.iter().find(|p| p.name() == n).unwrap().var().to_vec1::<f64>().unwrap()[0])
     };
-    // A calibrating pass: no tape, but the statistics move. Mean 3, unbiased variance (4 + 1 + 9) / 2 = 7.
+    // A calibrating pass keeps no tape and updates the statistics. Mean 3, unbiased variance (4 + 1 + 9) / 2 = 7.
     let (y, tape) = net.forward(&x, &of_input(&x), &Pass::eval().with(Update)).unwrap();
     assert!(!y.track_op() && !tape.is_kept());
     let [mean, variance] = running();
@@ -394,7 +394,7 @@ fn groups_run_as_if_each_were_alone() {
     let difference = |a: &Tensor, b: &Tensor| (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
     assert_eq!(difference(&net.forward(&x, &who, &pass).unwrap().0, &expected), 0.0);
 
-    // By a permutation rows meet others, come back to their places, and no statistic mixes the views.
+    // With a permutation rows are grouped with others and come back to their places, and no statistic mixes the views.
     let shuffled = Pass { shuffled: true, ..pass.clone() };
     let (y, _) = net.forward(&x, &who, &shuffled).unwrap();
     assert!(difference(&y, &expected) > 0.01);

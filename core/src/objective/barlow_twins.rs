@@ -1,4 +1,4 @@
-//! Barlow Twins (Zbontar et al. 2021, equations 1 and 2): the sides' cross-correlation shall be the identity.
+//! Barlow Twins (Zbontar et al. 2021, equations 1 and 2): the cross-correlation of the two views should be the identity.
 //!
 //! Each of the d values of an embedding is standardised over the batch's N rows, ẑ = (z − mean)·r with r = 1/√(variance + 1e-5)
 //! (their code's batch normalisation without γ and β). With C = ẑᵀ·ẑ'/N,
@@ -10,7 +10,7 @@
 //! ∂L/∂z  = r ∘ (g − mean(g) − ẑ ∘ mean(g ∘ ẑ))          g = ∂L/∂ẑ, means over rows
 //! ```
 //!
-//! There are no negatives, so batches may be small; the width d is what wants to be large.
+//! There are no negatives, so batches may be small; the width d should be large.
 
 use candle_core::Tensor;
 use schemars::JsonSchema;
@@ -29,7 +29,7 @@ const EPSILON: f64 = 1e-5;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BarlowTwinsRecipe {
-    /// λ: the weight of what is off the cross-correlation's diagonal.
+    /// λ: the weight of the off-diagonal values of the cross-correlation.
     pub lambda: f64,
 }
 
@@ -53,14 +53,14 @@ impl Spec for BarlowTwinsRecipe {
     }
 }
 
-/// Redundancy reduction.
+/// The Barlow Twins loss.
 pub struct BarlowTwins {
-    /// λ: the weight of what is off the diagonal; .0051 in the paper's code.
+    /// λ: the weight of the off-diagonal values; .0051 in the paper's code.
     pub lambda: f64,
 }
 
 impl Objective for BarlowTwins {
-    /// Extras: the mean of C's diagonal. Errors where one pair is all there is: it has no statistics.
+    /// `extras` has the mean of C's diagonal. A batch of one pair is an error, because it has no statistics.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
         let (left, right) = (&first.query, &second.query);
@@ -84,7 +84,7 @@ impl Objective for BarlowTwins {
     }
 }
 
-/// Columns of mean 0 and variance 1.
+/// Columns standardised to mean 0 and variance 1.
 struct Standard {
     rows: Tensor,
     inverse: Tensor,
@@ -97,7 +97,7 @@ impl Standard {
         Ok(Standard { rows: centred.broadcast_mul(&inverse)?, inverse })
     }
 
-    /// The gradient with respect to z of the one with respect to the standardised rows.
+    /// The gradient with respect to z, from the gradient with respect to the standardised rows.
     fn back(&self, g: &Tensor) -> Result<Tensor> {
         let along = self.rows.broadcast_mul(&(g * &self.rows)?.mean_keepdim(0)?)?;
         Ok((g.broadcast_sub(&g.mean_keepdim(0)?)? - along)?.broadcast_mul(&self.inverse)?)
@@ -132,11 +132,11 @@ mod tests {
 
     #[test]
     fn what_does_not_vary_together_costs_nothing() {
-        // Orthogonal columns of mean 0, the same on both sides: C is the identity, but for ε.
+        // Orthogonal columns of mean 0, the same on both sides: C is the identity up to ε.
         let rows = Tensor::new(&[[1f64, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], &candle_core::Device::Cpu).unwrap();
         assert!(value(0.5, &rows, &rows) < 1e-9);
         assert!((value(0.5, &rows, &rows.neg().unwrap()) - 8.0).abs() < 1e-3, "(1 + 1)² for both");
-        // Neither the columns' means nor their scales matter.
+        // The columns' means and scales do not matter.
         let (left, right) = (random(1, 6, 3), random(2, 6, 3));
         let moved = ((&left * 7.0).unwrap() + 3.0).unwrap();
         assert!((value(0.1, &left, &right) - value(0.1, &moved, &right)).abs() < 1e-3);

@@ -1,4 +1,4 @@
-//! BYOL (Grill et al. 2020, equation 2): each side's prediction against the momentum copy's embedding of the other side.
+//! BYOL (Grill et al. 2020, equation 2): the prediction of each view is pulled to the momentum encoder's embedding of the other view.
 //!
 //! The squared distance of vectors of length 1 is 2 − 2·cos, and both directions are added:
 //!
@@ -6,7 +6,7 @@
 //! L = mean (2 − 2·cos(q, k')) + mean (2 − 2·cos(q', k))          q = predictor(z), k of the target
 //! ```
 //!
-//! [`predict`](super::predict) with a = 4, b = 2. The copy's momentum grows to 1 over training
+//! The loss is [`predict`](super::predict) with a = 4 and b = 2. The momentum encoder's momentum rises to 1 over training
 //! ([`Momentum::Rising`]).
 
 use schemars::JsonSchema;
@@ -24,7 +24,7 @@ use crate::nn::pass::Groups;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ByolRecipe {
-    /// Momentum of the target at the start; it rises to 1 over the run. Short runs want less than the paper's .996.
+    /// Momentum of the momentum encoder at the start; it rises to 1 over the run. Short runs need less than the paper's .996.
     pub momentum: f64,
 }
 
@@ -48,12 +48,12 @@ impl Spec for ByolRecipe {
     }
 }
 
-/// The squared distance, both ways.
+/// The squared distance, in both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Byol;
 
 impl Objective for Byol {
-    /// Errors without a target.
+    /// Without a momentum encoder this is an error.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.target()?.pair()?;
         predict(inputs, (&first.key, &second.key), 4.0, 2.0)

@@ -1,13 +1,13 @@
-//! What losses over similarities share: blocks of anchors against all candidates, and the gradient's way back to the rows.
+//! What losses over similarities share: blocks of anchors against all candidates, and the gradient with respect to the rows.
 //!
-//! With z the rows, C = [z; memory] the candidates and s = z·Cᵀ/T, a loss is a sum over anchors of a function of their row of s. A
-//! loss hands over that function and its derivative D = ∂L/∂s; as s depends on z on both sides,
+//! With z the rows, C = [z; memory] the candidates and s = z·Cᵀ/T, a loss is a sum over anchors of a function of their row of s. The loss
+//! supplies that function and its derivative D = ∂L/∂s. Since s depends on z on both sides,
 //!
 //! ```text
 //! ∂L/∂z = (D·C + D[:, rows]ᵀ·z) / T
 //! ```
 //!
-//! Only one block of anchors is alive at a time, so memory grows with the batch, not with its square.
+//! Only one block of anchors is in memory at a time, so memory grows with the batch, not with its square.
 
 use candle_core::{DType, Tensor};
 use ctk_kernels::{Cpu, Device as _, Real};
@@ -16,12 +16,12 @@ use crate::error::{Error, Result};
 use crate::nn::tensors;
 use crate::world::Collective;
 
-/// Anchors a block: fixed, so that sums do not depend on the machine.
+/// Anchors in a block: fixed, so that sums do not depend on the machine.
 pub(super) const BLOCK: usize = 512;
 
-/// Sum of a loss over all anchors, and its gradient with respect to `rows` (m, d). `memory` (k, d) holds further candidates
-/// that get no gradient. `judge(first, s)` gets the similarities (b, m + k) of the anchors from `first` on and gives the sum of
-/// their losses (a scalar) and D (b, m + k).
+/// The sum of a loss over all anchors, and its gradient with respect to `rows` (m, d). `memory` (k, d) holds further candidates, which get
+/// no gradient. `judge(first, s)` gets the similarities (b, m + k) of the anchors from number `first` on, and returns the sum of their
+/// losses (a scalar) and D (b, m + k).
 pub(super) fn contrast(
     rows: &Tensor,
     memory: Option<&Tensor>,
@@ -48,8 +48,8 @@ pub(super) fn contrast(
     Ok((total, (gradient / temperature)?))
 }
 
-/// Log-sum-exp (b, 1) and softmax (b, c) of each row of `logits`, by subtracting the row's maximum. A row of −∞ alone gives
-/// −∞ and zeros.
+/// Log-sum-exp (b, 1) and softmax (b, c) of each row of `logits`, with the row's maximum subtracted first. A row of only −∞ gives −∞ and
+/// zeros.
 pub(super) fn softmax(logits: &Tensor) -> Result<(Tensor, Tensor)> {
     let top = logits.max_keepdim(1)?.maximum(LOWEST)?;
     let e = logits.broadcast_sub(&top)?.exp()?;
@@ -57,11 +57,11 @@ pub(super) fn softmax(logits: &Tensor) -> Result<(Tensor, Tensor)> {
     Ok(((sum.log()? + top)?, e.broadcast_div(&sum.maximum(TINY)?)?))
 }
 
-// Both are far from any similarity and representable in f32.
+// Both are far from any similarity and can be represented in f32.
 const LOWEST: f64 = -1e30;
 const TINY: f64 = 1e-30;
 
-/// A matrix like `s` (b, c): `equal` where the anchor's name in `rows` (b) is the candidate's in `columns` (c), `other` elsewhere.
+/// A matrix like `s` (b, c): `equal` where the anchor's id in `rows` (b) is the candidate's in `columns` (c), `other` elsewhere.
 pub(super) fn compare(s: &Tensor, rows: &[u32], columns: &[u32], [equal, other]: [f64; 2]) -> Result<Tensor> {
     fn of<R: Real>(rows: &[u32], columns: &[u32], values: [R; 2], dims: (usize, usize)) -> Result<Tensor> {
         let mut matrix = vec![values[1]; dims.0 * dims.1];
@@ -78,17 +78,17 @@ pub(super) fn compare(s: &Tensor, rows: &[u32], columns: &[u32], [equal, other]:
     }
 }
 
-/// Minus infinity where an anchor and a candidate have one name, which takes the candidate out of the anchor's sums; 0 elsewhere.
+/// Minus infinity where anchor and candidate have the same id, which removes the candidate from the anchor's sums; 0 elsewhere.
 pub(super) fn without(s: &Tensor, rows: &[u32], columns: &[u32]) -> Result<Tensor> {
     compare(s, rows, columns, [f64::NEG_INFINITY, 0.0])
 }
 
-/// The numbers `first..first + count`, as names of rows.
+/// The numbers `first..first + count`, as ids of rows.
 pub(super) fn numbered(first: usize, count: usize) -> Vec<u32> {
     (first as u32..(first + count) as u32).collect()
 }
 
-/// Checks that there are negatives, or statistics, at all: more than one pair.
+/// Checks that there is more than one pair, so that there are negatives, or statistics.
 pub(super) fn several(pairs: usize) -> Result<usize> {
     if pairs < 2 {
         return Err(Error::new("this loss needs two pairs or more in a batch").hint("use a larger batch, or more data"));
@@ -96,12 +96,12 @@ pub(super) fn several(pairs: usize) -> Result<usize> {
     Ok(pairs)
 }
 
-/// Rows over all ranks, of which this one has `own`; the sum is made where `like` is.
+/// The number of rows over all ranks, of which this rank has `own`; the sum is made on the device of `like`.
 pub(super) fn over_ranks(own: usize, like: &Tensor, world: &dyn Collective) -> Result<f64> {
     Ok(world.sum(&Tensor::new(own as f64, like.device())?)?.to_scalar::<f64>()?)
 }
 
-/// Checks that two views pair row by row, `(n, d)`.
+/// Checks that two views `(n, d)` pair row by row.
 pub(super) fn paired(left: &Tensor, right: &Tensor) -> Result<(usize, usize)> {
     let (n, d) = left.dims2()?;
     if right.dims() != left.dims() || n == 0 {

@@ -10,9 +10,9 @@
 //! L    = (1 − α) hard + α soft                with one
 //! ```
 //!
-//! τ² keeps the soft gradient's size where it is as τ changes (Hinton et al. 2015). `soft` is a cross entropy: it holds the
-//! teacher's own entropy, which nothing lowers. Logarithms are taken after the row's maximum is subtracted, so that τ = .1 does not
-//! overflow. Over many ranks n counts all rows: parameter gradients summed over ranks are those of one rank with the whole batch.
+//! The factor τ² keeps the size of the soft gradient as τ changes (Hinton et al. 2015). `soft` is a cross entropy, so it includes the
+//! teacher's own entropy, which training cannot lower. The row's maximum is subtracted before logarithms are taken, so that τ = .1 does not
+//! overflow. Over several ranks n counts all rows: parameter gradients summed over ranks equal those of one rank with the whole batch.
 
 use candle_core::{D, DType, Tensor};
 
@@ -20,15 +20,15 @@ use super::contrast::{compare, numbered, over_ranks, softmax};
 use super::{Inputs, Objective, Terms, attach};
 use crate::error::{Error, Result};
 
-/// The label of a row that has none.
+/// The label of a row without a label.
 pub const UNLABELLED: u32 = u32::MAX;
 
-/// A teacher's part in the loss; its logits are the second view.
+/// The teacher's part in the loss; its logits are the second view.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distillation {
-    /// τ: both sides' logits are divided by it. .1 for self-distillation, 1 from big to small.
+    /// τ: both networks' logits are divided by it. .1 for self-distillation, 1 from a large network to a small one.
     pub temperature: f64,
-    /// α: the teacher's share of the loss; labels have the rest.
+    /// α: the weight of the teacher's part in the loss; labels have the weight 1 − α.
     pub alpha: f64,
 }
 
@@ -43,10 +43,10 @@ impl Objective for CrossEntropy {
         false
     }
 
-    /// Extras: the share of rows whose largest logit is the label's (`accuracy`), or the teacher's (`agreement`).
+    /// `extras` has the fraction of rows whose largest logit is the label's (`accuracy`) or the teacher's (`agreement`).
     ///
     /// # Errors
-    /// Labels that are needed and missing or beyond the classes; logits of the teacher with another shape.
+    /// Labels are missing or beyond the classes, or the teacher's logits have another shape.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let s = &inputs.online.view(0)?.query;
         let (n, classes) = s.dims2()?;
@@ -90,7 +90,7 @@ fn with_labels(s: &Tensor, labels: &[u32]) -> Result<(Tensor, Tensor)> {
     Ok((loss, ((p * known)? - truth)?))
 }
 
-/// The sum over all rows, τ² in it, and its gradient.
+/// The sum over all rows, with the factor τ², and its gradient.
 fn with_teacher(s: &Tensor, t: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
     let scaled = (s / temperature)?;
     let ((top, p), (_, q)) = (softmax(&scaled)?, softmax(&(t / temperature)?)?);
@@ -98,7 +98,7 @@ fn with_teacher(s: &Tensor, t: &Tensor, temperature: f64) -> Result<(Tensor, Ten
     Ok(((loss * temperature.powi(2))?, ((p - q)? * temperature)?))
 }
 
-/// Labels that are there, one a row, below `classes`; beside a teacher a row may have none.
+/// Checks the labels: one for each row, below `classes`; with a teacher a row may have none.
 fn check(labels: Option<&[u32]>, n: usize, classes: usize, beside_teacher: bool) -> Result<&[u32]> {
     let labels =
         labels.filter(|labels| labels.len() == n).ok_or_else(|| Error::new("cross entropy needs a label for each row"))?;
@@ -109,7 +109,7 @@ fn check(labels: Option<&[u32]>, n: usize, classes: usize, beside_teacher: bool)
     }
 }
 
-/// The share of equal numbers.
+/// The fraction of equal numbers.
 fn same(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(a.eq(b)?.to_dtype(DType::F32)?.mean_all()?)
 }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn goldens() {
-        // By plain sums of logarithms, elsewhere.
+        // Computed elsewhere by plain sums of logarithms.
         let (s, t) = (rows(&[[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]), rows(&[[3.0, 1.0, 0.0], [0.0, 2.0, -1.0]]));
         let labels = Some(&[2, 0][..]);
         let near = |of: CrossEntropy, golden: f64| {
@@ -157,7 +157,7 @@ mod tests {
         near(taught(2.0, 1.0), 5.484_644_242_918_858);
         near(taught(0.1, 1.0), 0.175_033_805_008_863_67);
         near(taught(2.0, 0.25), 1.750_562_274_397_630_3);
-        // Equal logits know nothing: ln of the number of classes.
+        // Equal logits: the loss is the logarithm of the number of classes.
         let zeros = s.zeros_like().unwrap();
         assert!((number(&loss(&HARD, &zeros, &t, labels)) - 3f64.ln()).abs() < 1e-12);
         let watched = |of: &CrossEntropy| terms(of, &s, &t, labels).unwrap().extras;

@@ -1,8 +1,8 @@
-//! Decoupled contrastive learning (Yeh et al. 2022, equation 6): NT-Xent whose denominator holds negatives alone.
+//! Decoupled contrastive learning (Yeh et al. 2022, equation 6): NT-Xent with only negatives in the denominator.
 //!
-//! In NT-Xent's gradient every term carries 1 − P of the positive: where the positive is easy, the negatives teach little, and
-//! small batches suffer most. Without the positive in the denominator that factor is gone. With z the 2N embeddings of N pairs,
-//! scaled to length 1 and stacked, s = z·zᵀ/T and row i's positive p(i) = (i + N) mod 2N,
+//! In NT-Xent's gradient every term has the factor 1 − P of the positive: where the positive is easy, the negatives teach little, which
+//! hurts small batches most. Without the positive in the denominator that factor is gone. With z the 2N embeddings of N pairs, scaled to
+//! length 1 and stacked, s = z·zᵀ/T and row i's positive p(i) = (i + N) mod 2N,
 //!
 //! ```text
 //! L = 1/2N Σᵢ (log Σ_{j ∉ {i, p(i)}} exp sᵢⱼ − s_{i,p(i)})
@@ -24,7 +24,7 @@ use crate::nn::params::Scope;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DclRecipe {
-    /// Similarities are divided by it.
+    /// Temperature by which similarities are divided.
     pub temperature: f64,
 }
 
@@ -44,14 +44,14 @@ impl Spec for DclRecipe {
     }
 }
 
-/// The decoupled loss, its pairs weighing the same.
+/// The decoupled loss; all pairs have the same weight.
 pub struct Dcl {
-    /// Similarities are divided by it; .1 in the paper.
+    /// Temperature by which similarities are divided; .1 in the paper.
     pub temperature: f64,
 }
 
 impl Objective for Dcl {
-    /// Extras: what NT-Xent does. Errors where one pair is all there is: it has no negatives.
+    /// `extras` are those of NT-Xent. A batch of one pair is an error, because it has no negatives.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         pairs(inputs, &Pairs { temperature: self.temperature, scale: 1.0, memory: None, decoupled: true })
     }

@@ -1,7 +1,7 @@
-//! InfoNCE over a batch (van den Oord et al. 2018, equation 4), both ways, as CLIP has it (Radford et al. 2021, figure 3).
+//! InfoNCE over a batch (van den Oord et al. 2018, equation 4), in both directions, as in CLIP (Radford et al. 2021, figure 3).
 //!
-//! Each left row must find its right one among all right rows, and the other way round; rows of its own side are no negatives,
-//! which is what tells it from NT-Xent. With q and k the sides' N rows, of length 1, and s = q·kᵀ/T,
+//! Each left row must find its right row among all right rows, and the other way round. Unlike in NT-Xent, rows of the same side are not
+//! negatives. With q and k the sides' N rows, of length 1, and s = q·kᵀ/T,
 //!
 //! ```text
 //! L = 1/2N Σᵢ (log Σⱼ exp sᵢⱼ − sᵢᵢ) + 1/2N Σᵢ (log Σⱼ exp sⱼᵢ − sᵢᵢ)
@@ -23,7 +23,7 @@ use crate::nn::params::Scope;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct InfonceRecipe {
-    /// Similarities are divided by it.
+    /// Temperature by which similarities are divided.
     pub temperature: f64,
 }
 
@@ -43,14 +43,14 @@ impl Spec for InfonceRecipe {
     }
 }
 
-/// Both directions' mean.
+/// InfoNCE, the mean of both directions.
 pub struct InfoNce {
-    /// Similarities are divided by it.
+    /// Temperature by which similarities are divided.
     pub temperature: f64,
 }
 
 impl Objective for InfoNce {
-    /// Extras: the mean cosine of positives.
+    /// `extras` has the mean cosine of positive pairs.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
         let own = paired(&first.query, &second.query)?.0;
@@ -71,8 +71,8 @@ impl Objective for InfoNce {
 }
 
 impl InfoNce {
-    /// Σᵢ (log Σⱼ exp sᵢⱼ − sᵢᵢ) for anchors that look among candidates, and T times its gradients with respect to both; block
-    /// by block, so that memory grows with the batch.
+    /// Σᵢ (log Σⱼ exp sᵢⱼ − sᵢᵢ) for anchors against candidates, and T times its gradients with respect to both; computed block by block,
+    /// so that memory grows with the batch and not with its square.
     fn one_way(&self, anchors: &Tensor, candidates: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let n = anchors.dim(0)?;
         let columns = candidates.t()?;

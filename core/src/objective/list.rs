@@ -1,4 +1,4 @@
-//! `[loss.*]`: the losses of two-view methods that a recipe may name, made of the list in [`objective`](super).
+//! `[loss.*]`: the enum of losses that a recipe may name, generated from the list in [`objective`](super).
 
 use super::Objective;
 use super::spec::{Checks, EmbeddingSpace, Needs};
@@ -8,12 +8,12 @@ use crate::recipe::Recipe;
 
 pub use super::LossRecipe;
 
-/// Makes the modules and `[loss.*]` of lines `file Variant(Recipe) "name" "what it is";`. Each file's public names are the losses'.
+/// Generates the modules and `[loss.*]` from lines `file Variant(Recipe) "name" "description";`. Re-exports each file's public names.
 macro_rules! losses {
     ($($file:ident $variant:ident($recipe:ident) $name:literal $doc:literal;)*) => {
         $(mod $file; pub use $file::*;)*
 
-        /// `[loss.*]` of two-view methods.
+        /// `[loss.*]`, the loss of the method.
         #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "kebab-case", deny_unknown_fields)]
         pub enum LossRecipe {
@@ -21,21 +21,21 @@ macro_rules! losses {
         }
 
         impl LossRecipe {
-            /// Its name in a recipe.
+            /// The name in a recipe.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(LossRecipe::$variant(_) => $name,)*
                 }
             }
 
-            /// What its own file says of it.
+            /// The loss's own description of itself.
             fn spec(&self) -> &dyn spec::Spec {
                 match self {
                     $(LossRecipe::$variant(recipe) => recipe,)*
                 }
             }
 
-            /// Every name, in the order of the list.
+            /// All names, in the order of the list.
             #[cfg(test)]
             const NAMES: &[&str] = &[$($name),*];
         }
@@ -54,18 +54,18 @@ impl LossRecipe {
         self.spec().needs()
     }
 
-    /// The loss, over embeddings of `space`. Its own parameters, if it has any, are declared in `scope`.
+    /// The loss over embeddings of `space`. Its own parameters, if it has any, are declared in `scope`.
     ///
     /// # Errors
-    /// A state that cannot be made.
+    /// Its state cannot be made.
     pub fn build(&self, space: &EmbeddingSpace, scope: Scope) -> Result<Box<dyn Objective>> {
         self.spec().build(space, scope)
     }
 
-    /// Checks every figure, and that a predictor is there just where the method has one; errors point at the line in `recipe`.
+    /// Checks every value, and that there is a predictor exactly if the method has one; errors point at the line in `recipe`.
     ///
     /// # Errors
-    /// The first figure that cannot be.
+    /// The first value that is not allowed.
     pub fn check(&self, predictor: bool, recipe: &Recipe) -> Result<()> {
         let section = format!("loss.{}", self.name());
         self.spec().check(&Checks::new(recipe, &section))?;
@@ -75,7 +75,9 @@ impl LossRecipe {
         }
         let (what, hint) = match needs.predictor {
             true => ("needs a predictor, and the recipe has none", "add a section [predictor] with, for instance, hidden = 512"),
-            false => ("has no predictor, and the recipe has one", "take the section [predictor] out; BYOL and SimSiam have one"),
+            false => {
+                ("has no predictor, and the recipe has one", "remove the section [predictor]; only BYOL and SimSiam have one")
+            }
         };
         Err(recipe.error(&section, what).hint(hint))
     }

@@ -1,4 +1,4 @@
-//! MoCo (He et al. 2020, equation 1; Chen, Fan et al. 2020): InfoNCE with a queue.
+//! MoCo (He et al. 2020, equation 1; Chen, Fan et al. 2020): InfoNCE against a queue of keys.
 //!
 //! For n queries q, their positive keys k₊ and the K keys of the queue, all of length 1,
 //!
@@ -7,7 +7,7 @@
 //! ∂L/∂qᵢ = 1/(n·T) · ((p₊ᵢ − 1)·k₊ᵢ + Σⱼ pᵢⱼ·kⱼ)
 //! ```
 //!
-//! Keys come from a slowly moving copy of the encoder and get no gradient.
+//! Keys come from a momentum encoder and get no gradient.
 
 use candle_core::Tensor;
 use schemars::JsonSchema;
@@ -24,16 +24,16 @@ use crate::nn::params::Scope;
 use crate::nn::pass::Groups;
 use crate::store::checkpoint::{Reader, Writer};
 
-/// `[loss.moco]` (He et al. 2020; Chen, Fan et al. 2020). `train.bn_groups` is 8 where it is absent.
+/// `[loss.moco]` (He et al. 2020; Chen, Fan et al. 2020). With it `train.bn_groups` is 8 by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MocoRecipe {
-    /// Similarities are divided by it; .07 in MoCo, .2 in MoCo v2.
+    /// Temperature by which similarities are divided; .07 in MoCo, .2 in MoCo v2.
     pub temperature: f64,
-    /// Keys of earlier batches that are negatives, at most 65536, which is the papers' figure for ImageNet. Small data wants
-    /// fewer: beyond half the images, a queue holds other views of the batch's own.
+    /// Keys of earlier batches in the queue, which are the negatives; at most 65536, the papers' value for ImageNet. Small data needs
+    /// fewer: a queue of more than half the images holds other views of the batch's own images.
     pub queue: usize,
-    /// Momentum of the key encoder. .99 for runs of a few thousand steps, which .999 would outlast.
+    /// Momentum of the key encoder. Use .99 for runs of a few thousand steps; at .999 the key encoder would follow too slowly.
     pub momentum: f64,
 }
 
@@ -61,11 +61,11 @@ impl Spec for MocoRecipe {
     }
 }
 
-/// The first view's queries against the target's keys of the second and the queue.
+/// Queries of the first view against the momentum encoder's keys of the second view and of the queue.
 pub struct Moco {
-    /// Similarities are divided by it; .07 in MoCo, .2 in MoCo v2.
+    /// Temperature by which similarities are divided; .07 in MoCo, .2 in MoCo v2.
     pub temperature: f64,
-    /// Negatives.
+    /// Keys of earlier batches, the negatives.
     pub queue: Queue,
 }
 
@@ -94,7 +94,7 @@ impl Objective for Moco {
         inputs.terms(&loss, &[], vec![("positive_similarity", positive.mean_all()?)])
     }
 
-    /// Queries are of the first view, keys of the second.
+    /// The online towers read the first view (queries), the momentum encoder the second (keys).
     fn reads(&self) -> Reads {
         Reads { online: ViewSet::One(0), target: ViewSet::One(1) }
     }

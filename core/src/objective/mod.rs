@@ -1,8 +1,8 @@
-//! Losses: one file each, with its recipe, its derivation, its value and its gradient, and one line in the list below. A loss owns its
-//! state (a queue, a centre) and its parameters (a learned temperature).
+//! Losses: one file for each, with its recipe, derivation, value and gradient, and one line in the list below. A loss owns its state (a
+//! queue, a centre) and its parameters (a learned temperature).
 //!
-//! Losses here derive their gradient in closed form and [`attach`] it to their inputs, so that the value is computed in a
-//! numerically safe form, no large intermediate enters candle's graph, and the same code serves one rank or many.
+//! Most losses derive their gradient in closed form and [`attach`] it to their inputs. So the value is computed in a numerically safe form,
+//! no large intermediate enters candle's graph, and the same code serves one rank or many.
 
 mod contrast;
 mod cross_entropy;
@@ -33,46 +33,46 @@ losses! {
     ntxent NtXent(NtXentRecipe) "nt-xent" "SimCLR's normalised temperature-scaled cross entropy, with `memory` SimCLRv2's.";
     moco Moco(MocoRecipe) "moco" "MoCo v2: a momentum encoder's keys in a queue.";
     supcon Supcon(SupconRecipe) "supcon" "Supervised contrast: all images of a class are positives. Needs labels.";
-    dcl Dcl(DclRecipe) "dcl" "Decoupled contrastive learning: NT-Xent with negatives alone in the denominator.";
+    dcl Dcl(DclRecipe) "dcl" "Decoupled contrastive learning: NT-Xent with only negatives in the denominator.";
     infonce Infonce(InfonceRecipe) "infonce" "InfoNCE both ways: the other side's rows are the candidates, as in CLIP.";
-    barlow_twins BarlowTwins(BarlowTwinsRecipe) "barlow-twins" "Barlow Twins: the views' cross-correlation shall be the identity.";
+    barlow_twins BarlowTwins(BarlowTwinsRecipe) "barlow-twins" "Barlow Twins: the cross-correlation of the views should be the identity.";
     vicreg Vicreg(VicregRecipe) "vicreg" "VICReg: variance, invariance, covariance.";
     simsiam Simsiam(SimsiamRecipe) "simsiam" "SimSiam: a predictor and a stopped gradient. Needs a `[predictor]`.";
     byol Byol(ByolRecipe) "byol" "BYOL: a predictor against a momentum copy. Needs a `[predictor]`.";
 }
 
-/// What a loss has to say of a batch.
+/// The value of a loss on a batch, and its gradients.
 pub struct Terms {
     /// The scalar to minimise, without a graph.
     pub loss: Tensor,
-    /// Scalars to look at; read back only when logged.
+    /// Scalars to log; they are read back only when they are logged.
     pub extras: Vec<(&'static str, Tensor)>,
-    /// The gradient of every view's embeddings of this rank, by the views' numbers.
+    /// The gradient of the embeddings of every view on this rank, in the order of the views.
     pub gradients: Vec<EmbeddedGradient>,
-    /// The gradients of the loss's own parameters, over the batches of all ranks.
+    /// The gradients of the loss's own parameters, summed over the batches of all ranks.
     pub parameters: Vec<(Arc<Param>, Tensor)>,
-    /// The embeddings of the first view, where the loss compares embeddings: whether they collapse is watched.
+    /// The embeddings of the first view, if the loss compares embeddings; they are watched for collapse.
     pub embeddings: Option<Tensor>,
-    /// Whether nothing was learned of this step, since its loss or a gradient was not finite.
+    /// Whether the step was skipped because its loss or a gradient was not finite.
     pub left_out: bool,
 }
 
 impl Terms {
-    /// Of a learner that differentiates by itself.
+    /// The terms of a learner that differentiates by itself.
     pub fn of(loss: Tensor) -> Terms {
         Terms { loss, extras: Vec::new(), gradients: Vec::new(), parameters: Vec::new(), embeddings: None, left_out: false }
     }
 }
 
-/// What a loss is computed from.
+/// The inputs of a loss.
 pub struct Inputs<'a> {
-    /// The online towers' embeddings: leaves of a graph, should the loss be written in candle's operations.
+    /// The online towers' embeddings; leaves of a graph if the loss is written in candle's operations.
     pub online: &'a Embeddings,
-    /// Those of their momentum copy, which no gradient flows to, where a method has one.
+    /// The momentum copy's embeddings, which get no gradient; only for methods with a momentum copy.
     pub target: Option<&'a Embeddings>,
-    /// Classes of the samples, where all have one.
+    /// The samples' classes; present if all samples have one.
     pub labels: Option<&'a [u32]>,
-    /// How much of the run lies behind this step, 0 to 1.
+    /// The fraction of the run that is done before this step, 0 to 1.
     pub progress: f64,
     /// The other ranks.
     pub world: &'a dyn Collective,
@@ -82,7 +82,7 @@ impl<'a> Inputs<'a> {
     /// The momentum copy's embeddings.
     ///
     /// # Errors
-    /// Where the learner has no copy.
+    /// The learner has no momentum copy.
     pub fn target(&self) -> Result<&'a Embeddings> {
         self.target.ok_or_else(|| {
             Error::usage("this loss compares with a momentum encoder's keys, and the learner has none")
@@ -90,10 +90,11 @@ impl<'a> Inputs<'a> {
         })
     }
 
-    /// The terms of `loss`, a scalar whose graph begins at the online embeddings and at the variables of the loss's own
-    /// `parameters`: candle differentiates it.
+    /// The terms of `loss`, a scalar that depends through candle's graph on the online embeddings and the variables of the loss's own
+    /// `parameters`; candle differentiates it.
     ///
     /// # Errors
+    /// An error of candle.
     /// Of candle.
     pub fn terms(&self, loss: &Tensor, parameters: &[&Arc<Param>], extras: Vec<(&'static str, Tensor)>) -> Result<Terms> {
         let store = loss.backward()?;
@@ -111,34 +112,34 @@ impl<'a> Inputs<'a> {
 /// Which views a loss reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// Of the online towers.
+    /// Views that go through the online towers.
     pub online: ViewSet,
-    /// Of the target.
+    /// Views that go through the momentum copy.
     pub target: ViewSet,
 }
 
 /// A loss over the embeddings of a batch.
 pub trait Objective {
-    /// The loss, the gradient of every embedding and those of the loss's own parameters.
+    /// The loss, the gradient of every embedding, and those of the loss's own parameters.
     ///
     /// # Errors
-    /// Embeddings, labels or a target that it needs and has not.
+    /// Embeddings, labels or a momentum copy that the loss needs are missing.
     fn loss(&self, inputs: &Inputs) -> Result<Terms>;
 
-    /// Whether it compares embeddings, which may then collapse; a classifier's logits do not.
+    /// Whether the loss compares embeddings, which can collapse; a classifier's logits cannot.
     fn compares(&self) -> bool {
         true
     }
 
-    /// Which views it reads.
+    /// Which views the loss reads.
     fn reads(&self) -> Reads {
         Reads::default()
     }
 
-    /// After the optimizer's step: enqueue, move a centre, clamp the loss's own parameters.
+    /// Runs after the optimizer's step: enqueues keys, moves a centre, clamps the loss's own parameters.
     ///
     /// # Errors
-    /// A target that it needs and has not.
+    /// A momentum copy that the loss needs is missing.
     fn after_step(&mut self, _: &Inputs) -> Result<()> {
         Ok(())
     }
@@ -146,7 +147,7 @@ pub trait Objective {
     /// Saves the state that the loss owns; its parameters are saved with all others.
     ///
     /// # Errors
-    /// Of writing.
+    /// A file cannot be written.
     fn save(&self, _: &mut Writer) -> Result<()> {
         Ok(())
     }
@@ -154,7 +155,7 @@ pub trait Objective {
     /// Restores what [`save`](Objective::save) wrote.
     ///
     /// # Errors
-    /// Of reading, and a state of another shape.
+    /// A file cannot be read, or the state has another shape.
     fn load(&mut self, _: &Reader) -> Result<()> {
         Ok(())
     }
@@ -162,7 +163,10 @@ pub trait Objective {
 
 /// A scalar tensor with the value of `value` and, for each `(x, g)`, the gradient g with respect to x.
 ///
-/// Σ x·g has gradient g; its value is subtracted again, so candle's backward delivers exactly the derived gradient.
+/// Σ x·g has the gradient g; its value is subtracted again, so that candle's backward pass gives exactly the derived gradient.
+///
+/// # Errors
+/// An error of candle.
 pub fn attach(value: &Tensor, gradients: &[(&Tensor, Tensor)]) -> Result<Tensor> {
     let mut out = value.detach();
     for (x, g) in gradients {
@@ -172,9 +176,12 @@ pub fn attach(value: &Tensor, gradients: &[(&Tensor, Tensor)]) -> Result<Tensor>
     Ok(out)
 }
 
-/// Rows of `x` (n, d) scaled to length 1; a zero row stays finite.
+/// The rows of `x` (n, d) scaled to length 1; a zero row stays finite.
+///
+/// # Errors
+/// An error of candle.
 pub fn normalise(x: &Tensor) -> Result<Tensor> {
-    // The floor keeps √ differentiable at 0; it is far below any row that carries a direction.
+    // The floor keeps √ differentiable at 0; it is far below any row that has a direction.
     let square = x.sqr()?.sum_keepdim(1)?;
     Ok(x.broadcast_div(&(square + 1e-24)?.sqrt()?)?)
 }

@@ -1,15 +1,15 @@
 //! Negative sampling: the loss of word2vec (Mikolov et al. 2013, "Distributed Representations of Words and Phrases and
 //! their Compositionality", eq. 4).
 //!
-//! A word's input vector v shall score high against the output vector u of a word seen near it, and low against those of
-//! K words drawn from a noise distribution:
+//! A word's input vector v should have a high score with the output vector u of a word seen near it, and low scores with those of K words
+//! drawn from a noise distribution:
 //!
 //! ```text
 //! ℓ = −log σ(u·v) − Σₖ log σ(−uₖ·v)
 //! ```
 //!
-//! Give every (v, u) its score x = u·v and its label y, 1 if they were seen together and 0 if u is noise. Since
-//! −log σ(x) = log(1 + e⁻ˣ) and 1 − σ(x) = σ(−x), each term and its slope are
+//! Each (v, u) has a score x = u·v and a label y: 1 if they were seen together, 0 if u is noise. Since −log σ(x) = log(1 + e⁻ˣ) and 1 −
+//! σ(x) = σ(−x), each term and its derivative are
 //!
 //! ```text
 //! ℓᵢ = log(1 + e^(−sᵢxᵢ)) = max(−sᵢxᵢ, 0) + log(1 + e^(−|xᵢ|))     with sᵢ = 2yᵢ − 1
@@ -17,8 +17,8 @@
 //! ∂ℓᵢ/∂vᵢ = (σ(xᵢ) − yᵢ) uᵢ                ∂ℓᵢ/∂uᵢ = (σ(xᵢ) − yᵢ) vᵢ
 //! ```
 //!
-//! The second form of ℓᵢ never takes e to a positive power, so it is finite for every finite score. The word2vec engine
-//! fuses exactly these expressions with its update and is tested against this file.
+//! The second form of ℓᵢ never raises e to a positive power, so it is finite for every finite score. The word2vec engine fuses these
+//! expressions with its update and is tested against this file.
 
 use candle_core::{D, Tensor};
 
@@ -27,9 +27,9 @@ use crate::error::{Error, Result};
 
 /// The mean over positive rows of a positive row's loss plus its share of the negative rows' losses.
 ///
-/// Row i of the left side is an input vector, row i of the right side an output vector, label i is 1 where the two were
-/// seen together and 0 where the right one is noise. A pair with K negatives is K + 1 rows that repeat the input vector, so
-/// pairs may have different numbers of negatives.
+/// Row i of the left side is an input vector, row i of the right side an output vector; label i is 1 if the two were seen together, and 0
+/// if the right one is noise. A pair with K negatives takes K + 1 rows with the same input vector, so that pairs may have different numbers
+/// of negatives.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NegativeSampling;
 
@@ -81,7 +81,7 @@ mod tests {
         testing::loss(&NegativeSampling, &two(v, u), None, Some(&LABELS), &Solo)
     }
 
-    /// The definition, as plainly as it can be written.
+    /// The definition, written as plainly as possible.
     fn plain(v: &[f64], u: &[f64]) -> f64 {
         let sigma = |x: f64| 1.0 / (1.0 + (-x).exp());
         let score = |i: usize| (0..3).map(|d| v[3 * i + d] * u[3 * i + d]).sum::<f64>();
@@ -93,7 +93,7 @@ mod tests {
         let (v, u) = (rows(1.1, 0.3), rows(0.9, 2.0));
         let value = loss(&var(v.clone()), &var(u.clone())).to_scalar::<f64>().unwrap();
         assert!((value - plain(&v, &u)).abs() < 1e-12);
-        // Nothing known: every term is log 2.
+        // Scores of 0: every term is log 2.
         let zero = loss(&var(vec![0.0; 15]), &var(u)).to_scalar::<f64>().unwrap();
         assert!((zero - 2.5 * 2f64.ln()).abs() < 1e-12);
     }

@@ -1,7 +1,7 @@
 //! NT-Xent, SimCLR's normalised temperature-scaled cross entropy (Chen et al. 2020a, equation 1 and algorithm 1).
 //!
-//! The 2N embeddings of N pairs are scaled to length 1 and stacked, left sides first, so row i's positive is row
-//! p(i) = (i + N) mod 2N. With s = z·zᵀ/T and M further negatives q of a memory,
+//! The 2N embeddings of N pairs are scaled to length 1 and stacked, left sides first, so that row i's positive is row p(i) = (i + N) mod
+//! 2N. With s = z·zᵀ/T and M further negatives q from a memory,
 //!
 //! ```text
 //! L = 1/2N Σᵢ (log(Σ_{j≠i} exp sᵢⱼ + Σₘ exp(zᵢ·qₘ/T)) − s_{i,p(i)})
@@ -9,9 +9,9 @@
 //! ∂L/∂z   = (D + Dᵀ)·z/T + Pᵐ·q/(2N·T)       D = ∂L/∂s
 //! ```
 //!
-//! Over many ranks every rank holds all rows, so it computes the loss of the whole batch and keeps the gradient of its own
-//! rows: parameter gradients summed over ranks are those of one rank with the whole batch. The logarithm is taken after
-//! the row's maximum is subtracted: at T = .01 the exponents reach 100 and exp overflows f32 at 89.
+//! Over several ranks, every rank gathers all rows, computes the loss of the whole batch, and keeps the gradient of its own rows: parameter
+//! gradients summed over ranks equal those of one rank with the whole batch. The row's maximum is subtracted before the logarithm: at T =
+//! .01 the exponents reach 100, and exp overflows f32 at 89.
 
 use candle_core::Tensor;
 use schemars::JsonSchema;
@@ -29,13 +29,13 @@ use crate::store::checkpoint::{Reader, Writer};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NtXentRecipe {
-    /// Similarities are divided by it. .5 for CIFAR, .1 for ImageNet.
+    /// Temperature by which similarities are divided. .5 for CIFAR, .1 for ImageNet.
     pub temperature: f64,
-    /// The loss is multiplied by it. Google's code optimises 2× the paper's mean, which matters under LARS.
+    /// The loss is multiplied by it. Google's code minimises 2 times the paper's mean, which matters with LARS.
     pub scale: f64,
-    /// Keys of a momentum encoder that are kept as further negatives (SimCLRv2's memory; 65536 there). Absent: none.
+    /// Keys of a momentum encoder that are kept as further negatives (SimCLRv2's memory; 65536 there). Default: none.
     pub memory: Option<usize>,
-    /// Momentum of that encoder; absent: .999.
+    /// Momentum of that encoder; default: .999.
     pub momentum: Option<f64>,
 }
 
@@ -66,25 +66,25 @@ impl Spec for NtXentRecipe {
     }
 }
 
-/// The loss of SimCLR, and with a memory that of SimCLRv2.
+/// The loss of SimCLR; with a memory, that of SimCLRv2.
 pub struct NtXent {
-    /// T: similarities are divided by it.
+    /// The temperature T by which similarities are divided.
     pub temperature: f64,
-    /// The paper's mean over 2N rows is multiplied by it; Google's code optimises 2 of it.
+    /// The paper's mean over 2N rows is multiplied by it; Google's code uses 2.
     pub scale: f64,
     /// Earlier keys of a momentum encoder as further negatives (Chen et al. 2020b, §2.1).
     pub memory: Option<Queue>,
 }
 
 impl NtXent {
-    /// Without a memory.
+    /// The loss without a memory.
     pub fn new(recipe: &NtXentRecipe) -> Self {
         NtXent { temperature: recipe.temperature, scale: recipe.scale, memory: None }
     }
 }
 
 impl Objective for NtXent {
-    /// Extras: the mean cosine of positives and of negatives (of rows of the batch; there are none where N = 1).
+    /// `extras` has the mean cosine of positives and of negatives (over rows of the batch; none if N = 1).
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let memory = self.memory.as_ref().map(Queue::keys).transpose()?.flatten();
         pairs(inputs, &Pairs { temperature: self.temperature, scale: self.scale, memory, decoupled: false })
@@ -111,7 +111,7 @@ pub(super) struct Pairs {
     pub scale: f64,
     /// Further negatives (M, d).
     pub memory: Option<Tensor>,
-    /// Whether a positive stays out of its own denominator ([`Dcl`](super::Dcl)).
+    /// Whether a positive is left out of its own denominator ([`Dcl`](super::Dcl)).
     pub decoupled: bool,
 }
 
@@ -149,7 +149,7 @@ pub(super) fn pairs(inputs: &Inputs, of: &Pairs) -> Result<Terms> {
     inputs.terms(&attach(&(sum * mean)?, &gradients)?, &[], similarities(&lefts.rows, &rights.rows)?)
 }
 
-/// Mean similarities from sums of rows: Σ_{i,j} zᵢ·zⱼ = ‖Σᵢ zᵢ‖², less the pairs that are no negatives.
+/// Mean similarities from sums of rows: Σ_{i,j} zᵢ·zⱼ = ‖Σᵢ zᵢ‖², minus the pairs that are not negatives.
 fn similarities(lefts: &Tensor, rights: &Tensor) -> Result<Vec<(&'static str, Tensor)>> {
     let n = lefts.dim(0)? as f64;
     let positive = ((lefts * rights)?.sum_all()? / n)?;
@@ -186,7 +186,7 @@ mod tests {
         Tensor::from_vec((0..count).map(|v| v as f64).collect(), shape, &Device::Cpu).unwrap()
     }
 
-    /// Golden 1: how one step of the linear layer gets its gradient is up to `step(w, x, y) -> (loss, gradient)`.
+    /// First golden test: `step(w, x, y) -> (loss, gradient)` computes one step of a linear layer in any way.
     fn linear(step: impl Fn(&Var, &Tensor, &Tensor) -> (f64, Tensor)) {
         let (x, y) = (range(80, (8, 2, 5)), range(32, (8, 4)));
         let w = Var::from_tensor(&((range(10, (2, 5)) + 1.0).unwrap() * 0.1).unwrap()).unwrap();
@@ -219,7 +219,7 @@ mod tests {
         linear(|w, x, y| {
             let found = ranks(2, |world| {
                 let own = |t: &Tensor| t.narrow(0, world.rank() * 4, 4).unwrap();
-                // Every rank has parameters of its own, as processes do.
+                // Every rank has parameters of its own, as processes have.
                 let w = Var::from_tensor(w).unwrap();
                 let loss = testing::loss(&at(0.5), &two(&encode(&w, &own(x)), &own(y)), None, None, world);
                 let gradient = world.sum(loss.backward().unwrap().get(&w).unwrap()).unwrap();

@@ -1,6 +1,6 @@
-//! What BYOL and SimSiam share: predictions pulled towards the other side's embedding, which stands still.
+//! What BYOL and SimSiam share: predictions of one view are pulled to embeddings of the other view, which get no gradient.
 //!
-//! With q and q' the sides' predictions, k and k' what they are to predict, all of length 1 and N rows,
+//! With q and q' the predictions of both views, k and k' the embeddings that they should match, all of length 1, and N rows,
 //!
 //! ```text
 //! L = a − b·(mean cos(q, k') + mean cos(q', k))
@@ -13,9 +13,9 @@ use super::contrast::{over_ranks, paired};
 use super::{Inputs, Terms, attach, normalise};
 use crate::error::Result;
 
-/// The loss of the online predictions against `keys`, (first, second), for a = `offset` and b = `weight`. Extras: the mean cosine of
-/// what belongs together, and the keys' spread: √d times the mean standard deviation of their values, 1 where they fill the sphere and 0
-/// where they have collapsed (Chen & He 2021, figure 2).
+/// The loss of the online predictions against `keys`, (first, second), for a = `offset` and b = `weight`. `extras` has the mean cosine of
+/// matching rows, and the keys' spread: √d times the mean standard deviation of their values, 1 if they fill the sphere and 0 if they have
+/// collapsed (Chen & He 2021, figure 2).
 pub(super) fn predict(inputs: &Inputs, keys: (&Tensor, &Tensor), offset: f64, weight: f64) -> Result<Terms> {
     let (first, second) = inputs.online.pair()?;
     let (left, right) = (normalise(&first.query)?, normalise(&second.query)?);

@@ -1,4 +1,4 @@
-//! A queue of keys from earlier batches as further negatives.
+//! A queue of keys from earlier batches, used as further negatives (He et al. 2020).
 
 use candle_core::{DType, Device, Tensor};
 
@@ -8,7 +8,7 @@ use crate::store::checkpoint::{Reader, Writer};
 
 const FILE: &str = "queue.safetensors";
 
-/// A ring of the newest keys, each of length 1. Slots that were never filled take no part.
+/// A ring of the newest keys, each of length 1. Slots that have not been filled are not used.
 pub struct Queue {
     keys: Tensor,
     next: usize,
@@ -17,6 +17,9 @@ pub struct Queue {
 
 impl Queue {
     /// An empty queue of `capacity` keys of `width` values.
+    ///
+    /// # Errors
+    /// `capacity` or `width` is 0.
     pub fn new(capacity: usize, width: usize, dtype: DType, device: &Device) -> Result<Self> {
         if capacity == 0 || width == 0 {
             return Err(Error::usage(format!("a queue of {capacity} keys of {width} values holds nothing")));
@@ -24,12 +27,12 @@ impl Queue {
         Ok(Queue { keys: Tensor::zeros((capacity, width), dtype, device)?, next: 0, filled: 0 })
     }
 
-    /// Keys it can hold.
+    /// The largest number of keys.
     pub fn capacity(&self) -> usize {
         self.keys.dims()[0]
     }
 
-    /// Keys it holds.
+    /// The number of keys held.
     pub fn len(&self) -> usize {
         self.filled
     }
@@ -39,19 +42,25 @@ impl Queue {
         self.filled == 0
     }
 
-    /// The keys held, `(len, width)`, in the order of their slots; `None` when there is none. Shares memory with the queue.
+    /// The keys held, `(len, width)`, in the order of their slots; `None` if there are none. Shares memory with the queue.
+    ///
+    /// # Errors
+    /// An error of candle.
     pub fn keys(&self) -> Result<Option<Tensor>> {
         Ok(if self.is_empty() { None } else { Some(self.keys.narrow(0, 0, self.filled)?) })
     }
 
-    /// Puts the rows of `keys` (n, width), scaled to length 1, in the place of the oldest ones.
+    /// Replaces the oldest keys by the rows of `keys` (n, width), scaled to length 1.
+    ///
+    /// # Errors
+    /// The keys have another width.
     pub fn enqueue(&mut self, keys: &Tensor) -> Result<()> {
         let (n, width) = keys.dims2()?;
         let capacity = self.capacity();
         if width != self.keys.dims()[1] {
             return Err(Error::new(format!("keys of {width} values for a queue of {}", self.keys.dims()[1])));
         }
-        // Rows that would be overwritten at once are left out, but count as passed by.
+        // Rows that would be overwritten at once are left out, but the position moves past them.
         let skipped = n.saturating_sub(capacity);
         let keys = normalise(&keys.detach().narrow(0, skipped, n - skipped)?)?.contiguous()?;
         self.next = (self.next + skipped) % capacity;
@@ -66,13 +75,19 @@ impl Queue {
         Ok(())
     }
 
-    /// Saves it whole.
+    /// Saves the whole queue.
+    ///
+    /// # Errors
+    /// A file cannot be written.
     pub fn save(&self, writer: &mut Writer) -> Result<()> {
         let at = Tensor::new(&[self.next as i64, self.filled as i64], &Device::Cpu)?;
         writer.tensors(FILE, &[("keys".into(), self.keys.clone()), ("next_and_filled".into(), at)])
     }
 
     /// Restores what [`save`](Queue::save) wrote.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the queue has another shape.
     pub fn load(&mut self, reader: &Reader) -> Result<()> {
         let tensors = reader.tensors(FILE)?;
         let get = |name: &str| tensors.get(name).ok_or_else(|| Error::new(format!("the queue lacks `{name}`")).at(FILE));
@@ -105,7 +120,7 @@ mod tests {
     }
 
     fn axis(values: &[f64]) -> Tensor {
-        // Directions told apart by their angle.
+        // Directions that are told apart by their angle.
         let rows: Vec<f64> = values.iter().flat_map(|a| [3.0 * a.cos(), 3.0 * a.sin()]).collect();
         Tensor::from_vec(rows, (values.len(), 2), &Device::Cpu).unwrap()
     }

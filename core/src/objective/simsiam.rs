@@ -1,11 +1,12 @@
-//! SimSiam (Chen & He 2021, equations 1 to 4): each side's prediction against the other side's embedding, without a momentum encoder.
+//! SimSiam (Chen & He 2021, equations 1 to 4): the prediction of each view is pulled to the other view's embedding, without a momentum
+//! encoder.
 //!
 //! ```text
 //! L = −½ mean cos(p, sg(z')) − ½ mean cos(p', sg(z))          p = predictor(z), sg: no gradient
 //! ```
 //!
-//! [`predict`](super::predict) with a = 0, b = ½. Gradients reach the encoder through the predictor alone; without it, or without sg, all
-//! embeddings become one.
+//! The loss is [`predict`](super::predict) with a = 0 and b = ½. Gradients reach the encoder only through the predictor. Without the
+//! predictor or the stopped gradient, all embeddings collapse to one.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::error::Result;
 use crate::nn::params::Scope;
 use crate::nn::pass::Groups;
 
-/// `[loss.simsiam]` (Chen & He 2021). It has no figures.
+/// `[loss.simsiam]` (Chen & He 2021). It has no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SimsiamRecipe {}
@@ -36,7 +37,7 @@ impl Spec for SimsiamRecipe {
     }
 }
 
-/// The negative cosine, both ways.
+/// The negative cosine, in both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SimSiam;
 

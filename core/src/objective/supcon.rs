@@ -1,7 +1,7 @@
-//! Contrast by labels: every row of an anchor's class is a positive.
+//! Supervised contrastive losses: every row of an anchor's class is a positive.
 //!
-//! With P(i) the positives of anchor i (rows of its class but itself), N(i) the rows of other classes and A the anchors that have
-//! a positive, the three ways to count are
+//! With P(i) the positives of anchor i (rows of its class except itself), N(i) the rows of other classes and A the anchors that have a
+//! positive, the three variants are
 //!
 //! ```text
 //! SupCon      L = 1/|A| Σ_{i∈A} 1/|P(i)| Σ_{p∈P(i)} (log Σ_{j≠i} exp sᵢⱼ − sᵢₚ)         Khosla et al. 2020, equation 2 (L_out)
@@ -11,8 +11,8 @@
 //!             ∂L/∂sᵢₚ = −wᵢ σ(nᵢ − sᵢₚ)      ∂L/∂sᵢⱼ = wᵢ exp(sᵢⱼ − nᵢ) Σₚ σ(nᵢ − sᵢₚ)   for j∈N(i)
 //! ```
 //!
-//! The last two are NT-Xent with labels: each pair is judged on its own, so an anchor's other positives stay out of its
-//! denominator. Anchors without a positive are skipped, and do not count in the mean.
+//! The last two are NT-Xent with labels: each pair has its own denominator, without the other positives of its anchor.
+//! Anchors without a positive are skipped and do not count in the mean.
 
 use candle_core::Tensor;
 use schemars::JsonSchema;
@@ -24,15 +24,15 @@ use super::{Inputs, Objective, Terms, attach, normalise};
 use crate::error::{Error, Result};
 use crate::nn::params::Scope;
 
-/// How an anchor's positives are counted.
+/// How an anchor's positives are weighted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Positives {
-    /// Every pair weighs the same; other positives stay out of the denominator.
+    /// Every pair has the same weight; other positives are not in the denominator.
     Pairs,
-    /// Every anchor weighs the same; other positives stay out of the denominator.
+    /// Every anchor has the same weight; other positives are not in the denominator.
     Anchors,
-    /// Every anchor weighs the same; all positives are in the denominator (Khosla et al. 2020).
+    /// Every anchor has the same weight; all positives are in the denominator (Khosla et al. 2020).
     SupCon,
 }
 
@@ -40,9 +40,9 @@ pub enum Positives {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SupconRecipe {
-    /// Similarities are divided by it.
+    /// Temperature by which similarities are divided.
     pub temperature: f64,
-    /// How an anchor's positives are counted: `supcon` is the paper's, `pairs` and `anchors` are NT-Xent with labels.
+    /// How an anchor's positives are weighted: `supcon` is the paper's loss, `pairs` and `anchors` are NT-Xent with labels.
     pub positives: Positives,
 }
 
@@ -68,14 +68,14 @@ impl Spec for SupconRecipe {
 
 /// The supervised contrastive loss over both views' rows.
 pub struct SupCon {
-    /// Similarities are divided by it; .1 in the paper.
+    /// Temperature by which similarities are divided; .1 in the paper.
     pub temperature: f64,
-    /// How positives are counted.
+    /// How positives are weighted.
     pub positives: Positives,
 }
 
 impl Objective for SupCon {
-    /// Errors where samples have no labels.
+    /// Samples without labels are an error.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
         let own = paired(&first.query, &second.query)?.0;
@@ -125,7 +125,7 @@ fn supcon(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives)
         }
         let (top, p) = softmax(&(s + without(s, classes, labels)?)?)?;
         let x = top.broadcast_sub(s)?;
-        // log(1 + eˣ) and σ(x), in forms that neither overflow nor lose x = −∞ (an anchor without negatives).
+        // log(1 + eˣ) and σ(x), in forms that neither overflow nor fail at x = −∞ (an anchor without negatives).
         let e = (x.abs()?.neg()?.exp()? + 1.0)?;
         let softplus = (x.maximum(0.0)? + e.log()?)?;
         let sigma = ((x.neg()?.exp()? + 1.0)?.recip()? * &w)?;
@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(loss.to_scalar::<f64>().unwrap(), 0.0);
             assert_eq!(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap(), 0.0);
         }
-        // Without negatives each pair is certain; among all positives SupCon still has to choose.
+        // Without negatives the loss of each pair is 0; SupCon still has to choose among all positives.
         let same = angles(&[30.0; 4]);
         assert_eq!(value(&same, &[1; 4], 0.1, Positives::Pairs), 0.0);
         assert!((value(&same, &[1; 4], 0.1, Positives::SupCon) - 3f64.ln()).abs() < 1e-12);

@@ -1,4 +1,4 @@
-//! What the losses' tests share: rows, finite differences, and ranks that are threads.
+//! Helpers of the losses' tests: rows, finite differences, and ranks that are threads.
 
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -17,7 +17,7 @@ pub fn random(seed: u64, n: usize, d: usize) -> Tensor {
     Tensor::from_vec(values, (n, d), &Device::Cpu).unwrap()
 }
 
-/// sin(i·f + .4) in rows (n, d): numbers that any program can make again.
+/// sin(i·f + .4) in rows (n, d): values that other programs can reproduce.
 pub fn wave(n: usize, d: usize, f: f64) -> Tensor {
     let values: Vec<f64> = (0..n * d).map(|i| (i as f64 * f + 0.4).sin()).collect();
     Tensor::from_vec(values, (n, d), &Device::Cpu).unwrap()
@@ -34,7 +34,7 @@ pub fn two(first: &Tensor, second: &Tensor) -> Embeddings {
     Embeddings::of_two(first.clone(), second.clone())
 }
 
-/// What an objective says of these views.
+/// The terms of an objective for these views.
 pub fn terms(
     of: &dyn Objective,
     online: &Embeddings,
@@ -45,7 +45,7 @@ pub fn terms(
     of.loss(&Inputs { online: &online.leaves()?, target, labels, progress: 0.0, world })
 }
 
-/// Its loss with its gradients as a tensor of a graph that begins at `online`.
+/// The loss with its gradients, as a tensor of a graph that begins at `online`.
 pub fn loss(
     of: &dyn Objective,
     online: &Embeddings,
@@ -68,12 +68,12 @@ pub fn loss_of(of: &dyn Objective, first: &Tensor, second: &Tensor) -> Tensor {
     loss(of, &two(first, second), None, None, &Solo)
 }
 
-/// What happens after a step with this target.
+/// Runs `after_step` with this target.
 pub fn after_step(of: &mut dyn Objective, target: Option<&Embeddings>, world: &dyn Collective) -> Result<()> {
     of.after_step(&Inputs { online: &Embeddings::default(), target, labels: None, progress: 0.0, world })
 }
 
-/// The gradient of `loss` at `x`; zeros where it does not depend on it.
+/// The gradient of `loss` at `x`; zeros if the loss does not depend on it.
 pub fn gradient(x: &Tensor, loss: impl Fn(&Tensor) -> Tensor) -> Tensor {
     let x = Var::from_tensor(x).unwrap();
     let store = loss(&x).backward().unwrap();
@@ -96,13 +96,13 @@ pub fn finite_difference(x: &Tensor, loss: impl Fn(&Tensor) -> Tensor) {
     }
 }
 
-/// [`finite_difference`] of a loss of two sides, by either of them.
+/// [`finite_difference`] of a loss of two sides, with respect to each of them.
 pub fn both_differences(left: &Tensor, right: &Tensor, loss: impl Fn(&Tensor, &Tensor) -> Tensor) {
     finite_difference(left, |x| loss(x, right));
     finite_difference(right, |x| loss(left, x));
 }
 
-/// Asserts that two ranks have the gradient of one with all six pairs, within `tolerance`, also where their shares differ.
+/// Asserts that two ranks give the gradient of one rank with all six pairs, within `tolerance`, also for unequal shares.
 pub fn two_ranks_are_one(tolerance: f64, loss: impl Fn(&Tensor, &Tensor, &dyn Collective) -> Tensor + Sync) {
     let (left, right) = (random(1, 6, 3), random(2, 6, 3));
     let whole = gradient(&left, |x| loss(x, &right, &Solo));
@@ -122,7 +122,7 @@ pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
-/// What every rank's `work` gives, in rank order; ranks are threads that meet at a barrier.
+/// The results of every rank's `work`, in rank order; ranks are threads that meet at a barrier.
 pub fn ranks<T: Send>(world: usize, work: impl Fn(&dyn Collective) -> T + Sync) -> Vec<T> {
     ranks_of_process(world, |world| work(&*world))
 }

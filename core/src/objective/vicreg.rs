@@ -11,8 +11,8 @@
 //! ∂c/∂z = 4/(d·(N − 1)) · (z − m)·(K without its diagonal)
 //! ```
 //!
-//! s is divided by d and v halved as in the authors' code (`main_vicreg.py`), whose weights 25, 25, 1 the defaults are; the paper's
-//! equations have neither.
+//! s is divided by d and v is halved as in the authors' code (`main_vicreg.py`), whose weights 25, 25, 1 are the defaults; the paper's
+//! equations have neither factor.
 
 use candle_core::Tensor;
 use schemars::JsonSchema;
@@ -32,11 +32,11 @@ const EPSILON: f64 = 1e-4;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VicregRecipe {
-    /// λ: the weight of the views' distance.
+    /// λ: the weight of the distance between the views.
     pub invariance: f64,
-    /// μ: the weight of what a column's standard deviation lacks of 1.
+    /// μ: the weight of the variance term, which pushes each column's standard deviation up to 1.
     pub variance: f64,
-    /// ν: the weight of squared covariances.
+    /// ν: the weight of the covariance term, the sum of squared covariances.
     pub covariance: f64,
 }
 
@@ -64,18 +64,18 @@ impl Spec for VicregRecipe {
     }
 }
 
-/// Views alike, values spread and uncorrelated.
+/// The VICReg loss.
 pub struct VicReg {
-    /// λ, of the distance between the sides.
+    /// λ, the weight of the distance between the views.
     pub invariance: f64,
-    /// μ, of columns that vary too little.
+    /// μ, the weight of the variance term.
     pub variance: f64,
-    /// ν, of columns that vary together.
+    /// ν, the weight of the covariance term.
     pub covariance: f64,
 }
 
 impl Objective for VicReg {
-    /// Extras: s, and the mean of v over both sides. Errors where one pair is all there is: it has no statistics.
+    /// `extras` has s, and the mean of v over both sides. A batch of one pair is an error, because it has no statistics.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
         let (left, right) = (&first.query, &second.query);
@@ -100,7 +100,7 @@ impl Objective for VicReg {
     }
 }
 
-/// v and c of one side, and its share of the loss's gradient.
+/// v and c of one side, and the side's part of the loss's gradient.
 struct Spread {
     variance: Tensor,
     covariance: Tensor,

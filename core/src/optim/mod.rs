@@ -1,8 +1,8 @@
-//! Optimizers whose whole state can be saved, and the learning rate's schedule.
+//! Optimizers (SGD, LARS, AdamW) whose whole state can be saved; the learning rate's schedule.
 //!
-//! candle-nn's AdamW keeps its moments to itself, its SGD has no momentum, and there is no LARS: an exact resume needs our own.
-//! All three are a few [`Update`]s a parameter, by the device that it lies on. What a parameter is ([`ParamKind`](crate::nn::params::ParamKind)) decides about decay: weights
-//! alone are decayed and adapted; scales, shifts, biases and the supervised head are not.
+//! candle-nn's AdamW does not expose its moments, its SGD has no momentum, and it has no LARS; an exact resume needs all of that. Each
+//! optimizer is a few [`Update`]s for each parameter, run by the parameter's device. The [kind](crate::nn::params::ParamKind) of a
+//! parameter decides about decay: only weights are decayed and scaled by LARS; scales, shifts, biases and the supervised head are not.
 
 mod schedule;
 
@@ -21,11 +21,11 @@ pub use schedule::{Rates, Schedule};
 /// Name of the entry that counts steps.
 const STEPS: &str = "steps";
 
-/// SGD, LARS or AdamW, with what it remembers.
+/// SGD, LARS or AdamW, with its state.
 pub struct Optimizer {
     recipe: OptimizerRecipe,
     steps: u64,
-    /// One a parameter, in their order; empty before the first step.
+    /// One for each parameter, in order; empty before the first step.
     memory: Vec<Memory>,
 }
 
@@ -40,10 +40,10 @@ impl Optimizer {
         Optimizer { recipe: recipe.clone(), steps: 0, memory: Vec::new() }
     }
 
-    /// Changes `params` by one step at learning rate `rate`. A parameter without a gradient is left alone.
+    /// Updates `params` by one step at learning rate `rate`. A parameter without a gradient is not changed.
     ///
     /// # Errors
-    /// When `gradients` do not belong to `params`, in number, shape or type.
+    /// `gradients` do not match `params` in number, shape or type.
     pub fn step(&mut self, params: &Params, gradients: &Gradients, rate: f64) -> Result<()> {
         let count = params.iter().count();
         if gradients.len() != count || (self.steps > 0 && self.memory.len() != count) {
@@ -70,11 +70,11 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Everything the next step depends on besides the parameters, by name. On the CPU the tensors share memory with the optimizer:
-    /// save them, or copy them, before the next step.
+    /// All state that the next step depends on besides the parameters, by name. On the CPU the tensors share memory with the optimizer:
+    /// save or copy them before the next step.
     ///
     /// # Errors
-    /// Of candle.
+    /// An error of candle.
     pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
         let mut state = vec![(STEPS.to_string(), Tensor::new(self.steps as i64, &Device::Cpu)?)];
         for memory in &self.memory {
@@ -85,10 +85,10 @@ impl Optimizer {
         Ok(state)
     }
 
-    /// Takes over what [`state`](Optimizer::state) gave for the same parameters and the same recipe.
+    /// Restores what [`state`](Optimizer::state) returned for the same parameters and the same recipe.
     ///
     /// # Errors
-    /// When an entry is missing, or has another shape or type.
+    /// An entry is missing, or has another shape or type.
     pub fn restore(&mut self, params: &Params, state: &HashMap<String, Tensor>) -> Result<()> {
         let find = |name: &str| state.get(name).ok_or_else(|| Error::new(format!("the optimizer's state lacks `{name}`")));
         let steps = find(STEPS)?.to_scalar::<i64>()?;
@@ -108,7 +108,7 @@ impl Optimizer {
                         to.dims()
                     )));
                 }
-                // Into memory of our own: steps happen in place.
+                // Copied into memory of its own, because steps work in place.
                 to.set(from)?;
             }
             memory.push(blank);
@@ -139,16 +139,16 @@ impl Optimizer {
     }
 }
 
-/// d ← d·`keep` + x·(1 − `keep`), in place: the step of a moving average.
+/// d ← d·`keep` + x·(1 − `keep`), in place: a step of a moving average.
 ///
 /// # Errors
-/// When shapes or types differ.
+/// Shapes or types differ.
 pub fn blend(d: &Array, x: &Array, keep: f64) -> Result<()> {
     d.update(Update::Linear(keep, 1.0 - keep, 0.0), x, x)
 }
 
-/// PyTorch's SGD: g ← g + decay·w; v ← momentum·v + g; w ← w − rate·v, or by Nesterov w ← w − rate·(g + momentum·v).
-/// PyTorch lets v start as the first g, which is what a v of 0 becomes.
+/// PyTorch's SGD: g ← g + decay·w; v ← momentum·v + g; w ← w − rate·v, or with Nesterov w ← w − rate·(g + momentum·v). PyTorch starts v at
+/// the first g, which is the same as starting at 0.
 fn sgd(recipe: &SgdRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64) -> Result<()> {
     let w = param.array();
     let decay = if param.kind().decayed() { recipe.decay } else { 0.0 };
@@ -159,8 +159,8 @@ fn sgd(recipe: &SgdRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f6
     w.momentum(Momentum { velocity: [recipe.momentum, 1.0, decay], weight }, v, g)
 }
 
-/// LARS (You et al. 2017) as SimCLR's `lars_optimizer.py` has it, in both of its forms. ‖g‖ is taken of the decayed gradient;
-/// the ratio is 1 where either norm is 0.
+/// LARS (You et al. 2017) as in SimCLR's `lars_optimizer.py`, in both of its forms. ‖g‖ is the norm of the gradient with decay added; the
+/// ratio is 1 if either norm is 0.
 fn lars(recipe: &LarsRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64) -> Result<()> {
     let (w, v) = (param.array(), &buffers[0]);
     let adapted = param.kind().decayed();
@@ -223,7 +223,7 @@ mod tests {
         params.iter().map(|p| flat(p.var())).collect()
     }
 
-    /// The gradient of parameter `p` at step `s`: any numbers will do; `zero` gets none in its first steps, `still` never.
+    /// The gradient of parameter `p` at step `s`, with arbitrary values; `zero` gets none in its first steps, `still` never.
     fn gradient(s: usize, p: usize, n: usize) -> Option<Vec<f64>> {
         let scale = if p == 5 && s < 3 { 0.0 } else { 1.0 };
         (p != 6).then(|| (0..n).map(|i| scale * ((s * 7 + p * 3 + i) as f64).sin()).collect())

@@ -1,10 +1,10 @@
-//! How the learning rate runs: batch scaling, linear warm-up, decay (SimCLR, `model_util.py`: `learning_rate_schedule`).
+//! The learning rate's schedule: batch scaling, linear warm-up, decay (SimCLR, `model_util.py`: `learning_rate_schedule`).
 
 use std::f64::consts::PI;
 
 use crate::recipe::{Decay, Length, Scaling, ScheduleRecipe};
 
-/// Below this rate a step is lost when it is added to a weight of usual size in f32.
+/// Below this rate a step is lost in rounding when it is added to a weight of usual size in f32.
 const LEAST: f64 = 1e-10;
 
 /// A schedule before the length of the run is known.
@@ -20,11 +20,10 @@ impl Schedule {
         Schedule { recipe: recipe.clone(), peak }
     }
 
-    /// The rates of a run of `epochs` over `samples` samples in batches of `batch`, which is never more than there are, `steps` of
-    /// them an epoch.
+    /// The rates of a run of `epochs` over `samples` samples in batches of `batch` (at most `samples`), with `steps` steps in an epoch.
     ///
-    /// By [`Length::Steps`] the whole is epochs·steps + 1 and warm-up ⌊warmup·steps⌋, so that the last step has the last rate above
-    /// 0. By [`Length::Samples`] they are Google's, to the step: epochs·samples // batch + 1 and ⌊warmup·samples / batch⌋.
+    /// With [`Length::Steps`] the total is epochs·steps + 1 and the warm-up ⌊warmup·steps⌋, so that the last step has the last rate above
+    /// 0. With [`Length::Samples`] they are those of Google's code, to the step: epochs·samples // batch + 1 and ⌊warmup·samples / batch⌋.
     pub fn over(&self, samples: usize, batch: usize, epochs: usize, steps: usize) -> Rates {
         let batch = batch.clamp(1, samples.max(1));
         let size = batch as f64;
@@ -55,7 +54,7 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// What is odd about these rates for a run of `steps` steps, in sentences.
+    /// Warnings about these rates in a run of `steps` steps, as sentences.
     pub fn oddities(&self, steps: usize) -> Vec<String> {
         let mut said = Vec::new();
         if self.warmup >= steps && self.warmup > 0 {
@@ -71,8 +70,8 @@ impl Rates {
         said
     }
 
-    /// The rate of step `step`, counted from 0. With warm-up the first step has rate 0, as in Google's code: it moves only
-    /// the statistics of batch normalisation.
+    /// The rate of step `step`, counted from 0. With warm-up the first step has rate 0, as in Google's code: it updates only the statistics
+    /// of batch normalisation.
     pub fn at(&self, step: usize) -> f64 {
         if step < self.warmup {
             return self.peak * step as f64 / self.warmup as f64;
@@ -103,7 +102,8 @@ mod tests {
 
     #[test]
     fn a_schedule_by_steps_ends_with_the_run() {
-        // The first three figures of each are the whole, warm-up and the last step's rate; Google's law stopped at .605 of the peak.
+        // The first three values of each are the total, the warm-up and the last step's rate. Google's schedule stopped at .605 of the
+        // peak.
         for (run, warmup, [total, warm], last, (at, rate)) in [
             ([511, 256, 20], 2.0, [21, 2], 0.027091379, (10, 0.622742744)),
             ([1279, 256, 200], 10.0, [801, 40], 0.000017042, (400, 0.542263995)),

@@ -14,22 +14,22 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointRecipe {
-    /// When one is saved: after so much time (`"5m"`, `"30s"`, `"2h"`), `"500 steps"` or `"2 epochs"`. The end is always saved. Absent:
-    /// as `train.save_every` has it, else every five minutes, or with `keep_best` every epoch.
+    /// When a checkpoint is saved: a time (`"5m"`, `"30s"`, `"2h"`), `"500 steps"` or `"2 epochs"`. The end of a run is always saved.
+    /// Default: what `train.save_every` says, else every five minutes, or with `keep_best` every epoch.
     pub every: Option<Every>,
-    /// Checkpoints kept, the newest ones. Absent: as `train.keep` has it, else 2.
+    /// Number of newest checkpoints that are kept. Default: what `train.keep` says, else 2.
     pub keep: Option<usize>,
-    /// Whether the best checkpoint is kept beside the newest ones, as `RUN/checkpoints/best`. Whenever one is saved it is measured on the
-    /// data's part `val`, or else on a tenth of the training labels, which nothing then learns from; never on test labels.
+    /// Whether the best checkpoint is kept beside the newest ones, as `RUN/checkpoints/best`. Each saved checkpoint is measured on the part
+    /// `val` of the data, or without one on a tenth of the training labels, which are then not trained on; never on test labels.
     pub keep_best: bool,
 }
 
 /// When checkpoints are saved, and how many are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saves {
-    /// What lies between two of them.
+    /// The interval between two checkpoints.
     pub every: Every,
-    /// How many are kept, the newest ones.
+    /// How many of the newest are kept.
     pub keep: usize,
 }
 
@@ -37,7 +37,7 @@ impl CheckpointRecipe {
     /// When checkpoints are saved in a run with this `[train]`; errors point at the line in `recipe`.
     ///
     /// # Errors
-    /// None is kept; the best is to be kept, but when one is saved depends on the clock.
+    /// None would be kept; or the best is to be kept, but checkpoints are saved by the clock.
     pub fn saves(&self, train: &TrainRecipe, recipe: &Recipe) -> Result<Saves> {
         recipe.require(self.keep != Some(0), "checkpoint.keep", "must be at least 1: a run without a checkpoint is lost")?;
         recipe.require(
@@ -53,12 +53,12 @@ impl CheckpointRecipe {
 
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 
-/// What lies between two checkpoints: `"5m"`, `"500 steps"`, `"1 epoch"`.
+/// The interval between two checkpoints: `"5m"`, `"500 steps"`, `"1 epoch"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum Every {
-    /// Seconds of the clock.
+    /// A time in seconds.
     Time(Duration),
     /// Steps.
     Steps(usize),

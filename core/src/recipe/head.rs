@@ -1,4 +1,4 @@
-//! `[head]` and `[predictor]`: the layers between a representation and what a loss compares.
+//! `[head]` and `[predictor]`: the layers between a representation and the embedding that a loss compares.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Recipe;
 use crate::error::Result;
 
-/// Values of a layer, at most: eight times as many as the widest in the papers.
+/// The largest width of a layer: eight times the widest in the papers.
 const WIDEST: usize = 65_536;
 
 /// `[head]`: the projection head g.
@@ -15,23 +15,23 @@ const WIDEST: usize = 65_536;
 pub struct HeadRecipe {
     /// Layers, 0 (no head) to 3 (SimCLRv2). SimCLR v1 has 2.
     pub layers: usize,
-    /// Output width.
+    /// Width of the output, the embedding.
     pub width: usize,
-    /// Width of the layers between; absent: as wide as the representation, as SimCLR's are.
+    /// Width of the hidden layers; default: as wide as the representation, as in SimCLR.
     pub hidden: Option<usize>,
-    /// Which layers are normalised.
+    /// Which layers have batch normalisation.
     pub norms: Norms,
 }
 
-/// Which layers of a head have batch normalisation. A layer without has a bias.
+/// Which layers of a head have batch normalisation. Layers without it have a bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norms {
-    /// All, the last one's without a shift: SimCLR, SimSiam.
+    /// All layers, the last one without a shift: SimCLR, SimSiam.
     All,
-    /// All but the last: BYOL, Barlow Twins, VICReg, and every predictor.
+    /// All layers but the last: BYOL, Barlow Twins, VICReg, and every predictor.
     Hidden,
-    /// None: MoCo v2.
+    /// No layers: MoCo v2.
     None,
 }
 
@@ -42,7 +42,10 @@ impl Default for HeadRecipe {
 }
 
 impl HeadRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         recipe.within("head.layers", self.layers, 0..=3)?;
         recipe.within("head.width", self.width, 1..=WIDEST)?;
@@ -50,14 +53,14 @@ impl HeadRecipe {
     }
 }
 
-/// `[predictor]`: what BYOL and SimSiam put behind the head on the side that learns. It is as wide as the head at its end, and
-/// normalised in between.
+/// `[predictor]`: the layers that BYOL and SimSiam put after the projection head of the online network. Its output is as wide as the
+/// head's; hidden layers have batch normalisation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PredictorRecipe {
     /// Layers; 2 in both papers.
     pub layers: usize,
-    /// Width of the layers between; 512 in SimSiam, 4096 in BYOL.
+    /// Width of the hidden layers; 512 in SimSiam, 4096 in BYOL.
     pub hidden: usize,
 }
 
@@ -68,13 +71,16 @@ impl Default for PredictorRecipe {
 }
 
 impl PredictorRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         recipe.within("predictor.layers", self.layers, 1..=3)?;
         recipe.within("predictor.hidden", self.hidden, 1..=WIDEST)
     }
 
-    /// As a head over embeddings of `width` values.
+    /// The predictor as a head over embeddings of `width` values.
     pub fn head(&self, width: usize) -> HeadRecipe {
         HeadRecipe { layers: self.layers, width, hidden: Some(self.hidden), norms: Norms::Hidden }
     }

@@ -1,4 +1,4 @@
-//! Which keys may change while a run goes on, and in what two recipes differ.
+//! Which recipe keys may change when a run is resumed, and how two recipes differ.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,8 @@ use std::fmt;
 use super::Recipe;
 use crate::error::Result;
 
-/// What may change while a run goes on: how long it is, and what does not change what is learned. `*` stands for a whole section.
+/// Keys that may change when a run is resumed: the run's length, and keys that do not change what is learned. `*` stands for a whole
+/// section.
 pub const MAY_CHANGE: [&str; 9] = [
     "train.epochs",
     "train.max_steps",
@@ -19,7 +20,7 @@ pub const MAY_CHANGE: [&str; 9] = [
     "eval.*",
 ];
 
-/// Whether `key` may change while a run goes on.
+/// Whether `key` may change when a run is resumed.
 pub fn may_change(key: &str) -> bool {
     let below = |may: &str| may.strip_suffix(".*").is_some_and(|section| key.split('.').next() == Some(section));
     MAY_CHANGE.iter().any(|may| key == *may || below(may))
@@ -27,7 +28,7 @@ pub fn may_change(key: &str) -> bool {
         && key != "checkpoint.keep_best"
 }
 
-/// A key that two recipes have differently.
+/// A key that differs between two recipes.
 pub(crate) struct Change {
     /// The key, `section.key`.
     pub key: String,
@@ -42,10 +43,10 @@ impl fmt::Display for Change {
     }
 }
 
-/// The keys that `was` and `is` have differently, as they are written.
+/// The keys that are written differently in `was` and `is`.
 ///
 /// # Errors
-/// A recipe that is no TOML.
+/// A recipe that is not TOML.
 pub(crate) fn changes(was: &Recipe, is: &Recipe) -> Result<Vec<Change>> {
     let [mut was, is] = [keys(was)?, keys(is)?];
     let mut changes = Vec::new();
@@ -68,7 +69,7 @@ fn keys(recipe: &Recipe) -> Result<BTreeMap<String, String>> {
                 let dot = if at.is_empty() { "" } else { "." };
                 table.iter().for_each(|(name, value)| put(&format!("{at}{dot}{name}"), value, into));
             }
-            // An empty section chooses, as `[loss.dcl]` does.
+            // An empty section is a choice too, such as `[loss.dcl]`.
             toml::Value::Table(_) => drop(into.insert(at.to_string(), "chosen".to_string())),
             value => drop(into.insert(at.to_string(), value.to_string())),
         }

@@ -1,7 +1,7 @@
-//! The config as written: TOML text that keeps its positions, and the sections every modality shares.
+//! Recipes: the config as TOML text that keeps its positions, and the sections that every modality shares.
 //!
-//! Choices are externally tagged tables (`[loss.nt-xent]`), because serde then reports a misspelt key with its line.
-//! Unknown keys are errors. `--set a.b=c` edits the text, so that what ran can be saved and read as one file.
+//! Choices are externally tagged tables (`[loss.nt-xent]`), because serde then reports a misspelt key with its line. Unknown keys are
+//! errors. `--set a.b=c` edits the text, so that the recipe of a run is saved as one file that can be read again.
 
 mod checkpoint;
 mod head;
@@ -27,13 +27,33 @@ pub use head::{HeadRecipe, Norms, PredictorRecipe};
 pub use precision::Precision;
 pub use train::{DenseTrainRecipe, OnNonfinite, TrainRecipe};
 
-/// No rate, weight or decay is larger: what is would leave the numbers of f32 at its first step.
+/// The largest rate, weight or decay; more would overflow f32 at the first step.
 pub const MOST: f64 = 1e6;
 
-/// No run has more epochs: steps and samples are counted in whole numbers of 64 bits.
+/// The largest number of epochs; steps and samples are counted in 64-bit integers.
 pub const MOST_EPOCHS: usize = 1_000_000;
 
 /// A recipe as text, and where it came from.
+///
+/// ```
+/// use ctk_core::recipe::{Recipe, TrainRecipe};
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Mine {
+///     train: TrainRecipe,
+/// }
+///
+/// let mut recipe = Recipe::new("mine.toml", "[train]\nepochs = 10\nbatch = 64\n");
+/// recipe.set("train.epochs", "20")?;
+/// assert_eq!(recipe.parse::<Mine>()?.train.epochs, 20);
+///
+/// // A value that cannot be is an error with its line and column.
+/// recipe.set("train.batch", "0")?;
+/// let error = recipe.parse::<Mine>()?.train.check(&recipe).unwrap_err();
+/// assert!(error.to_string().contains("mine.toml:3:9: batch = 0"), "{error}");
+/// # Ok::<(), ctk_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Recipe {
     origin: String,
@@ -41,19 +61,22 @@ pub struct Recipe {
     folder: Option<PathBuf>,
 }
 
-/// Bytes of a recipe's file, at most.
+/// The largest size of a recipe's file in bytes.
 const LONGEST: u64 = 16 << 20;
 
-/// Sections that hold one choice, by its name.
+/// Sections that choose one of several subsections by its name.
 const CHOICES: [&str; 4] = ["encoder", "loss", "optimizer", "task"];
 
 impl Recipe {
-    /// Text from somewhere that can be named: a file, `the default recipe`.
+    /// A recipe from `text`; `origin` names its source in messages: a file, `the default recipe`.
     pub fn new(origin: impl Into<String>, text: impl Into<String>) -> Self {
         Recipe { origin: origin.into(), text: text.into(), folder: None }
     }
 
-    /// A recipe file.
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is too large for a recipe.
     pub fn read(path: &Path) -> Result<Self> {
         let usage = |e: Error| {
             let what = format!("cannot read the config: {}", e.what());
@@ -61,8 +84,8 @@ impl Recipe {
         };
         let length = opened::open(path).map_err(usage)?.metadata()?.len();
         if length > LONGEST {
-            let what = format!("a config of {length} bytes cannot be meant: one has some thousands");
-            return Err(Error::usage(what).at(path.display()).hint("is it the file that was meant?"));
+            let what = format!("a config of {length} bytes is too large: recipes have a few thousand");
+            return Err(Error::usage(what).at(path.display()).hint("is this the right file?"));
         }
         let text = opened::text(path).map_err(usage)?;
         let folder = path.parent().map(Path::to_path_buf);
@@ -74,8 +97,11 @@ impl Recipe {
         &self.text
     }
 
-    /// Sets `path` (`train.batch`) to `value`, a TOML value or else a string, creating tables on the way. Where a section is a
-    /// choice of one, as `loss` is, naming another replaces what was chosen: `loss.infonce={}`.
+    /// Sets `path` (such as `train.batch`) to `value`, which is parsed as TOML or else taken as a string; missing tables are created. In a
+    /// section that is a choice, such as `loss`, naming another subsection replaces the choice: `loss.infonce={}`.
+    ///
+    /// # Errors
+    /// `path` is not a key, or the recipe is not TOML.
     pub fn set(&mut self, path: &str, value: &str) -> Result<()> {
         let mut document: toml_edit::DocumentMut =
             self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
@@ -116,17 +142,23 @@ impl Recipe {
     /// Sets `path` to `value` unless it is written already.
     ///
     /// # Errors
-    /// As of [`set`](Recipe::set).
+    /// As for [`set`](Recipe::set).
     pub fn set_absent(&mut self, path: &str, value: &str) -> Result<()> {
         if self.span_of(path).is_some() { Ok(()) } else { self.set(path, value) }
     }
 
-    /// Sets `path` to a file or folder: a string, also where its name reads like a number.
+    /// Sets `path` to a file or folder, as a string, even if its name looks like a number.
+    ///
+    /// # Errors
+    /// As for [`set`](Recipe::set).
     pub fn set_path(&mut self, path: &str, file: &Path) -> Result<()> {
         self.set(path, &serde_json::Value::String(file.display().to_string()).to_string())
     }
 
-    /// Takes `path` out, a key or a whole section, if it is there.
+    /// Removes `path`, a key or a whole section, if it is there.
+    ///
+    /// # Errors
+    /// The recipe is not TOML.
     pub fn remove(&mut self, path: &str) -> Result<()> {
         let mut document: toml_edit::DocumentMut =
             self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
@@ -140,10 +172,10 @@ impl Recipe {
         Ok(())
     }
 
-    /// Takes over `path`, a key or a whole section, from `other`; where `other` does not have it, it is taken out.
+    /// Copies `path`, a key or a whole section, from `other`; if `other` does not have it, it is removed.
     ///
     /// # Errors
-    /// A recipe that is no TOML.
+    /// A recipe that is not TOML.
     pub fn take(&mut self, path: &str, other: &Recipe) -> Result<()> {
         self.remove(path)?;
         let document: toml_edit::DocumentMut =
@@ -155,27 +187,33 @@ impl Recipe {
         }
     }
 
-    /// The recipe as `T`; an unknown key or a wrong type is an error with line, column and what was meant.
+    /// The recipe as `T`.
+    ///
+    /// # Errors
+    /// An unknown key or a wrong type, with line, column and the expected type.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         toml::from_str(&self.text).map_err(|e| self.syntax(e.message(), e.span()).caused_by(e))
     }
 
-    /// A value that parses but cannot be: points at the key's line where it is written, at the file where it is a default.
+    /// An error for a value that parses but is not allowed: it points at the key's line, or at the file if the value is a default.
     pub fn error(&self, key: &str, what: impl std::fmt::Display) -> Error {
         Error::usage(format!("{key}: {what}")).at(self.place_of(key))
     }
 
-    /// Where `key` is written: line and column, or the recipe's origin where it is a default.
+    /// Where `key` is written: line and column, or the recipe's origin if the value is a default.
     pub fn place_of(&self, key: &str) -> String {
         self.span_of(key).map_or(self.origin.clone(), |span| self.place(span.start))
     }
 
-    /// Whether `key` is written, and no default.
+    /// Whether `key` is written, and not left at its default.
     pub fn states(&self, key: &str) -> bool {
         self.span_of(key).is_some()
     }
 
-    /// [`Recipe::error`] unless `holds`.
+    /// Checks that `holds` is true.
+    ///
+    /// # Errors
+    /// [`Recipe::error`] if it is not.
     pub fn require(&self, holds: bool, key: &str, what: impl std::fmt::Display) -> Result<()> {
         if holds { Ok(()) } else { Err(self.error(key, what)) }
     }
@@ -207,12 +245,12 @@ impl Recipe {
     }
 }
 
-/// What is written as `key` in a table; `Item::get_mut` would write an empty table where there is none.
+/// The entry `key` of a table; `Item::get_mut` would create an empty table if there is none.
 fn below<'a>(item: &'a mut toml_edit::Item, key: &str) -> Option<&'a mut toml_edit::Item> {
     item.as_table_like_mut()?.get_mut(key)
 }
 
-/// The expected name nearest to the unknown one in serde's "unknown field `x`, expected one of `a`, `b`".
+/// The expected name nearest to the unknown one in serde's message "unknown field `x`, expected one of `a`, `b`".
 fn nearest(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
     if !message.starts_with("unknown") {
@@ -226,20 +264,34 @@ fn nearest(message: &str) -> Option<String> {
     (strsim::jaro_winkler(best, wrong) > 0.75).then(|| best.to_string())
 }
 
+/// `[data]` of a modality whose data is one file or folder.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PathRecipe {
+    /// Where the data is. Absent: what the modality has of its own.
+    pub path: Option<PathBuf>,
+}
+
 /// `[optimizer.*]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum OptimizerRecipe {
     /// Stochastic gradient descent.
     Sgd(SgdRecipe),
-    /// Layer-wise adaptive rates, for large batches.
+    /// Layer-wise adaptive rate scaling, for large batches.
     Lars(LarsRecipe),
     /// Adam with decoupled weight decay.
     Adamw(AdamwRecipe),
 }
 
+impl Default for OptimizerRecipe {
+    fn default() -> Self {
+        OptimizerRecipe::Sgd(SgdRecipe::default())
+    }
+}
+
 impl OptimizerRecipe {
-    /// The peak rate before batch scaling.
+    /// The peak learning rate before batch scaling.
     pub fn rate(&self) -> f64 {
         match self {
             OptimizerRecipe::Sgd(o) => o.rate,
@@ -248,7 +300,10 @@ impl OptimizerRecipe {
         }
     }
 
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         let (name, decay, shares) = match self {
             OptimizerRecipe::Sgd(o) => ("sgd", o.decay, vec![("momentum", o.momentum)]),
@@ -277,9 +332,9 @@ pub struct SgdRecipe {
     pub rate: f64,
     /// Momentum.
     pub momentum: f64,
-    /// Nesterov's form.
+    /// Whether to use Nesterov momentum.
     pub nesterov: bool,
-    /// L2, added to the gradient of weights alone.
+    /// Weight decay (L2), added to the gradient of weights only.
     pub decay: f64,
 }
 
@@ -297,11 +352,12 @@ pub struct LarsRecipe {
     pub rate: f64,
     /// Momentum.
     pub momentum: f64,
-    /// L2, added to the gradient of weights alone, before the trust ratio.
+    /// Weight decay (L2), added to the gradient of weights only, before the trust ratio is computed.
     pub decay: f64,
     /// The trust coefficient.
     pub trust: f64,
-    /// `classic` (Google's: the rate is inside the momentum) or `popular` (outside; the ratio is the buffer's).
+    /// `classic` (Google's: the rate is inside the momentum) or `popular` (the rate is outside, and the trust ratio is that of the momentum
+    /// buffer).
     pub form: LarsForm,
 }
 
@@ -311,7 +367,7 @@ impl Default for LarsRecipe {
     }
 }
 
-/// Where LARS puts the learning rate.
+/// Where LARS applies the learning rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LarsForm {
@@ -331,9 +387,9 @@ pub struct AdamwRecipe {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Decoupled decay, of weights alone.
+    /// Decoupled weight decay, of weights only.
     pub decay: f64,
 }
 
@@ -343,17 +399,18 @@ impl Default for AdamwRecipe {
     }
 }
 
-/// `[schedule]`: how the rate runs.
+/// `[schedule]`: the learning rate over the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleRecipe {
     /// Epochs of linear warm-up from 0; a fraction is allowed.
     pub warmup: f64,
-    /// What follows.
+    /// The decay after the warm-up.
     pub decay: Decay,
     /// How the peak rate grows with the batch.
     pub scaling: Scaling,
-    /// What the schedule's length is counted by. New runs count `steps`; a stored recipe without this key counted `samples`.
+    /// What the schedule's length is counted by: `steps` or `samples`. New runs use `steps`; a stored recipe without this key used
+    /// `samples`.
     pub length: Length,
 }
 
@@ -364,31 +421,35 @@ impl Default for ScheduleRecipe {
 }
 
 impl ScheduleRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         recipe.within("schedule.warmup", self.warmup, 0.0..=MOST_EPOCHS as f64)
     }
 }
 
-/// What the length of a schedule is counted by, where an epoch leaves its last, smaller batch out. Both agree where batches divide the
-/// data.
+/// What the length of a schedule is counted by, in runs whose epochs leave out the last, smaller batch. Both agree if the batch size
+/// divides the number of samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Length {
-    /// The steps that are run: epochs · (samples // batch), and warm-up ⌊warmup · (samples // batch)⌋. The rate ends with the run.
+    /// The steps that are run: epochs · (samples // batch), with a warm-up of ⌊warmup · (samples // batch)⌋. The schedule ends with the
+    /// run.
     Steps,
-    /// The samples, as SimCLR's code has it, which repeats data before it cuts batches: epochs · samples // batch, and warm-up
-    /// ⌊warmup · samples / batch⌋. A run that leaves out batches ends before its rate does.
+    /// The samples, as in SimCLR's code, which repeats the data before it makes batches: epochs · samples // batch, with a warm-up of
+    /// ⌊warmup · samples / batch⌋. A run that leaves out batches ends before its schedule does.
     Samples,
 }
 
-/// How the rate falls after warm-up.
+/// How the rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
-    /// Half a cosine, to 0.
+    /// By half a cosine, to 0.
     Cosine,
-    /// A straight line, to 0.
+    /// Linearly, to 0.
     Linear,
     /// Not at all.
     Constant,
@@ -406,18 +467,21 @@ pub enum Scaling {
     SquareRoot,
 }
 
-/// `[eval.*]`: what is measured on the way and at the end.
+/// `[eval.*]`: what is measured during training and at the end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct EvalRecipe {
-    /// Weighted kNN during training.
+    /// Weighted k-nearest-neighbour accuracy during training.
     pub knn: Option<KnnRecipe>,
     /// The linear probe after training, with its baselines.
     pub linear_probe: Option<LinearProbeRecipe>,
 }
 
 impl EvalRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         recipe.require(self.knn.as_ref().is_none_or(|k| k.every > 0), "eval.knn.every", "must be at least 1 epoch")
     }

@@ -1,4 +1,4 @@
-//! Paths in a recipe: relative ones lie beside the recipe's file, and a run stores them whole, so that it opens from any folder.
+//! Paths in a recipe: relative paths are relative to the recipe's file, and a run stores absolute paths, so that it opens from any folder.
 
 use std::path::{Path, PathBuf};
 
@@ -6,11 +6,11 @@ use super::Recipe;
 use crate::error::Result;
 
 impl Recipe {
-    /// Makes relative paths at `keys`, each text or a list of texts, those of files and folders beside the recipe's own file. One that
-    /// lies in the current folder alone is left as it is, and told. Addresses (`hf://…`) and `-` are no paths.
+    /// Makes relative paths at `keys` (each a string or a list of strings) relative to the recipe's own file. A path that exists only in
+    /// the current folder is left unchanged, with a note. Addresses (`hf://…`) and `-` are not paths. Returns the notes.
     ///
     /// # Errors
-    /// A recipe that is no TOML.
+    /// A recipe that is not TOML.
     pub fn beside_its_file(&mut self, keys: &[&str]) -> Result<Vec<String>> {
         let Some(folder) = self.folder.clone() else { return Ok(Vec::new()) };
         let mut told = Vec::new();
@@ -19,7 +19,7 @@ impl Recipe {
             if names_something(&beside) {
                 return Some(beside);
             }
-            // What names no file anywhere may be a word.
+            // A value that names no file in either place may be a word.
             names_something(path).then(|| {
                 told.push(format!("{} is not beside the recipe; the one in the current folder is taken", path.display()))
             });
@@ -28,15 +28,15 @@ impl Recipe {
         Ok(told)
     }
 
-    /// Makes relative paths at `keys` absolute, so that what is stored means the same from any folder.
+    /// Makes relative paths at `keys` absolute, so that the stored recipe means the same from any folder.
     ///
     /// # Errors
-    /// A recipe that is no TOML.
+    /// A recipe that is not TOML.
     pub fn absolute(&mut self, keys: &[&str]) -> Result<()> {
         self.each_path(keys, |path| std::path::absolute(path).ok().filter(|whole| names_something(whole)))
     }
 
-    /// Replaces the relative paths at `keys` by what `change` gives for them.
+    /// Replaces each relative path at `keys` by the result of `change`, if there is one.
     fn each_path(&mut self, keys: &[&str], mut change: impl FnMut(&Path) -> Option<PathBuf>) -> Result<()> {
         let mut document: toml_edit::DocumentMut =
             self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
@@ -69,7 +69,7 @@ impl Recipe {
     }
 }
 
-/// Whether there is such a file or folder, or, of a pattern, the folder that it looks into.
+/// Whether there is such a file or folder or, for a pattern, the folder that it searches.
 fn names_something(path: &Path) -> bool {
     let plain = |part: &std::path::Component| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
     let fixed: PathBuf = path.components().take_while(plain).collect();

@@ -1,16 +1,16 @@
-//! What feature maps are kept and multiplied in.
+//! The type in which feature maps are stored and multiplied.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What feature maps are kept and multiplied in.
+/// The type in which feature maps are stored and multiplied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// All in f32.
     #[default]
     F32,
-    /// Feature maps and the factors of products in bf16; parameters, sums, statistics and losses in f32. On the CPU alone.
+    /// Feature maps and the factors of products in bf16; parameters, sums, statistics and losses in f32. CPU only.
     Bf16,
 }
 

@@ -1,4 +1,4 @@
-//! Figures that have to lie in a range: one way to check, and one sentence to refuse.
+//! Checks that values of a recipe lie in a range, with one form of error message.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -7,38 +7,37 @@ use super::{MOST, Recipe};
 use crate::error::Result;
 
 impl Recipe {
-    /// `value` of `key`, if it lies in `range`.
+    /// Checks that `value` of `key` lies in `range`.
     ///
     /// # Errors
-    /// Another value, NaN too: says what it is, and what it has to be.
+    /// It does not, or is NaN; the message has the value and the range.
     pub fn within<T: PartialOrd + Debug + Copy>(&self, key: &str, value: T, range: RangeInclusive<T>) -> Result<()> {
         let what = format!("must be {:?} to {:?}, and is {value:?}", range.start(), range.end());
         self.require(range.contains(&value), key, what)
     }
 
-    /// A number above 0 and up to `most`.
+    /// Checks that a number is above 0 and at most `most`.
     ///
     /// # Errors
-    /// Another value, NaN too.
+    /// It is not, or is NaN.
     pub fn positive(&self, key: &str, value: f64, most: f64) -> Result<()> {
         self.require(value > 0.0 && value <= most, key, format!("must be above 0 and up to {most:?}, and is {value:?}"))
     }
 
-    /// A figure above 0 that others are multiplied with or divided by, and that leaves them in the numbers of f32; `more` is said behind
-    /// it.
+    /// Checks a value above 0 by which others are multiplied or divided, so that these stay finite in f32; `more` is added to the message.
     ///
     /// # Errors
-    /// Another value, NaN too.
+    /// Any other value, or NaN.
     pub fn factor(&self, key: &str, value: f64, more: &str) -> Result<()> {
         let range = 1.0 / MOST..=MOST;
         let what = format!("must be above 0 ({:?} to {MOST:?}), and is {value:?}{more}", range.start());
         self.require(range.contains(&value), key, what)
     }
 
-    /// A share of 0 or more and below 1.
+    /// Checks that a value is 0 or more and below 1.
     ///
     /// # Errors
-    /// Another value, NaN too.
+    /// It is not, or is NaN.
     pub fn below_one(&self, key: &str, value: f64) -> Result<()> {
         self.require((0.0..1.0).contains(&value), key, format!("must be 0 or more and below 1, and is {value:?}"))
     }

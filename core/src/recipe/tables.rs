@@ -1,5 +1,5 @@
-//! What a schema says and serde does not hold to: sections are tables, which would also be read from a list of their values in order, and
-//! lists of so many values are no longer, whose rest would be left out.
+//! Checks of the schema that serde does not make. Serde would also read a table from a list of its values in order, and would ignore the
+//! rest of a list that is too long.
 
 use serde_json::Value;
 use toml_edit::Item;
@@ -8,10 +8,10 @@ use super::Recipe;
 use crate::error::Result;
 
 impl Recipe {
-    /// Refuses a list where the JSON schema of the recipe has a table of keys, and one that is longer than it says.
+    /// Refuses a list where the recipe's JSON schema has a table of keys, and a list that is longer than the schema says.
     ///
     /// # Errors
-    /// The first such list, with its line. A recipe that is no TOML is left to [`parse`](Recipe::parse).
+    /// The first such list, with its line. A recipe that is not TOML is left to [`parse`](Recipe::parse).
     pub fn tables(&self, schema: &Value) -> Result<()> {
         match toml_edit::Document::parse(self.text.clone()) {
             Ok(document) => self.walk(schema, schema, document.as_item(), ""),
@@ -27,7 +27,7 @@ impl Recipe {
             key,
             "this is a list, and has to be a table of keys",
         )?;
-        // What is behind the last value that is read would be left out.
+        // Values after the last one that is read would be ignored.
         let most = choices.iter().filter_map(|choice| choice["maxItems"].as_u64()).max();
         let (length, most) = (item.as_array().map_or(0, toml_edit::Array::len), most.map_or(usize::MAX, |most| most as usize));
         self.require(length <= most, key, format!("must be {most} values, and has {length}"))?;
@@ -40,7 +40,7 @@ impl Recipe {
     }
 }
 
-/// What may stand at `node`, nothing aside: references and alternatives resolved.
+/// The alternatives that the schema allows at `node`, with references resolved.
 fn choices<'a>(root: &'a Value, node: &'a Value) -> Vec<&'a Value> {
     if let Some(of) = node["$ref"].as_str() {
         return choices(root, &root["$defs"][of.rsplit('/').next().unwrap_or_default()]);

@@ -1,16 +1,17 @@
-//! `[train]`: the keys that every modality has, each declared once, and what a modality has beside them.
+//! `[train]`: the keys that every modality has, each declared once, and the keys of a modality.
 //!
-//! A modality's section is made by [`train_section`](crate::train_section), which writes the shared keys between its own. It is one
-//! flat struct, so that serde finds a misspelt key with its line and names every key there is; `#[serde(flatten)]` would lose both.
+//! A modality's section is made by [`train_section`](crate::train_section), which puts the shared keys between its own. The result is one
+//! flat struct, so that serde reports a misspelt key with its line and lists every allowed key; `#[serde(flatten)]` would lose both.
 
 use super::{MOST_EPOCHS, Precision, Recipe};
 use crate::error::Result;
 
-/// Declares a modality's `[train]`: the shared keys, and its own in braces before and after `max_steps`, with documentation and default.
+/// Declares a modality's `[train]`: the shared keys, and the modality's own keys in braces before and after `max_steps`, with documentation
+/// and default.
 ///
-/// What a pass, a sample and a loader are is a modality's, and so are the documentation and the defaults of `epochs`, `batch` and
-/// `loaders`. The struct has `Default`, serde's traits, `JsonSchema`, and `shared`, which is what the training loop reads. The crate
-/// that uses it depends on `serde` and `schemars`.
+/// The meaning of an epoch, a sample and a loader depends on the modality, and so do the documentation and the defaults of `epochs`,
+/// `batch` and `loaders`. The struct has `Default`, serde's traits, `JsonSchema`, and `shared`, which returns the keys that the training
+/// loop reads. The crate that uses the macro depends on `serde` and `schemars`.
 #[macro_export]
 macro_rules! train_section {
     (
@@ -35,19 +36,19 @@ macro_rules! train_section {
             pub epochs: usize,
             $(#[$batch_doc])*
             pub batch: usize,
-            /// Everything random hangs on it.
+            /// The seed of all randomness.
             pub seed: u64,
             $($(#[$before_doc])* pub $before: $before_type,)*
-            /// Ends the run early, whole: the schedule is not shortened.
+            /// Ends the run after so many steps; the schedule is not shortened.
             pub max_steps: Option<usize>,
             $($(#[$after_doc])* pub $after: $after_type,)*
             $(#[$loaders_doc])*
             pub loaders: usize,
             /// Steps between two lines of metrics.
             pub log_every: usize,
-            /// Epochs between checkpoints: the older way to write `checkpoint.every`, which goes before it.
+            /// Epochs between checkpoints: an older form of `checkpoint.every`, which takes precedence.
             pub save_every: Option<usize>,
-            /// Checkpoints kept: the older way to write `checkpoint.keep`, which goes before it.
+            /// Checkpoints kept: an older form of `checkpoint.keep`, which takes precedence.
             pub keep: Option<usize>,
         }
 
@@ -79,11 +80,11 @@ macro_rules! train_section {
 }
 
 train_section! {
-    /// `[train]` without anything of a modality's own: what the training loop reads.
+    /// `[train]` with the shared keys only, as the training loop reads it.
     pub struct TrainRecipe;
-    /// Passes over the data.
+    /// Epochs: passes over the data.
     epochs = 100;
-    /// Samples a step; never more than there are.
+    /// Samples in a batch; a dataset with fewer samples is one batch.
     batch = 256;
     seed;
     {}
@@ -96,14 +97,14 @@ train_section! {
     keep;
 }
 
-/// Threads that load data, at most.
+/// The largest number of threads that load data.
 const MOST_LOADERS: usize = 1024;
 
 impl TrainRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
     ///
     /// # Errors
-    /// Nothing to train, to save or to keep; more loaders than can be meant.
+    /// The first value that is not allowed: nothing to train, to save or to keep, or too many loaders.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         recipe.within("train.epochs", self.epochs, 1..=MOST_EPOCHS)?;
         // Samples are counted in 32 bits.
@@ -120,30 +121,32 @@ train_section! {
     /// `[train]`.
     #[schemars(rename = "TrainRecipe")]
     pub struct DenseTrainRecipe;
-    /// Passes over the data.
+    /// Epochs: passes over the data.
     epochs = 100;
-    /// Samples a step; never more than there are.
+    /// Samples in a batch; a dataset with fewer samples is one batch.
     batch = 256;
     seed;
     {}
     max_steps;
     {
-        /// Samples worked through at once: below `batch`, gradients are cached part by part (large batches in little memory).
+        /// Samples processed at once. Below `batch`, gradients are cached part by part (gradient caching), so that large batches fit into
+        /// memory.
         part: Option<usize> = None;
-        /// Groups of a batch's images that have batch statistics of their own, each view apart, as if each ran on a device of its own.
-        /// Absent: as the loss's paper has it: both views together for losses that follow SimCLR, 8 for MoCo, 1 for the others. No group
-        /// has fewer than two images: a small batch has fewer groups.
+        /// Groups of a batch's images with batch statistics of their own, each view apart, as if each group ran on a device of its own.
+        /// Default: as in the loss's paper: both views together for losses that follow SimCLR, 8 groups for MoCo, 1 for the others. A group
+        /// has at least two images, so a small batch has fewer groups.
         bn_groups: Option<usize> = None;
-        /// What feature maps are kept and multiplied in while training: `f32`, or `bf16` (on the CPU; parameters, sums, statistics and
-        /// the loss stay in f32). Features are always computed in f32.
+        /// The type in which feature maps are stored and multiplied while training: `f32`, or `bf16` (CPU only; parameters, sums,
+        /// statistics and the loss stay in f32). Features are always computed in f32.
         precision: Precision = Precision::F32;
-        /// Whether residual blocks keep their input alone and run once more on the way back: the same bits in less memory, half of it for a
-        /// ResNet-50, and an eighth more time. For encoders that do not fit otherwise; on the CPU.
+        /// Whether residual blocks keep only their input and are recomputed in the backward pass: the same bits in less memory, half of it
+        /// for a ResNet-50, and an eighth more time. For encoders that do not fit otherwise; CPU only.
         recompute: bool = false;
-        /// What happens at a step whose loss or gradient is not a finite number: `stop`, the run ends with an error, or `skip`, the step
-        /// is left out, counted and told; a hundred such steps in a row end the run.
+        /// What happens at a step whose loss or gradient is not finite: `stop` ends the run with an error; `skip` leaves the step out and
+        /// counts it. A hundred such steps in a row end the run.
         on_nonfinite: OnNonfinite = OnNonfinite::Stop;
-        /// The run whose network this one begins with: its encoder, and its projection head where that is the same. Absent: fresh values.
+        /// The run whose weights this one begins with: its encoder, and its projection head if the shape is the same. Default: fresh
+        /// weights.
         init: Option<std::path::PathBuf> = None;
     }
     /// Threads that load data; 0 loads between steps. Does not change what is learned.
@@ -153,22 +156,22 @@ train_section! {
     keep;
 }
 
-/// What happens at a step whose loss or gradient is not a finite number.
+/// What happens at a step whose loss or gradient is not finite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnNonfinite {
     /// The run ends with an error.
     #[default]
     Stop,
-    /// The step is left out.
+    /// The step is left out and counted.
     Skip,
 }
 
 impl DenseTrainRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
     ///
     /// # Errors
-    /// As of [`TrainRecipe::check`]; no sample in a part, no group, or a group of one sample.
+    /// As for [`TrainRecipe::check`]; also a part without samples, no groups, or groups of one sample.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         self.shared().check(recipe)?;
         recipe.require(self.part != Some(0), "train.part", "must be at least 1")?;
@@ -181,7 +184,7 @@ impl DenseTrainRecipe {
         )
     }
 
-    /// Samples worked through at once.
+    /// Samples processed at once.
     pub fn part(&self) -> usize {
         self.part.map_or(self.batch, |part| part.min(self.batch))
     }
@@ -223,7 +226,7 @@ mod tests {
         assert_eq!(own.shared(), TrainRecipe { epochs: 7, batch: 3, loaders: 0, ..TrainRecipe::default() });
         let schema = schemars::schema_for!(Own).to_value();
         assert_eq!(schema["properties"].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>(), keys);
-        assert_eq!(schema["properties"]["seed"]["description"], "Everything random hangs on it.");
+        assert_eq!(schema["properties"]["seed"]["description"], "The seed of all randomness.");
         for (wrong, meant) in [("behnid = 1", "behind"), ("max_stesp = 1", "max_steps")] {
             let error = Recipe::new("a.toml", format!("batch = 3\n{wrong}\n")).parse::<Own>().unwrap_err().to_string();
             assert!(error.contains("a.toml:2:1") && error.contains(&format!("did you mean `{meant}`?")), "{error}");

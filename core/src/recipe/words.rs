@@ -1,11 +1,11 @@
-//! What a TOML reader says of a mistake, in the words of somebody who writes a recipe.
+//! Rewords a TOML reader's messages in terms that the author of a recipe knows.
 
 use crate::error::short;
 
-/// Characters of a value that are shown.
+/// The largest number of characters of a value that are shown.
 pub(super) const LONGEST: usize = 120;
 
-/// `message` without the words of Rust: types are named by what is written for them.
+/// `message` without Rust's terms: types are described by what is written in a recipe.
 pub(super) fn plain(message: &str) -> String {
     let message = message.trim();
     if let Some((found, wanted)) = split(message) {
@@ -17,7 +17,7 @@ pub(super) fn plain(message: &str) -> String {
         .replace("missing field", "missing key")
 }
 
-/// What this program calls a choice that others call `name`.
+/// This program's name of a choice that other programs call `name`.
 pub(super) fn ours(name: &str) -> Option<&'static str> {
     let known = [
         ("simclr", "nt-xent"),
@@ -43,7 +43,7 @@ fn split(message: &str) -> Option<(&str, &str)> {
     Some((if kind.contains("length") { "a list of another length" } else { found }, wanted))
 }
 
-/// What was written.
+/// A description of the value that was written.
 fn thing(found: &str) -> String {
     let quoted = |prefix: &str| found.strip_prefix(prefix).map(|rest| rest.trim_matches('`').to_string());
     if let Some(number) = quoted("integer ").or_else(|| quoted("floating point ")) {
@@ -63,7 +63,7 @@ fn thing(found: &str) -> String {
     }
 }
 
-/// What has to be written.
+/// A description of the expected type.
 fn wanted_of(wanted: &str) -> String {
     let whole = ["usize", "u8", "u16", "u32", "u64", "u128"];
     let signed = ["isize", "i8", "i16", "i32", "i64", "i128"];

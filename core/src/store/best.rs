@@ -1,7 +1,7 @@
-//! Which checkpoint of a run is the best, by a measure that was taken whenever one was saved.
+//! The best checkpoint of a run, by a measure that is taken whenever a checkpoint is saved.
 //!
-//! Each checkpoint carries what was the best when it was written, so a run that goes on knows it exactly. The folder
-//! `checkpoints/best/` says the same of the whole run, and stands wherever a checkpoint is named.
+//! Each checkpoint records which one was the best when it was written, so that a resumed run knows it exactly. The folder
+//! `checkpoints/best/` records it for the whole run, and may be given wherever a checkpoint may.
 
 use std::path::{Path, PathBuf};
 
@@ -11,29 +11,29 @@ use crate::error::{Context, Error, Result};
 use crate::store::checkpoint::Checkpoint;
 use crate::store::files;
 
-/// The file that holds it, in checkpoints and in [`FOLDER`].
+/// The file with the record, in checkpoints and in [`FOLDER`].
 pub(super) const FILE: &str = "best.json";
 
-/// The folder beside the checkpoints that stands for the best of them.
+/// The folder beside the checkpoints that stands for the best one.
 const FOLDER: &str = "best";
 
 /// The best checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Steps that it was saved after.
+    /// The step of the checkpoint.
     pub step: usize,
-    /// What was measured, under its JSON name; more is better.
+    /// The measure under its JSON name; more is better.
     pub measure: String,
-    /// What the measure was.
+    /// The value of the measure.
     pub value: f64,
-    /// What it was measured on.
+    /// The data that it was measured on.
     pub on: String,
-    /// How many samples these are.
+    /// The number of samples of that data.
     pub samples: usize,
 }
 
 impl Best {
-    /// What was the best when `checkpoint` was written; none where nothing was measured.
+    /// The best checkpoint when `checkpoint` was written; none if nothing was measured.
     ///
     /// # Errors
     /// The file is damaged.
@@ -45,20 +45,20 @@ impl Best {
         serde_json::from_slice(&reader.bytes(FILE)?).map(Some).at(checkpoint.folder().join(FILE).display())
     }
 
-    /// As the file says it.
+    /// The content of the file.
     pub(super) fn bytes(&self) -> Result<Vec<u8>> {
         Ok(serde_json::to_vec_pretty(self)?)
     }
 
-    /// Makes the folder among the checkpoints of `parent` stand for this one.
+    /// Makes the folder among the checkpoints of `parent` stand for this checkpoint.
     pub(super) fn name(&self, parent: &Path) -> Result<()> {
         files::write(&parent.join(FOLDER).join(FILE), &self.bytes()?)
     }
 
-    /// The folder of the checkpoint that `path` stands for; none where `path` is no such folder.
+    /// The folder of the checkpoint that `path` stands for; none if `path` is not such a folder.
     ///
     /// # Errors
-    /// A file that cannot be read; a checkpoint that has gone.
+    /// The file cannot be read, or the checkpoint no longer exists.
     pub(super) fn meant(path: &Path) -> Result<Option<PathBuf>> {
         let file = path.join(FILE);
         if !file.is_file() {
@@ -67,12 +67,12 @@ impl Best {
         let damaged = || {
             Error::new("this file is not as it was written")
                 .at(file.display())
-                .hint("go on with the run by --resume, which writes it anew, or give a checkpoint by its step")
+                .hint("go on with the run by --resume, which writes it again, or give a checkpoint by its step")
         };
         let best: Best = serde_json::from_slice(&std::fs::read(&file).at(file.display())?).map_err(|_| damaged())?;
         let folder = path.with_file_name(best.step.to_string());
         match folder.is_dir() {
-            // The checkpoint itself says it too.
+            // The checkpoint itself has the same record.
             true if Best::of(&Checkpoint::open(&folder)?)?.as_ref() == Some(&best) => Ok(Some(folder)),
             true => Err(damaged()),
             false => Err(Error::usage(format!("the best checkpoint, of step {}, is not there any more", best.step))

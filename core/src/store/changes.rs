@@ -1,16 +1,16 @@
-//! What has changed since a run's checkpoint was written: keys of its recipe, its data, the version of ctk. A run that goes on after a
-//! change is another training, so most changes are refused.
+//! What has changed since a run's checkpoint was written: recipe keys, data, the version of ctk. A run that continues after a change is a
+//! different training run, so most changes are refused.
 
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, later};
 
-/// How a change is accepted.
-const ACCEPT: &str = "--accept-changes goes on with what is there now";
+/// The hint that says how to accept a change.
+const ACCEPT: &str = "--accept-changes continues with the current data and recipe";
 
-/// Compares the recipe `was` of a checkpoint with the run's, `is`; keys that may change while a run goes on are noted.
+/// Compares the recipe `was` of a checkpoint with the run's, `is`. Changes of keys that may change on a resume are noted.
 ///
 /// # Errors
-/// Another key differs, unless changes are accepted.
+/// Another key differs, and changes are not accepted.
 pub(super) fn of_recipe(was: &str, is: &str, accepting: bool, notes: &mut Vec<String>) -> Result<()> {
     let changed = later::changes(&Recipe::new("the checkpoint's recipe", was), &Recipe::new("the run's recipe", is))?;
     let (may, may_not): (Vec<_>, Vec<_>) = changed.into_iter().partition(|change| later::may_change(&change.key));
@@ -28,15 +28,15 @@ pub(super) fn of_recipe(was: &str, is: &str, accepting: bool, notes: &mut Vec<St
     Ok(())
 }
 
-/// Compares digests of data.
+/// Compares digests of the data.
 ///
 /// # Errors
-/// They differ, unless changes are accepted.
+/// They differ, and changes are not accepted.
 pub(super) fn of_data(was: Option<&str>, is: Option<&str>, accepting: bool, notes: &mut Vec<String>) -> Result<()> {
     match (was, is) {
         (Some(was), Some(is)) if was != is && !accepting => {
             Err(Error::usage("the data is not what this run was trained on: names, order, sizes or contents of files differ")
-                .hint(format!("bring the data back as it was, or begin a new run with --init; {ACCEPT}")))
+                .hint(format!("restore the data, or begin a new run with --init; {ACCEPT}")))
         }
         (Some(was), Some(is)) if was != is => {
             notes.push("the data is not what this run was trained on so far".to_string());

@@ -1,8 +1,8 @@
-//! The only writer of weights: a checkpoint folder appears whole or not at all.
+//! Checkpoints, the only files with weights: a checkpoint folder appears whole or not at all.
 //!
-//! `checkpoints/<step>/` holds safetensors files, small files beside them and `manifest.json`, written last, with the
-//! blake3 of each file and of itself. It is written as `.tmp-<step>`, fsynced, and renamed. A number that is not finite is an error:
-//! no checkpoint holds one.
+//! `checkpoints/<step>/` holds safetensors files, small files beside them, and `manifest.json`, which is written last and has the blake3
+//! digest of each file and of itself. The folder is written as `.tmp-<step>`, fsynced, and renamed. A number that is not finite is an
+//! error: no checkpoint holds one.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -20,31 +20,31 @@ use crate::store::best::Best;
 use crate::store::sums::Sums;
 use crate::store::{files, finite};
 
-/// 2: says also by which version of ctk and on which data it was trained, and what the metrics before it are.
+/// Format 2 also records the version of ctk, the data, and the digest of the metrics so far.
 const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 
-/// What a checkpoint says of itself.
+/// The manifest of a checkpoint.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of the layout.
+    /// Version of the format.
     pub format: u32,
     /// The modality that can open it.
     pub modality: String,
-    /// Steps done.
+    /// Steps done when it was written.
     pub step: usize,
-    /// Bytes of metrics.jsonl that belong to these steps: a resume cuts the rest.
+    /// Length of metrics.jsonl at this step; a resume cuts off the rest.
     pub metrics_bytes: u64,
-    /// blake3 of these bytes.
+    /// blake3 of this part of metrics.jsonl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
-    /// A digest of the data that it was trained on; none where the data has none, as standard input.
+    /// A digest of the training data; none for data without one, such as standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
     /// The version of ctk that wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The recipe as run.
+    /// The recipe of the run.
     pub recipe: String,
     /// Each file's length and blake3.
     pub files: BTreeMap<String, Digest>,
@@ -52,7 +52,7 @@ pub struct Manifest {
     pub checksum: String,
 }
 
-/// A file as it was written.
+/// Length and digest of a file as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
     bytes: u64,
@@ -73,15 +73,21 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A safetensors file of named tensors. Names must differ.
+    /// Writes a safetensors file of named tensors, whose names must differ.
+    ///
+    /// # Errors
+    /// A number that is not finite, or a file that cannot be written.
     pub fn tensors(&mut self, file: &str, tensors: &[(String, Tensor)]) -> Result<()> {
         self.views(file, tensors.iter().map(|(name, tensor)| (name.clone(), tensor)).collect())
     }
 
-    /// A safetensors file of anything that can show its bytes; each is copied at most once, when its turn comes.
+    /// Writes a safetensors file of anything that can show its bytes; each is copied at most once, when it is written.
+    ///
+    /// # Errors
+    /// A number that is not finite, or a file that cannot be written.
     pub fn views<V: safetensors::View>(&mut self, file: &str, views: Vec<(String, V)>) -> Result<()> {
         let path = self.folder.join(file);
-        // One key at most: the metadata is a HashMap, and equal checkpoints must not differ in bytes.
+        // At most one key: the metadata is a HashMap, and equal checkpoints must have equal bytes.
         let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
         let bad = Cell::new(None);
         let watched = views.into_iter().enumerate().map(|(number, (name, view))| (name, Watched { view, number, bad: &bad }));
@@ -94,7 +100,10 @@ impl Writer {
         self.record(file)
     }
 
-    /// A small file as it is.
+    /// Writes a small file as it is.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn bytes(&mut self, file: &str, bytes: &[u8]) -> Result<()> {
         let path = self.folder.join(file);
         fs::write(&path, bytes).at(path.display())?;
@@ -110,11 +119,11 @@ impl Writer {
     }
 }
 
-/// A view whose numbers are looked at as they are written.
+/// A view whose numbers are checked as they are written.
 struct Watched<'a, V> {
     view: V,
     number: usize,
-    /// The first view that held a number that is not finite.
+    /// The first view with a number that is not finite.
     bad: &'a Cell<Option<usize>>,
 }
 
@@ -141,8 +150,8 @@ impl<V: safetensors::View> safetensors::View for Watched<'_, V> {
 }
 
 fn not_finite(tensor: &str, path: &Path) -> Error {
-    Error::diverged(format!("`{tensor}` holds numbers that are not finite, so this is no checkpoint")).at(path.display()).hint(
-        "where training diverged: lower optimizer.*.rate, or lengthen schedule.warmup; of weights from elsewhere: get them anew",
+    Error::diverged(format!("`{tensor}` holds numbers that are not finite, so this is not a checkpoint")).at(path.display()).hint(
+        "where training diverged: lower optimizer.*.rate, or lengthen schedule.warmup; of weights from elsewhere: get them again",
     )
 }
 
@@ -150,12 +159,18 @@ fn not_finite(tensor: &str, path: &Path) -> Error {
 pub struct Reader<'a>(&'a Checkpoint);
 
 impl Reader<'_> {
-    /// Named tensors of a safetensors file, on the CPU.
+    /// The named tensors of a safetensors file, on the CPU.
+    ///
+    /// # Errors
+    /// The file is missing, or differs from the manifest.
     pub fn tensors(&self, file: &str) -> Result<HashMap<String, Tensor>> {
         candle_core::safetensors::load(self.0.checked(file)?, &Device::Cpu).at(self.0.folder.join(file).display())
     }
 
-    /// A small file as it is.
+    /// The content of a small file.
+    ///
+    /// # Errors
+    /// The file is missing, or differs from the manifest.
     pub fn bytes(&self, file: &str) -> Result<Vec<u8>> {
         let path = self.0.checked(file)?;
         fs::read(&path).at(path.display())
@@ -175,7 +190,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Writes checkpoint `manifest.step` below `parent`; one that is there already and whole counts as done.
+    /// Writes checkpoint `manifest.step` below `parent`; one that exists already and is whole counts as written.
+    ///
+    /// # Errors
+    /// The errors of `fill`, or a file that cannot be written.
     pub fn write(parent: &Path, mut manifest: Manifest, fill: impl FnOnce(&mut Writer) -> Result<()>) -> Result<Checkpoint> {
         let folder = parent.join(manifest.step.to_string());
         if let Ok(there) = Checkpoint::at(&folder)
@@ -193,7 +211,7 @@ impl Checkpoint {
             manifest.files = writer.files;
             manifest.checksum = manifest.seal()?;
             files::write(&temporary.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
-            // The library that writes weights lets nobody else read them; they are for whom the manifest is for.
+            // The library that writes weights makes them readable for their owner only; they get the manifest's permissions.
             let readers = fs::metadata(temporary.join(MANIFEST)).at(temporary.display())?.permissions();
             manifest.files.keys().try_for_each(|file| fs::set_permissions(temporary.join(file), readers.clone()))?;
             files::sync_folder(&temporary)?;
@@ -210,10 +228,10 @@ impl Checkpoint {
         Ok(Checkpoint { folder, manifest })
     }
 
-    /// The checkpoint that `path` means: a checkpoint folder, the one that `checkpoints/best` stands for, or a run folder's newest.
+    /// Opens the checkpoint at `path`: a checkpoint folder, `checkpoints/best`, or a run folder, which stands for its newest checkpoint.
     ///
     /// # Errors
-    /// There is none, or a newest one that is damaged: an older one never takes its place unless it is named.
+    /// There is none, or the newest one is damaged: an older one is used only if it is named.
     pub fn open(path: &Path) -> Result<Checkpoint> {
         if path.join(MANIFEST).is_file() {
             return Checkpoint::at(path);
@@ -242,7 +260,7 @@ impl Checkpoint {
                     older.folder.display(),
                     path.display()
                 ),
-                None => "no older one is whole: bring the file back, or train again".to_string(),
+                None => "no older one is whole: restore the file, or train again".to_string(),
             };
             Error::new(format!("the newest checkpoint of this run, of step {step}, is damaged: {}", e.what()))
                 .at(damaged_file(&e).unwrap_or_else(|| newest.display().to_string()))
@@ -250,8 +268,11 @@ impl Checkpoint {
         })
     }
 
-    /// The newest whole checkpoint below `parent`, and a line for each newer one that is passed over: it is damaged, or holds numbers
+    /// The newest whole checkpoint below `parent`, and a message for each newer one that is skipped because it is damaged or holds numbers
     /// that are not finite.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
     pub fn latest(parent: &Path) -> Result<(Option<Checkpoint>, Vec<String>)> {
         let mut steps = Checkpoint::steps(parent)?;
         let mut passed = Vec::new();
@@ -268,7 +289,7 @@ impl Checkpoint {
         Ok((None, passed))
     }
 
-    /// Deletes what an interrupted write left below `parent`, and all but the newest `keep` checkpoints and that of step `spared`.
+    /// Deletes the remains of an interrupted write below `parent`, and all checkpoints but the newest `keep` and that of step `spared`.
     pub(crate) fn sweep(parent: &Path, keep: usize, spared: Option<usize>) -> Result<()> {
         let mut steps = Checkpoint::steps(parent)?;
         steps.truncate(steps.len().saturating_sub(keep));
@@ -282,6 +303,9 @@ impl Checkpoint {
     }
 
     /// The steps below `parent` that have a folder, ascending.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
     pub fn steps(parent: &Path) -> Result<Vec<usize>> {
         if !parent.is_dir() {
             return Ok(Vec::new());
@@ -292,41 +316,44 @@ impl Checkpoint {
         Ok(steps)
     }
 
-    /// Where it is.
+    /// The checkpoint's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What it says of itself.
+    /// The checkpoint's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The recipe it was trained by.
+    /// The recipe of the run.
     pub fn recipe(&self) -> Recipe {
         Recipe::new(self.folder.join(MANIFEST).display().to_string(), self.manifest.recipe.clone())
     }
 
-    /// Its files.
+    /// A reader of its files.
     pub fn reader(&self) -> Reader<'_> {
         Reader(self)
     }
 
-    /// A small file of the run that this checkpoint is of, from the run's folder: none where it is not there, or where the checkpoint
-    /// lies in no run.
+    /// The small file `name` of the run that this checkpoint belongs to: none if the file does not exist, or if the checkpoint lies outside
+    /// a run.
     ///
     /// # Errors
-    /// A file that cannot be read, or is not as it was written.
+    /// The file cannot be read, or is damaged.
     pub fn of_run(&self, name: &str) -> Result<Option<Vec<u8>>> {
         self.folder.ancestors().nth(2).map_or(Ok(None), |run| Sums::read(run, name))
     }
 
     /// Checks every file against the manifest.
+    ///
+    /// # Errors
+    /// A file is missing, or differs from the manifest.
     pub fn verify(&self) -> Result<()> {
         self.manifest.files.keys().try_for_each(|file| self.checked(file).map(|_| ()))
     }
 
-    /// Checks that every number of its tensors is finite. From format 2 on that was checked as they were written.
+    /// Checks that every number of its tensors is finite. From format 2 on that is checked when they are written.
     fn verify_numbers(&self) -> Result<()> {
         if self.manifest.format > 1 {
             return Ok(());
@@ -352,7 +379,7 @@ impl Checkpoint {
         if manifest.checksum != manifest.seal()? {
             return Err(damaged(&path));
         }
-        // Whoever wrote the manifest may have named files elsewhere: a checkpoint's lie in its folder.
+        // A manifest may have been tampered with to name files elsewhere; a checkpoint's files are in its folder.
         if let Some(name) = manifest.files.keys().find(|name| !is_plain(name)) {
             return Err(Error::new(format!("this names a file outside the checkpoint, `{}`", crate::error::printable(name)))
                 .at(path.display()));
@@ -372,7 +399,7 @@ impl Checkpoint {
 }
 
 impl Manifest {
-    /// A manifest to be completed by [`Checkpoint::write`].
+    /// A manifest that [`Checkpoint::write`] completes.
     pub fn new(modality: &str, step: usize, metrics_bytes: u64, recipe: &Recipe) -> Manifest {
         Manifest {
             format: FORMAT,
@@ -389,7 +416,7 @@ impl Manifest {
     }
 }
 
-/// Whether a name is that of a file in the folder where it is looked for.
+/// Whether `name` is a file name without a path.
 fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)

@@ -1,5 +1,5 @@
-//! Every write, fsync and rename of ctk: a file appears whole or not at all. And which files a folder has, and what lies in the middle of
-//! one.
+//! Every write, fsync and rename of ctk: a file appears whole or not at all. Also listing folders, locking, and reading from the middle of
+//! a file.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -9,12 +9,18 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Context, Error, Result};
 
-/// Writes `path` through a temporary neighbour, so that a crash or a full disk never leaves half a file under its name.
+/// Writes `path` through a temporary file beside it, so that a crash or a full disk never leaves half a file under its name.
+///
+/// # Errors
+/// The file cannot be written, or `path` is not a regular file.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |file| Ok(file.write_all(bytes)?))
 }
 
-/// Like [`write`], for content that is produced piece by piece.
+/// As [`write`], for content that is produced piece by piece.
+///
+/// # Errors
+/// As [`write`]; the errors of `fill`.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut std::io::BufWriter<File>) -> Result<()>) -> Result<()> {
     // The file gets its name by a rename, which would replace a device or a pipe at `path`.
     crate::opened::check(path)?;
@@ -42,20 +48,23 @@ pub fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// Adds a line to the end of `path` in one write, so that two programs at once do not mix theirs.
+/// Appends a line to `path` in one write, so that two programs do not mix their lines.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn append(path: &Path, line: &str) -> Result<()> {
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path).at(path.display())?;
     file.write_all(format!("{line}\n").as_bytes()).at(path.display())
 }
 
-/// Opens the file at `path` to be written on from byte `from`, which is there; what lies behind it is cut off. A new file begins at 0.
+/// Opens the file at `path` to continue writing at byte `from`; what comes after is cut off. A new file begins at 0.
 ///
 /// # Errors
-/// Something other than a file, also a link to one; fewer bytes than `from`.
+/// Something other than a regular file (a link, too), or a file shorter than `from`.
 pub fn go_on(path: &Path, from: u64) -> Result<File> {
     let there = path.symlink_metadata().ok();
     if there.as_ref().is_some_and(|there| !there.is_file()) {
-        return Err(Error::new("this is no file").at(path.display()).hint("delete it"));
+        return Err(Error::new("this is not a file").at(path.display()).hint("delete it"));
     }
     if there.map_or(0, |there| there.len()) < from {
         return Err(Error::new("this file is shorter than it was").at(path.display()).hint("try again"));
@@ -69,12 +78,15 @@ pub fn go_on(path: &Path, from: u64) -> Result<File> {
     opened.at(path.display())
 }
 
-/// What only one program at a time has; given back when it is dropped, or when the program ends.
+/// A lock that only one program holds at a time; released when it is dropped, or when the program ends.
 pub struct Lock {
     _file: File,
 }
 
-/// Waits until no other program has the lock whose file is `path`.
+/// Waits until no other program holds the lock file at `path`.
+///
+/// # Errors
+/// The file cannot be opened or locked.
 pub fn lock(path: &Path) -> Result<Lock> {
     if let Some(parent) = parent(path) {
         fs::create_dir_all(parent).at(parent.display())?;
@@ -84,16 +96,19 @@ pub fn lock(path: &Path) -> Result<Lock> {
     Ok(Lock { _file: file })
 }
 
-/// Removes the file or the folder at `path`, if there is one.
+/// Removes the file or the folder at `path`, if it exists.
+///
+/// # Errors
+/// It cannot be removed.
 pub fn remove(path: &Path) -> Result<()> {
     let Ok(there) = path.symlink_metadata() else { return Ok(()) };
     if there.is_dir() { fs::remove_dir_all(path).at(path.display()) } else { fs::remove_file(path).at(path.display()) }
 }
 
-/// Makes the folder `path` of files that `fill` writes into the folder it is given: it appears with all of them or not at all.
+/// Makes the folder `path` with the files that `fill` writes into the folder that it is given; it appears with all of them or not at all.
 ///
 /// # Errors
-/// There is something at `path`, other than an empty folder.
+/// Something other than an empty folder exists at `path`; the errors of `fill`.
 pub fn folder_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let empty = |path: &Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     if path.symlink_metadata().is_ok() && !empty(path) {
@@ -116,8 +131,11 @@ pub fn folder_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resul
     written.at(path.display())
 }
 
-/// The files of a folder and of those below it, in the order of their names; not what is hidden, nor what lies behind a link to a
-/// folder, which may lead above and never end.
+/// The files of a folder and of the folders below it, in the order of their names. Hidden files are left out, and so are links to folders,
+/// which may lead upwards and never end.
+///
+/// # Errors
+/// A folder cannot be read.
 pub fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let shown = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().as_encoded_bytes().starts_with(b".");
     let entries = walkdir::WalkDir::new(folder).sort_by_file_name().into_iter().filter_entry(shown);
@@ -131,13 +149,19 @@ pub fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Fills `bytes` from byte `at` on. Threads may do so at once.
+/// Fills `bytes` from byte `at` on. Several threads may do so at once.
+///
+/// # Errors
+/// The file cannot be read, or ends earlier.
 #[cfg(unix)]
 pub fn read_at(file: &File, bytes: &mut [u8], at: u64) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
 }
 
-/// Fills `bytes` from byte `at` on. Threads may do so at once.
+/// Fills `bytes` from byte `at` on. Several threads may do so at once.
+///
+/// # Errors
+/// The file cannot be read, or ends earlier.
 #[cfg(windows)]
 pub fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Result<()> {
     while !bytes.is_empty() {
@@ -151,7 +175,10 @@ pub fn read_at(file: &File, mut bytes: &mut [u8], mut at: u64) -> std::io::Resul
     Ok(())
 }
 
-/// Makes a folder's entries durable.
+/// Makes a folder's entries durable (fsync).
+///
+/// # Errors
+/// The folder cannot be synced.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     // Windows cannot open a folder as a file; its renames are durable enough without.
     if cfg!(unix) {
@@ -160,7 +187,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes an entry's name durable.
+/// Makes the entry of `path` in its folder durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     parent(path).map_or(Ok(()), sync_folder)
 }
@@ -169,10 +196,10 @@ fn parent(path: &Path) -> Option<&Path> {
     path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p })
 }
 
-/// Files and folders that are being written, under the names that they have meanwhile.
+/// The temporary names of files and folders that are being written.
 static TEMPORARIES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// The name that what shall be `path` has while it is written; known until it is dropped.
+/// The temporary name of a path while it is written; registered until it is dropped.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -192,7 +219,7 @@ impl Drop for Temporary {
     }
 }
 
-/// Takes away what this process has written half: for a program that ends at once.
+/// Removes what this process has half written, for a program that ends at once.
 pub fn remove_temporaries() {
     for path in &*TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner) {
         let _ = remove(path);
@@ -261,7 +288,7 @@ mod tests {
         #[cfg(unix)]
         std::os::unix::fs::symlink(folder.path(), at("a/loop")).unwrap();
         assert_eq!(below(folder.path()).unwrap(), ["a/c.txt", "a.txt", "b.txt"].map(at));
-        // A folder that was named may be hidden itself.
+        // A folder that the caller named may itself be hidden.
         assert_eq!(below(&at("a/.hidden")).unwrap(), [at("a/.hidden/d.txt")]);
         assert!(below(&at("none")).unwrap_err().to_string().contains("none"));
     }

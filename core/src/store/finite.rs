@@ -1,4 +1,4 @@
-//! Whether the numbers of stored tensors are finite: a NaN or an infinity in a checkpoint is a run that has diverged.
+//! Checks that the numbers of stored tensors are finite: NaN or infinity in a checkpoint means that the run has diverged.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,12 +9,12 @@ use crate::error::Result;
 use crate::store::files;
 use crate::store::safetensors_header::Header;
 
-/// Bytes that are looked at at once; a multiple of every number's size.
+/// Bytes that are checked at once; a multiple of every number's size.
 const PIECE: usize = 1 << 20;
 
 /// Whether all numbers of type `dtype` in `bytes`, little-endian, are finite. Integers are.
 pub(super) fn finite(dtype: Dtype, bytes: &[u8]) -> bool {
-    // A number is not finite where all bits of its exponent are set, which are the upper ones after the sign.
+    // A number is not finite if all bits of its exponent, the upper bits after the sign, are set.
     match dtype {
         Dtype::F64 => bytes.chunks_exact(8).all(|b| b[7] & 0x7f != 0x7f || b[6] & 0xf0 != 0xf0),
         Dtype::F32 => bytes.chunks_exact(4).all(|b| b[3] & 0x7f != 0x7f || b[2] & 0x80 == 0),
@@ -27,7 +27,7 @@ pub(super) fn finite(dtype: Dtype, bytes: &[u8]) -> bool {
 /// The name of the first tensor in the safetensors file at `path` that holds a number that is not finite.
 ///
 /// # Errors
-/// A file that cannot be read, or is none of safetensors.
+/// The file cannot be read, or is not a safetensors file.
 pub(super) fn first_bad(path: &Path) -> Result<Option<String>> {
     let file = File::open(path)?;
     let Header { tensors, start } = Header::read(&file)?;

@@ -1,4 +1,4 @@
-//! Everything that is written: run folders, checkpoints, files.
+//! Storage: run folders, checkpoints, Parquet tables, and every write of a file.
 
 pub mod best;
 mod changes;

@@ -1,22 +1,22 @@
-//! A run's folder: the only place a training run writes to, locked while it does.
+//! A run's folder: the only place a training run writes to, and locked while it trains.
 //!
 //! ```text
-//! runs/<name>/recipe.toml            as resolved and run
-//!             splits.json            which samples were held out, where the data has no test part of its own
-//!             labels.json            which samples kept their labels, where a task has few
-//!             classes.json           what the classes of a distilled run are called, by number
-//!             search.json            what was tried on folds of these, and how it did
-//!             folds.safetensors      what the choice's networks said of the images held out in these folds
-//!             held_back.json         which samples' labels nothing learns from, where they tell the best checkpoint
-//!             sums.json              digests of the files above, which are checked when they are read
-//!             metrics.jsonl          one object per logged step; a resume cuts what came after the checkpoint
-//!             evals.jsonl            what `ctk eval` found of it, one object each
+//! runs/<name>/recipe.toml            the recipe with all defaults written out
+//!             splits.json            the hold-out, if the data has no test part of its own
+//!             labels.json            the samples that keep their labels, in a task with few labels
+//!             classes.json           the names of a distilled run's classes, by number
+//!             search.json            the candidates tried by cross-validation, and their results
+//!             folds.safetensors      logits of the cross-validation's networks for their held-out images
+//!             held_back.json         the samples whose labels decide about the best checkpoint and are not trained on
+//!             sums.json              digests of the files above, checked when these are read
+//!             metrics.jsonl          one object for each logged step; a resume cuts what comes after the checkpoint
+//!             evals.jsonl            the results of `ctk eval`, one object each
 //!             checkpoints/<step>/    see `checkpoint`
-//!             checkpoints/best/      which of them is the best, where that was measured: see `best`
+//!             checkpoints/best/      which checkpoint is the best, if that is measured: see `best`
 //! ```
 //!
-//! The folder is made when something is first written, so that a mistake found before training leaves no trace. Of many ranks one
-//! writes: [`Process::writes`](crate::process::Process::writes) says which.
+//! The folder is made when something is first written to it, so that a mistake found before training leaves no trace. Of several ranks only
+//! one writes: see [`Process::writes`](crate::process::Process::writes).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -36,19 +36,23 @@ const RECIPE: &str = "recipe.toml";
 const METRICS: &str = "metrics.jsonl";
 const LOCK: &str = "lock";
 
-/// Where a run shall live.
+/// Where a run's folder is.
 #[derive(Clone, Debug)]
 pub enum Place {
     /// A new folder of this name, which must not hold anything yet.
     New(PathBuf),
     /// A new numbered folder below `runs/`.
     Numbered,
-    /// An existing run, to go on from its newest whole checkpoint.
+    /// An existing run, resumed from its newest whole checkpoint.
     Resume(PathBuf),
 }
 
 impl Place {
-    /// The run in `folder` if one has begun there, else a new one; what ended before its recipe was written is swept away.
+    /// The run in `folder` if one has begun there, else a new one. The remains of a run that ended before its recipe was written are
+    /// removed.
+    ///
+    /// # Errors
+    /// The remains cannot be removed.
     pub fn reached(folder: PathBuf) -> Result<Place> {
         if Run::has_begun(&folder) {
             return Ok(Place::Resume(folder));
@@ -60,7 +64,7 @@ impl Place {
     }
 }
 
-/// Whether a folder is there and holds nothing but what a run leaves that ended before its recipe was written; also an empty one.
+/// Whether a folder exists and is empty, or holds only what a run leaves that ended before its recipe was written.
 fn only_begun(folder: &Path) -> bool {
     let begun = |entry: &fs::DirEntry| {
         let name = entry.file_name();
@@ -77,26 +81,26 @@ pub struct Run {
     place: Place,
     modality: &'static str,
     recipe: Recipe,
-    /// A digest of the data that it is trained on.
+    /// A digest of the training data.
     data: Option<String>,
-    /// Whether it may go on though data or recipe are not those of its checkpoint.
+    /// Whether it may be resumed although data or recipe differ from those of its checkpoint.
     accepting: bool,
     open: Option<Open>,
 }
 
-/// Where a run goes on from, and what there is to say of it.
+/// Where a run is resumed from, with notes to print.
 #[derive(Debug, Default)]
 pub struct Origin {
-    /// Its newest whole checkpoint; none where it is at its beginning.
+    /// Its newest whole checkpoint; none if the run starts from the beginning.
     pub checkpoint: Option<Checkpoint>,
-    /// What was passed over, and what has changed since.
+    /// Checkpoints that were skipped, and what has changed since.
     pub notes: Vec<String>,
 }
 
 struct Open {
     folder: PathBuf,
     metrics: File,
-    /// Of the metrics so far.
+    /// Digest of the metrics so far.
     hasher: blake3::Hasher,
     sums: Sums,
     made: bool,
@@ -107,7 +111,7 @@ impl Run {
     /// A run that has not written anything yet.
     ///
     /// # Errors
-    /// A new folder that holds something already.
+    /// A new folder that is not empty.
     pub fn new(place: Place, modality: &'static str, recipe: Recipe) -> Result<Run> {
         if let Place::New(folder) = &place {
             free(folder)?;
@@ -115,28 +119,30 @@ impl Run {
         Ok(Run { place, modality, recipe, data: None, accepting: false, open: None })
     }
 
-    /// The same, which may go on though data or recipe are not those of its checkpoint; what differs is still told.
+    /// The same run, which may be resumed although data or recipe differ from those of its checkpoint; the differences are noted.
     pub fn accepting_changes(self, accepting: bool) -> Run {
         Run { accepting, ..self }
     }
 
-    /// Says what data it is trained on, by a digest of names, sizes and a sample of bytes: its checkpoints keep it, and a run that goes
-    /// on compares it.
+    /// Sets the digest of the training data (names, sizes and a sample of the bytes). Checkpoints store it, and a resumed run compares it.
     pub fn set_data(&mut self, digest: Option<String>) {
         self.data = digest;
     }
 
-    /// The name of the modality that trains it.
+    /// The modality's name.
     pub fn modality(&self) -> &'static str {
         self.modality
     }
 
-    /// Whether there is a run in `folder`, with its recipe.
+    /// Whether `folder` holds a run with its recipe.
     pub fn has_begun(folder: &Path) -> bool {
         folder.join(RECIPE).is_file()
     }
 
     /// The recipe of an existing run.
+    ///
+    /// # Errors
+    /// There is no run, or its recipe cannot be read.
     pub fn recipe_of(folder: &Path) -> Result<Recipe> {
         if !Run::has_begun(folder) {
             return Err(Error::usage("there is no run here")
@@ -147,38 +153,50 @@ impl Run {
     }
 
     /// The run's folder, made and locked at the first call.
+    ///
+    /// # Errors
+    /// The folder cannot be made, or another process trains in it.
     pub fn folder(&mut self) -> Result<&Path> {
         self.open().map(|o| o.folder.as_path())
     }
 
-    /// A run in the folder `name` inside this one's, by the same recipe. One that is there already is gone on with.
+    /// A run with the same recipe in the folder `name` inside this one's; it is resumed if it exists.
+    ///
+    /// # Errors
+    /// The folder cannot be made or read.
     pub fn within(&mut self, name: &str) -> Result<Run> {
         let place = Place::reached(self.folder()?.join(name))?;
         Run::new(place, self.modality, self.recipe.clone())
     }
 
     /// Removes the run's folder.
+    ///
+    /// # Errors
+    /// It cannot be removed.
     pub fn discard(mut self) -> Result<()> {
         let folder = self.folder()?.to_path_buf();
         self.open = None;
         fs::remove_dir_all(&folder).at(folder.display())
     }
 
-    /// The folder, if it was made already.
+    /// The folder, if it exists.
     pub(crate) fn existing(&self) -> Option<&Path> {
         self.open.as_ref().map(|o| o.folder.as_path())
     }
 
-    /// A file of the run that was written before (`splits.json` of a resumed run).
+    /// A file that the run wrote earlier (such as `splits.json` of a resumed run).
     ///
     /// # Errors
-    /// A file that cannot be read, is not as it was written, or has gone.
+    /// The file cannot be read, is damaged, or has been removed.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Place::Resume(folder) = &self.place else { return Ok(None) };
         Sums::read(folder, name)
     }
 
-    /// Writes a file of the run, whole.
+    /// Writes a file of the run, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let open = self.open()?;
         open.sums.expect(name, bytes)?;
@@ -186,10 +204,13 @@ impl Run {
         open.sums.settle(name)
     }
 
-    /// Removes a file or folder of the run, if it is there.
+    /// Removes a file or folder of the run, if it exists.
+    ///
+    /// # Errors
+    /// It cannot be removed.
     pub fn remove(&mut self, name: &str) -> Result<()> {
         let open = self.open()?;
-        // A stop in between leaves files that are not listed, which is as it was before.
+        // A stop in between leaves files that are not listed, as before they were written.
         open.sums.forget(name)?;
         files::remove(&open.folder.join(name))
     }
@@ -204,23 +225,26 @@ impl Run {
         open.metrics.write_all(text.as_bytes()).at(open.folder.join(METRICS).display())
     }
 
-    /// The checkpoint that a resumed run will go on from, if there is one yet.
+    /// The checkpoint that a resumed run continues from, if there is one yet.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
     pub fn latest(&self) -> Result<Option<Checkpoint>> {
         let Place::Resume(folder) = &self.place else { return Ok(None) };
         Ok(Checkpoint::latest(&folder.join("checkpoints"))?.0)
     }
 
-    /// Where to go on from. Cuts a resumed run's metrics to what its checkpoint covers.
+    /// Finds the checkpoint to resume from, and cuts the metrics after it.
     ///
     /// # Errors
-    /// A small file of the run that is damaged; a recipe or data that is not the checkpoint's, unless that is accepted.
+    /// A small file of the run is damaged; or recipe or data differ from the checkpoint's, and changes are not accepted.
     pub fn resume(&mut self) -> Result<Origin> {
         if !matches!(self.place, Place::Resume(_)) {
             return Ok(Origin::default());
         }
         let (recipe, data, accepting) = (self.recipe.clone(), self.data.clone(), self.accepting);
         let open = self.open()?;
-        // A recipe may be edited; what that means is told by its keys.
+        // The recipe may have been edited; its keys are compared instead of its digest.
         let damaged = open.sums.damaged();
         if let Some((name, what)) = damaged.iter().find(|(name, _)| *name != RECIPE) {
             return Err(Error::new(format!("this file of the run {what}"))
@@ -246,12 +270,18 @@ impl Run {
         Ok(Origin { checkpoint: Some(from), notes })
     }
 
-    /// Saves checkpoint `step` and drops all but the newest `keep`.
+    /// Saves checkpoint `step` and deletes all but the newest `keep`.
+    ///
+    /// # Errors
+    /// The errors of `fill`, or a file that cannot be written.
     pub fn save(&mut self, step: usize, keep: usize, fill: impl FnOnce(&mut Writer) -> Result<()>) -> Result<Checkpoint> {
         self.save_beside(None, step, keep, fill)
     }
 
-    /// The same, but the best of all stays, which may be this one; the checkpoint and the run say which it is.
+    /// The same, but the best checkpoint, which may be this one, is kept too; the checkpoint and the run record which it is.
+    ///
+    /// # Errors
+    /// As [`save`](Run::save).
     pub fn save_beside(
         &mut self,
         best: Option<&Best>,
@@ -275,12 +305,12 @@ impl Run {
         Ok(saved)
     }
 
-    /// Makes `checkpoints/best` stand for `best`: what a stop between two writes may have left undone.
+    /// Makes `checkpoints/best` stand for `best`, which a stop between two writes may have left undone.
     pub(crate) fn name_best(&mut self, best: &Best) -> Result<()> {
         best.name(&self.folder()?.join("checkpoints"))
     }
 
-    /// After a failure: removes the folder again if this run made it and saved no checkpoint.
+    /// After a failure: removes the folder again, if this run made it and saved no checkpoint.
     pub fn abandon(&mut self) {
         if let Some(open) = self.open.take()
             && open.made
@@ -307,7 +337,7 @@ impl Run {
             Place::Numbered => (numbered(Path::new("runs"), self.modality)?, true),
             Place::Resume(folder) => (folder.clone(), false),
         };
-        // A pipe in the place of one would be waited for.
+        // A pipe of this name would block the program.
         [LOCK, METRICS].iter().try_for_each(|name| opened::check(&folder.join(name)))?;
         let lock = File::create(folder.join(LOCK)).at(folder.display())?;
         lock.try_lock().map_err(|_| {
@@ -318,7 +348,7 @@ impl Run {
         let resumed = matches!(self.place, Place::Resume(_));
         match resumed {
             true => Checkpoint::sweep(&folder.join("checkpoints"), usize::MAX, None)?,
-            // Somebody else may have trained here since this run looked.
+            // Another process may have trained here since this run read the folder.
             false => {
                 free(&folder)?;
                 swept(&folder)?;
@@ -337,14 +367,16 @@ impl Run {
 }
 
 impl Open {
+    /// Checks that the folder still exists.
+    ///
     /// # Errors
-    /// The folder has gone.
+    /// It does not.
     fn there(&self) -> Result<()> {
         match self.folder.join(LOCK).is_file() {
             true => Ok(()),
-            false => Err(Error::new("the run's folder has gone while it was trained: nothing more can be saved there")
+            false => Err(Error::new("the run's folder was removed during training, so nothing more can be saved")
                 .at(self.folder.display())
-                .hint("train again, and leave the folder where it is while that lasts")),
+                .hint("train again, and leave the folder in place meanwhile")),
         }
     }
 
@@ -367,15 +399,17 @@ impl Open {
     }
 }
 
-/// Takes away what a run left half-written in `folder`.
+/// Removes what a run left half-written in `folder`.
 fn swept(folder: &Path) -> Result<()> {
     let left = fs::read_dir(folder).at(folder.display())?.flatten();
     let mut left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".tmp-"));
     left.try_for_each(|entry| files::remove(&entry.path()))
 }
 
+/// Checks that `folder` is empty or missing.
+///
 /// # Errors
-/// There is something in `folder`.
+/// It holds something.
 fn free(folder: &Path) -> Result<()> {
     if !folder.exists() || only_begun(folder) {
         return Ok(());
@@ -385,7 +419,7 @@ fn free(folder: &Path) -> Result<()> {
         .hint("give another --out, or go on with the run in it by --resume"))
 }
 
-/// Makes `parent/<modality>-<n>` with the smallest n that is free.
+/// Makes `parent/<modality>-<n>` with the smallest free n.
 fn numbered(parent: &Path, modality: &str) -> Result<PathBuf> {
     fs::create_dir_all(parent).at(parent.display()).hint("choose another place with --out")?;
     for n in 1.. {

@@ -1,7 +1,7 @@
-//! The header of a safetensors file apart from its values: which tensors there are, of what shape, and where they lie.
+//! The header of a safetensors file, read and written apart from its values: the tensors' names, shapes and positions.
 //!
-//! Files that fit into memory are read and written whole by the library (see [`checkpoint`](crate::store::checkpoint)). This is for a file
-//! whose header says first whether it is wanted, and for tables that stay in their file or are written as they go.
+//! Files that fit into memory are read and written whole by the safetensors library (see [`checkpoint`](crate::store::checkpoint)). This
+//! module is for files whose header decides whether they are wanted, and for tables that stay in their file or are written piece by piece.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,26 +12,26 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use crate::error::{Context, Error, Result};
 
-/// Bytes of the largest header that is believed, as in the library.
+/// The largest header that is accepted, in bytes; the same as in the library.
 const LARGEST: u64 = 100_000_000;
 
-/// What a file says it holds.
+/// The header of a file.
 #[derive(Debug)]
 pub struct Header {
-    /// Its tensors, whose offsets are sound: they follow each other and have room for their shapes.
+    /// The tensors. Their offsets have been checked: they follow each other and fit the shapes.
     pub tensors: Metadata,
-    /// The byte that their offsets count from.
+    /// The byte that the offsets count from.
     pub start: u64,
 }
 
 impl Header {
-    /// Reads the header of a file from its beginning.
+    /// Reads the header from the beginning of a file.
     ///
     /// # Errors
-    /// It is none of safetensors, or the file is not as long as it promises.
+    /// Not a safetensors file, or one that is shorter than its header says.
     pub fn read(mut file: &File) -> Result<Header> {
         let length = file.metadata()?.len();
-        let short = |e: std::io::Error| Error::new(format!("not a safetensors file: {e}")).hint("get the file anew");
+        let short = |e: std::io::Error| Error::new(format!("not a safetensors file: {e}")).hint("get the file again");
         file.rewind()?;
         let mut size = [0; 8];
         file.read_exact(&mut size).map_err(short)?;
@@ -39,26 +39,26 @@ impl Header {
         let start = size.saturating_add(8);
         if size > LARGEST || start > length {
             return Err(Error::new("not a safetensors file, or one that is cut short")
-                .hint("get the file anew, or convert it to safetensors"));
+                .hint("get the file again, or convert it to safetensors"));
         }
         let mut text = vec![0; size as usize];
         file.read_exact(&mut text).map_err(short)?;
         let tensors: Metadata = serde_json::from_slice(&text)
             .map_err(|e| Error::new(format!("not a readable safetensors file: {e}")))
-            .hint("get the file anew")?;
+            .hint("get the file again")?;
         let end = start.saturating_add(tensors.data_len() as u64);
         if end != length {
-            return Err(Error::new(format!("this file has {length} bytes, and its header promises {end}"))
-                .hint("it was cut short: get it anew"));
+            return Err(Error::new(format!("this file has {length} bytes, and its header says {end}"))
+                .hint("it was cut short: get it again"));
         }
         Ok(Header { tensors, start })
     }
 }
 
-/// The beginning of a file of one tensor in f32, (rows, width), whose values are written behind it.
+/// The beginning of a file with one tensor in f32, (rows, width), whose values are to be written after it.
 ///
 /// # Errors
-/// The tensor would have more bytes than there are addresses.
+/// The tensor would be larger than the address space.
 pub fn of_one(name: &str, [rows, width]: [usize; 2]) -> Result<Vec<u8>> {
     let bytes =
         rows.checked_mul(width).and_then(|values| values.checked_mul(4)).ok_or_else(|| Error::new("too large a tensor"))?;
@@ -66,7 +66,7 @@ pub fn of_one(name: &str, [rows, width]: [usize; 2]) -> Result<Vec<u8>> {
     // PyTorch's readers ask for this.
     let said = HashMap::from([("format".to_string(), "pt".to_string())]);
     let mut text = serde_json::to_vec(&Metadata::new(Some(said), vec![(name.to_string(), tensor)])?)?;
-    // The format wants values at a multiple of eight.
+    // The format wants values at a multiple of eight bytes.
     text.resize(text.len().next_multiple_of(8), b' ');
     Ok([&(text.len() as u64).to_le_bytes(), &text[..]].concat())
 }
@@ -91,7 +91,7 @@ mod tests {
         let info = header.tensors.info("input").unwrap();
         assert_eq!((header.start % 8, header.start + info.data_offsets.1 as u64), (0, bytes.len() as u64));
         file.set_len(bytes.len() as u64 - 1).unwrap();
-        assert!(Header::read(&file).unwrap_err().to_string().contains("its header promises"));
+        assert!(Header::read(&file).unwrap_err().to_string().contains("its header says"));
         file.set_len(7).unwrap();
         assert!(Header::read(&file).unwrap_err().to_string().contains("not a safetensors file"));
     }

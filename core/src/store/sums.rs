@@ -1,8 +1,8 @@
-//! `sums.json`: the blake3 of the small files in a run's folder that no checkpoint covers, so that a damaged one is never read as if
-//! it were whole.
+//! `sums.json`: the blake3 digests of the small files in a run's folder that no checkpoint covers, so that a damaged file is never taken
+//! for a whole one.
 //!
-//! Before a file is written, its new digest is added to the list beside the old one; after that, the old one is removed. So a file is
-//! accepted in both versions that a crash may leave behind.
+//! Before a file is written, its new digest is added to the list beside the old one; afterwards the old one is removed. So either version
+//! that a crash may leave behind is accepted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,16 +21,16 @@ pub(super) const FILE: &str = "sums.json";
 /// Stands in the list for a file that does not exist yet.
 const ABSENT: &str = "absent";
 
-/// What is known of a run's small files.
+/// The digests of a run's small files.
 pub(super) struct Sums {
     path: PathBuf,
     known: Known,
 }
 
-/// The file as it is written.
+/// The content of `sums.json`.
 #[derive(Default, Serialize, Deserialize)]
 struct Known {
-    /// The digests that each file may have: one, or while it is written two.
+    /// The digests that each file may have: one, or two while it is written.
     files: BTreeMap<String, Vec<String>>,
     /// blake3 of `files` as JSON.
     checksum: String,
@@ -43,7 +43,7 @@ impl Known {
 }
 
 impl Sums {
-    /// What is known of the files in `folder`: nothing where a run of an earlier version lies there.
+    /// The digests of the files in `folder`; empty for a run of an earlier version, which has no list.
     ///
     /// # Errors
     /// The list itself is damaged.
@@ -67,7 +67,10 @@ impl Sums {
         Ok(Sums { path, known })
     }
 
-    /// Adds the digest of `bytes`, which the file `name` is about to be written with.
+    /// Adds the digest of `bytes`, with which the file `name` is about to be written.
+    ///
+    /// # Errors
+    /// The list cannot be written.
     pub fn expect(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let digests = self.known.files.entry(name.to_string()).or_insert_with(|| vec![ABSENT.to_string()]);
         digests.insert(0, files::digest(bytes));
@@ -76,6 +79,9 @@ impl Sums {
     }
 
     /// Removes the old digest of the file `name`, once it is written.
+    ///
+    /// # Errors
+    /// The list cannot be written.
     pub fn settle(&mut self, name: &str) -> Result<()> {
         match self.known.files.get_mut(name) {
             Some(digests) => digests.truncate(1),
@@ -84,7 +90,10 @@ impl Sums {
         self.write()
     }
 
-    /// Forgets the file `name`, and all below the folder of this name.
+    /// Removes the file `name`, and all files below the folder of this name, from the list.
+    ///
+    /// # Errors
+    /// The list cannot be written.
     pub fn forget(&mut self, name: &str) -> Result<()> {
         let below = format!("{name}/");
         let before = self.known.files.len();
@@ -92,7 +101,7 @@ impl Sums {
         if self.known.files.len() == before { Ok(()) } else { self.write() }
     }
 
-    /// Whether the file `name` was written and must exist. Files in folders of the run are temporary, so these need not.
+    /// Whether the file `name` was written and must exist. Files in folders of the run are temporary and need not exist.
     pub fn knows(&self, name: &str) -> bool {
         !name.contains('/') && self.known.files.get(name).is_some_and(|digests| !digests.iter().any(|digest| digest == ABSENT))
     }
@@ -102,10 +111,10 @@ impl Sums {
         self.known.files.get(name).is_none_or(|digests| digests.contains(&files::digest(bytes)))
     }
 
-    /// The small file `name` of the run in `folder`, if it was ever written.
+    /// Reads the small file `name` of the run in `folder`, if it was ever written.
     ///
     /// # Errors
-    /// A file that cannot be read, is not as it was written, or has gone.
+    /// The file cannot be read, is damaged, or has been removed.
     pub fn read(folder: &Path, name: &str) -> Result<Option<Vec<u8>>> {
         let (path, sums) = (folder.join(name), Sums::of(folder)?);
         if !path.exists() {
@@ -123,7 +132,7 @@ impl Sums {
         }
     }
 
-    /// The listed files that are not as they were written, with what is wrong with each. A file that has gone is one of them.
+    /// The listed files that are damaged or missing, each with what is wrong.
     pub fn damaged(&self) -> Vec<(&str, &'static str)> {
         let found = self.known.files.keys().filter_map(|name| {
             let path = self.path.with_file_name(name);
@@ -186,7 +195,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 4;
             fs::write(&path, &bytes).unwrap();
-            // White space between values may change; what is said may not.
+            // White space between values may change; the values may not.
             if let Ok(sums) = Sums::of(folder.path()) {
                 assert!(sums.agree("a.json", b"one") && !sums.agree("a.json", b"two"), "byte {at}");
             }

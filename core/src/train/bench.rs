@@ -1,7 +1,7 @@
-//! What a training step costs on this machine: laps, memory, the matrix product's peak, and the steps that are timed.
+//! Measures a training step on this machine: times, memory, and the machine's peak speed of matrix products.
 //!
-//! [`Classifier`] is the step by which frameworks are compared: an encoder with a linear classifier on input that is there
-//! already. [`learner`] times a learner's own step, stage by stage and as training runs it.
+//! [`Classifier`] is the step by which frameworks are compared: an encoder with a linear classifier on input that is already in memory.
+//! [`learner`] times a learner's own step, stage by stage and as training runs it.
 
 use std::time::Instant;
 
@@ -25,62 +25,62 @@ use crate::train::learner::Learner as _;
 use crate::train::plan::Plan;
 use crate::world::solo;
 
-/// Steps before the clock starts: buffers are made, and caches filled.
+/// Steps before timing starts, in which buffers are allocated and caches filled.
 pub const WARM: usize = 2;
 
-/// What is to be timed.
+/// A request to time a step.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Changes to the recipe by the names that the command line has for them, each with its value.
+    /// Changes to the recipe: the command line's name of each flag, and its value.
     pub changes: Vec<(&'static str, String)>,
-    /// Steps timed; absent: as many as the modality finds enough.
+    /// Steps to time; none: the modality's default.
     pub steps: Option<usize>,
 }
 
-/// What was measured.
+/// The result.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What was timed: the model, the data, the batch, under their JSON names.
+    /// What was timed (model, data, batch) under JSON names.
     pub what: Vec<(&'static str, serde_json::Value)>,
-    /// The figures, in the order in which people are shown them.
+    /// The figures in the order in which they are printed.
     pub figures: Vec<Figure>,
-    /// What it was computed in.
+    /// The type in which feature maps were stored and multiplied.
     pub precision: Precision,
-    /// Threads that computed, loaders aside.
+    /// Computing threads, without loaders.
     pub threads: usize,
-    /// The vector instructions they used.
+    /// The vector instructions used.
     pub isa: &'static str,
 }
 
-/// One figure, for scripts and for people.
+/// One figure, for JSON and for the printed table.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// Its JSON name; `step_ms.best` is `best` of the object `step_ms`.
+    /// The JSON name; `step_ms.best` is `best` in the object `step_ms`.
     pub key: &'static str,
-    /// What scripts are told.
+    /// The JSON value.
     pub value: serde_json::Value,
-    /// What people are shown; absent: nothing.
+    /// The line to print, if any.
     pub line: Option<Line>,
 }
 
-/// A figure's line of a table.
+/// A figure's line in the printed table.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it is; two spaces before it where it belongs to the line above.
+    /// The label; two leading spaces indent it below the line above.
     pub label: String,
     /// The number.
     pub value: f64,
-    /// Its unit, and what else is to be said.
+    /// The unit, and remarks.
     pub unit: String,
 }
 
 impl Figure {
-    /// A figure that scripts alone are told.
+    /// A figure that is in JSON only.
     pub fn new(key: &'static str, value: impl Into<serde_json::Value>) -> Figure {
         Figure { key, value: value.into(), line: None }
     }
 
-    /// Shows it to people, who may like another unit.
+    /// Also prints the figure, possibly in another unit.
     pub fn line(self, label: impl Into<String>, value: f64, unit: impl Into<String>) -> Figure {
         Figure { line: Some(Line { label: label.into(), value, unit: unit.into() }), ..self }
     }
@@ -91,7 +91,10 @@ impl Figure {
 pub struct Laps(Vec<f64>);
 
 impl Laps {
-    /// Runs `work` [`WARM`] times, then `count` times by the clock; `work` is told which time it is.
+    /// Runs `work` [`WARM`] times, then `count` times with timing; `work` gets the number of the call.
+    ///
+    /// # Errors
+    /// The errors of `work`.
     pub fn run(count: usize, mut work: impl FnMut(usize) -> Result<()>) -> Result<Laps> {
         let mut laps = Vec::new();
         for i in 0..WARM + count.max(1) {
@@ -107,12 +110,12 @@ impl Laps {
         Laps(laps)
     }
 
-    /// The shortest.
+    /// The shortest time.
     pub fn best(&self) -> f64 {
         self.0[0]
     }
 
-    /// The one in the middle.
+    /// The median time.
     pub fn median(&self) -> f64 {
         self.0[self.0.len() / 2]
     }
@@ -122,54 +125,57 @@ fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
-/// Medians of a learner's stages, each alone, and of the whole as training runs it.
+/// Median times of a learner's stages in milliseconds, each measured alone, and of the whole step as training runs it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stages {
-    /// Drawing a batch, on one thread, as a loader does.
+    /// Making a batch on one thread, as a loader does.
     pub batch: f64,
-    /// Batch to embeddings.
+    /// From the batch to embeddings.
     pub forward: f64,
-    /// Embeddings to gradients of the backward pass.
+    /// The backward pass, from the embeddings' gradients.
     pub backward: f64,
     /// The loss and its gradient.
     pub loss: f64,
-    /// Moving the parameters.
+    /// The optimizer's update of the parameters.
     pub optimizer: f64,
-    /// The step while loaders draw the next batches beside it: less than the sum.
+    /// The whole step while loaders make the next batches at the same time; less than the sum of the stages.
     pub total: f64,
 }
 
-/// The memory of this process that is its own: what it allocated, without the program's pages and mapped files, which the system can
-/// drop. 0 where the system does not tell.
+/// The memory that this process has allocated, without the program's own pages and mapped files, which the system can drop. 0 if the system
+/// does not say.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory(f64);
 
 impl Memory {
-    /// From now on.
+    /// The memory at this moment.
     pub fn now() -> Self {
         Memory(status("RssAnon:"))
     }
 
-    /// By how many MB the largest size so far is above that.
+    /// By how many MB the largest memory so far exceeds it.
     pub fn grown(self) -> f64 {
-        // The system keeps the largest size of all pages alone; those of files only become more.
+        // The system reports the largest size of all pages together; pages of files only grow.
         (status("VmHWM:") - status("RssFile:") - status("RssShmem:") - self.0).max(0.0)
     }
 }
 
-/// A figure of the kernel's in MB.
+/// A figure of the kernel in MB.
 fn status(name: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
-/// Threads that compute.
+/// The number of computing threads.
 pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
-/// Thousand millions of operations a second of a product of square f32 matrices on all threads, the best of several: what the
+/// The speed in GFLOP/s of a product of square f32 matrices on all threads, the best of several: the most that the machine reaches.
+///
+/// # Errors
+/// An error of candle.
 /// machine can give.
 pub fn product_peak() -> Result<f64> {
     const SIDE: usize = 1024;
@@ -178,7 +184,7 @@ pub fn product_peak() -> Result<f64> {
     Ok(2.0 * (SIDE as f64).powi(3) / laps.best() / 1e6)
 }
 
-/// An encoder with a linear classifier and SGD with momentum.
+/// An encoder with a linear classifier, trained by SGD with momentum.
 pub struct Classifier<E> {
     encoder: E,
     head: Sequential,
@@ -189,7 +195,7 @@ pub struct Classifier<E> {
 }
 
 impl<E: Encoder> Classifier<E> {
-    /// Classifies into ten; `rows` is the batch, `build` declares the encoder, which runs in `precision`.
+    /// A classifier into ten classes; `rows` is the batch size, `build` declares the encoder, which runs in `precision`.
     ///
     /// # Errors
     /// Those of `build`.
@@ -207,10 +213,10 @@ impl<E: Encoder> Classifier<E> {
         Ok(Classifier { encoder, head, params, optimizer, labels, precision })
     }
 
-    /// Forward, backward, update.
+    /// Runs one step: forward pass, backward pass, update. Returns the loss.
     ///
     /// # Errors
-    /// When the loss is no longer finite.
+    /// The loss is no longer finite.
     pub fn step(&mut self, x: &<E::Views as HostBatch>::On, key: Key) -> Result<f32> {
         let pass = Pass::train(key, &solo()).at(self.precision);
         let rows = Rows::alone(self.labels.dim(0)?);
@@ -229,13 +235,16 @@ impl<E: Encoder> Classifier<E> {
         if loss.is_finite() { Ok(loss) } else { Err(Error::new("the loss is no longer a finite number: nothing was timed")) }
     }
 
-    /// Its parameters, those of the encoder below `encoder.`.
+    /// The parameters; those of the encoder begin with `encoder.`.
     pub fn params(&self) -> &Params {
         &self.params
     }
 }
 
-/// Times a learner's step: its stages one after the other, then the whole while loaders draw ahead.
+/// Times a learner's step: its stages one after the other, then the whole step while loaders work ahead.
+///
+/// # Errors
+/// The errors of the source and of the learner.
 pub fn learner<T, S>(learner: &mut Dense<T>, source: &S, plan: &Plan, steps: usize) -> Result<Stages>
 where
     T: Towers<Left: Send, Right: Send>,
@@ -262,7 +271,7 @@ where
     }
     let [batch, forward, loss, backward, optimizer] = spent.map(|laps| Laps::of(laps).median());
 
-    // More units than are taken: the last steps too have a loader beside them.
+    // More units than steps, so that loaders work beside the last steps, too.
     let (depth, first) = (2 * train.loaders.max(1), steps * units);
     let all = first..first + (steps + depth) * units;
     let total = Loader::run(train.loaders, depth, all, &draw, |loader| {
@@ -275,7 +284,7 @@ where
     Ok(Stages { batch, forward, backward, loss, optimizer, total: total.median() })
 }
 
-/// Any rate takes the same time; a small one stays finite.
+/// Any rate takes the same time; with a small one the loss stays finite.
 const RATE: f64 = 1e-3;
 
 #[cfg(test)]

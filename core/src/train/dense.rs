@@ -1,4 +1,4 @@
-//! The learner that goes backwards through towers: embeddings, loss, gradients, optimizer.
+//! The learner of all methods that train by backpropagation: embeddings, loss, gradients, optimizer.
 
 use std::sync::Arc;
 
@@ -18,31 +18,32 @@ use crate::store::checkpoint::{Reader, Writer};
 use crate::train::learner::Learner;
 use crate::world::{Collective, solo};
 
-/// Where the optimizer's state goes.
+/// The file of the optimizer's state in a checkpoint.
 pub const TRAINER: &str = "trainer.safetensors";
 
-/// What a step has just done: see [`Dense::stages`].
+/// A stage of a step that has just ended: see [`Dense::stages`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Its batch, or the next part of it, is here.
+    /// The batch, or its next part, was drawn.
     Batch,
-    /// Embeddings of what is here.
+    /// Its embeddings were computed.
     Forward,
-    /// The loss and its gradient with respect to the embeddings.
+    /// The loss and its gradient with respect to the embeddings were computed.
     Loss,
-    /// Gradients of the parameters.
+    /// The gradients of the parameters were computed.
     Backward,
-    /// The parameters have moved.
+    /// The parameters were updated.
     Optimizer,
 }
 
-/// A batch of a learner.
+/// The batch of a learner.
 type BatchOf<T> = Batch<<T as Towers>::Left, <T as Towers>::Right>;
 
-/// A model that learns by backpropagation. Parameters below `encoder.` are the model, those below `head.` (a predictor's, too) the
+/// A model trained by backpropagation. Parameters that begin with `encoder.` are the encoder's, those with `head.` the projection head's
+/// and predictor's, those with `loss.` the loss's own.
 /// rest, those below `loss.` the loss's own.
 pub struct Dense<T> {
-    /// Views to embeddings.
+    /// Encoder and heads, from views to embeddings.
     pub towers: T,
     /// Their momentum copy, for losses that compare with one.
     pub target: Option<Target<T>>,
@@ -50,35 +51,35 @@ pub struct Dense<T> {
     pub objective: Box<dyn Objective>,
     /// Every parameter of `towers` and of `objective`.
     pub params: Params,
-    /// Moves them.
+    /// The optimizer.
     pub optimizer: Optimizer,
-    /// What a step's feature maps are kept and multiplied in.
+    /// The type in which a step's feature maps are stored and multiplied.
     pub precision: Precision,
-    /// Whether residual blocks run once more on the way back, and keep less meanwhile: see [`Pass::recompute`].
+    /// Whether residual blocks are recomputed in the backward pass to save memory: see [`Pass::recompute`].
     pub recompute: bool,
     /// Which rows of a step share batch statistics.
     pub groups: Groups,
-    /// What normalisation does in a step.
+    /// How batch normalisation uses statistics in a step.
     pub statistics: Statistics,
-    /// Whether a step whose loss or gradient is not finite is left out, and the learner stays as it was.
+    /// Whether a step whose loss or gradient is not finite is skipped, so that the learner stays unchanged.
     pub leaves_out: bool,
     /// The other ranks.
     pub world: Arc<dyn Collective>,
 }
 
-/// What the first pass over a step's batch found.
+/// The results of the first pass over a step's batch.
 struct Seen {
     online: Embeddings,
     target: Option<Embeddings>,
     labels: Option<Vec<u32>>,
-    /// Where the samples of each part lie.
+    /// The places of each part's samples.
     parts: Vec<Places>,
-    /// The way back, if the batch is one part.
+    /// The tape, if the batch is one part.
     tape: Option<EmbeddingsTape>,
 }
 
 impl<T: Towers> Dense<T> {
-    /// A learner alone in the world, in f32, without a target, whose rows all share their batch statistics.
+    /// A learner on a single rank, in f32, without a momentum copy, in which all rows share batch statistics.
     pub fn new(towers: T, objective: Box<dyn Objective>, params: Params, optimizer: Optimizer) -> Self {
         Dense {
             towers,
@@ -95,15 +96,15 @@ impl<T: Towers> Dense<T> {
         }
     }
 
-    /// A step (see [`Learner::step`]) that tells `done` of each stage as it ends; a batch in parts goes through some of them
-    /// once a part.
+    /// A step (see [`Learner::step`]) that calls `done` as each stage ends; for a batch in parts some stages occur once for each part.
     ///
     /// # Errors
+    /// The batch cannot be drawn, or a computation failed.
     /// Whatever drawing the batch or computing met.
     pub fn stages(&mut self, feed: &Feed<BatchOf<T>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
         let pass = Pass { groups: self.groups, recompute: self.recompute, ..Pass::train(feed.key(), &self.world) };
         let pass = pass.at(self.precision).with(self.statistics);
-        // Running statistics move on the way there.
+        // Running statistics change in the forward pass, so they are kept in case the step is skipped.
         let buffers = if self.leaves_out { self.buffers()? } else { Vec::new() };
         let mut seen = self.look(feed, &pass, done)?;
         let tape = seen.tape.take();
@@ -127,10 +128,10 @@ impl<T: Towers> Dense<T> {
                 *gradient = gradient.take().map(|own| own.over(&*self.world)).transpose()?;
             }
         }
-        // Every rank has these of the whole batch, so they are not added up.
+        // Every rank has these for the whole batch, so they are not summed over ranks.
         for (param, gradient) in &terms.parameters {
             let at = self.params.iter().position(|p| p.name() == param.name());
-            let at = at.ok_or_else(|| Error::new("the loss has a parameter that the learner has not").at(param.name()))?;
+            let at = at.ok_or_else(|| Error::new("the loss has a parameter that the learner does not have").at(param.name()))?;
             gradients[at] = Some(gradient.clone().into());
         }
         if self.leaves_out && !self.finite(&terms, &gradients)? {
@@ -144,7 +145,7 @@ impl<T: Towers> Dense<T> {
         Ok(terms)
     }
 
-    /// Running statistics, the momentum copy's too, as they are.
+    /// A copy of the running statistics, the momentum copy's included.
     fn buffers(&self) -> Result<Vec<(Arc<Param>, Tensor)>> {
         let own = self.params.iter().chain(self.target.iter().flat_map(|target| target.params().iter()));
         own.filter(|p| !p.kind().trained()).map(|p| Ok((p.clone(), p.array().tensor()?.copy()?))).collect()
@@ -165,9 +166,9 @@ impl<T: Towers> Dense<T> {
         Ok(true)
     }
 
-    /// The embeddings of all parts of a batch. A batch of one part keeps its tape. One of several keeps none (gradient caching, Gao
-    /// et al. 2021): each part goes through the towers once more on the [way back](Dense::back). Running statistics move in that
-    /// second pass only; those of the target, which has no second one, in this.
+    /// The embeddings of all parts of a batch. A batch of one part keeps its tape. A batch of several parts keeps none (gradient caching,
+    /// Gao et al. 2021): each part goes through the towers again in the [backward pass](Dense::back). Running statistics are updated only
+    /// in that second pass; those of the momentum copy, which has no second pass, are updated here.
     fn look(&self, feed: &Feed<BatchOf<T>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Seen> {
         let (reads, whole) = (self.objective.reads(), feed.parts() == 1);
         let look = if whole { pass.clone() } else { pass.clone().with(pass.statistics.held()).without_tape() };
@@ -181,7 +182,7 @@ impl<T: Towers> Dense<T> {
             }
             let first = places.last().map_or(feed.places().start, |before| before.own.end);
             let own = first..first + batch.samples.len();
-            // A part is all that batch statistics see; a whole batch is cut into groups as the batch of all ranks is.
+            // A part has batch statistics of its own; a whole batch is divided into groups as the batch of all ranks is.
             let at = Places { extent: if whole { 0..feed.count().max(own.end) } else { own.clone() }, own };
             if let Some(copy) = &self.target {
                 target.push(copy.project(&batch, reads.target, &at, pass)?);
@@ -200,8 +201,8 @@ impl<T: Towers> Dense<T> {
         Ok(Seen { online: Embeddings::joined(&online)?, target, labels, parts: places, tape })
     }
 
-    /// The gradients of the parameters, from those of the embeddings: by the tape of the whole batch, or part by part. The sum over
-    /// parts is the gradient of the whole batch, except that batch normalisation sees one part at a time.
+    /// The gradients of the parameters from those of the embeddings: by the tape of the whole batch, or part by part. The sum over parts is
+    /// the gradient of the whole batch, except that batch normalisation sees one part at a time.
     fn back(
         &self,
         feed: &Feed<BatchOf<T>>,

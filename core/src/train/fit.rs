@@ -1,8 +1,8 @@
-//! The only training loop: pull, step, log, measure, save, keep the best; resume; stop when asked.
+//! The only training loop: draw a batch, step, log, measure, save, keep the best checkpoint; resume; stop on request.
 //!
-//! A checkpoint holds all that the next step depends on, also what the next line of metrics is made of, so a run that goes on is the run
-//! that was not stopped. What is measured at the end of an epoch is measured before its checkpoint is written, unless the process was
-//! asked to end meanwhile: then the checkpoint says so, and measuring is what the run goes on with.
+//! A checkpoint holds everything that the next step depends on, and the losses for the next line of metrics, so a resumed run equals an
+//! uninterrupted one. Measurements at the end of an epoch are made before its checkpoint is written. If the process is asked to end
+//! meanwhile, the checkpoint records that they are missing, and a resumed run begins with them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -27,31 +27,31 @@ use crate::train::plan::Plan;
 /// Measures named figures of a learner, without changing it.
 pub type Measure<'a, L> = Box<dyn FnMut(&L) -> Result<Vec<(String, f64)>> + 'a>;
 
-/// Something measured on the learner every few epochs.
+/// A measurement of the learner that is repeated every few epochs.
 pub struct Probe<'a, L> {
     /// Epochs between two measurements.
     pub every: usize,
-    /// What is measured.
+    /// The measurement.
     pub measure: Measure<'a, L>,
 }
 
 /// Measures one figure of a learner, without changing it.
 pub type Figure<'a, L> = Box<dyn FnMut(&L) -> Result<f64> + 'a>;
 
-/// What tells the best checkpoint: a figure of which more is better, measured whenever one is due to be saved.
+/// The measure that decides which checkpoint is the best. More is better; it is taken whenever a checkpoint is saved.
 pub struct Judge<'a, L> {
     /// Its JSON name.
     pub measure: &'static str,
-    /// What it is measured on.
+    /// The data that it is measured on.
     pub on: &'static str,
-    /// How many samples these are.
+    /// The number of samples of that data.
     pub samples: usize,
-    /// Measures it.
+    /// The measurement.
     pub value: Figure<'a, L>,
 }
 
 impl<L> Judge<'_, L> {
-    /// Which is the best after `step`: this one, where it is better than all `before`.
+    /// The best checkpoint after `step`: this one, if it is better than all `before`.
     fn best(&self, before: Option<Best>, step: usize, value: f64) -> Option<Best> {
         match before {
             Some(before) if before.value >= value => Some(before),
@@ -60,29 +60,29 @@ impl<L> Judge<'_, L> {
     }
 }
 
-/// What the loop has to report.
+/// The result of the training loop.
 #[derive(Clone, Debug, Default)]
 pub struct Fitted {
-    /// Steps done since the very start.
+    /// Steps since the start of the run, over all processes.
     pub steps: usize,
-    /// Epochs done since the very start.
+    /// Epochs since the start of the run.
     pub epochs: f64,
-    /// Mean loss over the last epoch that this process ran (or what it ran of it).
+    /// Mean loss over the last epoch that this process ran (or the part of it that it ran).
     pub loss: f64,
-    /// Wall seconds this process spent in steps.
+    /// Wall-clock seconds that this process spent in steps.
     pub seconds: f64,
-    /// Samples that this process consumed.
+    /// Samples that this process used.
     pub samples: usize,
-    /// The best checkpoint since the very start, where that was measured.
+    /// The best checkpoint since the start of the run, if that is measured.
     pub best: Option<Best>,
-    /// How embeddings lay at the last logged step, where a loss compares them.
+    /// The spread of the embeddings at the last logged step, if the loss compares embeddings.
     pub health: Option<Health>,
-    /// Steps that were left out because they were not finite, since the very start.
+    /// Steps since the start of the run that were skipped because they were not finite.
     pub left_out: usize,
 }
 
 impl Fitted {
-    /// What there is to say of the training beside its loss, under JSON names.
+    /// The figures besides the loss, under JSON names.
     pub fn figures(&self) -> Vec<(&'static str, serde_json::Value)> {
         let mut figures = Vec::new();
         if let Some(Health { effective_rank, spread, .. }) = self.health {
@@ -95,13 +95,83 @@ impl Fitted {
     }
 }
 
-/// Trains `learner` on `source` as `plan` says, from where `run` is to go on, to the end or until `process` is told to stop.
+/// Trains `learner` on `source` by `plan`, from the checkpoint of `run` or from the start, until the end or until `process` is asked to
+/// stop.
 ///
-/// Step s of epoch e sees samples, views and rate that are functions of (seed, e, s) alone, so a resumed run is the same run.
+/// The samples, views and rate of step s of epoch e are functions of (seed, e, s) alone, so a resumed run equals an uninterrupted one.
+///
+/// A learner of one number, which follows the mean of its batches:
+///
+/// ```
+/// use ctk_core::data::{feed::Feed, source::Source};
+/// use ctk_core::optim::Schedule;
+/// use ctk_core::recipe::{Decay, Recipe, Scaling, ScheduleRecipe, TrainRecipe};
+/// use ctk_core::store::checkpoint::{Reader, Writer};
+/// use ctk_core::store::run::{Place, Run};
+/// use ctk_core::train::{fit::fit, learner::Learner, plan::Plan};
+/// use ctk_core::{Device, Result, Tensor, objective::Terms, process::Process, rng::Key};
+///
+/// struct Numbers(Vec<f64>);
+///
+/// impl Source for Numbers {
+///     type Batch = Vec<f64>;
+///
+///     fn len(&self) -> usize {
+///         self.0.len()
+///     }
+///
+///     fn draw(&self, samples: &[u32], _: Key) -> Result<Vec<f64>> {
+///         Ok(samples.iter().map(|&sample| self.0[sample as usize]).collect())
+///     }
+/// }
+///
+/// struct Mean(f64);
+///
+/// impl Learner for Mean {
+///     type Batch = Vec<f64>;
+///
+///     fn step(&mut self, feed: &Feed<Vec<f64>>, rate: f64) -> Result<Terms> {
+///         let batch = feed.part(0)?;
+///         let error = self.0 - batch.iter().sum::<f64>() / batch.len() as f64;
+///         self.0 -= rate * error;
+///         Ok(Terms::of(Tensor::new(error * error, &Device::Cpu)?))
+///     }
+///
+///     fn save(&self, writer: &mut Writer) -> Result<()> {
+///         writer.tensors("mean.safetensors", &[("mean".to_string(), Tensor::new(self.0, &Device::Cpu)?)])
+///     }
+///
+///     fn load(&mut self, reader: &Reader) -> Result<()> {
+///         self.0 = reader.tensors("mean.safetensors")?["mean"].to_scalar()?;
+///         Ok(())
+///     }
+/// }
+///
+/// let constant = ScheduleRecipe { warmup: 0.0, decay: Decay::Constant, scaling: Scaling::None, ..Default::default() };
+/// let train = TrainRecipe { epochs: 20, batch: 2, ..Default::default() };
+/// let recipe = Recipe::new("mean.toml", "");
+/// let plan = Plan::new("mean", &recipe, train, Schedule::new(&constant, 0.1))?;
+/// let source = Numbers(vec![1.0, 2.0, 3.0, 4.0]);
+///
+/// let folder = tempfile::tempdir()?;
+/// let mut run = Run::new(Place::New(folder.path().join("run")), "mean", recipe.clone())?;
+/// let mut mean = Mean(0.0);
+/// let fitted = fit(&source, &mut mean, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu))?;
+/// assert_eq!(fitted.steps, 40); // 20 epochs of two batches.
+/// assert!((mean.0 - 2.5).abs() < 0.5, "{}", mean.0);
+///
+/// // The run goes on from its checkpoint: all steps are done, and the learner is what it was.
+/// drop(run);
+/// let mut run = Run::new(Place::Resume(folder.path().join("run")), "mean", recipe)?;
+/// let mut again = Mean(0.0);
+/// fit(&source, &mut again, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu))?;
+/// assert_eq!(again.0, mean.0);
+/// # Ok::<(), ctk_core::Error>(())
+/// ```
 ///
 /// # Errors
-/// Whatever drawing, stepping or writing met, after saving where the state is whole; a loss that is no longer finite, or a thousand times
-/// what it was; [`ErrorKind::Interrupted`] after saving, when the run was asked to stop.
+/// A batch cannot be drawn, a step fails, or a file cannot be written; the state is saved first if it is whole. The loss is not finite, or
+/// a thousand times the first one. [`ErrorKind::Interrupted`] if the run was asked to stop; it has been saved.
 pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     source: &S,
     learner: &mut L,
@@ -113,10 +183,10 @@ pub fn fit<S: Source, L: Learner<Batch = S::Batch>>(
     fit_judged(source, learner, plan, probes, None, run, process)
 }
 
-/// The same, and the checkpoint that `judge` finds the best, the first of equals, is kept beside the newest ones.
+/// As [`fit`], and the best checkpoint according to `judge` (of equal ones the first) is kept beside the newest ones.
 ///
 /// # Errors
-/// As of [`fit`]; whatever the judge met.
+/// As for [`fit`]; the errors of the judge.
 pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     source: &S,
     learner: &mut L,
@@ -169,7 +239,7 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
         Every::Steps(steps) => done.is_multiple_of(steps),
         Every::Epochs(epochs) => done.is_multiple_of(epochs.saturating_mul(per_epoch)),
     };
-    // What is measured as an epoch ends, and which checkpoint is then the best. It is told when all of it was measured.
+    // The measurements that are due at the end of an epoch, and the best checkpoint after them. They are reported when all are made.
     let mut measure = |done: usize, learner: &L, saving: bool, kept: &mut Kept| {
         let epoch = done / per_epoch;
         let mut found = Vec::new();
@@ -212,7 +282,7 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
             if step % per_epoch == 0 {
                 kept.log.epoch();
             }
-            // What a step has begun to change is no state to go on from.
+            // If a step fails half-way, the state is not whole, and is not saved.
             let begun = AtomicBool::new(false);
             let pull = |unit: usize| {
                 let part = loader.take(step * units + unit)?;
@@ -269,20 +339,20 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     })
 }
 
-/// What the loop keeps of a run beside the learner, and where it writes it and tells of it.
+/// The loop's state besides the learner, its run folder and its process.
 struct Kept<'a> {
     plan: &'a Plan,
-    /// Steps in all.
+    /// The number of steps.
     last: usize,
     log: Log,
-    /// The best checkpoint so far, where that is measured.
+    /// The best checkpoint so far, if that is measured.
     best: Option<Best>,
     run: &'a mut Run,
     process: &'a mut Process,
 }
 
 impl Kept<'_> {
-    /// The checkpoint to go on from. The rank that writes makes the folder, or cuts what its checkpoint does not cover.
+    /// The checkpoint to resume from. The rank that writes makes the folder, or removes what the checkpoint does not cover.
     fn origin(&mut self) -> Result<Option<Checkpoint>> {
         if !self.process.writes() {
             return self.run.latest();
@@ -293,7 +363,7 @@ impl Kept<'_> {
         Ok(origin.checkpoint)
     }
 
-    /// Makes `checkpoints/best` stand for the best one, where this rank writes.
+    /// Makes `checkpoints/best` stand for the best checkpoint, if this rank writes.
     fn name_best(&mut self) -> Result<()> {
         match self.best.as_ref().filter(|_| self.process.writes()) {
             Some(best) => self.run.name_best(best),
@@ -301,7 +371,7 @@ impl Kept<'_> {
         }
     }
 
-    /// Saves `learner` after `step`, where this rank writes; `measured` says whether what is due after this step was measured.
+    /// Saves `learner` after `step`, if this rank writes; `measured` says whether the measurements due after this step were made.
     fn save<L: Learner>(&mut self, learner: &L, step: usize, measured: bool) -> Result<()> {
         if self.process.writes() {
             self.log.read(step)?;
@@ -314,9 +384,9 @@ impl Kept<'_> {
         Ok(())
     }
 
-    /// `error`, after saving what was trained before it, where that can be saved.
+    /// Returns `error` after saving the training before it, if that is possible.
     fn saved<L: Learner>(&mut self, error: Error, learner: &L, step: usize, measured: bool) -> Error {
-        // A run without a step is not worth a checkpoint: it leaves no trace.
+        // A run without a step needs no checkpoint; it leaves no trace.
         if step == 0 {
             return error;
         }
@@ -329,7 +399,7 @@ impl Kept<'_> {
         }
     }
 
-    /// What a run that was asked to stop ends with.
+    /// The error of a run that was asked to stop.
     fn stopped(&self, step: usize) -> Error {
         let stopped = Error::interrupted(format!("stopped after {step} of {} steps; they are saved", self.last));
         match self.resume_command() {
@@ -338,7 +408,7 @@ impl Kept<'_> {
         }
     }
 
-    /// The command that goes on with the run, once it has a folder.
+    /// The command that resumes the run, once it has a folder.
     fn resume_command(&self) -> Option<String> {
         let folder = self.run.existing()?;
         Some(format!("ctk train {} --resume {}", self.plan.modality, folder.display()))

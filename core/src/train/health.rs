@@ -1,4 +1,4 @@
-//! How the embeddings of a batch lie: whether they still tell samples apart, or have collapsed to a point or a line.
+//! Collapse detection: whether the embeddings of a batch still differ between samples, or have collapsed to a point or a line.
 
 use std::fmt;
 
@@ -6,34 +6,34 @@ use candle_core::{DType, Tensor};
 
 use crate::error::Result;
 
-/// At most so many rows are measured.
+/// The largest number of rows that are measured.
 const ROWS: usize = 256;
 
-/// Embeddings with a spread below this have collapsed to a point.
+/// Embeddings with a smaller spread have collapsed to a point.
 const POINT: f64 = 0.02;
 
-/// Embeddings with an effective rank below `LINE` lie on a line. They have collapsed if their spread is below `APART` too: two classes
-/// that are told apart well also lie on a line, with a larger spread.
+/// Embeddings with an effective rank below `LINE` lie on a line. They have collapsed if their spread is below `APART` too: two well
+/// separated classes also lie on a line, with a larger spread.
 const LINE: f64 = 1.05;
 const APART: f64 = 0.5;
 
-/// How embeddings lie, each scaled to length 1.
+/// The distribution of embeddings that are scaled to length 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Health {
-    /// Directions in which they vary: (Σλ)² / Σλ² over the eigenvalues λ of their covariance, the participation ratio. 1: a line; d: all
-    /// directions alike. Of n rows it is at most n − 1.
+    /// The number of directions in which they vary, by the participation ratio (Σλ)² / Σλ² over the eigenvalues λ of their covariance. 1: a
+    /// line; d: all directions alike. For n rows it is at most n − 1.
     pub effective_rank: f64,
-    /// √d times the mean over the d dimensions of their standard deviation (SimSiam, §4.1). 0: a point; 1: all over the sphere.
+    /// √d times the mean standard deviation over the d dimensions (SimSiam, §4.1). 0: a point; 1: spread over the sphere.
     pub spread: f64,
     /// Dimensions, d.
     pub width: usize,
 }
 
 impl Health {
-    /// Measures `embeddings`, (n, d), by their first 256 rows. None where there are fewer than four rows or two dimensions.
+    /// Measures the first 256 rows of `embeddings`, (n, d). None for fewer than four rows or two dimensions.
     ///
     /// # Errors
-    /// Of candle.
+    /// An error of candle.
     pub fn of(embeddings: &Tensor) -> Result<Option<Health>> {
         let (rows, width) = embeddings.dims2()?;
         if rows < 4 || width < 2 {
@@ -45,7 +45,7 @@ impl Health {
         let x = x.broadcast_sub(&x.mean_keepdim(0)?)?;
         let variances = x.sqr()?.mean(0)?;
         let spread = (width as f64).sqrt() * variances.sqrt()?.mean_all()?.to_scalar::<f64>()?;
-        // tr C² is the squared norm of the rows' products, which are fewer than the columns' where rows are few.
+        // tr C² is the squared norm of the products of the rows; with few rows these are fewer than the products of the columns.
         let products = if n <= width { x.matmul(&x.t()?)? } else { x.t()?.matmul(&x)? };
         let squares = products.sqr()?.sum_all()?.to_scalar::<f64>()? / (n * n) as f64;
         let trace = variances.sum_all()?.to_scalar::<f64>()?;
@@ -63,7 +63,7 @@ impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(
             f,
-            "effective rank {:.1} of {} dimensions, spread {:.4} (1: all over the sphere)",
+            "effective rank {:.1} of {} dimensions, spread {:.4} (0: all equal, 1: over the whole sphere)",
             self.effective_rank, self.width, self.spread
         )
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::rng::Key;
 
-    /// `rows` of `width` normal numbers, each dimension times its scale, moved by `mean`.
+    /// `rows` of `width` normal numbers, each dimension multiplied by its scale, all shifted by `mean`.
     fn rows(rows: usize, scales: &[f64], mean: f64) -> Health {
         let mut rng = Key::new(5).rng();
         let value = |_: usize| -> f64 { StandardNormal.sample(&mut rng) };
@@ -100,7 +100,7 @@ mod tests {
         assert!(point.spread < 1e-3 && point.collapsed(), "{point}");
         let same = Health::of(&Tensor::ones((8, 4), DType::F32, &Device::Cpu).unwrap()).unwrap().unwrap();
         assert!(same.collapsed() && same.effective_rank.is_finite(), "{same}");
-        // A head whose ReLU has died.
+        // A head whose ReLU outputs only zeros.
         assert!(Health::of(&Tensor::zeros((8, 4), DType::F32, &Device::Cpu).unwrap()).unwrap().unwrap().collapsed());
         assert!(Health::of(&Tensor::ones((3, 4), DType::F32, &Device::Cpu).unwrap()).unwrap().is_none());
     }

@@ -1,4 +1,4 @@
-//! The log of a run: collects losses and time between two lines of metrics, watches the embeddings, and is saved with every checkpoint.
+//! The log of a run: collects losses and times between two lines of metrics, watches for collapse, and is saved with every checkpoint.
 
 use std::time::Instant;
 
@@ -14,16 +14,16 @@ use crate::store::checkpoint::{Checkpoint, Writer};
 use crate::store::run::Run;
 use crate::train::health::Health;
 
-/// The file of a checkpoint that holds it.
+/// Its file in a checkpoint.
 const FILE: &str = "log.json";
 
-/// A mean loss this many times the first one's size is no longer training.
+/// A run whose mean loss is this many times the first one in size has diverged.
 const DIVERGED: f64 = 1000.0;
 
-/// Lines of metrics in a row that must say of collapsed embeddings, before the run does.
+/// The number of consecutive lines of metrics with collapsed embeddings after which the run warns.
 const LINES: usize = 3;
 
-/// Steps in a row that may be left out.
+/// The number of consecutive steps that may be skipped.
 const LEFT_OUT: usize = 100;
 
 /// The part of the log that is saved with a checkpoint. Floats are saved as their bits, because JSON may round them.
@@ -32,19 +32,19 @@ const LEFT_OUT: usize = 100;
 struct State {
     /// Losses since the last line.
     losses: Vec<u64>,
-    /// Sum and count of the losses of this epoch up to the last line.
+    /// Sum and count of this epoch's losses up to the last line.
     epoch: (u64, usize),
     /// The mean loss of the first line.
     first: Option<u64>,
-    /// Steps that were left out.
+    /// Steps that were skipped.
     left_out: usize,
-    /// Of these, those in a row up to now.
+    /// Consecutive skipped steps up to now.
     row: usize,
-    /// Lines in a row that said of collapsed embeddings.
+    /// Consecutive lines with collapsed embeddings.
     collapsed: usize,
-    /// How embeddings lay at the last line: effective rank, spread, dimensions.
+    /// Effective rank, spread and dimensions of the embeddings at the last line.
     health: Option<(u64, u64, usize)>,
-    /// Whether what was due after the checkpoint's step was measured.
+    /// Whether measurements that were due after the checkpoint's step are missing.
     unmeasured: bool,
 }
 
@@ -83,7 +83,7 @@ impl Log {
         }
     }
 
-    /// Takes up what `checkpoint` kept; whether what was due after its step was measured.
+    /// Restores the log from `checkpoint`. Returns whether the measurements due after its step were made.
     ///
     /// # Errors
     /// The file is damaged.
@@ -119,28 +119,28 @@ impl Log {
         self.state.epoch = (0f64.to_bits(), 0);
     }
 
-    /// Mean loss of the epoch up to the last line.
+    /// The mean loss of the epoch up to the last line.
     pub fn epoch_loss(&self) -> f64 {
         f64::from_bits(self.state.epoch.0) / self.state.epoch.1.max(1) as f64
     }
 
-    /// Wall seconds in steps.
+    /// Wall-clock seconds spent in steps.
     pub fn seconds(&self) -> f64 {
         self.seconds
     }
 
-    /// How embeddings lay at the last line.
+    /// The spread of the embeddings at the last line.
     pub fn health(&self) -> Option<Health> {
         let (rank, spread, width) = self.state.health?;
         Some(Health { effective_rank: f64::from_bits(rank), spread: f64::from_bits(spread), width })
     }
 
-    /// Steps that were left out.
+    /// The number of skipped steps.
     pub fn left_out(&self) -> usize {
         self.state.left_out
     }
 
-    /// Stops the clock: time spent on measuring and saving is not counted, until [`Log::go_on`].
+    /// Stops the clock, so that measuring and saving are not counted, until [`Log::go_on`].
     pub fn pause(&mut self) {
         let passed = self.clock.elapsed().as_secs_f64();
         self.lap += passed;
@@ -153,10 +153,10 @@ impl Log {
         self.clock = Instant::now();
     }
 
-    /// Brings the losses of the steps up to `step` to the host.
+    /// Reads the losses of the steps up to `step` back to the host.
     ///
     /// # Errors
-    /// One is not finite, or too many steps in a row were left out.
+    /// A loss is not finite, or too many consecutive steps were skipped.
     pub fn read(&mut self, step: usize) -> Result<()> {
         for loss in std::mem::take(&mut self.fresh) {
             let loss = scalar(&loss)?;
@@ -174,7 +174,10 @@ impl Log {
         Ok(())
     }
 
-    /// Writes it into a checkpoint; `measured` says whether what is due after this step was measured.
+    /// Writes the log into a checkpoint; `measured` says whether the measurements due after this step were made.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn save(&self, measured: bool, writer: &mut Writer) -> Result<()> {
         let state = State { unmeasured: !measured, ..self.state.clone() };
         writer.bytes(FILE, &serde_json::to_vec(&state)?)
@@ -183,7 +186,7 @@ impl Log {
     /// Writes the line of metrics after `step`.
     ///
     /// # Errors
-    /// As of [`Log::read`]; a loss a thousand times what it was; of writing.
+    /// As for [`Log::read`]; a loss a thousand times the first one; a file that cannot be written.
     pub fn flush(&mut self, step: usize, run: &mut Run, process: &mut Process) -> Result<()> {
         self.read(step)?;
         if self.state.losses.is_empty() {
@@ -196,7 +199,7 @@ impl Log {
         let first = f64::from_bits(*self.state.first.get_or_insert(loss.to_bits()));
         if loss.abs() > DIVERGED * (first.abs() + 1.0) {
             return Err(diverged(format!(
-                "the loss is {loss:.3e} around step {step}, and began as {first:.3}: training has diverged"
+                "the loss is {loss:.3e} around step {step}, and was {first:.3} at the start: training has diverged"
             )));
         }
         let (before, count) = self.state.epoch;
@@ -229,7 +232,7 @@ impl Log {
         Ok(())
     }
 
-    /// Looks at how the embeddings lie, and says once that they have collapsed.
+    /// Measures the embeddings, and warns once if they have collapsed.
     fn look(&mut self, step: usize, extras: &mut Vec<(&'static str, f64)>, process: &mut Process) -> Result<()> {
         let health = self.embeddings.take().map(|rows| Health::of(&rows)).transpose()?.flatten();
         self.state.health = health.map(|h| (h.effective_rank.to_bits(), h.spread.to_bits(), h.width));
@@ -242,7 +245,7 @@ impl Log {
         Ok(())
     }
 
-    /// Repeats the warnings of a long run at its end.
+    /// Repeats the warnings at the end of the run.
     pub fn last_words(&self, process: &mut Process) {
         if let Some(health) = self.health().filter(|_| self.state.collapsed >= LINES) {
             process.tell(&Event::Note(&format!("warning: the embeddings had collapsed at the end: {health}. {ADVICE}")));
@@ -257,9 +260,9 @@ impl Log {
     }
 }
 
-/// What is done about a collapse.
+/// The advice after a collapse.
 const ADVICE: &str =
-    "What was learned tells images hardly apart: a lower rate, a longer warm-up or a larger batch is the first to try";
+    "The features hardly distinguish images: first try a lower learning rate, a longer warm-up or a larger batch";
 
 fn diverged(what: String) -> Error {
     Error::diverged(what)

@@ -1,4 +1,4 @@
-//! The training loop, what takes its steps, and what times them.
+//! The training loop, the learner that it trains, its plan, its log and its benchmark.
 
 pub mod bench;
 pub mod dense;
@@ -9,3 +9,4 @@ mod log;
 pub mod plan;
 #[cfg(test)]
 mod tests;
+pub mod two_views;

@@ -1,4 +1,4 @@
-//! The config as checked: what the training loop needs to know, with every figure resolved.
+//! The plan of a run: the checked recipe, with every value that the training loop needs.
 
 use crate::error::Result;
 use crate::optim::Schedule;
@@ -9,11 +9,11 @@ use crate::recipe::{CheckpointRecipe, Recipe, Saves, TrainRecipe};
 pub struct Plan {
     /// The modality's name.
     pub modality: &'static str,
-    /// The recipe it came from, as it is saved beside the run.
+    /// The recipe it was made from, as it is saved in the run.
     pub recipe: Recipe,
-    /// What every modality's `[train]` has.
+    /// The `[train]` keys that every modality has.
     pub train: TrainRecipe,
-    /// The rate of every step.
+    /// The learning rate's schedule.
     pub schedule: Schedule,
     /// Whether samples are shuffled every epoch.
     pub shuffle: bool,
@@ -26,11 +26,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Checks what every modality's `[train]` has; the schedule is the caller's, since optimizers differ. A step is one part;
-    /// checkpoints are saved as a recipe without a `[checkpoint]` has it.
+    /// Checks the keys that every modality has. The caller makes the schedule, because optimizers differ. A step is one part, and
+    /// checkpoints are saved as in a recipe without `[checkpoint]`.
     ///
     /// # Errors
-    /// As of [`TrainRecipe::check`].
+    /// As for [`TrainRecipe::check`].
     pub fn new(modality: &'static str, recipe: &Recipe, train: TrainRecipe, schedule: Schedule) -> Result<Self> {
         train.check(recipe)?;
         let part = train.batch;

@@ -1,4 +1,5 @@
-//! The learner with what no method of the list has yet: views of several sizes, parameters of a loss, ranks whose shares differ.
+//! Tests of the learner with features that no listed method uses yet: views of several sizes, parameters of a loss, ranks with unequal
+//! shares.
 
 mod best;
 mod devices;
@@ -58,7 +59,7 @@ impl HostBatch for Pictures {
     }
 }
 
-/// Waves: sample i has a direction of its own.
+/// Sine waves; each sample has a direction of its own.
 struct Waves(usize);
 
 impl Dataset for Waves {
@@ -77,7 +78,7 @@ impl Dataset for Waves {
     }
 }
 
-/// Crops of a wave: so many of each size.
+/// Crops of a wave, as (count, size).
 struct Crops(Vec<(usize, usize)>);
 
 impl PairGenerator for Crops {
@@ -118,7 +119,7 @@ impl Encoder for Net {
     }
 }
 
-/// What a test's network has besides its matrices.
+/// An extra layer of a test's network.
 #[derive(Clone, Copy, PartialEq)]
 enum With {
     Nothing,
@@ -126,7 +127,7 @@ enum With {
     Dropout,
 }
 
-/// A small network's towers, whose matrices run by `road`.
+/// The towers of a small network, run by `road`.
 fn towers(with: With, road: &Road) -> (Params, Siamese<Net>) {
     let mut params = Params::new();
     let mut root = params.root();
@@ -155,7 +156,7 @@ fn learner(with: With, loss: impl Fn(Arc<Param>) -> Box<dyn Objective>) -> Dense
     Dense::new(towers, loss(scale), params, Optimizer::new(&sgd))
 }
 
-/// InfoNCE from every view to every global one, whose learned scale is e^s, at most e²; over all ranks. Views 0 and 1 are global.
+/// InfoNCE from every view to every global view, over all ranks. Its learned scale is e^s, at most e². Views 0 and 1 are global.
 struct Learned(Arc<Param>);
 
 impl Objective for Learned {
@@ -164,7 +165,7 @@ impl Objective for Learned {
         for (_, view) in inputs.online.views() {
             let own = normalise(&view.query)?;
             let all = inputs.world.gather(&own.detach())?;
-            // A leaf of its own, so that the loss over all ranks is differentiated by all rows.
+            // A leaf of its own, so that the loss over all ranks is differentiated with respect to all rows.
             views.push((own, candle_core::Var::from_tensor(&all.rows)?, all.first));
         }
         let scale = candle_core::Var::from_tensor(self.0.var().as_tensor())?;
@@ -201,7 +202,7 @@ fn multi_crop() -> Paired<Waves, Crops> {
     Paired { data: Waves(12), pairs: Crops(vec![(2, 8), (3, 5)]) }
 }
 
-/// One step on samples 0..7 in parts of `part`, at `rate`; the loss before it.
+/// One step on samples 0..7 in parts of `part`, at `rate`; returns the loss before it.
 fn step(dense: &mut Dense<Siamese<Net>>, part: usize, rate: f64) -> f64 {
     let (source, order) = (multi_crop(), Order::new(7, 7, part, false, false, Key::new(0)));
     let (rank, world) = (dense.world.rank(), dense.world.world());
@@ -270,7 +271,7 @@ fn gradients_of_all_parameters_are_differences_whole_and_in_parts() {
                 };
                 let expected = (at(1e-5) - at(-1e-5)) / 2e-5 + if decayed(name) { 0.01 * start[i] } else { 0.0 };
                 let found = start[i] - after[i];
-                // The scale is clamped at 2, which it does not reach.
+                // The scale is clamped at 2, which it does not reach here.
                 assert!((found - expected).abs() < 1e-7 * (1.0 + expected.abs()), "{part}: {name}[{i}]: {found}, {expected}");
             }
         }
@@ -318,7 +319,7 @@ fn dropout_drops_the_same_in_parts_in_groups_and_on_ranks() {
     for part in [4, 2, 1] {
         near(&format!("parts of {part}"), &of(part, Groups::Together, solo()), &whole);
     }
-    // No layer normalises, so groups are nothing but another order of the rows.
+    // No layer normalises, so groups only change the order of the rows.
     near("three groups", &of(7, Groups::Each(3), solo()), &whole);
     for found in ranks_of_process(2, |world| of(7, Groups::Together, world)) {
         near("two ranks", &found, &whole);
@@ -348,7 +349,7 @@ fn a_losss_parameters_are_saved_and_a_name_that_nobody_claims_is_an_error() {
         assert_eq!(distance(a, b), 0.0, "{name}");
     }
     assert_eq!(step(&mut dense, 7, 0.5), step(&mut other, 7, 0.5));
-    // A network without the norm neither claims the norm's names nor finds its own.
+    // A network without the normalisation neither accepts its names nor finds its own.
     let error = learned(With::Nothing).load(&saved.reader()).unwrap_err().to_string();
     assert!(error.contains("norm.") && error.contains("no parameter"), "{error}");
 }

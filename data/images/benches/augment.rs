@@ -1,8 +1,8 @@
-//! Times what a loader thread does: one random view of a picture that is in memory, and the decoding of JPEG files.
+//! Times the work of a loader thread: one random view of an image that is in memory, and the decoding of JPEG files.
 //!
-//!     cargo bench -p ctk-images --bench augment
+//! cargo bench -p ctk-images --bench augment
 //!
-//! One thread. JPEG files are read from the folder `CTK_DATA` and left out where it is unset.
+//! One thread. JPEG files are read from the folder `CTK_DATA`; without it they are left out.
 
 use std::fs;
 use std::hint::black_box;
@@ -16,7 +16,7 @@ use ctk_images::decode::decode;
 use ctk_images::generated;
 use ctk_images::picture::Picture;
 
-/// A picture of this size that is neither plain nor noise: one of the generated images enlarged, and grain.
+/// A picture of this size that is neither plain nor noise: an enlarged generated image with grain.
 fn picture(height: usize, width: usize) -> Picture {
     let small = generated::open(1, 0).train.picture(0).expect("a generated picture");
     let mut state = 1_u32;
@@ -46,7 +46,7 @@ fn views(c: &mut Criterion) {
     ] {
         let (picture, augment) = (picture(height, width), augment(recipe));
         let mut out = vec![0.0; augment.size * augment.size * 3];
-        // The same views for every version of the code: each draws from a stream of its own, in turn.
+        // The same views for every version of the code: each benchmark draws from a stream of its own.
         let mut streams = (0..256).map(|i| Key::new(0).at(i).rng()).collect::<Vec<_>>().into_iter().cycle();
         group.bench_function(name, |b| {
             b.iter(|| augment.view(black_box(&picture), &mut streams.next().expect("endless"), black_box(&mut out)));
@@ -55,7 +55,7 @@ fn views(c: &mut Criterion) {
     group.finish();
 }
 
-/// Up to `most` JPEG files below a folder, spread evenly over them.
+/// Up to `most` JPEG files below a folder, spread evenly over it.
 fn files(folder: &Path, most: usize) -> Vec<Vec<u8>> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).expect("a folder of the test data").flatten() {

@@ -1,7 +1,7 @@
-//! SimCLR's augmentations: random resized crop, flip, colour jitter, gray, blur; and the views of evaluation.
+//! SimCLR's augmentations (random resized crop, flip, colour jitter, grayscale, blur), and the evaluation view.
 //!
-//! The order is SimCLR's (Chen et al. 2020a, appendix A; `data_util.py`), the samplers are torchvision's. Every figure is a
-//! key of `[pairs]`. Values stay in [0, 1]; normalisation by mean and standard deviation is off unless asked for.
+//! The order is SimCLR's (Chen et al. 2020a, appendix A; `data_util.py`); the samplers are torchvision's. Every setting is a key of
+//! `[pairs]`. Values stay in [0, 1]; they are normalised by mean and standard deviation only if the recipe says so.
 
 mod blur;
 mod crop;
@@ -31,64 +31,64 @@ use resample::{Axis, Way};
 /// Height and width of a view, in pixels.
 const SIZES: RangeInclusive<usize> = 4..=4096;
 
-/// No change of colour is stronger: beyond it all pixels are black or white.
+/// The strongest colour jitter: beyond it all pixels are black or white.
 const STRONGEST: f64 = 100.0;
 
-/// Pictures up to this size are CIFAR's kind: no blur, half the jitter, no centre crop.
+/// Images up to this size get CIFAR's defaults: no blur, half the jitter, no centre crop.
 const SMALL: usize = 32;
 
-/// `[pairs]`: how a picture becomes two views.
+/// `[pairs]`: how an image becomes two views.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentRecipe {
     /// Height and width of a view, in pixels.
     pub size: usize,
-    /// Height and width of the view of evaluation. Absent: `size`. Random crops enlarge what they show, so training on smaller
+    /// Height and width of the evaluation view, in pixels. Default: `size`. Random crops enlarge what they show, so training on smaller
     /// views than are evaluated costs less and fits better (Touvron et al. 2019).
     pub eval_size: Option<usize>,
-    /// Smallest and largest share of the picture's area that a random crop takes.
+    /// Smallest and largest fraction of the image's area that a random crop takes.
     pub crop: [f64; 2],
     /// Smallest and largest width over height of a random crop.
     pub ratio: [f64; 2],
-    /// Probability of mirroring left and right.
+    /// Probability of mirroring left to right.
     pub flip: f64,
-    /// Probability of mirroring above and below: for pictures that have no up, of microscopes and satellites.
+    /// Probability of mirroring top to bottom: for images without a natural orientation, from microscopes and satellites.
     pub vertical_flip: f64,
-    /// Probability of turning by one, two or three quarters, each as likely.
+    /// Probability of a rotation by 90, 180 or 270 degrees, each equally likely.
     pub quarter_turns: f64,
-    /// Strength of the colour jitter, a factor of the four amounts below. Absent: .5 up to 32 px (SimCLR's CIFAR), else 1.
+    /// Strength of the colour jitter, which multiplies the four amounts below. Default: .5 up to 32 px (SimCLR's CIFAR), else 1.
     pub jitter: Option<f64>,
     /// Probability of the colour jitter.
     pub jitter_probability: f64,
-    /// Brightness is multiplied by up to 1 ± this times the strength.
+    /// Brightness is multiplied by a factor of up to 1 ± this value times the strength.
     pub brightness: f64,
-    /// Contrast: as brightness, about the picture's mean gray.
+    /// Contrast, as brightness, around the image's mean gray.
     pub contrast: f64,
-    /// Saturation: as brightness, about each pixel's gray.
+    /// Saturation, as brightness, around each pixel's gray.
     pub saturation: f64,
-    /// Hue is turned by up to ± this times the strength, in turns; at most .5.
+    /// Hue is rotated by up to ± this value times the strength, as a fraction of a full turn; at most .5.
     pub hue: f64,
-    /// Probability of dropping all colour.
+    /// Probability of converting to grayscale.
     pub gray: f64,
-    /// Probability of a Gaussian blur of radius ⌊⌊size / 10⌋ / 2⌋. Absent: 0 up to 32 px (SimCLR's CIFAR), else .5.
+    /// Probability of a Gaussian blur of radius ⌊⌊size / 10⌋ / 2⌋. Default: 0 up to 32 px (SimCLR's CIFAR), else .5.
     pub blur: Option<f64>,
     /// Smallest and largest standard deviation of the blur, in pixels.
     pub sigma: [f64; 2],
-    /// How a picture becomes the square view of evaluation: `crop`, its middle is cut out (`centre` of the shorter side; up to 32 px
-    /// all of it) and resized; `resize`, its shorter side is resized to `eval_resize` and the middle is cut out, as torchvision, timm and
-    /// transformers do; `squash`, both sides are resized to `eval_resize`. A new run states `resize`; absent from a stored one it is
+    /// How an image becomes the square evaluation view. `crop`: the centre (`centre` of the shorter side; all of it up to 32 px) is cut out
+    /// and resized. `resize`: the shorter side is resized to `eval_resize` and the centre is cut out, as in torchvision, timm and
+    /// transformers. `squash`: both sides are resized to `eval_resize`. New runs use `resize`; a stored recipe without this key used
     /// `crop`.
     pub eval_fit: Option<Fit>,
-    /// Length of the side that is resized, in pixels, for `resize` and `squash`. Absent: ⌊eval_size / centre⌋.
+    /// Length of the resized side in pixels, for `resize` and `squash`. Default: ⌊eval_size / centre⌋.
     pub eval_resize: Option<usize>,
-    /// What pixels are weighted by for evaluation; random crops are bicubic.
+    /// The resampling filter of the evaluation view; random crops are always bicubic.
     pub eval_filter: Filter,
-    /// Where the middle begins that `resize` and `squash` cut out, if half a pixel is left over: `even`, as in torchvision and timm, or
+    /// Where the centre that `resize` and `squash` cut out begins, if half a pixel is left over: `even`, as in torchvision and timm, or
     /// `floor`, as in transformers.
     pub eval_offset: Offset,
-    /// Share of the shorter side that evaluation keeps. Absent: .875; for `resize` and `squash` to up to 32 px all of it.
+    /// Fraction of the shorter side that the evaluation view keeps. Default: .875; for `resize` and `squash` to 32 px or less, all of it.
     pub centre: Option<f64>,
-    /// Mean and standard deviation by channel, to normalise with. Absent: values stay in [0, 1], as in SimCLR.
+    /// Mean and standard deviation of each channel, for normalisation. Default: values stay in [0, 1], as in SimCLR.
     pub normalise: Option<NormaliseRecipe>,
 }
 
@@ -96,7 +96,7 @@ pub struct AugmentRecipe {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NormaliseRecipe {
-    /// Mean of red, green, blue, of values in [0, 1].
+    /// Mean of red, green, blue, for values in [0, 1].
     pub mean: [f32; 3],
     /// Standard deviation of red, green, blue.
     pub deviation: [f32; 3],
@@ -132,7 +132,10 @@ impl Default for AugmentRecipe {
 }
 
 impl AugmentRecipe {
-    /// Checks every figure; errors point at its line in `recipe`.
+    /// Checks every value; errors point at its line in `recipe`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, recipe: &Recipe) -> Result<Augment> {
         let require = |holds: bool, key: &str, what: &str| recipe.require(holds, &format!("pairs.{key}"), what);
         let within = |value: f64, key: &str, most: f64| recipe.within(&format!("pairs.{key}"), value, 0.0..=most);
@@ -205,7 +208,7 @@ impl AugmentRecipe {
         })
     }
 
-    /// The view of evaluation.
+    /// The evaluation view.
     pub fn evaluation(&self) -> Evaluation {
         let (size, fit) = (self.eval_size.unwrap_or(self.size), self.eval_fit.unwrap_or_default());
         let centre = self.centre.unwrap_or_else(|| evaluation::centre(fit, size));
@@ -239,18 +242,18 @@ pub struct Augment {
     normalise: Option<NormaliseRecipe>,
 }
 
-/// What one random view is made with, in the order in which it is drawn.
+/// The random choices of one view, in the order in which they are drawn.
 struct Draw {
     crop: Crop,
     mirror: bool,
     upside_down: bool,
-    /// Rows become columns, behind both.
+    /// Whether rows become columns, after both flips.
     transpose: bool,
     changes: Vec<Change>,
     sigma: Option<f64>,
 }
 
-/// What a view needs on its way from picture to batch.
+/// Buffers of a view on its way from image to batch.
 #[derive(Default)]
 struct Room {
     view: Planes,
@@ -259,19 +262,19 @@ struct Room {
 }
 
 thread_local! {
-    // One a loader thread: it would otherwise be allocated anew for every view.
+    // One for each loader thread; otherwise it would be allocated anew for every view.
     static ROOM: RefCell<Room> = RefCell::default();
 }
 
 impl Augment {
-    /// One random view of `picture` into `out` (`size · size · 3`, channels last).
+    /// Writes one random view of `picture` into `out` (`size · size · 3`, channels last).
     pub fn view(&self, picture: &Picture, rng: &mut Rng, out: &mut [f32]) {
         let Draw { crop, mirror, upside_down, transpose, changes, sigma } = self.draw(picture, rng);
         let axis = Axis::whole(self.size);
         let way = Way { crop, rows: axis, columns: axis, upside_down, mirror, filter: Filter::Bicubic };
         ROOM.with_borrow_mut(|Room { view, resample, blur }| {
             view.reset(self.size);
-            // Inlined, or the loops inside would be compiled for the oldest machines.
+            // Inlined; otherwise the loops inside would be compiled for the oldest machines.
             wide(
                 #[inline(always)]
                 || resample::resample(picture, way, resample, view),
@@ -307,48 +310,48 @@ impl Augment {
             changes.push(Change::Gray);
         }
         let sigma = chance(self.blur, rng).then(|| uniform(self.sigma, rng));
-        // Drawn only where they are asked for: other views stay what they were.
+        // Drawn only if they are asked for, so that other recipes keep their views.
         let mut upside_down = self.vertical_flip > 0.0 && chance(self.vertical_flip, rng);
         let quarters = if self.quarter_turns > 0.0 && chance(self.quarter_turns, rng) { 1 + crop::below(3, rng) } else { 0 };
-        // To the right a turn is a transposition of what lies upside down, to the left of what is mirrored.
+        // A turn to the right is the transposition of the image upside down, a turn to the left that of the mirrored image.
         upside_down ^= matches!(quarters, 1 | 2);
         mirror ^= matches!(quarters, 2 | 3);
         Draw { crop, mirror, upside_down, transpose: matches!(quarters, 1 | 3), changes, sigma }
     }
 
-    /// Height and width of the view of evaluation.
+    /// Height and width of the evaluation view, in pixels.
     pub fn eval_size(&self) -> usize {
         self.evaluation.size
     }
 
-    /// The view of evaluation into `out` (`eval_size · eval_size · 3`), as [`Evaluation`] says.
+    /// Writes the evaluation view into `out` (`eval_size · eval_size · 3`), as [`Evaluation`] says.
     pub fn evaluation(&self, picture: &Picture, out: &mut [f32]) {
         let (crop, [rows, columns]) = self.evaluation.of(picture);
         let way = Way { crop, rows, columns, upside_down: false, mirror: false, filter: self.evaluation.filter };
         plain(picture, way, self.evaluation.size, self.normalise, out);
     }
 
-    /// Crop and flip only: what a linear probe's or a fine-tuned network's training sees.
+    /// Only crop and flip: the augmentation for training a linear probe or fine-tuning.
     pub fn light(&self) -> Augment {
         Augment { jitter_probability: 0.0, gray: 0.0, blur: 0.0, ..self.clone() }
     }
 
-    /// The same with random crops of at least this share of the area.
+    /// The same with random crops of at least this fraction of the area.
     pub fn cropped(&self, smallest: f64) -> Augment {
         Augment { crop: [smallest, self.crop[1].max(smallest)], ..self.clone() }
     }
 
-    /// The smallest share of the area that a random crop takes.
+    /// The smallest fraction of the area that a random crop takes.
     pub fn smallest_crop(&self) -> f64 {
         self.crop[0]
     }
 
-    /// The same without normalisation: for eyes.
+    /// The same without normalisation, for views that people look at.
     pub fn visible(&self) -> Augment {
         Augment { normalise: None, ..self.clone() }
     }
 
-    /// The same with another size of evaluation.
+    /// The same with another size of the evaluation view.
     pub fn evaluated_at(&self, eval_size: usize) -> Augment {
         let Evaluation { size, resize, .. } = self.evaluation;
         let evaluation = Evaluation { size: eval_size, resize: (resize * eval_size).div_ceil(size), ..self.evaluation };
@@ -356,7 +359,7 @@ impl Augment {
     }
 }
 
-/// The whole picture, squeezed into `size` × `size`, for eyes: values in [0, 1].
+/// The whole image squeezed into `size` × `size`, for people to look at: values in [0, 1].
 pub(crate) fn thumbnail(picture: &Picture, size: usize, out: &mut [f32]) {
     let axis = Axis::whole(size);
     let whole = Crop::whole(picture);

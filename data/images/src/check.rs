@@ -1,4 +1,4 @@
-//! Everything that can be said about images before training on them: every one is decoded, compared with all others, and looked at.
+//! `ctk data check`: decodes every image, compares all with each other, and reports what is wrong with them before training.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -13,17 +13,17 @@ use serde_json::{Map, Value, json};
 use crate::augment::Augment;
 use crate::dataset::{Bad, Cache, OnError, Splits, count, some, thousands};
 
-/// Views that are looked at, of as many images.
+/// The number of images whose views are checked.
 const VIEWS: usize = 256;
 
-/// Mean values that a view's pixels rarely have.
+/// Bounds of the mean of a view, outside of which it is almost black or almost white.
 const DARK: f32 = 0.04;
 const LIGHT: f32 = 0.96;
 
-/// A class this many times as large as another is worth a word.
+/// A class this many times as large as another is reported.
 const UNEVEN: usize = 10;
 
-/// Where an image is, and what it shows.
+/// An image's place and a digest of its pixels.
 struct Seen {
     name: String,
     part: &'static str,
@@ -31,12 +31,12 @@ struct Seen {
     digest: blake3::Hash,
 }
 
-/// Looks at all images of `splits`, which lie at `path`; views are drawn from `seed`.
+/// Checks all images of `splits`, which lie at `path`; views are drawn from `seed`.
 ///
 /// # Errors
-/// Where no image can be read.
+/// No image can be read.
 pub fn check(splits: Splits, path: &Path, augment: &Augment, seed: u64) -> Result<DataCheck> {
-    // Nothing is kept: there may be more than memory holds, and each is looked at once.
+    // Nothing is cached: there may be more than fits into memory, and each image is read once.
     let splits = splits.cached(Cache::new(0)).scanned(path, OnError::Skip)?.cached(Cache::new(0));
     let mut bad = splits.found.skipped.clone();
     let mut seen = Vec::new();
@@ -70,7 +70,7 @@ pub fn check(splits: Splits, path: &Path, augment: &Augment, seed: u64) -> Resul
         "images": seen.len(),
         "labelled": seen.iter().filter(|image| image.label.is_some()).count(),
         "classes": classes.iter().map(|(name, count)| ((*name).clone(), json!(count))).collect::<Map<String, Value>>(),
-        // What is trained on without labels is trained on.
+        // Images that are trained on without labels count as training images.
         "parts": { "train": in_part("train") + in_part("unlabelled"), "val": in_part("val"), "test": in_part("test") },
         "not_read": splits.found.not_read_json(),
         "bad": bad.iter().map(|bad| json!({ "path": bad.path, "why": bad.why })).collect::<Vec<_>>(),
@@ -90,15 +90,15 @@ pub fn check(splits: Splits, path: &Path, augment: &Augment, seed: u64) -> Resul
     Ok(DataCheck { figures, lines })
 }
 
-/// Images that show the very same picture.
+/// Images with equal pixels.
 struct Alike {
-    /// Images that another one shows, too, without the first of each.
+    /// Images that equal an earlier one.
     duplicates: usize,
-    /// Some of them, two and two.
+    /// Some of them, as pairs.
     pairs: Vec<String>,
-    /// Equal images that carry more than one class.
+    /// Equal images in several classes.
     classes: Vec<String>,
-    /// Images that are held back, and also trained on.
+    /// Held-out images that are also trained on.
     leaks: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ impl Alike {
     fn of(seen: &[Seen]) -> Alike {
         let mut groups: HashMap<blake3::Hash, Vec<&Seen>> = HashMap::new();
         seen.iter().for_each(|image| groups.entry(image.digest).or_default().push(image));
-        // By name, so that what is shown is the same each time.
+        // By name, so that the same ones are shown each time.
         let groups: BTreeMap<&str, Vec<&Seen>> =
             groups.into_values().filter(|group| group.len() > 1).map(|group| (group[0].name.as_str(), group)).collect();
         let mut of = Alike { duplicates: 0, pairs: Vec::new(), classes: Vec::new(), leaks: Vec::new() };
@@ -133,21 +133,21 @@ impl Alike {
         };
         let all = [
             line(self.duplicates, "copy of other images", &self.pairs),
-            line(self.classes.len(), "picture under several classes", &self.classes),
-            line(self.leaks.len(), "image that is held back and also trained on", &self.leaks),
+            line(self.classes.len(), "image under several classes", &self.classes),
+            line(self.leaks.len(), "image that is held out and also trained on", &self.leaks),
         ];
         all.into_iter().flatten().collect()
     }
 }
 
-/// A word about classes of very different sizes.
+/// A note about classes of very different sizes.
 fn uneven(classes: &[(&String, usize)]) -> Option<String> {
     let (least, most) = (classes.iter().min_by_key(|of| of.1)?, classes.iter().max_by_key(|of| of.1)?);
     let say = |of: &(&String, usize)| format!("{} ({})", of.0, thousands(of.1));
     (most.1 > UNEVEN * least.1).then(|| format!("classes are uneven: from {} to {} images", say(least), say(most)))
 }
 
-/// A word about views that show almost nothing.
+/// A note about views that are almost black or almost white.
 fn views(splits: &Splits, augment: &Augment, seed: u64) -> Option<String> {
     let images = splits.pretraining();
     let augment = augment.visible();

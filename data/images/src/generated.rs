@@ -1,11 +1,10 @@
-//! The embedded dataset: small scenes, rendered when they are asked for, so that a first run needs no download.
+//! The generated dataset: small scenes that are rendered when they are needed, so that a first run downloads nothing.
 //!
-//! A class is a shape together with the texture on it. All else is drawn anew for every image and is what augmentations
-//! vary too: place and size (crops), the phase of the texture (crops and mirroring), hue and lightness (jitter); and there
-//! is noise on every pixel. What augmentations would leave as it is, such as the distance of the tones, is the same in all
-//! images: contrast would tell images apart by it, without regard to their class. Colours say nothing of the class, and
-//! textures cover equal areas of their two tones, so neither raw pixels nor a colour histogram gets far. Training and test
-//! images come from different streams.
+//! A class is a shape together with its texture. Everything else is drawn for each image and is varied by augmentations, too: place and
+//! size (crops), the phase of the texture (crops and mirroring), hue and lightness (jitter); and there is noise on every pixel. Properties
+//! that augmentations do not change, such as the distance between the tones, are the same in all images: otherwise contrastive learning
+//! would tell images apart by them, regardless of their class. Colours do not depend on the class, and textures cover equal areas with
+//! their two tones, so raw pixels and colour histograms do not classify well. Training and test images come from different streams.
 
 use ctk_core::rng::Key;
 
@@ -20,10 +19,10 @@ pub const TRAIN: usize = 4608;
 /// Test images of the default dataset.
 pub const TEST: usize = 1800;
 
-/// Images of a part, at most: each takes a name and a place in memory, whether it is looked at or not.
+/// The largest number of images of a part: each takes a name and a place in memory.
 pub const MOST: usize = 1_000_000;
 
-/// `train` and `test` images, the classes in turn.
+/// `train` and `test` images, with the classes in turn.
 pub fn open(train: usize, test: usize) -> Splits {
     let classes = scene::names();
     let part = |name: &str, count: usize| {
@@ -61,7 +60,7 @@ mod tests {
 
     #[test]
     fn colours_tell_nothing_of_the_class() {
-        // Mean colour of each class over many images: equal within noise, since colours are drawn without looking at it.
+        // The mean colour of each class over many images: equal up to noise, because colours are drawn independently of the class.
         let splits = open(CLASSES * 200, 0);
         let mut sums = vec![[0.0; 3]; CLASSES];
         for i in 0..splits.train.len() {

@@ -1,9 +1,9 @@
-//! A test split for data that has none: seeded, stratified, with exact duplicates on one side.
+//! The hold-out: a test split for data that has none. It is seeded and stratified, with exact duplicates on one side.
 //!
-//! Two files with the same pixels are one image to a learner, however they were compressed or named, so pictures are
-//! compared decoded. Nor does a hold-out split a group (a patient, a video), where a table says which is which. An image's side hangs on the seed and its pixels alone: neither the order of the files nor images
-//! added to other classes can move it. What was held out is stored in the run, so that every later evaluation uses the
-//! very same split, and notices when the data has changed since.
+//! Files with equal pixels are one image to a learner, however they were compressed or named, so decoded images are compared. A hold-out
+//! does not split a group (a patient, a video) either, if a table names groups. The side of an image depends on the seed and its pixels
+//! alone: neither the order of the files nor images added to other classes can change it. The hold-out is stored in the run, so that every
+//! later evaluation uses the same split and notices if the data has changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -16,19 +16,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Images, Splits, thousands};
 
-/// The share held out where nobody says otherwise.
+/// The default fraction that is held out.
 pub const SHARE: f64 = 0.2;
 
-/// The file of a run that stores what was held out.
+/// The file of a run that stores the hold-out.
 pub const FILE: &str = "splits.json";
 
-/// Which images were held out, as stored in [`FILE`].
+/// The images that are held out, as stored in [`FILE`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Holdout {
-    /// The seed it was drawn with.
+    /// The seed of the draw.
     pub seed: u64,
-    /// The share of each class that was asked for.
+    /// The fraction of each class that was asked for.
     pub share: f64,
     /// Number of images, held out or not.
     pub images: usize,
@@ -41,13 +41,14 @@ pub struct Holdout {
 }
 
 impl Holdout {
-    /// Holds out `share` of every class of labelled `images`, rounded, at least one where a class has two, and never all.
+    /// Holds out the fraction `share` of every class of labelled `images`, rounded: at least one image of a class of two or more, and never
+    /// all.
     ///
-    /// Copies of one picture and images of one group stay on one side; where copies carry different labels, in training. A class of copies alone can
-    /// therefore end up with nothing held out.
+    /// Copies of one image, and images of one group, stay on one side; copies with different labels stay in training. So nothing may be
+    /// held out of a class that has only copies.
     ///
     /// # Errors
-    /// Images without labels, an image that cannot be decoded, nothing to hold out.
+    /// Images without labels, an image that cannot be decoded, or nothing to hold out.
     pub fn draw(images: &Images, share: f64, seed: u64) -> Result<Holdout> {
         let labels = images.labels().ok_or_else(|| Error::new("images without labels need no test split"))?;
         let digests = images.digests()?;
@@ -62,7 +63,7 @@ impl Holdout {
         for &label in &labels {
             *wanted.entry(label).or_default() += 1;
         }
-        // Groups are large: where none fits, one that leaves the class its larger half will do.
+        // Groups are large: if none fits, one that leaves the class its larger half is used.
         let mut most: BTreeMap<u32, usize> = wanted.iter().map(|(label, count)| (*label, count / 2)).collect();
         for count in wanted.values_mut() {
             let part = (share * *count as f64).round() as usize;
@@ -77,7 +78,7 @@ impl Holdout {
                 let left = wanted[label];
                 *count <= left || (grouped && left > 0 && *count <= most[label])
             };
-            // Copies of one picture under several labels are for training; a patient may have images of several classes.
+            // Copies of one image with several labels stay in training; a group (a patient) may have images of several classes.
             if counts.iter().all(fits) && (grouped || counts.len() == 1) {
                 for (label, count) in counts {
                     wanted.entry(label).and_modify(|left| *left = left.saturating_sub(count));
@@ -109,7 +110,7 @@ impl Holdout {
     /// Splits `images` as they were split before.
     ///
     /// # Errors
-    /// Where the images are no longer the same: then the figures of before and after could not be compared.
+    /// The images have changed, so that figures before and after could not be compared.
     pub fn apply(&self, images: &Images) -> Result<Splits> {
         let changed = |what: String| {
             Error::new(format!("the data is not what it was when its test split was drawn: {what}"))
@@ -134,15 +135,15 @@ impl Holdout {
         Ok(Splits { test: Some(images.select(&test)), ..Splits::of(images.select(&train)) })
     }
 
-    /// The hold-out beside the checkpoint's run; a checkpoint that was moved has none.
+    /// The hold-out stored in the checkpoint's run; none for a checkpoint that was moved out of its run.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no hold-out.
+    /// A file that cannot be read, or is not a hold-out.
     pub fn stored(checkpoint: &Checkpoint) -> Result<Option<Holdout>> {
         checkpoint.of_run(FILE)?.map(|bytes| serde_json::from_slice(&bytes).at(FILE)).transpose()
     }
 
-    /// One line for whoever watches.
+    /// One line to print.
     pub fn line(&self) -> String {
         format!(
             "no test split found: {} of {} images held out, seed {}, stratified; stored in splits.json",
@@ -153,9 +154,9 @@ impl Holdout {
     }
 }
 
-/// Images that stay on one side: copies of one picture, and those of one group; each lot under the least digest in it.
+/// Sets of images that stay on one side: copies of one image, and those of one group; each set under its smallest digest.
 fn together(images: &Images, digests: &[blake3::Hash]) -> HashMap<blake3::Hash, Vec<usize>> {
-    // A forest in which each image points to one before it of the same lot.
+    // A union-find forest: each image points to an earlier one of the same set.
     let mut first: Vec<usize> = (0..digests.len()).collect();
     fn root(first: &mut [usize], mut at: usize) -> usize {
         while first[at] != at {
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn copies_stay_on_one_side() {
-        // Every picture of class 0 two or three times; one picture under both labels.
+        // Every image of class 0 two or three times; one image under both labels.
         let mut of: Vec<(u32, u16)> = (0..30).flat_map(|i| vec![(0, i); 2 + usize::from(i % 2)]).collect();
         of.extend((100..130).map(|i| (1, i)));
         of.extend([(0, 500), (1, 500)]);

@@ -1,10 +1,10 @@
-//! Images as data, for every plugin that reads them: pictures from files, datasets and their splits, augmented views.
+//! Images as data, for every plugin that reads them: decoding, datasets and their splits, augmented views.
 //!
-//! - [`decode`] turns the bytes of image files into a [`picture::Picture`]; [`dataset`] finds out what lies at a path and reads it.
-//! - [`check`] says what is there and what is wrong with it.
+//! - [`decode`] turns the bytes of image files into a [`picture::Picture`]; [`dataset`] recognises and reads the data at a path.
+//! - [`check`] reports what the data holds and what is wrong with it.
 //! - [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
-//! - [`augment`] makes a view of a picture; [`pixels`] makes rows of views for a batch; [`preview`] shows them.
-//! - [`recipe`] is the section `[data]`: where the images are, and how much memory they may take.
+//! - [`augment`] makes a view of an image; [`pixels`] makes rows of views for a batch; [`preview`] draws them.
+//! - [`recipe`] is the section `[data]`: where the images are, how they are decoded, and how much memory they may take.
 
 pub mod augment;
 pub mod check;

@@ -1,4 +1,4 @@
-//! A decoded picture: what every reader delivers and every augmentation starts from.
+//! A decoded image: the output of every reader and the input of every augmentation.
 
 /// RGB, 8 bits a channel, row-major, channels last: `pixels[(y * width + x) * 3 + channel]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,18 +12,18 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture of gray values, `height · width` of them.
+    /// An image of `height · width` gray values.
     pub(crate) fn from_gray(height: usize, width: usize, gray: &[u8]) -> Picture {
         Picture { height, width, pixels: gray.iter().flat_map(|&v| [v, v, v]).collect() }
     }
 
-    /// A picture of three planes (red, green, blue), each row-major: CIFAR's layout.
+    /// An image of three planes (red, green, blue), each row-major: CIFAR's layout.
     pub(crate) fn from_planes(height: usize, width: usize, planes: &[u8]) -> Picture {
         let area = height * width;
         Picture { height, width, pixels: (0..area).flat_map(|i| [planes[i], planes[area + i], planes[2 * area + i]]).collect() }
     }
 
-    /// A picture of three planes, each column-major: STL-10's layout.
+    /// An image of three planes, each column-major: STL-10's layout.
     pub(crate) fn from_columns(height: usize, width: usize, planes: &[u8]) -> Picture {
         let area = height * width;
         let mut pixels = Vec::with_capacity(area * 3);
@@ -41,7 +41,7 @@ impl Picture {
         [self.pixels[i], self.pixels[i + 1], self.pixels[i + 2]]
     }
 
-    /// A digest of size and pixels: equal exactly for pictures that look the same, however they were stored.
+    /// A digest of size and pixels: equal exactly for images that look the same, however they are stored.
     pub fn digest(&self) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(self.height as u64).to_le_bytes()).update(&(self.width as u64).to_le_bytes()).update(&self.pixels);

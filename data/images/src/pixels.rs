@@ -1,4 +1,4 @@
-//! Host views of images: rows of pixels, made of pictures on all threads.
+//! Views of images on the host: rows of pixels for a batch, made on all threads.
 
 use std::ops::Range;
 
@@ -14,10 +14,10 @@ use crate::augment::Augment;
 use crate::dataset::Images;
 use crate::picture::Picture;
 
-/// Channels of every picture.
+/// Channels of every image.
 pub const CHANNELS: usize = 3;
 
-/// Rows of square RGB pictures, `(n, size, size, 3)`, channels last; values in [0, 1] unless the recipe normalises.
+/// Rows of square RGB images, `(n, size, size, 3)`, channels last; values in [0, 1] unless the recipe normalises.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pixels {
     size: usize,
@@ -25,16 +25,16 @@ pub struct Pixels {
 }
 
 impl Pixels {
-    /// Rows of `size` × `size` pictures from their values.
+    /// Rows of `size` × `size` images from their values.
     ///
     /// # Panics
-    /// Where the values are no whole number of rows.
+    /// If the values are not a whole number of rows.
     pub fn new(size: usize, values: Vec<f32>) -> Pixels {
         assert!(size > 0 && values.len().is_multiple_of(size * size * CHANNELS), "no whole number of rows");
         Pixels { size, values }
     }
 
-    /// Height and width of a row; 0 before the first.
+    /// Height and width of a row in pixels; 0 before the first row.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -89,16 +89,16 @@ impl HostBatch for Pixels {
     }
 }
 
-/// The evaluation views of some images, made on all threads: what features are computed from.
+/// The evaluation views of some images, made on all threads, from which features are computed.
 ///
 /// # Errors
-/// The first image (in order) that cannot be decoded, by name.
+/// The first image (in order) that cannot be decoded, with its name.
 pub fn evaluation(images: &Images, augment: &Augment, samples: Range<usize>) -> Result<Pixels> {
     each(images, augment.eval_size(), samples, |picture, _, row| augment.evaluation(picture, row))
 }
 
-/// One of the two views that each image of a positive pair gets: both are drawn in turn from `key` at the image's index, and the
-/// one that is asked for is kept.
+/// One of the two views of each image's positive pair: both are drawn in turn from `key` at the image's index, and the requested one is
+/// kept.
 ///
 /// # Errors
 /// As [`evaluation`].
@@ -112,7 +112,7 @@ pub fn side(images: &Images, augment: &Augment, samples: Range<usize>, view: Vie
     })
 }
 
-/// A row of each sample, made on all threads.
+/// One row for each sample, made on all threads.
 fn each(
     images: &Images,
     size: usize,

@@ -1,4 +1,4 @@
-//! `[data]` of a recipe: which images, and how they are opened.
+//! `[data]` of a recipe: which images, and how they are opened and decoded.
 
 use std::path::PathBuf;
 
@@ -15,26 +15,26 @@ use crate::{generated, holdout};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
-    /// A folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl, .parquet), an image, or a glob; one or a list;
-    /// kinds are found by looking. Absent: the generated dataset.
+    /// A folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl, .parquet), an image, or a glob; one or a list.
+    /// The kind is recognised by the content. Default: the generated dataset.
     pub path: Option<Paths>,
-    /// Forces the kind.
+    /// Overrides the recognised format.
     pub format: Option<Format>,
-    /// Memory for decoded images: `auto` (half of what is free), `off`, or an amount such as `2GB`. Does not change what is
-    /// learned; images beyond it are decoded in every epoch.
+    /// Memory for decoded images: `auto` (half of the free memory), `off`, or an amount such as `2GB`. It does not change what is learned;
+    /// images that do not fit are decoded in every epoch.
     pub cache: String,
-    /// What the columns of a table are called.
+    /// The names of a table's columns.
     pub columns: Columns,
-    /// What is done about an image that cannot be read: `fail` (all of them are listed before training) or `skip` (they are left
-    /// out, counted and named).
+    /// What to do about images that cannot be read: `fail` (list all of them before training) or `skip` (leave them out, count and name
+    /// them).
     pub on_error: OnError,
-    /// What lies behind transparent pixels: `white`, `black`, `#rrggbb`, or `drop` (alpha is dropped, and the colours below it stay as
-    /// they are, as in PIL and torchvision). A new run states `white`; absent from a stored one it is `drop`.
+    /// The background of transparent pixels: `white`, `black`, `#rrggbb`, or `drop` (alpha is dropped and the colours stay as they are, as
+    /// in PIL and torchvision). New runs use `white`; a stored recipe without this key used `drop`.
     pub background: Option<Background>,
-    /// What is black and white in pictures of more than 8 bits: `full` (all that the file could hold), `minmax` (each picture's lowest and
-    /// highest value), or two values as they are in the file, as `[0, 4095]` for 12 bits.
+    /// The values of black and white in images of more than 8 bits: `full` (the format's range), `minmax` (each image's lowest and highest
+    /// value), or two values on the file's scale, such as `[0, 4095]` for 12 bits.
     pub range: Range,
-    /// Share of each class that is held out where labelled data has no test part.
+    /// Fraction of each class that is held out if labelled data has no test part.
     pub holdout: f64,
     /// Training images of the generated dataset.
     pub train: usize,
@@ -42,10 +42,10 @@ pub struct DataRecipe {
     pub test: usize,
 }
 
-/// Paths of a list, at most: each is compared with all others.
+/// The largest number of paths in a list, because each is compared with all others.
 const MOST_PATHS: usize = 1000;
 
-/// No value of a picture lies farther from 0.
+/// The largest absolute value of an image.
 const FARTHEST: f64 = 1e30;
 
 /// One path or several.
@@ -54,12 +54,12 @@ const FARTHEST: f64 = 1e30;
 pub enum Paths {
     /// One.
     One(PathBuf),
-    /// Several, read as one collection.
+    /// Several, read as one dataset.
     Many(Vec<PathBuf>),
 }
 
 impl Paths {
-    /// All of them.
+    /// All paths.
     pub fn list(&self) -> &[PathBuf] {
         match self {
             Paths::One(path) => std::slice::from_ref(path),
@@ -67,7 +67,7 @@ impl Paths {
         }
     }
 
-    /// How messages name them.
+    /// How messages name the paths.
     pub fn place(&self) -> PathBuf {
         match self.list() {
             [only] => only.clone(),
@@ -94,7 +94,10 @@ impl Default for DataRecipe {
 }
 
 impl DataRecipe {
-    /// Checks every figure; errors point at its line in `text`.
+    /// Checks every value; errors point at its line in `text`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, text: &Recipe) -> Result<()> {
         Cache::of(&self.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
         text.require(self.path.as_ref().is_none_or(|p| !p.list().is_empty()), "data.path", "names no path")?;
@@ -110,12 +113,12 @@ impl DataRecipe {
         text.within("data.test", self.test, 0..=generated::MOST)
     }
 
-    /// How pictures are decoded.
+    /// How images are decoded.
     pub fn law(&self) -> Law {
         Law { background: self.background.unwrap_or(Background::Drop), range: self.range }
     }
 
-    /// What lies at the path, or the generated dataset, as it is found.
+    /// The data at the path, or the generated dataset, before images are checked.
     ///
     /// # Errors
     /// Those of [`dataset::open`].
@@ -127,10 +130,10 @@ impl DataRecipe {
         Ok(splits.decoded_by(self.law()))
     }
 
-    /// The same after a look at every image; with room in memory for what is decoded.
+    /// The same after a check of every image, with a cache for decoded ones.
     ///
     /// # Errors
-    /// Those of [`dataset::open`] and [`Splits::scanned`], and a cache that is neither a word nor an amount.
+    /// Those of [`dataset::open`] and [`Splits::scanned`]; or `cache` is neither a known word nor an amount.
     pub fn open(&self) -> Result<Splits> {
         let splits = match &self.path {
             Some(paths) => self.found()?.scanned(&paths.place(), self.on_error)?,

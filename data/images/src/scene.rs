@@ -8,7 +8,7 @@ use crate::picture::Picture;
 /// Height and width of every image.
 pub(crate) const SIZE: usize = 32;
 
-/// Period of a texture, in radii of its shape: a period of its own would tell one image from another, not class from class.
+/// Period of a texture, in radii of its shape. It is fixed: a random period would distinguish images regardless of their class.
 const PERIOD: f32 = 0.5;
 
 /// Saturation of the colours before they are lightened or darkened.
@@ -42,17 +42,17 @@ pub const CLASSES: usize = SHAPES.len() * TEXTURES.len();
 pub(crate) struct Scene {
     /// Its class, below [`CLASSES`].
     pub class: usize,
-    /// Everything else about it is drawn from this.
+    /// The key from which everything else is drawn.
     pub key: Key,
 }
 
-/// What the classes are called, in order.
+/// The names of the classes, in order.
 pub(crate) fn names() -> Vec<String> {
     SHAPES.iter().flat_map(|(_, shape)| TEXTURES.iter().map(move |(_, texture)| format!("{shape} of {texture}"))).collect()
 }
 
 impl Scene {
-    /// Its pixels: the same at every call.
+    /// Renders the image; the same pixels at every call.
     pub(crate) fn render(self) -> Picture {
         let rng = &mut self.key.rng();
         let shape = SHAPES[self.class / TEXTURES.len()].0;
@@ -67,7 +67,7 @@ impl Scene {
         let mut pixels = Vec::with_capacity(SIZE * SIZE * 3);
         for row in 0..SIZE {
             for column in 0..SIZE {
-                // Four samples a pixel keep edges smooth, so that no stair-step tells one shape from another.
+                // Four samples for each pixel keep edges smooth, so that no stair-step reveals a shape.
                 let mut sum = [0.0; 3];
                 for (dy, dx) in [(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)] {
                     let (x, y) = (column as f32 + dx, row as f32 + dy);
@@ -87,7 +87,7 @@ impl Scene {
     }
 }
 
-/// Whether a point lies in a shape; coordinates in radii from its centre.
+/// Whether a point lies in a shape; coordinates are in radii from its centre.
 fn inside(shape: Shape, x: f32, y: f32) -> bool {
     let (x, y) = (x.abs(), y.abs());
     match shape {
@@ -97,7 +97,7 @@ fn inside(shape: Shape, x: f32, y: f32) -> bool {
     }
 }
 
-/// Whether a point has the texture's first colour; coordinates in periods. Half of all points have.
+/// Whether a point has the texture's first colour; coordinates are in periods. Half of all points have it.
 fn mark(texture: Texture, x: f32, y: f32) -> bool {
     let half = |v: f32| v - v.floor() < 0.5;
     match texture {
@@ -107,11 +107,11 @@ fn mark(texture: Texture, x: f32, y: f32) -> bool {
     }
 }
 
-/// Brightness of ground, first and second colour: the texture and the edge of a shape stay visible in gray. Their order and
-/// distance are fixed since no augmentation changes them: they would tell one image from another without regard to its class.
+/// Brightness of the background, the first and the second colour: texture and edges stay visible in gray. Their order and distance are
+/// fixed because no augmentation changes them: otherwise they would distinguish images regardless of their class.
 const LEVELS: [f32; 3] = [0.15, 0.5, 0.85];
 
-/// Three tones of one hue, which is any.
+/// Three tones of one random hue.
 fn colours(rng: &mut Rng) -> [[f32; 3]; 3] {
     let (hue, light) = (between(rng, 0.0, 6.0), between(rng, 0.7, 1.0));
     let full = [5.0, 3.0, 1.0].map(|n| {
@@ -120,7 +120,7 @@ fn colours(rng: &mut Rng) -> [[f32; 3]; 3] {
     });
     let bright = 0.299 * full[0] + 0.587 * full[1] + 0.114 * full[2];
     LEVELS.map(|level| {
-        // Towards black or white, whichever way the wanted brightness lies.
+        // Towards black or white, depending on the wanted brightness.
         let level = level * light;
         if bright > level {
             full.map(|c| c * level / bright)

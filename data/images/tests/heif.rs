@@ -1,4 +1,4 @@
-//! HEIC and AVIF files against what PIL makes of them. `make_heif.py` beside this file makes `fixtures/heif.tar.gz`.
+//! HEIC and AVIF files compared with PIL's pixels. `make_heif.py` beside this file makes `fixtures/heif.tar.gz`.
 
 #![cfg(feature = "heif")]
 
@@ -20,7 +20,7 @@ fn files() -> BTreeMap<String, Vec<u8>> {
     archive.entries().unwrap().map(read).collect()
 }
 
-/// Decoders differ in how they interpolate colours.
+/// Largest difference in levels: decoders interpolate colours differently.
 const NEAR: u8 = 8;
 
 #[test]

@@ -1,4 +1,4 @@
-//! JPEGs of every kind against what PIL makes of them: sampling × scans × sizes × restarts × passes × colours, each within 4 levels.
+//! JPEGs of every kind compared with PIL's pixels: sampling × scans × sizes × restarts × passes × colours, each within 4 levels.
 //! `make_jpegs.py` beside this file makes `fixtures/jpegs.tar.gz`.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use flate2::read::GzDecoder;
 
 const PACKED: &[u8] = include_bytes!("fixtures/jpegs.tar.gz");
 
-/// How far a value may be from PIL's.
+/// Largest difference from PIL in levels.
 const LEVELS: u8 = 4;
 
 fn files() -> BTreeMap<String, Vec<u8>> {
@@ -76,11 +76,11 @@ fn missing_scan_data_is_an_error_where_the_end_marker_is_there() {
             cut.extend([0xFF, 0xD9]);
             match decode(&cut) {
                 Err(e) => assert!(e.to_string().contains("hint: "), "{e}"),
-                // Cut between two scans it is a progressive JPEG of fewer passes.
+                // Cut between two scans, it is a progressive JPEG of fewer passes.
                 Ok(_) if matches!(bytes[at..], [0xFF, 0xC4 | 0xDA, ..]) => {}
                 Ok(_) => silent.push(format!("{name} cut to {share}0 % and closed")),
             }
-            // As a file whose place was taken before it was filled.
+            // Like a file whose space was reserved before it was written.
             let mut zeros = bytes.to_vec();
             zeros[at..].fill(0);
             assert!(decode(&zeros).is_err(), "{name} with zeros behind {share}0 %");

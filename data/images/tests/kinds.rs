@@ -1,4 +1,4 @@
-//! Image files of many kinds against what PIL makes of their first picture. `make_kinds.py` beside this file makes `fixtures/kinds.tar.gz`.
+//! Image files of many kinds compared with PIL's first image. `make_kinds.py` beside this file makes `fixtures/kinds.tar.gz`.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -18,7 +18,7 @@ fn files() -> BTreeMap<String, Vec<u8>> {
     archive.entries().unwrap().map(read).collect()
 }
 
-/// What TIFF may hold and is not read.
+/// Kinds of TIFF that are not read.
 const REFUSED: [&str; 2] = ["tiff--float.tif", "tiff--palette.tif"];
 
 fn images(files: &BTreeMap<String, Vec<u8>>) -> impl Iterator<Item = (&str, &[u8])> {
@@ -35,7 +35,7 @@ fn the_first_picture_is_pils() {
     for (name, bytes) in images(&files) {
         count += 1;
         let pixels = &files[&format!("{name}.rgb")];
-        // Lossy kinds, and inks, are rounded in other places.
+        // Lossy kinds, and inks, are rounded differently.
         let levels = if ["lossy", "ink", "jpeg"].iter().any(|kind| name.contains(kind)) { 4 } else { 0 };
         match decode(bytes) {
             Err(e) => wrong.push(format!("{name}: {e}")),
@@ -82,7 +82,7 @@ fn what_is_not_read_is_refused_with_a_hint() {
 #[test]
 fn a_file_that_ends_early_is_an_error() {
     for (name, bytes) in images(&files()) {
-        // What lies behind the first picture is not looked at.
+        // Data after the first image is not read.
         let whole = if name.contains("--more.") { bytes.len() / 2 } else { bytes.len() };
         for share in 1..8 {
             assert!(decode(&bytes[..whole * share / 10]).is_err(), "{name} cut to {share}0 %");

@@ -1,8 +1,8 @@
 //! The corpus: text files, read once into a stream of word numbers.
 //!
-//! Text is never whole in memory: pieces of a few megabytes are cut at line ends, turned into numbers on all threads and
-//! joined in order, so the result does not depend on the number of threads. What stays is four bytes a word, in a file if that
-//! does not fit into memory. A line is a document: no window crosses its end.
+//! Text is never whole in memory. Pieces of a few megabytes are cut at line ends, turned into numbers on all threads, and joined in order,
+//! so that the result does not depend on the number of threads. The stream takes four bytes a word, and goes to a file if it does not fit
+//! into memory. A line is a document: no window crosses its end.
 
 mod blocks;
 mod numbering;
@@ -28,8 +28,8 @@ pub use numbers::Room;
 pub use phrases::{Found, Phrases};
 pub use tokens::{Invalid, Normalise, Tokens};
 
-/// Words of a block at most. Blocks are the samples of training: small enough to balance threads, large enough to make a
-/// random stream's start cheap. word2vec.c cuts its sentences at the same length.
+/// The largest number of words in a block. Blocks are the samples of training: small enough to balance threads, large enough that starting
+/// a random stream costs little. word2vec.c cuts its sentences at the same length.
 pub const BLOCK: usize = 1000;
 
 /// Marks the end of a line in a stream of word numbers.
@@ -38,45 +38,45 @@ pub const END: u32 = u32::MAX;
 /// How text becomes words.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// How bytes become characters.
+    /// The encoding of the bytes.
     pub encoding: Encoding,
-    /// What is a word.
+    /// How text is cut into words.
     pub tokens: Tokens,
     /// Whether words are lower-cased.
     pub lowercase: bool,
-    /// Which Unicode normal form text is brought to before it is cut.
+    /// The Unicode normal form that text is converted to before it is cut.
     pub normalise: Normalise,
-    /// What is done about bytes that are no character.
+    /// What to do about bytes that are not characters.
     pub invalid: Invalid,
-    /// Which neighbours are one word, where a text was read before.
+    /// Phrases to join, if an earlier reading of the text has found them.
     pub phrases: Found,
-    /// What should be known of all this.
+    /// Notes about these settings.
     pub notes: Vec<String>,
 }
 
-/// Which words are kept.
+/// Limits of the vocabulary.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Rarer words are dropped from the text.
     pub min_count: u64,
-    /// Only so many words are kept, the most frequent ones.
+    /// Only so many of the most frequent words are kept.
     pub max_size: Option<usize>,
 }
 
-/// Different words that are counted in memory at once, where nothing else is asked for: some 40 bytes each.
+/// The default number of different words that are counted in memory at once, some 40 bytes each.
 pub const IN_MEMORY: usize = 3_500_000;
 
-/// Which words a corpus has: more than [`Limits`], from which it can be made.
+/// How the vocabulary of a corpus is chosen. Can be made from [`Limits`].
 #[derive(Clone, Debug)]
 pub struct Selection<'a> {
-    /// Which words are kept.
+    /// Limits of the vocabulary.
     pub limits: Limits,
-    /// Words that are kept however rare, or absent, they are.
+    /// Words that are kept even if they are rare or absent.
     pub known: &'a [String],
-    /// Which neighbours become one word.
+    /// Which neighbouring words become phrases.
     pub phrases: Option<Phrases>,
-    /// Different words (and pairs of them) that are counted in memory at once, by all threads; more go through files in the room's
-    /// folder, which changes nothing.
+    /// Different words (and pairs of words) that are counted in memory at once, by all threads together. More are counted through files in
+    /// the room's folder, with the same result.
     pub in_memory: usize,
 }
 
@@ -98,10 +98,11 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Reads files, in order.
+    /// Reads `files` in order.
     ///
     /// # Errors
-    /// A file that cannot be read or, under [`Invalid::Refuse`], is not UTF-8; no words at all; fewer than two words left by
+    /// A file that cannot be read or, with [`Invalid::Refuse`], is not UTF-8; no words at all; fewer than two words left after `selection`;
+    /// no line with two of them.
     /// `selection`; no line with two of them.
     pub fn read<'a>(
         files: &[impl AsRef<Path>],
@@ -113,12 +114,15 @@ impl Corpus {
         pieces::number(&files, reading, &selection.into(), room)
     }
 
-    /// The corpus of a text that is in memory already, one document a line, words between white space.
+    /// The corpus of a text in memory, with one document on each line and words between white space.
+    ///
+    /// # Errors
+    /// No words, or no line with two words of the vocabulary.
     pub fn from_text<'a>(text: &str, selection: impl Into<Selection<'a>>) -> Result<Corpus> {
         pieces::number_text(text, &selection.into())
     }
 
-    /// Words as they were read, the dropped ones included.
+    /// The number of words read, dropped ones included.
     pub fn tokens(&self) -> u64 {
         self.tokens
     }
@@ -128,12 +132,12 @@ impl Corpus {
         &self.vocabulary
     }
 
-    /// The phrases that were found, to be joined in texts that are read later.
+    /// The phrases that were found, so that later texts can be joined alike.
     pub fn phrases(&self) -> &Found {
         &self.phrases
     }
 
-    /// What happened on the way and should be known.
+    /// Notes about the reading.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -148,13 +152,16 @@ impl Corpus {
         self.blocks.is_empty()
     }
 
-    /// Block `index`: word numbers, with [`END`] after each line that ends inside it. At most [`BLOCK`] words. `buffer` is room for
-    /// it, where it is not in memory.
+    /// Block `index`: word numbers, with [`END`] after each line that ends in it. At most [`BLOCK`] words. `buffer` is used if the corpus
+    /// is in a file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn block<'a>(&'a self, index: usize, buffer: &'a mut Vec<u32>) -> Result<&'a [u32]> {
         self.stream.get(self.blocks[index].clone(), buffer)
     }
 
-    /// Whether the text did not fit into memory.
+    /// Whether the corpus is in a file because it did not fit into memory.
     pub fn in_file(&self) -> bool {
         self.stream.in_file()
     }

@@ -1,4 +1,4 @@
-//! Which files a corpus consists of. [`unpacked`] is a file's bytes, [`Chunks`] its text in pieces, [`whole`] its text at once.
+//! Finds the files of a corpus. [`unpacked`] reads a file's bytes, [`Chunks`] its text in pieces, [`whole`] its whole text.
 
 mod chunks;
 mod encoding;
@@ -20,15 +20,16 @@ pub use unpack::{Unpacked, is_packed, open, unpacked};
 /// The path that stands for standard input.
 const STDIN: &str = "-";
 
-/// How errors name a file.
+/// How error messages name a file.
 pub fn shown(path: &Path) -> String {
     if path == Path::new(STDIN) { "standard input".to_string() } else { path.display().to_string() }
 }
 
-/// The files that `paths` name: `-` for standard input, files (also of the hub), folders (every file below, hidden ones left out) and
-/// globs, in the order given, each folder's and glob's files sorted.
+/// The files that `paths` name: `-` for standard input, files (on the hub, too), folders (every file below, except hidden ones) and globs,
+/// in the given order; the files of each folder and glob are sorted.
 ///
 /// # Errors
+/// A path that does not exist, a folder without files, or a glob that matches nothing: each is a mistake in the recipe.
 /// A path that does not exist, a folder without files, a glob that matches nothing: each is a mistake in the recipe.
 pub fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -63,7 +64,7 @@ pub fn find(paths: &[String]) -> Result<Vec<PathBuf>> {
 fn glob(pattern: &str) -> Result<Vec<PathBuf>> {
     let bad = |e: globset::Error| Error::usage(format!("not a glob: {e}")).at(pattern);
     let matcher = GlobBuilder::new(pattern).literal_separator(true).build().map_err(bad)?.compile_matcher();
-    // The walk starts at the last folder without a wildcard.
+    // The search starts at the last folder without a wildcard.
     let root: PathBuf =
         Path::new(pattern).components().take_while(|c| !c.as_os_str().to_string_lossy().contains(['*', '?', '[', '{'])).collect();
     let start = if root.as_os_str().is_empty() { Path::new(".") } else { &root };

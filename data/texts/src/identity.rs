@@ -1,5 +1,5 @@
-//! A digest that tells whether a text is still what a run was trained on, without reading all of it: the files' names, order and sizes,
-//! and some of their bytes.
+//! A digest that shows whether a text is still the text of a run, without reading all of it: the files' names, order and sizes, and some of
+//! their bytes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use ctk_core::store::files;
 use ctk_core::{Context, Result};
 
-/// Places in a file whose bytes are looked at, spread evenly, and the bytes there.
+/// Places in a file whose bytes are read, spread evenly, and the number of bytes there.
 const PLACES: u64 = 16;
 const BYTES: usize = 4096;
 
-/// A digest of the names, the order and the sizes of `paths`, and of a sample of their bytes. The folders that they lie in do not matter.
-/// None where one is standard input or no plain file, which cannot be looked at twice.
+/// A digest of the names, the order and the sizes of `paths`, and of a sample of their bytes. The folders of the files do not matter. None
+/// if one of them is standard input or not a regular file, which cannot be read twice.
 ///
 /// # Errors
-/// A file that has gone or cannot be read.
+/// A file that is missing or cannot be read.
 pub fn identity(paths: &[PathBuf]) -> Result<Option<String>> {
     let mut hasher = blake3::Hasher::new();
     for path in paths {

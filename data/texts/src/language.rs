@@ -1,10 +1,10 @@
-//! A generated language: a small grammar with planted classes and relations, so that training and its evaluators can be
-//! tried, and judged, without any data.
+//! The generated language: a small grammar with planted classes and relations, so that training and evaluation can be tried and judged
+//! without data.
 //!
-//! Every lexeme (a country, a verb, …) has a few topics of its own; every form of it (singular or plural, country or
-//! capital) has markers that all lexemes of its kind share. A sentence is about one form: it shows markers of the form and
-//! topics of the lexeme among words that say nothing. So what a vector should hold is known, and so are the right answers
-//! to analogies: france − paris + rome keeps the form and changes the lexeme.
+//! Every lexeme (a country, a verb, …) has a few topics of its own. Every form of it (singular or plural, country or capital) has markers
+//! that all lexemes of its kind share. A sentence is about one form: it contains markers of the form and topics of the lexeme among words
+//! without information. So it is known what a vector should contain, and what the right answers to analogies are: france − paris + rome
+//! keeps the form and changes the lexeme.
 
 use ctk_core::eval::analogy::Question;
 use ctk_core::eval::similarity::Pair;
@@ -12,10 +12,10 @@ use ctk_core::rng::{Key, Rng};
 use rand::Rng as _;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-/// Topics a lexeme.
+/// Topics of a lexeme.
 const TOPICS_EACH: usize = 6;
 
-/// A kind of lexeme: its forms, their markers, and sentences. In a sentence X is the form, M a marker, T a topic.
+/// A kind of lexeme: its forms with their markers, and its sentences, in which X is the form, M a marker and T a topic.
 struct Category {
     forms: &'static [(&'static str, &'static [&'static str])],
     lexemes: &'static [&'static [&'static str]],
@@ -192,18 +192,18 @@ const RELATIONS: [(&str, usize, usize, usize); 6] = [
     ("gram4-comparative", 4, 0, 1),
 ];
 
-/// The topics of lexeme `lexeme` of kind `kind`: the language is the same for every seed.
+/// The topics of lexeme `lexeme` of kind `kind`; the language is the same for every seed.
 fn topics(kind: usize, lexeme: usize) -> Vec<&'static str> {
     let mut rng = Key::new(0).of("language").at(kind as u64).at(lexeme as u64).rng();
     TOPICS.choose_multiple(&mut rng, TOPICS_EACH).copied().collect()
 }
 
-/// About `words` words of the language, one sentence a line. The same key gives the same text.
+/// About `words` words of the language, one sentence on each line. The same key gives the same text.
 pub fn text(words: usize, key: Key) -> String {
     let mut rng = key.of("language").rng();
     let topics: Vec<Vec<Vec<&str>>> =
         KINDS.iter().enumerate().map(|(k, kind)| (0..kind.lexemes.len()).map(|l| topics(k, l)).collect()).collect();
-    // A kind is met as often as it has words, so that all words are about equally frequent.
+    // A kind is drawn in proportion to its number of words, so that all words are about equally frequent.
     let kinds: Vec<usize> =
         KINDS.iter().enumerate().flat_map(|(k, kind)| vec![k; kind.lexemes.len() * kind.forms.len()]).collect();
     let mut out = String::with_capacity(words * 6);
@@ -254,12 +254,12 @@ pub fn questions() -> String {
     out
 }
 
-/// [`questions`], read.
+/// The parsed [`questions`].
 pub fn parsed_questions() -> Vec<Question> {
     ctk_core::eval::analogy::parse(&questions()).expect("the format is ours")
 }
 
-/// Pairs of words with the similarity that was planted: half a point for the form, half for the share of common topics.
+/// Pairs of words with their planted similarity: half a point for the same form, half for the fraction of common topics.
 pub fn pairs() -> Vec<Pair> {
     let words: Vec<(usize, usize, usize)> = KINDS
         .iter()
@@ -269,7 +269,7 @@ pub fn pairs() -> Vec<Pair> {
     let mut rng = Key::new(0).of("language").of("pairs").rng();
     let mut pairs = Vec::new();
     for &(k, l, f) in &words {
-        // A form of the same lexeme, a lexeme of the same form, and whatever comes.
+        // A form of the same lexeme, a lexeme of the same form, or any word.
         let near = words.iter().filter(|&&(k2, l2, f2)| (k2, l2) == (k, l) && f2 != f).collect::<Vec<_>>();
         let like = words.iter().filter(|&&(k2, l2, f2)| (k2, f2) == (k, f) && l2 != l).collect::<Vec<_>>();
         let any = words.iter().filter(|&&other| other != (k, l, f)).collect::<Vec<_>>();
@@ -288,7 +288,7 @@ pub fn pairs() -> Vec<Pair> {
     pairs
 }
 
-/// A word of each kind, to show neighbours of.
+/// One word of each kind, whose neighbours are printed.
 pub const SHOWN: [&str; 5] = ["france", "queen", "dogs", "wrote", "colder"];
 
 #[cfg(test)]

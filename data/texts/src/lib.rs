@@ -1,10 +1,10 @@
-//! Texts as data, shared by the plugins that read them: files, words, numbers, tables.
+//! Texts as data, for every plugin that reads them: files, words, numbers, tables.
 //!
-//! - [`files`] are what a path names, in pieces, whether compressed or not.
-//! - [`corpus`] reads them once into word numbers; [`vocabulary`] says which words there are and how often.
-//! - [`table`] is texts with their classes, and which of them are held out.
+//! - [`files`] finds the files that a path names, and reads them in pieces, whether compressed or not.
+//! - [`corpus`] reads them once into word numbers; [`vocabulary`] holds the words and their counts.
+//! - [`table`] reads texts with classes, and holds some of them out.
 //! - [`recipe`] is how all this is written in a recipe.
-//! - [`language`] is a generated language, so that training can be tried without any data.
+//! - [`language`] is a generated language, so that training can be tried without data.
 
 pub mod corpus;
 pub mod files;

@@ -1,4 +1,4 @@
-//! `[data]` and `[vocabulary]`: which text is read, how it is cut, and which of its words are kept.
+//! `[data]` and `[vocabulary]`: which text is read, how it is cut into words, and which words are kept.
 
 use ctk_core::Result;
 use ctk_core::recipe::Recipe;
@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 use crate::corpus::{Found, IN_MEMORY, Invalid, Limits, Normalise, Phrases, Reading, Selection, Tokens};
 use crate::files::Encoding;
 
-/// Words of the generated language, at most: it is made in memory.
+/// The largest number of words of the generated language, which is made in memory.
 const MOST_WORDS: usize = 100_000_000;
 
-/// Bytes between the words of a phrase, at most.
+/// The largest number of bytes between the words of a phrase.
 const LONGEST_JOINER: usize = 16;
 
 /// `[data]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
-    /// Text files (plain, .gz, .bz2, .xz, .zst), folders of them, globs, or `-` for standard input; one or a list. Absent: the generated
+    /// Text files (plain, .gz, .bz2, .xz, .zst), folders of them, globs, or `-` for standard input; one or a list. Default: the generated
     /// language. A line is a document: windows do not cross its end.
     pub path: Option<Paths>,
-    /// What a word is: `whitespace` (what stands between white space), `words` (runs of word characters, and runs of other
-    /// visible ones), `bert` (every punctuation character by itself), or the path of a `tokenizers` .json file.
+    /// How text is cut into words: `whitespace` (at white space only), `words` (runs of word characters, and runs of other visible
+    /// characters), `bert` (every punctuation character is a word), or the path of a `tokenizers` .json file.
     pub tokens: String,
     /// Whether words are lower-cased.
     pub lowercase: bool,
-    /// How bytes become characters: `auto` (UTF-8, or the UTF-16 that a byte order mark or zero bytes show, which is said), or a name
-    /// such as `utf-8`, `utf-16le`, `windows-1252`, `iso-8859-2`, `koi8-r`, `shift_jis`, `gb18030`.
+    /// The encoding: `auto` (UTF-8, or UTF-16 if a byte order mark or zero bytes show it, with a note), or a name such as `utf-8`,
+    /// `utf-16le`, `windows-1252`, `iso-8859-2`, `koi8-r`, `shift_jis`, `gb18030`.
     pub encoding: String,
-    /// The Unicode normal form that text is brought to before it is cut.
+    /// The Unicode normal form that text is converted to before it is cut.
     pub normalise: Normalise,
-    /// What is done about bytes that are no character of the encoding: `refuse` or `replace`.
+    /// What to do about bytes that are not characters of the encoding: `refuse` or `replace`.
     pub invalid: Invalid,
-    /// Memory for the numbered text, four bytes a word: `auto`, half of what is free; `off`; or an amount such as `2GB`. What does
-    /// not fit goes to a file beside the run.
+    /// Memory for the numbered text, four bytes a word: `auto` (half of the free memory), `off`, or an amount such as `2GB`. A text that
+    /// does not fit goes to a file beside the run.
     pub cache: String,
-    /// Words of the generated language, where there is no path.
+    /// Words of the generated language, which is used without a path.
     pub words: usize,
 }
 
@@ -56,7 +56,10 @@ impl Default for DataRecipe {
 }
 
 impl DataRecipe {
-    /// Checks every figure; errors point at its line in `text`.
+    /// Checks every value; errors point at its line in `text`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, text: &Recipe) -> Result<()> {
         text.within("data.words", self.words, 1..=MOST_WORDS)?;
         Encoding::named(&self.encoding).map_err(|e| e.at(text.place_of("data.encoding")))?;
@@ -64,6 +67,9 @@ impl DataRecipe {
     }
 
     /// How text is read.
+    ///
+    /// # Errors
+    /// An unknown name of a tokenization or an encoding, or a tokenizer file that cannot be read.
     pub fn reading(&self) -> Result<Reading> {
         let DataRecipe { lowercase, normalise, invalid, .. } = *self;
         let (tokens, notes) = Tokens::with_notes(&self.tokens)?;
@@ -83,7 +89,7 @@ pub enum Paths {
 }
 
 impl Paths {
-    /// All of them.
+    /// All paths.
     pub fn list(&self) -> &[String] {
         match self {
             Paths::One(path) => std::slice::from_ref(path),
@@ -98,12 +104,12 @@ impl Paths {
 pub struct VocabularyRecipe {
     /// Rarer words are dropped from the text.
     pub min_count: u64,
-    /// Only so many words are kept, the most frequent ones. Absent: all.
+    /// Only so many of the most frequent words are kept. Default: all.
     pub max_size: Option<usize>,
-    /// Different words, and pairs of them for phrases, that are counted in memory at once, some 40 bytes each. What is more goes
-    /// through files beside the run, which takes longer and changes nothing.
+    /// Different words, and pairs of words for phrases, that are counted in memory at once, some 40 bytes each. More are counted through
+    /// files beside the run, which takes longer and gives the same result.
     pub in_memory: usize,
-    /// `[vocabulary.phrases]`: neighbours that become one word.
+    /// `[vocabulary.phrases]`: neighbouring words that become one word.
     pub phrases: PhrasesRecipe,
 }
 
@@ -114,7 +120,10 @@ impl Default for VocabularyRecipe {
 }
 
 impl VocabularyRecipe {
-    /// Checks every figure; errors point at its line in `text`.
+    /// Checks every value; errors point at its line in `text`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     pub fn check(&self, text: &Recipe) -> Result<()> {
         text.require(self.min_count > 0, "vocabulary.min_count", "must be at least 1")?;
         text.require(self.max_size.is_none_or(|n| n >= 2), "vocabulary.max_size", "must be at least 2")?;
@@ -133,7 +142,7 @@ impl VocabularyRecipe {
         )
     }
 
-    /// Which words there are, `known` ones among them.
+    /// How the vocabulary is chosen; `known` words are always kept.
     pub fn selection<'a>(&self, known: &'a [String]) -> Selection<'a> {
         let VocabularyRecipe { min_count, max_size, in_memory, phrases } = self;
         let PhrasesRecipe { passes, threshold, min_count: rare, joiner } = phrases.clone();
@@ -146,17 +155,17 @@ impl VocabularyRecipe {
     }
 }
 
-/// `[vocabulary.phrases]`: words that stand together more often than chance would have it become one, as by word2phrase.c.
+/// `[vocabulary.phrases]`: words that occur together more often than by chance become one word, as in word2phrase.c.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PhrasesRecipe {
-    /// How often the text is gone through; each time phrases may double in length. 0, the default, joins nothing.
+    /// Passes over the text; each may double the length of phrases. 0, the default, joins nothing.
     pub passes: usize,
-    /// Neighbours a, b are joined where (count(ab) − min_count) / (count(a)·count(b)) · words of the text is above it.
+    /// Neighbours a, b are joined if (count(ab) − min_count) / (count(a)·count(b)) · number of words in the text is above it.
     pub threshold: f64,
-    /// Taken off a pair's count: rarer pairs, and words, are not joined.
+    /// Subtracted from a pair's count; rarer pairs and words are not joined.
     pub min_count: u64,
-    /// What stands between the words of a phrase.
+    /// The text between the words of a phrase.
     pub joiner: String,
 }
 

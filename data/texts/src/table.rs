@@ -1,4 +1,4 @@
-//! Tables of texts with their classes: what a file holds, and which part of it is held out for testing.
+//! Tables of texts with classes: reading them, and holding out a part for testing.
 
 mod columns;
 mod rows;
@@ -13,40 +13,40 @@ use rand::RngCore;
 use crate::corpus::Invalid;
 use crate::files::{Encoding, Whole, whole};
 
-/// Of data without a test part, the share of each class that is held out.
+/// The fraction of each class that is held out if the data has no test part.
 const SHARE: f64 = 0.2;
 
 /// Texts, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Texts {
-    /// File and line of each; where there are no classes, the text.
+    /// File and line of each text; for texts without classes, the text itself.
     pub names: Vec<String>,
     /// The texts.
     pub texts: Vec<String>,
-    /// The class of each, where there are classes.
+    /// The class of each text, if there are classes.
     pub labels: Option<Vec<u32>>,
     /// Names of the classes, sorted.
     pub classes: Vec<String>,
-    /// Whether each is held out for testing, where the file says so.
+    /// Whether each text is a test text, if the file says so.
     pub test: Option<Vec<bool>>,
-    /// What should be known of how they were read.
+    /// Notes about the reading.
     pub notes: Vec<String>,
 }
 
 impl Texts {
-    /// Reads a file, plain or packed, of a label, a tab and a text a line; of a `.csv` file, of its cells; or, where the first line has
-    /// no tab, of a text a line and no classes.
+    /// Reads a file, compressed or not. Its lines are label, tab, text; a `.csv` file has cells; a file whose first line has no tab has one
+    /// text on each line and no classes.
     ///
-    /// The first line may name the columns. The label is then `label`, or another name that is in use for it (`class`, `sentiment`, …),
-    /// or else the first column; the text is `text`, or all columns with a name in use for texts (`sentence`, `review`, `question`, …), or
-    /// else all columns after the label, or before it; `split` says `train` or `test`. Numbers of rows (`idx`, `id`) are no texts. In
-    /// columns whose name ends in `_escaped`, `\n`, `\t`, `\r` and `\\` stand for what they stand for elsewhere. Without names the label
-    /// is the first column, or the last, if the first is another text in most lines and the last is not. Empty lines are passed over.
-    /// What was told by anything but `label` and `text` is a note.
+    /// The first line may name the columns. The label is then the column `label`, or one with another common name (`class`, `sentiment`,
+    /// …), or else the first column. The text is the column `text`, or all columns with common names of texts (`sentence`, `review`,
+    /// `question`, …), or else all columns after the label, or before it. The column `split` says `train` or `test`. Row numbers (`idx`,
+    /// `id`) are not texts. In columns whose name ends in `_escaped`, the escapes `\n`, `\t`, `\r` and `\\` are replaced. Without names the
+    /// label is the first column; it is the last one if the first is different in most lines and the last is not. Empty lines are skipped.
+    /// A note says how columns were recognised, unless they are named `label` and `text`.
     ///
     /// # Errors
-    /// A file that cannot be read, or is no text; under [`Invalid::Refuse`], bytes that belong to no character; a line without its
-    /// columns; no text at all.
+    /// A file that cannot be read or is not text; with [`Invalid::Refuse`], bytes that are not characters; a line without its columns; no
+    /// text at all.
     pub fn read(path: &Path, encoding: Encoding, invalid: Invalid) -> Result<Texts> {
         if !path.exists() {
             return Err(Error::usage("cannot read the texts: there is no such file")
@@ -62,10 +62,10 @@ impl Texts {
         Ok(texts)
     }
 
-    /// A table from its text; names are lines' numbers. [`read`](Self::read) says what a table is.
+    /// Parses a table; names are line numbers. See [`read`](Self::read) for the format.
     ///
     /// # Errors
-    /// A line without its columns; no text at all.
+    /// A line without its columns, or no text at all.
     pub fn parse(text: &str) -> Result<Texts> {
         rows::parse(text, false)
     }
@@ -80,11 +80,11 @@ impl Texts {
         self.texts.is_empty()
     }
 
-    /// Some of them, and in words where the parts come from. Where the file does not say, a fifth of each class is held out,
-    /// at least one text of two; which ones hangs on the texts alone, and equal texts of a class stay together.
+    /// The texts of one part, and a description of how the parts were made. If the file does not name parts, a fifth of each class is held
+    /// out, at least one text of two. The choice depends on the texts alone, and equal texts of a class stay together.
     ///
     /// # Errors
-    /// A part is asked for of texts without classes, or there is none.
+    /// The texts have no classes, or the part is empty.
     pub fn part(self, split: Split) -> Result<(Texts, Option<&'static str>)> {
         if split == Split::All {
             return Ok((self, None));
@@ -127,7 +127,7 @@ impl Texts {
             let wanted = ((SHARE * class.len() as f64).round() as usize).max(1);
             let mut taken = 0;
             for equal in class.chunk_by(|a, b| a.1 == b.1) {
-                // Never all of a class.
+                // Never a whole class.
                 if taken < wanted && taken + equal.len() < class.len() {
                     taken += equal.len();
                     equal.iter().for_each(|(_, _, i)| test[*i] = true);

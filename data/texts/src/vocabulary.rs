@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use ctk_core::{Error, Result};
 
-/// Words by falling count, ties by word; a word's number is its place.
+/// Words by falling count, equal counts by word; a word's number is its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vocabulary {
     words: Vec<String>,
@@ -12,7 +12,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Words beside their counts, in order.
+    /// `words` with their `counts`, in order.
     pub fn new(words: Vec<String>, counts: Vec<u64>) -> Vocabulary {
         assert_eq!(words.len(), counts.len(), "one count a word");
         Vocabulary { words, counts }
@@ -33,17 +33,17 @@ impl Vocabulary {
         &self.words
     }
 
-    /// How often each occurs.
+    /// The count of each word.
     pub fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// How often they occur together.
+    /// The sum of all counts.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// One `word<TAB>count` a line: `vocabulary.tsv` of a checkpoint.
+    /// Lines `word<TAB>count`: `vocabulary.tsv` of a checkpoint.
     pub fn to_tsv(&self) -> String {
         let mut out = String::new();
         for (word, count) in self.words.iter().zip(&self.counts) {
@@ -52,7 +52,7 @@ impl Vocabulary {
         out
     }
 
-    /// Reads what [`to_tsv`](Self::to_tsv) wrote.
+    /// Parses what [`to_tsv`](Self::to_tsv) wrote.
     pub(crate) fn from_tsv(text: &str) -> Result<Vocabulary> {
         let mut vocabulary = Vocabulary::new(Vec::new(), Vec::new());
         for (number, line) in text.lines().enumerate() {
@@ -66,6 +66,9 @@ impl Vocabulary {
     }
 
     /// The same from a file's bytes.
+    ///
+    /// # Errors
+    /// The bytes are not such a table.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Vocabulary> {
         Vocabulary::from_tsv(&String::from_utf8(bytes).map_err(|_| Error::new("this is not UTF-8").at("vocabulary.tsv"))?)
     }

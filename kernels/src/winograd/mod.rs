@@ -1,14 +1,14 @@
-//! 3 × 3 convolutions with stride 1 by Winograd's [forms](Form): fewer products, by a factor of 4 in f32 and 9/4 in bf16.
+//! 3 × 3 convolutions with stride 1 by Winograd's [forms](Form): fewer multiplications, by a factor of 4 in f32 and 9/4 in bf16.
 //!
-//! Tiles of output pixels are transformed to planes; in each, the sum over channels is a matrix product. Layouts, all with a
-//! few numbers between planes so that they do not fall on one another in the cache:
+//! Tiles of output pixels are transformed to planes; in each plane the sum over channels is a matrix product. Layouts, all with a few
+//! values between planes so that these do not collide in the cache:
 //!
 //! - V, patches: block of tiles → plane → tile → channel;
 //! - U, weights: panel → plane → input channel → output;
 //! - M, sums, and Y, gradients: panel → plane → tile → output.
 //!
-//! Small weights stay in cache, so a block of tiles goes all the way at once. Large ones are read once for many tiles: there each
-//! stage runs over all of them, and a plane of a panel is a task.
+//! Small weights stay in cache, so a block of tiles goes through all stages at once. Large weights are read once for many tiles: each stage
+//! then runs over all tiles, and a plane of a panel is a task.
 
 mod shape;
 mod tiles;
@@ -31,32 +31,32 @@ use shape::{GAP, Shape};
 use tiles::{Gradients, Inputs, KernelGradients, Kernels, Outputs};
 use transform::Form;
 
-/// Maps, and what is to be done to them as they are read.
+/// Maps, and the normalisation that is applied when they are read.
 pub type Source<'a, T> = (&'a [T], Option<Channels<'a, f32>>);
 
-/// Numbers of dU that are taken to stay in a core's cache, beside a block of V and Y.
+/// The size of dU, in values, up to which it is assumed to stay in a core's cache beside a block of V and Y.
 const SMALL_SUM: usize = 1 << 16;
 
-/// Groups of bands whose gradients of small weights are summed apart.
+/// Groups of bands in which the gradients of small weights are summed separately.
 const GROUPS: usize = 16;
 
-/// Factors of U that are taken to stay in cache.
+/// The size of U, in factors, up to which it is assumed to stay in cache.
 const SMALL: usize = 1 << 20;
 
-/// Whether this is such a convolution, and cheaper so than directly: on small maps tiles reach far beyond the edge, and few
-/// tiles do not pay for transforming many weights.
+/// Whether Winograd applies to this convolution and is faster than the direct one: on small maps tiles reach far beyond the edge, and few
+/// tiles do not pay for the transformation of many weights.
 pub(crate) fn pays<F: Form>(g: &Geometry) -> bool {
     if g.kernel != 3 || g.stride != 1 || g.padding != 1 {
         return false;
     }
     let tiles = g.n * g.h.div_ceil(F::TILE) * g.w.div_ceil(F::TILE);
-    // Per input and output channel, in products; a weight's transform moves a number a plane to memory and back.
+    // Costs for each input and output channel, in multiplications; transforming a weight moves one value of each plane to memory and back.
     let (ours, direct) = (F::PLANES * (tiles + 20), g.n * Taps::forward(g).products());
     ours < direct && g.c.min(g.o) >= 8
 }
 
-/// Y from X, normalised on the way if it is to be, and the weight (OIHW). Y is written whole; `each` gets every block of it,
-/// where it begins and its numbers, while it is in cache.
+/// Computes Y from X, normalised first if it has a normalisation, and the weight (OIHW). Y is written completely; `each` gets every block
+/// of it (its start and its values) while it is in cache.
 pub fn forward<T: Fast, R: Send>(
     g: &Geometry,
     x: Source<T>,
@@ -69,7 +69,8 @@ pub fn forward<T: Fast, R: Send>(
     convolve(s, x, &kernels::<T::Form, T::Factor>(s, weight, false, pool), y, each, pool)
 }
 
-/// dX from dY and the weight: a convolution by the flipped weight. dX is written whole, and given to `each` block by block.
+/// Computes dX from dY and the weight: a convolution with the flipped weight. dX is written completely, and passed to `each` block by
+/// block.
 pub fn input_gradient<T: Fast, R: Send>(
     g: &Geometry,
     dy: &[T],
@@ -93,12 +94,12 @@ fn kernels<F: Form, A: Factor>(s: Shape, weight: &[f32], flip: bool, pool: &Arc<
     u
 }
 
-/// Bands of a block: about `tiles` tiles.
+/// Bands in a block of about `tiles` tiles.
 fn bands_of(s: Shape, tiles: usize) -> usize {
     (tiles / s.across()).clamp(1, s.bands())
 }
 
-/// Tiles whose V and M take about `bytes`.
+/// The number of tiles whose V and M take about `bytes`.
 fn tiles_in<T: Fast>(s: Shape, bytes: usize) -> usize {
     let (v, m) = (s.line::<T>() * s.deep * size_of::<T>(), s.o.next_multiple_of(lanes()) * size_of::<f32>());
     bytes / (T::Form::PLANES * (v + m))
@@ -121,7 +122,7 @@ fn convolve<T: Fast, R: Send>(
     };
     let (x, normal) = source;
     let start = |band| s.rows_before(band) * s.w * s.o;
-    // Blocks are rows of tiles, whole rows of the output, so each has a slice of y of its own.
+    // Blocks are rows of tiles, i.e. whole rows of the output, so each has its own slice of y.
     let blocks: Vec<(usize, usize, &mut [T])> = cut(s, 0, s.bands(), bands, y);
     let (tiles, part) = (bands * s.across(), if small { bands } else { bands_of(s, 8) });
     let product = Planes::<T>::new(s, u, tiles, part * s.across());
@@ -163,12 +164,12 @@ fn cut<T>(s: Shape, from: usize, to: usize, bands: usize, y: &mut [T]) -> Vec<(u
     blocks
 }
 
-/// Numbers of V for so many tiles, or factors made of them, filled in one part.
+/// Values of V for so many tiles, or factors made of tiles, filled in one part.
 fn patches_len<T: Fast>(s: Shape, tiles: usize) -> usize {
     T::Form::PLANES * (tiles * s.line::<T>() + GAP) * s.deep
 }
 
-/// Room for V of so many bands in parts.
+/// A buffer for V of so many bands in parts.
 fn patches_buffer<T: Fast>(s: Shape, bands: usize, part: usize, pool: &Arc<BufferPool>) -> Buffer<T> {
     Buffer::new(bands.div_ceil(part) * patches_len::<T>(s, part * s.across()), pool)
 }
@@ -177,7 +178,7 @@ fn sums_buffer<T: Fast>(s: Shape, tiles: usize, pool: &Arc<BufferPool>) -> Buffe
     Buffer::new(s.o.div_ceil(panel_width()) * T::Form::PLANES * (tiles * panel_width() + GAP), pool)
 }
 
-/// V of bands `from..to` in parts of `part` bands, a task each.
+/// Fills V for bands `from..to` in parts of `part` bands, one for each task.
 fn fill<T: Fast>(s: Shape, (x, normal): Source<T>, from: usize, to: usize, part: usize, v: &mut [T]) {
     let chunk = patches_len::<T>(s, part * s.across());
     v.par_chunks_mut(chunk).take((to - from).div_ceil(part)).enumerate().for_each(|(i, v)| {
@@ -187,35 +188,35 @@ fn fill<T: Fast>(s: Shape, (x, normal): Source<T>, from: usize, to: usize, part:
     });
 }
 
-/// Where each of `count` tiles begins in V that was filled in parts of `part` tiles, and the size of a plane, in factors.
+/// The start of each of `count` tiles in V, which was filled in parts of `part` tiles, and the size of a plane, in factors.
 fn patches_at<T: Fast>(s: Shape, count: usize, part: usize) -> (Places, usize) {
     let line = s.line::<T>();
     let (chunk, size) = (patches_len::<T>(s, part) / s.deep, part * line + GAP);
-    // What lies side by side in V is numbers, unless tiles were put together to factors.
+    // V holds values side by side, unless tiles were combined into factors.
     let unit = T::Factor::DEPTH / s.deep;
     let at = (0..count).map(|tile| (tile / part * chunk + tile % part * line) / unit);
     (at.collect(), size / unit)
 }
 
-/// The products of V and U, of up to so many tiles.
+/// The products of V and U, for up to so many tiles.
 struct Planes<'a, T: Fast> {
     s: Shape,
     u: &'a [T::Factor],
     at: Places,
     size: usize,
-    /// Where tiles begin in a plane of a panel of M, by the panel's stride.
+    /// The starts of tiles in a plane of a panel of M, by the panel's stride.
     panels: Vec<(usize, Places)>,
 }
 
 impl<'a, T: Fast> Planes<'a, T> {
-    /// For up to `tiles` tiles, V filled in parts of `part`.
+    /// For up to `tiles` tiles, with V filled in parts of `part`.
     fn new(s: Shape, u: &'a [T::Factor], tiles: usize, part: usize) -> Self {
         let (at, size) = patches_at::<T>(s, tiles, part);
         let panels = widths(s.o).map(|(_, stride)| (stride, (0..tiles).map(|tile| tile * stride).collect())).collect();
         Planes { s, u, at, size, panels }
     }
 
-    /// One plane of one panel of M, for the first `tiles` tiles.
+    /// Computes one plane of one panel of M, for the first `tiles` tiles.
     fn run(&self, number: usize, v: &[T], m: &mut [f32], tiles: usize) {
         let (panel, plane) = (number / T::Form::PLANES, number % T::Form::PLANES);
         let Some((stride, c_at)) = self.panels.get(panel) else { return };
@@ -228,7 +229,7 @@ impl<'a, T: Fast> Planes<'a, T> {
     }
 }
 
-/// dW in OIHW from X, normalised on the way if it is to be, and dY. The order of its sums depends on shapes alone.
+/// dW in OIHW from X, normalised first if it has a normalisation, and dY. The order of its sums depends on shapes alone.
 pub fn weight_gradient<T: Fast>(g: &Geometry, x: Source<T>, dy: &[T], pool: &Arc<BufferPool>) -> Vec<f32> {
     let s = Shape { deep: T::Factor::DEPTH, ..Shape::new::<T::Form>(g) };
     let size = s.c * panel_width() + GAP;
@@ -237,7 +238,7 @@ pub fn weight_gradient<T: Fast>(g: &Geometry, x: Source<T>, dy: &[T], pool: &Arc
     let group = if small { s.bands().div_ceil(GROUPS) } else { s.bands() };
     let mut du = Buffer::<f32>::new(s.bands().div_ceil(group) * planes * size, pool);
     if small {
-        // A dU for each of a few groups of bands, whose blocks stay in the cache of the core that works on them.
+        // One dU for each of a few groups of bands, whose blocks stay in the cache of the core that processes them.
         let bands = bands_of(s, tiles_in::<T>(s, 300_000).max(8)).min(group);
         let block = Block::<T>::new(s, bands, bands);
         du.par_chunks_mut(planes * size).enumerate().for_each(|(i, du)| {
@@ -274,22 +275,22 @@ pub fn weight_gradient<T: Fast>(g: &Geometry, x: Source<T>, dy: &[T], pool: &Arc
     dw
 }
 
-/// How V and Y of up to so many bands lie, where tiles are put together to factors.
+/// The layout of V and Y for up to so many bands, if tiles are combined into factors.
 struct Block<T> {
     s: Shape,
     bands: usize,
-    /// Bands that are filled by one task.
+    /// Bands that one task fills.
     part: usize,
-    /// Where tiles begin in V, and the size of its planes.
+    /// The starts of tiles in V, and the size of its planes.
     v: (Places, usize),
-    /// A panel of Y: its stride, where tiles begin in it.
+    /// A panel of Y: its stride, and the starts of its tiles.
     panels: Vec<(usize, Places)>,
     /// Columns of all panels.
     columns: usize,
     kind: PhantomData<T>,
 }
 
-/// V and Y, and of how many tiles.
+/// V and Y, and their number of tiles.
 struct Filled<T> {
     v: Buffer<T>,
     y: Buffer<T>,
@@ -310,7 +311,7 @@ impl<T: Fast> Block<T> {
         self.part * self.s.across() * self.columns + GAP
     }
 
-    /// V and Y of bands `from..to`.
+    /// Fills V and Y for bands `from..to`.
     fn fill(&self, x: Source<T>, dy: &[T], from: usize, to: usize, pool: &Arc<BufferPool>) -> Filled<T> {
         let Block { s, bands, part, .. } = *self;
         let [mut v, mut y] = [s, s.swapped()].map(|s| patches_buffer::<T>(s, bands, part, pool));
@@ -323,7 +324,7 @@ impl<T: Fast> Block<T> {
         Filled { v, y, tiles: (to - from) * s.across() }
     }
 
-    /// One plane of one panel of dU, or what is to be added to it.
+    /// Computes one plane of one panel of dU, or adds to it.
     fn product(&self, number: usize, filled: &Filled<T>, du: &mut [f32], add: bool) {
         let (panel, plane) = (number / T::Form::PLANES, number % T::Form::PLANES);
         let ((a_at, size), (stride, b_at)) = (&self.v, &self.panels[panel]);
@@ -334,7 +335,7 @@ impl<T: Fast> Block<T> {
     }
 }
 
-/// Numbers as factors, but for a last one that is alone.
+/// Values as factors, without a last value that has no partner.
 fn whole<T: Fast>(numbers: &[T]) -> &[T::Factor] {
     bytemuck::cast_slice(&numbers[..numbers.len() / T::Factor::DEPTH * T::Factor::DEPTH])
 }

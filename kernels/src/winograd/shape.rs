@@ -4,7 +4,7 @@ use super::transform::Form;
 use crate::geometry::Geometry;
 use crate::simd::lanes;
 
-/// Numbers, or factors, between planes.
+/// Values, or factors, between planes.
 pub const GAP: usize = 16;
 
 /// The convolution's shapes: n × h × w × c to n × h × w × o.
@@ -15,9 +15,9 @@ pub struct Shape {
     pub w: usize,
     pub c: usize,
     pub o: usize,
-    /// The side of a tile.
+    /// Length of a tile's side in output pixels.
     pub tile: usize,
-    /// Tiles that are put together to factors where sums run over tiles: neighbours in a row of tiles.
+    /// Tiles that are combined into factors where sums run over tiles: neighbours in a row of tiles.
     pub deep: usize,
 }
 
@@ -35,7 +35,7 @@ impl Shape {
         self.w.div_ceil(self.tile * self.deep)
     }
 
-    /// From tile to tile of V, in numbers, or in factors made of tiles: rows of channels, kept from falling on one another in the
+    /// The distance of tiles in V, in values, or in factors made of tiles: rows of channels, padded so that they do not collide in the
     /// cache.
     pub fn line<T>(&self) -> usize {
         let (c, size) = (self.c.next_multiple_of(lanes()), size_of::<T>() * self.deep);
@@ -47,7 +47,7 @@ impl Shape {
         self.n * self.h.div_ceil(self.tile)
     }
 
-    /// Output rows in bands before number `band`.
+    /// Output rows in the bands before number `band`.
     pub(crate) fn rows_before(&self, band: usize) -> usize {
         let per_image = self.h.div_ceil(self.tile);
         band / per_image * self.h + (band % per_image * self.tile).min(self.h)

@@ -1,4 +1,4 @@
-//! Kernels that carry tiles and weights to the planes and back, a vector of channels at a time.
+//! Kernels that transform tiles and weights to planes and back, one vector of channels at a time.
 
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
@@ -17,7 +17,7 @@ use crate::simd::{MixedKernel, Simd, WithSimd};
 pub struct Kernels<'a, F, A> {
     pub form: PhantomData<F>,
     pub weight: &'a [f32],
-    /// Whether the weight is (input, output, 3, 3) and to be turned by half a turn.
+    /// Whether the weight is (input, output, 3, 3), to be rotated by half a turn.
     pub flip: bool,
     pub inputs: usize,
     pub outputs: usize,
@@ -91,7 +91,8 @@ impl<F: Form> WithSimd for KernelGradients<'_, F> {
                     simd,
                     F::kernel_gradient,
                     F::PATCH => 3,
-                    // SAFETY: `du` ends a vector after the last plane's row begins.
+                    // SAFETY: `du` ends a whole vector after the start of the last plane's row, so a vector may be read at every row's
+                    // start.
                     |i, j| unsafe { f32::read(simd, du.as_ptr().add((i * F::PATCH + j) * self.plane)) },
                     |k, v| f32::store::<S, false>(simd, &mut taps[k], 0, v)
                 );
@@ -104,7 +105,7 @@ impl<F: Form> WithSimd for KernelGradients<'_, F> {
     }
 }
 
-/// V of bands `from..to` of what is normalised on the way, if it is.
+/// V of bands `from..to`, normalised first if there is a normalisation.
 pub struct Inputs<'a, F, T> {
     pub form: PhantomData<F>,
     pub s: Shape,
@@ -112,7 +113,7 @@ pub struct Inputs<'a, F, T> {
     pub normal: Option<Channels<'a, f32>>,
     pub from: usize,
     pub to: usize,
-    /// Tiles, or factors made of them, that V has room for.
+    /// Number of tiles, or factors made of them, that V is allocated for.
     pub tiles: usize,
     pub v: &'a mut [T],
 }
@@ -129,11 +130,11 @@ impl<F: Form, T: Fast> MixedKernel for Inputs<'_, F, T> {
     }
 }
 
-/// What is not looked at.
+/// Stands for a normalisation that is not used.
 const NOTHING: Channels<f32> = Channels { mean: &[], scale: &[], shift: &[], relu: false };
 
 impl<F: Form, T: Fast> Inputs<'_, F, T> {
-    /// Patches of neighbouring tiles share two columns, so columns are transformed one after the other and used twice.
+    /// Patches of neighbouring tiles share two columns, so each column is transformed once and used twice.
     #[inline(always)]
     fn tiles<S: Simd, const NATIVE: bool, const NORMALISE: bool, const DEEP: bool>(self, simd: S, normal: Channels<f32>) {
         let Shape { h, w, c, .. } = self.s;
@@ -162,7 +163,8 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
                         if x < w && inside && count == lanes {
                             let column_at = &image[((top - 1) * w + x) * c + from..][..(F::PATCH - 1) * w * c + lanes];
                             for i in 0..F::PATCH {
-                                // SAFETY: the slice ends a vector after the last row's beginning.
+                                // SAFETY: the slice ends a whole vector after the start of the last row, so a vector may be read at every
+                                // row's start.
                                 let value = unsafe { T::read(simd, column_at.as_ptr().add(i * w * c)) };
                                 column[i] = if NORMALISE { ready.apply(simd, value) } else { value };
                             }
@@ -190,7 +192,8 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
                             if DEEP {
                                 both[i * F::PATCH + j][number] = row[j];
                             } else {
-                                // SAFETY: `v` ends a vector after the last plane's tile begins.
+                                // SAFETY: `v` ends a whole vector after the start of the last plane's tile, so a vector may be written at
+                                // every tile's start.
                                 unsafe { T::write::<S, NATIVE>(simd, v.as_mut_ptr().add((i * F::PATCH + j) * plane), row[j]) };
                             }
                         }
@@ -204,7 +207,7 @@ impl<F: Form, T: Fast> Inputs<'_, F, T> {
     }
 }
 
-/// Stores the planes of tiles that are put together, of which the last is `number`, each plane's to where it begins in `v`.
+/// Stores the planes of tiles that are combined, the last of which is `number`, each plane at its start in `v`.
 #[inline(always)]
 fn put_deep<S: Simd, F: Form, T: Fast, const NATIVE: bool>(
     simd: S,
@@ -219,7 +222,7 @@ fn put_deep<S: Simd, F: Form, T: Fast, const NATIVE: bool>(
         if number == 0 {
             both[k][1] = simd.splat_f32s(0.0);
         }
-        // SAFETY: `v` ends a vector after the last plane's tile begins.
+        // SAFETY: `v` ends a whole vector after the start of the last plane's tile, so a vector may be written at every tile's start.
         let to = unsafe { std::slice::from_raw_parts_mut(v.as_mut_ptr().add(k * plane), S::F32_LANES) };
         T::Factor::join::<S, NATIVE>(simd, to, 0, both[k]);
     }
@@ -232,7 +235,7 @@ pub struct Gradients<'a, F, T> {
     pub dy: &'a [T],
     pub from: usize,
     pub to: usize,
-    /// Tiles, or factors made of them, that Y has room for.
+    /// Number of tiles, or factors made of them, that Y is allocated for.
     pub tiles: usize,
     pub y: &'a mut [T],
 }
@@ -271,7 +274,8 @@ impl<F: Form, T: Fast> Gradients<'_, F, T> {
                             let tile = &image[(top * w + left) * o + from..][..((F::TILE - 1) * (w + 1)) * o + lanes];
                             for i in 0..F::TILE {
                                 for j in 0..F::TILE {
-                                    // SAFETY: the slice ends a vector after the last pixel's beginning.
+                                    // SAFETY: the slice ends a whole vector after the start of the last pixel, so a vector may be read at
+                                    // every pixel's start.
                                     tile_at[i][j] = unsafe { T::read(simd, tile.as_ptr().add((i * w + j) * o)) };
                                 }
                             }
@@ -288,7 +292,8 @@ impl<F: Form, T: Fast> Gradients<'_, F, T> {
                         tile!(simd, F::gradient, F::TILE => F::PATCH, |i, j| tile_at[i][j], |k, v| if DEEP {
                             both[k][number] = v;
                         } else {
-                            // SAFETY: `to` ends a vector after the last plane's tile begins.
+                            // SAFETY: `to` ends a whole vector after the start of the last plane's tile, so a vector may be written at
+                            // every tile's start.
                             unsafe { T::write::<S, NATIVE>(simd, to.as_mut_ptr().add(k * plane), v) };
                         });
                         if DEEP && (number + 1 == T::Factor::DEPTH || tile + 1 == across) {
@@ -301,7 +306,7 @@ impl<F: Form, T: Fast> Gradients<'_, F, T> {
     }
 }
 
-/// The output of bands `from..to` from M, which holds `tiles` tiles of which `first` is the first of these bands.
+/// The output of bands `from..to` from M, which holds `tiles` tiles, the first of these bands' being number `first`.
 pub struct Outputs<'a, F, T> {
     pub form: PhantomData<F>,
     pub s: Shape,
@@ -336,10 +341,12 @@ impl<F: Form, T: Fast> MixedKernel for Outputs<'_, F, T> {
                                 simd,
                                 F::output,
                                 F::PATCH => F::TILE,
-                                // SAFETY: `m` ends a vector after the last plane's tile begins.
+                                // SAFETY: `m` ends a whole vector after the start of the last plane's tile, so a vector may be read at
+                                // every tile's start.
                                 |i, j| unsafe { f32::read(simd, m.as_ptr().add((i * F::PATCH + j) * plane)) },
                                 |k, v| {
-                                    // SAFETY: the slice ends a vector after the last pixel's beginning.
+                                    // SAFETY: the slice ends a whole vector after the start of the last pixel, so a vector may be written
+                                    // at every pixel's start.
                                     unsafe { T::write::<S, NATIVE>(simd, y.as_mut_ptr().add((k / F::TILE * w + k % F::TILE) * o), v) }
                                 }
                             );
@@ -350,7 +357,8 @@ impl<F: Form, T: Fast> MixedKernel for Outputs<'_, F, T> {
                             simd,
                             F::output,
                             F::PATCH => F::TILE,
-                            // SAFETY: as above.
+                            // SAFETY: `m` ends a whole vector after the start of the last plane's tile, so a vector may be read at every
+                            // tile's start.
                             |i, j| unsafe { f32::read(simd, m.as_ptr().add((i * F::PATCH + j) * plane)) },
                             |k, v| tile[k] = v
                         );

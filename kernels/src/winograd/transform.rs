@@ -1,11 +1,11 @@
 //! The transforms of Winograd convolutions (Lavin & Gray 2016) on vectors of channels.
 //!
-//! A tile of Y is Aᵀ[(G·g·Gᵀ) ∘ (Bᵀ·d·B)]A of a patch d of X, two wider than the tile, and a 3 × 3 kernel g; the kernel's
-//! gradient is Gᵀ[(Bᵀ·d·B) ∘ (A·dY·Aᵀ)]G. Each transform runs along one axis, twice.
+//! A tile of Y is Aᵀ[(G·g·Gᵀ) ∘ (Bᵀ·d·B)]A for a patch d of X, wider than the tile by two, and a 3 × 3 kernel g; the kernel's gradient is
+//! Gᵀ[(Bᵀ·d·B) ∘ (A·dY·Aᵀ)]G. Each transform is applied along both axes.
 
 use crate::simd::{Simd, mul_add};
 
-/// A side of a matrix to be transformed: its first few vectors count.
+/// One column or row of a matrix to be transformed; its first few vectors are used.
 pub type Side<S> = [<S as Simd>::f32s; 6];
 
 /// F(m×m, 3×3), m the tile's side.
@@ -14,7 +14,7 @@ pub trait Form: Copy + Send + Sync + 'static {
     const TILE: usize;
     /// Input pixels along a patch's side.
     const PATCH: usize = Self::TILE + 2;
-    /// Products a tile needs.
+    /// Products in a tile.
     const PLANES: usize = Self::PATCH * Self::PATCH;
 
     /// Bᵀ·d.
@@ -40,7 +40,7 @@ fn mul<S: Simd>(s: S, a: f32, b: S::f32s) -> S::f32s {
     s.mul_f32s(s.splat_f32s(a), b)
 }
 
-/// F(4×4, 3×3), by the points 0, ±1, ±2, ∞: a quarter of the direct products, at an error that f32 bears.
+/// F(4×4, 3×3), with the points 0, ±1, ±2, ∞: a quarter of the direct products, at an error that f32 tolerates.
 #[derive(Clone, Copy)]
 pub struct F4;
 
@@ -100,7 +100,7 @@ impl Form for F4 {
     }
 }
 
-/// F(2×2, 3×3), by the points 0, ±1, ∞: four ninths of the direct products; bf16 bears no more.
+/// F(2×2, 3×3), with the points 0, ±1, ∞: four ninths of the direct products, at an error that bf16 tolerates.
 #[derive(Clone, Copy)]
 pub struct F2;
 
@@ -139,9 +139,9 @@ impl Form for F2 {
     }
 }
 
-/// A transform along both axes of a matrix of `from` × `from` vectors to one of `to` × `to`: `|i, j| vector` gives its elements,
-/// and `|k, v| put` gets the result's k-th, counted row by row. A macro, not a function of closures: those may stay calls, which
-/// vector registers do not survive.
+/// Transforms a matrix of `from` × `from` vectors along both axes to one of `to` × `to`: `|i, j| vector` gives its elements, and `|k, v|
+/// put` gets element k of the result, counted row by row. It is a macro and not a function with closures, because these may be compiled to
+/// calls, which spill vector registers.
 macro_rules! tile {
     ($s:expr, $along:path, $from:expr => $to:expr, |$i:ident, $j:ident| $get:expr, |$k:ident, $v:ident| $put:expr) => {{
         let zero = $s.splat_f32s(0.0);

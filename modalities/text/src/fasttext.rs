@@ -1,10 +1,10 @@
-//! fastText's models, `.bin` files, read and written (Bojanowski et al. 2017; fastText's `FastText::saveModel`).
+//! Reads and writes fastText's models, `.bin` files (Bojanowski et al. 2017; fastText's `FastText::saveModel`).
 //!
-//! All numbers are little-endian. A file is
+//! All numbers are little-endian. A file contains
 //!
-//! - its magic number and version, and how it was trained ([`Args`]): twelve i32 and a f64;
-//! - the dictionary: entries, words, labels (i32), words of the text, pruned n-grams (i64); then an entry each: its bytes, a zero,
-//!   its count (i64), and 0 for a word or 1 for a label (i8);
+//! - its magic number and version, and the training arguments ([`Args`]): twelve i32 and an f64;
+//! - the dictionary: numbers of entries, words, labels (i32), words of the text, pruned n-grams (i64); then for each entry its bytes, a
+//!   zero, its count (i64), and 0 for a word or 1 for a label (i8);
 //! - whether the table is quantised (a byte), its rows and width (i64), and its f32: words, then the buckets of n-grams;
 //! - the same for the output table.
 
@@ -28,50 +28,50 @@ const VERSION: i32 = 12;
 /// A model that was read.
 #[derive(Debug)]
 pub struct FastText {
-    /// How it was trained.
+    /// The training arguments.
     pub args: Args,
-    /// Its words and their counts, and what they are made of.
+    /// Its words, and the table that their vectors are made from.
     pub vectors: SubwordVectors,
-    /// How often each word was seen.
+    /// The count of each word.
     pub counts: Vec<u64>,
-    /// Labels of a classifier and how often each was seen, by falling count; none otherwise.
+    /// A classifier's labels and their counts, by falling count; empty for other models.
     pub labels: Vec<(String, u64)>,
-    /// What happened on the way and should be known.
+    /// Notes about the reading.
     pub notes: Vec<String>,
 }
 
-/// How a model was trained, as its file says (fastText's `Args`).
+/// The training arguments of a model, as its file has them (fastText's `Args`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Args {
-    /// Values a vector.
+    /// Values in a vector.
     pub width: i32,
-    /// Words to each side at most.
+    /// Window: the largest number of words to each side.
     pub window: i32,
-    /// Passes over the text.
+    /// Epochs: passes over the text.
     pub epochs: i32,
-    /// Rarer words were dropped.
+    /// Smallest count of a word; rarer words were dropped.
     pub min_count: i32,
-    /// Negatives a pair.
+    /// Negatives for each pair.
     pub negatives: i32,
-    /// Longest sequence of words that a classifier hashes.
+    /// Length of the longest sequence of words that a classifier hashes.
     pub word_ngrams: i32,
-    /// What was minimised.
+    /// The loss.
     pub loss: Loss,
-    /// What was trained.
+    /// The kind of model.
     pub kind: ModelKind,
-    /// Rows that n-grams share.
+    /// Number of rows that n-grams share by their hash.
     pub buckets: i32,
-    /// Characters of the shortest n-gram.
+    /// Length of the shortest n-gram, in characters.
     pub min: i32,
-    /// Characters of the longest; 0: words are not cut.
+    /// Length of the longest n-gram, in characters; 0: words are not cut into n-grams.
     pub max: i32,
-    /// Words between two changes of the rate.
+    /// Words between two changes of the learning rate.
     pub rate_every: i32,
-    /// The threshold of subsampling.
+    /// Threshold of subsampling.
     pub subsample: f64,
 }
 
-/// What was minimised.
+/// The loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// Hierarchical softmax.
@@ -84,7 +84,7 @@ pub enum Loss {
     OneVsAll,
 }
 
-/// What was trained.
+/// The kind of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
     /// Word vectors, by CBOW.
@@ -95,17 +95,17 @@ pub enum ModelKind {
     Supervised,
 }
 
-/// A model to be written.
+/// A model to write.
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
-    /// How it was trained.
+    /// The training arguments.
     pub args: Args,
     /// Its words, by falling count.
     pub vocabulary: &'a Vocabulary,
     /// The words' rows, then those of the buckets: (words + buckets, width).
     pub input: &'a [f32],
-    /// The rows that words were contrasted with: (words, width). With hierarchical softmax those of the tree's inner nodes, as
-    /// fastText has them: where a path turns right, the label is 1; the last row is not used.
+    /// The output table: (words, width). With hierarchical softmax its rows are those of the tree's inner nodes in fastText's form: where a
+    /// path turns right, the label is 1, and the last row is not used.
     pub output: &'a [f32],
 }
 

@@ -1,10 +1,10 @@
-//! Vectors of words and of texts: word2vec, and files of vectors. What texts are as data is `ctk-texts`.
+//! Vectors of words and texts: word2vec, and files of word vectors. Texts as data are in `ctk-texts`.
 //!
-//! - [`word2vec`] trains word vectors by skip-gram with negative sampling.
+//! - [`word2vec`] trains word vectors by skip-gram or CBOW.
 //! - [`subwords`] cuts words into n-grams, [`fasttext`] reads and writes fastText's models.
 //! - [`static_embedding`] writes word vectors as a folder for sentence-transformers.
-//! - [`texts`] makes a row of a text, to see what word vectors are good for.
-//! - [`vectors`] reads and writes files of word vectors, ours and other people's.
+//! - [`texts`] makes a feature row of a text, by which word vectors are evaluated.
+//! - [`vectors`] reads and writes files of word vectors, of ctk and of other programs.
 
 pub mod fasttext;
 pub mod static_embedding;

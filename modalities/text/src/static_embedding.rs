@@ -1,9 +1,9 @@
-//! Writes word vectors as a folder that sentence-transformers opens: a `StaticEmbedding` module, whose vector of a text is the mean
-//! of the rows of its words.
+//! Writes word vectors as a folder that sentence-transformers opens: a `StaticEmbedding` module, in which a text's vector is the mean of
+//! its words' rows.
 //!
 //! `modules.json` names one module, in `0_StaticEmbedding/`: `tokenizer.json` cuts texts as the run's corpus was cut, and
-//! `model.safetensors` holds `embedding.weight`, a row a token. A word that is not in the vocabulary is `[UNK]`, a row of zeros: it
-//! makes a text's vector shorter and does not turn it, so that cosines are those of the known words.
+//! `model.safetensors` holds `embedding.weight`, a row for each token. A word outside the vocabulary is `[UNK]`, a row of zeros: it makes a
+//! text's vector shorter without changing its direction, so that cosines are those of the known words.
 
 use std::io::Write;
 use std::path::Path;
@@ -26,11 +26,12 @@ const BLOCK: usize = 256;
 /// The module's folder.
 const MODULE: &str = "0_StaticEmbedding";
 
-/// Writes the folder `out`; what should be known of it. `reading` is how the text was cut that `words` were learned from: the folder cuts
-/// so too, but for phrases, which no tokenizer file can join. Of words that are made of n-grams, those of the vocabulary alone have rows.
+/// Writes the folder `out`, and returns notes. `reading` is how the text was cut that the words were learned from. The folder's tokenizer
+/// cuts texts in the same way, but does not join phrases, which no tokenizer file can do. With subwords, only words of the vocabulary have
+/// rows.
 ///
 /// # Errors
-/// There is something at `out`, other than an empty folder; no rows; a table that cannot be read.
+/// Something other than an empty folder exists at `out`; there are no rows; or the table cannot be read.
 pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<String>> {
     if words.is_empty() {
         return Err(Error::new("there are no words to export"));
@@ -54,7 +55,7 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<Stri
         files::write(&module.join("tokenizer.json"), text.as_bytes())?;
         weights(words, &rows, &module.join("model.safetensors"))?;
         files::sync_folder(&module)?;
-        // The name by which every release since 3.2 knows the module.
+        // The name by which every release since 3.2 finds the module.
         let modules = json!([{"idx": 0, "name": "0", "path": MODULE, "type": "sentence_transformers.models.StaticEmbedding"}]);
         files::write(&folder.join("modules.json"), &serde_json::to_vec_pretty(&modules)?)?;
         let config = json!({
@@ -69,15 +70,15 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<Stri
     Ok(notes)
 }
 
-/// A capital sigma that ends a word: behind a letter with case and before none, whatever marks stand between. Lower-cased text has ς there
-/// and σ everywhere else, as Unicode has it; a tokenizer's own lower-casing knows letters one by one.
+/// Matches a capital sigma at the end of a word: after a cased letter and before none, ignoring marks between. By Unicode's rules its lower
+/// case is ς there and σ everywhere else; a tokenizer's own lower-casing looks at one letter at a time.
 const FINAL_SIGMA: &str = concat!(
     r"(?<=[\p{Cased}&&[^\p{Case_Ignorable}]]|[\p{Cased}&&[^\p{Case_Ignorable}]]\p{Case_Ignorable}",
     r"|[\p{Cased}&&[^\p{Case_Ignorable}]]\p{Case_Ignorable}{2}|[\p{Cased}&&[^\p{Case_Ignorable}]]\p{Case_Ignorable}{3})",
     r"Σ(?!(?>\p{Case_Ignorable}*)\p{Cased})",
 );
 
-/// What cuts texts into tokens, and which word's row each token has; none for zeros.
+/// The tokenizer, and the word's row of each token; none for a row of zeros.
 fn tokenizer(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Vec<Option<usize>>)> {
     let mut normalizers: Vec<NormalizerWrapper> = match reading.normalise {
         Normalise::None => Vec::new(),
@@ -95,7 +96,7 @@ fn tokenizer(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Vec<Opti
         Tokens::Bert => BertPreTokenizer.into(),
         Tokens::File(tokenizer) => return pieces(words, *tokenizer, normalizers),
     };
-    // A corpus can hold the word itself; none holds a space.
+    // The corpus can contain that word itself; no word contains a space.
     let names = || (0..words.len()).map(|row| words.name(row));
     let unknown = if names().any(|word| word == "[UNK]") { "[unknown word]" } else { "[UNK]" };
     // Of equal words the first counts.
@@ -110,7 +111,7 @@ fn tokenizer(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Vec<Opti
     Ok((tokenizer, std::iter::once(None).chain((0..words.len()).map(Some)).collect()))
 }
 
-/// A whole tokenizer as it was given, after the run's own normal form and case: a row a piece, zeros where it never occurred.
+/// The given tokenizer, preceded by the run's own normal form and case: a row for each token, zeros if it never occurred.
 fn pieces(
     words: &dyn Table,
     mut tokenizer: Tokenizer,
@@ -122,7 +123,7 @@ fn pieces(
     let tokens = tokenizer.get_vocab(true);
     let mut rows = vec![None; tokens.values().max().map_or(0, |&last| last as usize + 1)];
     for (token, id) in &tokens {
-        // Words hold no white space: see `Reading::words`.
+        // Words contain no white space: see `Reading::words`.
         rows[*id as usize] = places.get(token.trim()).copied();
     }
     Ok((tokenizer, rows))
@@ -135,13 +136,13 @@ fn sequence(mut normalizers: Vec<NormalizerWrapper>) -> Option<NormalizerWrapper
     }
 }
 
-/// A safetensors file, written as it goes: the table is in memory once already.
+/// Writes a safetensors file piece by piece, because the table is in memory already.
 fn weights(words: &dyn Table, rows: &[Option<usize>], out: &Path) -> Result<()> {
     let head = safetensors_header::of_one("embedding.weight", [rows.len(), words.width()])?;
     files::write_with(out, |file| {
         file.write_all(&head)?;
         let (mut room, mut bytes) = (Vec::new(), Vec::new());
-        // Rows that follow each other are read together.
+        // Consecutive rows are read together.
         let follows = |a: &Option<usize>, b: &Option<usize>| a.map(|a| a + 1) == *b && a.is_some();
         for run in rows.chunk_by(follows).flat_map(|run| run.chunks(BLOCK)) {
             bytes.clear();
@@ -182,7 +183,7 @@ mod tests {
         Features { rows: (1..=8).map(|i| i as f32).collect(), width: 2, names, ..Features::default() }
     }
 
-    /// The folder as its reader sees it: the tokenizer, and a row a token.
+    /// The folder as its reader sees it: the tokenizer, and a row for each token.
     fn opened(folder: &Path) -> (Tokenizer, Vec<Vec<f32>>) {
         let module = folder.join(MODULE);
         let tokenizer = Tokenizer::from_file(module.join("tokenizer.json")).unwrap();
@@ -248,7 +249,7 @@ mod tests {
         assert_eq!(table.len(), 8);
     }
 
-    /// What a run's own reading cuts a text into, and what the folder's tokenizer does.
+    /// The words of a text by the run's own reading, and by the folder's tokenizer.
     fn both(reading: impl Fn() -> Reading, text: &str, words: &Features) -> (Vec<String>, Vec<String>) {
         let folder = tempfile::tempdir().unwrap();
         write(words, reading(), &folder.path().join("m")).unwrap();
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_folder_cuts_every_text_as_the_run_did() {
-        // Capitals whose small letters hang on what stands around them, or are several; marks, joiners, odd white space.
+        // Capitals whose lower case depends on their neighbours or has several letters; marks, joiners, unusual white space.
         let text = "ΟΔΟΣ ΣΑΣ Σ ΑΣ. 'ΑΣ' ΑΣ'Α ΌΣΑ Ό\u{301}Σ\u{301} Α\u{ad}Σ Α·Σ ΣΣ ΣΙΣΥΦΟΣ σ ς ΑΣʰ ʰΣ \u{345}Σ ΑΣ'\nİSTANBUL ISI STRASSE ẞ ﬁN Ǆ Ⅷ ﾆﾎﾝ ＡＢＣ \
                     E\u{301}té\u{a0}x\u{2028}y\u{3000}z don't a-b_c 3.14 日本語 😀x \u{200b}w A\u{345}Σ";
         for tokens in ["whitespace", "words", "bert"] {

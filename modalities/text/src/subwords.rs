@@ -1,33 +1,32 @@
-//! The n-grams of words, as fastText cuts and numbers them (Bojanowski et al. 2017, "Enriching Word Vectors with Subword
-//! Information"; `Dictionary::computeSubwords`), so that its files and ctk's mean the same rows.
+//! The n-grams of words, cut and numbered as in fastText (Bojanowski et al. 2017, "Enriching Word Vectors with Subword Information";
+//! `Dictionary::computeSubwords`), so that fastText's files and ctk's use the same rows.
 
 mod vectors;
 
 pub use vectors::{SubwordVectors, mean};
 
-/// Which n-grams a word has, and how many rows they share; by default none.
+/// Which n-grams a word has, and how many rows they share; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subwords {
-    /// Characters of the shortest, the marks `<` and `>` at a word's ends included.
+    /// Length of the shortest n-gram in characters, including the marks `<` and `>` at a word's ends.
     pub min: usize,
-    /// Characters of the longest.
+    /// Length of the longest n-gram in characters.
     pub max: usize,
-    /// Rows: an n-gram's is its hash, modulo their number.
+    /// Number of rows; an n-gram's row is its hash modulo this number.
     pub buckets: usize,
 }
 
-/// fastText's mark of a line's end: a word of its own that is not cut.
+/// fastText's word for a line end, which is not cut.
 const END: &str = "</s>";
 
 impl Subwords {
-    /// The buckets of a word's n-grams, 0..`buckets`, by where they begin, the shorter first, go behind what is in `into`. A mark
-    /// alone is none; bytes of one character stay together.
+    /// Appends the buckets of a word's n-grams, 0..`buckets`, to `into`, in the order of their starts, shorter ones first. A mark alone is
+    /// not an n-gram; the bytes of one character are never separated.
     pub fn ids(&self, word: &str, into: &mut Vec<u32>) {
         self.ids_of(word.as_bytes(), into);
     }
 
-    /// [`ids`](Self::ids) of a word that may not be UTF-8: bytes are what is hashed, and a byte that goes on with no character stands
-    /// for one.
+    /// [`ids`](Self::ids) of a word that may not be UTF-8: bytes are hashed, and a continuation byte without a character counts as one.
     pub fn ids_of(&self, word: &[u8], into: &mut Vec<u32>) {
         if word == END.as_bytes() || self.buckets == 0 {
             return;
@@ -35,7 +34,7 @@ impl Subwords {
         let marked = [b"<", word, b">"].concat();
         let begins = |at: usize| marked.get(at).is_none_or(|byte| byte & 0xc0 != 0x80);
         for first in (0..marked.len()).filter(|&at| begins(at)) {
-            // The hash goes on from an n-gram to the next longer one.
+            // The hash of an n-gram continues that of the next shorter one.
             let (mut hash, mut characters) = (BASIS, 0);
             for at in first..marked.len() {
                 hash = step(hash, marked[at]);
@@ -55,10 +54,10 @@ impl Subwords {
     }
 }
 
-/// FNV-1a of 32 bits begins with this,
+/// Initial value of the 32-bit FNV-1a hash.
 const BASIS: u32 = 2_166_136_261;
 
-/// and goes on with a byte, which fastText takes for signed.
+/// FNV-1a's step for one byte, which fastText treats as signed.
 fn step(hash: u32, byte: u8) -> u32 {
     (hash ^ i32::from(byte.cast_signed()).cast_unsigned()).wrapping_mul(16_777_619)
 }

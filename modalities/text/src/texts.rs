@@ -1,7 +1,7 @@
-//! Each text of a table as one row: the mean of its words' vectors.
+//! Features of texts: each text of a table is a row, the mean of its words' vectors.
 //!
-//! The mean is the plainest representation of a text that word vectors give (fastText's classifier begins with it; Shen et al.
-//! 2018 show how far it goes), so what a linear classifier does with it says what the vectors know.
+//! The mean is the simplest representation of a text from word vectors (fastText's classifier begins with it; Shen et al. 2018 evaluate
+//! it), so a linear classifier on it shows what the vectors contain.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,11 +16,12 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use serde_json::json;
 
-/// A row a text: the mean of the rows of its words, which are cut as `reading` says and looked up as they are then, or else
-/// lower-cased, or else come from `unseen`. Words without a vector are left out; a text without any is a row of zeros. What is told
-/// of the rows is `missing`, the share of words that were left out.
+/// A row for each text: the mean of the rows of its words. Texts are cut by `reading`; each word is looked up as it is, then lower-cased,
+/// then composed by `unseen`. Words without a vector are left out; a text without any is a row of zeros. The figure `missing` is the
+/// fraction of words left out.
 ///
 /// # Errors
+/// The tokenizer fails; or, in a list of words (no classes, no white space), a word has no vector.
 /// A tokenizer that fails. Of a list of words (no classes, no white space), one without a vector.
 pub fn features(
     texts: Texts,
@@ -34,7 +35,7 @@ pub fn features(
     }
     let of = |text: &String| {
         let (mut sum, mut known, mut all) = (vec![0f64; words.width], 0u64, 0u64);
-        // A line's end is an end for the corpus too.
+        // A line end is one for the corpus, too.
         for line in text.lines() {
             reading.words(line, |word| {
                 all += 1;
@@ -68,13 +69,13 @@ pub fn features(
     })
 }
 
-/// Names of vectors that were not learned: random directions of the words' lengths.
+/// Names of vectors that were not learned: random directions with the words' lengths.
 pub const BASELINES: &[&str] = &["random"];
 
-/// What a table of word vectors answers: the words' own rows, or, of data, a row a text, read as `reading` says.
+/// The features that a table of word vectors gives: its own rows or, for data, a row for each text, read by `reading`.
 ///
 /// # Errors
-/// An unknown baseline; data that [`Texts`] cannot be made of.
+/// An unknown baseline, or data that cannot be read as [`Texts`].
 pub fn answer(table: &impl Table, query: &Query, reading: impl FnOnce() -> Result<Reading>) -> Result<Features> {
     let mut words = table.features()?;
     match query.baseline.as_deref() {
@@ -100,19 +101,19 @@ pub fn answer(table: &impl Table, query: &Query, reading: impl FnOnce() -> Resul
     Ok(features)
 }
 
-/// That word vectors tell no classes, and what there is instead.
+/// The error that word vectors have no classifier; its hint says what to use instead.
 pub(crate) fn no_classifier() -> Error {
-    Error::usage("word vectors have no classifier of texts, so they cannot tell classes").hint(
+    Error::usage("word vectors have no classifier of texts, so they cannot predict classes").hint(
         "`ctk eval text-classification RUN TRAIN.tsv TEST.tsv` fits one and judges it; `ctk embed RUN --data TEXTS.tsv --out FILE.npy` \
          writes features for one of your own",
     )
 }
 
-/// The words of a run as a table whose rows are found by whatever spelling its text is brought to: normal form, case, phrases.
+/// The words of a run as a table whose rows are found by any spelling that its text is normalised from: normal form, case, phrases.
 pub(crate) struct Spelt<'a, T> {
     /// The rows.
     pub table: &'a T,
-    /// How the text was read; none where that cannot be told any more.
+    /// How the text was read; none if that is no longer known.
     pub reading: Option<Reading>,
 }
 
@@ -142,10 +143,10 @@ impl<T: Table> Table for Spelt<'_, T> {
     }
 }
 
-/// [`answer`] as a table: the words' own rows are not copied.
+/// [`answer`] as a table, for which the words' own rows are not copied.
 ///
 /// # Errors
-/// As of [`answer`].
+/// As for [`answer`].
 pub(crate) fn answer_table<'a>(
     table: &'a impl Table,
     query: &Query,
@@ -157,7 +158,7 @@ pub(crate) fn answer_table<'a>(
     }
 }
 
-/// Random directions in place of the rows', with the rows' lengths: what a classifier makes of words alone.
+/// Replaces the rows by random directions of the same lengths, to show what a classifier does without word vectors.
 fn random(features: &mut Features, seed: u64) {
     let key = Key::new(seed).of("random baseline");
     features.rows.par_chunks_exact_mut(features.width).enumerate().for_each(|(row, values)| {
@@ -186,7 +187,7 @@ mod tests {
         let found = features(texts.clone(), &words(), &Reading::default(), |_| None).unwrap();
         assert_eq!((found.row(0), found.row(1), found.row(2)), (&[0.75, 0.25][..], &[0.0, 0.0][..], &[2.0, 2.5][..]));
         assert_eq!(found.extras, [("missing", json!(3.0 / 9.0))], "`PARIS,` has a comma");
-        // Cut as the reading says: now the comma is a word of its own.
+        // Cut by the reading, in which the comma is a word of its own.
         let reading = Reading { tokens: Tokens::Words, lowercase: true, ..Reading::default() };
         let found = features(texts.clone(), &words(), &reading, |_| None).unwrap();
         assert_eq!((found.row(2), &found.extras[..]), (&[16.0 / 3.0, 5.0 / 3.0][..], &[("missing", json!(0.3))][..]));

@@ -1,10 +1,10 @@
-//! Word vectors in files, ctk's and other people's: word2vec's text (`.txt`, fastText's `.vec`) and binary form, GloVe's text,
-//! safetensors; the text and binary forms packed by gzip, zstd, bzip2 or xz, too.
+//! Files of word vectors, of ctk and of other programs: word2vec's text (`.txt`, fastText's `.vec`) and binary formats, GloVe's text,
+//! safetensors; text and binary also compressed by gzip, zstd, bzip2 or xz.
 //!
-//! What a file is is found by looking into it. Binary vectors stay in their file: opening it reads it once, for the words and to
-//! see that every value is a number; what stays in memory is words and where their rows lie. Rows are read again where they are
-//! asked for, by reads at an offset: the operating system keeps the file in its cache, as it would for a map, and a file that is
-//! cut short meanwhile is an error and no crash. Text is parsed on all threads, into memory.
+//! The format is recognised by the file's content. Binary vectors stay in their file. Opening it reads it once, for the words and to check
+//! that every value is finite; words and row positions stay in memory. Rows are read again by position when they are needed. The operating
+//! system caches the file as it would for a memory map, but a file that is cut short meanwhile gives an error and not a crash. Text is
+//! parsed on all threads into memory.
 
 mod binary;
 mod model;
@@ -29,31 +29,31 @@ use names::Names;
 pub(crate) use tensors::{open_parts, parts_of};
 use values::Values;
 
-/// What a file of vectors can be.
+/// The formats of vector files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// word2vec's text, also fastText's `.vec`: `words width` on the first line, then a word and its values a line.
+    /// word2vec's text, also fastText's `.vec`: `words width` on the first line, then a word and its values on each line.
     Text(Header),
-    /// GloVe's text: the same without the first line. Words may have spaces in them.
+    /// GloVe's text: the same without the first line. Words may contain spaces.
     Glove {
-        /// Values a line.
+        /// Values on a line.
         width: usize,
     },
-    /// word2vec's binary form: the first line as text, then a word, a space and little-endian f32 a row, with or without a line's
-    /// end after it.
+    /// word2vec's binary format: the first line as text; then for each row a word, a space and little-endian f32, with or without a line
+    /// end.
     Binary(Header),
-    /// A safetensors file: `input` with its words in a `.tsv` beside it (`ctk export`), or `features` (`ctk embed`).
+    /// A safetensors file: `input` with its words in a `.tsv` beside it (from `ctk export`), or `features` (from `ctk embed`).
     Safetensors,
-    /// fastText's own binary model: [`fasttext`] opens it.
+    /// fastText's own binary model; [`fasttext`] opens it.
     FastText,
 }
 
-/// What the first line says is there.
+/// The sizes on the first line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Rows.
     pub words: usize,
-    /// Values a row.
+    /// Values in a row.
     pub width: usize,
 }
 
@@ -66,20 +66,20 @@ pub struct WordVectors {
     notes: Vec<String>,
 }
 
-/// Bytes of a file's beginning that are looked at: some lines of any width that is in use.
+/// Bytes of a file's beginning that are inspected: some lines of any usual width.
 const HEAD: usize = 1 << 20;
 
-/// Wider rows are damage: no one's vectors are.
+/// Wider rows are a sign of damage; no vectors are so wide.
 const WIDEST: usize = 1 << 20;
 
-/// Bytes that no word reaches, in any format: a damaged file must not be read whole into one.
+/// No word in any format is so long, in bytes: a damaged file must not be read whole as one word.
 pub(crate) const LONGEST_WORD: usize = 16 << 20;
 
-/// Opens a file of vectors; none if it is no such file.
+/// Opens a file of vectors; none if it is not such a file.
 ///
 /// # Errors
-/// A file that cannot be read; one that is cut short, has more or fewer rows than it says, values that are no finite numbers, or
-/// absurd sizes: with the line or byte, and the word.
+/// A file that cannot be read; one that is cut short, has another number of rows than it says, values that are not finite, or absurd sizes.
+/// The error has the line or byte, and the word.
 pub fn open(path: &Path) -> Result<Option<WordVectors>> {
     let Some(format) = look(path)? else { return Ok(None) };
     let opened = match format {
@@ -87,22 +87,24 @@ pub fn open(path: &Path) -> Result<Option<WordVectors>> {
         Format::Glove { width } => text::read(path, width, None),
         Format::Binary(header) => binary::read(path, header),
         Format::Safetensors => tensors::read(path),
-        Format::FastText => Err(Error::usage("a fastText model is no plain table of vectors").hint("`fasttext::open` reads it")),
+        Format::FastText => {
+            Err(Error::usage("a fastText model is not a plain table of vectors").hint("`fasttext::open` reads it"))
+        }
     };
     opened.map(Some).at(path.display())
 }
 
-/// What kind of vectors a file holds, by its first bytes; none if it holds none.
+/// Recognises the format of a file by its first bytes; none if it does not hold vectors.
 ///
 /// # Errors
-/// A file that cannot be read; a first line that promises more than any file has.
+/// A file that cannot be read, or a first line with absurd sizes.
 pub fn look(path: &Path) -> Result<Option<Format>> {
     let mut head = Vec::new();
     unpacked(path)?.reader.take(HEAD as u64).read_to_end(&mut head).at(path.display())?;
     kind(&head, head.len() < HEAD).at(path.display())
 }
 
-/// [`look`] into a file that begins with `head`, or is no more than it.
+/// [`look`] for a file that begins with `head`, or consists of it.
 fn kind(head: &[u8], whole: bool) -> Result<Option<Format>> {
     if head.starts_with(&fasttext::MAGIC.to_le_bytes()) || fasttext::is_old(head) {
         return Ok(Some(Format::FastText));
@@ -112,7 +114,7 @@ fn kind(head: &[u8], whole: bool) -> Result<Option<Format>> {
     }
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let Some((header, rest)) = header(head)? else { return Ok(text::width(head, whole).map(|width| Format::Glove { width })) };
-    // Bytes of values can look like a line of text: all lines, or else all rows, say what the file is.
+    // Bytes of values can look like a line of text, so all lines, or else all rows, are checked.
     let text =
         text::holds(rest, header.width, whole) || !binary::holds(rest, header, whole) && text::begins(rest, header.width, whole);
     Ok(Some(if text { Format::Text(header) } else { Format::Binary(header) }))
@@ -126,7 +128,7 @@ fn header(head: &[u8]) -> Result<Option<(Header, &[u8])>> {
     if ![words, width].iter().all(|field| field.bytes().all(|b| b.is_ascii_digit())) {
         return Ok(None);
     }
-    let absurd = || Error::new(format!("the first line promises {words} words of {width} values"));
+    let absurd = || Error::new(format!("the first line announces {words} words of {width} values"));
     let hint = "no file holds so many: is it damaged?";
     let (words, width) = words.parse().ok().zip(width.parse().ok()).ok_or_else(|| absurd().hint(hint))?;
     match width {
@@ -137,12 +139,12 @@ fn header(head: &[u8]) -> Result<Option<(Header, &[u8])>> {
 }
 
 impl Header {
-    /// That `bytes` can hold what is promised, at `least` bytes a row: before anything is allocated for it.
+    /// Checks that `bytes` can hold what the header says, at `least` bytes a row, before anything is allocated.
     fn check(&self, least: u64, bytes: u64) -> Result<()> {
         match (self.words as u64).checked_mul(least) {
             Some(needed) if needed <= bytes => Ok(()),
             _ => Err(Error::new(format!(
-                "the first line promises {} words of {} values, more than {bytes} bytes can hold",
+                "the first line announces {} words of {} values, more than {bytes} bytes can hold",
                 self.words, self.width
             ))
             .hint("is the file cut short? Fetch or write it again")),
@@ -151,7 +153,7 @@ impl Header {
 }
 
 impl WordVectors {
-    /// Puts together what was read; of words that stand twice the first counts.
+    /// Combines what was read; of repeated words the first counts.
     fn new(names: Names, values: Values, width: usize, mut notes: Vec<String>) -> Result<WordVectors> {
         if names.is_empty() {
             return Err(Error::new("there is no row in this file"));
@@ -168,7 +170,7 @@ impl WordVectors {
         Ok(vectors)
     }
 
-    /// What happened on the way and should be known.
+    /// Notes about the reading.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
@@ -192,12 +194,12 @@ impl Table for WordVectors {
     }
 }
 
-/// That a table of so many rows fits into the memory that is free, before it is read into it.
+/// Checks that a table of so many rows fits into free memory, before it is read.
 pub(crate) fn fits(rows: usize, width: usize) -> Result<()> {
     fits_within(rows, width, memory::free().unwrap_or(u64::MAX))
 }
 
-/// [`fits`], of `free` bytes.
+/// [`fits`] for `free` bytes.
 fn fits_within(rows: usize, width: usize, free: u64) -> Result<()> {
     match (rows as u64).checked_mul(width as u64).and_then(|values| values.checked_mul(4)) {
         Some(needed) if needed <= free => Ok(()),
@@ -216,7 +218,7 @@ pub(crate) fn too_long(word: &str) -> Error {
         .hint("a text without white space is one word: choose another data.tokens")
 }
 
-/// What is said of words that are not UTF-8.
+/// A note about words that are not UTF-8.
 pub(crate) fn replaced(words: usize) -> Vec<String> {
     (words > 0)
         .then(|| format!("words that are not UTF-8, in which \u{fffd} stands for what cannot be read: {words}"))
@@ -224,7 +226,7 @@ pub(crate) fn replaced(words: usize) -> Vec<String> {
         .collect()
 }
 
-/// The error of a value that is none.
+/// The error for a value that is not finite.
 fn not_finite(word: &str, value: f32) -> Error {
     Error::new(format!("a value of `{word}` is {value}"))
         .hint("vectors are finite numbers: the training that made them went wrong")

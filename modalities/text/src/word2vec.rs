@@ -1,8 +1,8 @@
-//! Word2vec: word vectors by skip-gram with negative sampling (Mikolov et al. 2013).
+//! Word2vec: word vectors by skip-gram or CBOW with negative sampling or hierarchical softmax (Mikolov et al. 2013).
 //!
-//! [`windows`] draws what is trained with what and [`targets`] what it is contrasted with, [`sparse`] trains it on all threads,
-//! [`kernel`] is one block's way and [`rows`] where the numbers live. [`recipe`], [`init`], [`job`] and [`model`] are the way in and out;
-//! [`exports`] and [`vectors`] have the formats of others.
+//! [`windows`] draws which words are trained together, [`targets`] what they are contrasted with. [`sparse`] trains on all threads,
+//! [`kernel`] trains one block, and [`rows`] holds the tables. [`recipe`], [`init`], [`job`] and [`model`] connect this to the command
+//! line; [`exports`] and [`vectors`] write other programs' formats.
 
 use std::path::Path;
 
@@ -108,7 +108,7 @@ impl Modality for Word2Vec {
     }
 }
 
-/// The recipe for a text that nobody wrote one for.
+/// The recipe for a text, if the user gave none.
 const GENERAL: &str = "[vocabulary]
 min_count = 5
 

@@ -1,4 +1,4 @@
-//! Representations that were not learned, to compare with: an untrained network, raw pixels, a histogram of colours.
+//! Baselines that learned nothing: features of an untrained network, raw pixels, a colour histogram.
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::eval::Features;
@@ -12,11 +12,11 @@ use crate::features::{batches, features, named};
 use crate::network;
 use crate::recipe::Checked;
 
-/// Their names, and the JSON keys of their accuracy.
+/// The baselines' names, and the JSON keys of their accuracy.
 pub(crate) const BASELINES: [(&str, &str); 3] =
     [("untrained", "untrained_top1"), ("pixels", "pixels_top1"), ("histogram", "histogram_top1")];
 
-/// The baseline `name` of each of `parts`; `train` is what an untrained network's statistics are calibrated on.
+/// The baseline `name` for each of `parts`; the statistics of an untrained network are calibrated on `train`.
 pub(crate) fn baseline<const N: usize>(
     checked: &Checked,
     name: &str,
@@ -38,7 +38,7 @@ pub(crate) fn baseline<const N: usize>(
     Ok(all.try_into().unwrap_or_else(|_| unreachable!("one for each part")))
 }
 
-/// Raw pixels of the evaluation view, at most 32 × 32 of them: the representation that learned nothing.
+/// Raw pixels of the evaluation view, at most 32 × 32 of them.
 fn pixel_features(images: &Images, augment: &Augment) -> Result<Features> {
     let small = augment.evaluated_at(augment.eval_size().min(32));
     let mut rows = Vec::new();
@@ -48,7 +48,7 @@ fn pixel_features(images: &Images, augment: &Augment) -> Result<Features> {
     Ok(named(images, rows, small.eval_size() * small.eval_size() * pixels::CHANNELS))
 }
 
-/// Shares of the evaluation view's pixels in 8 × 8 × 8 bins of red, green and blue.
+/// A colour histogram: fractions of the evaluation view's pixels in 8 × 8 × 8 bins of red, green and blue.
 fn histogram_features(images: &Images, augment: &Augment) -> Result<Features> {
     const BINS: usize = 8;
     let plain = augment.visible();

@@ -1,7 +1,7 @@
-//! `ctk bench vision`: what a recipe's step costs on this machine.
+//! `ctk bench vision`: the cost of a recipe's step on this machine.
 //!
-//! The network's input is random. Views are made of the recipe's own pictures where they are at hand, decoded before the clock
-//! starts (as training finds them from the second epoch on), and of random ones of the views' size where they are not.
+//! The network's input is random. Views are made of the recipe's own images if they are available, decoded before timing starts (as they
+//! are from the second epoch on), and otherwise of random images of the views' size.
 
 use std::sync::Arc;
 
@@ -27,15 +27,15 @@ use crate::network;
 use crate::pairs::TwoViews;
 use crate::recipe::{self, Checked, VisionRecipe};
 
-/// What is timed where the user names no recipe: the network and batch that small-image SimCLR is usually compared by, and
-/// CIFAR's number of images.
+/// The recipe that is timed by default: the network and batch by which SimCLR on small images is usually compared, and CIFAR's number of
+/// images.
 pub(crate) const YARDSTICK: &str = "[data]\ntrain = 50000\n\n[pairs]\nsize = 32\n\n[encoder.resnet]\ndepth = 18\nwidth = 1.0\n\
     stem = \"small\"\n\n[train]\nbatch = 128\n";
 
-/// Steps timed where nobody says how many.
+/// The default number of timed steps.
 const STEPS: usize = 5;
 
-/// Images in an epoch where the recipe's data is not at hand.
+/// Images in an epoch if the recipe's data is not available.
 const ASSUMED: usize = 50_000;
 
 pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
@@ -105,7 +105,7 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     })
 }
 
-/// The recipe with what the command line says of it.
+/// The recipe with the changes of the command line.
 fn changed(recipe: &Recipe, request: &Request) -> Result<Recipe> {
     let mut recipe = recipe.clone();
     for (name, value) in &request.changes {
@@ -129,17 +129,17 @@ fn changed(recipe: &Recipe, request: &Request) -> Result<Recipe> {
     Ok(recipe)
 }
 
-/// The recipe's encoder, whatever else is wrong with it.
+/// The recipe's encoder, even if other parts of the recipe have mistakes.
 fn current(recipe: &Recipe) -> Result<EncoderRecipe> {
     Ok(recipe.parse::<VisionRecipe>()?.encoder)
 }
 
-/// Pictures to make views of, how many an epoch has, and both in words.
+/// Images to make views of, their number in an epoch, and a description of both.
 fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pictures, usize, String)> {
     let there = of.path.as_ref().filter(|paths| paths.list().iter().all(|path| path.exists()));
     let Some(paths) = there else {
         let samples = if of.path.is_some() { ASSUMED } else { of.train };
-        let word = if of.path.is_some() { "random, the recipe's is not here" } else { "random" };
+        let word = if of.path.is_some() { "random, because the recipe's data is not here" } else { "random" };
         return Ok((Pictures::Random(random(batch, size, seed)), samples, word.to_string()));
     };
     let all = of.open()?.pretraining();
@@ -152,7 +152,7 @@ fn pictures(of: &DataRecipe, batch: usize, size: usize, seed: u64) -> Result<(Pi
     Ok((Pictures::Stored(some), all.len(), paths.place().display().to_string()))
 }
 
-/// Noise of each pixel, or what a recipe names.
+/// Images to make views of: random noise, or those of a recipe.
 enum Pictures {
     Random(Vec<Arc<Picture>>),
     Stored(Images),
@@ -193,7 +193,7 @@ fn random(count: usize, size: usize, seed: u64) -> Vec<Arc<Picture>> {
     (0..count).into_par_iter().map(picture).collect()
 }
 
-/// A network's input.
+/// A random network input.
 fn noise(rows: usize, size: usize, key: Key) -> Result<Tensor> {
     let mut rng = key.of("bench input").rng();
     let values: Vec<f32> = (0..rows * size * size * CHANNELS).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -207,8 +207,8 @@ mod tests {
 
     #[test]
     fn products_are_those_that_others_count() {
-        // torchvision's documentation gives 1.81, 4.09 and 7.8 thousand millions at 224 px, the classifier's 0.5 or 2 million
-        // included; He et al. 2016 have .69 hundred millions of ResNet-32 on CIFAR, the projections apart.
+        // torchvision's documentation gives 1.81, 4.09 and 7.8 billion products at 224 px, including the classifier's .5 or 2 million; He
+        // et al. 2016 give 69 million for ResNet-32 on CIFAR, without projections.
         let large = [(18, "imagenet", 224, 1814), (50, "imagenet", 224, 4087), (101, "imagenet", 224, 7799)];
         for (depth, stem, size, millions) in large.into_iter().chain([(18, "small", 32, 555), (32, "small", 32, 69)]) {
             let text = format!("[encoder.resnet]\ndepth = {depth}\nstem = \"{stem}\"\n");

@@ -1,7 +1,7 @@
-//! `checkpoint.keep_best`: the labelled images that say which checkpoint is the best, and what is told of it.
+//! `checkpoint.keep_best`: the labelled images on which checkpoints are compared, and the report of the best one.
 //!
-//! They are the part `val` where the data has one, else a tenth of the training labels: stratified and seeded, copies and groups on one
-//! side, stored in the run. Nothing learns from their labels. Test images are not looked at.
+//! They are the part `val` if the data has one, else a tenth of the training labels: stratified and seeded, with copies and groups on one
+//! side, stored in the run. Their labels are not trained on. Test images are not used.
 
 use std::collections::HashSet;
 
@@ -19,28 +19,28 @@ use serde_json::json;
 
 use crate::recipe::VisionRecipe;
 
-/// The share of the labels that is held back.
+/// The fraction of the labels that is held back.
 const SHARE: f64 = 0.1;
 
-/// Where a run stores which images these are.
+/// The file of a run with the names of these images.
 const FILE: &str = "held_back.json";
 
-/// What checkpoints are measured on, and what is left to learn from.
+/// The images that checkpoints are measured on, and those that remain.
 pub(crate) struct Watched {
-    /// Labelled images whose labels nothing learns from.
+    /// Labelled images whose labels are not trained on.
     pub on: Images,
-    /// What they are.
+    /// A description of these images.
     pub what: &'static str,
     /// The labelled images that remain.
     pub rest: Images,
 }
 
 impl Watched {
-    /// Those of a run with `splits` that is given the labels of `labelled`, images of the training part; none where the recipe does not
-    /// ask. A run that goes on has those that it began with.
+    /// The images for a run with `splits` that gets the labels of `labelled`, images of the training part; none if the recipe does not ask
+    /// for them. A resumed run has the same ones as before.
     ///
     /// # Errors
-    /// No labels; too few to hold any back; other data than the run began with.
+    /// There are no labels, too few to hold any back, or the data differs from the one that the run began with.
     pub fn of(
         recipe: &VisionRecipe,
         splits: &Splits,
@@ -56,7 +56,7 @@ impl Watched {
             return Err(unlabelled());
         }
         if let Some(val) = splits.val.as_ref().filter(|val| val.labels().is_some_and(|labels| !labels.is_empty())) {
-            process.tell(&Event::Note(&format!("the best checkpoint is told by the {} images of the part `val`", val.len())));
+            process.tell(&Event::Note(&format!("the best checkpoint is decided by the {} images of the part `val`", val.len())));
             return Ok(Some(Watched { on: val.clone(), what: "val", rest: labelled.clone() }));
         }
         let holdout: Holdout = match run.read(FILE)? {
@@ -73,7 +73,7 @@ impl Watched {
         let held = holdout.apply(labelled).map_err(|e| e.at(FILE))?;
         let on = held.test.ok_or_else(|| Error::new("nothing is held back").at(FILE))?;
         process.tell(&Event::Note(&format!(
-            "the best checkpoint is told by {} of the {} labels, which are held back: nothing learns from them; stored in {FILE}",
+            "the best checkpoint is decided by {} of the {} labels, which are held back and not trained on; stored in {FILE}",
             on.len(),
             labelled.len()
         )));
@@ -81,13 +81,13 @@ impl Watched {
     }
 }
 
-/// The data has no label to measure by.
+/// The error for data without labels.
 pub(crate) fn unlabelled() -> Error {
-    Error::usage("checkpoint.keep_best tells the best checkpoint by labels, and this data has none")
-        .hint("give data with classes (one folder a class, or a table with labels), or leave checkpoint.keep_best out")
+    Error::usage("checkpoint.keep_best needs labels to compare checkpoints, and this data has none")
+        .hint("give data with classes (one folder for each class, or a table with labels), or leave checkpoint.keep_best out")
 }
 
-/// Names of the images whose labels the run of `checkpoint` held back.
+/// The names of the images whose labels the run of `checkpoint` held back.
 ///
 /// # Errors
 /// The file is damaged.
@@ -96,7 +96,7 @@ pub(crate) fn held_back(checkpoint: &Checkpoint) -> Result<HashSet<String>> {
     Ok(stored.map(|stored| stored.held_out.into_iter().collect()).unwrap_or_default())
 }
 
-/// Adds to `summary` which checkpoint was the best, and the command that comes `next` with it.
+/// Adds the best checkpoint to `summary`, and the command `next` for it.
 pub(crate) fn tell(best: Option<&Best>, next: &'static str, summary: &mut Summary) {
     let Some(Best { step, measure, value, on, samples }) = best else { return };
     summary.figures.extend([

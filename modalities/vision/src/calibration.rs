@@ -1,4 +1,4 @@
-//! Running statistics for a network that was never trained.
+//! Calibrates the running statistics of an untrained network.
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::HostBatch;
@@ -12,10 +12,10 @@ use ctk_images::pixels::{self, Pixels};
 use crate::encoder::ImageEncoder;
 use crate::features::batches;
 
-/// Moves the running statistics of an untrained encoder to what its layers see of training images; without this its
-/// evaluation mode would normalise by nothing, and any baseline would look bad.
+/// Updates the running statistics of an untrained encoder on training images. Without that its evaluation mode would normalise by
+/// meaningless statistics, and the baseline would be too weak.
 pub(crate) fn calibrate(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, device: &Device) -> Result<()> {
-    // Forty steps of momentum .1 forget 98.5 % of the initial values.
+    // Forty steps with momentum .1 replace 98.5 % of the initial values.
     const STEPS: usize = 40;
     let all = batches(images.len(), augment.eval_size());
     let pass = Pass::eval().with(Statistics::Update);

@@ -1,4 +1,4 @@
-//! What a network makes of images: the one way features are computed, in training and after.
+//! Computes the features of images with a network; training and evaluation both use this.
 
 use std::ops::Range;
 
@@ -17,12 +17,12 @@ use ctk_images::pixels::{self, Pixels};
 
 use crate::encoder::ImageEncoder;
 
-/// Representations of `images` by the running statistics, in order; nothing is kept for a backward pass.
+/// The representations of `images`, computed with running statistics, in order; no tape is kept.
 pub(crate) fn features(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, device: &Device) -> Result<Features> {
     encoded(encoder, images, augment.eval_size(), device, |batch| pixels::evaluation(images, augment, batch))
 }
 
-/// Representations of one side of a positive pair of each image, as [`features`].
+/// The representations of one view of each image's positive pair, as [`features`].
 pub(crate) fn side(
     encoder: &dyn ImageEncoder,
     images: &Images,
@@ -53,13 +53,13 @@ fn encoded(
     Ok(named(images, rows, encoder.width()))
 }
 
-/// Ranges of `0..len` that hold about as many pixels as 256 images of CIFAR.
+/// Ranges of `0..len`, each with about as many pixels as 256 images of CIFAR.
 pub(crate) fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
     let batch = (256 * 32 * 32 / (size * size)).clamp(8, 256);
     (0..len).step_by(batch).map(|from| from..(from + batch).min(len)).collect()
 }
 
-/// Rows of `images` with their names and classes.
+/// The rows of `images` with their names and classes.
 pub(crate) fn named(images: &Images, rows: Vec<f32>, width: usize) -> Features {
     Features {
         rows,

@@ -1,4 +1,4 @@
-//! A run that memory has no room for is refused before its network is made, with what would fit.
+//! Refuses a run that does not fit into memory, before its network is made, and says what would fit.
 
 use ctk_core::nn::params::Params;
 use ctk_core::{Error, Result, memory};
@@ -7,29 +7,29 @@ use crate::features::batches;
 use crate::recipe::VisionRecipe;
 use crate::{forecast, network};
 
-/// What is refused needs so many times the memory that is free: a forecast is not exact, and a run that fits must not be refused.
+/// A run is refused if it needs this many times the free memory: the estimate is not exact, and a run that fits must not be refused.
 const SURE: f64 = 1.25;
 
-/// Numbers of a layer that are kept for each row of a head: what goes in, what comes out, and the gradients of both.
+/// Values kept for each row and width of a head's layer: input, output, and the gradients of both.
 const OF_A_LAYER: f64 = 4.0;
 
-/// Of all numbers that convolutions put out for an image, the share that lies in memory at once where nothing is kept for a way back.
+/// The fraction of all convolutions' outputs for an image that is in memory at once if no tape is kept.
 const AT_ONCE: f64 = 0.25;
 
-/// Matrices of a correlation that a loss has at once: itself, its weights, and their product.
+/// Square matrices that a correlating loss has at once: the correlation, its weights, and their product.
 const SQUARES: f64 = 3.0;
 
-/// Refuses a run by `recipe` over `images` images that cannot fit into the memory that is free.
+/// Refuses a run by `recipe` over `images` images that does not fit into free memory.
 ///
 /// # Errors
-/// It cannot; says what would fit.
+/// It does not fit; the error says what would.
 pub(crate) fn check(recipe: &VisionRecipe, images: usize) -> Result<()> {
     memory::free().map_or(Ok(()), |free| check_in(recipe, images, free))
 }
 
 fn check_in(recipe: &VisionRecipe, images: usize, free: u64) -> Result<()> {
     let need = |recipe: &VisionRecipe| -> Result<f64> {
-        // Counted, not drawn.
+        // Declared only, without allocating values.
         let mut params = Params::new();
         network::declared(recipe.encoder.architecture(), recipe, &mut params)?;
         Ok(bytes(recipe, &params, images))
@@ -70,13 +70,13 @@ fn check_in(recipe: &VisionRecipe, images: usize, free: u64) -> Result<()> {
     Err(Error::usage(what).hint(hint))
 }
 
-/// Bytes that a step is about to need, or an evaluation, if that is more; kept pictures apart.
+/// Bytes that a step needs, or an evaluation if that is more; cached images are not counted.
 fn bytes(recipe: &VisionRecipe, params: &Params, images: usize) -> f64 {
     let (train, head) = (&recipe.train, &recipe.head);
     let batch = train.batch.min(images);
     let rows = (forecast::views(recipe) * batch.min(train.part())) as f64;
     let view = |size: usize| (3 * size * size * size_of::<f32>()) as f64;
-    // A unit is a part of a step: one is worked on, others are drawn ahead.
+    // A unit is a part of a step: one is processed while others are drawn ahead.
     let ahead = (2 * train.loaders.max(1) + 1) as f64;
     let hidden = head.hidden.unwrap_or(0).max(head.width).max(recipe.predictor.as_ref().map_or(0, |of| of.hidden));
     let of_head = rows * (hidden * head.layers.max(1)) as f64 * 4.0 * OF_A_LAYER;

@@ -1,4 +1,4 @@
-//! What a run is going to be, said before its first step: network, steps, memory, and what will be measured.
+//! Describes a run before its first step: network, steps, memory, and what will be measured.
 
 use bytesize::ByteSize;
 use ctk_core::memory;
@@ -8,14 +8,14 @@ use ctk_core::recipe::Precision;
 use crate::encoder::{Architecture, SAFETENSORS};
 use crate::recipe::VisionRecipe;
 
-/// Bytes of a step for each number that a convolution puts out, by bytes of such a number: maps, sums of blocks, what layers keep and
-/// the buffers of gradients together. Measured: `ctk bench vision`, ResNet-18 and ResNet-50.
+/// Bytes of a step for each value that a convolution outputs, as a multiple of the value's size: maps, block sums, tapes and gradient
+/// buffers together. Measured with `ctk bench vision` on ResNet-18 and ResNet-50.
 const KEPT: f64 = 2.0;
 
-/// The same where residual blocks run once more on the way back.
+/// The same if residual blocks are recomputed in the backward pass.
 const RECOMPUTED: f64 = 1.0;
 
-/// A sentence a line of the run by `recipe` over `images` images; `params` are all that its learner has declared.
+/// Describes the run by `recipe` over `images` images, one sentence on each line; `params` are all parameters of its learner.
 pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Vec<String> {
     let encoder = recipe.encoder.architecture();
     let family = encoder.family();
@@ -33,13 +33,13 @@ pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Ve
     let whole = (steps * recipe.train.epochs).min(recipe.train.max_steps.unwrap_or(usize::MAX));
     let rest = match images - steps * batch {
         0 => String::new(),
-        rest => format!("; an epoch leaves {rest} of the images out, others each time, so that batches are whole"),
+        rest => format!("; an epoch leaves {rest} of the images out, different ones each time, because batches are full"),
     };
     let length = format!("training: {whole} steps of {batch} images, {steps} an epoch, {} epochs{rest}", recipe.train.epochs);
     vec![network, programs(encoder), length, memory_line(step(recipe, params, batch), memory::free())]
 }
 
-/// Which other programs load the network by themselves, and why the others do not.
+/// Which other programs can load the network, and why the others cannot.
 fn programs(encoder: &dyn Architecture) -> String {
     let formats = encoder.formats().iter().filter(|format| **format != SAFETENSORS);
     let (loads, refused): (Vec<_>, Vec<_>) =
@@ -56,10 +56,10 @@ fn programs(encoder: &dyn Architecture) -> String {
     format!("other programs: {loads}{but}")
 }
 
-/// What will be measured while training, and after it. `measured` is the part that kNN and the probe are judged on, if there are labels.
+/// What will be measured during training and after it. `labelled` says whether the part for kNN and the probe has labels.
 pub(crate) fn measures(recipe: &VisionRecipe, labelled: bool) -> String {
     if !labelled {
-        return "measured: the loss alone. Accuracy needs labels: one folder a class, or a table with a column of labels"
+        return "measured: only the loss. Accuracy needs labels: one folder for each class, or a table with a column of labels"
             .to_string();
     }
     let mut what = Vec::new();
@@ -74,24 +74,24 @@ pub(crate) fn measures(recipe: &VisionRecipe, labelled: bool) -> String {
         what.push("each checkpoint, to keep the best".to_string());
     }
     match what.is_empty() {
-        true => "measured: the loss alone; [eval.knn] and [eval.linear-probe] measure accuracy".to_string(),
+        true => "measured: only the loss; [eval.knn] and [eval.linear-probe] measure accuracy".to_string(),
         false => format!("measured: the loss, {}", what.join(", ")),
     }
 }
 
-/// Views of an image in a step: a task shows one.
+/// Views of an image in a step; a task has one.
 pub(crate) fn views(recipe: &VisionRecipe) -> usize {
     if recipe.task.is_some() { 1 } else { 2 }
 }
 
-/// Bytes that a step is about to need, the images apart.
+/// Bytes that a step needs, without cached images.
 pub(crate) fn step(recipe: &VisionRecipe, params: &Params, batch: usize) -> u64 {
     let encoder = recipe.encoder.architecture();
     let rows = views(recipe) * batch.min(recipe.train.part());
     let bytes = if recipe.train.precision == Precision::Bf16 { 2.0 } else { 4.0 };
     let kept = if recipe.train.recompute { RECOMPUTED } else { KEPT };
     let maps = encoder.numbers(params, "encoder", recipe.pairs.size) as f64 * rows as f64 * bytes * kept;
-    // Values, gradients and what the optimizer remembers; and the values of a momentum copy.
+    // Values, gradients and optimizer state; and the values of a momentum copy.
     let copies = 3 + usize::from(recipe.loss.needs().momentum.is_some());
     (maps + (params.count("") * 4 * copies) as f64) as u64
 }

@@ -1,7 +1,7 @@
-//! `ctk import`: another program's weights as a run of ctk, as if it had been trained here and nothing but its steps were missing.
+//! `ctk import`: turns another program's weights into a run of ctk, as if it had been trained here.
 //!
-//! The recipe is written first, from what the file says; whoever imports may change it; then the network it means is declared and
-//! must be the file's in every name and shape. The checkpoint is that of a training run before its first step.
+//! First the recipe is made from the file, and may be changed by `--set`. Then the recipe's network is declared, and must agree with the
+//! file in every name and shape. The checkpoint is that of a training run before its first step.
 
 use std::path::{Path, PathBuf};
 
@@ -20,33 +20,36 @@ use crate::encoder::{self, Foreign, Meant};
 use crate::network;
 use crate::recipe::{self, Checked};
 
-/// A network of another program's, known by its names and shapes.
+/// Another program's network, recognised by its names and shapes.
 pub(crate) struct Found {
     path: PathBuf,
     weights: Box<dyn Foreign>,
 }
 
 impl Found {
-    /// Looks into the weights at `path`.
+    /// Opens the weights at `path`.
     ///
     /// # Errors
-    /// Those of [`encoder::recognise`]; what is a run of ctk already.
+    /// Those of [`encoder::recognise`]; or a run of ctk.
     pub fn open(path: &Path) -> Result<Found> {
         let (file, weights) = encoder::recognise(path)?;
         file.not_ours(path)?;
         Ok(Found { path: path.to_path_buf(), weights })
     }
 
-    /// The recipe that the weights mean.
+    /// The recipe that describes the weights.
     ///
     /// # Errors
-    /// They are no network of ctk's.
+    /// Ctk does not have this network.
     pub fn recipe(&self) -> Result<Recipe> {
         let text = text(&self.path, &self.weights.layout(), &self.weights.encoder()?, &self.weights.head());
         Ok(Recipe::new(format!("the recipe of {}", self.path.display()), text))
     }
 
-    /// The job that makes a run of them by [`recipe`](Self::recipe), or by one that was changed. Errors carry line and column.
+    /// The job that makes a run of them by [`recipe`](Self::recipe), or by a changed recipe.
+    ///
+    /// # Errors
+    /// A mistake in the recipe, with line and column.
     pub fn by(self, text: &Recipe) -> Result<Import> {
         let checked = recipe::check(text)?;
         let of = &checked.recipe;
@@ -64,7 +67,7 @@ fn text(path: &Path, layout: &str, encoder: &Meant, head: &HeadRecipe) -> String
          # Run: ctk import {}\n\
          [data]\nbackground = \"drop\"\n\n\
          {}\n",
-        // A comment is one line, whatever the path.
+        // A comment is a single line, whatever the path contains.
         path.display().to_string().replace(|c: char| c.is_control(), " "),
         input.section(),
     );
@@ -75,7 +78,7 @@ fn text(path: &Path, layout: &str, encoder: &Meant, head: &HeadRecipe) -> String
     text
 }
 
-/// Weights and the recipe to read them by, ready to become a run.
+/// Weights and their recipe, ready to become a run.
 pub(crate) struct Import {
     found: Found,
     checked: Checked,
@@ -103,7 +106,9 @@ impl Job for Import {
                 Some(of) => format!("are normalised by mean {:?} and deviation {:?}", of.mean, of.deviation),
             };
             let how = "--set 'pairs.normalise={mean=[…],deviation=[…]}' says otherwise";
-            process.tell(&Event::Note(&format!("nothing beside the weights says what they expect: values {assumed} ({how})")));
+            process.tell(&Event::Note(&format!(
+                "no file beside the weights says how images are prepared: values {assumed} ({how})"
+            )));
         }
         process.tell(&Event::Note(&encoder::told(&recipe.pairs)));
         if process.writes() {

@@ -1,4 +1,4 @@
-//! Where training begins: fresh values, the network of another run, or another program's encoder.
+//! The start of training: fresh weights, the network of another run, or another program's encoder.
 
 use std::path::Path;
 
@@ -11,10 +11,11 @@ use crate::encoder;
 use crate::import::Found;
 use crate::recipe::{VisionRecipe, check};
 
-/// Makes `recipe` begin with another program's weights in `file`. With `adopt` its encoder, and what that is shown, become theirs.
+/// Makes `recipe` begin with another program's weights in `file`. With `adopt` the recipe's encoder and its image preparation become those
+/// of the file.
 ///
 /// # Errors
-/// Weights that are no network of ctk's.
+/// Weights of a network that ctk does not have.
 pub(crate) fn set_weights(recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
     let meant = Found::open(file)?.recipe()?;
     if adopt {
@@ -35,7 +36,7 @@ pub(crate) fn set_weights(recipe: &mut Recipe, file: &Path, adopt: bool) -> Resu
     recipe.set_path(&encoder.key("weights"), file)
 }
 
-/// The recipe of a run that goes on: what it began with is not looked for.
+/// The recipe of a resumed run, without the run or file that it began with, which need not exist any more.
 pub(crate) fn without(recipe: &VisionRecipe) -> VisionRecipe {
     let mut recipe = recipe.clone();
     recipe.train.init = None;
@@ -43,10 +44,10 @@ pub(crate) fn without(recipe: &VisionRecipe) -> VisionRecipe {
     recipe
 }
 
-/// What to say of the run, or of another program's weights, that `recipe` begins with, if it names one.
+/// Notes about the run, or the other program's weights, that `recipe` begins with, if it names one.
 ///
 /// # Errors
-/// No such run, and a run of another network; weights that are no network.
+/// There is no such run, or it has another network; or the weights are of no known network.
 pub(crate) fn notes(recipe: &VisionRecipe) -> Result<Vec<String>> {
     let mut notes = match recipe.encoder.architecture().weights() {
         Some(file) => encoder::recognise(file)?.1.notes(),
@@ -54,15 +55,19 @@ pub(crate) fn notes(recipe: &VisionRecipe) -> Result<Vec<String>> {
     };
     let Some(run) = &recipe.train.init else { return Ok(notes) };
     let (_, head) = opened(recipe, run)?;
-    let head = if head { "its encoder and projection head" } else { "its encoder; the projection head is another, and new" };
+    let head = if head {
+        "its encoder and projection head"
+    } else {
+        "its encoder; the projection head is new, because its shape differs"
+    };
     notes.push(format!("the network begins as that of {}: {head}", run.display()));
     Ok(notes)
 }
 
-/// Sets what `recipe` declared in `params` to the values of `run`: the encoder, and the head where it is the same.
+/// Sets the parameters that `recipe` declared to the values of `run`: the encoder, and the head if it has the same shape.
 ///
 /// # Errors
-/// As of [`notes`].
+/// As for [`notes`].
 pub(crate) fn begin(recipe: &VisionRecipe, run: &Path, params: &Params) -> Result<()> {
     let (checkpoint, head) = opened(recipe, run)?;
     let place = checkpoint.folder().display();
@@ -70,7 +75,7 @@ pub(crate) fn begin(recipe: &VisionRecipe, run: &Path, params: &Params) -> Resul
     if head { params.load_section("head", &checkpoint.reader().tensors(HEAD)?).at(&place) } else { Ok(()) }
 }
 
-/// The checkpoint of `run`, and whether its head is the recipe's.
+/// The checkpoint of `run`, and whether its head has the recipe's shape.
 fn opened(recipe: &VisionRecipe, run: &Path) -> Result<(Checkpoint, bool)> {
     let checkpoint = Checkpoint::open(run)?;
     let of = &checkpoint.manifest().modality;

@@ -55,14 +55,14 @@ impl Job for Train {
         let needs = recipe.loss.needs();
         if needs.labels && images.labels().is_none() {
             return Err(Error::usage(format!("[loss.{}] needs a class for every image, and some have none", recipe.loss.name()))
-                .hint("give one folder a class, or use a loss that needs no labels, as [loss.nt-xent]"));
+                .hint("give one folder for each class, or use a loss that needs no labels, as [loss.nt-xent]"));
         }
         if needs.queue.is_some_and(|keys| keys > images.len() / 2) {
             process.tell(&Event::Note("the queue is longer than half the images: it holds other views of the batch's own"));
         }
         let told_by = Watched::of(recipe, &splits, &splits.train, recipe.train.seed, run, process)?;
         let images = match &told_by {
-            // A loss that looks at labels trains without the images whose labels are held back.
+            // A loss that uses labels trains without the images whose labels are held back.
             Some(told_by) if needs.labels => told_by.rest.clone(),
             _ => images,
         };
@@ -75,7 +75,7 @@ impl Job for Train {
         }
         fits::check(recipe, images.len())?;
         let device = process.device().clone();
-        // A run that goes on has its values in its checkpoint: where it began is of no matter, and may be gone.
+        // A resumed run has its values in its checkpoint; what it began with does not matter and need not exist.
         let mut learner = match run.latest()?.is_some() {
             true => network::learner(&init::without(recipe), &device)?,
             false => {
@@ -92,7 +92,7 @@ impl Job for Train {
 
         let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment, &device);
         let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
-        // While training it is the part `val` that is measured, where there is one.
+        // During training the part `val` is measured, if there is one.
         let watched = splits.labelled().then_some(()).and(splits.measured());
         let measured = Cell::new(None);
         let mut probes = Vec::new();
@@ -136,7 +136,7 @@ impl Job for Train {
         let mut features = recipe.eval.linear_probe.as_ref().map(|_| encoded()).transpose()?;
         if let Some(eval) = &recipe.eval.knn {
             let top1 = match measured.get().filter(|_| splits.val.is_none() && fitted.epochs % eval.every as f64 == 0.0) {
-                // Measured as the last epoch ended, on the images that are judged on.
+                // Measured at the end of the last epoch, on the test images.
                 Some(top1) => top1,
                 None => {
                     let [train, test] = features.take().map_or_else(encoded, Ok)?;
@@ -168,7 +168,7 @@ impl Job for Train {
     }
 }
 
-/// What is done next with a run, and what where there are labels.
+/// Commands that may come next, with or without labels.
 fn next(labelled: bool) -> Vec<&'static str> {
     match labelled {
         true => vec!["ctk eval linear-probe RUN --baseline", "ctk finetune RUN --labels 10%"],
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// Two steps of a small network, with what is set besides; what was noted.
+    /// Trains a small network for two steps with the settings `set`; returns the notes.
     fn train(set: &[(&str, &str)], folder: &Path) -> Result<Vec<String>> {
         let mut recipe = Recipe::new("the default recipe", Vision.recipe(None)?);
         let small = [("data.train", "16"), ("data.test", "4"), ("train.batch", "8"), ("train.max_steps", "2"), ("eval", "{}")];

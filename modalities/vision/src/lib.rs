@@ -1,10 +1,10 @@
-//! ctk's vision plugin: encoders of images, trained by contrast, fine-tuned, distilled.
+//! ctk's vision plugin: image encoders, trained by contrastive learning, fine-tuned, distilled.
 //!
-//! - [`encoder`] is the list of encoders, each a file of its own that also knows other programs' networks of its kind; `import`
-//!   makes a run of one.
-//! - [`pairs`] makes the views that a batch holds, of the pictures, datasets and augmentations of [`ctk_images`].
+//! - [`encoder`] is the list of encoders; each has a file of its own, which also reads other programs' networks of its kind; `import` turns
+//!   one into a run.
+//! - [`pairs`] makes the views of a batch, from the datasets and augmentations of [`ctk_images`].
 //! - [`task`] fine-tunes a trained network with few labels, and distils one into another.
-//! - [`recipe`] is the config; [`Vision`] the front door, `bench` what stands behind `ctk bench vision`.
+//! - [`recipe`] is the config; [`Vision`] implements the modality, and `bench` implements `ctk bench vision`.
 
 mod baselines;
 mod bench;
@@ -77,7 +77,7 @@ impl Modality for Vision {
     }
 
     fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
-        // A fine-tuned run lends its encoder; what is trained is a new run without a task.
+        // A new run takes the encoder of a fine-tuned run, and has no task.
         recipe.remove("task")?;
         recipe.set_path("train.init", run)
     }
@@ -119,7 +119,7 @@ impl Modality for Vision {
     fn about(&self, recipe: &Recipe) -> Result<Vec<String>> {
         let checked = recipe::check(recipe)?.recipe;
         let splits = checked.data.open()?;
-        // Counted, not drawn.
+        // Declared only, without allocating values.
         let mut params = Params::new();
         network::declared(checked.encoder.architecture(), &checked, &mut params)?;
         let mut lines = splits.lines();

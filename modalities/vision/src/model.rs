@@ -1,5 +1,4 @@
-//! A trained encoder from its checkpoint: features of any images, baselines to compare with, export; its classifier is in
-//! `model/classes.rs`.
+//! A trained encoder from its checkpoint: features of images, baselines, export. Its classifier is in `model/classes.rs`.
 
 mod classes;
 
@@ -32,7 +31,7 @@ pub(crate) struct Trained {
 impl Trained {
     pub fn open(from: &Checkpoint, device: &Device) -> Result<Self> {
         let checked = check(&from.recipe())?;
-        // The weights it started from may be gone; what was learned is in the checkpoint.
+        // The weights that it started from may no longer exist; the checkpoint has everything.
         let (params, tower) = network::fresh(&checked.recipe, device)?;
         params.load_section("encoder", &from.reader().tensors(MODEL)?).at(from.folder().display())?;
         Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone() })
@@ -47,7 +46,7 @@ impl Model for Trained {
             Split::Train => splits.train.clone(),
             Split::Test => splits.test.clone().ok_or_else(|| {
                 Error::new("this data has no labels, so there is nothing to probe")
-                    .hint("use data with classes (one folder a class), or `ctk eval geometry`, which needs none")
+                    .hint("use data with classes (one folder for each class), or `ctk eval geometry`, which needs none")
             })?,
         };
         let augment = &self.checked.augment;
@@ -99,7 +98,7 @@ impl Model for Trained {
 }
 
 impl Trained {
-    /// The notes say how the network is shown pictures.
+    /// The notes say how images are prepared for the network.
     fn write(&self, format: &str, classifier: Option<ClassifierExport>, out: &Path) -> Result<Vec<String>> {
         let VisionRecipe { encoder, pairs, .. } = &self.checked.recipe;
         let mut notes = vec![told(pairs)];
@@ -111,7 +110,7 @@ impl Trained {
             beside.push(".classes.json");
             files::write(Path::new(&beside), &serde_json::to_vec_pretty(&classifier.classes)?)?;
         } else if format == SAFETENSORS {
-            // A checkpoint's model file is one already; a ResNet's is what torchvision loads.
+            // A checkpoint's model file already has this format; torchvision can load a ResNet's.
             files::write(out, &self.checkpoint.reader().bytes(MODEL)?)?;
         } else {
             let tensors = self.checkpoint.reader().tensors(MODEL)?;

@@ -19,11 +19,11 @@ use crate::encoder::{Architecture, ImageEncoder};
 use crate::init;
 use crate::recipe::VisionRecipe;
 
-/// Any encoder, and what follows it.
+/// Any encoder, with its head and predictor.
 pub(crate) type ImageTower = Tower<Box<dyn ImageEncoder>>;
 
-/// The tower of a recipe and its parameters, with the values that training starts from: fresh ones from the recipe's seed, and those
-/// of the encoder's weights where the recipe names some.
+/// The tower of a recipe and its parameters, with the values that training starts from: fresh ones drawn from the recipe's seed, and those
+/// of the encoder's weights file if the recipe names one.
 pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, ImageTower)> {
     let mut params = Params::new();
     let encoder = recipe.encoder.architecture();
@@ -32,7 +32,7 @@ pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, I
     Ok((params, tower))
 }
 
-/// The tower of a recipe with fresh values, whatever weights it names.
+/// The tower of a recipe with fresh values, even if the recipe names weights.
 pub(crate) fn fresh(recipe: &VisionRecipe, device: &Device) -> Result<(Params, ImageTower)> {
     let mut params = Params::new();
     let tower = declared(recipe.encoder.architecture(), recipe, &mut params)?;
@@ -40,14 +40,14 @@ pub(crate) fn fresh(recipe: &VisionRecipe, device: &Device) -> Result<(Params, I
     Ok((params, tower))
 }
 
-/// Gives every declared parameter the value that training starts from.
+/// Gives every declared parameter its initial value.
 fn started(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &Params, device: &Device) -> Result<()> {
     params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
     encoder.weights().map_or(Ok(()), |file| encoder.load(file, params))?;
     recipe.train.init.as_ref().map_or(Ok(()), |run| init::begin(recipe, run, params))
 }
 
-/// `encoder` with the recipe's head and, where there is one, its predictor, declared in `params`.
+/// `encoder` with the recipe's head and predictor (if it has one), declared in `params`.
 pub(crate) fn declared(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &mut Params) -> Result<ImageTower> {
     ["encoder", "head"].into_iter().for_each(|section| params.declare(section));
     let encoder = encoder.build(params.root().sub("encoder"))?;
@@ -59,7 +59,7 @@ pub(crate) fn declared(encoder: &dyn Architecture, recipe: &VisionRecipe, params
     Ok(Tower { encoder, head, predictor })
 }
 
-/// What `ctk train vision` trains.
+/// The learner of `ctk train vision`.
 pub(crate) type Learner = Dense<Siamese<Box<dyn ImageEncoder>>>;
 
 /// The learner of a recipe, before its first step.
@@ -67,7 +67,7 @@ pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner>
     learner_of(recipe.encoder.architecture(), recipe, device)
 }
 
-/// The learner of a recipe with `encoder` in the place of its own.
+/// The learner of a recipe with `encoder` in place of the recipe's own.
 pub(crate) fn learner_of(encoder: &dyn Architecture, recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
     let precision = precision(recipe, device)?;
     let mut params = Params::new();
@@ -77,7 +77,7 @@ pub(crate) fn learner_of(encoder: &dyn Architecture, recipe: &VisionRecipe, devi
     let needs = recipe.loss.needs();
     let siamese = |tower| Siamese { tower, device: device.clone() };
     let copy = |momentum| {
-        // Nothing is predicted from the copy's embeddings.
+        // The momentum copy needs no predictor.
         let mut own = Params::new();
         let tower = declared(encoder, &VisionRecipe { predictor: None, ..recipe.clone() }, &mut own)?;
         own.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
@@ -96,7 +96,7 @@ fn objective(recipe: &VisionRecipe, width: usize, device: &Device, params: &mut 
     recipe.loss.build(&space, params.root().sub("loss"))
 }
 
-/// The recipe's precision, if `device` has it.
+/// The recipe's precision, if `device` supports it.
 pub(crate) fn precision(recipe: &VisionRecipe, device: &Device) -> Result<Precision> {
     let precision = recipe.train.precision;
     if precision != Precision::F32 && !device.is_cpu() {

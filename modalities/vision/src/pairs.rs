@@ -1,4 +1,4 @@
-//! Pairs of views: what an image gives to a batch, by the method that trains.
+//! Pairs of views: the views that an image contributes to a batch, by method.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use ctk_images::augment::Augment;
 use ctk_images::picture::Picture;
 use ctk_images::pixels::Pixels;
 
-/// SimCLR's positive pair: two independent augmentations of one picture (Chen et al. 2020a, §2.1).
+/// SimCLR's positive pair: two independent augmentations of one image (Chen et al. 2020a, §2.1).
 #[derive(Clone, Debug)]
 pub struct TwoViews(pub Augment);
 
@@ -29,7 +29,7 @@ impl PairGenerator for TwoViews {
     }
 }
 
-/// One augmentation of a picture, for tasks that have no second view; a teacher's logits come beside it later.
+/// One augmentation of an image, for tasks with a single view; a teacher's logits are added later.
 #[derive(Clone, Debug)]
 pub struct OneView(pub Augment);
 
@@ -78,7 +78,7 @@ mod tests {
         let drawn = |cache: &str| {
             let data = ctk_images::generated::open(6, 0).cached(Cache::of(cache).unwrap()).train;
             let source = Paired { data, pairs: TwoViews(augment.clone()) };
-            // The second time some or all of them are in memory.
+            // The second time, some or all of them are cached.
             [[4, 0, 5, 2], [2, 1, 4, 3]].map(|samples| source.draw(&samples, Key::new(1)).unwrap().left)
         };
         let expected = drawn("off");

@@ -1,4 +1,4 @@
-//! The vision recipe: its sections in the order in which data flows, its checks, and the general recipe for a user's own data.
+//! The vision recipe: its sections in the order of the data flow, its checks, and the general recipe for a user's own data.
 
 use std::path::Path;
 
@@ -22,22 +22,22 @@ use serde::{Deserialize, Serialize};
 use crate::encoder::EncoderRecipe;
 use crate::task::sections::TaskRecipe;
 
-/// What `ctk train vision` does with no recipe and no data.
+/// The recipe of `ctk train vision` without data or config.
 pub(crate) const DEFAULT: &str = include_str!("../../../configs/vision/generated.toml");
 
 /// A recipe of `ctk train vision`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VisionRecipe {
-    /// `[data]`: where the images are.
+    /// `[data]`: the images.
     pub data: DataRecipe,
     /// `[pairs]`: how one image becomes two views.
     pub pairs: AugmentRecipe,
-    /// `[encoder.*]`: what is trained.
+    /// `[encoder.*]`: the network that is trained.
     pub encoder: EncoderRecipe,
     /// `[head]`: the projection head.
     pub head: HeadRecipe,
-    /// `[predictor]`: what follows the head in BYOL and SimSiam, and in no other method.
+    /// `[predictor]`: the layers after the projection head in BYOL and SimSiam, and in no other method.
     pub predictor: Option<PredictorRecipe>,
     /// `[loss.*]`.
     pub loss: LossRecipe,
@@ -51,7 +51,7 @@ pub struct VisionRecipe {
     pub checkpoint: CheckpointRecipe,
     /// `[eval.*]`.
     pub eval: EvalRecipe,
-    /// `[task.*]`: what is done with a trained network instead of training one without labels.
+    /// `[task.*]`: fine-tuning or distillation of a trained network, in place of training without labels.
     pub task: Option<TaskRecipe>,
 }
 
@@ -74,7 +74,7 @@ impl Default for VisionRecipe {
     }
 }
 
-/// A recipe whose every figure was looked at.
+/// A recipe that has been checked.
 #[derive(Clone)]
 pub(crate) struct Checked {
     pub recipe: VisionRecipe,
@@ -82,7 +82,10 @@ pub(crate) struct Checked {
 }
 
 impl Checked {
-    /// The plan of a run by it; `text` is the recipe as written.
+    /// The plan of a run; `text` is the recipe as written.
+    ///
+    /// # Errors
+    /// A value that is not allowed.
     pub fn plan(&self, text: &Recipe) -> Result<Plan> {
         let schedule = Schedule::new(&self.recipe.schedule, self.recipe.optimizer.rate());
         let train = &self.recipe.train;
@@ -92,7 +95,7 @@ impl Checked {
     }
 }
 
-/// Parses and checks `text`; errors carry line and column.
+/// Parses and checks `text`; errors have line and column.
 pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     text.tables(&schemars::schema_for!(VisionRecipe).to_value())?;
     let recipe: VisionRecipe = text.parse()?;
@@ -120,12 +123,12 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     Ok(Checked { recipe, augment })
 }
 
-/// What a new run states where its recipe does not, as keys and values: what lies behind transparent pixels, and how a picture becomes
-/// the view of evaluation. These are as in the run that it begins from; else pictures are resized and their middle is cut out, alpha is
-/// dropped where the network is another program's, as that program does, and the background is white where it is not.
+/// Settings that a new run states if its recipe does not, as keys and values: the background of transparent pixels, and how an image
+/// becomes the evaluation view. A run that begins with another run takes that run's settings. Otherwise images are resized and their centre
+/// is cut out; alpha is dropped if the network is another program's, as that program does, and the background is white if not.
 ///
 /// # Errors
-/// A run to begin from that cannot be opened.
+/// The run to begin with cannot be opened.
 pub(crate) fn stated(recipe: &VisionRecipe) -> Result<[(&'static str, String); 2]> {
     let from = recipe.train.init.as_ref().or_else(|| recipe.task.as_ref().and_then(TaskRecipe::from));
     let (background, fit) = match from {
@@ -142,11 +145,11 @@ pub(crate) fn stated(recipe: &VisionRecipe) -> Result<[(&'static str, String); 2
     ])
 }
 
-/// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million
-/// images, at 32 or 64 pixels where the images are small and at 96 where they are not.
+/// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million images, at 32
+/// or 64 pixels for small images and at 96 for others.
 pub(crate) fn general(path: &Path) -> Result<String> {
     let images = dataset::first_look(&[path.to_path_buf()])?.pretraining();
-    // Where no header can be read, training says which.
+    // If no header can be read, training reports which.
     let (count, side) = (images.len(), images.median_side(64).unwrap_or(96));
     let (size, stem, width) = match side {
         0..=40 => (32, "small", 0.25),
@@ -155,7 +158,7 @@ pub(crate) fn general(path: &Path) -> Result<String> {
     };
     let programs = match stem {
         "small" => "# Other programs: a stem for small images is none of theirs; `ctk export` writes the tensors.\n",
-        _ => "# Other programs: transformers loads this width; torchvision and timm have width = 1.0 alone.\n",
+        _ => "# Other programs: transformers loads this width; torchvision and timm have only width = 1.0.\n",
     };
     let batch = (count / 8).clamp(8, 256).next_power_of_two().min(256);
     let epochs = (500_000 / count.max(1)).clamp(10, 200);

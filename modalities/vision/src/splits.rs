@@ -1,4 +1,4 @@
-//! What a run may learn from and what it is judged by: the data as it lies there, or with the hold-out that the run stores.
+//! The data of a run: what it trains on and what it is evaluated on, with the data's own test part or the run's hold-out.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 
 use crate::recipe::VisionRecipe;
 
-/// The data of a run: as it lies there, or with the hold-out that the run stored (or now stores): the one it inherits, or a new one.
+/// The data of a run, with its own test part or a hold-out: one that the run has stored, that it takes from the run it starts from, or a
+/// new one, which it stores.
 pub(crate) fn of_run(
     of: &DataRecipe,
     seed: u64,
@@ -58,14 +59,14 @@ pub(crate) fn of_run(
     Ok(Splits { train: held.train, test: held.test, ..splits })
 }
 
-/// What must not be forgotten over a long run: what was not read, where that is much, and what went bad meanwhile.
+/// Repeats warnings at the end of a long run: files that were not read, if there are many, and images that failed meanwhile.
 pub(crate) fn at_the_end(splits: &Splits, process: &mut Process) {
     let unread = splits.found.warning().map(|line| format!("warning: {line}"));
     unread.iter().chain(&dataset::skipped_line(&splits.skipped())).for_each(|line| process.tell(&Event::Note(line)));
 }
 
-/// The data of `query` for a trained model, with a test part where there are labels: its own, the run's hold-out, or one drawn the
-/// same way.
+/// The data of `query` for a trained model, with a test part if there are labels: the data's own, the run's hold-out, or a hold-out drawn
+/// in the same way.
 pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Query) -> Result<Splits> {
     if !query.files.is_empty() {
         let files = dataset::files(&query.files)?.decoded_by(recipe.data.law()).cached(&Arc::new(Cache::of(&recipe.data.cache)?));
@@ -88,8 +89,8 @@ pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Q
     Ok(Splits { train: held.train, test: held.test, ..splits })
 }
 
-/// What was read and what was not, under the JSON names of `ctk train --json`: `classes` by name and count, `not_read` by kind, how many
-/// images were `skipped`.
+/// What was read and what was not, under the JSON names of `ctk train --json`: `classes` by name and count, `not_read` by kind, and the
+/// number of `skipped` images.
 pub(crate) fn figures(splits: &Splits) -> Vec<(&'static str, Value)> {
     let classes: Map<String, Value> = splits.class_counts().into_iter().map(|(name, count)| (name, json!(count))).collect();
     vec![
@@ -100,7 +101,7 @@ pub(crate) fn figures(splits: &Splits) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Which part each image of an answer to `query` is of, where data has parts: its own, or those by the hold-out of the run.
+/// The part of each image in an answer to `query`, if the data has parts: its own, or those of the run's hold-out.
 pub(crate) fn parts(splits: &Splits, checkpoint: &Checkpoint, query: &Query) -> Result<Vec<String>> {
     let all = |part: &str, images: Option<&Images>| vec![part.to_string(); images.map_or(0, Images::len)];
     match query.split {

@@ -1,7 +1,7 @@
-//! What the generated dataset is for: contrast learns its classes, and nothing but the pairs tells it of them.
+//! Test of the generated dataset: contrastive learning learns its classes, from the pairs alone.
 //!
-//! The same network on the same data and steps, three ways: on pairs of one image, on pairs of two (which must learn
-//! nothing that helps), and with labels (the upper bound; minutes long, so ignored unless asked for):
+//! The same network is trained on the same data for the same steps in three ways: on pairs of one image, on pairs of two different images
+//! (which must learn nothing useful), and with labels (the upper bound; takes minutes, so it is ignored by default):
 //!
 //!     cargo test --release -p ctk-vision --test generated -- --ignored --nocapture
 
@@ -47,7 +47,7 @@ fn recipe(set: &[(&str, &str)]) -> (Recipe, VisionRecipe, Augment) {
     (text, recipe, augment)
 }
 
-/// Pairs whose sides come from neighbours in the batch: everything as in training, but for what belongs together.
+/// Pairs whose views come from neighbouring images of the batch; everything else is as in training.
 struct Strangers(Paired<Images, TwoViews>);
 
 impl Source for Strangers {
@@ -66,7 +66,7 @@ impl Source for Strangers {
     }
 }
 
-/// Trains through the one loop.
+/// Trains with the training loop.
 fn train<S: Source, T: Towers>(text: &Recipe, recipe: &VisionRecipe, source: &S, learner: &mut Dense<T>)
 where
     Dense<T>: ctk_core::train::learner::Learner<Batch = S::Batch>,
@@ -83,7 +83,7 @@ fn encoder(recipe: &VisionRecipe, params: &mut Params) -> Box<dyn ImageEncoder> 
     recipe.encoder.build(params.root().sub("encoder")).unwrap()
 }
 
-/// What `of` makes of the evaluation views of `images`, row by row.
+/// The rows of `of` for the evaluation views of `images`.
 fn rows(images: &Images, augment: &Augment, of: impl Fn(&Tensor) -> Result<Tensor>) -> Features {
     let (mut rows, mut width) = (Vec::new(), 0);
     for from in (0..images.len()).step_by(128) {
@@ -102,7 +102,7 @@ fn rows(images: &Images, augment: &Augment, of: impl Fn(&Tensor) -> Result<Tenso
     }
 }
 
-/// Probe accuracy after contrastive training on `source`.
+/// The probe's accuracy after contrastive training on `source`.
 fn contrasted(text: &Recipe, recipe: &VisionRecipe, augment: &Augment, splits: &Splits, strangers: bool) -> f64 {
     let mut params = Params::new();
     let encoder = encoder(recipe, &mut params);
@@ -140,7 +140,7 @@ fn labels_teach_the_same_network_nearly_everything() {
     let splits = generated::open(recipe.data.train, recipe.data.test);
     let mut params = Params::new();
     let encoder = encoder(&recipe, &mut params);
-    // No layer of the head, and the classifier behind it.
+    // No layer of the head, followed by the classifier.
     let head = ProjectionHead::classifier(&recipe.head, 0, generated::CLASSES, encoder.width(), params.root().sub("head"));
     params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
     let towers = Supervised { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };

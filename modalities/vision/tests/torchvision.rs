@@ -1,4 +1,4 @@
-//! Our networks are torchvision's: the same weights give the same features, whichever side they come from.
+//! Test that ctk's networks are torchvision's: the same weights give the same features in both programs.
 //!
 //! Drives `tests/python/torchvision_check.py`; `CTK_PYTHON` names the interpreter (default `python3`).
 

@@ -1,7 +1,7 @@
-//! Features as one table of comma-separated values: `name`, `label`, `split`, then a column a value, `f0`, `f1`, ….
+//! Features as a table of comma-separated values: `name`, `label`, `split`, then one column for each value, `f0`, `f1`, ….
 //!
-//! A label is the class's name, or its number where classes have none; it is empty where it is not known, and so is the part. Read
-//! back, classes are numbered by their sorted names.
+//! A label is the class's name, or its number if classes have no names; a cell is empty if label or part is unknown. When such a file is
+//! read, classes are numbered by their sorted names.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Features> {
     let mut table = csv::Reader::from_path(path).map_err(Error::new)?;
     let header = table.headers().map_err(Error::new)?;
     if !header.iter().take(COLUMNS.len()).eq(COLUMNS) || header.len() == COLUMNS.len() {
-        return Err(Error::new("this is no table of features: its columns are not name, label, split, f0, …")
+        return Err(Error::new("this is not a table of features: its columns are not name, label, split, f0, …")
             .hint("`ctk embed RUN --out FILE.csv` writes one"));
     }
     let mut features = Features { width: header.len() - COLUMNS.len(), ..Features::default() };
@@ -51,11 +51,12 @@ pub(super) fn read(path: &Path) -> Result<Features> {
         features.parts.push(field(2));
         for value in record.iter().skip(COLUMNS.len()) {
             let number = value.trim().parse::<f32>();
-            features.rows.push(number.map_err(|_| Error::new(format!("`{value}` is no number"))).at(format!("row {}", at + 1))?);
+            features
+                .rows
+                .push(number.map_err(|_| Error::new(format!("`{value}` is not a number"))).at(format!("row {}", at + 1))?);
         }
     }
-    features.told(labels);
-    Ok(features)
+    Ok(features.told(&labels))
 }
 
 #[cfg(test)]
@@ -87,7 +88,8 @@ mod tests {
         bare.save(&path).unwrap();
         let back = Features::load(&path).unwrap();
         assert_eq!((back.labels, back.classes, back.parts, back.rows), (None, vec![], vec![], bare.rows));
-        for (text, part) in [("name,label\na,b\n", "name, label, split"), ("name,label,split,f0\na,,,x\n", "`x` is no number")] {
+        for (text, part) in [("name,label\na,b\n", "name, label, split"), ("name,label,split,f0\na,,,x\n", "`x` is not a number")]
+        {
             std::fs::write(&path, text).unwrap();
             let error = Features::load(&path).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("x.csv"), "{error}");

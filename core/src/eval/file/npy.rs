@@ -1,4 +1,4 @@
-//! What the header of a `.npy` file claims, held against the file's length: candle makes memory for it before it reads.
+//! Checks the header of a `.npy` file against the file's length, because candle allocates the claimed size before it reads.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,22 +6,22 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Bytes that may be claimed in any case: an array without rows has a width, too.
+/// Claims up to this many bytes are always allowed: an array without rows has a width, too.
 const FREE: u64 = 1 << 20;
 
 /// Refuses a file that claims more than it holds.
 ///
 /// # Errors
-/// No `.npy` file; one that is cut short.
+/// Not a `.npy` file, or one that is cut short.
 pub(super) fn check(path: &Path) -> Result<()> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let short = || Error::new("this .npy file is cut short, or damaged").hint("write it again");
-    // Magic and version, then the header's length in two bytes or four.
+    // Magic and version, then the header's length in two or four bytes.
     let mut head = [0; 8];
     file.read_exact(&mut head).map_err(|_| short())?;
     if !head.starts_with(b"\x93NUMPY") {
-        return Err(Error::new("this is no .npy file").hint("`ctk embed RUN --out FILE.npy` writes one"));
+        return Err(Error::new("this is not an .npy file").hint("`ctk embed RUN --out FILE.npy` writes one"));
     }
     let mut size = [0; 4];
     let digits = if head[6] == 1 { 2 } else { 4 };
@@ -30,7 +30,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
     let left = length.checked_sub(start + size).ok_or_else(short)?;
     let mut header = vec![0; size as usize];
     file.read_exact(&mut header)?;
-    // Whatever it means: all numbers in it, the size of a value (`<f4`) and the shape among them, multiplied.
+    // All numbers in the header multiplied, whatever they mean; the size of a value (`<f4`) and the shape are among them.
     let mut claimed: Option<u64> = Some(1);
     for digits in header.split(|byte| !byte.is_ascii_digit()).filter(|digits| !digits.is_empty()) {
         let number: Option<u64> = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
@@ -80,6 +80,6 @@ mod tests {
         long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
         assert!(load(&long).unwrap_err().to_string().contains("cut short"));
         assert!(load(b"\x93NUMP").unwrap_err().to_string().contains("cut short"));
-        assert!(load(b"nothing of numpy's").unwrap_err().to_string().contains("no .npy file"));
+        assert!(load(b"nothing of numpy's").unwrap_err().to_string().contains("not an .npy file"));
     }
 }

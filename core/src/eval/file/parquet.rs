@@ -1,7 +1,7 @@
-//! Features as one Parquet table: `name`, `label`, `split`, and `embedding`, a list of f32 in each row.
+//! Features as a Parquet table: `name`, `label`, `split`, and `embedding`, a list of f32 in each row.
 //!
-//! Labels and parts are as in `csv.rs`, empty cells where they are not known. Any Parquet table with `name` and such an `embedding` is
-//! read, whatever else it holds.
+//! Labels and parts are as in `csv.rs`: cells are empty if they are unknown. Any Parquet table with columns `name` and `embedding` can be
+//! read, whatever other columns it has.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(super) fn is_features(path: &Path) -> bool {
     path.is_file() && Parquet::open(path).is_ok_and(|table| values(&table).is_some() && column(&table, NAME).is_some())
 }
 
-/// The column of that name, of one cell a row.
+/// The column of that name, with one value in each row.
 fn column(table: &Parquet, name: &str) -> Option<usize> {
     table.columns().iter().position(|column| column.parts == [name] && !column.listed)
 }
@@ -46,7 +46,7 @@ pub(super) fn write(features: &Features, out: impl Write + Send) -> Result<()> {
 pub(super) fn read(path: &Path) -> Result<Features> {
     let table = Parquet::open(path)?;
     let (Some(names), Some(values)) = (column(&table, NAME), values(&table)) else {
-        return Err(Error::new("this is no table of features: it has no columns `name` and `embedding` (lists of numbers)")
+        return Err(Error::new("this is not a table of features: it has no columns `name` and `embedding` (lists of numbers)")
             .hint("`ctk embed RUN --out FILE.parquet` writes one"));
     };
     let told = |name: &str| match column(&table, name) {
@@ -55,9 +55,8 @@ pub(super) fn read(path: &Path) -> Result<Features> {
     };
     let (rows, width) = table.numbers(values)?;
     let names = table.texts(names)?.into_iter().map(Option::unwrap_or_default).collect();
-    let mut features = Features { rows, width, names, parts: told(SPLIT)?, ..Features::default() };
-    features.told(told(LABEL)?);
-    Ok(features)
+    let features = Features { rows, width, names, parts: told(SPLIT)?, ..Features::default() };
+    Ok(features.told(&told(LABEL)?))
 }
 
 #[cfg(test)]
@@ -87,9 +86,9 @@ mod tests {
         bare.save(&path).unwrap();
         let back = Features::load(&path).unwrap();
         assert_eq!((back.labels, back.classes, back.parts, back.rows), (None, vec![], vec![], bare.rows));
-        // Another table of the same ending.
+        // Another kind of table with the same ending.
         crate::store::files::write_with(&path, |out| parquet::write(out, &[("name", Cells::Texts(vec![Some("a")]))])).unwrap();
         let error = Features::load(&path).unwrap_err().to_string();
-        assert!(!is_features(&path) && error.contains("no table of features") && error.contains("x.parquet"), "{error}");
+        assert!(!is_features(&path) && error.contains("not a table of features") && error.contains("x.parquet"), "{error}");
     }
 }

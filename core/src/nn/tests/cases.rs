@@ -1,11 +1,11 @@
-//! The networks that every road is judged on.
+//! The networks and inputs on which all implementations are compared.
 
 use crate::nn::params::{Init, ParamKind, Scope};
 use crate::nn::{AvgPool, BatchNorm, Conv2d, Layer, Linear, MaxPool, Nonlinearity, Padding, Residual, Select};
 
 pub(super) const NORMAL: Init = Init::Normal { std: 0.5 };
 
-/// A network and an input to judge it on.
+/// A network and an input for it.
 pub(super) struct Case {
     pub name: &'static str,
     pub build: fn(Scope) -> Vec<Layer>,

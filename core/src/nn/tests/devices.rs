@@ -1,4 +1,4 @@
-//! Layers on a device that is not the CPU: the same generic code, memory of its own, the CPU's bits.
+//! Layers on a device that is not the CPU: the same generic code on separate memory must give the CPU's bits.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::nn::flow::{Activation, Behaviour, Chain as _, Context, backward};
 use crate::nn::pass::Statistics::{self, Frozen, Hold, Update};
 use crate::nn::tensors;
 
-/// The bits of all that a forward and a backward pass leave: the output, all gradients, the running statistics.
+/// The bits of all results of a forward and a backward pass: the output, all gradients, the running statistics.
 fn bits<D: Device, T: Number>(device: &D, case: &Case, statistics: Statistics, recompute: bool) -> Vec<(String, Vec<u64>)> {
     let dtype = tensors::dtype::<T::Real>();
     let ((params, net), x) = materials(case, dtype);

@@ -1,4 +1,4 @@
-//! Dropout: both roads drop the same, gradients are finite differences, and parts of a step drop what the whole drops.
+//! Dropout: kernels and reference drop the same values, gradients equal finite differences, and parts of a step drop what the whole drops.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ fn all_roads_drop_the_same_numbers() {
         let there = run(&device, &net, &x, behaviour(rows(3), 0), recompute);
         assert_eq!((numbers(&here.y), numbers(&here.dx)), (numbers(&there.y), numbers(&there.dx)));
     }
-    // Another step drops others; without draws nothing is dropped.
+    // Another step drops other values; without draws nothing is dropped.
     let next = run(&Cpu::default(), &net, &x, behaviour(rows(3), 1), false);
     assert_ne!(numbers(&here.y), numbers(&next.y));
     let all = run(&Cpu::default(), &net, &x, Behaviour { statistics: Hold, draws: None }, false);

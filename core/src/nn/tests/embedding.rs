@@ -1,4 +1,4 @@
-//! Tables: the rows that are looked up, their gradient as rows, and as the gradient of the whole table.
+//! Embedding tables: the rows that are looked up, and their gradient as rows and as a whole table.
 
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ fn rows_are_unique_ascending_and_summed_in_order() {
     let uses: [&[usize]; 4] = [&[3], &[1, 4], &[6], &[0, 2, 5]];
     let expected: Vec<f64> = uses.iter().flat_map(|rows| (0..3).map(|i| sum(rows, i))).collect();
     assert_eq!(numbers(gradient.values()), expected);
-    // Threads do not change a bit.
+    // The number of threads does not change a bit.
     let one = crate::device::with_threads(1, || row_gradient(&IDS, &dy).unwrap()).unwrap();
     assert_eq!(numbers(one.values()), expected);
 }

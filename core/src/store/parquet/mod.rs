@@ -1,7 +1,7 @@
-//! Parquet files as tables: what columns there are, their cells one after the other, and tables that are written.
+//! Parquet files as tables: reading their columns, and writing tables.
 //!
-//! A file is read column by column and page by page: no more of it is in memory than a page and what is made of it. Packed pages may be
-//! Snappy's, GZIP's, Zstandard's or LZ4's; others, and encrypted files, are refused by name.
+//! A file is read column by column and page by page, so that only one page and what is made of it are in memory. Pages may be compressed by
+//! Snappy, GZIP, Zstandard or LZ4; other codecs and encrypted files are refused by name.
 
 mod read;
 mod write;
@@ -28,7 +28,7 @@ mod tests {
     fn a_table_comes_back_with_every_cell() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.parquet");
-        // More rows than a block, so that blocks and pages meet.
+        // More rows than a block has, so that blocks and pages overlap.
         let rows = 1000;
         let names: Vec<String> = (0..rows).map(|i| format!("ümlaut, \"{i}\"\n")).collect();
         let texts: Vec<Option<&str>> = names.iter().enumerate().map(|(i, name)| (i % 3 > 0).then_some(name.as_str())).collect();
@@ -106,8 +106,8 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n";
         for (bytes, wanted) in [
-            (&b"name,label\n"[..], "no Parquet file"),
-            (b"", "no Parquet file"),
+            (&b"name,label\n"[..], "not a Parquet file"),
+            (b"", "not a Parquet file"),
             (pointer.as_bytes(), "git lfs pull"),
             (&whole[..whole.len() - 9], "fetch it again"),
             (&[&whole[..30], &whole[40..]].concat(), "fetch it again"),

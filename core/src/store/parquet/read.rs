@@ -1,4 +1,4 @@
-//! Columns of a Parquet file, read from its first row to its last. Errors do not name the file: who opened it does.
+//! Reads the columns of a Parquet file from the first row to the last. Errors do not name the file; the caller adds its path.
 
 use std::fs::File;
 use std::io::Read;
@@ -15,10 +15,10 @@ use crate::error::{Error, Result};
 use crate::memory;
 use crate::opened;
 
-/// Rows that are read at once: of large cells, these hold on to the pages that they lie in.
+/// Rows that are read at once; rows with large cells keep their pages in memory.
 const BLOCK: usize = 64;
 
-/// Bytes of memory that a row takes at least, once it is read as text.
+/// Bytes of memory that a row takes at least once it is read as text.
 const ROW: u64 = 24;
 
 const DAMAGED: &str = "the file is damaged or cut short: fetch it again";
@@ -32,22 +32,22 @@ pub struct Parquet {
 
 /// A column of values; the fields of a structure are columns of their own.
 pub struct Column {
-    /// Its name; of a field, behind the names of what it is a field of.
+    /// Its name; of a field of a structure, preceded by the names of the structures.
     pub parts: Vec<String>,
-    /// What its cells hold.
+    /// The type of its cells.
     pub kind: Kind,
     /// Whether a row holds a list of such cells.
     pub listed: bool,
 }
 
-/// What cells hold.
+/// The type of cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Text.
     Text,
-    /// Bytes that are not said to be text.
+    /// Bytes that are not declared as text.
     Bytes,
-    /// Whole numbers, or yes and no.
+    /// Whole numbers, or booleans.
     Whole,
     /// Numbers with decimals.
     Real,
@@ -56,7 +56,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What such cells are, as a message says it.
+    /// The type as messages name it.
     pub fn word(self) -> &'static str {
         match self {
             Kind::Text => "text",
@@ -69,12 +69,12 @@ impl Kind {
 }
 
 impl Column {
-    /// Its name, with a dot before each field.
+    /// The column's name, with a dot before each field.
     pub fn name(&self) -> String {
         self.parts.join(".")
     }
 
-    /// What it holds, as a message says it.
+    /// The content of the column as messages describe it.
     pub fn holds(&self) -> &'static str {
         if self.listed { "lists" } else { self.kind.word() }
     }
@@ -98,16 +98,16 @@ impl Column {
     }
 }
 
-/// Whether its numbers are times or decimals, which may be said by the newer of two ways alone.
+/// Whether its numbers are times or decimals, which some files declare only by the newer of two annotations.
 fn is_moment(column: &ColumnDescriptor) -> bool {
     !matches!(column.logical_type_ref(), None | Some(LogicalType::Integer(_) | LogicalType::Unknown))
 }
 
 impl Parquet {
-    /// Opens `path` and reads what the file says of itself.
+    /// Opens `path` and reads its metadata.
     ///
     /// # Errors
-    /// A file that is none, is damaged or is encrypted.
+    /// Not a Parquet file, a damaged one or an encrypted one.
     pub fn open(path: &Path) -> Result<Parquet> {
         let mut file = opened::open(path)?;
         let mut head = [0; 24];
@@ -121,7 +121,7 @@ impl Parquet {
                 return Err(Error::usage("this is a pointer to a file that Git LFS keeps, not the file")
                     .hint("fetch the file: git lfs pull, in the folder of the repository"));
             }
-            _ => return Err(Error::usage("this is no Parquet file").hint("Parquet files begin with the letters PAR1")),
+            _ => return Err(Error::usage("this is not a Parquet file").hint("Parquet files begin with the letters PAR1")),
         }
         let file = SerializedFileReader::new(file)
             .map_err(|e| Error::new(format!("cannot read this Parquet file: {e}")).hint(DAMAGED))?;
@@ -133,7 +133,7 @@ impl Parquet {
             let what = format!("this Parquet file is said to have {rows} rows, and its parts have another number");
             return Err(Error::new(what).hint(DAMAGED));
         }
-        // A row takes little of a packed file, and more once it is read.
+        // A row takes little space in a compressed file, and more once it is read.
         let what = format!("this Parquet file is said to have {rows} rows: a list of them");
         memory::require(&what, (rows as u64).saturating_mul(ROW), |_| DAMAGED.to_string())?;
         Ok(Parquet { columns, rows, file })
@@ -144,21 +144,21 @@ impl Parquet {
         self.rows
     }
 
-    /// What columns there are, in the file's order; their places are what other functions take.
+    /// The columns in the file's order; other functions take their places in this list.
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }
 
-    /// What the file says of itself under `key`.
+    /// The file's own metadata entry `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         let pairs = self.file.metadata().file_metadata().key_value_metadata()?;
         pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
     }
 
-    /// The cells of `column` as text, numbers as they are written in decimals; none where a cell is empty, or no number.
+    /// The cells of `column` as text, with numbers in decimals; none for empty cells and for NaN.
     ///
     /// # Errors
-    /// A column of lists, of bytes that are no text, or of values that are not read; a damaged file.
+    /// A column of lists, of bytes that are not text, or of a type that is not read; a damaged file.
     pub fn texts(&self, column: usize) -> Result<Vec<Option<String>>> {
         let mut all = Vec::new();
         let of = self.single(column)?;
@@ -186,17 +186,17 @@ impl Parquet {
                 let name = self.columns[column].name();
                 self.bytes(column, |row, cell| {
                     let text = cell.map(|bytes| std::str::from_utf8(bytes).map(str::to_string)).transpose();
-                    push(text.map_err(|_| Error::new(format!("row {row} of the column `{name}` is no text in UTF-8")))?)
+                    push(text.map_err(|_| Error::new(format!("row {row} of the column `{name}` is not text in UTF-8")))?)
                 })?;
             }
         }
         Ok(all)
     }
 
-    /// Gives `each` every row's number, from 0 on, and its cell of `column`, none where it is empty.
+    /// Calls `each` with every row's number, from 0 on, and its cell of `column`, none if it is empty.
     ///
     /// # Errors
-    /// A column of something else; a damaged file; what `each` refuses.
+    /// A column of another type; a damaged file; the errors of `each`.
     pub fn bytes(&self, column: usize, mut each: impl FnMut(usize, Option<&[u8]>) -> Result<()>) -> Result<()> {
         self.single(column)?;
         let mut row = 0;
@@ -206,10 +206,10 @@ impl Parquet {
         })
     }
 
-    /// The numbers of `column`, row after row, and how many a row has: one, or as many as its list.
+    /// The numbers of `column`, row after row, and how many each row has: one, or the length of its list.
     ///
     /// # Errors
-    /// A column of something else; lists of different lengths, empty cells; a damaged file.
+    /// A column of another type; lists of different lengths, or empty cells; a damaged file.
     pub fn numbers(&self, column: usize) -> Result<(Vec<f32>, usize)> {
         let of = &self.columns[column];
         match self.descriptor(column).physical_type() {
@@ -223,7 +223,7 @@ impl Parquet {
         self.file.metadata().file_metadata().schema_descr().columns()[column].as_ref()
     }
 
-    /// The column, if each row has one cell of it that can be read.
+    /// The column, if each row has one readable cell of it.
     fn single(&self, column: usize) -> Result<&ColumnDescriptor> {
         let of = &self.columns[column];
         if of.listed || of.kind == Kind::Other {
@@ -233,7 +233,7 @@ impl Parquet {
         Ok(self.descriptor(column))
     }
 
-    /// An error of a page as one of the column.
+    /// An error of a page as an error of the column.
     fn damaged(&self, column: usize, e: ParquetError) -> Error {
         let what = format!("cannot read the column `{}`: {e}", self.columns[column].name());
         Error::new(what).hint(format!("{DAMAGED}; or this column is encrypted: write it again without encryption"))
@@ -260,7 +260,7 @@ impl Parquet {
     fn lists<T: DataType>(&self, column: usize, number: impl Fn(&T::T) -> f32) -> Result<(Vec<f32>, usize)> {
         let full = self.descriptor(column).max_def_level();
         let mut numbers = Vec::new();
-        // Where each row begins.
+        // The first value of each row.
         let mut starts: Vec<usize> = Vec::new();
         let mut empty = None;
         self.blocks::<T>(column, |levels, repeated, values| {
@@ -288,7 +288,7 @@ impl Parquet {
         Ok((numbers, width))
     }
 
-    /// Gives `block` the definition levels, the repetition levels and the values of a few rows at a time.
+    /// Calls `block` with the definition levels, the repetition levels and the values of a few rows at a time.
     fn blocks<T: DataType>(&self, column: usize, mut block: impl FnMut(&[i16], &[i16], &[T::T]) -> Result<()>) -> Result<()> {
         let wrong = |e: ParquetError| self.damaged(column, e);
         if self.descriptor(column).physical_type() != T::get_physical_type() {
@@ -299,7 +299,7 @@ impl Parquet {
         for group in 0..self.file.num_row_groups() {
             let group = self.file.get_row_group(group).map_err(wrong)?;
             if let Some(codec) = unread(group.metadata().column(column).compression()) {
-                return Err(Error::usage(format!("this Parquet file is packed by {codec}, which is not read"))
+                return Err(Error::usage(format!("this Parquet file is compressed by {codec}, which ctk cannot read"))
                     .hint("write it again with Snappy or Zstandard: pandas.read_parquet(FILE).to_parquet(OUT)"));
             }
             let mut reader = get_typed_column_reader::<T>(group.get_column_reader(column).map_err(wrong)?);
@@ -318,7 +318,7 @@ impl Parquet {
     }
 }
 
-/// The name of a way to pack that is not read.
+/// The name of a codec that is not read.
 fn unread(codec: Compression) -> Option<&'static str> {
     match codec {
         Compression::LZO => Some("LZO"),

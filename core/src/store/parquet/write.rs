@@ -1,4 +1,4 @@
-//! Tables written as Parquet.
+//! Writes tables as Parquet.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use parquet::schema::types::ColumnPath;
 
 use crate::error::{Error, Result};
 
-/// Values of a group of rows, which is in memory while it is written.
+/// Values in a group of rows, which is in memory while it is written.
 const GROUP: usize = 1 << 22;
 
 /// The cells of a column.
 pub enum Cells<'a> {
-    /// Texts, none where a cell is empty.
+    /// Texts; none for an empty cell.
     Texts(Vec<Option<&'a str>>),
     /// Numbers.
     Numbers(Vec<f32>),
@@ -47,10 +47,11 @@ impl Cells<'_> {
     }
 }
 
-/// Writes a table of `columns` by their names, which are plain words; all of one length. Packed by Snappy, which every reader knows.
+/// Writes a table of `columns`, all of one length, with their names, which must be plain words. Compressed by Snappy, which every reader
+/// supports.
 ///
 /// # Errors
-/// Columns of different lengths; what cannot be written.
+/// Columns of different lengths, or output that cannot be written.
 pub fn write(out: impl Write + Send, columns: &[(impl AsRef<str>, Cells)]) -> Result<()> {
     let rows = columns.first().map_or(0, |(_, cells)| cells.len());
     if let Some((name, cells)) = columns.iter().find(|(_, cells)| cells.len() != rows) {
@@ -62,7 +63,7 @@ pub fn write(out: impl Write + Send, columns: &[(impl AsRef<str>, Cells)]) -> Re
     for (name, cells) in columns {
         if let Cells::Rows(..) = cells {
             let path = ColumnPath::new([name.as_ref(), "list", "element"].map(String::from).to_vec());
-            // Hardly two numbers are equal, and nobody looks for the largest.
+            // Hardly two numbers are equal, and no reader looks for the largest; dictionaries and statistics would be useless.
             properties = properties
                 .set_column_dictionary_enabled(path.clone(), false)
                 .set_column_statistics_enabled(path, EnabledStatistics::None);

@@ -9,7 +9,7 @@ use crate::process::Stop;
 use crate::store::best::Best;
 use crate::train::fit::{Fitted, Judge, fit_judged};
 
-/// What is measured after 4, 8, … 24 steps: the second is the best, and the third its equal.
+/// The measurements after 4, 8, … 24 steps: the second is the best, and the third equals it.
 const MEASURED: [f64; 6] = [0.1, 0.9, 0.9, 0.3, 0.2, 0.4];
 
 struct StopAt(usize, Stop);
@@ -22,7 +22,7 @@ impl Observer for StopAt {
     }
 }
 
-/// Trains to the end, or until `stop`; what is measured hangs on the step alone.
+/// Trains to the end, or until `stop`; the measurement depends on the step alone.
 fn train(place: Place, stop: Option<usize>) -> Result<Fitted> {
     let recipe = Recipe::new("test", "");
     let train = TrainRecipe { epochs: 12, batch: 6, save_every: Some(2), keep: Some(1), log_every: 1, ..TrainRecipe::default() };
@@ -71,18 +71,18 @@ fn a_run_that_was_stopped_keeps_the_best_that_an_uninterrupted_one_keeps() {
         |run: &Path, step: usize| Checkpoint::open(&run.join(format!("checkpoints/{step}"))).unwrap().manifest().files.clone();
     let straight = folder.path().join("straight");
     let expected = train(Place::New(straight.clone()), None).unwrap().best;
-    // Before anything was measured, after the best, as a checkpoint is due, and twice.
+    // Stops before anything was measured, after the best, when a checkpoint is due, and twice.
     for (name, stops) in [("a", &[3][..]), ("b", &[13]), ("c", &[8]), ("d", &[7, 18])] {
         let run = folder.path().join(name);
         stopped(&run, Place::New(run.clone()), stops[0]);
         stops[1..].iter().for_each(|&stop| stopped(&run, Place::Resume(run.clone()), stop));
-        // A stop between the two writes of a checkpoint and of what is the best.
+        // A stop between the writes of a checkpoint and of the record of the best.
         let _ = std::fs::remove_dir_all(run.join("checkpoints/best"));
         assert_eq!(train(Place::Resume(run.clone()), None).unwrap().best, expected, "{name}");
         assert_eq!(Checkpoint::steps(&run.join("checkpoints")).unwrap(), [8, 24], "{name}");
         assert!([8, 24].iter().all(|&step| files(&run, step) == files(&straight, step)), "{name}");
         assert_eq!(Checkpoint::open(&run.join("checkpoints/best")).unwrap().manifest().step, 8);
     }
-    // A finished run tells it again.
+    // A resumed finished run reports it again.
     assert_eq!(train(Place::Resume(straight.clone()), None).unwrap().best, expected);
 }

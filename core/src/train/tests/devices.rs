@@ -1,11 +1,11 @@
-//! A learner on a device with memory of its own: the CPU's bits, and parameters that stay there.
+//! A learner on a device with separate memory: the CPU's bits, and parameters that stay on the device.
 
 use super::*;
 use crate::model::target::{Momentum, Target};
 use crate::nn::emulated::Emulated;
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe};
 
-/// A learner with a momentum copy, all of whose parameters but the loss's lie on the device of `road`.
+/// A learner with a momentum copy; all of its parameters except the loss's are on the device of `road`.
 fn on(road: &Road, optimizer: &OptimizerRecipe) -> Dense<Siamese<Net>> {
     let materialise = |params: &Params| match road {
         Road::Emulated(device) => params.materialise_on::<_, f64>(Key::new(3), device),
@@ -81,7 +81,7 @@ fn a_parameter_says_where_it_lies() {
     assert_eq!(format!("{:?}", weight.array()), "F64 [6, 1, 3, 3] on emulated");
     assert_eq!(weight.tensor().unwrap().dims(), [6, 1, 3, 3]);
     assert!(weight.set(&Tensor::zeros((6, 1), DType::F64, &Device::Cpu).unwrap()).unwrap_err().to_string().contains("conv"));
-    // A network of the CPU cannot read it.
+    // A network on the CPU cannot read it.
     dense.towers.tower.head = {
         let mut other = Params::new();
         let head = ProjectionHead::new(&HeadRecipe { layers: 1, width: 4, ..HeadRecipe::default() }, 6, other.root().sub("head"));

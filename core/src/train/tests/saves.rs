@@ -1,4 +1,4 @@
-//! When checkpoints are saved, and that a run which goes on is the run that was not stopped: its bytes, its lines, its figures.
+//! When checkpoints are saved; and that a resumed run equals an uninterrupted one in its bytes, its metrics and its figures.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::train::fit::{Fitted, Probe};
 
 type Net6 = Dense<Siamese<Net>>;
 
-/// Does something once `step` steps are done.
+/// Runs a function once `step` steps are done.
 struct At<F>(usize, F);
 
 impl<F: FnMut() + Send> Observer for At<F> {
@@ -31,7 +31,7 @@ impl<F: FnMut() + Send> Observer for At<F> {
     }
 }
 
-/// Crops of waves, of which one cannot be drawn in the second epoch.
+/// Crops of waves, one of which cannot be drawn in the second epoch.
 struct Fragile {
     inner: Paired<Waves, Crops>,
     fails: bool,
@@ -54,7 +54,7 @@ impl crate::data::source::Source for Fragile {
     }
 }
 
-/// A run of three epochs of six steps, with a line of metrics every four and at the end of an epoch.
+/// A run of three epochs of six steps, with a line of metrics every four steps and at the end of an epoch.
 struct Scene {
     every: Every,
     rate: f64,
@@ -216,7 +216,7 @@ fn numbers_that_are_not_finite_end_a_run_with_an_error_and_no_such_checkpoint() 
     }
 }
 
-/// A loss that is a number times another one's at some steps.
+/// Another loss multiplied by a number at some steps.
 struct Times(Learned, Vec<f64>, usize);
 
 impl Objective for Times {
@@ -255,7 +255,7 @@ fn a_step_that_is_not_finite_is_left_out_whole() {
             assert_eq!(distance(a, b), 0.0, "{name} has moved");
         }
     }
-    // Without it the running statistics of the step stay, and the parameters are lost.
+    // Without restoring them, the skipped step's running statistics would remain.
     let mut dense = learner(With::Norm, |scale| Box::new(Times(Learned(scale), vec![f64::NAN], 0)));
     let before = values(&dense.params);
     step(&mut dense, 7, 0.3);
@@ -267,7 +267,7 @@ fn a_step_that_is_not_finite_is_left_out_whole() {
         dense.leaves_out = true;
         Scene::default().train(Place::New(folder.path().join(name)), &mut dense, &mut [], &mut Process::new(Device::Cpu))
     };
-    // The loss's count does not move with a step that is left out, so it stays there.
+    // The loss's counter does not move in a step that is skipped.
     let fitted = train("some", vec![1.0; 20]).unwrap();
     assert_eq!(fitted.left_out, 0);
     let error = train("all", [vec![1.0; 3], vec![f64::NAN; 20]].concat());

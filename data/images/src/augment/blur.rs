@@ -2,19 +2,19 @@
 
 use super::planes::{LANES, Lanes, Planes};
 
-/// The kernel's radius for pictures of height `size`: Google's `kernel_size = height // 10`, halved (224 → 11, 96 → 4, 32 → 1).
+/// The kernel's radius for images of height `size`: Google's `kernel_size = height // 10`, halved (224 → 11, 96 → 4, 32 → 1).
 pub(super) fn radius(size: usize) -> usize {
     (size / 10) / 2
 }
 
-/// The Gaussian at the whole numbers from −radius to radius, scaled to sum 1.
+/// The Gaussian at the integers from −radius to radius, scaled to sum 1.
 pub(super) fn kernel(radius: usize, sigma: f64) -> Vec<f32> {
     let at = |k: usize| (-(k as f64 - radius as f64).powi(2) / (2.0 * sigma * sigma)).exp();
     let sum: f64 = (0..=2 * radius).map(at).sum();
     (0..=2 * radius).map(|k| (at(k) / sum) as f32).collect()
 }
 
-/// What a blur keeps from one view to the next, so that it is not allocated anew.
+/// Buffers that are kept from one view to the next.
 #[derive(Default)]
 pub(super) struct Room {
     line: Vec<f32>,
@@ -22,8 +22,8 @@ pub(super) struct Room {
     sources: Vec<usize>,
 }
 
-/// Blurs a picture in place and clips it to [0, 1]. Outside, the picture is reflected about its outermost pixels
-/// (torchvision's `gaussian_blur`; Google's code sees zeros there, which darkens the border).
+/// Blurs an image in place and clips it to [0, 1]. At the edges the image is reflected about its outermost pixels (as torchvision's
+/// `gaussian_blur`; Google's code pads with zeros, which darkens the border).
 #[inline(always)]
 pub(super) fn blur(view: &mut Planes, sigma: f64, room: &mut Room) {
     let (size, row) = (view.size(), view.row());
@@ -50,7 +50,7 @@ pub(super) fn blur(view: &mut Planes, sigma: f64, room: &mut Room) {
     }
     sources.clear();
     sources.extend((0..size + 2 * radius).map(|y| reflect(y as isize - radius as isize, size) * row));
-    // One column of blocks after the other: the rows that a kernel reaches stay in the nearest cache.
+    // Column of blocks by column, so that the rows under a kernel stay in the nearest cache.
     for column in 0..row {
         for y in 0..size {
             let mut sum = [0.0; LANES];
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!([224, 96, 32, 19].map(radius), [11, 4, 1, 0]);
     }
 
-    /// The blurred picture, channels last.
+    /// The blurred image, channels last.
     fn blurred(size: usize, sigma: f64, value: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
         let mut view = Planes::default();
         view.reset(size);

@@ -1,4 +1,4 @@
-//! Where a random resized crop lies: torchvision's sampler.
+//! The rectangle of a random resized crop, by torchvision's sampler.
 
 use ctk_core::rng::Rng;
 use rand::Rng as _;
@@ -6,7 +6,7 @@ use rand::Rng as _;
 use super::uniform;
 use crate::picture::Picture;
 
-/// A rectangle of a picture, in pixels.
+/// A rectangle of an image, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Crop {
     /// First row.
@@ -20,7 +20,7 @@ pub struct Crop {
 }
 
 impl Crop {
-    /// The whole of a picture.
+    /// The whole image.
     pub fn whole(picture: &Picture) -> Crop {
         Crop { top: 0, left: 0, height: picture.height, width: picture.width }
     }
@@ -30,8 +30,9 @@ impl Crop {
         Crop { top: (picture.height - height) / 2, left: (picture.width - width) / 2, height, width }
     }
 
-    /// torchvision's `RandomResizedCrop.get_params`: ten proposals, the first that fits; else the largest centred rectangle
-    /// of an allowed ratio. (TensorFlow's `sample_distorted_bounding_box`, which Google's code calls, has another law.)
+    /// torchvision's `RandomResizedCrop.get_params`: up to ten proposals, of which the first that fits is taken; otherwise the largest
+    /// centred rectangle of an allowed ratio. (TensorFlow's `sample_distorted_bounding_box`, which Google's code calls, has another
+    /// distribution.)
     pub(super) fn random(picture: &Picture, area: [f64; 2], ratio: [f64; 2], rng: &mut Rng) -> Crop {
         let whole = (picture.height * picture.width) as f64;
         for _ in 0..10 {
@@ -59,7 +60,7 @@ impl Crop {
     }
 }
 
-/// A proposal: the share of the area, uniform; width over height, uniform in its logarithm.
+/// A proposal: the fraction of the area, uniform; width over height, log-uniform.
 pub(super) fn propose(area: [f64; 2], ratio: [f64; 2], rng: &mut Rng) -> (f64, f64) {
     (uniform(area, rng), uniform(ratio.map(f64::ln), rng).exp())
 }

@@ -1,7 +1,7 @@
-//! The view of evaluation: which part of a picture it shows, and how that part is resized.
+//! The evaluation view: which part of an image it shows, and how that part is resized.
 //!
-//! Laws are those of other programs, to the pixel: timm's `center` and `squash` and torchvision's `Resize` and `CenterCrop` are
-//! [`Fit::Resize`] and [`Fit::Squash`] with [`Offset::Even`], transformers' processors the same with [`Offset::Floor`].
+//! The rules are those of other programs, to the pixel. timm's `center` and `squash` and torchvision's `Resize` and `CenterCrop` are
+//! [`Fit::Resize`] and [`Fit::Squash`] with [`Offset::Even`]; transformers' processors are the same with [`Offset::Floor`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,66 +11,65 @@ use super::crop::Crop;
 use super::resample::Axis;
 use crate::picture::Picture;
 
-/// How a picture becomes a square.
+/// How an image becomes a square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fit {
-    /// The middle square is cut out, `centre` of the shorter side (of up to 32 pixels: all of it), and resized.
+    /// The central square is cut out, `centre` of the shorter side (up to 32 pixels: all of it), and resized.
     #[default]
     Crop,
-    /// The shorter side is resized, and the middle is cut out, as torchvision, timm and transformers do.
+    /// The shorter side is resized and the centre is cut out, as in torchvision, timm and transformers.
     Resize,
-    /// Both sides are resized to the same length, whatever the shape, and the middle is cut out.
+    /// Both sides are resized to the same length, whatever the shape, and the centre is cut out.
     Squash,
 }
 
-/// What pixels are weighted by when a picture is resized: PIL's filters, widened when it shrinks.
+/// The resampling filter: PIL's filters, widened when an image shrinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Filter {
     /// Keys' cubic convolution with a = −½.
     #[default]
     Bicubic,
-    /// A triangle.
+    /// A triangle (bilinear interpolation).
     Bilinear,
 }
 
-/// Where the middle begins that is cut out, if half a pixel would be left over.
+/// Where the centre that is cut out begins, if half a pixel would be left over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Offset {
     /// At the even one of the two pixels, as in torchvision and timm.
     #[default]
     Even,
-    /// At the first, as in transformers.
+    /// At the first of the two, as in transformers.
     Floor,
 }
 
-/// The view of evaluation, with every default resolved.
+/// The evaluation view, with every default resolved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Height and width of the view.
+    /// Height and width of the view, in pixels.
     pub size: usize,
-    /// How a picture becomes a square.
+    /// How an image becomes a square.
     pub fit: Fit,
-    /// Of [`Fit::Resize`] the length of the shorter side, of [`Fit::Squash`] that of both, before the middle is cut out.
+    /// Length in pixels of the shorter side ([`Fit::Resize`]) or of both sides ([`Fit::Squash`]) before the centre is cut out.
     pub resize: usize,
-    /// Of [`Fit::Crop`] the share of the shorter side.
+    /// With [`Fit::Crop`], the fraction of the shorter side that is kept.
     pub centre: f64,
-    /// What pixels are weighted by.
+    /// The resampling filter.
     pub filter: Filter,
-    /// Where the middle begins.
+    /// Where the centre begins.
     pub offset: Offset,
 }
 
-/// The share of the shorter side that is kept where nothing is said: all of it in views of up to 32 pixels, if the picture is resized
-/// first.
+/// The default fraction of the shorter side: all of it in views of up to 32 pixels, if the image is resized first.
 pub(super) fn centre(fit: Fit, size: usize) -> f64 {
     if fit != Fit::Crop && size <= SMALL { 1.0 } else { 0.875 }
 }
 
 impl Evaluation {
-    /// The part of the picture that is resampled, and what rows and columns become.
+    /// The part of the image that is resampled, and the target axes of rows and columns.
     pub(super) fn of(&self, picture: &Picture) -> (Crop, [Axis; 2]) {
         let Picture { height, width, .. } = *picture;
         let side = height.min(width);
@@ -79,7 +78,7 @@ impl Evaluation {
                 let kept = if side <= SMALL { side } else { ((side as f64 * self.centre).round() as usize).max(1) };
                 return (Crop::centre(picture, kept, kept), [Axis::whole(self.size); 2]);
             }
-            // The longer side is cut off to whole pixels.
+            // The longer side is rounded down to whole pixels.
             Fit::Resize => [height, width].map(|length| self.resize * length / side),
             Fit::Squash => [self.resize; 2],
         };
@@ -88,7 +87,7 @@ impl Evaluation {
 }
 
 impl Offset {
-    /// Half of the pixels that are left over.
+    /// The start of the centre, if `over` pixels are left over.
     fn of(self, over: usize) -> usize {
         let half = over / 2;
         match self {
@@ -105,7 +104,7 @@ mod tests {
     use super::super::{Augment, AugmentRecipe};
     use super::*;
 
-    /// The picture that other programs were shown: 37 × 53.
+    /// The image that the other programs were given: 37 × 53.
     fn picture() -> Picture {
         let pixel = |i: usize| {
             let (x, y) = (i % 53, i / 53);
@@ -119,7 +118,7 @@ mod tests {
         recipe.parse::<AugmentRecipe>().unwrap().check(&recipe).unwrap()
     }
 
-    /// The means of the channels, and the first and the last pixel, in levels.
+    /// The means of the channels, and the first and the last pixel, in levels 0 to 255.
     fn seen(text: &str) -> ([f64; 3], [f64; 3], [f64; 3]) {
         let mut out = vec![0.0; 24 * 24 * 3];
         augment(&format!("size = 24\n{text}")).evaluation(&picture(), &mut out);
@@ -129,7 +128,7 @@ mod tests {
         ([0, 1, 2].map(mean), at(0), at(575))
     }
 
-    /// What timm 1.0 and transformers 5 make of it, in bytes (which ours are not rounded to).
+    /// The views of timm 1.0 and transformers 5, in bytes; ours are not rounded to bytes.
     #[test]
     fn views_are_those_of_timm_and_transformers() {
         for (text, means, first, last) in [
@@ -170,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_view_is_a_part_of_the_whole_picture_resized() {
-        // Any window of a resized picture, against the picture resized whole and then cut.
+        // Any window of a resized image equals the window of the whole resized image.
         for (height, width, size, resize) in [(40, 60, 16, 21), (7, 5, 8, 9), (300, 200, 32, 33)] {
             let pixels: Vec<u8> = (0..height * width * 3).map(|i| (i * i % 251) as u8).collect();
             let picture = Picture { height, width, pixels };

@@ -9,7 +9,7 @@ use super::uniform;
 /// Rec. 601 luma, PIL's and torchvision's gray.
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
-/// How far each operation may go: factors from `1 − x` (not below 0) to `1 + x`, hue from `−x` to `x` of a turn.
+/// The range of each operation: factors from `1 − x` (not below 0) to `1 + x`, hue from `−x` to `x` of a turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Ranges {
     pub brightness: f64,
@@ -18,23 +18,23 @@ pub(super) struct Ranges {
     pub hue: f64,
 }
 
-/// What one operation does.
+/// One operation with its amount.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Change {
     /// v · factor.
     Brightness(f32),
-    /// Blends with the picture's mean gray: factor · v + (1 − factor) · mean.
+    /// Blends with the image's mean gray: factor · v + (1 − factor) · mean.
     Contrast(f32),
     /// Blends with each pixel's gray: factor · v + (1 − factor) · gray.
     Saturation(f32),
-    /// Turns the hue of HSV by this share of a turn.
+    /// Rotates the hue of HSV by this fraction of a turn.
     Hue(f32),
-    /// Drops all colour.
+    /// Converts to grayscale.
     Gray,
 }
 
 impl Ranges {
-    /// The four operations with their amounts, in random order.
+    /// The four operations with random amounts, in random order.
     pub fn draw(&self, rng: &mut Rng) -> [Change; 4] {
         let mut factor = |x: f64| uniform([(1.0 - x).max(0.0), 1.0 + x], rng) as f32;
         let mut changes = [
@@ -50,13 +50,13 @@ impl Ranges {
     }
 }
 
-/// Changes a picture in place, one change after the other, each clipped to [0, 1]. At most one of them may be a contrast.
+/// Changes an image in place, one change after the other, each clipped to [0, 1]. At most one of the changes may be a contrast.
 #[inline(always)]
 pub(super) fn apply(changes: &[Change], view: &mut Planes) {
     if changes.is_empty() {
         return;
     }
-    // A contrast looks at the whole picture first: what comes before it is one pass, what follows another.
+    // A contrast needs the mean of the whole image, so the changes before it are one pass, and it begins another.
     let contrast = changes.iter().position(|change| matches!(change, Change::Contrast(_)));
     let (before, after) = changes.split_at(contrast.unwrap_or(0));
     let mut mean = 0.0;
@@ -67,7 +67,7 @@ pub(super) fn apply(changes: &[Change], view: &mut Planes) {
             for change in before {
                 change.line([red, green, blue], 0.0);
             }
-            // A row in f32, the rest in f64: exact enough for any size.
+            // A row is summed in f32, the rest in f64: exact enough for any size.
             let mut sum = [0.0_f32; LANES];
             for ((red, green), blue) in red.iter().zip(green.iter()).zip(blue.iter()) {
                 for i in 0..LANES {
@@ -86,7 +86,7 @@ pub(super) fn apply(changes: &[Change], view: &mut Planes) {
 }
 
 impl Change {
-    /// Changes a row's three lines; `mean` is the picture's mean gray.
+    /// Changes the three lines of a row; `mean` is the image's mean gray.
     #[inline(always)]
     fn line(self, lines: [&mut [Lanes]; 3], mean: f32) {
         match self {
@@ -120,7 +120,8 @@ fn gray([red, green, blue]: [f32; 3]) -> f32 {
     LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 }
 
-/// Turns the hue by `sixths` of a turn, −3 to 3; HSV's value and saturation stay. Selections, no branches: lanes differ.
+/// Rotates the hue by `sixths` of a turn, −3 to 3; HSV's value and saturation stay. Written without branches, so that it compiles to vector
+/// instructions.
 #[inline(always)]
 fn turned([r, g, b]: [f32; 3], sixths: f32) -> [f32; 3] {
     let larger = |a: f32, b: f32| if a > b { a } else { b };
@@ -130,7 +131,7 @@ fn turned([r, g, b]: [f32; 3], sixths: f32) -> [f32; 3] {
     let safe = if chroma > 0.0 { chroma } else { 1.0 };
     let (difference, start) = if high == r { (g - b, 0.0) } else { (r - g, 4.0) };
     let (difference, start) = if high == g && high != r { (b - r, 2.0) } else { (difference, start) };
-    // In sixths of a turn, from −1 to 5, and turned from −4 to 8: one turn forward or back brings it to [0, 6).
+    // In sixths of a turn: hues from −1 to 5 become −4 to 8; adding or subtracting one turn brings them to [0, 6).
     let hue = difference / safe + start + sixths;
     let hue = if hue < 0.0 { hue + 6.0 } else { hue };
     let hue = if hue >= 6.0 { hue - 6.0 } else { hue };
@@ -147,7 +148,7 @@ mod tests {
         changed(change, &[pixel; 4])[0]
     }
 
-    /// What a change makes of a square of pixels.
+    /// The result of a change on a square of pixels.
     fn changed(change: Change, pixels: &[[f32; 3]]) -> Vec<[f32; 3]> {
         let size = pixels.len().isqrt();
         let mut view = Planes::default();

@@ -1,4 +1,4 @@
-//! The augmentations once more, pixel by pixel in f64 as their definitions read: what the fast ones are held against.
+//! The augmentations written again pixel by pixel in f64 from their definitions: the oracle of the fast implementation.
 
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Key;
@@ -7,7 +7,7 @@ use super::*;
 
 type Pixel = [f64; 3];
 
-/// A view as `draw` says, channels last.
+/// The view of `draw`, channels last.
 fn view(picture: &Picture, size: usize, draw: &Draw) -> Vec<f64> {
     let mut pixels = resampled(picture, draw.crop, size);
     if draw.mirror {
@@ -170,7 +170,7 @@ fn views_are_what_the_definitions_say() {
 
 #[test]
 fn a_view_does_not_depend_on_the_one_before() {
-    // Buffers are kept from view to view, and sizes change: nothing of an earlier view may show.
+    // Buffers are kept from view to view while sizes change: nothing of an earlier view may remain.
     let views = |first: &str| -> Vec<f32> {
         for text in [first, "size = 24\nblur = 1.0"] {
             let recipe = Recipe::new("test", text);

@@ -1,17 +1,17 @@
-//! A view in the making: row by row a red, a green and a blue line, each of whole blocks of lanes.
+//! The buffer of a view while it is made: each row is a red, a green and a blue line, each of whole blocks of lanes.
 //!
-//! With the colours apart and no line that ends inside a block, every operation on pixels is one loop of fixed length without
-//! a rest, which compiles to vectors.
+//! Since the colours are apart and no line ends inside a block, every operation on pixels is a loop of fixed length without a remainder,
+//! which compiles to vector instructions.
 
 use super::NormaliseRecipe;
 
-/// Pixels of one colour that are worked on together.
+/// Pixels of one colour that are processed together.
 pub(super) const LANES: usize = 32;
 
 /// A block of pixels, one colour.
 pub(super) type Lanes = [f32; LANES];
 
-/// A square picture. What a line holds beyond `size` pixels is padding, zero until a contrast changes it.
+/// A square image. Values of a line beyond `size` pixels are padding, zero until a contrast changes it.
 #[derive(Default)]
 pub(super) struct Planes {
     size: usize,
@@ -19,7 +19,7 @@ pub(super) struct Planes {
 }
 
 impl Planes {
-    /// Makes room for `size` × `size` pixels; what they hold is left over from earlier.
+    /// Resizes the buffer to `size` × `size` pixels; their values are left over from earlier views.
     pub(crate) fn reset(&mut self, size: usize) {
         self.size = size;
         self.blocks.resize(size * self.row(), [0.0; LANES]);
@@ -35,17 +35,17 @@ impl Planes {
         self.size.div_ceil(LANES)
     }
 
-    /// Blocks in a row of three lines.
+    /// Blocks in a row, which has three lines.
     pub fn row(&self) -> usize {
         3 * self.line()
     }
 
-    /// All blocks, row by row, in each the three lines.
+    /// All blocks, row by row, and in each row line by line.
     pub(crate) fn blocks_mut(&mut self) -> &mut [Lanes] {
         &mut self.blocks
     }
 
-    /// All lines: three a row.
+    /// All lines, three for each row.
     pub fn lines(&self) -> impl Iterator<Item = &[Lanes]> {
         self.blocks.chunks_exact(self.line().max(1))
     }
@@ -60,7 +60,7 @@ impl Planes {
         })
     }
 
-    /// Makes rows of columns.
+    /// Transposes the image.
     pub fn transpose(&mut self) {
         let (size, line) = (self.size, self.line() * LANES);
         let values = self.blocks.as_flattened_mut();
@@ -74,7 +74,7 @@ impl Planes {
         }
     }
 
-    /// Writes the picture channels last, normalised where that is asked for.
+    /// Writes the image with channels last, normalised if `normalise` is given.
     #[inline(always)]
     pub fn interleave(&self, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
         let line = self.line();

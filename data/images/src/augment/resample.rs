@@ -5,7 +5,7 @@ use super::evaluation;
 use super::planes::{LANES, Lanes, Planes};
 use crate::picture::Picture;
 
-/// What resampling keeps from one view to the next, so that it is not allocated anew.
+/// Buffers that are kept from one view to the next.
 #[derive(Default)]
 pub(super) struct Room {
     rows: Weights,
@@ -13,7 +13,7 @@ pub(super) struct Room {
     line: Vec<f32>,
 }
 
-/// What one direction is resized to: `to` pixels, of which the view has those from `first` on.
+/// The target of one direction: it is resized to `to` pixels, of which the view shows those from `first` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Axis {
     pub to: usize,
@@ -27,23 +27,23 @@ impl Axis {
     }
 }
 
-/// How a part of a picture becomes a view.
+/// How a part of an image becomes a view.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
     pub crop: Crop,
     pub rows: Axis,
     pub columns: Axis,
-    /// Rows from below to above.
+    /// Whether rows are reversed.
     pub upside_down: bool,
-    /// Columns from right to left.
+    /// Whether columns are reversed.
     pub mirror: bool,
     pub filter: evaluation::Filter,
 }
 
-/// Resamples a part of a picture to the size of `view`, scaled and clipped to [0, 1].
+/// Resamples a part of an image to the size of `view`, scaled and clipped to [0, 1].
 ///
-/// PIL's filters, widened when shrinking (antialiasing), cut off and renormalised at the crop's edge. In f32 throughout, where PIL
-/// rounds to bytes after each direction.
+/// Uses PIL's filters, widened when shrinking (antialiasing), cut off and renormalised at the crop's edge. Computes in f32 throughout,
+/// where PIL rounds to bytes after each direction.
 #[inline(always)]
 pub(super) fn resample(picture: &Picture, way: Way, room: &mut Room, view: &mut Planes) {
     let crop = way.crop;
@@ -51,13 +51,13 @@ pub(super) fn resample(picture: &Picture, way: Way, room: &mut Room, view: &mut 
     let Room { rows, columns, line } = room;
     rows.set(way.filter, crop.height, way.rows, size, way.upside_down, 1.0 / 255.0);
     columns.set(way.filter, crop.width, way.columns, size, way.mirror, 1.0);
-    // Filters of the last columns, which are shorter, read zeros here, or what an earlier view left; their weight is zero.
+    // The last columns have shorter filters and read zeros here, or values of an earlier view; their weight is zero.
     line.resize(length.max(LANES) + 3 * columns.taps + 1, 0.0);
     let corner = &picture.pixels[crop.top * stride + crop.left * 3..];
     for (y, row) in view.rows_mut().enumerate() {
         let (first, weights) = rows.at(y);
         let source = &corner[first * stride..];
-        // No weight reaches below the crop, but zeros would, below the picture.
+        // No weight reaches below the crop, but padding would, below the image.
         let weights = &weights[..weights.len().min(crop.height - first)];
         if length < LANES {
             let mut sum = [0.0; LANES];
@@ -67,7 +67,7 @@ pub(super) fn resample(picture: &Picture, way: Way, room: &mut Room, view: &mut 
             line[..LANES].copy_from_slice(&sum);
         } else {
             for at in (0..length).step_by(LANES) {
-                // The last block overlaps the one before: the same sums again.
+                // The last block overlaps the one before, and computes the same sums again.
                 let at = at.min(length - LANES);
                 line[at..at + LANES].copy_from_slice(&weighted(&source[at..], stride, weights));
             }
@@ -79,7 +79,7 @@ pub(super) fn resample(picture: &Picture, way: Way, room: &mut Room, view: &mut 
     }
 }
 
-/// The weighted sum of some rows of bytes, a block wide.
+/// The weighted sum of some rows of bytes, one block wide.
 #[inline(always)]
 fn weighted(source: &[u8], stride: usize, weights: &[f32]) -> Lanes {
     let mut sum = [0.0; LANES];
@@ -92,7 +92,7 @@ fn weighted(source: &[u8], stride: usize, weights: &[f32]) -> Lanes {
     sum
 }
 
-/// Filters a line of pixels into a row of the view. `TAPS` is the filter's, where the compiler is to know it.
+/// Filters a line of pixels into a row of the view. `TAPS` is the number of the filter's weights, if the compiler should know it.
 #[inline(always)]
 fn across<const TAPS: usize>(line: &[f32], filter: &Weights, [red, green, blue]: [&mut [Lanes]; 3]) {
     let taps = if TAPS > 0 { TAPS } else { filter.taps };
@@ -100,7 +100,7 @@ fn across<const TAPS: usize>(line: &[f32], filter: &Weights, [red, green, blue]:
     for (((places, weights), red), (green, blue)) in places.zip(red).zip(green.iter_mut().zip(blue)) {
         let mut pixels = [[0.0; 4]; LANES];
         for (x, (&first, weights)) in places.iter().zip(weights.chunks_exact(taps)).enumerate() {
-            // Four at a time: the fourth is the next pixel's red, and is dropped.
+            // Four values at a time: the fourth is the next pixel's red, and is dropped.
             let source = &line[first as usize * 3..][..3 * taps + 1];
             let mut sum = [0.0_f32; 4];
             for (k, weight) in weights.iter().enumerate() {
@@ -118,7 +118,7 @@ fn across<const TAPS: usize>(line: &[f32], filter: &Weights, [red, green, blue]:
     }
 }
 
-/// One direction's weights: for each output, the first input and as many weights as any output has, zeros at the end.
+/// The weights of one direction: for each output the first input, and as many weights as the longest filter has, padded with zeros.
 #[derive(Default)]
 struct Weights {
     taps: usize,
@@ -127,7 +127,7 @@ struct Weights {
 }
 
 impl Weights {
-    /// Those of `filter` from `from` pixels to `size` of `axis`, in the other direction with `turned`; times `scale`.
+    /// The weights of `filter` from `from` pixels to `size` of `axis`, reversed with `turned`; multiplied by `scale`.
     fn set(&mut self, filter: evaluation::Filter, from: usize, axis: Axis, size: usize, turned: bool, scale: f32) {
         match filter {
             evaluation::Filter::Bicubic => self.by((2.0, cubic), from, axis, size, turned, scale),
@@ -135,7 +135,7 @@ impl Weights {
         }
     }
 
-    /// The same of a filter and how far it reaches.
+    /// The same for a filter function and its reach.
     #[inline(always)]
     fn by(&mut self, (reach, filter): (f64, fn(f64) -> f64), from: usize, axis: Axis, size: usize, turned: bool, scale: f32) {
         let step = from as f64 / axis.to as f64;

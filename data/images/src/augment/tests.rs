@@ -1,4 +1,4 @@
-//! The augmentations' statistics, and one seed's pixels.
+//! The statistics of the augmentations, and the pixels of one seed.
 
 use ctk_core::rng::Key;
 
@@ -9,7 +9,7 @@ fn augment(text: &str) -> Augment {
     recipe.parse::<AugmentRecipe>().unwrap().check(&recipe).unwrap()
 }
 
-/// Each pixel tells where it is: red counts columns, green rows.
+/// Each pixel encodes its place: red counts columns, green rows.
 fn ramp(height: usize, width: usize) -> Picture {
     let pixels = (0..height * width).flat_map(|i| [(i % width * 5) as u8, (i / width * 5) as u8, 128]).collect();
     Picture { height, width, pixels }
@@ -21,7 +21,7 @@ fn view(augment: &Augment, picture: &Picture, rng: &mut Rng) -> Vec<f32> {
     out
 }
 
-/// Chi-square of `values` in [0, 1] against the uniform law, 20 bins.
+/// Chi-square of `values` in [0, 1] against the uniform distribution, 20 bins.
 fn chi_square(values: impl Iterator<Item = f64>) -> f64 {
     let mut counts = [0.0_f64; 20];
     for v in values {
@@ -53,14 +53,14 @@ fn crops_fit_and_start_anywhere() {
     for _ in 0..20_000 {
         let crop = Crop::random(&picture, [0.08, 1.0], [0.75, 4.0 / 3.0], rng);
         assert!(crop.top + crop.height <= 30 && crop.left + crop.width <= 40 && crop.height > 0 && crop.width > 0);
-        // Rounding blurs the law, so only crops with much room are looked at.
+        // Rounding distorts the distribution, so only large crops are looked at.
         if crop.width <= 20 {
             offsets.push((crop.left as f64 + 0.5) / (41 - crop.width) as f64);
         }
     }
     let half = offsets.iter().filter(|&&o| o < 0.5).count() as f64 / offsets.len() as f64;
     assert!(offsets.len() > 2000 && (half - 0.5).abs() < 0.03, "{half} of {}", offsets.len());
-    // A strip can hold no crop of an allowed ratio above a small area: torchvision's centred fallback.
+    // A strip has no crop of an allowed ratio above a small area: torchvision's centred fallback applies.
     let strip = Crop::random(&ramp(2, 50), [0.9, 1.0], [0.75, 4.0 / 3.0], rng);
     assert_eq!(strip, Crop { top: 0, left: 23, height: 2, width: 3 });
     let column = Crop::random(&ramp(50, 2), [0.9, 1.0], [0.75, 4.0 / 3.0], rng);
@@ -123,7 +123,7 @@ fn all_eight_ways_to_lie_come_as_often_as_asked() {
     let all = count("flip = 0.5\nvertical_flip = 0.5\nquarter_turns = 0.75");
     assert_eq!(all.len(), 8);
     assert!(all.values().all(|&n| (n - 500).abs() < 90), "{all:?}");
-    // Turned to the right, upside down, to the left: what lay above left now lies at the right, below, ….
+    // Turned to the right, upside down, to the left: the top left pixel moves to the top right, the bottom, ….
     let turned = count("flip = 0.0\nquarter_turns = 1.0");
     assert_eq!(turned.keys().copied().collect::<Vec<_>>(), [([0, 31], [0, 0]), ([31, 0], [31, 31]), ([31, 31], [0, 31])]);
     assert!(turned.values().all(|&n| (n - 1_333).abs() < 120), "{turned:?}");
@@ -144,7 +144,7 @@ fn two_views_differ_and_one_key_repeats() {
 
 #[test]
 fn a_fixed_seeds_pixels_do_not_move() {
-    // Every measured figure hangs on these. Rounded to bytes, so that a faster kernel may differ in the last bits.
+    // Every measured figure depends on these. They are rounded to bytes, so that a faster kernel may differ in the last bits.
     for (text, height, width, golden) in [("", 32, 32, GOLDEN_32), ("size = 96", 120, 90, GOLDEN_96)] {
         let augment = augment(text);
         let picture = ramp(height, width);
@@ -162,7 +162,7 @@ const GOLDEN_96: &str = "c57a579997d540ca";
 
 #[test]
 fn resampling_keeps_a_ramp_and_antialiases() {
-    // Bicubic reproduces straight lines away from the edge, enlarging and shrinking.
+    // Bicubic interpolation reproduces straight lines away from the edge, enlarging and shrinking.
     let picture = Picture { height: 40, width: 40, pixels: (0..1600).flat_map(|i| [(i % 40 * 6) as u8; 3]).collect() };
     for size in [20, 80] {
         let mut out = vec![0.0; size * size * 3];
@@ -172,7 +172,7 @@ fn resampling_keeps_a_ramp_and_antialiases() {
             assert!((out[(size / 2 * size + x) * 3] - expected).abs() < 1e-4, "{size} {x}");
         }
     }
-    // Single-pixel checks shrink to their mean, not to one of the two.
+    // A checkerboard of single pixels shrinks to its mean, not to one of its two values.
     let checks = Picture { height: 64, width: 64, pixels: (0..4096).flat_map(|i| [((i + i / 64) % 2 * 255) as u8; 3]).collect() };
     let mut out = vec![0.0; 16 * 16 * 3];
     thumbnail(&checks, 16, &mut out);

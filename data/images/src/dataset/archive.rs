@@ -1,7 +1,7 @@
-//! Archives, file by file: `.tar`, plain or packed (`.tar.gz`, `.tar.zst`), and `.zip`.
+//! Lists and reads archives: `.tar`, plain or compressed (`.tar.gz`, `.tar.zst`), and `.zip`.
 //!
-//! Of a plain tar and of a zip, images stay where they are and are read by position. A packed tar has no positions: the bytes of its
-//! images, as small as they are stored, are kept in memory.
+//! Images of a plain tar or a zip stay in the file and are read by their position. A compressed tar has no positions, so the bytes of its
+//! images, as they are stored, are kept in memory.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -19,16 +19,16 @@ use super::report::Found;
 use super::tree::{begins_as_image, extension, is_foreign, is_image, is_mark, is_unclear, kind};
 use super::{Span, Stored};
 
-/// Endings of the archives that are read.
+/// File name endings of archives that are read.
 const ENDINGS: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".zip"];
 
-/// Bytes of an image file, at most: what the most pixels that are read take as they are, with 16 bits a channel and alpha.
+/// The largest image file in bytes: the largest number of pixels with 16 bits a channel and alpha, uncompressed.
 const LONGEST_IMAGE: u64 = crate::decode::MOST_PIXELS * 8;
 
-/// What a file with a class may hold.
+/// The longest content of a file with a class.
 const LONGEST_CLASS: u64 = 32;
 
-/// A file inside an archive: an image, or a text that names an image's class.
+/// A file inside an archive: an image, or a text with an image's class.
 pub(super) struct Inner {
     /// Its path inside the archive.
     pub path: String,
@@ -53,7 +53,7 @@ pub(super) fn stem(name: &str) -> Option<&str> {
     name.get(..name.len() - end)
 }
 
-/// The images of `file` and their classes, in the order in which they lie there; what is neither is counted in `found`.
+/// The images of `file` and their classes, in the order of the archive; other files are counted in `found`.
 ///
 /// # Errors
 /// An archive that is damaged, encrypted, or too large to be kept in memory.
@@ -75,7 +75,7 @@ pub(super) fn list(file: &Path, found: &mut Found) -> Result<Vec<Inner>> {
 
 const DAMAGED: &str = "the archive is damaged or cut short: fetch it again";
 
-/// What a file inside is, as far as its name tells.
+/// The kind of a file inside an archive, by its name.
 enum Kind {
     Image,
     Class,
@@ -83,7 +83,7 @@ enum Kind {
     Other,
 }
 
-/// The kind of the file `path`; nothing where it is another program's mark.
+/// The kind of the file `path`; none for another program's hidden files.
 fn kind_of(path: &str, found: &mut Found) -> Option<Kind> {
     let (folders, base) = path.rsplit_once('/').unwrap_or(("", path));
     if folders.split('/').any(|folder| folder != "." && is_foreign(folder)) || is_mark(base) || base.is_empty() {
@@ -111,13 +111,13 @@ fn class(path: &str, body: impl Read) -> Result<Body> {
     Ok(Body::Class(text.trim().to_string()))
 }
 
-/// A path as archives write it, `./a/b.png` or `a\b.png`, as one of ours.
+/// Normalises a path in an archive, such as `./a/b.png` or `a\b.png`.
 fn tidy(path: &str) -> String {
     let path = path.replace('\\', "/");
     path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
-/// The files of a tar. `image` stores an image, or gives nothing where a file `unclear` by its name does not begin as one.
+/// Lists the files of a tar. `image` stores an image; for a file whose name is `unclear`, it returns none if the content is not an image.
 fn tar<'a, R: Read + 'a>(
     entries: Entries<'a, R>,
     found: &mut Found,
@@ -167,13 +167,13 @@ fn packed(reader: impl Read, found: &mut Found) -> Result<Vec<Inner>> {
         if unclear && !begins_as_image(&bytes) {
             return Ok(None);
         }
-        // By what the archive says, before it is unpacked.
+        // By the size that the archive claims, before it is unpacked.
         kept = entry.size().saturating_add(kept);
         if kept > room as u64 {
             let allowed = ByteSize::b(room as u64).display().si();
-            return Err(Error::usage(format!("this archive is packed as one piece, and its images take more than {allowed}"))
+            return Err(Error::usage(format!("this archive is compressed as a whole, and its images take more than {allowed}"))
                 .at(path)
-                .hint("unpack it, or pack it as a plain .tar or a .zip: these can stay packed"));
+                .hint("unpack it, or store the images in a plain .tar or a .zip, which can be read as they are"));
         }
         bytes.reserve_exact((entry.size() as usize).saturating_sub(bytes.len()));
         entry.read_to_end(&mut bytes).at(path).hint(DAMAGED)?;
@@ -181,7 +181,7 @@ fn packed(reader: impl Read, found: &mut Found) -> Result<Vec<Inner>> {
     })?;
     if kept > 0 {
         let size = ByteSize::b(kept).display().si();
-        found.note(format!("the archive is packed as one piece: its images, {size}, are kept in memory as they are stored"));
+        found.note(format!("the archive is compressed as a whole: its images, {size}, are kept in memory as they are stored"));
     }
     Ok(all)
 }
@@ -221,7 +221,7 @@ fn zip(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> 
                 Stored::Deflated(span, size)
             }
             other => {
-                return Err(Error::usage(format!("this file is packed by {other}, and of zip archives only deflate is read"))
+                return Err(Error::usage(format!("this file is compressed by {other}; of zip archives only deflate is read"))
                     .at(&path)
                     .hint("unpack the archive, and give the folder"));
             }
@@ -239,17 +239,17 @@ fn zip(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> 
     Ok(all)
 }
 
-/// First bytes that tell an image from another file.
+/// The number of first bytes that tell whether a file is an image.
 const START: u64 = 16;
 
-/// The first bytes of a file inside.
+/// The first bytes of a file inside an archive.
 fn start(body: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     body.take(START).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Up to `most` bytes of a stored file's beginning; what follows is not unpacked.
+/// Up to `most` bytes of a stored file's beginning; the rest is not unpacked.
 fn begin(stored: &Stored, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match stored {
@@ -262,7 +262,7 @@ fn begin(stored: &Stored, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `size` bytes of the archive `file` from `offset` on, if it is so long.
+/// `size` bytes of the archive `file` at `offset`, if the archive is long enough.
 fn inside(file: &Arc<PathBuf>, offset: u64, size: u64, length: u64) -> Result<Span> {
     match (offset.checked_add(size).filter(|end| *end <= length), usize::try_from(size)) {
         (Some(_), Ok(size)) => Ok(Span { file: file.clone(), offset, length: size }),
@@ -270,13 +270,13 @@ fn inside(file: &Arc<PathBuf>, offset: u64, size: u64, length: u64) -> Result<Sp
     }
 }
 
-/// A packed archive that is read no farther than one of images may go: images are packed already, and hardly become smaller.
+/// A reader of a compressed archive that stops at an implausible size: images are compressed already and hardly become smaller.
 struct Bounded<R> {
     reader: R,
     left: u64,
 }
 
-/// An archive of images unpacks to at most so many times its size, or to so many bytes, if that is more.
+/// An archive of images unpacks to at most this many times its size, or to a fixed number of bytes if that is more.
 const EXPANDS: u64 = 200;
 const EXPANDED: u64 = 1 << 30;
 
@@ -299,14 +299,14 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// A deflated file of a zip archive, whole.
+/// The whole content of a deflated file in a zip archive.
 pub(super) fn inflate(packed: &[u8], size: usize) -> Result<Vec<u8>> {
-    // Grows with what is really there, whatever the archive claims.
+    // The buffer grows with the real content, whatever the archive claims.
     let mut bytes = Vec::new();
     let read = flate2::read::DeflateDecoder::new(packed).take((size as u64).saturating_add(1)).read_to_end(&mut bytes);
     match read {
         Ok(length) if length == size => Ok(bytes),
-        Ok(length) => Err(Error::new(format!("the archive promises {size} bytes here and holds {length}")).hint(DAMAGED)),
+        Ok(length) => Err(Error::new(format!("the archive announces {size} bytes here and holds {length}")).hint(DAMAGED)),
         Err(e) => Err(Error::new(format!("cannot unpack this file: {e}")).hint(DAMAGED)),
     }
 }

@@ -1,18 +1,18 @@
-//! Memory for decoded pictures: how much of it there may be, and how much is left.
+//! The cache of decoded images in memory: its size and what is left of it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytesize::ByteSize;
 use ctk_core::{Result, memory};
 
-/// Room where nobody says otherwise: all of CIFAR several times over.
+/// The default size: enough for all of CIFAR several times over.
 const DEFAULT: usize = 1_000_000_000;
 
-/// What a kept picture costs beside its pixels: its size, its counters, what the allocator adds.
+/// Bytes that a cached image costs besides its pixels: its size, its counters, the allocator's overhead.
 const OVERHEAD: usize = 96;
 
-/// Room for decoded pictures, shared by all images of a run. Which ones are kept depends on who came first, what is returned
-/// does not; none is put out for another, since an epoch asks for each once and in random order.
+/// The cache of decoded images, shared by all images of a run. Which images are kept depends on which came first; the images returned do
+/// not depend on it. None is evicted, because each epoch needs each image once, in random order.
 pub struct Cache {
     limit: usize,
     room: AtomicUsize,
@@ -25,31 +25,31 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Room for `limit` bytes.
+    /// A cache of `limit` bytes.
     pub fn new(limit: usize) -> Cache {
         Cache { limit, room: AtomicUsize::new(limit) }
     }
 
-    /// What `data.cache` asks for: `auto` (half of the memory that is free), `off`, or an amount such as `2GB`.
+    /// The cache that `data.cache` asks for: `auto` (half of the free memory), `off`, or an amount such as `2GB`.
     ///
     /// # Errors
-    /// Anything else.
+    /// Any other text.
     pub fn of(wish: &str) -> Result<Cache> {
         memory::limit("data.cache", wish).map(Cache::new)
     }
 
-    /// Takes room for a picture of `pixels` bytes, unless there is too little left.
+    /// Reserves space for an image of `pixels` bytes, if there is enough.
     pub(super) fn take(&self, pixels: usize) -> bool {
         let less = |room: usize| room.checked_sub(pixels + OVERHEAD);
         self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
-    /// Gives the room of such a picture back.
+    /// Frees the space of such an image.
     pub(super) fn give_back(&self, pixels: usize) {
         self.room.fetch_add(pixels + OVERHEAD, Ordering::Relaxed);
     }
 
-    /// One line for whoever watches: how the cache fits `count` pictures of about `pixels` bytes.
+    /// One line about how the cache fits `count` images of about `pixels` bytes, to print.
     pub fn line(&self, count: usize, pixels: usize) -> String {
         let bytes = |n: usize| ByteSize::b(n as u64).display().si();
         let needed = (pixels + OVERHEAD).saturating_mul(count);

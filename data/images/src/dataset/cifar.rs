@@ -15,7 +15,7 @@ use super::{Images, Item, Layout, Span, Splits, Stored, entries, file_name};
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
-/// Whether a file is a part of either dataset.
+/// Whether a file belongs to either dataset.
 pub(super) fn is_batch(name: &str) -> bool {
     name == "train.bin" || name == "test_batch.bin" || (name.starts_with("data_batch") && name.ends_with(".bin"))
 }
@@ -72,8 +72,8 @@ fn records(file: &Path, labels: usize, classes: usize, items: &mut Vec<Item>) ->
     let length = labels + PIXELS;
     let bytes = fs::metadata(file)?.len();
     if bytes == 0 || bytes % length as u64 != 0 {
-        return Err(Error::new(format!("{bytes} bytes are no whole number of {length}-byte records"))
-            .hint("the file is cut short, or is no CIFAR binary: fetch it again"));
+        return Err(Error::new(format!("{bytes} bytes are not a whole number of {length}-byte records"))
+            .hint("the file is cut short, or is not a CIFAR binary: fetch it again"));
     }
     listed(bytes / length as u64)?;
     let shared = Arc::new(file.to_path_buf());

@@ -1,4 +1,5 @@
-//! From what parts hold to splits: which labels stay, what is measured and judged on, and what is said about it.
+//! From the content of parts to splits: which labels are used, which part is measured on during training or evaluated on, and notes about
+//! it.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,25 +9,25 @@ use super::report::{Found, Slot, count, some};
 use super::tree::Leaf;
 use super::{Images, Item, Splits};
 
-/// Up to this share of images without a class, labels of the others stay.
+/// If at most this fraction of the images has no class, the other labels are used.
 const STRAY: f64 = 0.01;
 
-/// Images of a part that is judged on, without a class of the training part's.
+/// Images of a test part whose class the training part does not have.
 const UNKNOWN: &str = "image without a class of the training part";
 
-/// The images of each class by its name.
+/// The images of each class, by its name.
 pub(super) type Classes = BTreeMap<String, Vec<Leaf>>;
 
-/// How labels are read.
+/// How labels are decided.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Labels {
-    /// Where they are clear.
+    /// Used if they are clear.
     Found,
-    /// Because somebody says so: the recipe, or a column of a table.
+    /// Used because the recipe or a column of a table says so.
     Forced,
 }
 
-/// Splits of what train, val, test and unlabelled parts hold, which lie below `base`; `by` says how parts were known.
+/// The splits of train, val, test and unlabelled parts below `base`; `by` says how the parts were recognised.
 pub(super) fn splits(base: &str, of: [Content; 4], labels: Labels, by: &str, mut found: Found) -> Splits {
     let [mut train, val, test, more] = of;
     let train_from = std::mem::take(&mut train.from);
@@ -38,7 +39,7 @@ pub(super) fn splits(base: &str, of: [Content; 4], labels: Labels, by: &str, mut
         let content = (!content.is_empty()).then_some(content)?;
         let images = content.judged(base, name, train.classes(), found);
         let images = images.map_err(|without| {
-            let why = "neither trained on nor judged by: no image of it has a class of the training part";
+            let why = "used neither for training nor for evaluation: none of its images has a class of the training part";
             found.part(name, Slot::Apart(apart.len()), from.clone(), why);
             apart.push(without);
         });
@@ -49,10 +50,10 @@ pub(super) fn splits(base: &str, of: [Content; 4], labels: Labels, by: &str, mut
     if val.is_none() && test.is_none() && !apart.is_empty() {
         found.note("no part that is held back has labels of the training part's classes: one is drawn from the training part");
     }
-    // A val part alone is what a test part would have been for, too.
+    // A val part alone has the role that a test part would have.
     let (val, test) = match (val, test) {
         (Some((val, from)), None) => {
-            let why = format!("measured on while training and judged on, {by}: there is no test part");
+            let why = format!("measured during training and used for evaluation, {by}: there is no test part");
             found.part("val", Slot::Test, from, why);
             (None, Some(val))
         }
@@ -62,7 +63,7 @@ pub(super) fn splits(base: &str, of: [Content; 4], labels: Labels, by: &str, mut
                 images
             });
             let test = test.map(|(images, from)| {
-                found.part("test", Slot::Test, from, format!("judged on, never trained on, {by}"));
+                found.part("test", Slot::Test, from, format!("used for evaluation, never for training, {by}"));
                 images
             });
             (val, test)
@@ -84,7 +85,7 @@ pub(super) fn splits(base: &str, of: [Content; 4], labels: Labels, by: &str, mut
     Splits { val, test, unlabelled, apart, found: found.into(), ..Splits::of(train) }
 }
 
-/// Says which classes have no image in the part that is judged on.
+/// Notes classes without an image in the test part.
 fn missing(test: &Images, classes: &[String], found: &mut Found) {
     let there: HashSet<u32> = test.each_label().flatten().collect();
     let without: Vec<String> =
@@ -96,14 +97,14 @@ fn missing(test: &Images, classes: &[String], found: &mut Found) {
     }
 }
 
-/// What one part holds.
+/// The content of one part.
 #[derive(Default)]
 pub(super) struct Content {
-    /// The folders or files that it is made of.
+    /// The folders or files that make up the part.
     pub from: Vec<String>,
     /// Images without a class.
     pub loose: Vec<Leaf>,
-    /// Classes, in order, and their images.
+    /// The classes in order, with their images.
     pub classes: Vec<(String, Vec<Leaf>)>,
 }
 
@@ -112,7 +113,7 @@ impl Content {
         self.loose.is_empty() && self.classes.is_empty()
     }
 
-    /// Classes in the order of their names; of their numbers, where all are numbers.
+    /// Classes in the order of their names; in numerical order if all names are numbers.
     pub fn sorted(classes: Classes, loose: Vec<Leaf>) -> Content {
         let mut classes: Vec<(String, Vec<Leaf>)> = classes.into_iter().collect();
         let number = |(name, _): &(String, Vec<Leaf>)| name.parse::<i64>().ok();
@@ -128,7 +129,7 @@ impl Content {
         all
     }
 
-    /// The images to train on, with labels where these are clear; and those beside the class folders.
+    /// The images to train on, with labels if these are clear; and the images beside the class folders.
     pub fn trained(mut self, base: &str, labels: Labels, found: &mut Found) -> (Images, Option<Images>) {
         let (loose, inside) = (self.loose.len(), self.classes.iter().map(|(_, leaves)| leaves.len()).sum::<usize>());
         let forced = labels == Labels::Forced;
@@ -154,7 +155,7 @@ impl Content {
             number => {
                 let folders = if number == 1 { "one folder".to_string() } else { count(number, "folder") };
                 found.note(format!(
-                    "{} beside {folders} ({}), so folders are no classes: all go without labels. To use labels, move every image \
+                    "{} beside {folders} ({}), so folders are not classes: all go without labels. To use labels, move every image \
                      into a class folder, or set data.format = \"folder\"",
                     count(loose, "image"),
                     self.loose[0].path
@@ -164,10 +165,10 @@ impl Content {
         (unlabelled(base, self.leaves()), None)
     }
 
-    /// The images of the part `name` to judge by, which carry classes `known` from training.
+    /// The images of the part `name`, with those classes that are `known` from training.
     ///
     /// # Errors
-    /// All of them, where none carries one.
+    /// Returns all of the images if none has such a class.
     fn judged(self, base: &str, name: &str, known: &[String], found: &mut Found) -> Result<Images, Images> {
         if known.is_empty() {
             return Ok(unlabelled(base, self.leaves()));
@@ -183,7 +184,10 @@ impl Content {
                 _ => format!("has {} that the training part does not have (`{}`)", count(number, "class"), self.classes[0].0),
             };
             let images = unlabelled(base, self.leaves());
-            found.note(format!("the {name} part {what}: its {} are not judged by, nor trained on", count(images.len(), "image")));
+            found.note(format!(
+                "the {name} part {what}: its {} are used neither for evaluation nor for training",
+                count(images.len(), "image")
+            ));
             return Err(images);
         }
         let (mut items, mut strange) = (Vec::new(), Vec::new());
@@ -201,7 +205,7 @@ impl Content {
             let (is, has) = if strange.len() == 1 { ("class", "has") } else { ("classes", "have") };
             let which = some(&strange, strange.len());
             found.note(format!(
-                "{} {is} of the {name} part {has} no training image and cannot be judged: {which}. {} left out",
+                "{} {is} of the {name} part {has} no training image and cannot be evaluated: {which}. {} left out",
                 strange.len(),
                 count(left_out.len(), "image")
             ));
@@ -211,7 +215,7 @@ impl Content {
     }
 }
 
-/// Images without labels.
+/// The images without labels.
 pub(super) fn unlabelled(base: &str, leaves: Vec<Leaf>) -> Images {
     Images::new(leaves.into_iter().map(|leaf| leaf.item(base, None)).collect(), Vec::new())
 }

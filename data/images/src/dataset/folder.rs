@@ -1,7 +1,7 @@
-//! Folders of images, on a disk or inside an archive: parts by their names, one folder a class, or no classes at all.
+//! Folders of images, on disk or inside an archive: parts recognised by their names, one folder for each class, or no classes.
 //!
-//! Classes are numbered by their sorted names, and a class's images are everything below its folder, as in torchvision's ImageFolder.
-//! Where folders and labels are not clear, there are no labels: they are not needed. Each such guess is a note.
+//! Classes are numbered by their sorted names, and a class's images are all images below its folder, as in torchvision's ImageFolder. Where
+//! folders and labels are not clear, images go without labels, which training does not need. Each such decision is noted.
 
 use ctk_core::{Error, Result};
 
@@ -14,16 +14,16 @@ use super::tree::{Node, below};
 pub(super) const NO_IMAGE: &str =
     "ctk reads PNG, JPEG, WebP, TIFF, BMP, GIF and PNM; class folders lie below train/ and test/, or directly here";
 
-/// Images that are left out because no part takes them.
+/// Images that are left out because they are in no part.
 const OUTSIDE: &str = "image outside the parts";
 
-/// Parts of class folders, or class folders alone, or neither.
+/// Opens parts with class folders, class folders alone, or images alone.
 pub(super) fn open(root: Node, labels: Labels, found: Found) -> Result<Splits> {
     let root = descend(root);
     if let Some(roles) = parts::of(&root) {
         return by_parts(root, &roles, labels, found);
     }
-    // A folder of tests must not be trained on for want of another.
+    // A folder of test images must not be trained on just because there is no other.
     if let Some(held) = root.filled().find(|folder| parts::is_held_back(folder.name())) {
         return Err(Error::usage("there is a test split here, and no train/ beside it")
             .at(&held.path)
@@ -38,10 +38,10 @@ pub(super) fn open(root: Node, labels: Labels, found: Found) -> Result<Splits> {
     Ok(Splits { unlabelled, found: found.into(), ..Splits::of(train) })
 }
 
-/// How folders are known to be parts.
+/// How parts are recognised.
 const NAME: &str = "by the folder's name";
 
-/// Splits of the folders that each role has, in the order of the roles.
+/// The splits of the folders in each role, in the order of the roles.
 pub(super) fn splits(base: &str, of: [Vec<Node>; 4], labels: Labels, by: &str, mut found: Found) -> Splits {
     let of = of.map(|folders| content(base, folders, &mut found));
     content::splits(base, of, labels, by, found)
@@ -53,7 +53,7 @@ pub(super) fn open_flat(root: Node, found: Found) -> Splits {
     Splits { found: found.into(), ..Splits::of(unlabelled(&base, root.leaves())) }
 }
 
-/// An archive often unpacks to one folder around the data: a lone folder that holds no image itself is stepped into.
+/// Archives often unpack to one folder around the data: a single folder without images beside it is entered.
 fn descend(mut root: Node) -> Node {
     loop {
         let mut filled = root.folders.iter().enumerate().filter(|(_, folder)| folder.count > 0);
@@ -71,7 +71,7 @@ fn descend(mut root: Node) -> Node {
     }
 }
 
-/// Splits whose parts are folders of `root`.
+/// The splits of parts that are folders of `root`.
 fn by_parts(root: Node, roles: &[Option<Role>], labels: Labels, mut found: Found) -> Result<Splits> {
     let base = root.path;
     let mut of: [Vec<Node>; 4] = Default::default();
@@ -89,12 +89,12 @@ fn by_parts(root: Node, roles: &[Option<Role>], labels: Labels, mut found: Found
         }
     }
     if !outside.is_empty() {
-        found.note(format!("no part is called {}: what lies there is left out", some(&outside, outside.len())));
+        found.note(format!("no part is called {}: its images are left out", some(&outside, outside.len())));
     }
     Ok(splits(&base, of, labels, NAME, found))
 }
 
-/// Whether every class folder holds a part to train on and one that is held back (`cat/train`, `cat/test`).
+/// Whether every class folder has a part to train on and one that is held back (`cat/train`, `cat/test`).
 fn is_turned(root: &Node) -> bool {
     let both = |folder: &Node| {
         let names: Vec<&str> = folder.filled().map(Node::name).collect();
@@ -106,7 +106,7 @@ fn is_turned(root: &Node) -> bool {
     root.holds_classes() && root.filled().all(both)
 }
 
-/// Class folders that hold the parts, put the other way round.
+/// Regroups class folders that contain the parts.
 fn turned(root: Node, labels: Labels, mut found: Found) -> Result<Splits> {
     let base = root.path.clone();
     let mut of: [Vec<Node>; 4] = Default::default();
@@ -119,7 +119,7 @@ fn turned(root: Node, labels: Labels, mut found: Found) -> Result<Splits> {
                 part.pass_over(OUTSIDE, &mut found);
                 continue;
             };
-            // A part of one class becomes the class of one part: everything below it is the class's.
+            // A part inside a class folder becomes the class's folder of that part.
             let (path, count) = (format!("{}/{name}", part.name()), part.count);
             let class = Node { path, count, images: part.leaves(), folders: Vec::new() };
             let (parts, whole) = (&mut of[role as usize], class.path.split('/').next().unwrap_or_default().to_string());
@@ -136,14 +136,14 @@ fn turned(root: Node, labels: Labels, mut found: Found) -> Result<Splits> {
     Ok(splits(&base, of, labels, NAME, found))
 }
 
-/// What is in one folder or several, whose classes of the same name are one. Class folders without an image are left out, and said.
+/// The content of one or several folders; classes of the same name are merged. Class folders without images are left out and noted.
 fn content(base: &str, folders: Vec<Node>, found: &mut Found) -> Content {
     let mut all = Content::default();
     let several = folders.len() > 1;
     let mut empty = Vec::new();
     for folder in folders {
         all.from.push(below(base, &folder.path).to_string());
-        // `seg_train/seg_train/class`: what lies around the class folders is no class.
+        // In `seg_train/seg_train/class`, the folder around the class folders is no class.
         let folder = around(folder);
         all.loose.extend(folder.images);
         let any = folder.folders.iter().any(|class| class.count > 0);
@@ -171,7 +171,7 @@ fn content(base: &str, folders: Vec<Node>, found: &mut Found) -> Content {
     all
 }
 
-/// The folder that holds the classes: a lone folder around several is stepped into.
+/// The folder that holds the classes: a single folder around several is entered.
 fn around(mut folder: Node) -> Node {
     loop {
         let mut filled = folder.folders.iter().enumerate().filter(|(_, inside)| inside.count > 0);

@@ -1,5 +1,5 @@
-//! A digest that tells whether data is still what a run was trained on, without reading all of it: names, labels, order, sizes, and the
-//! bytes of some images.
+//! A digest that shows whether the data is still the data of a run, without reading all of it: names, labels, order, sizes, and the bytes
+//! of some images.
 
 use std::fs;
 
@@ -9,14 +9,15 @@ use rayon::prelude::*;
 
 use super::Images;
 
-/// Images whose bytes are looked at, spread evenly.
+/// The number of images whose bytes are read, spread evenly.
 const SAMPLE: usize = 64;
 
 impl Images {
-    /// A digest of every image's name, label, group and size, in order, and of the bytes of 64 of them, spread evenly. Where the data
-    /// lies does not matter. A change inside an image that keeps its size is found where that image is one of the 64.
+    /// A digest of every image's name, label, group and size, in order, and of the bytes of 64 images, spread evenly. The place of the data
+    /// does not matter. A change inside an image that keeps its size is found only if the image is one of the 64.
     ///
     /// # Errors
+    /// A file that is missing or cannot be read.
     /// A file that has gone or cannot be read.
     pub fn identity(&self) -> Result<String> {
         let items = self.items();

@@ -13,7 +13,7 @@ use flate2::read::GzDecoder;
 use super::images::listed;
 use super::{Images, Item, Layout, Span, Splits, Stored, entries, file_name};
 
-/// Whether a file holds images of it: `train-images-idx3-ubyte`, `train-images.idx3-ubyte`, either with `.gz`.
+/// Whether a file holds IDX images: `train-images-idx3-ubyte`, `train-images.idx3-ubyte`, either with `.gz`.
 pub(super) fn is_images(name: &str) -> bool {
     name.contains("idx3-ubyte")
 }
@@ -52,10 +52,10 @@ pub(super) fn open(folder: &Path) -> Result<Splits> {
 /// Bytes before the first image.
 const HEADER: usize = 16;
 
-/// Pixels of an image, at most: as in other files of images.
+/// The largest number of pixels of an image, as in other image files.
 const MOST_PIXELS: usize = crate::decode::MOST_PIXELS as usize;
 
-/// No gzip file unpacks to more than so many times its size.
+/// No gzip file unpacks to more than this many times its size.
 const PACKED: u64 = 1040;
 
 fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
@@ -71,7 +71,7 @@ fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
         .ok_or_else(|| Error::new(format!("{count} images of {height} × {width} pixels cannot be")).at(pictures.display()))?;
     let name = file_name(pictures);
     let zipped = name.ends_with(".gz");
-    // What headers claim is compared with what there is before any room is made for it.
+    // The size that headers claim is compared with the file before memory is allocated.
     listed(count as u64).at(pictures.display())?;
     if zipped {
         let what = format!("this file is packed, and its {count} images of {height} × {width} pixels are kept in memory: it");
@@ -82,7 +82,7 @@ fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
         }
     }
     let labels = exactly(&mut label_body, count).at(labels.display())?;
-    // Compressed bytes cannot be sought, so they are kept in memory; others are read when they are asked for.
+    // Compressed data cannot be read by position, so it is kept in memory; other data is read when it is needed.
     let whole = if zipped { Some(Arc::new(exactly(&mut body, count * area).at(pictures.display())?)) } else { None };
     let bytes = fs::metadata(pictures).at(pictures.display())?.len();
     if !zipped && bytes < length as u64 {
@@ -103,21 +103,23 @@ fn records(pictures: &Path, labels: &Path) -> Result<(Vec<Item>, usize)> {
     Ok(((0..count).map(item).collect(), classes))
 }
 
-/// The dimensions, and a reader that stands at the first value.
+/// The dimensions, and a reader at the first value.
 fn header(file: &Path, dimensions: usize) -> Result<(Vec<usize>, Box<dyn Read>)> {
     let raw = BufReader::new(opened::open(file)?);
     let mut reader: Box<dyn Read> = if file_name(file).ends_with(".gz") { Box::new(GzDecoder::new(raw)) } else { Box::new(raw) };
     let magic = exactly(&mut reader, 4)?;
     if magic != [0, 0, 8, dimensions as u8] {
-        return Err(Error::new(format!("this is no IDX file of bytes in {dimensions} dimensions (it begins {magic:02x?})"))
-            .hint("fetch the file again"));
+        return Err(Error::new(format!(
+            "this is not an IDX file of bytes with {dimensions} dimensions (it begins {magic:02x?})"
+        ))
+        .hint("fetch the file again"));
     }
     let shape = exactly(&mut reader, 4 * dimensions)?;
     let shape = shape.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();
     Ok((shape, reader))
 }
 
-// Grows with what is really there: a damaged header cannot make it allocate what the file does not hold.
+// The buffer grows with the real content: a damaged header cannot make it allocate more than the file holds.
 fn exactly(reader: &mut dyn Read, count: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(count as u64).read_to_end(&mut bytes)?;
@@ -125,5 +127,5 @@ fn exactly(reader: &mut dyn Read, count: usize) -> Result<Vec<u8>> {
 }
 
 fn cut_short() -> Error {
-    Error::new("the file ends before what its header promises").hint("fetch the file again")
+    Error::new("the file is shorter than its header says").hint("fetch the file again")
 }

@@ -1,4 +1,4 @@
-//! Images by index: where each one's bytes lie, and what was decoded of them.
+//! Lists of images by index: where each image's bytes lie, and the decoded images that are cached.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -19,26 +19,26 @@ use crate::decode::{self, Law};
 use crate::picture::Picture;
 use crate::scene::{self, Scene};
 
-/// What a picture's pixels hash to: equal pixels, equal digests.
+/// A digest of an image's pixels: equal pixels have equal digests.
 pub type Digest = blake3::Hash;
 
-/// A list of images, labelled or not. Clones, parts and unions share the images and what was decoded of them.
+/// A list of images, labelled or not. Clones, parts and unions share the images and the cache.
 #[derive(Clone)]
 pub struct Images {
     items: Vec<Arc<Item>>,
     classes: Arc<Vec<String>>,
     cache: Arc<Cache>,
-    // Images that went bad while training, by name, and why; nothing where that is an error.
+    // Images that could not be read during training, with the reason; none if that is an error.
     skipped: Option<Arc<Mutex<BTreeMap<String, String>>>>,
     law: Law,
 }
 
-/// One image: its name, its class, where it lies.
+/// One image: its name, its class, and where its bytes lie.
 pub(crate) struct Item {
     pub name: String,
     pub label: Option<u32>,
     pub stored: Stored,
-    /// What it belongs to, where that is known: a patient, a video.
+    /// The group that it belongs to, if known: a patient, a video.
     pub group: Option<Arc<str>>,
     decoded: OnceLock<Arc<Picture>>,
 }
@@ -50,21 +50,21 @@ pub(crate) enum Stored {
     File(PathBuf),
     /// An image file inside another file.
     Inside(Span),
-    /// An image file inside another file, deflated; and its size when it is not.
+    /// A deflated image file inside another file, and its size when unpacked.
     Deflated(Span, usize),
     /// An image file's bytes.
     Memory(Arc<[u8]>),
-    /// An image file in a row of a packed table.
+    /// An image file in a row of a compressed table.
     Row(Cell),
-    /// Bare pixels inside a file.
+    /// Uncompressed pixels inside a file.
     Raw(Span, Layout),
-    /// Bare gray pixels in memory: `height`, `width`, the range of them.
+    /// Uncompressed gray pixels in memory: `height`, `width`, and their range.
     Gray(Arc<Vec<u8>>, usize, usize, Range<usize>),
-    /// Rendered when it is asked for.
+    /// Rendered when it is needed.
     Generated(Scene),
 }
 
-/// Bytes inside a file.
+/// A range of bytes in a file.
 #[derive(Clone)]
 pub(crate) struct Span {
     pub file: Arc<PathBuf>,
@@ -72,7 +72,7 @@ pub(crate) struct Span {
     pub length: usize,
 }
 
-/// How bare pixels lie: height and width, and the order of the rest.
+/// The layout of uncompressed pixels: height and width, and the order of the rest.
 #[derive(Clone, Copy)]
 pub(crate) enum Layout {
     /// Three row-major planes (CIFAR).
@@ -88,11 +88,15 @@ impl Item {
         Item { name: name.into(), label, stored, group: None, decoded: OnceLock::new() }
     }
 
-    /// The same, belonging to `group`.
+    /// The same item in `group`.
     pub fn of_group(self, group: Option<Arc<str>>) -> Item {
         Item { group, ..self }
     }
 
+    /// Decodes the image.
+    ///
+    /// # Errors
+    /// The file cannot be read or decoded.
     pub fn read(&self, law: &Law) -> Result<Picture> {
         match &self.stored {
             Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) | Stored::Row(_) => {
@@ -112,6 +116,9 @@ impl Item {
     }
 
     /// Height and width without decoding.
+    ///
+    /// # Errors
+    /// The file cannot be read, or its header is damaged.
     pub fn size(&self) -> Result<(usize, usize)> {
         match &self.stored {
             Stored::File(_) | Stored::Inside(_) | Stored::Deflated(..) | Stored::Memory(_) | Stored::Row(_) => {
@@ -126,7 +133,10 @@ impl Item {
 }
 
 impl Stored {
-    /// The bytes as they lie: an image file's, or bare pixels.
+    /// The bytes as they are stored: an image file's, or uncompressed pixels.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         Ok(match self {
             Stored::File(path) => opened::read(path)?.into(),
@@ -139,7 +149,7 @@ impl Stored {
         })
     }
 
-    /// The file that holds it, where one does.
+    /// The file that holds it, if there is one.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Stored::File(path) => Some(path),
@@ -149,7 +159,7 @@ impl Stored {
         }
     }
 
-    /// Where in its file it is: the byte it begins at, or its row.
+    /// Where it lies in its file: the first byte, or the row.
     pub fn offset(&self) -> u64 {
         match self {
             Stored::Inside(span) | Stored::Deflated(span, _) | Stored::Raw(span, _) => span.offset,
@@ -158,7 +168,7 @@ impl Stored {
         }
     }
 
-    /// Bytes that it takes; of a file of its own, only the system knows.
+    /// Its size in bytes; for a file of its own only the system knows it.
     pub fn length(&self) -> Option<u64> {
         match self {
             Stored::File(_) => None,
@@ -178,15 +188,19 @@ impl Stored {
     }
 }
 
-/// Refuses more images than memory has room to list, before a list of them is made.
+/// Refuses more images than fit into memory as a list, before the list is made.
 pub(super) fn listed(count: u64) -> Result<()> {
-    // An item, its counters, its name.
+    // The item, its counters, its name.
     let bytes = count.saturating_mul(size_of::<Item>() as u64 + 64);
     memory::require(&format!("a list of {count} images"), bytes, |_| "is the file damaged?".to_string())
 }
 
 impl Span {
-    // Opened anew for each read: no handle to share between threads, and the cache makes it once an image.
+    /// The bytes of the range. The file is opened for each read: no handle is shared between threads, and the cache makes it one read
+    /// for each image.
+    ///
+    /// # Errors
+    /// The file cannot be read, or ends earlier.
     pub fn read(&self) -> Result<Vec<u8>> {
         opened::span(&self.file, self.offset, self.length)
     }
@@ -203,47 +217,47 @@ impl Images {
         }
     }
 
-    /// The same images with room in `cache` for what is decoded of them.
+    /// The same images with `cache` for decoded ones.
     pub fn cached(self, cache: &Arc<Cache>) -> Images {
         Images { cache: cache.clone(), ..self }
     }
 
-    /// The same images, decoded by `law`; none of them may have been decoded yet.
+    /// The same images decoded by `law`; none may have been decoded yet.
     pub fn decoded_by(self, law: Law) -> Images {
         Images { law, ..self }
     }
 
-    /// One line for whoever watches: how much of what will be decoded stays in memory.
+    /// One line about how many decoded images will stay in memory, to print.
     ///
     /// # Errors
-    /// No image at all.
+    /// There is no image.
     pub fn cache_line(&self) -> Result<String> {
         let sizes = self.sizes(64)?.into_iter().map(|(height, width)| height * width * 3).collect::<Vec<_>>();
         let mean = sizes.iter().sum::<usize>() / sizes.len().max(1);
         Ok(self.cache.line(self.items.len(), mean))
     }
 
-    /// How they are decoded.
+    /// The rules by which they are decoded.
     pub(crate) fn law(&self) -> &Law {
         &self.law
     }
 
-    /// The same images; where one cannot be read, the next one of its class that can is given instead, and it is remembered.
+    /// The same images. If one cannot be read, the next readable image of its class is used instead, and that is recorded.
     pub(crate) fn lenient(self, lenient: bool) -> Images {
         Images { skipped: lenient.then(Arc::default), ..self }
     }
 
-    /// The images that were replaced because they could not be read, and why.
+    /// The images that were replaced because they could not be read, with the reasons.
     pub fn skipped(&self) -> Vec<Bad> {
         let Some(skipped) = &self.skipped else { return Vec::new() };
         let skipped = skipped.lock().unwrap_or_else(PoisonError::into_inner);
         skipped.iter().map(|(path, why)| Bad { path: path.clone(), why: why.clone() }).collect()
     }
 
-    /// Image `index`, from the cache or decoded here, on the thread that asks.
+    /// Image `index`, from the cache or decoded on the calling thread.
     ///
     /// # Errors
-    /// An image that cannot be read, unless such are left out.
+    /// The image cannot be read, and images are not replaced.
     pub fn picture(&self, index: usize) -> Result<Arc<Picture>> {
         match (self.decoded(index), &self.skipped) {
             (Err(e), Some(skipped)) => {
@@ -257,7 +271,7 @@ impl Images {
         }
     }
 
-    /// Image `index`, whatever is done about one that cannot be read.
+    /// Image `index`; one that cannot be read is an error in any case.
     pub(crate) fn decoded(&self, index: usize) -> Result<Arc<Picture>> {
         let item = &self.items[index];
         if let Some(picture) = item.decoded.get() {
@@ -265,7 +279,7 @@ impl Images {
         }
         let picture = Arc::new(item.read(&self.law)?);
         let bytes = picture.pixels.len();
-        // Two threads may decode the same image; the one that comes second gives its room back.
+        // Two threads may decode the same image; the second one frees its space again.
         if self.cache.take(bytes) && item.decoded.set(picture.clone()).is_err() {
             self.cache.give_back(bytes);
         }
@@ -277,12 +291,12 @@ impl Images {
         &self.classes
     }
 
-    /// Every image's class, or nothing where one has none.
+    /// Every image's class; none if an image has no class.
     pub fn labels(&self) -> Option<Vec<u32>> {
         self.items.iter().map(|item| item.label).collect()
     }
 
-    /// Every image's class, one by one.
+    /// The class of each image.
     pub(crate) fn each_label(&self) -> impl Iterator<Item = Option<u32>> + '_ {
         self.items.iter().map(|item| item.label)
     }
@@ -294,7 +308,7 @@ impl Images {
         Images { items: self.items.iter().map(item).collect(), classes: Arc::default(), ..self.clone() }
     }
 
-    /// What image `index` belongs to, where that is known.
+    /// The group of image `index`, if known.
     pub(crate) fn group(&self, index: usize) -> Option<&str> {
         self.items[index].group.as_deref()
     }
@@ -303,7 +317,7 @@ impl Images {
         &self.items
     }
 
-    /// Number of files that the images lie in.
+    /// The number of files that hold the images.
     pub(crate) fn containers(&self) -> usize {
         let files: HashSet<&Path> = self.items.iter().filter_map(|item| item.stored.file()).collect();
         files.len()
@@ -314,17 +328,17 @@ impl Images {
         self.items.iter().map(|item| item.name.clone()).collect()
     }
 
-    /// The images of these indices, in this order.
+    /// The images with these indices, in this order.
     pub fn select(&self, indices: &[usize]) -> Images {
         Images { items: indices.iter().map(|&i| self.items[i].clone()).collect(), ..self.clone() }
     }
 
-    /// These images and then those of `other`, under these classes: both come from the same data.
+    /// These images followed by those of `other`, with these class names: both come from the same data.
     pub fn and(&self, other: &Images) -> Images {
         Images { items: self.items.iter().chain(&other.items).cloned().collect(), ..self.clone() }
     }
 
-    /// A digest of every picture's pixels, in order. Decodes everything once, on all threads.
+    /// The digest of every image's pixels, in order. Decodes every image, on all threads.
     ///
     /// # Errors
     /// The first image (in order) that cannot be decoded.
@@ -336,10 +350,10 @@ impl Images {
         digests.into_iter().collect()
     }
 
-    /// The median of `sample` images' shorter sides, spread evenly over the data: what a general recipe goes by.
+    /// The median of the shorter sides of `sample` images, spread evenly over the data, in pixels; general recipes depend on it.
     ///
     /// # Errors
-    /// No image at all, or none whose header can be read.
+    /// There is no image, or none whose header can be read.
     pub fn median_side(&self, sample: usize) -> Result<usize> {
         let mut sides: Vec<usize> = self.sizes(sample)?.into_iter().map(|(height, width)| height.min(width)).collect();
         sides.sort_unstable();
@@ -352,14 +366,14 @@ impl Images {
         let sizes: Vec<Result<(usize, usize)>> = (0..count).map(|i| self.items[i * self.items.len() / count].size()).collect();
         match sizes.iter().any(Result::is_ok) {
             true => Ok(sizes.into_iter().flatten().collect()),
-            // All of them: then what is the matter should be known.
+            // If none of them can be read, the reason should be reported.
             false => sizes.into_iter().collect(),
         }
     }
 }
 
 impl Dataset for Images {
-    // Decoded, since the same loader thread would decode it next, and only here can it be remembered.
+    // Decoded here, because the same loader thread needs it next, and only here can it be cached.
     type Sample = Arc<Picture>;
 
     fn len(&self) -> usize {

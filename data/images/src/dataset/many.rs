@@ -1,4 +1,4 @@
-//! Several paths as one collection: what globs mean, and how what lies at each path is put together.
+//! Several paths as one dataset: expands globs, and merges the data of each path.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,11 @@ use super::report::Found;
 use super::tree::{Leaf, Node, check_depth, is_image};
 use super::{Columns, Format, Images, Splits, archive, file_name, folder, lie, parquet, visible};
 
-/// What [`first_look`] found, and where, until it is opened.
+/// The paths and the result of [`first_look`], until they are opened.
 static LAST: Mutex<Option<(Vec<PathBuf>, Splits)>> = Mutex::new(None);
 
-/// Opens all that `paths` name as [`open_all`] does, which gives the same once more without looking again: data is looked at for a
-/// recipe, and at once by that recipe, and folders of many files, and tables that are unpacked, take their time.
+/// Opens all `paths` as [`open_all`] does, and remembers the result for the next call of [`open_all`] with these paths. The data is opened
+/// to choose a recipe, and then at once by that recipe; with many files or compressed tables that takes time.
 ///
 /// # Errors
 /// Those of [`open_all`].
@@ -31,9 +31,9 @@ fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
     paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect()
 }
 
-/// Opens all that `paths` name, folders, archives, tables, images, or globs of these, as one collection.
+/// Opens all `paths`, which may be folders, archives, tables, images or globs of these, as one dataset.
 ///
-/// Classes of one name are one. Paths that are called as parts are (`data/train data/test`) are these parts.
+/// Classes of one name are one class. Paths that are named as parts (`data/train data/test`) are these parts.
 ///
 /// # Errors
 /// Those of [`super::open`]; a glob that matches nothing.
@@ -104,7 +104,7 @@ fn together(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Res
                 splits.val.iter().for_each(|images| add(images, Role::Val));
                 splits.test.iter().for_each(|images| add(images, Role::Test));
                 if let Some(apart) = splits.apart.first() {
-                    found.note(format!("{name}: {} images that are held back have no labels and are left out", apart.len()));
+                    found.note(format!("{name}: {} held-out images have no labels and are left out", apart.len()));
                 }
             }
         }
@@ -117,7 +117,7 @@ fn together(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Res
     Ok(content::splits("", of, Labels::Forced, "of several paths", found).finish())
 }
 
-/// What a path is called in names: its last part, or all of it where another ends so, too.
+/// The name of a path in image names: its last component, or the whole path if another one has the same last component.
 fn label(path: &Path, all: &[PathBuf]) -> String {
     let name = file_name(path);
     match all.iter().filter(|other| file_name(other) == name).count() {
@@ -126,7 +126,7 @@ fn label(path: &Path, all: &[PathBuf]) -> String {
     }
 }
 
-/// The folder that holds all of `files`.
+/// The folder that contains all of `files`.
 fn common(files: &[PathBuf]) -> PathBuf {
     let mut root = files[0].parent().map_or_else(PathBuf::new, Path::to_path_buf);
     while !files.iter().all(|file| file.starts_with(&root)) && root.pop() {}
@@ -137,7 +137,7 @@ fn is_glob(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '[', '{'])
 }
 
-/// What a glob matches, in order; `*` stays in a folder, `**` crosses folders. Hidden names are never matched.
+/// The matches of a glob, in order; `*` does not cross folders, `**` does. Hidden names never match.
 fn expand(pattern: &Path) -> Result<Vec<PathBuf>> {
     let mut at = vec![PathBuf::new()];
     for component in pattern.components() {

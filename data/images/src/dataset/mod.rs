@@ -1,9 +1,9 @@
-//! Images from a path: what lies there is found by looking.
+//! Opens datasets of images from a path; the format is recognised by its content.
 //!
 //! | format | what it is | file |
 //! |---|---|---|
 //! | `cifar` | the binary version of CIFAR-10 or CIFAR-100 | `cifar.rs` |
-//! | `folder` | parts (`train/`, `val/`, `test/`, by the names people use: `parts.rs`) of class folders, or class folders alone | `folder.rs` |
+//! | `folder` | parts (`train/`, `val/`, `test/` and the like: `parts.rs`) of class folders, or class folders alone | `folder.rs` |
 //! | `flat` | images without labels, in a folder and below it | `folder.rs` |
 //! | `idx` | MNIST, Fashion-MNIST and their kin, `.gz` or not | `idx.rs` |
 //! | `tar` | archives (`archive.rs`) of folders, or by WebDataset's names (`key.jpg`, `key.cls`) | `tar.rs` |
@@ -11,7 +11,7 @@
 //! | `table` | CSV, TSV or JSON lines with paths and labels | `table.rs` |
 //! | `table` | Parquet with paths, or with images as Hugging Face's `datasets` keeps them | `parquet/` |
 //!
-//! What a reader left out, guessed or repaired is in its [`Found`].
+//! What a reader left out, guessed or repaired is recorded in [`Found`].
 
 mod archive;
 mod cache;
@@ -57,66 +57,66 @@ pub use scan::OnError;
 pub use table::Columns;
 use tree::{Leaf, Node};
 
-/// Kinds of image data.
+/// Formats of image data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// The binary version of CIFAR-10 or CIFAR-100.
     Cifar,
-    /// Class folders, below the folders of parts or alone; images beside them have no class.
+    /// Class folders, alone or inside folders of parts; images beside them have no class.
     Folder,
     /// Images without labels.
     Flat,
     /// MNIST's format.
     Idx,
-    /// Archives (.tar, .tar.gz, .tar.zst, .zip) of folders, or by WebDataset's names.
+    /// Archives (.tar, .tar.gz, .tar.zst, .zip) of folders, or with WebDataset's names.
     Tar,
     /// STL-10's binary folder.
     Stl,
-    /// A table of paths and labels: CSV, TSV or JSON lines; Parquet, of images too, and a folder of such.
+    /// A table of paths and labels (CSV, TSV or JSON lines), or Parquet, also with the images in it, or a folder of such tables.
     Table,
 }
 
-/// What was found at a path.
+/// The images found at a path, divided into parts.
 #[derive(Clone)]
 pub struct Splits {
-    /// What may be trained on; labelled where the data is.
+    /// The training part; labelled if the data is.
     pub train: Images,
-    /// What is measured on while training, where there is also a test part; must not be trained on.
+    /// The validation part, measured on during training, if there is a test part as well; never trained on.
     pub val: Option<Images>,
-    /// What is judged on; must not be trained on. Where the data has a val part alone, that.
+    /// The test part, on which results are evaluated; never trained on. If the data has only a val part, this is it.
     pub test: Option<Images>,
-    /// Further images to pretrain on, without labels (STL-10's 100,000).
+    /// Further images for pretraining, without labels (STL-10's 100,000).
     pub unlabelled: Option<Images>,
-    /// Val and test parts without labels beside labelled training images: neither trained on nor judged by.
+    /// Val and test parts without labels, beside labelled training images: used neither for training nor for evaluation.
     pub apart: Vec<Images>,
-    /// What the reader has to say.
+    /// The reader's report.
     pub found: Arc<Found>,
 }
 
 impl Splits {
-    /// These images, all of them to train on.
+    /// Splits with all of these images for training.
     pub fn of(train: Images) -> Splits {
         Splits { train, val: None, test: None, unlabelled: None, apart: Vec::new(), found: Arc::default() }
     }
 
-    /// Everything that pretraining may see: the training part and the unlabelled one, never what is held back.
+    /// The images for pretraining: the training part and the unlabelled part, never what is held back.
     pub fn pretraining(&self) -> Images {
         self.unlabelled.as_ref().map_or_else(|| self.train.clone(), |more| self.train.and(more))
     }
 
-    /// Everything there is: train, val, test, unlabelled, and what is apart.
+    /// All images: train, val, test, unlabelled and those set apart.
     pub fn all(&self) -> Images {
         let others = [&self.val, &self.test, &self.unlabelled].into_iter().flatten().chain(&self.apart);
         others.fold(self.train.clone(), |all, more| all.and(more))
     }
 
-    /// What is measured on while training: the val part, or else the test part.
+    /// The part that is measured on during training: val, or else test.
     pub fn measured(&self) -> Option<&Images> {
         self.val.as_ref().or(self.test.as_ref())
     }
 
-    /// The same with `change` made to each part.
+    /// The same with `change` applied to each part.
     fn each(self, change: impl Fn(Images) -> Images) -> Splits {
         Splits {
             train: change(self.train),
@@ -128,13 +128,13 @@ impl Splits {
         }
     }
 
-    /// The same with one room for what is decoded of any of them.
+    /// The same with one cache for all parts.
     pub fn cached(self, cache: Cache) -> Splits {
         let cache = Arc::new(cache);
         self.each(|images| images.cached(&cache))
     }
 
-    /// The same, decoded by `law`.
+    /// The same decoded by `law`.
     pub fn decoded_by(self, law: Law) -> Splits {
         self.each(|images| images.decoded_by(law))
     }
@@ -145,15 +145,15 @@ impl Splits {
     }
 }
 
-/// Opens what lies at `path`; `format` forces what is otherwise found by looking, `columns` says what a table's are called.
+/// Opens the data at `path`; `format` overrides the recognised format, `columns` names a table's columns.
 ///
 /// # Errors
-/// A missing path, an empty folder, a format that does not fit: each names the place and says what to do.
+/// A missing path, an empty folder, or a format that does not fit; the error names the path and says what to do.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits> {
     lie(path, format, columns).map(|splits| one_class(splits).finish())
 }
 
-/// What lies at `path`, before anything is said about classes and parts.
+/// Reads the data at `path`, before the checks of [`open`].
 fn lie(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits> {
     let path = &*ctk_hub::local(path)?;
     if !path.exists() {
@@ -170,15 +170,15 @@ fn lie(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits>
     Ok(splits)
 }
 
-/// Whether a file's name says that it is an image.
+/// Whether a file's name is that of an image.
 pub fn is_image(path: &Path) -> bool {
     tree::is_image(&file_name(path))
 }
 
-/// The images of these files, one each, in this order, without labels; their names are their paths.
+/// These image files as a dataset without labels, in this order; their names are their paths.
 ///
 /// # Errors
-/// A path that is no file, or whose name does not say that it is an image.
+/// A path that is not a file, or whose name is not that of an image.
 pub fn files(paths: &[PathBuf]) -> Result<Images> {
     let item = |path: &PathBuf| {
         let file = ctk_hub::local(path)?;
@@ -187,7 +187,7 @@ pub fn files(paths: &[PathBuf]) -> Result<Images> {
             return Err(Error::usage("there is no such file").at(path.display()).hint("check the path of the image"));
         }
         if !is_image(&file) {
-            return Err(Error::usage("this file is no image").at(path.display()).hint(folder::NO_IMAGE));
+            return Err(Error::usage("this file is not an image").at(path.display()).hint(folder::NO_IMAGE));
         }
         Ok(Item::new(path.to_string_lossy(), None, Stored::File(file.into_owned())))
     };
@@ -215,7 +215,7 @@ fn read(path: &Path, format: Format, columns: &Columns) -> Result<Splits> {
     }
 }
 
-/// The archive at `path`, or those that lie in this folder.
+/// The archive at `path`, or the archives in this folder.
 fn archives(path: &Path) -> Result<Vec<PathBuf>> {
     match path.is_file() {
         true => Ok(vec![path.to_path_buf()]),
@@ -247,7 +247,7 @@ fn look(path: &Path, columns: &Columns) -> Result<Splits> {
                     "get the binary version (cifar-10-binary.tar.gz, cifar-100-binary.tar.gz), or one folder of images a class",
                 ));
         }
-        // An archive often unpacks to one folder around the data: a lone folder is looked into.
+        // Archives often unpack to one folder around the data: a single folder is entered.
         match entries.folders.as_slice() {
             [only] if entries.files.iter().all(|f| !tree::is_image(&file_name(f))) => folder = only.clone(),
             _ => break,
@@ -256,7 +256,7 @@ fn look(path: &Path, columns: &Columns) -> Result<Splits> {
     let mut found = Found::default();
     let root = tree::walk(path, &mut found)?;
     let archives = archives(&folder)?;
-    // A preview beside archives or tables is not the data, an archive beside images is not, either.
+    // Images beside archives or tables (a preview) are not the data; nor is an archive beside images.
     let any = found.not_read.keys().any(|kind| parquet::is_kind(kind));
     let tables = if any { parquet::below(path)? } else { Vec::new() };
     let few = root.filled().next().is_none() && root.count <= archives.len() + tables.len();
@@ -299,7 +299,7 @@ fn look_at_file(path: &Path, columns: &Columns) -> Result<Splits> {
         let leaf = Leaf::new(name, Stored::File(path.to_path_buf()));
         return Ok(folder::open_flat(Node::of(vec![leaf]), Found { files: 1, ..Found::default() }));
     }
-    Err(Error::usage("this file is no image, no archive and no table").at(path.display()).hint(
+    Err(Error::usage("this file is not an image, an archive or a table").at(path.display()).hint(
         "data is a folder, an archive (.tar, .tar.gz, .tar.zst, .zip), a table (.csv, .tsv, .jsonl, .parquet), or one image",
     ))
 }
@@ -318,7 +318,7 @@ fn no_image(path: &Path, found: &Found) -> Error {
     Error::usage(format!("there is no image to train on{there}")).at(path.display()).hint(folder::NO_IMAGE)
 }
 
-/// What every reader's result must hold, whatever it read.
+/// Checks what must be true of every reader's result.
 fn check(path: &Path, splits: &Splits) -> Result<()> {
     let (train, all) = (splits.pretraining().len(), splits.images());
     if train == 0 {
@@ -331,7 +331,7 @@ fn check(path: &Path, splits: &Splits) -> Result<()> {
     Ok(())
 }
 
-/// One class tells nothing apart: then images go without.
+/// Removes the labels if there is only one class, because one class distinguishes nothing.
 fn one_class(splits: Splits) -> Splits {
     let [only] = splits.train.classes() else { return splits };
     let mut found = (*splits.found).clone();
@@ -346,7 +346,7 @@ struct Entries {
 }
 
 fn entries(folder: &Path) -> Result<Entries> {
-    // Pipes and devices are counted where images are looked for.
+    // Pipes and devices are counted when images are listed.
     let mut all: Vec<PathBuf> =
         visible(folder)?.into_iter().map(|name| folder.join(name)).filter(|path| opened::odd(path).is_none()).collect();
     all.sort();
@@ -354,7 +354,7 @@ fn entries(folder: &Path) -> Result<Entries> {
     Ok(Entries { files, folders })
 }
 
-/// The names in a folder that are not hidden: hidden files are other programs' marks (.DS_Store, .done), never data.
+/// The visible names in a folder: hidden files belong to other programs (.DS_Store, .done) and are never data.
 fn visible(folder: &Path) -> Result<Vec<OsString>> {
     let names = fs::read_dir(folder).and_then(|all| all.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>());
     Ok(names.at(folder.display())?.into_iter().filter(|name| !name.to_string_lossy().starts_with('.')).collect())

@@ -1,13 +1,13 @@
-//! Which folder is which part of the data, by the names that people use.
+//! Recognises which folder is which part of the data, by common names.
 //!
-//! A name is taken apart where its letters end (`seg_train`, `train2017`, `Test-1`) or a new word begins (`TrainImages`), and what says
-//! nothing (`set`, `images`) is put aside. `valid` and `dev` are measured on while training, `test` is judged on; `eval` is what of the
-//! two is missing. A word alone makes no part: class folders may be called `bullet_train` and `test_tube`, so there must be a part to
-//! train on, and nothing beside the parts that looks like a class.
+//! A name is divided into words where its letters end (`seg_train`, `train2017`, `Test-1`) or a new word begins (`TrainImages`); words
+//! without meaning here (`set`, `images`) are ignored. `valid` and `dev` are measured on during training, `test` is evaluated on at the
+//! end; `eval` takes the role of the two that is missing. The word alone is not enough, because class folders may be called `bullet_train`
+//! and `test_tube`: there must be a training part, and nothing beside the parts that looks like a class.
 
 use super::tree::Node;
 
-/// What a part is for.
+/// The role of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Train,
@@ -16,7 +16,7 @@ pub(super) enum Role {
     Unlabelled,
 }
 
-/// A role, and whether the name says nothing else.
+/// A role, and whether the name has no other words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Named {
     word: Word,
@@ -61,12 +61,12 @@ const WORDS: [(&str, Word); 26] = [
     ("nolabels", Word::Unlabelled),
 ];
 
-/// What may stand beside such a word and says nothing.
+/// Words without meaning that may stand beside a part's name.
 const PLAIN: [&str; 14] = [
     "dataset", "set", "sets", "data", "images", "image", "imgs", "img", "photos", "pictures", "pics", "split", "part", "samples",
 ];
 
-/// What `name` says of a part.
+/// The role that `name` stands for.
 pub(super) fn named(name: &str) -> Option<Named> {
     let mut words = Vec::new();
     let mut plain = true;
@@ -81,18 +81,18 @@ pub(super) fn named(name: &str) -> Option<Named> {
     }
     match words[..] {
         [word] => Some(Named { word, plain }),
-        // Trained on in the end, both.
+        // Both are trained on in the end.
         [Word::Train, Word::Val] | [Word::Val, Word::Train] => Some(Named { word: Word::Train, plain }),
         _ => None,
     }
 }
 
-/// Whether `name` says, alone, that this is held back from training.
+/// Whether `name`, on its own, stands for a part that is held back from training.
 pub(super) fn is_held_back(name: &str) -> bool {
     named(name).is_some_and(|of| of.plain && matches!(of.word, Word::Val | Word::Eval | Word::Test))
 }
 
-/// Words of letters, small; single letters say nothing.
+/// The words of a name in lower case; single letters are ignored.
 fn tokens(name: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut before = ' ';
@@ -109,7 +109,7 @@ fn tokens(name: &str) -> Vec<String> {
     all
 }
 
-/// The role of each of `names`, which lie beside each other, by their names alone; `eval` is what the others leave.
+/// The role of each of `names`, which are in one folder, by the names alone; `eval` is the role that the others leave.
 pub(super) fn roles(names: &[&str]) -> Vec<Option<Role>> {
     let words: Vec<Option<Word>> = names.iter().map(|name| named(name).map(|of| of.word)).collect();
     let has = |word: Word| words.contains(&Some(word));
@@ -124,7 +124,7 @@ pub(super) fn roles(names: &[&str]) -> Vec<Option<Role>> {
     words.into_iter().map(|word| word.map(role)).collect()
 }
 
-/// The role of each folder of `root` that holds images, where they are parts and not classes.
+/// The role of each folder of `root` that holds images, if they are parts and not classes.
 pub(super) fn of(root: &Node) -> Option<Vec<Option<Role>>> {
     let folders: Vec<&Node> = root.filled().collect();
     let names: Vec<&str> = folders.iter().map(|folder| folder.name()).collect();

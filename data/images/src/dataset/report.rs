@@ -1,4 +1,4 @@
-//! What was found at a path and what became of it: parts and why, what was not read, what was guessed.
+//! The report about the data at a path: its parts and why, the files that were not read, and what was guessed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,43 +13,43 @@ const SHOWN: usize = 3;
 /// Classes that a line shows before it ends in `…`.
 const CLASSES: usize = 12;
 
-/// The share of files that may stay unread before it is a warning.
+/// The fraction of unread files above which there is a warning.
 const UNREAD: f64 = 0.01;
 
-/// What a reader has to say beside the images it found.
+/// The report of a reader.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Files looked at: read, and not read. Of archives and tables: what they list.
+    /// Files looked at, read and not read. For archives and tables: the entries that they list.
     pub files: usize,
-    /// Bytes of the images as they are stored.
+    /// Size of the images in bytes, as they are stored.
     pub bytes: u64,
-    /// Where the parts come from, and why each is what it is.
+    /// The parts, each with its source and the reason for its role.
     pub parts: Vec<Part>,
-    /// What was not read, by kind: a file's extension in small letters, or what is the matter.
+    /// Files that were not read, by kind: an extension in lower case, or the reason.
     pub not_read: BTreeMap<String, NotRead>,
     /// Images that cannot be read and were left out (`data.on_error = "skip"`).
     pub skipped: Vec<Bad>,
-    /// How large the images are, where they were looked at.
+    /// The sizes of the images, if they were read.
     pub sizes: Option<Sizes>,
     /// Sentences about what was guessed, repaired or left out.
     pub notes: Vec<String>,
 }
 
-/// How large images are, in pixels.
+/// Sizes of images, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// Height and width of the one with the fewest pixels.
+    /// Height and width of the image with the fewest pixels.
     pub smallest: (u32, u32),
-    /// Of the one in the middle.
+    /// Those of the image with the median number of pixels.
     pub median: (u32, u32),
-    /// Of the one with the most.
+    /// Those of the image with the most pixels.
     pub largest: (u32, u32),
-    /// Pixels of all together.
+    /// The sum of all images' pixels.
     pub pixels: u64,
 }
 
 impl Sizes {
-    /// Of all images' heights and widths; nothing of none.
+    /// The sizes from all images' heights and widths; none if there are none.
     pub(super) fn of(mut all: Vec<(u32, u32)>) -> Option<Sizes> {
         let area = |&(height, width): &(u32, u32)| u64::from(height) * u64::from(width);
         all.sort_by_key(|size| (area(size), *size));
@@ -57,7 +57,7 @@ impl Sizes {
         Some(Sizes { smallest, median: all[all.len() / 2], largest, pixels: all.iter().map(area).sum() })
     }
 
-    /// One line for whoever watches.
+    /// One line to print.
     pub fn line(&self) -> String {
         let size = |(height, width): (u32, u32)| format!("{width} × {height}");
         match self.smallest == self.largest {
@@ -75,16 +75,16 @@ impl Sizes {
 pub struct Part {
     /// `train`, `val`, `test` or `unlabelled`.
     pub part: &'static str,
-    /// The folders or files that it is made of, as they lie.
+    /// The folders or files that make up the part.
     pub from: Vec<String>,
-    /// Why it is this part, and what is done with it.
+    /// Why it is this part, and how it is used.
     pub why: String,
     /// Number of images.
     pub images: usize,
     pub(super) slot: Slot,
 }
 
-/// Where in [`Splits`] the images of a part are.
+/// The field of [`Splits`] that holds the images of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slot {
     Train,
@@ -99,7 +99,7 @@ pub(super) enum Slot {
 pub struct NotRead {
     /// How many.
     pub count: usize,
-    /// The names of the first.
+    /// The names of the first ones.
     pub first: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ pub struct NotRead {
 pub struct Bad {
     /// Its name, relative to the data's folder.
     pub path: String,
-    /// What is the matter, in one line.
+    /// The reason, in one line.
     pub why: String,
 }
 
@@ -126,12 +126,12 @@ impl Found {
         self.notes.push(text.into());
     }
 
-    /// Says what a part is made of; its images are counted when all is read.
+    /// Records a part and its sources; its images are counted when everything is read.
     pub(super) fn part(&mut self, part: &'static str, slot: Slot, from: Vec<String>, why: impl Into<String>) {
         self.parts.push(Part { part, from, why: why.into(), images: 0, slot });
     }
 
-    /// Takes over what was found at the path called `name`, beside other paths.
+    /// Adds the report about the path called `name` to this one.
     pub(super) fn absorb(&mut self, other: Found, name: &str) {
         self.files += other.files;
         for (kind, group) in other.not_read {
@@ -143,12 +143,12 @@ impl Found {
         self.notes.extend(other.notes.into_iter().map(|note| format!("{name}: {note}")));
     }
 
-    /// How many files were not read.
+    /// The number of files that were not read.
     pub fn unread(&self) -> usize {
         self.not_read.values().map(|group| group.count).sum()
     }
 
-    /// What was not read, in one line; nothing where all was.
+    /// One line about the files that were not read; none if all were read.
     pub fn unread_line(&self) -> Option<String> {
         let unread = self.unread();
         let kinds: Vec<String> = self
@@ -165,13 +165,13 @@ impl Found {
         (unread > 0).then(|| line + hint)
     }
 
-    /// The line about what was not read, where that is more than 1 % of the files: to be said at the start and at the end.
+    /// A warning about unread files, if they are more than 1 % of all; printed at the start and at the end.
     pub fn warning(&self) -> Option<String> {
         let much = self.unread() as f64 > UNREAD * self.files as f64;
         self.unread_line().filter(|_| much)
     }
 
-    /// What was left out because it cannot be read, in one line.
+    /// One line about images that were left out because they cannot be read.
     pub fn skipped_line(&self) -> Option<String> {
         skipped_line(&self.skipped)
     }
@@ -182,11 +182,11 @@ impl Found {
     }
 }
 
-/// Images that phones make and that are not decoded.
+/// Image formats of phones that are not decoded.
 const PHONES: [&str; 3] = ["heic", "heif", "avif"];
 
 impl Splits {
-    /// Number of images that were read, whatever is done with them.
+    /// The number of images that were read, in all parts.
     pub fn images(&self) -> usize {
         self.all().len()
     }
@@ -205,12 +205,12 @@ impl Splits {
         self.train.classes().iter().cloned().zip(counts).collect()
     }
 
-    /// Images that carry a class.
+    /// The number of images with a class.
     pub fn labelled_images(&self) -> usize {
         self.class_counts().iter().map(|(_, count)| count).sum()
     }
 
-    /// What was understood, a sentence a line: images and classes, parts and why, what was not read, what was guessed.
+    /// The report in sentences, one on each line: images and classes, parts and why, what was not read, what was guessed.
     pub fn lines(&self) -> Vec<String> {
         let classes = self.class_counts();
         let mut lines = vec![match classes.len() {
@@ -247,23 +247,23 @@ impl Splits {
         }
     }
 
-    /// Images that cannot be read and were left out: before training, and while it ran.
+    /// Images that cannot be read and were left out, before training and during it.
     pub fn skipped(&self) -> Vec<Bad> {
         let met = [Some(&self.train), self.val.as_ref(), self.test.as_ref(), self.unlabelled.as_ref()].into_iter().flatten();
-        // Parts that come from one another know of the same ones.
+        // Parts made from the same images record the same ones.
         let mut named = HashSet::new();
         let all = self.found.skipped.iter().cloned().chain(met.flat_map(Images::skipped));
         all.filter(|bad| named.insert(bad.path.clone())).collect()
     }
 
-    /// Counts the images of the parts that were said; where none were, the parts that there are.
+    /// Counts the images of the recorded parts; if none were recorded, records the parts that exist.
     pub(super) fn finish(mut self) -> Splits {
         let mut found = (*self.found).clone();
         let said = |slot: Slot| found.parts.iter().any(|part| part.slot == slot);
         let others: Vec<Part> = [
             ("train", Slot::Train, "trained on"),
             ("val", Slot::Val, "measured on while training"),
-            ("test", Slot::Test, "judged on, never trained on"),
+            ("test", Slot::Test, "used for evaluation, never for training"),
             ("unlabelled", Slot::Unlabelled, "trained on too, without labels"),
         ]
         .into_iter()
@@ -283,14 +283,14 @@ impl Splits {
     }
 }
 
-/// What was left out because it cannot be read, in one line.
+/// One line about images that were left out because they cannot be read.
 pub fn skipped_line(skipped: &[Bad]) -> Option<String> {
     let shown: Vec<String> = skipped.iter().take(SHOWN).map(|bad| format!("{} ({})", bad.path, bad.why)).collect();
     let line = || format!("{} left out: {}", count(skipped.len(), "image that cannot be read"), some(&shown, skipped.len()));
     (!skipped.is_empty()).then(line)
 }
 
-/// `n` with its digits in threes.
+/// `n` with thousands separators.
 pub(crate) fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -316,7 +316,7 @@ pub(crate) fn count(n: usize, what: &str) -> String {
     format!("{} {noun}{ending}{rest}", thousands(n))
 }
 
-/// The first of `names`, and `…` where there are more.
+/// The first of `names`, and `…` if there are more.
 pub(crate) fn some(names: &[String], of: usize) -> String {
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if of > SHOWN { format!("{shown}, …") } else { shown }

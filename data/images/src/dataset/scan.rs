@@ -1,7 +1,7 @@
-//! A look at every image's header before training, on all threads: one bad file should cost a message, not a night.
+//! Checks every image's header before training, on all threads, so that a bad file costs a message and not a night of training.
 //!
-//! Of a file its first and its last bytes are read; where these are not what a whole image has, it is decoded, and what the decoder says
-//! counts. What was found whole is remembered in the user's cache by path, size and time of change, so that the next start only asks the
+//! The first and the last bytes of each file are read. If they are not those of a whole image, the file is decoded, and the decoder
+//! decides. Images that are whole are remembered in the user's cache by path, size and time of change, so that the next start only asks the
 //! system for these.
 
 use std::collections::HashMap;
@@ -23,42 +23,42 @@ use super::report::{Bad, Sizes, count, some};
 use super::{Images, Splits};
 use crate::decode::{self, Kind, Law, Look};
 
-/// What is read of a file's beginning: enough for almost every header.
+/// Bytes that are read from a file's beginning: enough for almost every header.
 const HEAD: usize = 64 << 10;
 
-/// What is read of a file's end.
+/// Bytes that are read from a file's end.
 const TAIL: usize = 4 << 10;
 
-/// Fewer images than this are looked at faster than remembered.
+/// Fewer images than this are checked faster than they are looked up in the cache.
 const REMEMBERED: usize = 256;
 
-/// What is done about an image that cannot be read.
+/// What to do about an image that cannot be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
-    /// All of them are listed, and nothing is trained.
+    /// List all of them and train nothing.
     #[default]
     Fail,
-    /// They are left out, counted and named. One that goes bad while training is replaced by the next of its class.
+    /// Leave them out, count and name them. One that fails during training is replaced by the next of its class.
     Skip,
 }
 
-/// An image that is whole, as far as a look tells.
+/// An image that is whole, as far as the check can tell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Whole {
     height: u32,
     width: u32,
-    /// Whether there are pages or frames beyond the first.
+    /// Whether the file has pages or frames beyond the first.
     more: bool,
     /// Whether it has more than 8 bits a channel.
     deep: bool,
 }
 
 impl Splits {
-    /// The same after a look at every image; `path` is where the data lies.
+    /// The same splits after a check of every image; `path` is the data's path.
     ///
     /// # Errors
-    /// Images that cannot be read, all of them by name, where these are not left out; nothing left to train on.
+    /// Images that cannot be read, all of them by name, unless they are to be left out; or no image is left.
     pub fn scanned(self, path: &Path, on_error: OnError) -> Result<Splits> {
         let all = self.all();
         let looked = scan(&all, path);
@@ -79,7 +79,7 @@ impl Splits {
             let images = if kept.len() == images.len() { images } else { images.select(&kept) };
             images.lenient(on_error == OnError::Skip)
         };
-        // In the order in which `all` has them.
+        // In the order of `all`.
         let train = keep(self.train);
         let [val, test, unlabelled] = [self.val, self.test, self.unlabelled].map(|part| part.map(&mut keep));
         let apart = self.apart.into_iter().map(&mut keep).collect();
@@ -92,7 +92,7 @@ impl Splits {
     }
 }
 
-/// A word about files of which the first page or frame alone is read.
+/// A note about files of which only the first page or frame is read.
 fn pages(images: &Images, looked: &[(Result<Whole, Bad>, u64)]) -> Option<String> {
     let of = images.items().iter().zip(looked).filter(|(_, (found, _))| found.as_ref().is_ok_and(|whole| whole.more));
     let names: Vec<String> = of.map(|(item, _)| item.name.clone()).collect();
@@ -101,10 +101,10 @@ fn pages(images: &Images, looked: &[(Result<Whole, Bad>, u64)]) -> Option<String
     (!names.is_empty()).then(|| format!("{what}: {}", some(&names, names.len())))
 }
 
-/// Pictures of more than 8 bits that are decoded to see how much of their range they use.
+/// The number of images of more than 8 bits that are decoded to see how much of their range they use.
 const DEEP: usize = 16;
 
-/// A warning about pictures of more than 8 bits that are nearly black by their full range.
+/// A warning about images of more than 8 bits that are nearly black in their full range.
 fn narrow(images: &Images, looked: &[(Result<Whole, Bad>, u64)]) -> Option<String> {
     if images.law().range != decode::Range::Full {
         return None;
@@ -124,7 +124,7 @@ fn refusal(bad: &[Bad], path: &Path) -> Error {
     error.at(path.display()).hint("remove or replace them, or leave them out: --set data.on_error=skip")
 }
 
-/// What a look at each image found, and the bytes that it takes.
+/// The result of the check of each image, and its size in bytes.
 fn scan(images: &Images, path: &Path) -> Vec<(Result<Whole, Bad>, u64)> {
     let place = cached(path).filter(|_| images.len() >= REMEMBERED);
     let known = place.as_deref().map(remembered).unwrap_or_default();
@@ -149,7 +149,7 @@ fn scan(images: &Images, path: &Path) -> Vec<(Result<Whole, Bad>, u64)> {
     let whole: Vec<(Key, Whole)> = looked.iter().filter_map(|(found, _, key)| Some(((*key)?, *found.as_ref().ok()?))).collect();
     let new = whole.iter().any(|(key, _)| !known.contains_key(key));
     if let Some(place) = place.filter(|_| new) {
-        // What cannot be remembered is looked at again.
+        // If the cache cannot be written, images are checked again next time.
         let _ = files::write(&place, &whole.iter().flat_map(record).collect::<Vec<u8>>());
     }
     looked.into_iter().map(|(found, bytes, _)| (found, bytes)).collect()
@@ -176,7 +176,7 @@ fn holders(images: &Images) -> HashMap<PathBuf, Stamp> {
     all
 }
 
-/// Who an image is: its file, where in it, how long and how old the file is.
+/// The identity of an image: its file, its place in it, the file's size and time of change.
 type Key = [u8; 16];
 
 fn key(item: &Item, stamp: Stamp) -> Key {
@@ -189,7 +189,7 @@ fn key(item: &Item, stamp: Stamp) -> Key {
     key
 }
 
-/// Where what was seen at `path` is remembered: below CTK_CACHE, XDG_CACHE_HOME or the home folder; nowhere without one.
+/// The cache file for `path`: below CTK_CACHE, XDG_CACHE_HOME or the home folder; none without these.
 fn cached(path: &Path) -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("CTK_CACHE")
@@ -233,7 +233,7 @@ fn look(item: &Item, law: &Law) -> Result<Whole> {
     if let Ok(look) = decode::look(&head)
         && is_whole(look.kind, &head, &tail, length)
     {
-        // Where frames follow, only the whole file tells.
+        // If more frames may follow, only the whole file tells.
         let short = look.kind == Kind::Gif && length > head.len() as u64;
         return Ok(of(if short { decode::look(&item.stored.bytes()?)? } else { look }));
     }
@@ -245,7 +245,7 @@ fn look(item: &Item, law: &Law) -> Result<Whole> {
 /// The first and the last bytes of an image file, and its length.
 type Ends = (Vec<u8>, Vec<u8>, u64);
 
-/// The ends of an image file; nothing of bare pixels.
+/// The first and last bytes of an image file; none for uncompressed pixels.
 fn ends(item: &Item) -> Result<Option<Ends>> {
     let (path, offset, length) = match &item.stored {
         Stored::File(path) => (path.as_path(), 0, None),
@@ -274,7 +274,7 @@ fn ends(item: &Item) -> Result<Option<Ends>> {
     Ok(Some((head, tail, length)))
 }
 
-/// Whether an image file ends as its kind does; where that cannot be told by its ends, not.
+/// Whether an image file ends as its kind does; false if the last bytes cannot tell.
 fn is_whole(kind: Kind, head: &[u8], tail: &[u8], length: u64) -> bool {
     let holds = |marker: &[u8]| tail.windows(marker.len()).any(|window| window == marker);
     let number = |at: usize| head.get(at..at + 4).map(|b| u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])));

@@ -1,7 +1,8 @@
-//! Images that lie in packed tables, unpacked once into a file without a name, where each can be read by itself.
+//! Unpacks the images of compressed tables once into a temporary file, where each can be read by its position.
 //!
-//! Pages of a table are packed as a whole and hold hundreds of images, which training asks for in random order: unpacking a page for each
-//! would cost hundreds of times the work. The file is as large as the images are, and goes when the process does, however that ends.
+//! Pages of a table are compressed as a whole and hold hundreds of images, which training needs in random order. Unpacking a page for each
+//! image would cost hundreds of times the work. The file is as large as the images; it has no name, so it disappears when the process ends,
+//! in whatever way.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use ctk_core::store::files;
 use ctk_core::{Context, Error, Result};
 
-/// What is written at once.
+/// Bytes that are written at once.
 const BUFFER: usize = 1 << 18;
 
 /// A file that is being filled.
@@ -22,14 +23,14 @@ pub(super) struct Spool {
     folder: PathBuf,
 }
 
-/// A table and where its images were unpacked to.
+/// A table and the file that its images were unpacked to.
 pub(crate) struct Unpacked {
     /// The table.
     pub table: PathBuf,
     file: Arc<File>,
 }
 
-/// One image of it.
+/// One image of an unpacked table.
 #[derive(Clone)]
 pub(crate) struct Cell {
     pub of: Arc<Unpacked>,
@@ -40,7 +41,10 @@ pub(crate) struct Cell {
 }
 
 impl Spool {
-    /// An empty file in the system's folder for such files.
+    /// An empty file in the system's folder for temporary files.
+    ///
+    /// # Errors
+    /// The file cannot be created.
     pub fn new() -> Result<Spool> {
         let folder = std::env::temp_dir();
         let file = tempfile::tempfile_in(&folder).map_err(|e| full(e, &folder))?;
@@ -48,15 +52,15 @@ impl Spool {
         Ok(Spool { file: Arc::new(file), out, length: 0, folder })
     }
 
-    /// Whose images come next.
+    /// Registers the table whose images are added next.
     pub fn table(&self, table: &Path) -> Arc<Unpacked> {
         Arc::new(Unpacked { table: table.to_path_buf(), file: self.file.clone() })
     }
 
-    /// Adds an image: row `row` of a table.
+    /// Adds the image of row `row` of a table.
     ///
     /// # Errors
-    /// A full disk; more than 4 GB, or more than 4 billion rows.
+    /// The disk is full; or a table has more than 4 GB in a row or more than 4 billion rows.
     pub fn add(&mut self, of: &Arc<Unpacked>, row: usize, bytes: &[u8]) -> Result<Cell> {
         let short =
             |n: usize| u32::try_from(n).map_err(|_| Error::new("a table of images has more than 4 billion rows or bytes a row"));
@@ -66,10 +70,10 @@ impl Spool {
         Ok(cell)
     }
 
-    /// Ends the file: how many bytes were written, and to which folder.
+    /// Finishes the file. Returns the number of bytes written, and the folder.
     ///
     /// # Errors
-    /// A full disk.
+    /// The disk is full.
     pub fn finish(mut self) -> Result<(u64, PathBuf)> {
         self.out.flush().map_err(|e| full(e, &self.folder))?;
         Ok((self.length, self.folder))
@@ -84,6 +88,9 @@ fn full(e: std::io::Error, folder: &Path) -> Error {
 
 impl Cell {
     /// The image's bytes.
+    ///
+    /// # Errors
+    /// The temporary file cannot be read.
     pub fn read(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.length as usize];
         files::read_at(&self.of.file, &mut bytes, self.offset).at("the temporary file of unpacked images")?;

@@ -14,7 +14,7 @@ use super::{Images, Item, Layout, Span, Splits, Stored, file_name};
 const SIDE: usize = 96;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
-/// Whether a file is a part of it.
+/// Whether a file belongs to the dataset.
 pub(super) fn is_part(name: &str) -> bool {
     name == "train_X.bin" || name == "unlabeled_X.bin"
 }

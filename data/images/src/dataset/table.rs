@@ -1,8 +1,8 @@
-//! Tables of images: CSV, TSV or JSON lines, a row an image. Columns are found by their names, or named by `data.columns`.
+//! Tables of images: CSV, TSV or JSON lines, one row for each image. Columns are recognised by their names, or named by `data.columns`.
 //!
-//! A row has the path of an image, from the table's own folder on; and, where there are such columns, its class, its part and its group
-//! (a patient, a video): images of one group stay on one side of a hold-out. A row without a class is trained on without. An image of
-//! several rows is one image; where these rows name several classes, it has none.
+//! A row has the path of an image, relative to the table's folder, and optionally its class, its part and its group (a patient, a video).
+//! Images of one group stay on one side of a hold-out. An image without a class is trained on without a label. An image in several rows is
+//! one image; if the rows give it several classes, it has none.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -20,17 +20,17 @@ use super::report::{Found, count, some};
 use super::tree::Leaf;
 use super::{Splits, Stored, file_name};
 
-/// `[data.columns]`: what the columns of a table are called. Absent ones are found by the names that people use.
+/// `[data.columns]`: the names of a table's columns. By default they are recognised by common names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Columns {
-    /// The column with the path of each image, or, in a Parquet table, with the bytes of its file.
+    /// The column with each image's path or, in a Parquet table, with the bytes of its file.
     pub path: Option<String>,
-    /// The column with its class.
+    /// The column with the image's class.
     pub label: Option<String>,
-    /// The column with its part: train, val, test.
+    /// The column with the image's part: train, val, test.
     pub split: Option<String>,
-    /// The column with what it belongs to (a patient, a video): a hold-out never splits a group.
+    /// The column with the image's group (a patient, a video); a hold-out never splits a group.
     pub group: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub(super) const LABELS: &[&str] = &[
 pub(super) const SPLITS: &[&str] = &["split", "part", "set", "subset", "partition"];
 pub(super) const GROUPS: &[&str] = &["group", "group_id", "patient", "patient_id", "subject", "subject_id", "video", "video_id"];
 
-/// Endings that a path may leave out.
+/// File name endings that a path may leave out.
 const ENDINGS: [&str; 4] = ["jpg", "png", "jpeg", "tif"];
 
 /// Whether a file's name is that of a table.
@@ -78,22 +78,22 @@ pub(super) fn is_table(name: &str) -> bool {
     [".csv", ".tsv", ".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
 }
 
-/// Rows of cells under the names of their columns.
+/// Rows of cells, with the names of their columns.
 struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
-/// What a row says of the image that it names.
+/// The cells of a row that concern its image.
 pub(super) struct Cells {
-    /// The image's path; none where the row names none.
+    /// The image's path; none if the cell is empty.
     pub path: Option<String>,
     pub class: Option<String>,
     pub split: Option<String>,
     pub group: Option<String>,
 }
 
-/// An image, and what is known of it.
+/// An image with its class, part and group.
 pub(super) struct Row {
     pub leaf: Leaf,
     pub class: Option<String>,
@@ -124,7 +124,7 @@ pub(super) fn open(file: &Path, columns: &Columns) -> Result<Splits> {
     if rows.is_empty() {
         return Err(Error::usage("this table has no row")
             .at(file.display())
-            .hint("a row an image, below a line with the columns' names"));
+            .hint("write one row for each image, below a line with the columns' names"));
     }
     let roles = of_parts(&rows, &mut found);
     let of = contents(rows, roles, &mut found);
@@ -132,17 +132,17 @@ pub(super) fn open(file: &Path, columns: &Columns) -> Result<Splits> {
     Ok(content::splits("", of, Labels::Forced, by, found))
 }
 
-/// How parts are known: by a column, or not at all.
+/// How parts are recognised: by a column, or there are none.
 pub(super) const BY_COLUMN: &str = "by the table";
 pub(super) const EVERY_ROW: &str = "every row of the table";
 
-/// Says which column holds what.
+/// Describes which column is used for what.
 pub(super) fn holding<'a>(said: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let said: Vec<String> = said.map(|(what, column)| format!("`{column}` holds {what}")).collect();
     format!("of the table's columns, {}", said.join(", "))
 }
 
-/// A cell without the blanks around it; none where nothing is left.
+/// A cell without surrounding blanks; none if it is empty.
 pub(super) fn text(cell: Option<String>) -> Option<String> {
     let cell = cell?;
     let text = cell.trim();
@@ -153,7 +153,7 @@ pub(super) fn text(cell: Option<String>) -> Option<String> {
     }
 }
 
-/// The images that rows of the table `file` name by their paths, each once; `shown` is what a message says of a row.
+/// The images that the rows of the table `file` name by their paths, each once; `shown` names a row in messages.
 pub(super) fn named_images(
     file: &Path,
     cells: impl Iterator<Item = Cells>,
@@ -162,7 +162,7 @@ pub(super) fn named_images(
 ) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    // Rows that name an image again, and images whose rows name several classes.
+    // Rows that repeat an image, and images whose rows give several classes.
     let (mut again, mut several) = (0, HashSet::new());
     let mut folder = None;
     for (number, cells) in cells.enumerate() {
@@ -195,7 +195,7 @@ pub(super) fn named_images(
     rows
 }
 
-/// What each part holds; an image without a part is left out.
+/// The content of each part; an image without a part is left out.
 pub(super) fn contents(rows: Vec<Row>, roles: Vec<Option<Role>>, found: &mut Found) -> [Content; 4] {
     let mut of: [(Classes, Vec<Leaf>); 4] = Default::default();
     for (Row { leaf, class, .. }, role) in rows.into_iter().zip(roles) {
@@ -212,7 +212,7 @@ pub(super) fn contents(rows: Vec<Row>, roles: Vec<Option<Role>>, found: &mut Fou
     of.map(|(classes, loose)| Content::sorted(classes, loose))
 }
 
-/// The part of each row; nothing where its column says something else than the others.
+/// The part of each row; none at all if the column's values are not parts.
 pub(super) fn of_parts(rows: &[Row], found: &mut Found) -> Vec<Option<Role>> {
     let mut values: Vec<&str> = rows.iter().filter_map(|row| row.split.as_deref()).collect();
     values.sort_unstable();
@@ -229,7 +229,7 @@ pub(super) fn of_parts(rows: &[Row], found: &mut Found) -> Vec<Option<Role>> {
     rows.iter().map(|row| row.split.as_deref().and_then(|value| roles.get(value).copied())).collect()
 }
 
-/// The folder that paths begin in: the table's own, or one in it, where the first image lies there.
+/// The folder that paths are relative to: the table's own, or a folder in it that contains the first image.
 pub(super) fn base(file: &Path, first: &str) -> PathBuf {
     let own = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     if resolve(&own, first).exists() {
@@ -242,7 +242,7 @@ pub(super) fn base(file: &Path, first: &str) -> PathBuf {
     inside.into_iter().find(|folder| resolve(folder, first).exists()).unwrap_or(own)
 }
 
-/// Where the image `name` lies, whose ending may be left out.
+/// The file of the image `name`, whose ending may be left out.
 pub(super) fn resolve(base: &Path, name: &str) -> PathBuf {
     let path = base.join(name);
     if path.exists() || Path::new(name).extension().is_some() {
@@ -253,7 +253,7 @@ pub(super) fn resolve(base: &Path, name: &str) -> PathBuf {
 }
 
 impl Table {
-    /// The column that is wished for, or else the first of `known` that there is.
+    /// The column that `wish` names, or else the first of `known` that exists.
     fn column(&self, wish: &Option<String>, known: &[&str], key: &str) -> Result<Option<usize>> {
         let place = |name: &str| self.header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
         match wish {
@@ -297,7 +297,7 @@ fn json(text: &str) -> Result<Table> {
     Ok(table)
 }
 
-/// Cells between tabs, or between the commas, semicolons or tabs that the first line has most of.
+/// Cells separated by tabs, or by whichever of comma, semicolon and tab is most frequent in the first line.
 fn separated(text: &str, tabs: bool, file: &Path) -> Result<Table> {
     let first = text.lines().next().unwrap_or_default();
     let most = [b',', b';', b'\t'].into_iter().rev().max_by_key(|mark| first.bytes().filter(|byte| byte == mark).count());
@@ -313,7 +313,7 @@ fn separated(text: &str, tabs: bool, file: &Path) -> Result<Table> {
     if rows.is_empty() {
         return Ok(Table { header: Vec::new(), rows });
     }
-    // A first line that is an image already names no columns.
+    // A first line that is an image already is not a header.
     let bare = resolve(&base(file, &rows[0][0]), &rows[0][0]).is_file();
     let header = match bare {
         true => ["path", "label", "split"].into_iter().map(String::from).take(rows[0].len()).collect(),

@@ -1,10 +1,10 @@
-//! What archives mean: samples by WebDataset's names, or folders of images.
+//! Archives as datasets: samples by WebDataset's names, or folders of images.
 //!
-//! Files of one name, `key.jpg` and `key.cls`, are one sample, wherever in the archive they lie. A key ends at the first dot of the
-//! base name; where no image is called so, at the last one (`photo.v1.jpg` has the key `photo.v1`), so that `key.seg.png` beside
-//! `key.png` is no sample of its own. Archives without a `.cls` are read as folders are, if these tell classes apart.
+//! Files with the same key, `key.jpg` and `key.cls`, are one sample, wherever in the archive they are. A key ends at the first dot of the
+//! file name; if no image has that key, at the last dot (`photo.v1.jpg` has the key `photo.v1`). So `key.seg.png` beside `key.png` is not a
+//! sample of its own. Archives without a `.cls` are read like folders, if these distinguish classes.
 //!
-//! A folder of archives is one dataset. Archives that are named as parts are (`test-0.tar`, `imagenet-val-00.tar`) are that part.
+//! A folder of archives is one dataset. An archive that is named as a part (`test-0.tar`, `imagenet-val-00.tar`) is that part.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ use super::report::{Found, Slot, count};
 use super::tree::{Leaf, Node, is_image};
 use super::{Images, Item, Splits, Stored, file_name};
 
-/// What lies in one archive.
+/// The content of one archive.
 struct Archive {
     name: String,
     role: Role,
     inner: Vec<Inner>,
 }
 
-/// The archives `files`; `path` is where they were looked for.
+/// Opens the archives `files`; `path` is where they were found.
 pub(super) fn open(path: &Path, files: &[PathBuf], labels: Labels, mut found: Found) -> Result<Splits> {
     let names: Vec<String> = files.iter().map(|file| file_name(file)).collect();
     let mut archives = Vec::new();
@@ -45,8 +45,8 @@ pub(super) fn open(path: &Path, files: &[PathBuf], labels: Labels, mut found: Fo
     shards(path, archives, found)
 }
 
-/// The part of each archive by its name. One alone is trained on, whatever it is called; and a name that only holds such a word is a
-/// part where another is for training by its name.
+/// The part of each archive by its name. A single archive is trained on, whatever its name is. A name with further words stands for a part
+/// only if another archive is a training part by its name.
 fn roles(names: &[String]) -> Vec<Role> {
     let stems: Vec<&str> = names.iter().map(|name| archive::stem(name).unwrap_or(name)).collect();
     if let [_] = stems[..] {
@@ -59,7 +59,7 @@ fn roles(names: &[String]) -> Vec<Role> {
     stems.iter().zip(roles).map(role).collect()
 }
 
-/// Archives without classes of their own: folders, where these may tell classes apart, or images without labels.
+/// Archives without classes of their own: like folders, if these may distinguish classes, or images without labels.
 fn folders(path: &Path, archives: Vec<Archive>, labels: Labels, found: Found) -> Result<Splits> {
     let bare = |archive: &Archive| archive.name.ends_with(".tar") && !several_folders(&archive.inner);
     if labels == Labels::Found && archives.iter().all(bare) {
@@ -78,7 +78,7 @@ fn folders(path: &Path, archives: Vec<Archive>, labels: Labels, found: Found) ->
     Ok(folder::splits("", of, labels, "by the archive's name", found))
 }
 
-/// Whether images lie in more than one folder.
+/// Whether the images are in more than one folder.
 fn several_folders(inner: &[Inner]) -> bool {
     let mut folders = inner.iter().map(|inner| inner.path.rsplit_once('/').map_or("", |(folder, _)| folder));
     folders.next().is_some_and(|first| folders.any(|folder| folder != first))
@@ -105,13 +105,13 @@ fn shards(path: &Path, archives: Vec<Archive>, mut found: Found) -> Result<Split
     if train.is_empty() {
         return Err(Error::usage("no image in these archives")
             .at(path.display())
-            .hint("entries are named key.jpg or key.png, with key.cls beside; or they lie in one folder a class"));
+            .hint("entries are named key.jpg or key.png, with key.cls beside; or they lie in one folder for each class"));
     }
     let labelled = train.iter().any(|item| item.label.is_some());
     let held: Vec<&Item> = val.iter().chain(&test).collect();
     let classes = held.iter().copied().chain(&train).filter_map(|item| item.label).max().map_or(0, |most| most as usize + 1);
     let names: Vec<String> = (0..if labelled { classes } else { 0 }).map(|class| class.to_string()).collect();
-    // What has no class is trained on without one, or not judged by.
+    // A sample without a class is trained on without a label, and is not evaluated on.
     let (train, mut without) = sides(train, labelled);
     if !without.is_empty() {
         let first = without[0].name.clone();
@@ -125,7 +125,7 @@ fn shards(path: &Path, archives: Vec<Archive>, mut found: Found) -> Result<Split
         let (items, without) = sides(items, labelled);
         without.iter().for_each(|item| found.pass_over("image without .cls", &item.name));
         if !without.is_empty() {
-            found.note(format!("{} of the {part} part without a .cls: not judged by", count(without.len(), "image")));
+            found.note(format!("{} of the {part} part without a .cls: not evaluated", count(without.len(), "image")));
         }
         (!items.is_empty()).then(|| Images::new(items, names.clone()))
     };
@@ -142,7 +142,7 @@ fn shards(path: &Path, archives: Vec<Archive>, mut found: Found) -> Result<Split
                 "val",
                 Slot::Test,
                 val_from,
-                format!("measured on while training and judged on, {why}: there is no test part"),
+                format!("measured during training and used for evaluation, {why}: there is no test part"),
             );
             (None, Some(val))
         }
@@ -151,7 +151,7 @@ fn shards(path: &Path, archives: Vec<Archive>, mut found: Found) -> Result<Split
                 found.part("val", Slot::Val, val_from, format!("measured on while training, {why}"));
             }
             if test.is_some() {
-                found.part("test", Slot::Test, test_from, format!("judged on, never trained on, {why}"));
+                found.part("test", Slot::Test, test_from, format!("used for evaluation, never for training, {why}"));
             }
             (val, test)
         }
@@ -163,7 +163,7 @@ fn shards(path: &Path, archives: Vec<Archive>, mut found: Found) -> Result<Split
     Ok(Splits { val, test, unlabelled, found: found.into(), ..Splits::of(Images::new(train, names)) })
 }
 
-/// The items that carry a class, and those that do not; all on the left where none is asked for.
+/// Divides the items into those with a class and those without; all are on the left if classes are not needed.
 fn sides(items: Vec<Item>, labelled: bool) -> (Vec<Item>, Vec<Item>) {
     items.into_iter().partition(|item| !labelled || item.label.is_some())
 }
@@ -177,14 +177,14 @@ fn samples(name: &str, inner: Vec<Inner>, found: &mut Found) -> Result<Vec<Item>
             Body::Image(stored) => images.push((path, stored)),
             Body::Class(text) => {
                 let number = text.parse().ok().filter(|&class: &u32| class < 1 << 20);
-                let number = number.ok_or_else(|| Error::new(format!("`{text}` is no class number")).at(&path))?;
+                let number = number.ok_or_else(|| Error::new(format!("`{text}` is not a class number")).at(&path))?;
                 if classes.insert(last(&path).to_string(), number).is_some() {
                     return Err(twice("class", last(&path)).at(&path));
                 }
             }
         }
     }
-    // Keys that end at the first dot, of images that have just an extension.
+    // Keys that end at the first dot, of images that have only an extension after it.
     let mut keys: HashMap<String, String> = HashMap::new();
     let plain = |path: &str| first(path) == last(path);
     for (path, _) in images.iter().filter(|(path, _)| plain(path)) {
@@ -227,7 +227,7 @@ fn first(path: &str) -> &str {
 /// A path up to the last dot of its base name.
 fn last(path: &str) -> &str {
     let base = path.rfind('/').map_or(0, |slash| slash + 1);
-    // A file without extension has no dot that ends its key, whatever its name holds.
+    // A file without an extension has no dot that ends its key, whatever dots its folder has.
     let ends = is_image(&path[base..]) || path.ends_with(".cls") || path[base..].matches('.').count() == 1;
     path[base..].rfind('.').filter(|_| ends).map_or(path, |dot| &path[..base + dot])
 }

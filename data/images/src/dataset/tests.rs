@@ -1,4 +1,4 @@
-//! Readers on small fixtures, each made by its test.
+//! Tests of the readers on small fixtures that each test makes.
 
 use std::fs;
 use std::io::Write;
@@ -38,7 +38,7 @@ fn refusal(path: &Path, format: Option<Format>) -> String {
     open(path, format).err().expect("this must not open").to_string()
 }
 
-/// Name, label and first value of each image.
+/// The name, label and first value of each image.
 fn listed(images: &Images) -> Vec<(String, Option<u32>, u8)> {
     (0..images.len()).map(|i| (images.name(i), images.label(i), images.get(i).unwrap().pixels[0])).collect()
 }
@@ -89,7 +89,7 @@ fn a_flat_folder_has_no_labels() {
     let splits = open(folder.path(), None).unwrap();
     assert_eq!(listed(&splits.train), [row("1.png", None, 1), row("2.png", None, 2)]);
     assert!(!splits.labelled());
-    // Forced, classes are passed over and folders are walked.
+    // With the format given, classes are ignored and folders are searched.
     put(folder.path(), "cat/3.png", &png(3));
     assert_eq!(open(folder.path(), Some(Format::Flat)).unwrap().train.len(), 3);
 }
@@ -118,7 +118,10 @@ fn cifar_10_and_100() {
 
     put(&root, "data_batch_2.bin", &cifar_record(&[9], 3)[1..]);
     let cut = refusal(&root, None);
-    assert!(cut.contains("3072 bytes are no whole number") && cut.contains("data_batch_2.bin") && cut.contains("hint:"), "{cut}");
+    assert!(
+        cut.contains("3072 bytes are not a whole number") && cut.contains("data_batch_2.bin") && cut.contains("hint:"),
+        "{cut}"
+    );
     put(&root, "data_batch_2.bin", &cifar_record(&[10], 3));
     let label = refusal(&root, None);
     assert!(label.contains("label 10, and there are 10 classes") && label.contains("record 0"), "{label}");
@@ -188,11 +191,11 @@ fn idx_plain_and_zipped() {
     assert!(refusal(root, None).contains("3 labels, and there are 2 images"));
     put(root, "train-labels-idx1-ubyte", &idx(&[2], &[1, 0]));
     put(root, name, &idx(&[2, 2, 3], &[0; 11]));
-    assert!(refusal(root, None).contains("ends before what its header promises"));
+    assert!(refusal(root, None).contains("is shorter than its header says"));
     put(root, name, &idx(&[u32::MAX, u32::MAX, 3], &[0; 11]));
     assert!(refusal(root, None).contains("hint") || refusal(root, None).contains("images"), "no allocation of what is not there");
     put(root, name, b"\x00\x00\x0d\x03");
-    assert!(refusal(root, None).contains("no IDX file"));
+    assert!(refusal(root, None).contains("not an IDX file"));
 }
 
 fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
@@ -238,7 +241,7 @@ fn tar_files_by_webdatasets_names() {
     );
     assert!(mixed.found.notes[0].contains("without a .cls (m.tar/w)"), "{:?}", mixed.found.notes);
     put(root, "bad/m.tar", &tar(&[("v.png", &png(4)), ("v.cls", b"cat")]));
-    assert!(refusal(&root.join("bad"), None).contains("`cat` is no class number"));
+    assert!(refusal(&root.join("bad"), None).contains("`cat` is not a class number"));
     put(root, "cut/m.tar", &first[..600]);
     let cut = refusal(&root.join("cut"), None);
     assert!(cut.contains("m.tar") && cut.contains("hint"), "{cut}");
@@ -306,7 +309,7 @@ fn cifars_own_layout() {
         assert!((0..10).all(|class| labels.iter().filter(|&&l| l == class).count() == each));
     }
     assert_eq!(splits.train.classes()[9], "truck");
-    // Photos are smooth where planes and rows are taken apart rightly: neighbours differ far less than distant pixels.
+    // Photos are smooth if planes and rows are read correctly: neighbouring pixels differ far less than distant ones.
     let picture = splits.train.get(17).unwrap();
     let step = |dy: usize, dx: usize| -> f64 {
         let differences = (0..16 * 16).map(|i| {
@@ -322,13 +325,13 @@ fn cifars_own_layout() {
 #[cfg_attr(not(ctk_data), ignore = "needs CTK_DATA")]
 fn photos_of_mixed_sizes_decode() {
     let splits = open(&real("imagenet-sample-60"), None);
-    // Their extension is .JPEG, which no class folder surrounds.
+    // Their extension is .JPEG, and they are in no class folder.
     let images = splits.unwrap().train;
     assert_eq!(images.len(), 60);
     let gray = (0..60).filter(|&i| images.get(i).unwrap().pixels.as_chunks::<3>().0.iter().all(|p| p[0] == p[1] && p[1] == p[2]));
     assert_eq!(gray.count(), 20);
     assert!(images.median_side(60).unwrap() > 100);
-    // They are decoded without the `image` crate, which is the oracle here: its pixels are the same.
+    // They are decoded without the `image` crate, which is the oracle here: the pixels are the same.
     for (i, name) in images.names().into_iter().enumerate() {
         let theirs = image::open(real("imagenet-sample-60").join(&name)).unwrap().into_rgb8();
         assert_eq!(images.get(i).unwrap().pixels, theirs.into_raw(), "{name}");

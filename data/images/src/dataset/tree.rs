@@ -1,7 +1,7 @@
-//! Files by folder, as they lie on a disk or inside an archive: which of them are images, and which are not.
+//! The tree of folders and images, on disk or inside an archive; and which files are images.
 //!
-//! An image is known by its extension, in any case. A file without one, or with one that nobody uses for something else, is known by
-//! its first bytes. Hidden files are other programs' marks, never data.
+//! An image is recognised by its extension, in any case. A file without an extension, or with one that is not known to belong to other
+//! files, is recognised by its first bytes. Hidden files belong to other programs and are never data.
 
 use std::fs;
 use std::io::Read;
@@ -15,8 +15,8 @@ use super::report::Found;
 use super::{Item, Stored};
 use crate::decode::{EXTENSIONS, Kind};
 
-/// Extensions that other files have: these are not opened to look for an image. Raw photos and slides among them, which begin as TIFF
-/// files do and hold a small preview first.
+/// Extensions of other files, which are not opened to look for an image. Raw photos and scanned slides are among them: they begin like TIFF
+/// files and hold a small preview first.
 const OTHERS: &[&str] = &[
     "txt",
     "csv",
@@ -120,25 +120,25 @@ const OTHERS: &[&str] = &[
     "srt",
 ];
 
-// More levels than this are a link to an upper folder.
+// More levels than this mean that a link leads to an upper folder.
 const DEEPEST: usize = 32;
 
-/// A folder and everything below it. Images come in the order of their names, those of a folder before those of the folders in it.
+/// A folder and everything below it. Images are in the order of their names; those of a folder come before those of its subfolders.
 #[derive(Default)]
 pub(super) struct Node {
     /// Its path relative to the data's root folder, with forward slashes; empty for the root itself.
     pub path: String,
     pub images: Vec<Leaf>,
     pub folders: Vec<Node>,
-    /// Images here and below.
+    /// Number of images here and below.
     pub count: usize,
 }
 
-/// An image: its path from where the walk began, and where its bytes lie.
+/// An image: its path from the start of the search, and where its bytes lie.
 pub(super) struct Leaf {
     pub path: String,
     pub stored: Stored,
-    /// What it belongs to, where that is known: a patient, a video.
+    /// The group that it belongs to, if known: a patient, a video.
     pub group: Option<Arc<str>>,
 }
 
@@ -152,7 +152,7 @@ impl Node {
         self.folders.iter().filter(|folder| folder.count > 0)
     }
 
-    /// Whether every image lies in a folder below this one, and that in several.
+    /// Whether every image is in a subfolder, and there are several of these.
     pub fn holds_classes(&self) -> bool {
         self.images.is_empty() && self.filled().count() > 1
     }
@@ -165,12 +165,12 @@ impl Node {
         all
     }
 
-    /// Counts every image in it as one that is not read.
+    /// Counts every image in it as not read.
     pub fn pass_over(self, kind: &str, found: &mut Found) {
         self.leaves().iter().for_each(|leaf| found.pass_over(kind, &leaf.path));
     }
 
-    /// A folder of `leaves`, which are sorted first: what an archive or a list holds.
+    /// A folder with `leaves`, which are sorted first: the content of an archive or a list.
     pub fn of(mut leaves: Vec<Leaf>) -> Node {
         leaves.sort_by(|a, b| a.path.cmp(&b.path));
         let mut root = Node::default();
@@ -193,7 +193,7 @@ impl Node {
         root
     }
 
-    /// Puts it and everything in it below the folder `parent`.
+    /// Moves it and everything in it below the folder `parent`.
     pub fn move_below(&mut self, parent: &str) {
         let moved = |path: &str| if path.is_empty() { parent.to_string() } else { format!("{parent}/{path}") };
         self.path = moved(&self.path);
@@ -212,23 +212,23 @@ impl Leaf {
         Leaf { path: path.into(), stored, group: None }
     }
 
-    /// The image under its name from `root` on, a folder's path.
+    /// The image with its name relative to `root`, a folder's path.
     pub fn item(self, root: &str, label: Option<u32>) -> Item {
         Item::new(below(root, &self.path), label, self.stored).of_group(self.group)
     }
 }
 
-/// `path` from `root` on.
+/// `path` relative to `root`.
 pub(super) fn below<'a>(root: &str, path: &'a str) -> &'a str {
     path.strip_prefix(root).map_or(path, |rest| rest.trim_start_matches('/'))
 }
 
-/// Whether a file's name says that it is an image.
+/// Whether a file's name is that of an image.
 pub(super) fn is_image(name: &str) -> bool {
     extension(name).is_some_and(|e| EXTENSIONS.contains(&e.as_str()))
 }
 
-/// What a file that is not read is counted as.
+/// The kind under which a file that is not read is counted.
 pub(super) fn kind(name: &str) -> String {
     match extension(name) {
         _ if name.starts_with('.') => "hidden".into(),
@@ -237,44 +237,44 @@ pub(super) fn kind(name: &str) -> String {
     }
 }
 
-/// The extension in small letters.
+/// The extension in lower case.
 pub(super) fn extension(name: &str) -> Option<String> {
     let (stem, extension) = name.rsplit_once('.')?;
     let plain = !stem.is_empty() && !extension.is_empty() && extension.len() <= 12 && !extension.contains(' ');
     plain.then(|| extension.to_lowercase())
 }
 
-/// Whether only its first bytes can tell what a file is.
+/// Whether only a file's first bytes can tell what it is.
 pub(super) fn is_unclear(name: &str) -> bool {
     extension(name).is_none_or(|e| !OTHERS.contains(&e.as_str()))
 }
 
-/// Whether these first bytes are an image's.
+/// Whether these are the first bytes of an image.
 pub(super) fn begins_as_image(bytes: &[u8]) -> bool {
-    // Two letters and a line's end begin texts, too.
+    // Text files may begin with two letters and a line end, too.
     Kind::of(bytes).is_ok_and(|kind| !matches!(kind, Kind::Bmp | Kind::Pnm))
 }
 
-/// Whether a name is another program's mark.
+/// Whether a name is that of another program's hidden file.
 pub(super) fn is_mark(name: &str) -> bool {
     let of_images = is_image(name) && !name.starts_with("._");
     (name.starts_with('.') && !of_images) || ["thumbs.db", "desktop.ini"].contains(&name.to_lowercase().as_str())
 }
 
-/// Whether a folder is another program's: hidden, or what macOS puts into archives.
+/// Whether a folder belongs to another program: it is hidden, or macOS put it into an archive.
 pub(super) fn is_foreign(folder: &str) -> bool {
     folder.starts_with('.') || folder == "__MACOSX"
 }
 
-/// Everything below the folder `root`; what is no image is counted in `found`.
+/// Everything below the folder `root`; files that are not images are counted in `found`.
 ///
 /// # Errors
-/// A folder that cannot be listed; folders that nest too deep.
+/// A folder cannot be listed, or folders are nested too deeply.
 pub(super) fn walk(root: &Path, found: &mut Found) -> Result<Node> {
     step(root, String::new(), 0, found)
 }
 
-/// Whether `folder` lies no deeper below where a walk began than folders do.
+/// Refuses a `folder` that is nested too deeply below the start of the search.
 pub(super) fn check_depth(folder: &Path, depth: usize) -> Result<()> {
     match depth > DEEPEST {
         true => Err(Error::new("folders nest too deep here: is one a link to an upper folder?").at(folder.display())),
@@ -291,7 +291,7 @@ fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<
         let name = entry.file_name().to_string_lossy().into_owned();
         let here = if node.path.is_empty() { name.clone() } else { format!("{}/{name}", node.path) };
         let kind_of = entry.file_type().at(folder.display())?;
-        // Only a link is worth another look.
+        // Only a link needs a second look.
         let is_folder = kind_of.is_dir() || (kind_of.is_symlink() && entry.path().is_dir());
         match is_folder {
             true if is_foreign(&name) => {}
@@ -305,7 +305,7 @@ fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<
                 found.files += 1;
                 found.pass_over("link to nothing", &here);
             }
-            // Whoever opened a pipe would wait for ever.
+            // Opening a pipe would wait for ever.
             false if let Some(what) = odd(kind_of, &entry.path()) => {
                 found.files += 1;
                 found.pass_over(what, &here);
@@ -324,12 +324,12 @@ fn step(folder: &Path, path: String, depth: usize, found: &mut Found) -> Result<
     Ok(node)
 }
 
-/// What an entry of a folder is, if it is neither a file nor a folder; a link is what it leads to.
+/// The kind of a folder's entry, if it is neither a file nor a folder; a link has the kind of its target.
 fn odd(kind: fs::FileType, path: &Path) -> Option<&'static str> {
     if kind.is_file() { None } else { opened::odd(path) }
 }
 
-/// Whether a file begins as an image does; one that cannot be opened does not.
+/// Whether a file begins like an image; false for one that cannot be opened.
 pub(super) fn looks_like_one(path: &Path) -> bool {
     let mut start = [0; 16];
     let read = opened::open(path).and_then(|file| Ok(file.take(16).read(&mut start)?));

@@ -1,7 +1,7 @@
-//! HEIC, AVIF and other HEIF files, by the system's libheif.
+//! HEIC, AVIF and other HEIF files, decoded by the system's libheif.
 //!
-//! libheif turns and mirrors a picture itself, as the file's own properties say; what EXIF says besides would turn it twice. More than 8
-//! bits are scaled to 8.
+//! libheif rotates and mirrors an image itself, by the file's own properties; applying the EXIF orientation as well would rotate it twice.
+//! More than 8 bits are scaled to 8.
 
 use ctk_core::{Error, Result};
 use image::metadata::Orientation;
@@ -11,7 +11,7 @@ use libheif_rs::{ColorSpace, HeifContext, HeifError, ImageHandle, LibHeif, RgbCh
 use super::law::Law;
 use super::{Header, broken, rgb};
 
-/// Decodes the picture that the file calls its first.
+/// Decodes the primary image of the file.
 pub(super) fn decode(bytes: &[u8], law: &Law) -> Result<(RgbImage, Orientation)> {
     let file = HeifContext::read_from_bytes(bytes).map_err(wrong)?;
     let picture = file.primary_image_handle().map_err(wrong)?;
@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8], law: &Law) -> Result<(RgbImage, Orientation)>
     let chroma = if alpha { RgbChroma::Rgba } else { RgbChroma::Rgb };
     let decoded = LibHeif::new().decode(&picture, ColorSpace::Rgb(chroma), None).map_err(wrong)?;
     let plane = decoded.planes().interleaved.ok_or_else(|| broken("it has no colours"))?;
-    // Lines may be longer than the picture is wide.
+    // Lines may be longer than the image is wide.
     let line = width as usize * if alpha { 4 } else { 3 };
     let mut pixels = Vec::with_capacity(line * height as usize);
     if (plane.width, plane.height) == (width, height) {
@@ -45,13 +45,13 @@ pub(super) fn decode(bytes: &[u8], law: &Law) -> Result<(RgbImage, Orientation)>
     Ok((law.apply(DynamicImage::ImageRgba8(picture)), Orientation::NoTransforms))
 }
 
-/// The size, standing upright.
+/// The size after rotation.
 pub(super) fn header(bytes: &[u8]) -> Result<Header> {
     let file = HeifContext::read_from_bytes(bytes).map_err(wrong)?;
     of(&file.primary_image_handle().map_err(wrong)?).bounded()
 }
 
-/// Whether the file holds other pictures.
+/// Whether the file holds other images.
 pub(super) fn more(bytes: &[u8]) -> bool {
     HeifContext::read_from_bytes(bytes).is_ok_and(|file| file.number_of_top_level_images() > 1)
 }

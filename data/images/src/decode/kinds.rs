@@ -1,10 +1,10 @@
-//! Which kind of file bytes are, by how they begin; the extensions of those that are read, and the names of those that are not.
+//! Recognises the kind of an image file by its first bytes; lists the extensions that are read, and the names of kinds that are not.
 
 use ctk_core::{Error, Result};
 
 use super::BROKEN;
 
-/// Extensions of files that are read, in lower case: all that people use for them.
+/// Extensions of files that are read, in lower case.
 pub const EXTENSIONS: &[&str] = &[
     "jpg",
     "jpeg",
@@ -41,26 +41,26 @@ pub const EXTENSIONS: &[&str] = &[
 pub enum Kind {
     /// JPEG, baseline and progressive.
     Jpeg,
-    /// PNG; of an animated one its still picture.
+    /// PNG; the still image of an animated one.
     Png,
-    /// WebP, lossy and lossless; of an animated one its first frame.
+    /// WebP, lossy and lossless; the first frame of an animated one.
     Webp,
-    /// TIFF; of several pages the first.
+    /// TIFF; the first of several pages.
     Tiff,
-    /// GIF; of several frames the first.
+    /// GIF; the first of several frames.
     Gif,
     /// Windows' BMP.
     Bmp,
     /// Netpbm's PBM, PGM, PPM and PAM.
     Pnm,
-    /// HEIC, AVIF and other HEIF files; of several pictures the one that the file calls its first.
+    /// HEIC, AVIF and other HEIF files; the primary one of several images.
     #[cfg(feature = "heif")]
     Heif,
 }
 
 const CONVERT: &str = "convert it to PNG or JPEG, as ImageMagick does with a folder:";
 
-/// How files begin that are images, or what people have for one, and are not read.
+/// First bytes of files that are not read: images of other kinds, and files that are often mistaken for images.
 const OTHERS: &[(usize, &[u8], &str)] = &[
     (0, b"\xff\x0a", "a JPEG XL image"),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
@@ -86,10 +86,10 @@ const OTHERS: &[(usize, &[u8], &str)] = &[
 ];
 
 impl Kind {
-    /// The kind of a file's bytes.
+    /// The kind of a file by its bytes.
     ///
     /// # Errors
-    /// They are of none that is read; the message names what they are, where that is known.
+    /// The kind is not supported; the message names it, if it is known.
     pub fn of(bytes: &[u8]) -> Result<Kind> {
         let begins = |with: &[u8]| bytes.starts_with(with);
         Ok(match () {
@@ -105,21 +105,22 @@ impl Kind {
             () if begins(b"BM") => Kind::Bmp,
             () if matches!(bytes, [b'P', b'1'..=b'7', b' ' | b'\t' | b'\n' | b'\r' | b'#', ..]) => Kind::Pnm,
             () if bytes.iter().all(|&byte| byte == 0) => {
-                return Err(Error::new("this file holds zeros alone").hint("its copying or its download broke off: get it anew"));
+                return Err(
+                    Error::new("this file holds only zeros").hint("copying or downloading it was interrupted: get it again")
+                );
             }
             () => {
-                return Err(
-                    Error::new("this is no image of a kind that ctk reads: JPEG, PNG, WebP, TIFF, GIF, BMP, PNM").hint(BROKEN)
-                );
+                return Err(Error::new("this is not an image of a kind that ctk reads: JPEG, PNG, WebP, TIFF, GIF, BMP, PNM")
+                    .hint(BROKEN));
             }
         })
     }
 }
 
-/// What is read with the feature `heif`, by the system's libheif.
+/// Kinds that are read with the feature `heif`, by the system's libheif.
 const HEIF: [&str; 3] = ["an AVIF image", "an HEIC image", "an HEIF image"];
 
-/// What bytes are that are not read, if that is known.
+/// The name of a kind that is not read, if it is known.
 fn other(bytes: &[u8]) -> Option<&'static str> {
     if bytes.get(4..8) == Some(b"ftyp") {
         return Some(brand(bytes));
@@ -136,7 +137,7 @@ fn other(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What an ISO media file is, by its brands: the first that tells.
+/// The kind of an ISO media file, by the first of its brands that is known.
 fn brand(bytes: &[u8]) -> &'static str {
     let length = bytes.first_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
     let brands = bytes.get(8..length.clamp(12, 256).min(bytes.len())).unwrap_or_default();

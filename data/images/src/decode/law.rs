@@ -1,4 +1,4 @@
-//! What a recipe may choose of decoding: what lies behind transparent pixels, and which values are black and white where there are more
+//! The decoding rules that a recipe may choose: the background of transparent pixels, and the values of black and white in images of more
 //! than 8 bits.
 
 use std::borrow::Cow;
@@ -8,32 +8,32 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What becomes of alpha and of deep pictures.
+/// How alpha and high bit depths are decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Law {
-    /// What lies behind transparent pixels.
+    /// The background of transparent pixels.
     pub background: Background,
-    /// What is black and what is white, above 8 bits.
+    /// The values of black and white above 8 bits.
     pub range: Range,
 }
 
-/// What lies behind transparent pixels.
+/// The background of transparent pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Background {
-    /// Alpha is dropped, and the colours below it stay as they are: PIL's `convert("RGB")`, hence torchvision's.
+    /// Alpha is dropped and the colours stay as they are, as in PIL's `convert("RGB")` and so in torchvision.
     #[default]
     Drop,
-    /// The picture is composited over a colour, as viewers do.
+    /// The image is composited over a colour, as image viewers do.
     Colour([u8; 3]),
 }
 
 impl Background {
-    /// What runs of our own have where nothing else is said.
+    /// The default of new runs.
     pub const WHITE: Background = Background::Colour([255; 3]);
 
     const WORDS: &str = "data.background must be \"white\", \"black\", a colour as \"#rrggbb\", or \"drop\"";
 
-    /// Reads `white`, `black`, `#rrggbb` or `drop`.
+    /// Parses `white`, `black`, `#rrggbb` or `drop`.
     fn of(word: &str) -> Option<Background> {
         match word {
             "drop" => return Some(Background::Drop),
@@ -47,7 +47,7 @@ impl Background {
         Some(Background::Colour([red, green, blue]))
     }
 
-    /// The word that a recipe has for it.
+    /// The text in a recipe.
     pub fn word(self) -> String {
         match self {
             Background::Drop => "drop".to_string(),
@@ -80,16 +80,16 @@ impl JsonSchema for Background {
     }
 }
 
-/// Which values of a picture of more than 8 bits are black and white.
+/// Which values of an image of more than 8 bits are black and white.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Written", into = "Written")]
 pub enum Range {
-    /// The lowest and the highest value that the file can hold: 0 and 65535 of 16 bits, 0 and 1 of floats.
+    /// The lowest and the highest value that the format can hold: 0 and 65535 for 16 bits, 0 and 1 for floats.
     #[default]
     Full,
-    /// The lowest and the highest value of each picture.
+    /// The lowest and the highest value of each image.
     Minmax,
-    /// These two values, as they are written in the file.
+    /// These two values, on the file's own scale.
     Values([f64; 2]),
 }
 
@@ -129,7 +129,7 @@ impl From<Range> for Written {
 }
 
 impl Law {
-    /// The picture in 8 bits and three channels.
+    /// The image in 8 bits and three channels.
     pub(super) fn apply(&self, picture: DynamicImage) -> RgbImage {
         let picture = match self.range {
             Range::Full => picture,
@@ -143,7 +143,7 @@ impl Law {
     }
 }
 
-/// Composites the picture over a colour: c · a + behind · (1 − a), rounded.
+/// Composites the image over a colour: c · a + background · (1 − a), rounded.
 fn composited(picture: DynamicImage, behind: [u8; 3]) -> RgbImage {
     let rgba = picture.into_rgba8();
     let mut rgb = RgbImage::new(rgba.width(), rgba.height());
@@ -158,8 +158,8 @@ fn composited(picture: DynamicImage, behind: [u8; 3]) -> RgbImage {
     rgb
 }
 
-/// A deep picture with what is between `low` and `high` stretched over the whole range; its own lowest and highest value where none are
-/// given. Others are as they were.
+/// An image of more than 8 bits whose values from `low` to `high` are stretched over the whole range; without `values`, from its own lowest
+/// to its highest value. Other images stay as they are.
 fn stretched(picture: DynamicImage, values: Option<[f64; 2]>) -> DynamicImage {
     let Some(mut deep) = Deep::of(picture.clone()) else { return picture };
     let [low, high] = values.unwrap_or_else(|| deep.extremes());
@@ -170,22 +170,22 @@ fn stretched(picture: DynamicImage, values: Option<[f64; 2]>) -> DynamicImage {
     deep.picture()
 }
 
-/// The share of their range that a deep picture's values use.
+/// The fraction of its range that the values of an image of more than 8 bits use.
 pub(super) fn used(picture: DynamicImage) -> Option<f64> {
     let deep = Deep::of(picture)?;
     let [low, high] = deep.extremes();
     Some((high - low).max(0.0) / deep.most)
 }
 
-/// A picture of more than 8 bits: its colours apart from its alpha.
+/// An image of more than 8 bits, with colours and alpha apart.
 struct Deep {
     width: u32,
     height: u32,
-    /// Three a pixel.
+    /// Three for each pixel.
     values: Vec<f64>,
-    /// One a pixel, 0 to 255.
+    /// One for each pixel, 0 to 255.
     alpha: Option<Vec<u8>>,
-    /// The highest value that the file can hold.
+    /// The highest value that the format can hold.
     most: f64,
 }
 
@@ -195,7 +195,7 @@ impl Deep {
         let (width, height) = (picture.width(), picture.height());
         let alpha = picture.color().has_alpha().then(|| picture.to_rgba8().pixels().map(|pixel| pixel.0[3]).collect());
         let (values, most) = match picture {
-            // Gray stays three equal values, whatever a conversion would weigh.
+            // Gray becomes three equal values; a colour conversion might weight them differently.
             ImageLuma16(of) => (of.pixels().flat_map(|p| [f64::from(p.0[0]); 3]).collect(), 65535.0),
             ImageLumaA16(of) => (of.pixels().flat_map(|p| [f64::from(p.0[0]); 3]).collect(), 65535.0),
             ImageRgb16(of) => (of.into_raw().into_iter().map(f64::from).collect(), 65535.0),
@@ -212,7 +212,7 @@ impl Deep {
         self.values.iter().fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], &v| [low.min(v), high.max(v)])
     }
 
-    /// The picture in 8 bits.
+    /// The image in 8 bits.
     fn picture(self) -> DynamicImage {
         let bytes = self.values.iter().map(|v| (v * 255.0 / self.most).round() as u8);
         let Some(alpha) = self.alpha else {

@@ -1,17 +1,17 @@
-//! Bytes of an image file to a [`Picture`]: JPEG, PNG, WebP, TIFF, GIF, BMP and PNM, told apart by their first bytes; with the feature
-//! `heif` also HEIC and AVIF.
+//! Decodes the bytes of an image file to a [`Picture`]: JPEG, PNG, WebP, TIFF, GIF, BMP and PNM, recognised by their first bytes; with the
+//! feature `heif` also HEIC and AVIF.
 //!
-//! What a file may hold, and what becomes of it:
+//! How contents are decoded:
 //! - gray: three equal channels; palette: looked up; 1, 2, 4 bits: scaled to 8;
-//! - alpha: composited or dropped, 16 bits and floats: scaled to 8, both as a [`Law`] says;
+//! - alpha: composited or dropped, as a [`Law`] says; 16 bits and floats: scaled to 8, as a [`Law`] says;
 //! - CMYK and YCCK: converted by multiplication with black, without a colour profile;
 //! - several pages or frames: the first one ([`Look::more`] says that there are others);
-//! - orientation, by EXIF or TIFF's tag: applied, so that a photo stands upright.
+//! - orientation, by EXIF or TIFF's tag: applied, so that a photo is upright.
 //!
-//! A file that ends early is an error: half a picture filled with gray would be learned as if it were one.
+//! A file that ends early is an error: half an image filled with gray would otherwise be learned as a whole one.
 //!
-//! - [`kinds`](self) has the names of files, and of what is not read; `jpeg/` is JPEG, `heif` HEIC and AVIF, `raster` all the others; [`Law`] what a
-//!   recipe may choose.
+//! - [`kinds`](self) recognises files and names those that are not read; `jpeg/` decodes JPEG, `heif` HEIC and AVIF, `raster` all others;
+//!   [`Law`] is what a recipe may choose.
 
 #[cfg(feature = "heif")]
 mod heif;
@@ -33,20 +33,20 @@ use room::Room;
 pub use kinds::{EXTENSIONS, Kind};
 pub use law::{Background, Law, Range};
 
-/// No photo is larger, and a decompression bomb is (PIL refuses at the same number).
+/// The largest number of pixels: no photo is larger, and a decompression bomb is (PIL has the same limit).
 pub(crate) const MOST_PIXELS: u64 = 178_956_970;
 
 const BROKEN: &str = "remove the file, or store it again as PNG or JPEG";
 
-/// Decodes an image file's bytes as PIL does: alpha dropped, every depth by its full range.
+/// Decodes an image file's bytes as PIL does: alpha dropped, every bit depth by its full range.
 ///
 /// # Errors
-/// Where the bytes are of no kind that is read, end early, or claim an absurd size. The caller knows the file's name.
+/// The bytes are of a kind that is not read, end early, or claim an absurd size. The caller adds the file's name.
 pub fn decode(bytes: &[u8]) -> Result<Picture> {
     decode_by(bytes, &Law::default())
 }
 
-/// Decodes an image file's bytes by a law.
+/// Decodes an image file's bytes by the rules of `law`.
 ///
 /// # Errors
 /// Those of [`decode`].
@@ -68,14 +68,14 @@ pub fn decode_by(bytes: &[u8], law: &Law) -> Result<Picture> {
     Ok(Picture { height: rgb.height() as usize, width: rgb.width() as usize, pixels: rgb.into_raw() })
 }
 
-/// What a header says of an image file.
+/// What the header of an image file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// What kind of file it is.
+    /// The kind of file.
     pub kind: Kind,
-    /// Height in pixels, standing upright.
+    /// Height in pixels, with the orientation applied.
     pub height: usize,
-    /// Width in pixels, standing upright.
+    /// Width in pixels, with the orientation applied.
     pub width: usize,
     /// Whether the file holds pages or frames beyond the first, which are not read.
     pub more: bool,
@@ -83,7 +83,7 @@ pub struct Look {
     pub deep: bool,
 }
 
-/// What the header alone says.
+/// Reads the header only.
 ///
 /// # Errors
 /// As [`decode`], as far as a header can tell.
@@ -112,8 +112,8 @@ pub fn size(bytes: &[u8]) -> Result<(usize, usize)> {
     look(bytes).map(|look| (look.height, look.width))
 }
 
-/// The share of their range that the values of a picture of more than 8 bits use, from the lowest to the highest; none where a channel
-/// has 8 bits. Twelve bits in a file of sixteen use 6 %: by their full range they are nearly black.
+/// The fraction of their range that the values of an image of more than 8 bits use, from the lowest to the highest; none for 8 bits. Twelve
+/// bits stored in sixteen use 6 %: in their full range such images are nearly black.
 ///
 /// # Errors
 /// Those of [`decode`].
@@ -126,18 +126,18 @@ pub fn used_range(bytes: &[u8]) -> Result<Option<f64>> {
     }
 }
 
-/// What to say where pictures use `share` of their range, if it is worth a warning: below a tenth.
+/// The warning for images that use the fraction `share` of their range; none from a tenth on.
 pub fn narrow_range(share: f64) -> Option<String> {
     (share < 0.1).then(|| {
         format!(
-            "warning: pictures of 16 bits use {:.0} % of their range and are nearly black; data.range = \"minmax\" stretches each, \
+            "warning: images of 16 bits use {:.0} % of their range and are nearly black; data.range = \"minmax\" stretches each, \
              data.range = [low, high] all alike",
             100.0 * share
         )
     })
 }
 
-/// A header that was read, of a picture as it lies in the file.
+/// The header of an image as it is stored.
 struct Header {
     width: u32,
     height: u32,
@@ -146,7 +146,7 @@ struct Header {
 }
 
 impl Header {
-    /// Refuses what no memory is for.
+    /// Refuses sizes that are zero or above the limit.
     fn bounded(self) -> Result<Header> {
         let Header { width, height, .. } = self;
         if u64::from(width) * u64::from(height) > MOST_PIXELS {
@@ -159,10 +159,10 @@ impl Header {
         Ok(self)
     }
 
-    /// Room to decode it in, once there is as much.
+    /// Waits until there is memory to decode it in.
     ///
     /// # Errors
-    /// There is not, also when nothing else is decoded.
+    /// There is not enough even if nothing else is decoded.
     fn room(&self) -> Result<Room> {
         let pixels = u64::from(self.width) * u64::from(self.height);
         Room::take(pixels * if self.deep { DEEP } else { SHALLOW }).map_err(|e| {
@@ -172,19 +172,19 @@ impl Header {
     }
 }
 
-/// Bytes a pixel while it is decoded: what the decoder puts out, what it keeps, and the three that stay; with more than 8 bits a channel
-/// also what is scaled.
+/// Bytes for each pixel during decoding: the decoder's output, its buffers, and the three bytes that stay; above 8 bits a channel also the
+/// scaled values.
 const SHALLOW: u64 = 12;
 const DEEP: u64 = 28;
 
 fn broken(e: impl Display) -> Error {
     let what = e.to_string();
-    // What the standard library says of a file that is too short.
+    // The standard library's message about a file that is too short.
     let what = if what.contains("failed to fill whole buffer") { "the file ends early" } else { &what };
     Error::new(format!("cannot decode the image: {what}")).hint(BROKEN)
 }
 
-/// An image of a decoder's bytes, three a pixel.
+/// An image from a decoder's bytes, three for each pixel.
 fn rgb(width: u32, height: u32, pixels: Vec<u8>) -> Result<RgbImage> {
     RgbImage::from_raw(width, height, pixels).ok_or_else(|| broken("its size is not what its header says"))
 }

@@ -1,4 +1,4 @@
-//! PNG, WebP, TIFF, GIF, BMP and PNM, by the `image` crate.
+//! PNG, WebP, TIFF, GIF, BMP and PNM, decoded by the `image` crate.
 
 use std::io::Cursor;
 
@@ -9,7 +9,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use super::law::{self, Law};
 use super::{Header, Kind, broken};
 
-/// Decodes the first picture in a file.
+/// Decodes the first image in a file.
 pub(super) fn decode(kind: Kind, bytes: &[u8], law: &Law) -> Result<(RgbImage, Orientation)> {
     let (header, decoder) = open(kind, bytes)?;
     let _room = header.room()?;
@@ -17,12 +17,12 @@ pub(super) fn decode(kind: Kind, bytes: &[u8], law: &Law) -> Result<(RgbImage, O
     Ok((law.apply(picture), header.orientation))
 }
 
-/// The size, as it lies in the file, and how it is turned.
+/// The size as stored, and the orientation.
 pub(super) fn header(kind: Kind, bytes: &[u8]) -> Result<Header> {
     open(kind, bytes).map(|(header, _)| header)
 }
 
-/// The share of their range that a deep picture's values use.
+/// The fraction of its range that the values of an image of more than 8 bits use.
 pub(super) fn used_range(kind: Kind, bytes: &[u8]) -> Result<Option<f64>> {
     let (header, decoder) = open(kind, bytes)?;
     if !header.deep {
@@ -52,12 +52,12 @@ fn open(kind: Kind, bytes: &[u8]) -> Result<(Header, Box<dyn ImageDecoder + '_>)
     Ok((header, Box::new(decoder)))
 }
 
-/// Whether there are pages or frames behind the first one. A file that is too damaged to tell has none.
+/// Whether there are pages or frames after the first one; false for a file that is too damaged to tell.
 pub(super) fn more(kind: Kind, bytes: &[u8]) -> bool {
     match kind {
         Kind::Tiff => pages(bytes).unwrap_or(false),
         Kind::Gif => frames(bytes).unwrap_or(false),
-        // An animation's flag in the extended header.
+        // The animation flag in the extended header.
         Kind::Webp => bytes.get(12..16) == Some(b"VP8X") && bytes.get(20).is_some_and(|flags| flags & 2 != 0),
         Kind::Png => {
             let before_data = bytes.windows(4).take(4096).take_while(|name| name != b"IDAT");
@@ -97,13 +97,13 @@ fn frames(bytes: &[u8]) -> Option<bool> {
                 if images == 2 {
                     return Some(true);
                 }
-                // Place, size and flags, its own colours, the size of codes.
+                // Skips place, size and flags, the frame's colours, and the size of codes.
                 at += 11 + table(*bytes.get(at + 9)?);
             }
             0x21 => at += 2,
             _ => return Some(false),
         }
-        // Blocks, up to an empty one.
+        // Skips blocks, up to an empty one.
         while *bytes.get(at)? != 0 {
             at += 1 + usize::from(bytes[at]);
         }

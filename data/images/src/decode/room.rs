@@ -1,19 +1,19 @@
-//! Memory that pictures are decoded in: what their headers say is taken from it before anything is allocated, over all threads.
+//! Limits the memory in which images are decoded, over all threads: the size that a header claims is reserved before anything is allocated.
 //!
-//! Small pictures go past. Large ones wait for each other where they do not fit beside one another; one that would not fit alone is an
-//! error. What is decoded does not hang on it.
+//! Small images need no reservation. Large ones wait for each other if they do not fit at the same time; one that would not fit alone is an
+//! error. The decoded pixels do not depend on any of this.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use ctk_core::{Result, memory};
 
-/// What is smaller is not counted: a picture of a megapixel, on any number of threads.
+/// Images that need less memory are not counted: those of a megapixel or less, on any number of threads.
 const SMALL: u64 = 16 << 20;
 
-/// Room for a picture that is being decoded; it is given back when this is dropped.
+/// Memory reserved for an image that is being decoded; released when this is dropped.
 pub(super) struct Room(u64);
 
-/// Bytes that are taken, and how many there were when none was.
+/// Bytes that are reserved, and bytes that were free when none was reserved.
 struct Taken {
     bytes: u64,
     of: u64,
@@ -27,10 +27,10 @@ fn taken() -> MutexGuard<'static, Taken> {
 }
 
 impl Room {
-    /// Takes `bytes`, once as many are there.
+    /// Reserves `bytes`, and waits until they are available.
     ///
     /// # Errors
-    /// There are fewer when nothing else is decoded.
+    /// Fewer are available when nothing else is decoded.
     pub fn take(bytes: u64) -> Result<Room> {
         if bytes < SMALL {
             return Ok(Room(0));
@@ -76,7 +76,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    // Memory that others free or take meanwhile may let none or all of them in.
+                    // Memory that other programs allocate or free meanwhile may change how many of them fit.
                     let Ok(_room) = Room::take(one) else { return };
                     most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     std::thread::sleep(std::time::Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! What becomes of what a file may hold; and what is no whole image.
+//! Tests of decoding: every kind of content, and files that are damaged or not images.
 
 use super::*;
 use ::image::{ExtendedColorType, ImageEncoder, codecs::jpeg::JpegEncoder, codecs::png::PngEncoder};
@@ -72,7 +72,7 @@ fn jpegs_decode_in_gray_and_colour() {
     );
 }
 
-/// A baseline JPEG of one 8 × 8 block a component, each flat: `(DC difference)` for four components, quantised by 1.
+/// A baseline JPEG with one flat 8 × 8 block for each of four components, given by their DC differences, quantised by 1.
 fn flat_cmyk(values: [u8; 4], transform: u8) -> Vec<u8> {
     let mut out = vec![0xFF, 0xD8];
     out.extend([0xFF, 0xEE, 0, 14]);
@@ -129,7 +129,7 @@ fn cmyk_and_ycck_become_rgb() {
     assert!(ycck.at(0, 0).iter().all(|v| v.abs_diff(155) <= 2), "{:?}", ycck.at(0, 0));
 }
 
-/// `bytes` with an EXIF segment that holds an orientation.
+/// `bytes` with an EXIF segment that has an orientation.
 fn oriented(bytes: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
@@ -174,7 +174,7 @@ fn what_is_no_whole_image_is_refused() {
         bytes
     };
     let half = decode(&with_thumbnail[..with_thumbnail.len() / 2]).unwrap_err().to_string();
-    assert!(half.contains("ends before its picture does") && half.contains("hint:"), "{half}");
+    assert!(half.contains("ends before its image is complete") && half.contains("hint:"), "{half}");
     assert!(decode(b"").unwrap_err().to_string().contains("empty"));
     assert!(decode(b"hello, this is text").unwrap_err().to_string().contains("no image"));
     assert!(decode(b"GIF89a\x01\0\x01\0\0\0\0").is_err());
@@ -199,8 +199,8 @@ fn what_is_not_read_is_named_with_a_way_out() {
         (b"<svg xmlns=''>".to_vec(), "an SVG drawing", "remove"),
         (b"version https://git-lfs.github.com/spec/v1".to_vec(), "Git LFS", "remove"),
         (b"PK\x03\x04".to_vec(), "a ZIP archive", "remove"),
-        (vec![0; 5000], "zeros alone", "get it anew"),
-        (b"BLOB".to_vec(), "no image of a kind that ctk reads: JPEG, PNG, WebP, TIFF, GIF, BMP, PNM", "hint: "),
+        (vec![0; 5000], "only zeros", "get it again"),
+        (b"BLOB".to_vec(), "not an image of a kind that ctk reads: JPEG, PNG, WebP, TIFF, GIF, BMP, PNM", "hint: "),
     ] {
         for error in [decode(&bytes).unwrap_err(), look(&bytes).unwrap_err()] {
             let text = error.to_string();
@@ -231,7 +231,7 @@ fn deep_pictures_say_how_much_of_their_range_they_use() {
     assert_eq!(stretched.pixels, [0, 0, 0, 255, 255, 255]);
 }
 
-/// A file of four pixels by each encoder, whose header says that there are as many as it can say.
+/// A file of four pixels by each encoder, whose header claims the largest possible size.
 fn absurd(format: image::ImageFormat) -> Vec<u8> {
     use image::ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
     let mut out = std::io::Cursor::new(Vec::new());
@@ -278,7 +278,7 @@ fn a_header_of_every_kind_is_believed_no_more_pixels_than_memory_holds() {
             let said = error.to_string();
             let none = said.contains("it has none");
             let refused = said.contains("this image claims") && (none || said.contains("more than 178956970"));
-            // Some decoders refuse such numbers before they say them.
+            // Some decoders refuse such sizes before they report them.
             assert!(refused || said.contains("cannot decode the image"), "{format:?}: {said}");
         }
     }

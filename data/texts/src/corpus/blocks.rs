@@ -1,15 +1,15 @@
-//! From a stream of final numbers to blocks: words that are not kept close up, and lines are packed or cut.
+//! Divides a stream of final word numbers into blocks: dropped words are removed, and lines are packed or cut.
 
 use std::ops::Range;
 
 use super::{BLOCK, END};
 
-/// In place of a word that is not kept.
+/// Stands for a word that is not kept.
 pub const DROPPED: u32 = END - 1;
 
-/// Takes out words that were dropped, and the ends of lines that are empty then.
+/// Removes dropped words, and the ends of lines that are then empty.
 pub struct CloseUp {
-    // Whether what was kept last, if anything, ended a line.
+    // Whether the last kept number ended a line.
     ended: bool,
 }
 
@@ -20,7 +20,7 @@ impl Default for CloseUp {
 }
 
 impl CloseUp {
-    /// Moves what is kept of `stream`, the next part, to its front, and drops the rest.
+    /// Moves the kept numbers of `stream`, the next part, to its front, and removes the rest.
     pub fn up(&mut self, stream: &mut Vec<u32>) {
         let mut to = 0;
         for from in 0..stream.len() {
@@ -34,21 +34,21 @@ impl CloseUp {
     }
 }
 
-/// Packs whole short lines into blocks and cuts lines that are longer than one.
+/// Packs whole short lines into blocks, and cuts lines that are longer than a block.
 #[derive(Default)]
 pub struct Cut {
     blocks: Vec<Range<usize>>,
-    // The block that is open: where it starts, and its words in lines that are whole.
+    // The open block: its start, and its words in complete lines.
     start: usize,
     words: usize,
-    // Where the open line starts.
+    // The start of the open line.
     line: usize,
     at: usize,
     pair: bool,
 }
 
 impl Cut {
-    /// The next part of the stream.
+    /// Takes the next part of the stream.
     pub fn push(&mut self, part: &[u32]) {
         for end in part.iter().enumerate().filter(|(_, id)| **id == END).map(|(at, _)| at) {
             self.end_line(self.at + end);
@@ -74,7 +74,7 @@ impl Cut {
         self.line = end + 1;
     }
 
-    /// All blocks, if there is a line of two words.
+    /// All blocks, if any line has two words.
     pub fn finish(mut self) -> Option<Vec<Range<usize>>> {
         if self.line < self.at {
             self.end_line(self.at);

@@ -1,5 +1,4 @@
-//! Final numbers: the counts of all threads are brought together, the words that are kept put in order, and the stream is
-//! translated to their numbers.
+//! Final word numbers: merges the counts of all threads, sorts the kept words by frequency, and translates the stream to their numbers.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -17,17 +16,20 @@ use super::words::Hash;
 use super::{Corpus, Found, Limits, Selection, phrases};
 use crate::vocabulary::Vocabulary;
 
-/// A text under the numbers of many tables.
+/// A text as numbers of several tables.
 pub struct Stream {
     /// The numbers.
     pub numbers: Numbers,
-    /// Which table's stand where, from the first to the last.
+    /// The table of each range of numbers, in order.
     pub parts: Vec<(usize, Range<usize>)>,
-    /// The tables, sorted.
+    /// The tables, sorted by word.
     pub runs: Vec<SortedRun>,
 }
 
-/// Gives words their final numbers, and drops those that are not kept.
+/// Gives the words their final numbers, and drops words that are not kept.
+///
+/// # Errors
+/// No words; fewer than two words left; no line with two of them; a file that cannot be written or read.
 pub fn finish(stream: Stream, selection: &Selection, room: &mut Room, mut notes: Vec<String>) -> Result<Corpus> {
     let Stream { mut numbers, parts, runs } = stream;
     let filed = runs.iter().filter(|run| run.filed()).count();
@@ -39,11 +41,13 @@ pub fn finish(stream: Stream, selection: &Selection, room: &mut Room, mut notes:
     }
     let limits = selection.limits;
     let phrases = selection.phrases.as_ref().filter(|phrases| phrases.passes > 0);
-    // Phrases must see every word that can be part of one.
+    // Phrases need every word that can be part of one.
     let lowest = phrases.map_or(limits.min_count, |phrases| limits.min_count.min(phrases.min_count.saturating_add(1)));
     let mut counted = Counted::new(runs, selection.known, lowest, room)?;
     if counted.tokens == 0 {
-        return Err(Error::new("the corpus is empty: there is no word in it").hint("give text files with one document a line"));
+        return Err(
+            Error::new("the corpus is empty: there is no word in it").hint("give text files with one document on each line")
+        );
     }
     let locals = std::mem::take(&mut counted.locals);
     let (tokens, different) = (counted.tokens, counted.different);
@@ -78,24 +82,24 @@ pub fn finish(stream: Stream, selection: &Selection, room: &mut Room, mut notes:
     Ok(Corpus { stream: numbers, blocks, vocabulary, tokens, phrases: found, notes })
 }
 
-/// Words that may be kept, under numbers in the order of their bytes.
+/// Candidate words, numbered in the order of their bytes.
 pub struct Counted {
     /// The words.
     pub words: Vec<Box<str>>,
-    /// How often each occurs.
+    /// The count of each word.
     pub counts: Vec<u64>,
-    /// Words of the text, those that will not be kept included.
+    /// The number of words in the text, dropped ones included.
     pub tokens: u64,
-    // How many are different.
+    // The number of different words.
     different: u64,
-    // Which are kept whatever their count: so many, and under which numbers.
+    // The number and the numbers of words that are kept whatever their count.
     known: Vec<bool>,
-    // What each table's numbers are in these.
+    // The translation of each table's numbers to these.
     locals: Vec<Local>,
 }
 
 impl Counted {
-    /// Brings the counts of `runs` together. Kept are `known` words, and those that occur `lowest` times.
+    /// Merges the counts of `runs`. `known` words are kept, and words that occur at least `lowest` times.
     fn new(runs: Vec<SortedRun>, known: &[String], lowest: u64, room: &mut Room) -> Result<Counted> {
         let mut locals = Vec::with_capacity(runs.len());
         for run in &runs {
@@ -130,11 +134,11 @@ impl Counted {
         self.known.push(false);
     }
 
-    /// The words that are kept, by falling count, and the final number of each word.
+    /// The kept words by falling count, and the final number of each word.
     fn select(self, limits: Limits, different: u64) -> Result<(Vocabulary, Vec<u32>)> {
         let Counted { words, counts, known, .. } = self;
         let mut order: Vec<usize> = (0..words.len()).filter(|&i| known[i] || counts[i] >= limits.min_count).collect();
-        // Ties by word: the order must not hang on where a word was first seen.
+        // Equal counts are ordered by word: the order must not depend on where a word was first seen.
         order.par_sort_unstable_by(|&a, &b| counts[b].cmp(&counts[a]).then_with(|| words[a].cmp(&words[b])));
         let of_known = known.iter().filter(|known| **known).count();
         let mut left = limits.max_size.unwrap_or(usize::MAX).saturating_sub(of_known);
@@ -159,11 +163,11 @@ impl Counted {
     }
 }
 
-/// What the numbers of one table are among all. Those of a table that went to a file do so too: however long a text is, what is
-/// held of its tables is what threads work with.
+/// The translation of one table's numbers to common numbers. If the table went to a file, so does this: however long a text is, only the
+/// tables in use are in memory.
 enum Local {
     Memory(Vec<u32>),
-    // Pairs of both numbers, for those that are kept.
+    // Pairs of both numbers, for the kept words.
     File { pairs: BufWriter<File>, len: usize },
 }
 
@@ -184,7 +188,7 @@ impl Local {
         Ok(())
     }
 
-    /// By local number, changed by `of`; those that are not kept are [`DROPPED`].
+    /// The translation by local number, mapped by `of`; words that are not kept are [`DROPPED`].
     fn load(self, of: impl Fn(u32) -> u32) -> Result<Vec<u32>> {
         match self {
             Local::Memory(mut numbers) => {
@@ -207,7 +211,7 @@ impl Local {
     }
 }
 
-/// Puts the numbers that `of` makes of common ones in place of the tables', and hands every part on to `then`.
+/// Replaces the tables' numbers by what `of` makes of the common ones, and passes each part on to `then`.
 fn translate(
     numbers: &mut Numbers,
     parts: Vec<(usize, Range<usize>)>,
@@ -233,7 +237,7 @@ fn translate(
             Ok(())
         });
     }
-    // Held from a table's first part to its last: threads change tables as the text goes on.
+    // Kept from a table's first part to its last: threads change tables in the course of the text.
     let ends: HashMap<usize, usize> = parts.iter().enumerate().map(|(place, (table, _))| (*table, place)).collect();
     let mut locals: Vec<Option<Local>> = locals.into_iter().map(Some).collect();
     let mut open = HashMap::<usize, Vec<u32>>::new();

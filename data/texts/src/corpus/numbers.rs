@@ -1,6 +1,6 @@
-//! The numbers of a text: in memory as long as they fit, then in a file without a name beside the run.
+//! The numbered text: in memory as long as it fits, then in a temporary file beside the run.
 //!
-//! The file is opened and forgotten: it goes when the process does, however that ends.
+//! The file has no name, so it disappears when the process ends, in whatever way.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,14 +14,14 @@ use super::lock;
 
 const SIZE: usize = size_of::<u32>();
 
-/// Numbers of a part, where nothing else says so.
+/// The default size of a part.
 const PART: usize = 1 << 20;
 
-/// How much memory numbers may take, and where they go then.
+/// How much memory the numbers may take, and where they go otherwise.
 pub struct Room<'a> {
-    /// Bytes.
+    /// The limit in bytes.
     pub limit: usize,
-    /// The folder for what does not fit; asked for when it is needed.
+    /// Returns the folder for the file; called when it is needed.
     pub folder: &'a mut (dyn FnMut() -> Result<PathBuf> + Send),
 }
 
@@ -29,19 +29,19 @@ pub struct Room<'a> {
 #[derive(Debug, Default)]
 pub struct Numbers {
     memory: Vec<u32>,
-    // Instead of it.
+    // The file that holds them instead.
     file: Option<Mutex<File>>,
     len: usize,
     last: Option<u32>,
 }
 
 impl Numbers {
-    /// How many there are.
+    /// The count of numbers.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The last one.
+    /// The last number.
     pub fn last(&self) -> Option<u32> {
         self.last
     }
@@ -51,10 +51,10 @@ impl Numbers {
         self.file.is_some()
     }
 
-    /// Adds numbers at the end.
+    /// Appends numbers.
     ///
     /// # Errors
-    /// The disk is full, or cannot be written to.
+    /// The disk is full, or cannot be written.
     pub fn extend(&mut self, numbers: &[u32], room: &mut Room) -> Result<()> {
         if self.file.is_none() && (self.len + numbers.len()).saturating_mul(SIZE) > room.limit {
             let folder = (room.folder)()?;
@@ -71,7 +71,10 @@ impl Numbers {
         Ok(())
     }
 
-    /// Those of `range`; `buffer` is room to read them into.
+    /// The numbers in `range`; `buffer` is used if they are in a file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn get<'a>(&'a self, range: Range<usize>, buffer: &'a mut Vec<u32>) -> Result<&'a [u32]> {
         let Some(file) = &self.file else { return Ok(&self.memory[range]) };
         buffer.resize(range.len(), 0);
@@ -81,21 +84,22 @@ impl Numbers {
         Ok(buffer)
     }
 
-    /// All that are in memory, to be changed; none if they are in a file.
+    /// The numbers in memory, for changes; none if they are in a file.
     pub fn in_memory(&mut self) -> Option<&mut Vec<u32>> {
         self.file.is_none().then_some(&mut self.memory)
     }
 
-    /// All of them, in parts of some million.
+    /// Ranges that cover all numbers, some million each.
     pub fn parts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let len = self.len;
         (0..len).step_by(PART).map(move |start| start..len.min(start + PART))
     }
 
-    /// Changes all numbers from the front, part by part: `change` is given each of `parts`, which must follow one another, and its
-    /// place among them, and may leave any number of numbers, as long as those of all parts so far are not more than there were.
+    /// Rewrites the numbers from the front, part by part. `change` gets each of `parts`, which must follow one another, and its index. It
+    /// may return any number of numbers, as long as all parts so far do not grow.
     ///
     /// # Errors
+    /// The disk is full, or cannot be read or written; the errors of `change`.
     /// The disk is full, or cannot be read or written; what `change` meets.
     pub(crate) fn rewrite(
         &mut self,
@@ -112,7 +116,7 @@ impl Numbers {
                 let _ = self.get(part, &mut buffer)?;
             }
             change(place, &mut buffer)?;
-            // What is written must never reach what is still to be read.
+            // Writing must never overtake reading.
             assert!(to + buffer.len() <= end, "a part grew");
             self.set(to, &buffer)?;
             to += buffer.len();

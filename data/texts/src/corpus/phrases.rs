@@ -1,9 +1,8 @@
-//! Phrases: neighbours that stand together far more often than chance would have it become one word (Mikolov et al. 2013, §4;
-//! word2phrase.c).
+//! Phrases: neighbouring words that occur together far more often than by chance become one word (Mikolov et al. 2013, §4; word2phrase.c).
 //!
-//! A pair's score is (count(ab) − min_count) / (count(a)·count(b)) · words of the text; above the threshold a and b are joined,
-//! from left to right, and a word that was joined begins no other pair. A further pass over what came out joins longer ones. Pairs
-//! are counted exactly: what does not fit into memory goes through sorted files, as words do.
+//! A pair's score is (count(ab) − min_count) / (count(a)·count(b)) · number of words in the text. If it is above the threshold, a and b are
+//! joined, from left to right; a word that was joined does not begin another pair. A further pass over the result joins longer phrases.
+//! Pairs are counted exactly: counts that do not fit into memory go through sorted files, as for words.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -24,25 +23,25 @@ use super::words::Hash;
 /// Which neighbours become one word.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phrases {
-    /// How often the text is gone through; each time phrases may double in length. 0 joins nothing.
+    /// The number of passes over the text; each may double the length of phrases. 0 joins nothing.
     pub passes: usize,
     /// The score above which two words are joined.
     pub threshold: f64,
-    /// Taken off a pair's count: rarer pairs, and words, are never joined.
+    /// Subtracted from a pair's count; rarer pairs and words are never joined.
     pub min_count: u64,
-    /// What stands between the words of a phrase.
+    /// The text between the words of a phrase.
     pub joiner: String,
 }
 
-/// The phrases of a text, pass by pass, so that texts that are read later are joined as it was.
+/// The phrases of a text by pass, so that later texts are joined alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     joiner: String,
-    // Both words of each, a space between them.
+    // Both words of each phrase, with a space between.
     passes: Vec<BTreeSet<String>>,
 }
 
-/// Words between joiners of a phrase that is taken apart by its spelling alone, at most.
+/// The largest number of words in a phrase that is split by its spelling alone.
 const PARTS: usize = 16;
 
 impl Found {
@@ -82,7 +81,7 @@ impl Found {
         words
     }
 
-    /// `pass<TAB>first<TAB>second` a line, after a line of these names and the joiner: `phrases.tsv` of a checkpoint.
+    /// Lines `pass<TAB>first<TAB>second` after a header with these names and the joiner: `phrases.tsv` of a checkpoint.
     pub fn to_tsv(&self) -> String {
         let mut out = format!("pass\tfirst\tsecond\t{}\n", self.joiner);
         for (pass, pairs) in self.passes.iter().enumerate() {
@@ -91,10 +90,10 @@ impl Found {
         out
     }
 
-    /// Reads what [`to_tsv`](Self::to_tsv) wrote.
+    /// Parses what [`to_tsv`](Self::to_tsv) wrote.
     ///
     /// # Errors
-    /// Bytes that are none of it, with the line.
+    /// Any other bytes, with the line.
     pub fn from_bytes(bytes: &[u8]) -> Result<Found> {
         let wrong = |line: usize| Error::new("not a pass, a tab and both words of a phrase").at(format!("phrases.tsv:{line}"));
         let text = std::str::from_utf8(bytes).map_err(|_| Error::new("this is not UTF-8").at("phrases.tsv"))?;
@@ -112,8 +111,7 @@ impl Found {
         Ok(found)
     }
 
-    /// What can be told of phrases by the spelling of a vocabulary alone: every way in which its words are two joined by `joiner`, in
-    /// each of `passes` passes.
+    /// Phrases derived from the spelling of a vocabulary alone: every split of its words into two at `joiner`, in each of `passes` passes.
     pub fn by_spelling<'a>(words: impl IntoIterator<Item = &'a str>, joiner: &str, passes: usize) -> Found {
         let mut pairs = BTreeSet::new();
         for word in words {
@@ -121,7 +119,8 @@ impl Found {
             if parts.len() < 2 || parts.len() > PARTS || parts.contains(&"") {
                 continue;
             }
-            // Longer phrases are made of shorter ones, but not in a single pass: there a joiner too many is the text's own.
+            // Longer phrases are made of shorter ones. In a single pass they cannot be, so there further joiners belong to the text's own
+            // words.
             let shortest = if passes == 1 { parts.len() } else { 2 };
             for length in shortest..=parts.len() {
                 for part in parts.windows(length) {
@@ -137,8 +136,11 @@ impl Found {
 
 type Pair = (u32, u32);
 
-/// Joins the phrases of a text of `words`; what is not a word stays where it is, and no phrase crosses it. At most `in_memory`
-/// pairs are counted in memory at once. Gives a note on what was found.
+/// Joins the phrases of a text of `words`. Numbers that are not words stay in place, and no phrase crosses them. At most `in_memory` pairs
+/// are counted in memory at once. Also returns a note about the phrases found.
+///
+/// # Errors
+/// A file of counts cannot be written or read.
 pub fn join(
     numbers: &mut Numbers,
     words: &mut Counted,
@@ -147,7 +149,7 @@ pub fn join(
     room: &mut Room,
 ) -> Result<(Found, String)> {
     let mut total = words.tokens;
-    // A phrase that is spelled like a word is that word.
+    // A phrase that is spelled like an existing word is that word.
     let of_phrase = |word: &str| word.contains(&how.joiner);
     let mut spelled: HashMap<Box<str>, u32, Hash> =
         words.words.iter().enumerate().filter(|(_, word)| of_phrase(word)).map(|(i, word)| (word.clone(), i as u32)).collect();

@@ -1,7 +1,7 @@
 //! From files to one stream of numbers: pieces of text are read in turn, numbered on all threads, and joined in order.
 //!
-//! Each thread numbers words for itself, in a table that it keeps as long as there is text and room for it; [`numbering`] then
-//! gives words their final numbers. The result does not hang on which thread had what, nor on how much room there was.
+//! Each thread numbers words in a table of its own, which it keeps until the text ends or the table is full; [`numbering`] then gives the
+//! words their final numbers. The result depends neither on which thread had which piece nor on the size of the tables.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,6 +19,9 @@ use super::{Corpus, END, Invalid, Reading, Selection, Tokens, lock};
 use crate::files::{Chunk, Chunks, Encoding, Origin, shown};
 
 /// Numbers the words of `files`, in order.
+///
+/// # Errors
+/// Those of [`Corpus::read`].
 pub fn number(files: &[&Path], reading: &Reading, selection: &Selection, room: &mut Room) -> Result<Corpus> {
     let place = match files {
         [only] => shown(only),
@@ -42,7 +45,7 @@ pub fn number(files: &[&Path], reading: &Reading, selection: &Selection, room: &
     finish(joined, workers, selection, notes).at(place)
 }
 
-/// Numbers the words of a text that is in memory already, between white space.
+/// Numbers the words, between white space, of a text in memory.
 pub(crate) fn number_text(text: &str, selection: &Selection) -> Result<Corpus> {
     let chunk = Chunk { bytes: text.as_bytes().to_vec(), offset: 0, origin: Origin::default() };
     let opened = Opened { number: 0, file: 0, first: true };
@@ -55,7 +58,7 @@ pub(crate) fn number_text(text: &str, selection: &Selection) -> Result<Corpus> {
 }
 
 fn finish(joined: Joined, workers: Vec<Worker>, selection: &Selection, notes: Vec<String>) -> Result<Corpus> {
-    // Sorting takes long enough for all threads to do it.
+    // Sorting takes so long that all threads share it.
     let sort = |mut worker: Worker| {
         worker.filed.push((worker.table, worker.words.sorted().in_memory()));
         worker.filed
@@ -67,7 +70,7 @@ fn finish(joined: Joined, workers: Vec<Worker>, selection: &Selection, notes: Ve
     numbering::finish(Stream { numbers, parts, runs }, selection, room, notes)
 }
 
-/// The pieces of all files, to be taken by whoever has time.
+/// The pieces of all files, handed out one after the other.
 struct Text<'a> {
     files: &'a [&'a Path],
     encoding: Encoding,
@@ -77,12 +80,12 @@ struct Text<'a> {
     notes: Notes,
 }
 
-/// What is to be known of files: how many there are of each kind, and the first of them.
+/// Notes about files: how many there are of each kind, and the first of them.
 #[derive(Default)]
 struct Notes {
-    // By encoding and what that was known by.
+    // By encoding, and how it was recognised.
     seen: BTreeMap<(&'static str, &'static str), (usize, usize)>,
-    // Files that grew, the first, and by how many bytes all of them did.
+    // Files that grew: the first one, and the bytes added to all of them.
     grown: Option<(usize, usize, u64)>,
 }
 
@@ -115,7 +118,7 @@ impl Notes {
     }
 }
 
-/// Which piece it is.
+/// A piece that was read: its number and its file.
 #[derive(Clone, Copy)]
 struct Opened {
     number: usize,
@@ -156,27 +159,27 @@ impl Text<'_> {
     }
 }
 
-/// One piece under the numbers of its thread's table.
+/// A piece as numbers of its thread's table.
 struct Piece {
     opened: Opened,
     stream: Vec<u32>,
-    // Where the first replacement was made, and how many there were.
+    // The place of the first replacement, and the number of replacements.
     replaced: Option<(u64, u64)>,
     origin: Origin,
 }
 
-/// The pieces so far, in order, each under the numbers of a table.
+/// The pieces so far, in order, each as numbers of a table.
 struct Joined<'a, 'r> {
     numbers: Numbers,
     room: &'a mut Room<'r>,
-    // Tables that were begun.
+    // The number of tables that were begun.
     tables: usize,
-    // Which table's numbers stand where.
+    // The table of each range of numbers.
     parts: Vec<(usize, Range<usize>)>,
-    // Pieces that were done before their turn.
+    // Pieces that were finished before their turn.
     early: BTreeMap<usize, (usize, Piece)>,
     next: usize,
-    // File, place of its first replacement, their number, and of what the place is counted.
+    // A file, the place of its first replacement, their number, and the origin of the place.
     replaced: Vec<(usize, u64, u64, Origin)>,
 }
 
@@ -205,7 +208,7 @@ impl<'a, 'r> Joined<'a, 'r> {
             let start = self.numbers.len();
             let open = self.numbers.last().is_some_and(|last| last != END);
             let ends = piece.stream.first() == Some(&END);
-            // The end of the file before ends its last line.
+            // The end of the previous file ends its last line.
             if open && piece.opened.first && !ends {
                 self.numbers.extend(&[END], self.room)?;
             }
@@ -215,27 +218,27 @@ impl<'a, 'r> Joined<'a, 'r> {
         Ok(())
     }
 
-    /// What was replaced, file by file.
+    /// Notes about replaced bytes, file by file.
     fn notes(&self, files: &[&Path]) -> Vec<String> {
         let mut notes = Vec::new();
         for of_file in self.replaced.chunk_by(|a, b| a.0 == b.0) {
             let (file, at, _, origin) = of_file[0];
             let count: u64 = of_file.iter().map(|(.., count, _)| count).sum();
             let (place, wanted) = (origin.place(files[file], at), origin.encoding.unwrap_or("UTF-8"));
-            notes.push(format!("replaced {count} stretches of bytes that are not {wanted}, the first at {place}"));
+            notes.push(format!("replaced {count} runs of bytes that are not {wanted}, the first at {place}"));
         }
         notes
     }
 }
 
-/// A thread's part of the work.
+/// One thread's state.
 struct Worker {
-    // The open table, and its number among all.
+    // The open table, and its number among all tables.
     words: Words,
     table: usize,
-    // Words of a table that is full.
+    // The number of words at which a table is full.
     full: usize,
-    // Tables that were full.
+    // Tables that are full.
     filed: Vec<(usize, SortedRun)>,
     failed: Option<(usize, Error)>,
 }
@@ -262,7 +265,7 @@ impl Worker {
         }
     }
 
-    /// Begins a new table where the open one has no room for another word.
+    /// Begins a new table if the open one has no room for another word.
     fn put_away_if_full(&mut self, joined: &Mutex<Joined>) -> Result<()> {
         if self.words.len() < self.full {
             return Ok(());
@@ -280,7 +283,7 @@ impl Worker {
         let mut piece = Piece { opened, stream: Vec::new(), replaced: None, origin: chunk.origin };
         let stream = &mut piece.stream;
         stream.reserve(chunk.bytes.len() / 5);
-        // Control characters that are no white space are parts of words.
+        // Control characters other than white space are parts of words.
         let plain = |b: &u8| b.is_ascii() && (*b >= b' ' || (b'\t'..=b'\r').contains(b));
         if matches!(reading.tokens, Tokens::Whitespace) && reading.phrases.is_empty() && chunk.bytes.iter().all(plain) {
             if reading.lowercase {
@@ -303,7 +306,7 @@ impl Worker {
             };
             for line in text.split_inclusive('\n') {
                 reading.words(line, |word| stream.push(self.words.number(word)))?;
-                // An end before any word counts: it may close the line of the piece before.
+                // A line end before any word counts: it may end a line of the piece before.
                 if line.ends_with('\n') && stream.last() != Some(&END) {
                     stream.push(END);
                 }

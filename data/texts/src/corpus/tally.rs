@@ -1,7 +1,7 @@
-//! Counts that were made apart, brought together: each part is sorted, and sorted parts are merged.
+//! Merges counts that were made separately: each part is sorted, and sorted parts are merged.
 //!
-//! A thread counts in a table of its own. A table that is full is sorted and put away in a file, and a new one is begun, so memory
-//! is bounded however many different words there are, and no count is lost: sums do not hang on what was counted where.
+//! Each thread counts in a table of its own. A full table is sorted and written to a file, and a new one is begun. So memory is bounded
+//! however many different words there are, and no count is lost: the sums do not depend on what was counted where.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,13 +12,13 @@ use std::path::Path;
 
 use ctk_core::{Context, Error, Result};
 
-/// How errors name the files of this room.
+/// How error messages name these files.
 pub const PLACE: &str = "the counted words beside the run";
 
-/// What helps where there are too many files or too little room for them.
+/// The hint if there are too many files or the disk is full.
 pub const HINT: &str = "give --out on a larger disk, or raise vocabulary.in_memory";
 
-/// Words (or whatever has bytes) in order, each with its number and count: number, count and length, then the bytes.
+/// Sorted words (or other byte strings), each with its number and count: stored as number, count and length, then the bytes.
 #[derive(Default)]
 pub struct Sorted {
     bytes: Vec<u8>,
@@ -26,7 +26,7 @@ pub struct Sorted {
 }
 
 impl Sorted {
-    /// Adds a word, which must not stand before the last one.
+    /// Appends a word, which must not sort before the last one.
     pub fn push(&mut self, word: &[u8], number: u32, count: u64) {
         self.bytes.extend_from_slice(&number.to_le_bytes());
         self.bytes.extend_from_slice(&count.to_le_bytes());
@@ -35,15 +35,15 @@ impl Sorted {
         self.len += 1;
     }
 
-    /// To be merged from memory.
+    /// Ready to be merged from memory.
     pub fn in_memory(self) -> SortedRun {
         SortedRun { left: self.len, len: self.len, filed: false, from: Box::new(Cursor::new(self.bytes)) }
     }
 
-    /// To be merged from a file without a name in `folder`.
+    /// Ready to be merged from a temporary file in `folder`.
     ///
     /// # Errors
-    /// The disk is full, or cannot be written to.
+    /// The disk is full, or cannot be written.
     pub(crate) fn into_file(self, folder: &Path) -> Result<SortedRun> {
         let mut file = temporary(folder)?;
         file.write_all(&self.bytes).at(PLACE).hint(HINT)?;
@@ -53,7 +53,10 @@ impl Sorted {
     }
 }
 
-/// A file that goes when the process does, however that ends.
+/// A temporary file without a name, which disappears when the process ends, in whatever way.
+///
+/// # Errors
+/// The file cannot be created.
 pub fn temporary(folder: &Path) -> Result<File> {
     tempfile::tempfile_in(folder).at(folder.display()).hint(HINT)
 }
@@ -67,7 +70,7 @@ pub struct SortedRun {
 }
 
 impl SortedRun {
-    /// How many words it has.
+    /// The number of words.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -77,7 +80,7 @@ impl SortedRun {
         self.filed
     }
 
-    /// The next word, its number and its count, if there is one.
+    /// Reads the next word, its number and its count, if there is one.
     fn next(&mut self, word: &mut Vec<u8>) -> Result<Option<(u32, u64)>> {
         if self.left == 0 {
             return Ok(None);
@@ -97,10 +100,11 @@ impl SortedRun {
     }
 }
 
-/// Calls `each` for every different word of `runs`, in the order of bytes, with its whole count and where it has which number:
-/// (place in `runs`, number there).
+/// Calls `each` for every different word of `runs`, in the order of bytes, with its total count and its number in each run: (index in
+/// `runs`, number there).
 ///
 /// # Errors
+/// A file that cannot be read; the errors of `each`.
 /// A file that cannot be read; what `each` meets.
 pub fn merge(mut runs: Vec<SortedRun>, mut each: impl FnMut(&[u8], u64, &[(usize, u32)]) -> Result<()>) -> Result<()> {
     let mut heads = BinaryHeap::with_capacity(runs.len());
@@ -145,7 +149,7 @@ mod tests {
         let (mut runs, mut expected) = (Vec::new(), BTreeMap::<Vec<u8>, (u64, Vec<(usize, u32)>)>::new());
         for run in 0..7usize {
             let mut words = BTreeMap::new();
-            // The empty word and runs without a word are words and runs.
+            // The empty word, and runs without words, are allowed.
             for _ in 0..[0, 1, 400][run % 3] {
                 let word: Vec<u8> = (0..rng.random_range(0..4)).map(|_| rng.random_range(0..5u8)).collect();
                 words.insert(word, (rng.random_range(0..1000u32), rng.random_range(1..u64::MAX / 16)));

@@ -1,4 +1,4 @@
-//! What a corpus makes of files, and what it refuses.
+//! Tests of reading files into a corpus, and of what is refused.
 
 mod phrases;
 
@@ -77,7 +77,7 @@ fn compression_folders_and_globs_read_the_same_text() {
 
 #[test]
 fn pieces_change_nothing() {
-    // Lines of all lengths, some far longer than a block, over several pieces and threads; against one plain split.
+    // Lines of all lengths, some far longer than a block, over several pieces and threads; compared with one plain split.
     let mut rng = Key::new(7).rng();
     let mut text = String::new();
     while text.len() < 9 << 20 {
@@ -92,7 +92,7 @@ fn pieces_change_nothing() {
     assert_eq!(pieces.vocabulary(), whole.vocabulary());
     assert!(stream(&pieces) == stream(&whole) && pieces.blocks == whole.blocks);
 
-    // Nor does a file, whether all goes there or the rest does.
+    // A file gives the same result, whether all numbers go there or only the rest.
     let path = folder.path().join("big.txt");
     for limit in [0, 1 << 20] {
         let mut asked = 0;
@@ -161,10 +161,10 @@ fn known_words_are_kept_however_rare() {
     let words = |corpus: &Corpus| corpus.vocabulary().words().join(" ");
     assert_eq!(words(&all), "a b c d rare absent z");
     assert_eq!(all.vocabulary().counts(), [3, 3, 3, 2, 1, 0, 0]);
-    // Room for one word beside the known ones, and for none.
+    // Space for one word beside the known ones, and for none.
     assert_eq!((words(&corpus(Some(5), 2)), words(&corpus(Some(2), 2))), ("a b rare absent z".into(), "b rare absent z".into()));
     assert_eq!(words(&corpus(None, 9)), "b rare absent z");
-    // What came out, taken as known, gives the same again: how a run is resumed.
+    // The result taken as known words gives the same corpus: this is how a run is resumed.
     let again = Selection { known: all.vocabulary().words(), ..Selection::from(Limits { min_count: 2, max_size: None }) };
     assert_eq!(Corpus::from_text(text, again).unwrap().vocabulary(), all.vocabulary());
 }
@@ -198,7 +198,7 @@ fn bytes_that_are_no_text_are_refused_or_replaced() {
     assert!(refused.contains("bad.txt: byte 15") && refused.contains("0xff") && refused.contains("hint: "), "{refused}");
     let lenient = Reading { invalid: Invalid::Replace, ..Reading::default() };
     let corpus = read(&[&path], &lenient, ALL).unwrap();
-    assert!(corpus.notes()[0].contains("3 stretches") && corpus.notes()[0].contains("byte 15"), "{:?}", corpus.notes());
+    assert!(corpus.notes()[0].contains("3 runs") && corpus.notes()[0].contains("byte 15"), "{:?}", corpus.notes());
     assert!(lines(&corpus)[1].starts_with("bad \u{fffd}"));
     let mark = file(folder.path(), "mark.txt", b"\xef\xbb\xbffirst word\n");
     assert_eq!(lines(&read(&[mark], &Reading::default(), ALL).unwrap()), ["first word"]);

@@ -1,4 +1,4 @@
-//! A `tokenizers` JSON file, checked before the `tokenizers` library reads it: that library panics on some that are damaged.
+//! Checks a `tokenizers` JSON file before the `tokenizers` library reads it, because that library panics on some damaged files.
 
 use std::path::Path;
 
@@ -8,26 +8,26 @@ use ctk_core::{Context, Error, Result, opened};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-/// SentencePiece's table of replacements inside a `Precompiled` normalizer: base64 of the length of a trie in bytes, the trie's
-/// units (u32, little-endian; a double array as by Darts-clone), and the replacements, each ended by a byte of 0.
+/// The key of SentencePiece's replacement table inside a `Precompiled` normalizer. It is base64 of the length of a trie in bytes, the
+/// trie's units (u32, little-endian; a double array as by Darts-clone), and the replacements, each ended by a zero byte.
 const CHARSMAP: &str = "precompiled_charsmap";
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// A file that cannot be read, or is no tokenizer.
+/// A file that cannot be read, or is not a tokenizer.
 pub(super) fn read(path: &Path) -> Result<Tokenizer> {
     let place = path.display();
     let bytes = opened::read(path).at(&place)?;
     let no_tokenizer = |e: String| Error::usage(format!("not a tokenizers file: {e}")).at(&place);
-    // The library panics where JSON ends inside a decoder.
+    // The library panics if the JSON ends inside a decoder.
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| no_tokenizer(e.to_string()))?;
     charsmaps(&value).map_err(|e| no_tokenizer(format!("`{CHARSMAP}` {e}")))?;
     drop(value);
     Tokenizer::from_bytes(&bytes).map_err(|e| no_tokenizer(e.to_string()))
 }
 
-/// Checks every table of replacements below `value`: the library panics on one that is damaged, some only once a text is cut.
+/// Checks every replacement table below `value`: the library panics on damaged ones, on some only when a text is cut.
 fn charsmaps(value: &Value) -> Result<(), &'static str> {
     match value {
         Value::Object(object) => {
@@ -39,7 +39,7 @@ fn charsmaps(value: &Value) -> Result<(), &'static str> {
 }
 
 fn charsmap(value: &Value) -> Result<(), &'static str> {
-    let text = value.as_str().ok_or("is no text")?;
+    let text = value.as_str().ok_or("is not text")?;
     let bytes = STANDARD.decode(text).map_err(|_| "is not in base64")?;
     let (length, rest) = bytes.split_first_chunk::<4>().ok_or("is empty")?;
     let length = u32::from_le_bytes(*length) as usize / 4 * 4;
@@ -48,8 +48,8 @@ fn charsmap(value: &Value) -> Result<(), &'static str> {
     let trie: Vec<usize> =
         trie.chunks_exact(4).map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]) as usize).collect();
 
-    // Every unit that some text leads to, from the root on: a text's next byte chooses among 255 units (0 ends a text), of which those
-    // are children whose label is the byte.
+    // Visits every unit that some text leads to, from the root on. The next byte of a text chooses among 255 units (0 ends a text), of
+    // which those are children whose label is that byte.
     let offset = |unit: usize| (unit >> 10) << ((unit & (1 << 9)) >> 6);
     let out = "leads out of itself";
     let root = *trie.first().ok_or(out)?;
@@ -139,6 +139,6 @@ mod tests {
             assert!(error.contains(why), "{why}: {error}");
         }
         let number = file("").replace("\"\"", "7");
-        assert!(read_text(&number).unwrap_err().to_string().contains("is no text"));
+        assert!(read_text(&number).unwrap_err().to_string().contains("is not text"));
     }
 }

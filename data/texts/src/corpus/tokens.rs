@@ -1,4 +1,4 @@
-//! What a word is: normal form, case, where text is cut, and what is joined again.
+//! How text is cut into words: normal form, case, tokenization, phrases.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -14,14 +14,14 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{Reading, tokenizer};
 
-/// What is done about bytes that are not UTF-8.
+/// What to do about bytes that are not characters of the encoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Invalid {
-    /// Stop, naming the file and the byte.
+    /// Stop with an error that names the file and the byte.
     #[default]
     Refuse,
-    /// Put U+FFFD in their place, and say so.
+    /// Replace them by U+FFFD, with a note.
     Replace,
 }
 
@@ -32,39 +32,39 @@ pub enum Normalise {
     /// Text stays as it is.
     #[default]
     None,
-    /// Canonical composition: é is one character however it was typed.
+    /// Canonical composition: é is one character, however it was typed.
     Nfc,
     /// Compatibility composition: also ﬁ → fi, ² → 2.
     Nfkc,
 }
 
-/// What cuts text into words.
+/// How text is cut into words.
 #[derive(Debug, Default)]
 pub enum Tokens {
-    /// White space alone.
+    /// At white space only.
     #[default]
     Whitespace,
     /// Runs of word characters, and runs of other visible ones (`tokenizers`' `Whitespace`, `\w+|[^\w\s]+`).
     Words,
     /// White space and every punctuation character (`tokenizers`' `BertPreTokenizer`).
     Bert,
-    /// A whole tokenizer from a `tokenizers` JSON file: its pieces are the words.
+    /// By a whole tokenizer from a `tokenizers` JSON file: its tokens are the words.
     File(Box<Tokenizer>),
 }
 
 impl Tokens {
-    /// `whitespace`, `words`, `bert`, or the path of a `tokenizers` JSON file.
+    /// Parses `whitespace`, `words`, `bert`, or the path of a `tokenizers` JSON file.
     ///
     /// # Errors
-    /// Another name; a file that cannot be read, or is none.
+    /// Another name; a file that cannot be read or is not a tokenizer.
     pub fn named(name: &str) -> Result<Tokens> {
         Ok(Tokens::with_notes(name)?.0)
     }
 
-    /// [`named`](Self::named), and what of the file is not done, in words.
+    /// [`named`](Self::named), with notes about settings of the file that are not applied.
     ///
     /// # Errors
-    /// As of [`named`](Self::named).
+    /// As for [`named`](Self::named).
     pub fn with_notes(name: &str) -> Result<(Tokens, Vec<String>)> {
         Ok(match name {
             "whitespace" => (Tokens::Whitespace, Vec::new()),
@@ -82,8 +82,8 @@ impl Tokens {
     }
 }
 
-/// A tokenizer that gives all pieces of a text and nothing else, each time the same: what its file says of the lengths that a network
-/// wants, and of chance, is not done. And what that was.
+/// A tokenizer that returns all tokens of a text and nothing else, and always the same ones: the file's truncation, padding and dropout are
+/// not applied. Also returns a note about that.
 fn plain(mut tokenizer: Tokenizer, file: &str) -> Result<(Tokenizer, Vec<String>)> {
     let mut left_out = Vec::new();
     if let Some(truncation) = tokenizer.get_truncation() {
@@ -108,10 +108,10 @@ fn plain(mut tokenizer: Tokenizer, file: &str) -> Result<(Tokenizer, Vec<String>
 }
 
 impl Reading {
-    /// Calls `take` for each word of `line`, phrases among them. No word holds white space.
+    /// Calls `take` for each word of `line`, phrases included. No word has white space in it.
     ///
     /// # Errors
-    /// A tokenizer that fails.
+    /// The tokenizer fails.
     pub fn words(&self, line: &str, mut take: impl FnMut(&str)) -> Result<()> {
         if self.phrases.is_empty() {
             return self.cut(line, take);
@@ -122,7 +122,7 @@ impl Reading {
         Ok(())
     }
 
-    /// How the text's own words would spell `name`, where it is one word to them.
+    /// The spelling of `name` in the text's own words, if it is one word.
     pub fn spelling(&self, name: &str) -> Option<String> {
         let mut words = Vec::new();
         self.words(name, |word| words.push(word.to_string())).ok()?;

@@ -1,4 +1,4 @@
-//! Words by number: the table that is asked for every word of a text, and the way through plain text that asks it.
+//! Words by number: the hash table that numbers every word of a text, and the fast scan of plain text that uses it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -6,23 +6,23 @@ use std::hash::{BuildHasherDefault, Hasher};
 use super::END;
 use super::tally::Sorted;
 
-/// Bytes of a word that fit into a key beside its length.
+/// Bytes of a word that fit into a key together with its length.
 const SHORT: usize = 15;
 
 /// The hasher of words.
 pub type Hash = BuildHasherDefault<Fold>;
 
-/// Words under numbers in order of first appearance, with counts.
+/// Words, numbered in order of first appearance, with counts.
 #[derive(Default)]
 pub struct Words {
-    // Most words of a text are short: as numbers they are compared at once and lie in the table itself.
+    // Most words of a text are short: as 128-bit keys they are compared at once and lie in the table itself.
     short: HashMap<u128, u32, Hash>,
     long: HashMap<Box<str>, u32, Hash>,
     counts: Vec<u64>,
 }
 
 impl Words {
-    /// The number of `word`, which is counted.
+    /// The number of `word`; its count is increased.
     pub fn number(&mut self, word: &str) -> u32 {
         if word.len() <= SHORT {
             return self.short(key(word));
@@ -35,12 +35,12 @@ impl Words {
         self.count(number)
     }
 
-    /// Numbers of the words of ASCII text between white space, with [`END`] for each line's end that does not follow another.
+    /// Appends the numbers of the words of ASCII text between white space, with [`END`] for each line end that does not follow another.
     pub fn scan(&mut self, text: &[u8], stream: &mut Vec<u32>) {
         let mut at = 0;
         while let Some(&byte) = text.get(at) {
             if byte <= b' ' {
-                // An end before any word counts: it may close the line of the piece before.
+                // A line end before any word counts: it may end a line of the piece before.
                 if byte == b'\n' && stream.last() != Some(&END) {
                     stream.push(END);
                 }
@@ -66,14 +66,14 @@ impl Words {
         }
     }
 
-    /// Number of different words.
+    /// The number of different words.
     pub fn len(&self) -> usize {
         self.counts.len()
     }
 
     /// All words in the order of their bytes, with numbers and counts.
     pub fn sorted(self) -> Sorted {
-        // The first byte in the highest place, the length in the lowest: numbers in the order of bytes.
+        // The first byte is the highest and the length the lowest, so that keys sort like bytes.
         let mut short: Vec<(u128, u32)> = self.short.into_iter().map(|(key, number)| (key.swap_bytes(), number)).collect();
         let mut long: Vec<(Box<str>, u32)> = self.long.into_iter().collect();
         short.sort_unstable();
@@ -109,7 +109,7 @@ impl Words {
     }
 }
 
-/// Its bytes, and its length in the last of sixteen.
+/// A word's bytes, with its length in the last of sixteen.
 fn key(word: &str) -> u128 {
     let mut bytes = [0; 16];
     bytes[..word.len()].copy_from_slice(word.as_bytes());
@@ -120,17 +120,17 @@ fn with_length(length: usize) -> u128 {
     (length as u128) << (8 * SHORT)
 }
 
-/// How many of sixteen ASCII characters stand before the first that is a space or a control character.
+/// The number of sixteen ASCII characters before the first space or control character.
 #[inline]
 fn before_space(bytes: u128) -> usize {
     const EACH: u128 = u128::MAX / 0xff;
-    // The highest bit of each byte below 0x21; a borrow can only spoil bytes behind the first.
+    // Sets the highest bit of each byte below 0x21; a borrow can only change bytes after the first of them.
     let low = bytes.wrapping_sub(EACH * 0x21) & !bytes & (EACH * 0x80);
     low.trailing_zeros() as usize / 8
 }
 
-/// Folds eight bytes at a time into a product: the standard hasher takes half of the time of reading a corpus. Nothing
-/// hangs on the order of a map here.
+/// Folds eight bytes at a time into a product: the standard hasher would take half of the time of reading a corpus. Nothing depends on the
+/// order of a map here.
 #[derive(Default)]
 pub struct Fold(u64);
 

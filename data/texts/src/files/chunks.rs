@@ -1,4 +1,4 @@
-//! A file's text: in bounded pieces that end where a line does, or all at once.
+//! Reads a text file in bounded pieces that end at line ends, or all at once.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,26 @@ use super::unpack::{Unpacked, unpacked};
 use super::{STDIN, shown};
 use crate::corpus::Invalid;
 
-/// Bytes of a piece; a line's end is looked for around here.
+/// Bytes in a piece, up to the next line end.
 const CHUNK: usize = 4 << 20;
 
-/// Bytes between two places where a text may be cut, at most.
+/// The largest number of bytes between two places where a text may be cut.
 const LONGEST: usize = 64 << 20;
 
-/// Of memory that is free, a table of texts may take one part in this many.
+/// A table of texts may take this fraction (one part in so many) of the free memory.
 const SHARE: u64 = 2;
 
-/// What the offsets of a text are counted in.
+/// What the offsets of a text refer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// Whether the file is packed.
+    /// Whether the file is compressed.
     pub packed: bool,
-    /// The encoding that was turned into UTF-8, where it is another.
+    /// The encoding that was converted to UTF-8, if it was another.
     pub encoding: Option<&'static str>,
 }
 
 impl Origin {
-    /// Names byte `at` of the text read from `path`, for an error message.
+    /// Describes byte `at` of the text from `path` for error messages.
     pub fn place(&self, path: &Path, at: u64) -> String {
         let of = match self {
             Origin { encoding: Some(_), .. } => " of the text in UTF-8",
@@ -54,22 +54,22 @@ impl Origin {
 
 /// A piece of a file's text.
 pub struct Chunk {
-    /// Its bytes, not yet checked.
+    /// Its bytes, not yet validated.
     pub bytes: Vec<u8>,
-    /// Where it starts in the text.
+    /// Its start in the text.
     pub offset: u64,
-    /// What that offset is counted in.
+    /// What the offset refers to.
     pub origin: Origin,
 }
 
-/// A file in pieces. A piece ends after a line's end; a line of text longer than a piece is cut at white space.
+/// A file in pieces. A piece ends after a line end; a line of text longer than a piece is cut at white space.
 pub struct Chunks {
     path: PathBuf,
     reader: Box<dyn Read + Send>,
     origin: Origin,
-    // By what an encoding that nobody named was known.
+    // How an encoding that was not named was recognised.
     seen: Option<&'static str>,
-    // Of a plain file, its bytes when it was opened.
+    // For an uncompressed file, its length when it was opened.
     length: Option<u64>,
     // Whether a line may be cut.
     text: bool,
@@ -79,10 +79,10 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Opens a file of lines, plain or packed, whose bytes stay as they are: pieces end at line ends alone.
+    /// Opens a file of lines, compressed or not, whose bytes stay as they are: pieces end only at line ends.
     ///
     /// # Errors
-    /// A file that cannot be opened, or is no file.
+    /// A file that cannot be opened, or that is not a regular file.
     pub fn lines(path: &Path) -> Result<Chunks> {
         let Unpacked { reader, packed, length } = unpacked(path)?;
         let origin = Origin { packed, encoding: None };
@@ -99,27 +99,27 @@ impl Chunks {
         })
     }
 
-    /// Opens a file of text in `encoding`, plain or packed; its pieces are UTF-8.
+    /// Opens a text file in `encoding`, compressed or not; its pieces are UTF-8.
     ///
     /// # Errors
-    /// A file that cannot be opened, is no file, or is no text.
+    /// A file that cannot be opened, is not a regular file, or is not text.
     pub fn text(path: &Path, encoding: Encoding) -> Result<Chunks> {
         let lines = Chunks::lines(path)?;
         let Decoded { reader, encoding, seen } = decoded(lines.reader, encoding).at(shown(path))?;
         Ok(Chunks { reader, origin: Origin { encoding, ..lines.origin }, seen, text: true, ..lines })
     }
 
-    /// What offsets are counted in.
+    /// What offsets refer to.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// The encoding that nobody had named, and what it was known by.
+    /// The encoding, if it was not named, and how it was recognised.
     pub fn seen(&self) -> Option<(&'static str, &'static str)> {
         self.origin.encoding.zip(self.seen)
     }
 
-    /// By how many bytes the file has grown since it was opened. They are not read.
+    /// The number of bytes by which the file has grown since it was opened. They are not read.
     pub fn grown(&self) -> Option<u64> {
         let now = self.path.metadata().ok().filter(|_| self.path != Path::new(STDIN))?.len();
         now.checked_sub(self.length.filter(|length| *length > 0)?).filter(|more| *more > 0)
@@ -127,7 +127,7 @@ impl Chunks {
 
     fn read(&mut self) -> Result<Option<Chunk>> {
         let mut bytes = std::mem::take(&mut self.rest);
-        // How far there is no line's end, and no other place to cut.
+        // The position up to which there is neither a line end nor another place to cut.
         let (mut goal, mut searched) = (CHUNK, 0);
         let cut = loop {
             let want = goal.saturating_sub(bytes.len()) as u64;
@@ -177,7 +177,7 @@ impl Iterator for Chunks {
     }
 }
 
-/// The byte after the last white space: ASCII's, or else any other.
+/// The position after the last white space: ASCII's, or else any other.
 fn last_space(bytes: &[u8]) -> Option<usize> {
     if let Some(at) = bytes.iter().rposition(u8::is_ascii_whitespace) {
         return Some(at + 1);
@@ -191,28 +191,28 @@ fn last_space(bytes: &[u8]) -> Option<usize> {
     last
 }
 
-/// A file's text at once.
+/// The whole text of a file.
 #[derive(Debug)]
 pub struct Whole {
     /// The text, without a byte order mark.
     pub text: String,
-    /// What happened on the way and should be known.
+    /// Notes about the reading.
     pub notes: Vec<String>,
 }
 
-/// Reads the text of a file, which may take half of the memory that is free.
+/// Reads the whole text of a file, which may take half of the free memory.
 ///
 /// # Errors
-/// A file that cannot be read, is no text, or is longer; under [`Invalid::Refuse`], bytes that belong to no character.
+/// A file that cannot be read, is not text, or is too long; with [`Invalid::Refuse`], bytes that are not characters.
 pub fn whole(path: &Path, encoding: Encoding, invalid: Invalid) -> Result<Whole> {
     whole_within(path, encoding, invalid, memory::free().map_or(u64::MAX, |free| free / SHARE))
 }
 
-/// [`whole`], of `most` bytes.
+/// [`whole`] with a limit of `most` bytes.
 pub(super) fn whole_within(path: &Path, encoding: Encoding, invalid: Invalid, most: u64) -> Result<Whole> {
     let mut chunks = Chunks::text(path, encoding)?;
     let mut bytes = Vec::new();
-    // A plain file says how long it is before anything is read.
+    // The length of an uncompressed file is known before anything is read.
     let known = chunks.length.filter(|_| !chunks.origin.packed).unwrap_or(0);
     let read = if known > most {
         0
@@ -240,7 +240,7 @@ pub(super) fn whole_within(path: &Path, encoding: Encoding, invalid: Invalid, mo
                 return Err(chunks.origin.refusal(bytes[at]).at(place));
             }
             let bad = bytes.utf8_chunks().filter(|part| !part.invalid().is_empty()).count();
-            notes.push(format!("replaced {bad} stretches of bytes that are no characters, the first at {place}"));
+            notes.push(format!("replaced {bad} runs of bytes that are not characters, the first at {place}"));
             String::from_utf8_lossy(bytes).into_owned()
         }
     };

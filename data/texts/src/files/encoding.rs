@@ -1,5 +1,5 @@
-//! How bytes become characters: by the encoding that a recipe names, or, where it names none, as UTF-8, or as the UTF-16 that a byte
-//! order mark or the zero bytes of its plain letters show.
+//! Decodes bytes to UTF-8, by the encoding that a recipe names. If it names none, text is UTF-8, or UTF-16 if a byte order mark or the zero
+//! bytes of its ASCII letters show that.
 
 use std::io::{Cursor, Read};
 
@@ -8,13 +8,13 @@ use encoding_rs::{Decoder, DecoderResult, UTF_8, UTF_16BE, UTF_16LE};
 
 use super::unpack::no_text;
 
-/// Bytes that are looked at to tell an encoding.
+/// Bytes that are read to recognise an encoding.
 const HEAD: usize = 1 << 16;
 
-/// In place of bytes that are no character: a byte that UTF-8 never has, for whoever refuses or replaces such bytes.
+/// Stands for bytes that are not characters: a byte that UTF-8 never contains, so that it is refused or replaced later.
 const BAD: u8 = 0xff;
 
-/// How a file's bytes become characters.
+/// The encoding of a file, or automatic detection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encoding(Option<&'static encoding_rs::Encoding>);
 
@@ -38,20 +38,20 @@ impl Encoding {
     }
 }
 
-/// Text in UTF-8, and how it came to be.
+/// Text converted to UTF-8, and its encoding.
 pub(super) struct Decoded {
-    /// UTF-8, in which a byte 0xff stands for what is no character of the encoding.
+    /// UTF-8, in which a byte 0xff stands for bytes that are not characters of the encoding.
     pub reader: Box<dyn Read + Send>,
-    /// The encoding, where it is not UTF-8.
+    /// The encoding, if it is not UTF-8.
     pub encoding: Option<&'static str>,
-    /// What it was known by, where nobody had named it.
+    /// How it was recognised, if it was not named.
     pub seen: Option<&'static str>,
 }
 
-/// Reads `bytes` as `wanted` says.
+/// Reads `bytes` in the encoding `wanted`.
 ///
 /// # Errors
-/// Of bytes that nobody has named the encoding of: those that are no text.
+/// With automatic detection, bytes that are not text.
 pub(super) fn decoded(mut bytes: Box<dyn Read + Send>, wanted: Encoding) -> Result<Decoded> {
     let mut head = Vec::new();
     bytes.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
@@ -63,7 +63,7 @@ pub(super) fn decoded(mut bytes: Box<dyn Read + Send>, wanted: Encoding) -> Resu
     if encoding == UTF_8 {
         return Ok(Decoded { reader: all, encoding: None, seen });
     }
-    // A byte order mark is taken off; that of another encoding than was named is believed.
+    // A byte order mark is removed; one of another encoding takes precedence over the named one.
     let decoder = encoding.new_decoder();
     let (input, output) = (Vec::new(), Vec::new());
     let reader = Box::new(Decoding { from: all, decoder, input, at: 0, output, taken: 0, last: false, done: false });
@@ -72,7 +72,7 @@ pub(super) fn decoded(mut bytes: Box<dyn Read + Send>, wanted: Encoding) -> Resu
 
 type Seen = (&'static encoding_rs::Encoding, Option<&'static str>);
 
-/// What a text begins as.
+/// Recognises the encoding by the first bytes of a text.
 fn look(head: &[u8]) -> Result<Seen> {
     const MARK: Option<&str> = Some("its byte order mark");
     const UTF_32: &str = "this is UTF-32, which ctk does not read";
@@ -92,8 +92,8 @@ fn look(head: &[u8]) -> Result<Seen> {
     if !zero {
         return Ok((UTF_8, None));
     }
-    // The byte of a character that says which script it is of is below 0x20 for most alphabets, and zero for spaces; the other is not,
-    // but in tabs and line ends.
+    // In UTF-16 one byte of each character tells its script; it is below 0x20 for most alphabets, and zero for spaces. The other byte is so
+    // only in tabs and line ends.
     let bytes = |first: usize| head.iter().skip(first).step_by(2).filter(|&&byte| byte < 0x20);
     let low = |first: usize| bytes(first).count();
     let few = |first: usize| bytes(first).filter(|byte| !byte.is_ascii_whitespace()).count();
@@ -116,7 +116,7 @@ fn look(head: &[u8]) -> Result<Seen> {
         .hint("is this a text? data.encoding = \"utf-8\" reads it all the same, \"utf-16le\" and \"utf-16be\" as what they name"))
 }
 
-/// Turns the bytes of an encoding into UTF-8 as they are asked for.
+/// Converts bytes of an encoding to UTF-8 as they are read.
 struct Decoding<R> {
     from: R,
     decoder: Decoder,
@@ -124,13 +124,13 @@ struct Decoding<R> {
     at: usize,
     output: Vec<u8>,
     taken: usize,
-    // Whether `input` is the last there is, and whether all of it is decoded.
+    // Whether `input` has the last bytes, and whether all of them are decoded.
     last: bool,
     done: bool,
 }
 
 impl<R: Read> Decoding<R> {
-    /// Puts more into `output`, which was taken whole; nothing at the end.
+    /// Refills `output`, which was consumed; leaves it empty at the end.
     fn more(&mut self) -> std::io::Result<()> {
         self.output.clear();
         self.taken = 0;

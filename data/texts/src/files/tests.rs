@@ -1,4 +1,4 @@
-//! Every way in which a text can be packed and encoded, and everything that is no text.
+//! Tests of every compression and encoding of texts, and of files that are not text.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,7 @@ fn texts_are_unpacked_by_their_first_bytes_whatever_they_are_called() {
         gzip.finish().unwrap()
     };
     let zstd = |text: &str| zstd::encode_all(text.as_bytes(), 1).unwrap();
-    // Any of sixteen marks, four bytes of length, and as many to be skipped.
+    // Any of sixteen magic numbers, four bytes of length, and so many bytes to skip.
     let skipped = |mark: u8| [&[mark, 0x2a, 0x4d, 0x18, 3, 0, 0, 0][..], b"xyz"].concat();
     for (packed, what) in [
         (plain.as_bytes().to_vec(), "plain"),
@@ -65,7 +65,7 @@ fn texts_are_unpacked_by_their_first_bytes_whatever_they_are_called() {
     ] {
         let read = text(&folder.holding(&packed), "auto").unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!((read.text.as_str(), read.notes.len()), (plain, 0), "{what}");
-        // A packed file that is cut short is no shorter text.
+        // A compressed file that is cut short must not be read as a shorter text.
         if packed != plain.as_bytes() {
             let cut = &packed[..packed.len() - 5];
             assert!(text(&folder.holding(cut), "auto").is_err(), "{what}, cut short");
@@ -75,7 +75,7 @@ fn texts_are_unpacked_by_their_first_bytes_whatever_they_are_called() {
     assert_eq!(text(&folder.holding(twice), "auto").unwrap().text, plain.repeat(2), "two streams of bzip2");
     let twice = [bytes(XZ), bytes(XZ)].concat();
     assert_eq!(text(&folder.holding(twice), "auto").unwrap().text, plain.repeat(2), "two streams of xz");
-    // Text that begins like a packed file, but for its later bytes.
+    // Text that begins like a compressed file, except for later bytes.
     assert_eq!(text(&folder.holding("BZh9 is how bzip2 begins"), "auto").unwrap().text, "BZh9 is how bzip2 begins");
 }
 
@@ -131,7 +131,7 @@ fn other_encodings_are_read_where_they_are_named_and_named_where_they_are_not() 
     assert!(replaced.text.starts_with("fine \u{fffd}") && replaced.notes[0].starts_with("replaced "), "{replaced:?}");
     let error = Encoding::named("utf-9").unwrap_err();
     assert!(error.exit_code() == 2 && error.to_string().contains("windows-1252"), "{error}");
-    // Longer than what is looked at and decoded at once, cut anywhere.
+    // Longer than what is inspected and decoded at once, cut anywhere.
     let long = "äöü ß\n".repeat(60_000);
     let latin: Vec<u8> = long.chars().map(|c| c as u8).collect();
     assert_eq!(text(&folder.holding(latin), "latin1").unwrap().text, long);

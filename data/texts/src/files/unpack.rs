@@ -1,4 +1,5 @@
-//! A file's bytes as its writer had them: opened without waiting for anyone, read as far as it went then, and unpacked.
+//! Reads a file's bytes, decompressed if needed: opened without blocking on pipes, and read up to the length that it had when it was
+//! opened.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Error as Failed, ErrorKind, Read};
@@ -9,21 +10,21 @@ use ctk_core::{Context, Result};
 
 use super::{STDIN, shown};
 
-/// Kilobytes that an .xz file may ask for its dictionary: four times what `xz -9` does.
+/// The largest dictionary of an .xz file in kilobytes: four times that of `xz -9`.
 const DICTIONARY: u32 = 256 << 10;
 
-/// What is looked at to tell how a file is packed.
+/// Bytes that are read to recognise the compression.
 const HEAD: usize = 1 << 16;
 
-/// Opens the file at `path`. What is no file is refused: a pipe waits for whoever writes into it, and a device never ends.
+/// Opens the file at `path`. Anything but a regular file is refused: a pipe waits for a writer, and a device never ends.
 ///
 /// # Errors
-/// There is nothing, or no file; it may not be read.
+/// There is no file, it is not a regular file, or it may not be read.
 pub fn open(path: &Path) -> Result<File> {
     opened::open(path).map_err(|e| e.at(path.display()))
 }
 
-/// A file as long as it was when it was opened: what another program adds meanwhile is not read, and what it takes away is missed.
+/// A file with the length that it had when it was opened: bytes added later are not read, and removed bytes are an error.
 struct Bounded {
     file: File,
     left: u64,
@@ -43,25 +44,25 @@ impl Read for Bounded {
 
 /// A file's bytes.
 pub struct Unpacked {
-    /// The bytes, unpacked.
+    /// The bytes, decompressed.
     pub reader: Box<dyn Read + Send>,
-    /// Whether they were packed.
+    /// Whether they were compressed.
     pub packed: bool,
-    /// Bytes of the file when it was opened; of standard input none are known.
+    /// Length of the file when it was opened; unknown for standard input.
     pub length: Option<u64>,
 }
 
-/// A file's bytes, unpacked if they need it: gzip, zstd, bzip2 and xz are known by their first bytes.
+/// A file's bytes, decompressed if needed: gzip, zstd, bzip2 and xz are recognised by their first bytes.
 ///
 /// # Errors
-/// A file that cannot be opened, or is no file.
+/// A file that cannot be opened, or that is not a regular file.
 pub fn unpacked(path: &Path) -> Result<Unpacked> {
     let (file, length): (Box<dyn Read + Send>, Option<u64>) = if path == Path::new(STDIN) {
         (Box::new(std::io::stdin()), None)
     } else {
         let file = open(path)?;
         let length = file.metadata().at(path.display())?.len();
-        // Some files of the system say that they have no bytes.
+        // Some files of the system (as in /proc) claim to be empty.
         let bounded: Box<dyn Read + Send> = if length == 0 { Box::new(file) } else { Box::new(Bounded { file, left: length }) };
         (bounded, Some(length))
     };
@@ -78,12 +79,12 @@ pub fn unpacked(path: &Path) -> Result<Unpacked> {
     Ok(Unpacked { reader, packed: packing.is_some(), length })
 }
 
-/// Whether a file that begins with `head` is packed in a way that [`unpacked`] knows.
+/// Whether a file that begins with `head` is compressed in a way that [`unpacked`] knows.
 pub fn is_packed(head: &[u8]) -> bool {
     Packing::of(head).is_some()
 }
 
-/// How a file is packed.
+/// How a file is compressed.
 #[derive(Clone, Copy)]
 enum Packing {
     Gzip,
@@ -94,9 +95,9 @@ enum Packing {
 
 impl Packing {
     fn of(head: &[u8]) -> Option<Packing> {
-        // A zstd file may begin with a skippable frame, which pzstd and the seekable format write.
+        // A zstd file may begin with a skippable frame, as pzstd and the seekable format write.
         let skipped = head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == [0x2a, 0x4d, 0x18];
-        // "BZh", a digit, and the first block's or the end's mark: three letters alone begin many texts.
+        // "BZh", a digit, and the mark of the first block or of the end: the three letters alone begin many texts.
         let bzip2 = head.len() >= 10
             && head.starts_with(b"BZh")
             && (b'1'..=b'9').contains(&head[3])
@@ -114,7 +115,7 @@ impl Packing {
     }
 }
 
-/// What bytes are that are no text: archives and other files with a first mark of their own, in words.
+/// The name of content that is not text: archives and other files with a magic number of their own.
 pub(super) fn no_text(head: &[u8]) -> Option<&'static str> {
     const MARKS: [(&[u8], &str); 14] = [
         (b"PK\x03\x04", "a zip archive"),

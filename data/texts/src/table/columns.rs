@@ -1,8 +1,8 @@
-//! Which columns of a table hold what: by the names in its first line, or else by what stands in them.
+//! Recognises the columns of a table: by the names in its first line, or by their content.
 
 use std::collections::HashSet;
 
-/// Names that labels have, the surest first.
+/// Common names of labels, the surest first.
 const LABELS: [&str; 14] = [
     "label",
     "labels",
@@ -20,7 +20,7 @@ const LABELS: [&str; 14] = [
     "quality",
 ];
 
-/// Names that texts have; `text` alone is enough, of others all are taken.
+/// Common names of texts; `text` is used alone, of the others all are used.
 const TEXTS: [&str; 30] = [
     "text",
     "sentence",
@@ -54,43 +54,43 @@ const TEXTS: [&str; 30] = [
     "#2 string",
 ];
 
-/// Names of columns that count rows or tell where they are from.
+/// Common names of row numbers and sources.
 const NUMBERS: [&str; 9] = ["", "id", "idx", "index", "guid", "uid", "unnamed: 0", "#1 id", "#2 id"];
 
-/// The column that says which part a text is of.
+/// The column with the part of each text.
 const SPLIT: &str = "split";
 
-/// Whether this is a name that texts have.
+/// Whether this is a common name of texts.
 pub fn is_text(name: &str) -> bool {
     TEXTS.contains(&name.trim().to_lowercase().as_str())
 }
 
-/// Which columns hold what.
+/// The columns that are used.
 #[derive(Debug)]
 pub struct Columns {
     /// The class, if there are classes.
     pub label: Option<usize>,
-    /// The texts, which are put together line by line.
+    /// The texts, which are joined line by line.
     pub text: Vec<usize>,
     /// The part.
     pub split: Option<usize>,
-    /// What stands between texts of several columns.
+    /// The separator between texts of several columns.
     pub between: &'static str,
-    /// Of each, whether line ends and tabs are written as `\n` and `\t`.
+    /// For each text column, whether line ends and tabs are escaped as `\n` and `\t`.
     pub escaped: Vec<bool>,
-    /// What is to be said of how they were told.
+    /// A note about how they were recognised.
     pub note: Option<String>,
 }
 
 impl Columns {
-    /// Of a line of names; `None` where the line is no such line.
+    /// The columns that the names in `line` stand for; `None` if the line is not a header.
     pub fn named(line: &[&str]) -> Option<Columns> {
         let names: Vec<String> = line.iter().map(|name| name.trim().trim_matches('"').to_lowercase()).collect();
         let at = |name: &str| names.iter().position(|n| n == name);
         let (label, split) = (LABELS.iter().find_map(|name| at(name)), at(SPLIT));
         let told: Vec<usize> = (0..names.len()).filter(|&i| TEXTS.contains(&names[i].as_str()) && Some(i) != label).collect();
         let number = |i: usize| NUMBERS.contains(&names[i].as_str());
-        // `label`, `text` and `split` are names by themselves; others are so in each other's company.
+        // `label`, `text` and `split` are names by themselves; other words are names only together.
         let sure = ["label", "text", SPLIT].iter().any(|name| at(name).is_some());
         let numbered =
             !told.is_empty() && (0..names.len()).all(|i| number(i) || told.contains(&i)) && (0..names.len()).any(number);
@@ -124,13 +124,13 @@ impl Columns {
         Some(Columns { label, text, split, between, escaped: names.iter().map(|n| n.ends_with("_escaped")).collect(), note })
     }
 
-    /// Of rows without names that all have `count` columns: the label is the first column, or the last.
+    /// The columns of rows without names that all have `count` columns: the label is the first or the last.
     pub fn unnamed(rows: &[Vec<&str>], count: usize, between: &'static str) -> Columns {
         let last = count - 1;
         let different = |column: usize| rows.iter().map(|row| row[column].trim()).collect::<HashSet<_>>().len();
         let words = |column: usize| rows.iter().filter(|row| row[column].trim().contains(char::is_whitespace)).count();
         let (of_first, of_last) = (different(0), different(last));
-        // Texts are seldom equal and classes often; of few lines that shows less than that a class is one word.
+        // Texts are rarely equal and classes often; with few lines, a class is better recognised by being one word.
         let repeated = rows.len() >= 4 && of_first * 2 > rows.len() && of_last * 2 <= rows.len();
         let worded = rows.len() >= 2 && of_first >= of_last && words(0) == rows.len() && words(last) == 0;
         let backward = repeated || worded;

@@ -1,4 +1,4 @@
-//! The rows of a table: lines of fields between tabs, or of cells as CSV quotes them.
+//! Reads the rows of a table: tab-separated lines, or CSV with quoted cells.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,17 +8,20 @@ use ctk_core::{Error, Result};
 use super::Texts;
 use super::columns::{Columns, is_text};
 
-/// Where a row stands, and its fields.
+/// A row's line number, and its fields.
 type Row<'a> = (usize, Vec<&'a str>);
 
-/// Whether a file's name says that it is CSV.
+/// Whether a file's name is that of a CSV file.
 pub fn is_csv(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let packed = [".gz", ".bz2", ".xz", ".zst"].iter().find_map(|ending| name.strip_suffix(ending));
     packed.unwrap_or(&name).ends_with(".csv")
 }
 
-/// A table from its text.
+/// Parses a table.
+///
+/// # Errors
+/// A line without its columns, or no text at all.
 pub fn parse(text: &str, csv: bool) -> Result<Texts> {
     let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let Some((_, first)) = lines().next() else { return Err(Error::new("there is no text in this file")) };
@@ -48,7 +51,7 @@ fn bare<'a>(lines: impl Iterator<Item = &'a str>) -> Texts {
     texts
 }
 
-/// What separates the cells of a CSV file, of which this is the first line.
+/// The separator of a CSV file, by its first line.
 fn separator(first: &str) -> u8 {
     let named = |separator: &char| Columns::named(&first.split(*separator).collect::<Vec<_>>()).is_some();
     let all = [',', ';', '\t', '|'];
@@ -56,7 +59,7 @@ fn separator(first: &str) -> u8 {
     found.map_or(b',', |c| *c as u8)
 }
 
-/// The separator of cells whose names stand in the first line of a file that is not called CSV: names of a label and of a text.
+/// The separator of a file that is not named .csv, if its first line has comma-separated names of a label and a text.
 fn named_cells(first: &str) -> Option<u8> {
     let named = |c: &char| {
         let names: Vec<&str> = first.split(*c).collect();
@@ -67,7 +70,7 @@ fn named_cells(first: &str) -> Option<u8> {
     [',', ';'].iter().find(|c| named(c)).map(|c| *c as u8)
 }
 
-/// Records of CSV, each with its line.
+/// The records of a CSV file, each with its line number.
 fn cells(text: &str, separator: u8) -> Result<Vec<(usize, csv::StringRecord)>> {
     let mut reader =
         csv::ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(text.as_bytes());
@@ -81,8 +84,8 @@ fn cells(text: &str, separator: u8) -> Result<Vec<(usize, csv::StringRecord)>> {
     Ok(cells)
 }
 
-/// A table of rows, whose first may name the columns. Without names a row has at most `most` fields where rows have different numbers of
-/// them: what is more belongs to the last, since a text may hold tabs.
+/// A table of rows, the first of which may name the columns. Without names, rows of different lengths have at most `most` fields: further
+/// fields belong to the last one, because a text may contain tabs.
 fn table(rows: Vec<Row>, most: usize) -> Result<Texts> {
     let mut joined = Vec::new();
     let mut rows = rows;
@@ -129,7 +132,7 @@ fn fill(rows: &[Row], columns: Columns) -> Result<Texts> {
                 "train" => false,
                 "test" => true,
                 other => {
-                    let what = format!("`{other}` is no part: a text is of `train` or of `test`");
+                    let what = format!("`{other}` is not a part: a text belongs to `train` or to `test`");
                     return Err(Error::new(what).at(format!("line {line}")).hint("a line is `label`, tab, text"));
                 }
             });
@@ -142,7 +145,7 @@ fn fill(rows: &[Row], columns: Columns) -> Result<Texts> {
     }
     if columns.label.is_some() {
         let classes: Vec<&str> = labels.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        // Sorted names make the search a proof that each is found.
+        // The names are sorted, so each label is found by binary search.
         texts.labels = Some(labels.iter().map(|label| classes.partition_point(|name| name < label) as u32).collect());
         texts.classes = classes.into_iter().map(String::from).collect();
     }

@@ -1,4 +1,4 @@
-//! Which columns a table has, which part is held out, and what is refused.
+//! Tests of how columns are recognised, which texts are held out, and what is refused.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn a_fifth_of_each_class_is_held_out_whatever_the_order() {
     assert!(origin.unwrap().contains("seed 0"));
     let count = |texts: &Texts, class| texts.labels.as_ref().unwrap().iter().filter(|l| **l == class).count();
     assert_eq!(count(&test, 0), 12);
-    // Three texts of the class are equal, and stay together.
+    // Three equal texts of a class stay together.
     assert!((28..=30).contains(&count(&test, 1)), "{}", count(&test, 1));
     let copies = test.texts.iter().filter(|t| *t == "text 197").count();
     assert!(copies == 0 || copies == 3);
@@ -68,7 +68,7 @@ fn what_cannot_be_read_is_said_with_its_place() {
     assert_eq!(Texts::read(&folder.path().join("none"), Encoding::default(), Invalid::Refuse).unwrap_err().exit_code(), 2);
 }
 
-/// Labels by name, and texts.
+/// The labels by name, and the texts.
 fn read_as(text: &str, csv: bool) -> (Vec<String>, Vec<String>, Vec<String>) {
     let texts = rows::parse(text, csv).unwrap();
     let labels = texts.labels.iter().flatten().map(|label| texts.classes[*label as usize].clone()).collect();
@@ -99,7 +99,7 @@ fn columns_are_known_by_the_names_that_data_sets_give_them() {
         assert_eq!((labels, texts), wanted, "{text}");
         assert_eq!(notes.iter().any(|note| note.contains("`label`")), noted, "{text}: {notes:?}");
     }
-    // Two texts a row: QNLI, MRPC, and whoever says so.
+    // Two texts in a row: QNLI, MRPC, and tables that say so.
     for (text, csv) in [
         ("index\tquestion\tsentence\tlabel\n0\twho?\tnobody\tno\n", false),
         ("Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\nno\t7\t8\twho?\tnobody\n", false),
@@ -138,7 +138,7 @@ fn a_label_that_is_another_in_every_line_is_noted() {
     let (labels, _, notes) = read_as(&text, false);
     assert_eq!(labels.len(), 40);
     assert!(notes[0].contains("40 different values in 40 lines"), "{notes:?}");
-    // Texts first, whatever they are made of.
+    // The texts come first, whatever they contain.
     let text: String = (0..40).map(|i| format!("word{i}\tclass {}\n", i % 3)).collect();
     let (labels, texts, notes) = read_as(&text, false);
     assert_eq!((labels[1].as_str(), texts[1].as_str()), ("class 1", "word1"));

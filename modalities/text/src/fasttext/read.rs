@@ -1,4 +1,4 @@
-//! Reads fastText's models. What the file says of itself is compared with its length before anything is allocated for it.
+//! Reads fastText's models. Sizes in the file are compared with its length before anything is allocated for them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use super::{Args, FastText, Loss, MAGIC, ModelKind, VERSION};
 use crate::subwords::{SubwordVectors, Subwords};
 use crate::vectors::{LONGEST_WORD, fits, replaced};
 
-/// Bytes of the longest word: a damaged file must not be read whole into one.
+/// Length of the longest word in bytes: a damaged file must not be read whole as one word.
 const LONGEST: u64 = LONGEST_WORD as u64;
 
 /// Bytes of the shortest entry of a dictionary: an empty word's zero, its count and its kind.
@@ -21,10 +21,10 @@ const ENTRY: u64 = 10;
 /// Values that are read at once.
 const BLOCK: usize = 1 << 16;
 
-/// Reads a model: words, their counts, and the table of words and n-grams. The output table stays where it is.
+/// Reads a model: words, their counts, and the table of words and n-grams. The output table is not read.
 ///
 /// # Errors
-/// A file that is none, or quantised, or cut short, or says of itself what cannot be; values that are no finite numbers.
+/// Not a model; a quantised model; a file that is cut short or inconsistent; values that are not finite.
 pub fn open(path: &Path) -> Result<FastText> {
     read(path).at(path.display())
 }
@@ -36,14 +36,14 @@ fn read(path: &Path) -> Result<FastText> {
     let packed = is_packed(bytes.reader.fill_buf()?);
     let magic: [u8; 4] = if left < 8 { [0; 4] } else { bytes.take()? };
     if packed {
-        return Err(Error::new("this file is compressed").hint("unpack it first: a model is read where it lies"));
+        return Err(Error::new("this file is compressed").hint("unpack it first: a model is read from its file in place"));
     }
     if magic != MAGIC.to_le_bytes() {
         let mut head = magic.to_vec();
         bytes.reader.by_ref().take(OLD_HEAD as u64).read_to_end(&mut head)?;
         if is_old(&head) {
             return Err(Error::new("this is a fastText model of 2016, from before its files had a magic number and a version")
-                .hint("ctk reads models of 2017 and later: give the .vec file that lies beside it, or train and save it anew"));
+                .hint("ctk reads models of 2017 and later: give the .vec file that lies beside it, or train and save it again"));
         }
         return Err(Error::new("this is not a fastText model").hint("models begin with fastText's magic number"));
     }
@@ -79,11 +79,11 @@ fn read(path: &Path) -> Result<FastText> {
     })
 }
 
-/// Bytes that a model of 2016 is known by: twelve i32 and a f64 that say how it was trained, and how many entries, words and labels its
-/// dictionary has.
+/// Bytes by which a model of 2016 is recognised: its training arguments (twelve i32 and an f64), and its numbers of entries, words and
+/// labels.
 pub const OLD_HEAD: usize = 12 * 4 + 8 + 3 * 4;
 
-/// Whether a file begins as fastText's models did in 2016: like those of today, without the first two numbers.
+/// Whether a file begins like fastText's models of 2016: as today's, without the first two numbers.
 pub fn is_old(head: &[u8]) -> bool {
     let Some(head) = head.get(..OLD_HEAD) else { return false };
     let number = |at: usize| i32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
@@ -131,7 +131,7 @@ struct Dictionary {
     words: Vec<String>,
     counts: Vec<u64>,
     labels: Vec<(String, u64)>,
-    // The bytes of words that are not UTF-8, by their rows; labels that are none are only counted.
+    // The bytes of words that are not UTF-8, by row; labels that are not UTF-8 are only counted.
     raw: HashMap<usize, Vec<u8>>,
     bad_labels: usize,
 }
@@ -145,7 +145,7 @@ fn dictionary(bytes: &mut Bytes) -> Result<Dictionary> {
     if size != words + labels || size * ENTRY > bytes.left {
         return Err(damaged(said()));
     }
-    // Only what was quantised is pruned.
+    // Only quantised models are pruned.
     if pruned > 0 {
         return Err(quantised());
     }
@@ -155,7 +155,7 @@ fn dictionary(bytes: &mut Bytes) -> Result<Dictionary> {
         let name = bytes.until_zero().at(here())?;
         let count = u64::try_from(bytes.i64().at(here())?).map_err(|_| damaged("a count is negative").at(here()))?;
         let [kind] = bytes.take().at(here())?;
-        // Words first: an entry's number is its row.
+        // Words come first: an entry's number is its row.
         if kind != u8::from(at >= words) {
             return Err(damaged(format!("it says {words} words come first")).at(here()));
         }
@@ -175,7 +175,7 @@ fn dictionary(bytes: &mut Bytes) -> Result<Dictionary> {
     Ok(dictionary)
 }
 
-/// What is left of a file.
+/// The rest of a file.
 struct Bytes {
     reader: BufReader<File>,
     left: u64,
@@ -215,7 +215,7 @@ impl Bytes {
         }
     }
 
-    /// Reads how large the next table is, which must be `rows` of `width` values that are there; its bytes.
+    /// Reads the size of the next table, which must have `rows` rows of `width` values; returns its length in bytes.
     fn table(&mut self, name: &str, rows: usize, width: usize) -> Result<u64> {
         let [quantised_here] = self.take().at(name)?;
         if quantised_here != 0 {
@@ -232,7 +232,7 @@ impl Bytes {
         bytes.filter(|&bytes| bytes <= self.left).ok_or_else(|| cut_short().at(name))
     }
 
-    /// The next table.
+    /// Reads the next table.
     fn rows(&mut self, name: &str, rows: usize, width: usize) -> Result<Vec<f32>> {
         let bytes = self.table(name, rows, width)?;
         fits(rows, width)?;

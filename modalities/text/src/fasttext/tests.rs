@@ -1,4 +1,4 @@
-//! Models there and back, every way of being damaged, and what a file holds byte by byte.
+//! Tests that models are read as they were written, that every damage is refused, and that files have the right bytes.
 
 use std::path::Path;
 
@@ -54,7 +54,7 @@ fn what_is_written_is_read_with_every_bit() {
     assert_eq!((model.vectors.input(), model.vectors.width()), (&values(15 * 3)[..], 3));
     assert_eq!(model.vectors.subwords(), crate::subwords::Subwords { min: 2, max: 4, buckets: 11 });
     assert!(model.labels.is_empty() && model.notes.is_empty());
-    // A line's end is its row alone.
+    // A line end has only its own row.
     assert_eq!(model.vectors.vector("</s>"), model.vectors.input()[9..12]);
     assert!(model.vectors.vector("unseen").iter().any(|&value| value != 0.0));
 }
@@ -125,7 +125,7 @@ fn numbers_that_cannot_be_are_refused_before_anything_is_allocated() {
         let error = changed(at, bytes);
         assert!(error.contains(said) && error.contains("m.bin"), "{said}: {error}");
     }
-    // All of it together, with sizes that agree with each other.
+    // All of them together, with sizes that agree with each other.
     let mut damaged = whole.clone();
     damaged[8..12].copy_from_slice(&huge);
     damaged[40..44].copy_from_slice(&huge);
@@ -140,7 +140,7 @@ fn a_classifiers_labels_are_no_words() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.bin");
     let mut bytes = written(&path);
-    // The last entry becomes a label, its row goes, and the output table has one row.
+    // The last entry becomes a label, its row is removed, and the output table has one row.
     bytes[36..40].copy_from_slice(&3i32.to_le_bytes());
     bytes[64..76].copy_from_slice(&[4i32, 3, 1].map(i32::to_le_bytes).concat());
     let input = 64 + 28 + 19 + 40;
@@ -154,7 +154,7 @@ fn a_classifiers_labels_are_no_words() {
     let model = open(&path).unwrap();
     assert_eq!((model.vectors.words(), &model.labels[..]), (&vocabulary().words()[..3], &[("</s>".to_string(), 1)][..]));
     assert_eq!(model.vectors.place("</s>"), None);
-    // Version 11 had no n-grams in classifiers.
+    // Classifiers of version 11 had no n-grams.
     bytes[4..8].copy_from_slice(&11i32.to_le_bytes());
     std::fs::write(&path, &bytes).unwrap();
     let old = open(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Writes a model as fastText does.
+//! Writes a model in fastText's format.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,14 +8,14 @@ use ctk_core::{Error, Result, store::files};
 use super::{Args, MAGIC, Parts, VERSION};
 use crate::vectors::{LONGEST_WORD, too_long};
 
-/// Values that are turned into bytes at once.
+/// Values that are converted to bytes at once.
 const BLOCK: usize = 1 << 14;
 
-/// Writes a model that fastText's own program, its Python module and gensim's `load_facebook_model` read.
+/// Writes a model that fastText's program, its Python module and gensim's `load_facebook_model` can read.
 ///
 /// # Errors
-/// Tables of other sizes than the arguments say, or with values that are no finite numbers; a word with a zero byte in it, which the
-/// format ends words with, or longer than any reader takes; more words than it can count.
+/// Tables of other sizes than the arguments say, or with values that are not finite; a word with a zero byte, which ends words in this
+/// format, or longer than any reader accepts; more words than an i32 can count.
 pub fn write(model: &Parts, out: &Path) -> Result<()> {
     let Parts { args, vocabulary, input, output } = model;
     let words = vocabulary.len();
@@ -37,11 +37,10 @@ pub fn write(model: &Parts, out: &Path) -> Result<()> {
     }
     if let Some(at) = input.iter().chain(*output).position(|value| !value.is_finite()) {
         let table = if at < input.len() { "input" } else { "output" };
-        return Err(
-            Error::new(format!("a value of the {table} table is no finite number")).hint("the training that made it went wrong")
-        );
+        return Err(Error::new(format!("a value of the {table} table is not a finite number"))
+            .hint("the training that made it went wrong"));
     }
-    // gensim drops words that never occurred, and then misses their rows: a word that only another run had has occurred once.
+    // gensim drops words with count 0 and then misses their rows, so a word that only another run's text had is written with count 1.
     let counted = |count: &u64| (*count).max(1);
     files::write_with(out, |file| {
         numbers(file, &[MAGIC, VERSION])?;
@@ -75,7 +74,7 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A table that is not quantised.
+/// Writes a table that is not quantised.
 fn table(file: &mut impl Write, values: &[f32], width: usize) -> Result<()> {
     file.write_all(&[0])?;
     file.write_all(&((values.len() / width.max(1)) as i64).to_le_bytes())?;

@@ -1,4 +1,4 @@
-//! Vectors of words that are made of parts: a row of their own and rows of their n-grams.
+//! Word vectors composed of parts: the mean of a word's own row and the rows of its n-grams.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,25 +9,25 @@ use rayon::prelude::*;
 
 use super::Subwords;
 
-/// A table of (words + buckets, width) values, and what each row stands for.
+/// A table of (words + buckets, width) values, and its words and n-grams.
 #[derive(Debug)]
 pub struct SubwordVectors {
     words: Vec<String>,
-    // The words' numbers by their spelling; of two that are spelt alike, the first comes first.
+    // The words' numbers by their spelling; of two equal ones the first.
     order: Vec<u32>,
     input: Vec<f32>,
     width: usize,
     subwords: Subwords,
-    // The bytes of words that are not UTF-8, by their rows: n-grams are made of them, names are not.
+    // The bytes of words that are not UTF-8, by row: their n-grams are made from these, not from the names.
     raw: HashMap<usize, Vec<u8>>,
 }
 
 impl SubwordVectors {
-    /// `input` has a row for each of `words`, then one for each bucket of `subwords`, of `width` values. Without buckets words are
-    /// their rows.
+    /// `input` has a row of `width` values for each of `words`, then one for each bucket of `subwords`. Without buckets a word's vector is
+    /// its row.
     ///
     /// # Errors
-    /// A table of another size.
+    /// The table has another size.
     pub fn new(words: Vec<String>, input: Vec<f32>, width: usize, subwords: Subwords) -> Result<SubwordVectors> {
         let rows = words.len() + subwords.buckets;
         if u32::try_from(rows).is_err() || width == 0 || rows.checked_mul(width) != Some(input.len()) {
@@ -39,7 +39,7 @@ impl SubwordVectors {
         Ok(SubwordVectors { words, order, input, width, subwords, raw: HashMap::new() })
     }
 
-    /// The same, where the words of some rows are not UTF-8 and have these bytes.
+    /// The same table, in which the words of some rows are these bytes, which are not UTF-8.
     pub(crate) fn with_raw(self, raw: HashMap<usize, Vec<u8>>) -> SubwordVectors {
         SubwordVectors { raw, ..self }
     }
@@ -49,7 +49,7 @@ impl SubwordVectors {
         &self.words
     }
 
-    /// What words are cut into.
+    /// The n-grams of words.
     pub fn subwords(&self) -> Subwords {
         self.subwords
     }
@@ -65,15 +65,15 @@ impl SubwordVectors {
         self.order.get(at).map(|&row| row as usize).filter(|&row| self.words[row] == word)
     }
 
-    /// The vector of `word`: the mean of its own row and of those of its n-grams, or, where it was never seen, of those of its
-    /// n-grams alone; zeros where it has none (fastText's `getWordVector`).
+    /// The vector of `word`: the mean of its own row and the rows of its n-grams. A word outside the vocabulary has only its n-grams, and a
+    /// word without n-grams is zeros (fastText's `getWordVector`).
     pub fn vector(&self, word: &str) -> Vec<f32> {
         let mut vector = vec![0.0; self.width];
         self.mean(self.place(word), word, &mut Vec::new(), &mut vector);
         vector
     }
 
-    /// Makes `vector` that of `word`; `ids` is room.
+    /// Writes the vector of `word` into `vector`; `ids` is a buffer.
     fn mean(&self, row: Option<usize>, word: &str, ids: &mut Vec<u32>, vector: &mut [f32]) {
         ids.clear();
         let bytes = row.and_then(|row| self.raw.get(&row)).map_or(word.as_bytes(), Vec::as_slice);
@@ -83,7 +83,7 @@ impl SubwordVectors {
     }
 }
 
-/// Makes `vector` the mean of `rows` of a table of its width; zeros where there are none.
+/// Writes the mean of `rows` of a table of the same width into `vector`; zeros if there are none.
 pub fn mean(table: &[f32], rows: impl Iterator<Item = usize>, vector: &mut [f32]) {
     vector.fill(0.0);
     let (width, mut count) = (vector.len(), 0usize);
@@ -91,7 +91,7 @@ pub fn mean(table: &[f32], rows: impl Iterator<Item = usize>, vector: &mut [f32]
         vector.iter_mut().zip(&table[row * width..][..width]).for_each(|(sum, value)| *sum += value);
         count += 1;
     }
-    // As fastText does it: once, by the inverse.
+    // As in fastText: multiplied by the inverse, once.
     let scale = 1.0 / count.max(1) as f32;
     vector.iter_mut().for_each(|value| *value *= scale);
 }
@@ -109,7 +109,7 @@ impl Table for SubwordVectors {
         &self.words[row]
     }
 
-    /// Means are made where they are asked for: all of them at once would be a table beside the table.
+    /// Vectors are composed when they are asked for: all of them would be a second table in memory.
     fn block<'a>(&'a self, range: Range<usize>, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
         if self.subwords.buckets == 0 {
             return Ok(&self.input[range.start * self.width..range.end * self.width]);
@@ -120,7 +120,7 @@ impl Table for SubwordVectors {
         Ok(room)
     }
 
-    /// The mean of the n-grams; none of a word that has none.
+    /// The mean of the n-grams' rows; none for a word without n-grams.
     fn unseen(&self, word: &str) -> Option<Vec<f32>> {
         let (mut ids, mut vector) = (Vec::new(), vec![0.0; self.width]);
         self.mean(None, word, &mut ids, &mut vector);
@@ -142,7 +142,7 @@ mod tests {
     fn a_vector_is_the_mean_of_its_parts() {
         let vectors = some();
         let mut ids = Vec::new();
-        // <th the he>, and <un unk nk>: never seen.
+        // <th the he>, and <un unk nk>, which was never seen.
         for (word, own) in [("the", Some(0.0)), ("unk", None), ("a", Some(2.0))] {
             ids.clear();
             vectors.subwords().ids(word, &mut ids);

@@ -1,8 +1,8 @@
-//! word2vec's binary form: read once for its words and where rows lie.
+//! word2vec's binary format, read once for its words and row positions.
 //!
-//! word2vec.c writes a line's end after each row, others do not; GoogleNews' vectors have none. So line ends before a word are
-//! passed over. Where rows have them they also tell where a word ends that has spaces in it: only behind the right space are there a
-//! row's values and then a line's end.
+//! word2vec.c writes a line end after each row, other programs do not; GoogleNews' vectors have none. So line ends before a word are
+//! skipped. If rows have line ends, these also show where a word with spaces ends: only after the right space are there a row's values
+//! followed by a line end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -14,13 +14,16 @@ use super::names::Names;
 use super::values::Values;
 use super::{Header, LONGEST_WORD, WordVectors, fits, not_finite};
 
-/// A word with spaces in it has at most so many bytes behind the first.
+/// The largest number of bytes after the first space of a word with spaces.
 const TAIL: usize = 1 << 10;
 
-/// Lengths of values that trained vectors have; bytes that are no values seldom do.
+/// The usual range of values in trained vectors; other bytes read as floats are rarely in it.
 const USUAL: std::ops::Range<f32> = 1e-15..1e10;
 
 /// Reads a file that begins with `header`.
+///
+/// # Errors
+/// A file that is cut short or damaged, or values that are not finite.
 pub fn read(path: &Path, header: Header) -> Result<WordVectors> {
     let Unpacked { reader, packed, length } = unpacked(path)?;
     let bytes = header.width * size_of::<f32>();
@@ -40,12 +43,12 @@ pub fn read(path: &Path, header: Header) -> Result<WordVectors> {
         rows.next(number == header.words).map_err(|e| e.at(here(begin)))?;
         let word = names.push(rows.word());
         replaced += usize::from(word);
-        // Without line ends nothing says where a row should end; values that are none of training's do, and begin as the rest of a word
-        // or are followed by a word that is none.
+        // Without line ends, nothing shows where a row should end. So values outside the usual range that look like the rest of a word, or
+        // are followed by something that is not a word, are refused.
         let unusual = rows.lines == Some(false) && !usual(rows.values.as_chunks::<4>().0);
         if (odd && (word || rows.word().iter().any(|b| *b < b' ' && *b != b'\t'))) || (unusual && rows.goes_on()) {
-            return Err(Error::new("this row has values that no training makes, and they look like the rest of a word").at(here(begin)).hint(
-                "have words spaces in them? Then only a line's end after each row tells where they end: write the vectors as text",
+            return Err(Error::new("this row has values that training never produces, and they look like the rest of a word").at(here(begin)).hint(
+                "do words contain spaces? Then only a line end after each row shows where they end: write the vectors as text",
             ));
         }
         let values = rows.values.as_chunks::<4>().0;
@@ -59,23 +62,23 @@ pub fn read(path: &Path, header: Header) -> Result<WordVectors> {
             false => starts.push(rows.start()),
         }
     }
-    // What follows the last row can be its line's end.
+    // The bytes after the last row may be its line end.
     let mut rest = Vec::new();
     rows.reader.take(16).read_to_end(&mut rest)?;
     if rest.iter().any(|b| !b.is_ascii_whitespace()) {
-        return Err(Error::new(format!("the file goes on after the {} words that its first line promises", header.words))
+        return Err(Error::new(format!("the file continues after the {} words that its first line announces", header.words))
             .at(format!("byte {}", rows.at)));
     }
     let values = if packed { Values::Memory(memory) } else { Values::File { file: open(path)?, starts } };
     WordVectors::new(names, values, header.width, super::replaced(replaced))
 }
 
-/// The rows of a file, one after the other.
+/// Reads the rows of a file one after the other.
 struct Rows<R> {
     reader: BufReader<R>,
     /// Bytes that were read.
     at: u64,
-    // Whether rows end in a line's end, once one was read.
+    // Whether rows end with a line end; known after the first row.
     lines: Option<bool>,
     // The last row's word, with the line ends before it.
     word: Vec<u8>,
@@ -100,7 +103,7 @@ impl<R: Read> Rows<R> {
             _ => Error::from(e),
         })?;
         self.at += self.values.len() as u64;
-        // The first row tells whether rows end lines; where they do, one that does not has a word with spaces in it.
+        // The first row shows whether rows end with a line end. If they do, a row that does not has a word with spaces.
         if self.lines == Some(false) {
             return Ok(());
         }
@@ -113,7 +116,7 @@ impl<R: Read> Rows<R> {
         Ok(())
     }
 
-    /// Whether the word ends at a later space, behind which a row's values and a line's end lie; the row is read so then.
+    /// Tries whether the word ends at a later space, after which a row's values and a line end follow; if so, the row is read in this way.
     fn longer(&mut self, last: bool) -> Result<bool> {
         let ahead = self.reader.fill_buf()?;
         let from = self.values.len().min(TAIL).min(ahead.len());
@@ -150,13 +153,13 @@ impl<R: Read> Rows<R> {
         &self.word[start..]
     }
 
-    /// Where the last row's values begin.
+    /// The position of the last row's values.
     fn start(&self) -> u64 {
         self.at - self.values.len() as u64
     }
 }
 
-/// Whether a row ends before byte `at` of what follows it: in a line's end and a word without one, or, if it is the last, in nothing.
+/// Whether a row ends before byte `at` of what follows it: with a line end and a word without one or, for the last row, with nothing.
 fn ends(ahead: &[u8], at: usize, last: bool) -> bool {
     let newline = |b: &&u8| matches!(b, b'\n' | b'\r');
     let Some(rest) = ahead.get(at..).filter(|rest| !rest.is_empty()) else { return last && at == ahead.len() };
@@ -164,7 +167,7 @@ fn ends(ahead: &[u8], at: usize, last: bool) -> bool {
     word.len() < rest.len() && !word.iter().take_while(|&&b| b != b' ').any(|b| newline(&b))
 }
 
-/// Whether this, which follows `header`, is rows of words and values and no text.
+/// Whether these bytes, which follow `header`, are binary rows and not text.
 pub fn holds(rest: &[u8], header: Header, whole: bool) -> bool {
     let (mut left, mut rows, mut control) = (rest, 0, false);
     let bytes = header.width * size_of::<f32>();
@@ -175,7 +178,7 @@ pub fn holds(rest: &[u8], header: Header, whole: bool) -> bool {
         if space == 0 || !finite(values.as_chunks::<4>().0) {
             return false;
         }
-        // Text has none of these.
+        // Text contains none of these.
         control |= values.iter().any(|&b| b < b'\t' || (0x0e..b' ').contains(&b)) || std::str::from_utf8(values).is_err();
         left = &left[start + space + 1 + bytes..];
         rows += 1;
@@ -184,12 +187,12 @@ pub fn holds(rest: &[u8], header: Header, whole: bool) -> bool {
     rows > 0 && control && all
 }
 
-/// Whether all are finite: no exponent has every bit set. Without a branch a value.
+/// Whether all values are finite: no exponent has every bit set. Written without a branch for each value.
 pub fn finite(values: &[[u8; 4]]) -> bool {
     values.iter().fold(0, |most: u32, v| most.max(u32::from_le_bytes(*v) & 0x7fff_ffff)) < f32::INFINITY.to_bits()
 }
 
-/// Whether all are zero or of a length that trained values have.
+/// Whether all values are zero or in the usual range.
 fn usual(values: &[[u8; 4]]) -> bool {
     values.iter().map(|v| f32::from_le_bytes(*v).abs()).all(|v| v == 0.0 || USUAL.contains(&v))
 }

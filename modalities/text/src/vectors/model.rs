@@ -1,4 +1,4 @@
-//! Vectors of a file behind the front door.
+//! Implements the model interface for word vectors from a file.
 
 use std::path::{Path, PathBuf};
 
@@ -13,16 +13,16 @@ use crate::texts;
 /// The formats that word vectors are written in.
 pub const FORMATS: &[&str] = &["word2vec-text", "word2vec-binary", "glove", "static-embedding", "safetensors"];
 
-/// Word vectors of any file, as a model.
+/// Word vectors from any file, as a model.
 pub struct Model<T> {
     /// Its words and their rows.
     pub table: T,
-    /// What happened on the way and should be known.
+    /// Notes about the reading.
     pub notes: Vec<String>,
 }
 
 impl<T: Table> modality::Model for Model<T> {
-    /// A row a word, in the file's order; of data, a row a text, whose words stand between white space.
+    /// Without data, a row for each word in the file's order; for data, a row for each text, whose words are separated by white space.
     fn features(&self, query: &Query) -> Result<Features> {
         texts::answer(&self.table, query, || Ok(Reading::default()))
     }

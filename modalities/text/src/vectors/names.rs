@@ -1,4 +1,5 @@
-//! Millions of words: one text and where each ends in it, since an allocation a word would take more than the words do.
+//! A compact list of millions of words: one text and the end of each word in it, because one allocation a word would take more memory than
+//! the words.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,7 +13,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// How many there are.
+    /// The number of words.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -28,7 +29,7 @@ impl Names {
         &self.text[start..self.ends[at]]
     }
 
-    /// Adds a word. Bytes that are not UTF-8 become U+FFFD; whether there were any.
+    /// Appends a word. Bytes that are not UTF-8 become U+FFFD; returns whether there were any.
     pub fn push(&mut self, word: &[u8]) -> bool {
         let word = String::from_utf8_lossy(word);
         self.text.push_str(&word);
@@ -43,7 +44,7 @@ impl Names {
         self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
-    /// The numbers of words that stand before under another number, ascending.
+    /// The numbers of words that occur earlier under another number, ascending.
     pub fn repeated(&self) -> Vec<usize> {
         let hash = |at: usize| {
             let mut hasher = DefaultHasher::new();
@@ -66,7 +67,7 @@ impl Names {
         repeated
     }
 
-    /// All but those of `left_out`, which ascends.
+    /// All words except those with the numbers `left_out`, which ascend.
     pub fn without(&self, left_out: &[usize]) -> Names {
         let mut names = Names::default();
         for at in (0..self.len()).filter(|at| left_out.binary_search(at).is_err()) {

@@ -1,5 +1,5 @@
-//! Vectors in safetensors files: `input` with its words in a `.tsv` beside it, as `ctk export` writes them, stays in its file;
-//! `features`, as `ctk embed` writes them, are read into memory, and so is `input` with rows of n-grams behind those of words.
+//! Vectors in safetensors files. `input` with its words in a `.tsv` beside it, from `ctk export`, stays in its file; `features`, from `ctk
+//! embed`, are read into memory, and so is an `input` that has rows of n-grams after those of words.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,10 @@ use super::values::Values;
 use super::{WordVectors, fits, not_finite};
 use crate::subwords::{SubwordVectors, Subwords};
 
-/// Reads the words, and where the rows lie.
+/// Reads the words and the positions of the rows.
+///
+/// # Errors
+/// A file that is not such a safetensors file, or that does not match its list of words.
 pub fn read(path: &Path) -> Result<WordVectors> {
     let file = open(path)?;
     let Header { tensors, start } = Header::read(&file)?;
@@ -47,7 +50,7 @@ pub fn read(path: &Path) -> Result<WordVectors> {
             "{rows} rows of {} words: the rows behind those of words are of n-grams, by which words are made",
             names.len()
         );
-        return Err(Error::new(what).at(beside.display()).hint("the file says nothing of them: export the run anew"));
+        return Err(Error::new(what).at(beside.display()).hint("the file has no description of them: export the run again"));
     }
     if names.len() != rows {
         return Err(Error::new(format!("{rows} rows, but {} words", names.len())).at(beside.display()));
@@ -56,11 +59,11 @@ pub fn read(path: &Path) -> Result<WordVectors> {
     finish(names, Values::File { file, starts }, width)
 }
 
-/// The words beside a file, and where they lie.
+/// The file of words beside a safetensors file, and its words.
 fn words(path: &Path) -> Result<(PathBuf, Vec<String>)> {
     let beside = path.with_extension("tsv");
     let text = std::fs::read_to_string(&beside).at(beside.display()).hint("the words lie beside the vectors, one a line")?;
-    // Counts are behind a word where they are known.
+    // A word may be followed by its count.
     let word = |line: &str| {
         line.rsplit_once('\t').filter(|(_, count)| count.parse::<u64>().is_ok()).map_or(line, |(word, _)| word).to_string()
     };
@@ -68,20 +71,20 @@ fn words(path: &Path) -> Result<(PathBuf, Vec<String>)> {
     Ok((beside, words))
 }
 
-/// What a file says of n-grams: the shortest, the longest, and how many rows they share.
+/// The metadata key of the n-grams: the shortest, the longest, and the number of rows that they share.
 const PARTS: &str = "subwords";
 
-/// What is written into a file whose words are made of n-grams, too.
+/// The metadata of a file whose words are composed of n-grams.
 pub fn parts_of(subwords: &Subwords) -> HashMap<String, String> {
     let Subwords { min, max, buckets } = subwords;
     HashMap::from([(PARTS.to_string(), format!("{min} {max} {buckets}"))])
 }
 
-/// Reads a file that [`parts_of`] was written into: words that are means of their rows and those of their n-grams. None if the file says
-/// nothing of them.
+/// Reads a file with the metadata of [`parts_of`]: vectors of words are means of their own row and those of their n-grams. None if the file
+/// has no such metadata.
 ///
 /// # Errors
-/// A file that cannot be read, or whose rows are not those of its words and n-grams.
+/// A file that cannot be read, or whose rows do not match its words and n-grams.
 pub fn open_parts(path: &Path) -> Result<Option<SubwordVectors>> {
     parts(path).at(path.display())
 }

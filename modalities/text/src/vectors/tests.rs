@@ -1,4 +1,4 @@
-//! Every format there and back, every way of being damaged, and what other programs read and write.
+//! Tests of every format: files are read as they were written, every damage is refused, and other programs' files are read.
 
 mod odd;
 
@@ -16,7 +16,7 @@ fn some() -> Features {
     Features { rows, width: 4, names, ..Features::default() }
 }
 
-/// More rows than a block, a piece or a batch of either has.
+/// More rows than a block, a piece or a batch has.
 fn many() -> Features {
     let (count, width) = (40_000, 60);
     let rows = (0..count * width).map(|i| (i as f32 * 12.9898).sin() * 43_758.547 % 1.0).collect();
@@ -68,7 +68,7 @@ fn every_format_round_trips_every_bit() {
     for features in [some(), many()] {
         let (count, width) = (features.names.len(), features.width);
         for format in FILES {
-            // Nothing is learned from a name.
+            // The file's name gives no hint of the format.
             let path = folder.at("vectors");
             write::as_format(&features, format, &path).unwrap();
             let header = Header { words: count, width };
@@ -102,7 +102,7 @@ fn a_part_of_a_file_is_read_where_it_lies_by_any_number_of_threads() {
         write::text(&features, &folder.at("v.txt")).unwrap();
         same(&with_threads(threads, || opened(&folder.at("v.txt"))).unwrap(), &features);
     }
-    // Somebody cuts it while it is open.
+    // The file is cut short while it is open.
     std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1_000_000).unwrap();
     let error = neighbors(&vectors, &["w5"], &[], 9).unwrap_err().to_string();
     assert!(error.contains("byte") && error.contains("meanwhile"), "{error}");
@@ -124,7 +124,7 @@ fn what_other_programs_write_is_read() {
     reads("a 1 -2.5\nb 0.25 4", &["a", "b"]);
     reads("\u{feff}a 1 -2.5\n", &["a"]);
     reads("1984 1 -2.5\n7 0.25 4\n", &["1984", "7"]);
-    // glove.840B has such words; of Unicode's white space only ASCII's separates.
+    // glove.840B has such words; of Unicode's white space only ASCII's separates fields.
     reads(". . . 1 -2.5\nat name@domain.com 0.25 4\n", &[". . .", "at name@domain.com"]);
     reads("2 2\na\u{a0}b 1 -2.5\n\u{2028} 0.25 4\n", &["a\u{a0}b", "\u{2028}"]);
 
@@ -140,7 +140,7 @@ fn what_other_programs_write_is_read() {
     }
     let text = zstd::encode_all(&b"2 2\na 1 -2.5\nb 0.25 4\n"[..], 1).unwrap();
     same(&opened(&folder.holding(text)), &expected(&["a", "b"]));
-    // Wider than what is looked at.
+    // Rows wider than what is inspected.
     let wide = Features {
         names: vec!["w".into()],
         rows: (0..200_000).map(|i| i as f32 / 7.0).collect(),
@@ -195,10 +195,10 @@ fn damaged_text_is_refused_with_its_line() {
         ("2 2\na 1 2\n 1 2\n", &["line 3", "expected 2"]),
         ("0 5\n", &["no row"]),
         ("5 0\n", &["5 words of 0 values"]),
-        ("99999999999999999999999 5\na 1\n", &["promises", "hint: "]),
-        ("3 18446744073709551615\na 1\n", &["promises", "hint: "]),
-        ("9000000000000000000 300\na 1 2 3\n", &["promises 9000000000000000000 words", "hint: "]),
-        ("4000000000 1000000\na 1 2 3\n", &["promises", "hint: "]),
+        ("99999999999999999999999 5\na 1\n", &["announces", "hint: "]),
+        ("3 18446744073709551615\na 1\n", &["announces", "hint: "]),
+        ("9000000000000000000 300\na 1 2 3\n", &["announces 9000000000000000000 words", "hint: "]),
+        ("4000000000 1000000\na 1 2 3\n", &["announces", "hint: "]),
     ] {
         let error = folder.refuses(content);
         parts.iter().for_each(|part| assert!(error.contains(part), "`{part}` is missing in:\n{error}"));
@@ -210,7 +210,7 @@ fn damaged_binary_is_refused_with_its_byte() {
     let folder = Folder::new();
     write::binary(&some(), &folder.at("whole")).unwrap();
     let whole = std::fs::read(folder.at("whole")).unwrap();
-    // Wherever it is cut.
+    // Cut at any byte.
     for length in 5..whole.len() - 1 {
         let error = folder.refuses(&whole[..length]);
         assert!(error.contains("hint: ") || error.contains("no row"), "{length}: {error}");
@@ -224,7 +224,7 @@ fn damaged_binary_is_refused_with_its_byte() {
     let error = folder.refuses(changed(&1e30f32.to_le_bytes(), &f32::NEG_INFINITY.to_le_bytes()));
     assert!(error.contains("`1984` is -inf"), "{error}");
     let error = folder.refuses(changed(b"4 4\n", b"3 4\n"));
-    assert!(error.contains("goes on after the 3 words"), "{error}");
+    assert!(error.contains("continues after the 3 words"), "{error}");
     for (count, width) in [("5", "4"), ("4000000000000000000", "4"), ("4", "1000000"), ("18446744073709551616", "4")] {
         let error = folder.refuses(changed(b"4 4\n", format!("{count} {width}\n").as_bytes()));
         assert!(error.contains(&format!("{count} words of {width}")) || error.contains("last row"), "{error}");
@@ -256,7 +256,7 @@ fn damaged_tensors_are_refused() {
         let header = std::str::from_utf8(header).unwrap().replace(from, to);
         [&(header.len() as u64).to_le_bytes(), header.as_bytes(), values].concat()
     };
-    refuses(&whole[..whole.len() - 1], &words, "its header promises");
+    refuses(&whole[..whole.len() - 1], &words, "its header says");
     refuses(&[&u64::from(u32::MAX).to_le_bytes(), &whole[8..]].concat(), &words, "cut short");
     refuses(&with("[4,4]", "[4611686018427387904,4]"), &words, "not a readable");
     refuses(&with("[4,4]", "[16]"), &words, "shape");
@@ -269,7 +269,7 @@ fn damaged_tensors_are_refused() {
     refuses(&[&whole[..at], &f32::NAN.to_le_bytes()].concat(), &words, "`1984` is NaN");
     std::fs::remove_file(folder.at("v.tsv")).unwrap();
     assert!(open(&path).unwrap_err().to_string().contains("v.tsv"));
-    // With counts beside the words, and as `ctk embed` writes features.
+    // With counts beside the words, and features as from `ctk embed`.
     std::fs::write(&path, &whole).unwrap();
     std::fs::write(folder.at("v.tsv"), "the\t9\nnaïve\t8\nĠx\t7\n1984\t6\n").unwrap();
     same(&opened(&path), &some());
@@ -365,7 +365,7 @@ fn every_set_of_the_word_benchmarks_is_read_whole() {
     ];
     assert_eq!(counts, expected.map(|(name, count, syntactic)| (name.to_string(), count, syntactic)));
     assert_eq!(questions[0].questions, questions[1].questions);
-    // Lists of categories and analogies are no pairs.
+    // Lists of categories and analogies are not pairs.
     assert_eq!(others.len(), 4 + 6);
 }
 

@@ -1,7 +1,7 @@
-//! Vectors as text: a word and its values a line, parsed on all threads.
+//! Vectors as text, a word and its values on each line, parsed on all threads.
 //!
-//! The last `width` fields of a line are its values; what stands before them is the word, spaces (as in glove.840B) and odd white
-//! space of Unicode included. Fields are separated by ASCII spaces or tabs alone.
+//! The last `width` fields of a line are its values. Everything before them is the word, including spaces (as in glove.840B) and Unicode
+//! white space. Only ASCII spaces and tabs separate fields.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,16 +14,16 @@ use super::names::Names;
 use super::values::Values;
 use super::{Header, WordVectors, fits, fits_within, not_finite};
 
-/// Pieces that are parsed at once, while the next are read.
+/// Pieces that are parsed at once, while the next ones are read.
 const BATCH: usize = 8;
 
-/// Of memory that is free when reading begins, rows of a file that does not say how many it has may take one part in this many.
+/// Rows of a file without a row count may take this fraction (one part in so many) of the memory that is free when reading begins.
 const SHARE: u64 = 2;
 
-/// Lines that are looked at to learn the width.
+/// Lines that are inspected to find the width.
 const LINES: usize = 100;
 
-/// Whether all lines of this, which follows a first line, are a word and `width` numbers.
+/// Whether all lines after a first line are a word and `width` numbers.
 pub fn holds(rest: &[u8], width: usize, whole: bool) -> bool {
     let mut lines: Vec<&[u8]> = rest.split(|&b| b == b'\n').take(LINES + 1).collect();
     if lines.len() > LINES || !whole {
@@ -33,7 +33,7 @@ pub fn holds(rest: &[u8], width: usize, whole: bool) -> bool {
     lines.peek().is_some() && lines.all(|line| fields(line) > width && numbers(line) >= width)
 }
 
-/// Whether this, which follows a first line, is text and not binary: the first row ends in `width` numbers.
+/// Whether what follows a first line is text and not binary: the first row ends in `width` numbers.
 pub fn begins(rest: &[u8], width: usize, whole: bool) -> bool {
     let ends = rest.iter().position(|&b| b == b'\n');
     let line = trimmed(&rest[..ends.unwrap_or(rest.len())]);
@@ -43,42 +43,44 @@ pub fn begins(rest: &[u8], width: usize, whole: bool) -> bool {
     match ends {
         Some(_) => numbers(line) >= width.min(fields(line).saturating_sub(1)).max(1) || spoilt(line, width),
         None if whole => numbers(line) >= 1,
-        // A row longer than what is looked at: its last field may be cut.
+        // For a row longer than what is inspected, the last field may be cut.
         None => fields(line) > 2 && line.iter().rposition(|b| separates(*b)).is_some_and(|at| numbers(&line[..at]) >= 8),
     }
 }
 
-/// Whether this is a row of text with a mistake in it, which must not pass for binary.
+/// Whether this is a text row with a mistake in it, which must not be taken for binary.
 fn spoilt(line: &[u8], width: usize) -> bool {
     let plain = str::from_utf8(line).is_ok_and(|line| !line.contains(|c: char| c.is_control() && c != '\t'));
     let some = line.split(|&b| separates(b)).skip(1).any(|field| number(field).is_some());
     plain && some && width > 1 && fields(line) == width + 1
 }
 
-/// The width of lines without a first line that says it: how many numbers end most of the first lines. None if this is no such
-/// text.
+/// The width of lines without a header: how many numbers end most of the first lines. None if this is not such text.
 pub fn width(head: &[u8], whole: bool) -> Option<usize> {
     let mut lines: Vec<&[u8]> = head.split(|&b| b == b'\n').take(LINES + 1).collect();
-    // The last one may be cut.
+    // The last line may be cut.
     if lines.len() > LINES || !whole {
         lines.pop();
     }
     let mut counts = BTreeMap::new();
     for line in lines.into_iter().map(trimmed).filter(|line| !line.is_empty()) {
-        // A line of nothing but numbers begins with a word that is one.
+        // A line of only numbers begins with a word that is a number.
         *counts.entry(numbers(line).min(fields(line).saturating_sub(1))).or_insert(0) += 1;
     }
-    // Of equally many the least: a word can end in a number, but no line lacks a value.
+    // Of equally frequent widths the smallest: a word can end in a number, but no line lacks a value.
     let (width, _) = counts.into_iter().rev().max_by_key(|(_, count)| *count)?;
     (width > 0).then_some(width)
 }
 
-/// Reads rows of `width` values, after a first line if there is one.
+/// Reads rows of `width` values, after a header if there is one.
+///
+/// # Errors
+/// A line with a mistake, another number of rows than the header says, or values that are not finite.
 pub fn read(path: &Path, width: usize, header: Option<Header>) -> Result<WordVectors> {
     let (mut names, mut values) = (Names::default(), Vec::new());
     let mut chunks = Chunks::lines(path)?;
     if let Some(header) = header {
-        // A value is a digit and what separates it at least.
+        // A value takes at least a digit and a separator.
         if !chunks.origin().packed {
             header.check(2 * width as u64 + 1, std::fs::metadata(path)?.len())?;
         }
@@ -87,7 +89,7 @@ pub fn read(path: &Path, width: usize, header: Option<Header>) -> Result<WordVec
     if let Some(header) = header.filter(|_| !chunks.origin().packed) {
         values.reserve_exact(header.words * width);
     }
-    // What a packed file unpacks to is known when it is there.
+    // The size of a compressed file is only known when it is unpacked.
     let most = memory::free().map_or(usize::MAX, |free| usize::try_from(free / SHARE).unwrap_or(usize::MAX));
     let mut next = || chunks.by_ref().take(BATCH).collect::<Result<Vec<Chunk>>>();
     let mut batch = next()?;
@@ -95,7 +97,7 @@ pub fn read(path: &Path, width: usize, header: Option<Header>) -> Result<WordVec
     let mut skip = header.is_some();
     while !batch.is_empty() {
         if lines == 0 {
-            // A byte order mark became spaces.
+            // A byte order mark has been replaced by spaces.
             let first = batch[0].bytes.iter().take_while(|b| **b == b' ').count().min(3);
             batch[0].bytes.drain(..first);
         }
@@ -124,12 +126,12 @@ pub fn read(path: &Path, width: usize, header: Option<Header>) -> Result<WordVec
     WordVectors::new(names, Values::Memory(values), width, super::replaced(replaced))
 }
 
-/// What was read of a piece: up to a mistake, if there is one.
+/// The rows of a piece, up to the first mistake.
 #[derive(Default)]
 struct Piece {
     names: Names,
     values: Vec<f32>,
-    // Up to that with the mistake.
+    // The lines up to the one with the mistake.
     lines: usize,
     replaced: usize,
     error: Option<Error>,
@@ -180,7 +182,7 @@ impl Piece {
     }
 }
 
-/// The last field, and what stands before it and its separators; none if nothing does.
+/// The last field, and what comes before it and its separators; none if nothing does.
 fn last(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = line.iter().rposition(|&b| separates(b))?;
     let before = trimmed(&line[..at]);
@@ -204,7 +206,7 @@ fn fields(line: &[u8]) -> usize {
     line.split(|&b| separates(b)).filter(|field| !field.is_empty()).count()
 }
 
-/// How many fields at a line's end are numbers.
+/// The number of fields at a line's end that are numbers.
 fn numbers(line: &[u8]) -> usize {
     line.rsplit(|&b| separates(b)).filter(|field| !field.is_empty()).take_while(|field| number(field).is_some()).count()
 }
@@ -213,7 +215,7 @@ fn number(field: &[u8]) -> Option<f32> {
     str::from_utf8(field).ok()?.parse().ok()
 }
 
-/// Whether a word's last part is rather one value too many. `nan` and `infinity` are words.
+/// Whether the last part of a word looks like one value too many. `nan` and `infinity` are words.
 pub(crate) fn looks_like_one(field: &[u8]) -> bool {
     number(field).is_some() && field.iter().any(u8::is_ascii_digit)
 }

@@ -1,4 +1,4 @@
-//! The values of vectors: in memory, or in their file, from which rows are read where they are asked for.
+//! The values of vectors: in memory, or in their file, from which rows are read when they are needed.
 
 use std::fs::File;
 use std::ops::Range;
@@ -23,17 +23,17 @@ pub enum Values {
 const SIZE: usize = size_of::<f32>();
 
 impl Values {
-    /// The rows of `range`; `room` is room to read them into.
+    /// The rows of `range`; `room` is a buffer for rows in a file.
     ///
     /// # Errors
-    /// The file cannot be read any more, or is shorter than it was.
+    /// The file can no longer be read, or has become shorter.
     pub fn get<'a>(&'a self, range: Range<usize>, width: usize, room: &'a mut Vec<f32>) -> Result<&'a [f32]> {
         let (file, starts) = match self {
             Values::Memory(values) => return Ok(&values[range.start * width..range.end * width]),
             Values::File { file, starts } => (file, &starts[range]),
         };
         let (Some(first), Some(last)) = (starts.first(), starts.last()) else { return Ok(&[]) };
-        // All that lies between the first row and the end of the last is read at once; then words are closed up.
+        // Everything between the first row and the end of the last is read at once; then the words between rows are removed.
         let span = (last - first) as usize + width * SIZE;
         room.resize(span.div_ceil(SIZE), 0.0);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(room);
@@ -49,7 +49,7 @@ impl Values {
         Ok(values)
     }
 
-    /// Leaves out some rows, whose numbers ascend.
+    /// Removes rows, whose numbers ascend.
     pub fn remove(&mut self, rows: &[usize], width: usize) {
         match self {
             Values::Memory(values) => {

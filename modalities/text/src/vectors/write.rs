@@ -1,5 +1,5 @@
-//! Writes vectors for other programs: word2vec's text and binary form, GloVe's text, safetensors. Blocks of rows are put into form
-//! on all threads; a table is never whole in memory for it.
+//! Writes vectors for other programs: word2vec's text and binary formats, GloVe's text, safetensors. Blocks of rows are formatted on all
+//! threads; the formatted table is never whole in memory.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use super::text::looks_like_one;
 use super::{Format, HEAD, Header, LONGEST_WORD, WIDEST, kind, not_finite, too_long};
 use crate::static_embedding;
 
-/// Blocks that are put into form at once.
+/// Blocks that are formatted at once.
 const BATCH: usize = 64;
 
-/// Writes `table` in one of [`FORMATS`](super::FORMATS); what should be known of it. What is written can be read again.
+/// Writes `table` in one of [`FORMATS`](super::FORMATS), and returns notes. Every file written can be read again.
 ///
 /// # Errors
-/// A word that the format cannot hold, or a value that is no finite number; a format that is none.
+/// A word that the format cannot hold, a value that is not finite, or an unknown format.
 pub(crate) fn as_format(table: &dyn Table, format: &str, out: &Path) -> Result<Vec<String>> {
     match format {
         "static-embedding" => return static_embedding::write(table, Reading::default(), out),
@@ -33,8 +33,11 @@ pub(crate) fn as_format(table: &dyn Table, format: &str, out: &Path) -> Result<V
     Ok(Vec::new())
 }
 
-/// word2vec's text form: `words width` on the first line, then a word and its values a line. gensim's
+/// Writes word2vec's text format: `words width` on the first line, then a word and its values on each line. gensim's
 /// `KeyedVectors.load_word2vec_format` reads it.
+///
+/// # Errors
+/// A word that the format cannot hold, a value that is not finite, or a file that cannot be written.
 pub fn text(table: &dyn Table, out: &Path) -> Result<()> {
     check(
         table,
@@ -44,19 +47,25 @@ pub fn text(table: &dyn Table, out: &Path) -> Result<()> {
     write(table, out, counts(table).as_bytes(), row_of_text, Format::Text(header(table)))
 }
 
-/// GloVe's text: the same without the first line; words may have spaces in them.
+/// Writes GloVe's text format: the same without the first line; words may contain spaces.
+///
+/// # Errors
+/// As [`text`].
 pub fn glove(table: &dyn Table, out: &Path) -> Result<()> {
-    // The last part of a word must not look like a value of its own.
+    // The last part of a word must not look like a value.
     let clear = |name: &str| name.rsplit_once([' ', '\t']).is_none_or(|(_, last)| !looks_like_one(last.as_bytes()));
-    // What begins with a byte order mark may begin a file, which loses it.
+    // A word that begins with a byte order mark could be the first in the file, and would lose the mark.
     let marked = |name: &str| name.starts_with('\u{feff}');
     let plain = |name: &str| !name.contains(['\n', '\r']) && name.trim_matches([' ', '\t']) == name && !marked(name);
     check(table, |name| plain(name) && clear(name), "a line of text cannot hold this word: use safetensors")?;
     write(table, out, b"", row_of_text, Format::Glove { width: table.width() })
 }
 
-/// word2vec's binary form: the first line as text, then a word, a space, little-endian f32 and a line's end a row (word2vec.c).
-/// gensim's `KeyedVectors.load_word2vec_format(…, binary=True)` reads it.
+/// Writes word2vec's binary format: the first line as text; then for each row a word, a space, little-endian f32 and a line end (as
+/// word2vec.c). gensim's `KeyedVectors.load_word2vec_format(…, binary=True)` reads it.
+///
+/// # Errors
+/// As [`text`].
 pub fn binary(table: &dyn Table, out: &Path) -> Result<()> {
     check(table, |name| !name.contains([' ', '\n', '\r']), "word2vec's forms end a word with a space: use glove or safetensors")?;
     let row = |into: &mut Vec<u8>, name: &str, row: &[f32]| {
@@ -69,9 +78,12 @@ pub fn binary(table: &dyn Table, out: &Path) -> Result<()> {
     write(table, out, counts(table).as_bytes(), row, Format::Binary(header(table)))
 }
 
-/// safetensors: `input`, (words, width), and the words in a `.tsv` beside it, one a line.
+/// Writes safetensors: `input`, (words, width), and the words in a `.tsv` beside it, one on each line.
+///
+/// # Errors
+/// As [`text`]; the two files would have the same name.
 pub fn safetensors(table: &dyn Table, out: &Path) -> Result<()> {
-    // A number behind a tab is read as the word's count.
+    // A number after a tab would be read as the word's count.
     let plain =
         |name: &str| !name.contains(['\n', '\r']) && name.rsplit_once('\t').is_none_or(|(_, n)| n.parse::<u64>().is_err());
     check(table, plain, "a line of text cannot hold this word")?;
@@ -87,15 +99,15 @@ pub fn safetensors(table: &dyn Table, out: &Path) -> Result<()> {
 
 /// The files that vectors in `format` are written to for `out`.
 pub(crate) fn files(format: &str, out: &Path) -> Vec<PathBuf> {
-    // A `.tsv` that would be the same file is an error when it is written.
+    // If the `.tsv` would be the same file, writing it gives an error.
     let beside = (format == "safetensors").then(|| out.with_extension("tsv")).filter(|beside| beside != out);
     [out.to_path_buf()].into_iter().chain(beside).collect()
 }
 
-/// Where the words of a safetensors file at `out` lie.
+/// The file of words beside a safetensors file at `out`.
 ///
 /// # Errors
-/// They would lie in the file itself.
+/// It would be the same file.
 pub(crate) fn words_beside(out: &Path) -> Result<PathBuf> {
     let beside = out.with_extension("tsv");
     match beside.to_string_lossy().to_lowercase() == out.to_string_lossy().to_lowercase() {
@@ -117,19 +129,17 @@ fn counts(table: &dyn Table) -> String {
 
 fn row_of_text(into: &mut Vec<u8>, name: &str, row: &[f32]) -> std::io::Result<()> {
     into.extend_from_slice(name.as_bytes());
-    // The shortest digits that read back as the same float.
+    // The shortest digits that are read back as the same float.
     row.iter().try_for_each(|value| write!(into, " {value}"))?;
     into.push(b'\n');
     Ok(())
 }
 
-/// That a table can be written, and every word of it in a form.
+/// Checks that a table can be written, and that the format can hold every word.
 fn check(table: &dyn Table, fits: impl Fn(&str) -> bool + Sync, hint: &str) -> Result<()> {
     if table.is_empty() || table.width() == 0 || table.width() >= WIDEST {
         let (rows, width) = (table.len(), table.width());
-        return Err(
-            Error::new(format!("{rows} rows of {width} values are no vectors of words")).hint("there is nothing to write")
-        );
+        return Err(Error::new(format!("{rows} rows of {width} values are not word vectors")).hint("there is nothing to write"));
     }
     let names = (0..table.len()).into_par_iter().map(|row| (row, table.name(row)));
     match names.find_first(|(_, name)| name.is_empty() || name.len() >= LONGEST_WORD || !fits(name)) {
@@ -149,7 +159,7 @@ where
         let (mut room, mut bytes) = (Vec::new(), Vec::new());
         let values = table.block(range.clone(), &mut room)?;
         for (at, values) in range.clone().zip(values.chunks_exact(table.width())) {
-            // No reader takes others.
+            // Longer words are refused by every reader.
             if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                 return Err(not_finite(table.name(at), *value).at(format!("row {}", at + 1)));
             }
@@ -159,7 +169,7 @@ where
     };
     files::write_with(out, |file| {
         file.write_all(head)?;
-        // What readers look at to know the format.
+        // The bytes by which readers recognise the format.
         let mut begin = head[..head.len().min(HEAD)].to_vec();
         let mut looked = false;
         for batch in table.blocks().chunks(BATCH) {
@@ -179,7 +189,7 @@ where
     })
 }
 
-/// That a file which begins so is known for what it is.
+/// Checks that a file with this beginning is recognised as its format.
 fn is_known(begin: &[u8], whole: bool, format: Format) -> Result<()> {
     if is_packed(begin) || kind(begin, whole)? != Some(format) {
         return Err(Error::new("these words and values begin so that a reader would take the file for one of another format")

@@ -1,10 +1,9 @@
-//! `ctk bench word2vec`: how many words a second a recipe trains on this machine, and what its threads' time goes into.
+//! `ctk bench word2vec`: how many words a second a recipe trains on this machine, and how its threads spend their time.
 //!
-//! The steps are training's own: the learner's, on windows that are drawn as training draws them, a step's end included. What
-//! threads do is read off the feed: a thread is drawing while it is inside, training between two visits, and waiting for the rest.
-//! Two clock readings a block of a thousand words cost far less than they tell. Drawing negatives happens within training; it is
-//! timed apart, on some of the same blocks. Draws hang on their keys alone, so what was trained can be drawn and counted again
-//! after the clock has stopped.
+//! The steps are those of training: the learner's, on windows drawn as in training, including the end of a step. The threads' time is
+//! measured at the feed: a thread draws while it is inside, trains between two calls, and waits otherwise. Two clock readings for a block
+//! of a thousand words cost very little. Negatives are drawn within training; this is timed separately on some of the same blocks. Draws
+//! depend only on their keys, so the trained pairs can be drawn and counted again after timing.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -31,13 +30,13 @@ use super::sparse::{Settings, Sparse};
 use super::targets::Targets;
 use super::windows::{Block, Windows};
 
-/// What is timed where the user names no recipe: the generated language.
+/// The recipe that is timed by default: the generated language.
 pub(super) const YARDSTICK: &str = include_str!("../../../../configs/word2vec/generated.toml");
 
-/// Steps are made for so long, where nobody says how many.
+/// Time for which steps are made by default.
 const LONG: Duration = Duration::from_secs(2);
 
-/// Blocks that are drawn and counted again, at most.
+/// The largest number of blocks that are drawn again and counted.
 const COUNTED: usize = 1024;
 
 pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
@@ -65,7 +64,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     let peak = bench::product_peak()?;
 
     let speed = words as f64 / spent.seconds;
-    // Of what was counted, a share: everything else in proportion to its words.
+    // The counted part, scaled in proportion to its words.
     let of_word = |count: u64| count as f64 / counts.words as f64;
     let width = settings.width as f64;
     let gflops = 6.0 * width * of_word(counts.products) * speed / 1e9;
@@ -105,7 +104,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     })
 }
 
-/// The recipe with what the command line says of it.
+/// The recipe with the changes of the command line.
 fn changed(recipe: &Recipe, request: &Request) -> Result<Recipe> {
     let mut recipe = recipe.clone();
     for (name, value) in &request.changes {
@@ -147,35 +146,35 @@ fn bags(settings: &Settings) -> bool {
 }
 
 thread_local! {
-    // When this thread left the feed last, and in which step.
+    // When this thread last left the feed, and in which step.
     static LEFT: Cell<Option<(usize, Instant)>> = const { Cell::new(None) };
 }
 
-/// Sums over the threads and steps that were timed. Nanoseconds.
+/// Sums over the timed threads and steps, in nanoseconds.
 #[derive(Default)]
 struct Clock {
-    /// Within the feed.
+    /// Time within the feed.
     pulling: AtomicU64,
-    /// Between two visits of a thread, and how often.
+    /// Time between two calls of a thread, and the number of calls.
     training: AtomicU64,
     between: AtomicU64,
-    /// Parts that were pulled.
+    /// Parts that were drawn.
     parts: AtomicU64,
 }
 
-/// What steps took.
+/// The time that steps took.
 struct Spent {
     steps: usize,
     seconds: f64,
-    /// Of all threads together.
+    /// The sum over all threads.
     thread_seconds: f64,
     pulling: f64,
     training: f64,
-    /// Whether windows were drawn by other threads, for which these waited.
+    /// Whether other threads drew the windows, for which these waited.
     ahead: bool,
 }
 
-/// Shares of the threads' time.
+/// Fractions of the threads' time, 0 to 1.
 #[derive(Debug)]
 struct Split {
     windows: f64,
@@ -185,7 +184,7 @@ struct Split {
 }
 
 impl Spent {
-    /// `negatives` is how many seconds drawing them took.
+    /// `negatives` is the time for drawing them, in seconds.
     fn split(&self, negatives: f64) -> Split {
         let windows = if self.ahead { 0.0 } else { self.pulling };
         let share = |seconds: f64| (seconds / self.thread_seconds).clamp(0.0, 1.0);
@@ -199,12 +198,12 @@ impl Spent {
     }
 }
 
-/// Makes steps as training does: `steps`, or for [`LONG`], after [`WARM`] that are not timed.
+/// Makes steps as training does: `steps`, or for the time [`LONG`], after [`WARM`] steps without timing.
 fn time(learner: &mut Sparse, source: &Windows, order: &Order, train: &TrainRecipe, steps: Option<usize>) -> Result<Spent> {
     let (parts, key, clock) = (order.parts(), Key::new(train.seed), Clock::default());
     let draw = |unit: usize| order.draw(source, unit, key.of("views"));
     let loaders = train.loaders;
-    // There are more epochs than will be reached.
+    // More epochs than will be reached.
     Loader::run(loaders, 2 * loaders.max(1), 0..usize::MAX, &draw, |loader| {
         let mut start = Instant::now();
         let mut done = 0;
@@ -228,7 +227,7 @@ fn time(learner: &mut Sparse, source: &Windows, order: &Order, train: &TrainReci
                 LEFT.set(Some((done, left)));
                 batch
             };
-            // A rate at which rows neither stand still nor run away.
+            // A rate at which rows move but do not diverge.
             learner.step(&Feed::new(parts, parts, key.of("step").at(done as u64), &pull), RATE)?;
             done += 1;
             let made = done.saturating_sub(WARM);
@@ -238,7 +237,7 @@ fn time(learner: &mut Sparse, source: &Windows, order: &Order, train: &TrainReci
         }
         let seconds = start.elapsed().as_secs_f64();
         let of = |value: &AtomicU64| value.load(Ordering::Relaxed) as f64;
-        // No visit follows a thread's last part of a step: it took as long as the others.
+        // No call follows a thread's last part of a step; it is assumed to take as long as the others.
         let training = of(&clock.training) / of(&clock.between).max(1.0) * of(&clock.parts);
         let threads = bench::threads().min(parts) as f64;
         Ok(Spent {
@@ -267,31 +266,31 @@ fn blocks(order: &Order, steps: usize) -> impl Iterator<Item = (usize, u32)> {
     })
 }
 
-/// Words of the text that the timed steps saw, the dropped ones included.
+/// Words of the text in the timed steps, dropped ones included.
 fn words(corpus: &Corpus, order: &Order, steps: usize) -> Result<u64> {
     let mut buffer = Vec::new();
     let seen = |(_, sample): (usize, u32)| {
         Ok(corpus.block(sample as usize, &mut buffer)?.iter().filter(|id| **id != END).count() as u64)
     };
     let numbered: u64 = blocks(order, steps).map(seen).sum::<Result<u64>>()?;
-    // Words that were too rare for the vocabulary are no longer in the numbers, but were in the text.
+    // Words that were too rare for the vocabulary are not in the numbers, but they were in the text.
     Ok((numbered as f64 * corpus.tokens() as f64 / corpus.vocabulary().total() as f64).round() as u64)
 }
 
-/// What some of the blocks hold.
+/// Counts over some of the blocks.
 #[derive(Debug, Default, PartialEq)]
 struct Counts {
     /// Words of the text.
     words: u64,
-    /// Words that were kept, the centres.
+    /// Words that were kept, which are the centres.
     kept: u64,
-    /// Contexts, or bags of them, with their centres.
+    /// Pairs of a context (or a bag of contexts) and a centre.
     pairs: u64,
-    /// Pairs of an input and an output vector whose product was taken.
+    /// Pairs of an input and an output vector whose product was computed.
     products: u64,
-    /// Rows read and written again.
+    /// Rows that were read and written.
     rows: u64,
-    /// Seconds that drawing what they are contrasted with took, on one thread.
+    /// Seconds for drawing the negatives, on one thread.
     drawing: f64,
 }
 
@@ -342,7 +341,7 @@ impl Counts {
                 as u64;
         }
         if let Some(parts) = parts {
-            // Put together and given back once an occurrence.
+            // Composed and given back once for each occurrence.
             inputs = block.ids.iter().map(|id| parts.of(*id).len() as u64).sum();
         }
         self.rows += inputs + outputs;
@@ -410,7 +409,7 @@ mod tests {
             counts.add(&block, &Targets::Noise { noise: noise(), negatives: 1, sharing }, None, &settings(architecture));
             (counts.kept, counts.pairs, counts.products, counts.rows)
         };
-        // Windows of one, two, one and no contexts; a centre and a negative each, the lonely centre's too.
+        // Windows of one, two, one and no contexts; a centre and a negative each, also for the centre without contexts.
         assert_eq!(count(Negatives::Shared, Architecture::SkipGram), (4, 4, 8, 4 + 8));
         assert_eq!(count(Negatives::PerPair, Architecture::SkipGram), (4, 4, 8, 4 + 8));
         assert_eq!(count(Negatives::Shared, Architecture::Cbow), (4, 3, 6, 4 + 8));

@@ -1,4 +1,4 @@
-//! A run as models of other programs: what its recipe says, in their words.
+//! Exports a run as a fastText model: translates its recipe into fastText's training arguments.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use ctk_texts::vocabulary::Vocabulary;
 use super::recipe::{Architecture, LossRecipe, Word2VecRecipe};
 use crate::fasttext::{self, Args, Loss, ModelKind, Parts};
 
-/// Writes a run's tables as a fastText model: `input`, a row a word and a bucket, and `output`, a row a word or an inner node.
+/// Writes a run's tables as a fastText model: `input` has a row for each word and bucket, `output` a row for each word or inner node.
 ///
 /// # Errors
-/// What [`fasttext::write`] cannot hold.
+/// The errors of [`fasttext::write`].
 pub fn fasttext(recipe: &Word2VecRecipe, vocabulary: &Vocabulary, input: &[f32], mut output: Vec<f32>, out: &Path) -> Result<()> {
     let (loss, negatives) = match &recipe.loss {
         LossRecipe::NegativeSampling(loss) => (Loss::NegativeSampling, number(loss.negatives)),
         LossRecipe::HierarchicalSoftmax(_) => {
-            // fastText numbers the tree's nodes as they are made, the root last; a right turn's label is 1 there, 0 here, as in
-            // word2vec.c; and its table has a row more than the tree has nodes.
+            // fastText numbers the tree's nodes as they are made, the root last. There the label of a right turn is 1; here it is 0, as in
+            // word2vec.c. And fastText's table has one row more than the tree has nodes.
             output = output.chunks_exact(recipe.width()).rev().flatten().map(|value| -value).collect();
             output.resize(vocabulary.len() * recipe.width(), 0.0);
             (Loss::HierarchicalSoftmax, 0)
@@ -39,14 +39,14 @@ pub fn fasttext(recipe: &Word2VecRecipe, vocabulary: &Vocabulary, input: &[f32],
         buckets: number(subwords.map_or(0, |subwords| subwords.buckets)),
         min: number(subwords.map_or(0, |subwords| subwords.min)),
         max: number(subwords.map_or(0, |subwords| subwords.max)),
-        // fastText's default: ctk has no such number.
+        // fastText's default; ctk has no such setting.
         rate_every: 100,
         subsample: recipe.pairs.subsample,
     };
     fasttext::write(&Parts { args, vocabulary, input, output: &output }, out)
 }
 
-/// A number of a recipe, which has smaller bounds.
+/// A number of a recipe, whose bounds are smaller than an i32's.
 fn number(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

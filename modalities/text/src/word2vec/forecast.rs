@@ -1,17 +1,16 @@
-//! Tables that memory has no room for are refused before they are made, with what would fit.
+//! Refuses tables that do not fit into memory before they are allocated, and says what would fit.
 
 use ctk_core::{Error, Result, memory};
 
 use super::sparse::Settings;
 
-/// Values that a line of a row has room for: rows are filled up with zeros.
+/// Values in a cache line: rows are padded with zeros to whole lines.
 const LINE: usize = 16;
 
-/// Refuses tables of `words` input rows (and the settings' buckets) and `outputs` output rows that cannot fit into the memory that is
-/// free.
+/// Refuses tables of `words` input rows (plus the settings' buckets) and `outputs` output rows that do not fit into free memory.
 ///
 /// # Errors
-/// They cannot; says what would fit.
+/// They do not fit; the error says what would.
 pub(super) fn check(words: usize, outputs: usize, settings: &Settings) -> Result<()> {
     memory::free().map_or(Ok(()), |free| check_in(words, outputs, settings, free))
 }
@@ -21,7 +20,7 @@ fn check_in(words: usize, outputs: usize, settings: &Settings, free: u64) -> Res
     let need = |width: usize, buckets: usize| -> u64 {
         let row = (width.next_multiple_of(LINE) * size_of::<f32>()) as u64;
         let (input, output) = ((words + buckets) as u64 * row, outputs as u64 * row);
-        // A shard has tables of its own, and counts who uses each row; to be saved, a table is copied.
+        // A shard has tables of its own, and counts uses of each row; for a checkpoint a table is copied.
         let shards = settings.shards.unwrap_or(0) as u64;
         (input + output) * (1 + shards) + (words + buckets + outputs) as u64 * 4 * shards + input.max(output)
     };

@@ -1,11 +1,11 @@
-//! What word2vec makes of words' counts: how often each word is kept, and the noise that contrasts are drawn from.
+//! What follows from word counts: the probability of keeping a word (subsampling), and the noise distribution of negatives.
 
 use ctk_texts::vocabulary::Vocabulary;
 
 use rand::RngCore;
 
-/// Probability that an occurrence of each word is kept at threshold `t`, a share of the text: (√(f/t) + 1)·t/f, at
-/// most 1, where f is the word's share (word2vec.c; Mikolov et al. 2013, §2.3, print 1 − √(t/f)). 0 keeps everything.
+/// The probability that an occurrence of each word is kept with threshold `t`, a fraction of the text: (√(f/t) + 1)·t/f, at most 1, where f
+/// is the word's relative frequency (word2vec.c; Mikolov et al. 2013, §2.3, have 1 − √(t/f)). 0 keeps everything.
 pub fn keep(vocabulary: &Vocabulary, t: f64) -> Vec<f64> {
     let total = vocabulary.total() as f64;
     let share = |&count: &u64| count as f64 / total / t;
@@ -13,8 +13,8 @@ pub fn keep(vocabulary: &Vocabulary, t: f64) -> Vec<f64> {
     vocabulary.counts().iter().map(kept).collect()
 }
 
-/// The distribution that negatives are drawn from: counts^`power` (.75 in Mikolov et al. 2013, §2.2). A word that does not
-/// occur is never drawn.
+/// The distribution that negatives are drawn from: proportional to count^`power` (.75 in Mikolov et al. 2013, §2.2). A word with count 0 is
+/// never drawn.
 pub fn noise(vocabulary: &Vocabulary, power: f64) -> Alias {
     let weight = |&count: &u64| if count == 0 { 0.0 } else { (count as f64).powf(power) };
     Alias::new(&vocabulary.counts().iter().map(weight).collect::<Vec<_>>())
@@ -23,12 +23,12 @@ pub fn noise(vocabulary: &Vocabulary, power: f64) -> Alias {
 /// Draws numbers with given weights in constant time (Walker 1977; Vose 1991).
 #[derive(Clone, Debug)]
 pub struct Alias {
-    // A slot is hit uniformly; the low half of the draw then decides between the slot itself and its alias.
+    // A slot is drawn uniformly; the low half of the draw then decides between the slot itself and its alias.
     slots: Vec<(u32, u32)>,
 }
 
 impl Alias {
-    /// A table for `weights`, of which at least one must be above 0.
+    /// A table for `weights`, at least one of which must be above 0.
     pub fn new(weights: &[f64]) -> Alias {
         let sum: f64 = weights.iter().sum();
         assert!(sum > 0.0 && sum.is_finite(), "weights must have a positive, finite sum");
@@ -52,7 +52,7 @@ impl Alias {
         let bits = rng.next_u64();
         let slot = (((bits >> 32) * self.slots.len() as u64) >> 32) as u32;
         let (threshold, other) = self.slots[slot as usize];
-        // Chance decides, so a branch would be foreseen wrongly half of the time: it took a tenth of all training.
+        // Chance decides, so a branch would be mispredicted half of the time, which took a tenth of all training.
         std::hint::select_unpredictable((bits as u32) < threshold, slot, other)
     }
 }

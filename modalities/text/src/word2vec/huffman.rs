@@ -1,20 +1,19 @@
-//! Hierarchical softmax's tree: a Huffman code of the vocabulary, so that frequent words have short paths.
+//! The tree of hierarchical softmax: a Huffman code of the vocabulary, in which frequent words have short paths.
 //!
-//! p(w | v) = Π σ(±v·uₙ) over the inner nodes n of w's path, + where it turns left (Morin & Bengio 2005; Mikolov et al. 2013,
-//! "Efficient Estimation of Word Representations in Vector Space"). As in word2vec.c, a turn to the heavier of two children, the
-//! later made one, is a right one (1), whose label is 0. Inner nodes are numbered from the root down, so that those that all words
-//! pass come first.
+//! p(w | v) = Π σ(±v·uₙ) over the inner nodes n of w's path, + where it turns left (Morin & Bengio 2005; Mikolov et al. 2013, "Efficient
+//! Estimation of Word Representations in Vector Space"). As in word2vec.c, a turn to the heavier of two children (of equal ones the one
+//! made later) is a right turn (1), whose label is 0. Inner nodes are numbered from the root down, so that those of all paths come first.
 
 /// The paths of all words.
 pub struct Tree {
     nodes: Vec<u32>,
     turns: Vec<bool>,
-    // Where each word's path begins in both, and the end of the last.
+    // The start of each word's path in both lists, and the end of the last one.
     starts: Vec<usize>,
 }
 
 impl Tree {
-    /// The tree of words with `counts`, which fall.
+    /// The tree of words with `counts`, which descend.
     pub fn new(counts: &[u64]) -> Tree {
         let words = counts.len();
         // Two sorted queues: words from the rarest on, and inner nodes as they are made (word2vec.c; linear in time).
@@ -23,7 +22,7 @@ impl Tree {
         let (mut word, mut node) = (words, words);
         while weights.len() + 1 < 2 * words {
             let mut lighter = |weights: &[u128]| {
-                // Of equals, a node: that is what word2vec.c does.
+                // Of equal weights a node is taken first, as in word2vec.c.
                 if word > 0 && (node >= weights.len() || weights[word - 1] < weights[node]) {
                     word -= 1;
                     word
@@ -74,7 +73,7 @@ mod tests {
 
     #[test]
     fn frequent_words_have_short_paths_and_no_code_begins_another() {
-        // The example of every text book: 45 13 12 16 9 5, in falling order.
+        // The example of every textbook: 45 13 12 16 9 5, in falling order.
         let tree = Tree::new(&[45, 16, 13, 12, 9, 5]);
         let lengths: Vec<usize> = (0..6).map(|w| tree.path(w).0.len()).collect();
         assert_eq!(lengths, [1, 3, 3, 3, 4, 4]);
@@ -84,7 +83,7 @@ mod tests {
             assert_eq!(nodes[0], 0, "the root");
             for other in (0..6).filter(|other| *other != word) {
                 assert!(!tree.path(other).1.starts_with(turns));
-                // Where two paths are at one node, they came there by the same turns.
+                // Two paths that meet at a node have the same turns up to it.
                 let (theirs, their_turns) = tree.path(other);
                 let shared = nodes.iter().zip(theirs).take_while(|(a, b)| a == b).count();
                 assert_eq!(turns[..shared - 1], their_turns[..shared - 1]);

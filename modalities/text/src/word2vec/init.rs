@@ -1,9 +1,10 @@
-//! Where a run begins: at random rows, or at another run's words and vectors.
+//! The start of a run: random rows, or another run's words and vectors.
 //!
-//! A run on a new text keeps all words of the run it begins with, those that the new text lacks too, and gains the new text's that
-//! reach `vocabulary.min_count`. Counts are the new text's alone, since it is what is trained on: subsampling and negatives follow
-//! it, so a word that it lacks is neither trained nor drawn, and stays as it was. The rate starts at its peak again. Phrases of the run
-//! that it begins with are joined in the new text, unless the recipe asks for its own to be found.
+//! A run that begins with another run (`train.init`) keeps all of its words, also those that the new text does not contain, and adds words
+//! of the new text that reach `vocabulary.min_count`. Counts are those of the new text alone, because that is what is trained on.
+//! Subsampling and negatives depend on counts, so a word that the new text does not contain is neither trained nor drawn, and does not
+//! change. The learning rate starts at its peak again. Phrases of the other run are joined in the new text, unless the recipe finds phrases
+//! of its own.
 
 use std::path::Path;
 
@@ -21,27 +22,27 @@ use super::model::phrases_of;
 use super::recipe::{Contrast, Word2VecRecipe};
 use super::sparse::{HEAD, MODEL, VOCABULARY, Vectors, table};
 
-/// The words of the run that this one began with, in the run's folder: a resumed run reads them there.
+/// The file, in the run's folder, of the words that the run began with; a resumed run reads it.
 const KNOWN: &str = "initial.tsv";
 
 /// What a run begins with.
 #[derive(Default)]
 pub struct Init {
-    /// Words that are kept however rare they are.
+    /// Words that are kept even if they are rare.
     pub known: Vec<String>,
     /// The rows of these words, unless a checkpoint of the run has them.
     pub vectors: Option<Vectors>,
-    /// Which words of the text are one to these vectors.
+    /// Phrases of the text that are words of these vectors.
     pub phrases: Found,
-    /// What should be known of it.
+    /// Notes about the start.
     pub notes: Vec<String>,
 }
 
 impl Init {
-    /// What `train.init` names; of a resumed run, what it had begun with.
+    /// What `train.init` names; for a resumed run, what it began with.
     ///
     /// # Errors
-    /// There is no such run, it is none of word2vec, or its vectors have another width.
+    /// There is no such run, it is not a word2vec run, or its vectors have another width.
     pub fn of(run: &Run, text: &Recipe, recipe: &Word2VecRecipe) -> Result<Init> {
         let Some(from) = &recipe.train.init else { return Ok(Init::default()) };
         // The generated language has no phrases.
@@ -67,7 +68,7 @@ impl Init {
         if [&was, recipe].iter().any(|recipe| matches!(recipe.contrast(), Contrast::Tree)) {
             return Err(Error::usage("hierarchical softmax has a tree for each text, whose rows mean nothing in another's")
                 .at(text.place_of("train.init"))
-                .hint("begin with a run of negative sampling, and go on with it"));
+                .hint("begin with a run of negative sampling, and use negative sampling"));
         }
         let reader = checkpoint.reader();
         let known = Vocabulary::from_bytes(reader.bytes(VOCABULARY)?).at(from)?;
@@ -104,7 +105,10 @@ impl Init {
         Ok(Init { known: known.words().to_vec(), vectors, phrases, notes })
     }
 
-    /// Puts what a resumed run needs into the run's folder; a note on what became of the words in a text of `vocabulary`.
+    /// Writes what a resumed run needs into the run's folder. Returns a note on which words were kept and added in a text of `vocabulary`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn keep(&self, run: &mut Run, process: &Process, vocabulary: &Vocabulary, rate: f64) -> Result<Option<String>> {
         if self.vectors.is_none() {
             return Ok(None);
@@ -123,7 +127,7 @@ impl Init {
     }
 }
 
-/// A note for each key by which the text of `from` was cut into other words than `recipe` cuts its own.
+/// A note for each key by which the text of `from` was cut differently from the text of `recipe`.
 fn read_otherwise(from: &str, was: &Word2VecRecipe, recipe: &Word2VecRecipe) -> Vec<String> {
     let said = |data: &DataRecipe| {
         [
@@ -134,7 +138,7 @@ fn read_otherwise(from: &str, was: &Word2VecRecipe, recipe: &Word2VecRecipe) -> 
     };
     let keys = said(&was.data).into_iter().zip(said(&recipe.data)).filter(|(was, now)| was != now);
     keys.map(|((key, was), (_, now))| {
-        format!("{from} was trained with {key} = {was}, and this text is read with {now}: words that differ by it begin anew")
+        format!("{from} was trained with {key} = {was}, and this text is read with {now}: words that differ because of it start with new vectors")
     })
     .collect()
 }

@@ -1,4 +1,4 @@
-//! A word2vec run from recipe to summary: read, train, and, on the generated language, show what was learned.
+//! A word2vec run from recipe to summary: reads the text, trains, and on the generated language evaluates the vectors.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -39,14 +39,17 @@ pub struct Word2VecJob {
 
 impl Word2VecJob {
     /// Checks the recipe.
+    ///
+    /// # Errors
+    /// The first mistake in it.
     pub fn new(text: &Recipe) -> Result<Word2VecJob> {
         let recipe = Word2VecRecipe::parse(text)?;
         let schedule = ScheduleRecipe { warmup: 0.0, decay: Decay::Linear, scaling: Scaling::None, length: Length::Samples };
         let mut plan = Plan::new(NAME, text, recipe.train.shared(), Schedule::new(&schedule, recipe.rate()))?;
         plan.saves = recipe.checkpoint.saves(&plan.train, text)?;
-        // Threads find work for themselves, a block at a time.
+        // Threads take blocks one by one as they become free.
         plan.part = 1;
-        // Every word is to be seen: a short last step takes nothing from the steps before.
+        // Every word should be used: a short last step does not hurt.
         plan.drop_last = false;
         let reading = recipe.data.reading()?;
         let room = memory::limit("data.cache", &recipe.data.cache).map_err(|e| e.at(text.place_of("data.cache")))?;
@@ -58,22 +61,22 @@ impl Word2VecJob {
         &self.recipe
     }
 
-    /// The text as numbers, in which words that are `known` are kept however rare they are; `folder` says where they go if there is
-    /// no room in memory.
+    /// The text as numbers, in which `known` words are kept even if they are rare; `folder` returns the folder for numbers that do not fit
+    /// into memory.
     pub(super) fn corpus(&self, known: &[String], folder: &mut (dyn FnMut() -> Result<PathBuf> + Send)) -> Result<Corpus> {
         let mut room = Room { limit: self.room, folder };
         match &self.recipe.data.path {
             Some(paths) => {
                 Corpus::read(&files::find(paths.list())?, &self.reading, self.recipe.vocabulary.selection(known), &mut room)
             }
-            // The text is data: it does not change with the seed of the training.
+            // The generated text is data: it does not change with the seed of the training.
             None => {
                 Corpus::from_text(&language::text(self.recipe.data.words, Key::new(0)), self.recipe.vocabulary.selection(known))
             }
         }
     }
 
-    /// What is drawn from the text, in which thinning must leave something.
+    /// The windows of the text; subsampling must leave some.
     pub(super) fn windows<'c>(&self, corpus: &'c Corpus) -> Result<Windows<'c>> {
         let PairsRecipe { window, subsample, .. } = self.recipe.pairs;
         let windows = Windows::new(corpus, window, subsample);
@@ -87,7 +90,7 @@ impl Word2VecJob {
         Ok(windows)
     }
 
-    /// What the learner is told of the recipe.
+    /// The learner's settings from the recipe.
     pub(super) fn settings(&self) -> Settings {
         Settings {
             width: self.recipe.width(),
@@ -139,7 +142,7 @@ impl Job for Word2VecJob {
         }
         let fitted = fit(&source, &mut learner, &self.plan, &mut [], run, process)?;
 
-        // Of this process: a resumed run counts what it trained itself.
+        // Only of this process: a resumed run counts the words that it trained itself.
         let batch = self.recipe.train.batch.min(source.len());
         let epochs = (fitted.samples / batch) as f64 / source.len().div_ceil(batch) as f64;
         let speed = corpus.tokens() as f64 * epochs / fitted.seconds.max(1e-9);
@@ -179,7 +182,7 @@ struct Shown {
     text: String,
 }
 
-/// What was learned of the generated language.
+/// Evaluates what was learned of the generated language.
 fn show(features: &Features) -> Result<Shown> {
     let mut text = String::from("nearest words\n");
     for word in language::SHOWN.into_iter().filter(|word| features.names.iter().any(|name| name == word)) {
@@ -187,7 +190,7 @@ fn show(features: &Features) -> Result<Shown> {
             neighbors(features, &[word], &[], 5)?.into_iter().map(|(name, cosine)| format!("{name} {cosine:.2}")).collect();
         let _ = writeln!(text, "  {word:<8} {}", near.join("  "));
     }
-    // A short text has too few of the words that are asked for.
+    // A short text lacks many of the words of the questions.
     let found = analogy::analogy(features, &language::parsed_questions(), features.len());
     let similar = similarity::similarity(features, &language::pairs());
     let (found, similar) = match (found, similar) {

@@ -1,16 +1,15 @@
-//! Skip-gram and CBOW on one block of text: draws what it is contrasted with and trains window after window.
+//! Trains skip-gram or CBOW on one block of text: draws the targets, and trains window after window.
 //!
-//! The loss of one pair and its gradient are derived in [`ctk_core::objective::NegativeSampling`]. As in word2vec.c and gensim,
-//! v is the INPUT row of a context word and u the OUTPUT row of the centre word; summed over a text this is skip-gram with the
-//! roles read the other way round.
+//! The loss of one pair and its gradient are derived in [`ctk_core::objective::NegativeSampling`]. As in word2vec.c and gensim, v is the
+//! INPUT row of a context word and u the OUTPUT row of the centre word. Summed over a text this is skip-gram with the two roles exchanged.
 //!
 //! A window's [`Targets`] are shared by its contexts ([`Negatives::Shared`]), by those of two neighbouring centres
-//! ([`Negatives::Grouped`]), or by nobody ([`Negatives::PerPair`], as in word2vec.c). Either way all gradients are taken before any
-//! row moves (see [`rows::step`](super::rows::step)).
+//! ([`Negatives::Grouped`]), or not shared ([`Negatives::PerPair`], as in word2vec.c). In every case all gradients are computed before any
+//! row changes (see [`rows::step`](super::rows::step)).
 //!
-//! With subwords a word's vector is the mean of its own row and those of its n-grams (fastText). It is put together as the word
-//! comes into a window's reach, and what it has moved by goes back to its parts as it leaves: once an occurrence, where fastText does
-//! both for each pair.
+//! With subwords a word's vector is the mean of its own row and those of its n-grams (fastText). It is composed when the word comes within
+//! reach of a window, and its change is given back to the parts when the word leaves: once for each occurrence, where fastText does both
+//! for each pair.
 
 use std::ops::Range;
 
@@ -23,39 +22,39 @@ use super::rows::stepper::{Stepper, Tables};
 use super::targets::Targets;
 use super::windows::{Block, Window};
 
-/// Windows between drawing the targets of one and training it: as long as a row needs to arrive.
+/// Windows between drawing a window's targets and training it: as long as a row needs to arrive in cache.
 const AHEAD: usize = 2;
 
-/// Words between asking for a word's parts and putting it together.
+/// Words between prefetching a word's parts and composing it.
 const PARTS_AHEAD: usize = 3;
 
 /// How words are paired.
 #[derive(Clone, Copy, Debug)]
 pub struct Pairs {
-    /// What is trained against a centre's targets: each context, or their mean.
+    /// What is trained against a centre's targets: each context, or the mean of the contexts.
     pub architecture: Architecture,
-    /// Whether a mean's gradient goes to its words divided by their number, as it is.
+    /// Whether a mean's gradient is divided by the number of its words, which is the exact gradient.
     pub exact: bool,
 }
 
-/// What a table of rows is trained with.
+/// The tables and settings that are trained with.
 #[derive(Clone, Copy)]
 pub struct Kernel<'a> {
     /// The rows.
     pub tables: Tables<'a>,
-    /// The input rows that each word is made of, if not its own alone.
+    /// The input rows that each word is composed of, with subwords.
     pub parts: Option<&'a Parts>,
-    /// What words are contrasted with.
+    /// The targets that words are contrasted with.
     pub targets: &'a Targets,
-    /// What it is trained on.
+    /// How words are paired.
     pub pairs: Pairs,
-    /// The loss is taken of one window in so many, a power of two.
+    /// The loss is computed for one window in so many, a power of two.
     pub sample: usize,
-    /// By which instructions (see [`ctk_core::device::isa`]).
+    /// The vector instructions to use (see [`ctk_core::device::isa`]).
     pub isa: &'static str,
 }
 
-/// Sums over the pairs whose loss was taken.
+/// Sums over the pairs whose loss was computed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum {
     /// Sum of the pairs' losses.
@@ -64,15 +63,15 @@ pub struct Sum {
     pub pairs: u64,
 }
 
-/// Who is told of rows before they are trained.
+/// Is told which rows are about to be trained.
 pub trait Touch {
-    /// The input rows `ids` will be.
+    /// The input rows `ids` will be trained.
     fn inputs(&mut self, ids: &[u32]);
-    /// The output rows `ids` will be, but for [`NONE`].
+    /// The output rows `ids` will be trained, except [`NONE`].
     fn outputs(&mut self, ids: &[u32]);
 }
 
-/// Nobody.
+/// Counts nothing.
 pub struct NoUsageCounts;
 
 impl Touch for NoUsageCounts {
@@ -80,7 +79,7 @@ impl Touch for NoUsageCounts {
     fn outputs(&mut self, _: &[u32]) {}
 }
 
-/// One thread's way to train.
+/// The training state of one thread.
 pub struct Worker<'a, T> {
     kernel: Kernel<'a>,
     stepper: Stepper<'a>,
@@ -88,7 +87,7 @@ pub struct Worker<'a, T> {
 }
 
 impl<'a, T: Touch> Worker<'a, T> {
-    /// Trains at learning rate `rate`.
+    /// A thread's state for training at learning rate `rate`.
     pub fn new(kernel: Kernel<'a>, touch: T, rate: f32) -> Worker<'a, T> {
         let grouped = kernel.targets.sharing() == Negatives::Grouped;
         let seen = if grouped { GROUP } else { 1 };
@@ -107,7 +106,7 @@ impl<'a, T: Touch> Worker<'a, T> {
         }
         touch.outputs(stepper.outputs());
         let mut made = kernel.parts.map(|parts| Made::new(parts, block, stepper));
-        // What the first windows need; from then on, each asks for what a later one will.
+        // Prefetches for the first windows; from then on each window prefetches for a later one.
         stepper.fetch(block.reach + AHEAD, AHEAD * kernel.targets.steps(0));
 
         let (mut sum, mut next) = (Sum::default(), 0);
@@ -160,12 +159,12 @@ impl<'a, T: Touch> Worker<'a, T> {
     }
 }
 
-/// The words of a block that are put together at the moment: those within reach of a window.
+/// The composed words of a block: those within reach of a window.
 struct Made<'a> {
     parts: &'a Parts,
     ids: &'a [u32],
     places: usize,
-    // From, and up to, which word.
+    // The first composed word, and the one after the last.
     from: usize,
     to: usize,
 }
@@ -179,7 +178,7 @@ impl<'a> Made<'a> {
         Made { parts, ids: &block.ids, places, from: 0, to: 0 }
     }
 
-    /// Puts together all words up to and with `last`.
+    /// Composes all words up to and including `last`.
     fn reach(&mut self, stepper: &mut Stepper, last: usize) {
         while self.to < self.ids.len().min(last + 1) {
             if let Some(&id) = self.ids.get(self.to + PARTS_AHEAD) {
@@ -190,7 +189,7 @@ impl<'a> Made<'a> {
         }
     }
 
-    /// Gives back what the words before `first` have moved by.
+    /// Gives the changes of the words before `first` back to their parts.
     fn leave(&mut self, stepper: &mut Stepper, first: usize) {
         while self.from < first.min(self.to) {
             stepper.release(self.from % self.places, self.parts.of(self.ids[self.from]));

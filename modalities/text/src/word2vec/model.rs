@@ -30,11 +30,14 @@ pub struct Vectors {
 
 impl Vectors {
     /// Reads a checkpoint.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or a recipe of another modality.
     pub fn open(from: &Checkpoint) -> Result<Vectors> {
         let reader = from.reader();
         let vocabulary = Vocabulary::from_bytes(reader.bytes(VOCABULARY)?)?;
         let recipe = Word2VecRecipe::parse(&from.recipe())?;
-        // The words' rows, then those of their n-grams' buckets, if there are any.
+        // The words' rows, then those of the n-grams' buckets, if there are any.
         let subwords = recipe.subwords().unwrap_or_default();
         let input = table(&reader, MODEL, "input")?;
         let (width, input) = (input.dim(1)?, input.flatten_all()?.to_vec1()?);
@@ -43,21 +46,21 @@ impl Vectors {
         Ok(Vectors { checkpoint: from.clone(), recipe, vocabulary, vectors, phrases })
     }
 
-    /// How the run's text was read, its phrases among it.
+    /// How the run's text was read, including its phrases.
     fn reading(&self) -> Result<Reading> {
         Ok(Reading { phrases: self.phrases.clone(), ..self.recipe.data.reading()? })
     }
 
-    /// What words were contrasted with: (rows, width).
+    /// The output table: (rows, width).
     fn output(&self) -> Result<Tensor> {
         table(&self.checkpoint.reader(), HEAD, "output")
     }
 }
 
-/// The phrases of a checkpoint's text, by a run of `recipe`. A run from before they were stored has them by their spelling.
+/// The phrases of a checkpoint's text, in a run of `recipe`. A run from before they were stored has those that its spelling shows.
 ///
 /// # Errors
-/// A file that is damaged.
+/// A damaged file.
 pub(super) fn phrases_of(reader: &Reader, recipe: &Word2VecRecipe, vocabulary: &Vocabulary) -> Result<Found> {
     let PhrasesRecipe { passes, joiner, .. } = &recipe.vocabulary.phrases;
     match reader.has(PHRASES) {
@@ -68,13 +71,13 @@ pub(super) fn phrases_of(reader: &Reader, recipe: &Word2VecRecipe, vocabulary: &
 }
 
 impl Model for Vectors {
-    /// Without data, a row a word, in order of frequency: the published (input) vectors. Of data, a row a text. A word has no
+    /// Without data, a row for each word in order of frequency: the published (input) vectors. For data, a row for each text. A word has no
     /// random views.
     fn features(&self, query: &Query) -> Result<Features> {
         texts::answer(&self.vectors, query, || self.reading())
     }
 
-    /// With subwords also of words that were never seen.
+    /// With subwords this also has vectors of words that were never seen.
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
         texts::answer_table(&self.vectors, query, || self.reading())
     }
@@ -95,8 +98,8 @@ impl Model for Vectors {
         vectors::write::files(format, out)
     }
 
-    /// `fasttext` is a `.bin` file, `static-embedding` a folder for sentence-transformers. `safetensors` holds `input` and `output`,
-    /// each of (rows, width), as they were trained: a row a word, then, with subwords, one a bucket; with hierarchical softmax an
+    /// `fasttext` is a `.bin` file, `static-embedding` a folder for sentence-transformers. `safetensors` holds `input` and `output`, each
+    /// of (rows, width), as they were trained: a row for each word and, with subwords, one for each bucket; with hierarchical softmax an
     /// output row is an inner node of the tree. The words are in a `.tsv` beside it.
     fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
         match format {
@@ -111,14 +114,14 @@ impl Model for Vectors {
             "safetensors" => {
                 let beside = vectors::write::words_beside(out)?;
                 if let Some(at) = self.vectors.input().iter().position(|value| !value.is_finite()) {
-                    return Err(Error::new(format!("a value in row {} is no finite number", at / self.vectors.width() + 1))
+                    return Err(Error::new(format!("a value in row {} is not a finite number", at / self.vectors.width() + 1))
                         .hint("training has diverged: use an earlier checkpoint"));
                 }
                 let rows = |values: &[f32]| {
                     Tensor::from_slice(values, (values.len() / self.vectors.width(), self.vectors.width()), &Device::Cpu)
                 };
                 let tensors = [("input", rows(self.vectors.input())?), ("output", self.output()?)];
-                // What the rows behind the words' stand for, so that words are made of them again.
+                // Metadata about the rows after the words', so that words can be composed of them again.
                 let parts = self.recipe.subwords().map(|subwords| vectors::parts_of(&subwords));
                 let bytes = safetensors::serialize(tensors, parts)?;
                 ctk_core::store::files::write(out, &bytes)?;

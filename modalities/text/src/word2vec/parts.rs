@@ -1,17 +1,17 @@
-//! The input rows that words are made of: their own, and those of their n-grams (fastText; Bojanowski et al. 2017, "Enriching Word
-//! Vectors with Subword Information").
+//! The input rows that words are composed of with subwords: their own, and those of their n-grams (fastText; Bojanowski et al. 2017,
+//! "Enriching Word Vectors with Subword Information").
 
 use crate::subwords::{Subwords, mean};
 
-/// The rows of every word: a table has one for each word, then one for each bucket.
+/// The parts of every word; the table has a row for each word, then one for each bucket.
 pub struct Parts {
     ids: Vec<u32>,
-    // Where each word's begin, and the end of the last's.
+    // The start of each word's parts, and the end of the last word's.
     starts: Vec<usize>,
 }
 
 impl Parts {
-    /// Those of `words`.
+    /// The parts of `words`.
     pub fn new(subwords: &Subwords, words: &[String]) -> Parts {
         let (mut ids, mut starts, mut buckets) = (Vec::new(), vec![0], Vec::new());
         for (row, word) in words.iter().enumerate() {
@@ -24,13 +24,13 @@ impl Parts {
         Parts { ids, starts }
     }
 
-    /// Those of word `word`: its own first.
+    /// The parts of word `word`: its own row first.
     #[inline]
     pub fn of(&self, word: u32) -> &[u32] {
         &self.ids[self.starts[word as usize]..self.starts[word as usize + 1]]
     }
 
-    /// The vectors of all words: the means of their rows in `table`, whose rows have `width` values.
+    /// The vectors of all words: the means of their parts in `table`, whose rows have `width` values.
     pub fn means(&self, table: &[f32], width: usize) -> Vec<f32> {
         let mut means = vec![0.0; (self.starts.len() - 1) * width];
         for (word, vector) in (0..).zip(means.chunks_exact_mut(width)) {

@@ -1,4 +1,4 @@
-//! The recipe of word2vec: what can be written in its TOML, and what each key is without being written.
+//! The recipe of word2vec: its sections and keys, with their defaults and checks.
 
 use ctk_core::nn::pass::Precision;
 use ctk_core::recipe::{CheckpointRecipe, MOST, Recipe};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::subwords::Subwords;
 
-/// Values a word, at most.
+/// The largest number of values in a word's vector.
 const WIDEST: usize = 65_536;
 
 /// A whole recipe.
@@ -22,7 +22,7 @@ pub struct Word2VecRecipe {
     pub vocabulary: VocabularyRecipe,
     /// `[pairs]`: which words are trained with which.
     pub pairs: PairsRecipe,
-    /// `[encoder.*]`: what a word becomes.
+    /// `[encoder.*]`: how a word becomes a vector.
     pub encoder: EncoderRecipe,
     /// `[loss.*]`.
     pub loss: LossRecipe,
@@ -38,18 +38,19 @@ pub struct Word2VecRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PairsRecipe {
-    /// Words to each side at most; each centre's window is shrunk to 1..=window, uniformly.
+    /// The largest number of words to each side; each centre's window is drawn uniformly from 1..=window.
     pub window: u32,
-    /// Threshold t of subsampling, a share of the text: a word of share f is kept with probability (√(f/t) + 1)·t/f. 0 keeps
-    /// all. word2vec.c's own default is 1e-3; 1e-4 is better on texts of some million words and faster.
+    /// Threshold t of subsampling, a fraction of the text: a word with relative frequency f is kept with probability (√(f/t) + 1)·t/f. 0
+    /// keeps all words. word2vec.c's default is 1e-3; 1e-4 is better on texts of some million words, and faster.
     pub subsample: f64,
-    /// What a centre word is paired with: `skip-gram`, each word of its window, or `cbow`, their mean.
+    /// What a centre word is paired with: `skip-gram`, each word of its window, or `cbow`, the mean of these words.
     pub architecture: Architecture,
-    /// What each word of a mean moves by: `word2vec`, all of the mean's gradient (word2vec.c, gensim), or `exact`, its share of it.
+    /// The gradient that each word of a mean gets: `word2vec`, all of the mean's (word2vec.c, gensim), or `exact`, divided by the number of
+    /// words.
     pub cbow_gradient: CbowGradient,
-    /// Which pairs a draw of negatives is for: `shared`, all pairs of a centre word, and of three others some way off; `grouped`,
-    /// all of two neighbouring centre words, and of three other twos, which is faster and a little worse, and what `--fast` asks
-    /// for; or `per-pair`, one (word2vec.c).
+    /// Which pairs share negatives. `shared`: all pairs of a centre word, and those of three other centre words at some distance.
+    /// `grouped`: all pairs of two neighbouring centre words, and those of three other such groups; faster and slightly worse; `--fast`
+    /// sets it. `per-pair`: none (word2vec.c).
     pub negatives: Negatives,
 }
 
@@ -72,18 +73,18 @@ pub enum Architecture {
     /// Each word of its window.
     #[default]
     SkipGram,
-    /// Their mean, a continuous bag of words.
+    /// The mean of these words, a continuous bag of words.
     Cbow,
 }
 
-/// What each word of a mean moves by.
+/// The gradient that each word of a mean gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CbowGradient {
     /// All of the mean's gradient, as in word2vec.c and gensim.
     #[default]
     Word2vec,
-    /// Its share of it.
+    /// The mean's gradient divided by the number of words.
     Exact,
 }
 
@@ -91,12 +92,12 @@ pub enum CbowGradient {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Negatives {
-    /// All pairs of a centre word: several times as fast.
+    /// All pairs of a centre word: several times as fast as `per-pair`.
     #[default]
     Shared,
-    /// Those of two neighbouring centre words: faster still. Four draws serve both, each counted as negatives/4.
+    /// Those of two neighbouring centre words: faster still. Four draws serve both, each weighted by negatives/4.
     Grouped,
-    /// None: each pair has its own, as in word2vec.c.
+    /// No pairs: each has negatives of its own, as in word2vec.c.
     PerPair,
 }
 
@@ -104,9 +105,9 @@ pub enum Negatives {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum EncoderRecipe {
-    /// A row a word.
+    /// A row for each word.
     Table(TableRecipe),
-    /// A row a word and a row each of its n-grams, whose mean it is (fastText).
+    /// A row for each word and for its n-grams; a word's vector is their mean (fastText).
     Subwords(SubwordsRecipe),
 }
 
@@ -120,7 +121,7 @@ impl Default for EncoderRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TableRecipe {
-    /// Values a word.
+    /// Values in a word's vector.
     pub width: usize,
 }
 
@@ -134,13 +135,13 @@ impl Default for TableRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SubwordsRecipe {
-    /// Values a word.
+    /// Values in a word's vector.
     pub width: usize,
-    /// Characters of the shortest n-grams, the marks `<` and `>` at a word's ends included.
+    /// Length of the shortest n-grams in characters, including the marks `<` and `>` at a word's ends.
     pub min: usize,
-    /// And of the longest.
+    /// Length of the longest n-grams in characters.
     pub max: usize,
-    /// Rows that n-grams share by their hash. fastText has two million; each takes memory as a word does.
+    /// Number of rows that n-grams share by their hash. fastText has two million; each takes as much memory as a word.
     pub buckets: usize,
 }
 
@@ -156,7 +157,7 @@ impl Default for SubwordsRecipe {
 pub enum LossRecipe {
     /// Negative sampling.
     NegativeSampling(NegativeSamplingRecipe),
-    /// The turns of a Huffman tree's path.
+    /// Hierarchical softmax, by the turns of a path in a Huffman tree.
     HierarchicalSoftmax(HierarchicalSoftmaxRecipe),
 }
 
@@ -170,9 +171,9 @@ impl Default for LossRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NegativeSamplingRecipe {
-    /// Negatives a pair.
+    /// Negatives for each pair.
     pub negatives: usize,
-    /// They are drawn in proportion to count^power.
+    /// Negatives are drawn in proportion to count^power.
     pub power: f64,
 }
 
@@ -182,7 +183,7 @@ impl Default for NegativeSamplingRecipe {
     }
 }
 
-/// `[loss.hierarchical-softmax]`, which has nothing to set.
+/// `[loss.hierarchical-softmax]`, which has no settings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HierarchicalSoftmaxRecipe {}
@@ -191,7 +192,7 @@ pub struct HierarchicalSoftmaxRecipe {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum OptimizerRecipe {
-    /// One plain step a pair.
+    /// One plain gradient step for each pair.
     Sgd(SgdRecipe),
 }
 
@@ -205,8 +206,9 @@ impl Default for OptimizerRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SgdRecipe {
-    /// The rate at the start; it falls in a straight line to a ten-thousandth of it at the end. word2vec.c starts at .025; on 17
-    /// million words of news, five epochs, that was better on SimLex999 (.34 against .32) and worse on analogies (34 against 36 %).
+    /// The learning rate at the start; it falls linearly to a ten-thousandth of it at the end. word2vec.c starts at .025; on 17 million
+    /// words of news and five epochs that gave a better correlation on SimLex999 (.34 against .32) and a worse accuracy on analogies (34
+    /// against 36 %).
     pub rate: f64,
 }
 
@@ -219,30 +221,31 @@ impl Default for SgdRecipe {
 train_section! {
     /// `[train]`. A sample is a block of up to 1,000 words of the text.
     pub struct TrainRecipe;
-    /// Passes over the text.
+    /// Epochs: passes over the text.
     epochs = 5;
-    /// Blocks of text a step: how often the rate moves and threads meet. Never more than there are.
+    /// Blocks of text in a step: how often the rate changes and threads wait for each other. Never more than there are.
     batch = 256;
     seed;
     {
-        /// What products are of: `bf16` by the instructions that some processors have for it (AVX512-BF16; where these are not there, or
-        /// no faster, as Intel's, it is as `f32`), or `f32`. Vectors and sums are f32 with both.
+        /// The type in which products are computed: `bf16`, by the instructions of processors that have AVX512-BF16 and gain from it (on
+        /// others, such as Intel's, it is the same as `f32`), or `f32`. Vectors and sums are f32 in both cases.
         precision: Precision = Precision::Bf16;
-        /// A run (or checkpoint) to begin with: its words stay, with both their vectors; words of the new text that reach
-        /// `vocabulary.min_count` are added (`vocabulary.max_size` counts both). Counts are the new text's; the rate starts at its peak.
+        /// A run (or checkpoint) to begin with: its words and both of their vectors are kept, and words of the new text that reach
+        /// `vocabulary.min_count` are added (`vocabulary.max_size` counts both). Counts are those of the new text; the rate starts at its
+        /// peak.
         init: Option<String> = None;
     }
     max_steps;
     {
-        /// Whether a run gives the same bits on any number of threads, at some three fifths of the speed, with memory for
-        /// each shard's tables.
+        /// Whether a run gives the same bits on any number of threads. It runs at some three fifths of the speed, and takes memory for each
+        /// shard's tables.
         deterministic: bool = false;
-        /// Parts that a deterministic step is made in, at once: threads above their number have nothing to do. Changes what is
+        /// Shards of a deterministic step, which are trained at the same time; more threads than shards do not help. Changes what is
         /// learned.
         shards: usize = 2;
     }
-    /// Threads that draw windows ahead. 0, the default: the training threads draw their own, which is faster. Does not
-    /// change what is learned.
+    /// Threads that draw windows ahead. 0, the default: the training threads draw their own windows, which is faster. Does not change what
+    /// is learned.
     loaders = 0;
     log_every;
     save_every;
@@ -250,7 +253,10 @@ train_section! {
 }
 
 impl Word2VecRecipe {
-    /// Reads and checks a recipe's text.
+    /// Parses and checks a recipe.
+    ///
+    /// # Errors
+    /// The first mistake in it.
     pub fn parse(text: &Recipe) -> Result<Word2VecRecipe> {
         text.tables(&schemars::schema_for!(Word2VecRecipe).to_value())?;
         let recipe: Word2VecRecipe = text.parse()?;
@@ -297,7 +303,7 @@ impl Word2VecRecipe {
         Ok(recipe)
     }
 
-    /// Values a word.
+    /// Values in a word's vector.
     pub fn width(&self) -> usize {
         match &self.encoder {
             EncoderRecipe::Table(table) => table.width,
@@ -305,7 +311,7 @@ impl Word2VecRecipe {
         }
     }
 
-    /// The n-grams that words are made of beside themselves, if they are.
+    /// The n-grams that words are composed of, with subwords.
     pub fn subwords(&self) -> Option<Subwords> {
         match self.encoder {
             EncoderRecipe::Table(_) => None,
@@ -333,11 +339,11 @@ impl Word2VecRecipe {
 /// What words are contrasted with.
 #[derive(Clone, Copy, Debug)]
 pub enum Contrast {
-    /// `negatives` draws a pair in proportion to count^`power`, shared as `sharing` says.
+    /// `negatives` draws for each pair in proportion to count^`power`, shared as `sharing` says.
     Noise {
-        /// Draws a pair.
+        /// Draws for each pair.
         negatives: usize,
-        /// The power of counts that they follow.
+        /// The power of the counts.
         power: f64,
         /// Which pairs share them.
         sharing: Negatives,

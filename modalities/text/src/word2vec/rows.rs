@@ -1,13 +1,13 @@
 //! The rows of an embedding table, shared by all threads without a lock.
 //!
-//! Hogwild (Niu et al. 2011): threads read and write the same rows, and an update may be lost when two meet, which for
-//! sparse gradients does not matter. In Rust `&mut` to a shared row would be undefined behaviour, so a value is an atomic
-//! holding the bits of two floats, read and written relaxed: on every machine a plain load and store. [`step`] trains rows,
-//! by vectors where the machine has them.
+//! Hogwild (Niu et al. 2011): threads read and write the same rows, and an update may be lost when two threads meet, which does not matter
+//! for sparse gradients. In Rust `&mut` to a shared row would be undefined behaviour, so a value is an atomic with the bits of two floats,
+//! read and written relaxed: on every machine a plain load and store. [`step`] trains rows, with vector instructions if the machine has
+//! them.
 //!
-//! Rows are padded to 16 floats and start at 64 bytes, one cache line, so that two rows never share a line; tables lie in
-//! large pages where the system has them, since rows are read in no order. To run the tests of this room under Miri:
-//! `cargo +nightly miri test -p ctk-text rows`.
+//! Rows are padded to 16 floats and aligned to 64 bytes, one cache line, so that two rows never share a line. Tables are in large pages if
+//! the system has them, because rows are accessed in random order. To run the tests of this module under Miri: `cargo +nightly miri test -p
+//! ctk-text rows`.
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod bf16;
@@ -71,7 +71,7 @@ impl Line {
         row.iter().zip(into).for_each(|(line, local)| *local = line.get());
     }
 
-    /// Overwrites a row. The padding must be zero and stays so.
+    /// Overwrites a row. The padding must be zero, and stays zero.
     #[inline]
     fn write(row: &[Line], from: &[Lane]) {
         row.iter().zip(from).for_each(|(line, local)| line.set(*local));
@@ -98,17 +98,18 @@ impl Rows {
     /// `count` rows of `width` zeros.
     ///
     /// # Errors
-    /// There is not as much memory.
+    /// There is not enough memory.
     pub fn zeros(count: usize, width: usize) -> Result<Rows> {
         let lanes = width.div_ceil(LANES);
         let lines = Lines::zeros(count * lanes).at(format!("a table of {count} rows of {width} values"))?;
         Ok(Rows { lines, width, lanes })
     }
 
-    /// `count` rows of `width` values U(−1, 1) / width, as gensim and fastText start; each row has its own stream. With the half of it,
-    /// which is word2vec.c's, bags of words are learned later (see `configs/word2vec/news.toml`).
+    /// `count` rows of `width` values from U(−1, 1) / width, as in gensim and fastText; each row has its own stream. With half of that, as
+    /// in word2vec.c, CBOW learns later (see `configs/word2vec/news.toml`).
     ///
     /// # Errors
+    /// There is not enough memory.
     /// There is not as much memory.
     pub fn uniform(count: usize, width: usize, key: Key) -> Result<Rows> {
         let rows = Rows::zeros(count, width)?;
@@ -132,23 +133,23 @@ impl Rows {
         self.lines.get().is_empty()
     }
 
-    /// Values a row.
+    /// Values in a row.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Cache lines a row: how long a local copy must be.
+    /// Cache lines in a row: the length of a local copy.
     pub fn lanes(&self) -> usize {
         self.lanes
     }
 
-    /// Where row `row` would begin, whether there is one or not.
+    /// The position of row `row`, whether it exists or not.
     #[inline]
     fn row(&self, row: u32) -> *const Line {
         self.lines.get().as_ptr().wrapping_add(row as usize * self.lanes)
     }
 
-    /// Asks for a row of as many values to be brought near, to be written to.
+    /// Prefetches a row of this table's width for writing.
     #[inline]
     fn prefetch(&self, row: *const Line) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -157,15 +158,15 @@ impl Rows {
         let _ = row;
     }
 
-    /// Sets row `row` to `values`, `width` of them.
+    /// Sets row `row` to `values`, of which there are `width`.
     pub fn set(&self, row: usize, values: &[f32]) {
-        assert_eq!(values.len(), self.width, "one value a column");
+        assert_eq!(values.len(), self.width, "one value for each column");
         let mut lanes = vec![[0.0; LANES]; self.lanes()];
         lanes.as_flattened_mut()[..self.width].copy_from_slice(values);
         Line::write(self.line(row), &lanes);
     }
 
-    /// Copies row `row` of another table with rows of as many values.
+    /// Copies row `row` of another table of the same width.
     #[inline]
     pub fn copy(&self, from: &Rows, row: u32) {
         self.line(row as usize).iter().zip(from.line(row as usize)).for_each(|(to, from)| to.set(from.get()));
@@ -180,8 +181,8 @@ impl Rows {
         sums.iter().sum()
     }
 
-    /// Row `row` moves by `share` of the sum of what it has moved in `moved`, in their order, or becomes the one row that is there;
-    /// those of `all` become what it has become.
+    /// Moves row `row` by `share` times the sum of its changes in `moved`, added in order, or sets it to the only changed replica; the row
+    /// in each of `all` is then set to the result.
     pub fn meet<'a>(
         &self,
         row: usize,
@@ -224,7 +225,7 @@ impl Rows {
     }
 }
 
-/// Lines of zeros in memory that the system is asked to keep in large pages.
+/// Lines of zeros in memory for which large pages are requested.
 #[cfg(not(miri))]
 struct Lines {
     map: memmap2::MmapRaw,
@@ -236,7 +237,7 @@ impl Lines {
     fn zeros(count: usize) -> Result<Lines> {
         let bytes = count.checked_mul(size_of::<Line>()).ok_or_else(|| Error::new("more memory than can be addressed"))?;
         let map = memmap2::MmapRaw::from(memmap2::MmapMut::map_anon(bytes.max(1))?);
-        // Only a wish: where there are no large pages, small ones do.
+        // A request only: without large pages, small ones are used.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Lines { map, count })
@@ -244,13 +245,14 @@ impl Lines {
 
     #[inline]
     fn get(&self) -> &[Line] {
-        // SAFETY: the map is anonymous, so its bytes are zeros, which are a valid `Line`, and nobody else's; it begins at a page,
-        // so at 64 bytes; it has room for `count` of them and lives as long as `self`; and it is touched through here alone.
+        // SAFETY: the map is anonymous, so its bytes are zeros, which are a valid `Line`, and nothing else refers to it. It begins at a
+        // page, so it is aligned to 64 bytes. It has space for `count` lines and lives as long as `self`, and it is accessed only through
+        // this slice.
         unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr().cast::<Line>().cast_const(), self.count) }
     }
 }
 
-/// Miri has no maps.
+/// Miri does not support memory maps.
 #[cfg(miri)]
 struct Lines(Vec<Line>);
 
@@ -307,7 +309,7 @@ mod tests {
 
     #[test]
     fn threads_meet_on_rows_without_tearing_a_value() {
-        // Every value ever written is one of few; a torn or invented one would show.
+        // Every value that is ever written is one of a few; a torn or invented value would be noticed.
         let rows = Rows::zeros(4, 40).unwrap();
         let allowed: Vec<u32> = (0..=4).map(|t| (t as f32 * 1.7).to_bits()).collect();
         let rounds = if cfg!(miri) { 20 } else { 20_000 };

@@ -1,14 +1,14 @@
-//! The same bits on any number of threads: shards of a step train rows of their own, whose moves are then added up in order.
+//! Deterministic training: the same bits on any number of threads. Shards of a step train private copies of the rows, whose changes are
+//! then added in order.
 //!
-//! A step's blocks are dealt to a fixed number of shards. Each trains tables of its own, which are equal to the common ones whenever
-//! shards meet: each common row then moves by what its replicas have moved by, in the order of the shards, and every replica
-//! becomes what it has become. Which thread does what, and when, cannot show.
+//! A step's blocks are dealt to a fixed number of shards. Each shard trains replicas of the tables, which equal the common tables whenever
+//! shards are merged. On a merge each common row moves by the changes of its replicas, in the order of the shards, and every replica is set
+//! to the result. So it does not matter which thread does what, and when.
 //!
-//! Rows of frequent words are in so many windows that replicas of them would soon drift apart: they meet more often than
-//! others. Even so, replicas that each shard has trained many times have all gone the same way, as far as it goes, and the sum of
-//! their moves would go several times as far, and diverge. Such moves are averaged (Zinkevich et al. 2010), those of rows that
-//! were trained a few times, or at a low rate, are added, which is what training without a lock comes to, and in between it is
-//! something in between.
+//! Rows of frequent words are in so many windows that their replicas would soon differ much, so they are merged more often. Even so,
+//! replicas that each shard has trained many times have all moved in the same direction as far as the gradient leads, and the sum of their
+//! changes would be several times as far, and diverge. Such changes are averaged (Zinkevich et al. 2010). Changes of rows that were trained
+//! a few times, or at a low rate, are added, as lock-free training in effect does. Between these, the factor is interpolated.
 
 use ctk_core::Result;
 use rayon::prelude::*;
@@ -17,19 +17,19 @@ use super::kernel::Touch;
 use super::rows::Rows;
 use super::rows::stepper::Tables;
 
-/// Blocks of a shard in a round, after which frequent words' rows meet.
+/// Blocks of a shard in a round, after which rows of frequent words are merged.
 pub const ROUND: usize = 4;
 
-/// Rounds after which all rows do, as they do at a step's end.
+/// Rounds after which all rows are merged, as they are at a step's end.
 pub const ROUNDS: usize = 16;
 
-/// How many rows are frequent words', of each table.
+/// The number of rows of frequent words in each table.
 const FREQUENT: usize = 1024;
 
 /// A table of one shard.
 struct Replica {
     rows: Rows,
-    // How often each row was trained since it last met the others.
+    // How often each row was trained since the last merge.
     uses: Vec<u32>,
 }
 
@@ -40,7 +40,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Its tables, and the one who counts what is trained of them; `none` is everybody's.
+    /// The shard's tables, and the counter of their uses; the row `none` is shared.
     pub fn private<'a>(&'a mut self, none: &'a Rows) -> (Tables<'a>, Counting<'a>) {
         let Shard { input, output } = self;
         let tables = Tables { input: &input.rows, output: &output.rows, none };
@@ -60,29 +60,29 @@ impl Touch for Counting<'_> {
     }
 
     fn outputs(&mut self, ids: &[u32]) {
-        // One that stands for no row is beyond all.
+        // The id that stands for no row is beyond all counts.
         ids.iter().for_each(|&id| self.outputs.get_mut(id as usize).map_or((), |uses| *uses += 1));
     }
 }
 
-/// By how much of their sum a row moves whose replicas in `shards` shards were trained `uses` times in all, each of which brings it
-/// nearer to where its gradient ends by `nearer` of the way that is left.
+/// The factor by which the sum of a row's changes is multiplied, if its replicas in `shards` shards were trained `uses` times in all, and
+/// each use moves it by the fraction `nearer` of the remaining way to where its gradient ends.
 ///
-/// After n times it has gone 1 − e^−(n·nearer) of it. So far each replica has gone, and so much less than their sum would the row have
-/// gone if it had been trained by all of them in turn.
+/// After n uses a row has gone the fraction 1 − e^−(n·nearer) of the way. Each replica has gone that far, and the factor reduces their sum
+/// to what one row would have gone if all of them had trained it in turn.
 fn share(shards: usize, uses: u32, nearer: f32) -> f32 {
     let (shards, x) = (shards as f32, (nearer * uses as f32 / shards as f32).max(f32::MIN_POSITIVE));
     (-shards * x).exp_m1() / (shards * (-x).exp_m1())
 }
 
-/// The mean squared length of frequent words' rows.
+/// The mean squared length of rows of frequent words.
 fn length(rows: &Rows) -> f32 {
     let count = rows.len().min(FREQUENT) as u32;
     (0..count).map(|row| rows.square(row)).sum::<f32>() / count.max(1) as f32
 }
 
-/// How much nearer a row comes where it goes when it is trained at rate `rate` against rows of squared length `length`: by
-/// rate · σ′ · that length, as it is for frequent words.
+/// The fraction of the remaining way that a row moves when it is trained at rate `rate` against rows of squared length `length`: rate · σ′
+/// · length, as for frequent words.
 fn nearer(length: f32, rate: f32) -> f32 {
     const SLOPE: f32 = 0.25;
     rate * SLOPE * length
@@ -91,15 +91,15 @@ fn nearer(length: f32, rate: f32) -> f32 {
 /// All shards.
 pub struct Shards {
     shards: Vec<Shard>,
-    // The mean squared lengths of the common tables' rows when all rows met last; none while replicas are not what those are.
+    // The mean squared lengths of the common tables' rows at the last merge of all rows; none while replicas differ from these.
     lengths: Option<[f32; 2]>,
 }
 
 impl Shards {
-    /// Room for `count` replicas of the tables `common`.
+    /// Allocates `count` replicas of the tables `common`.
     ///
     /// # Errors
-    /// There is not as much memory.
+    /// There is not enough memory.
     pub fn new(count: usize, common: Tables) -> Result<Shards> {
         let of = |table: &Rows| -> Result<Replica> {
             Ok(Replica { rows: Rows::zeros(table.len(), table.width())?, uses: vec![0; table.len()] })
@@ -118,12 +118,12 @@ impl Shards {
         &mut self.shards
     }
 
-    /// Says that the common tables have been changed.
+    /// Marks the common tables as changed.
     pub fn forget(&mut self) {
         self.lengths = None;
     }
 
-    /// Makes replicas of the common tables where they were [changed](Self::forget).
+    /// Copies the common tables to the replicas, if they were [changed](Self::forget).
     pub fn begin(&mut self, common: Tables) {
         if self.lengths.is_none() {
             for (table, replicas) in self.tables(common) {
@@ -140,14 +140,14 @@ impl Shards {
         [(common.input, replicas(|shard| &shard.input)), (common.output, replicas(|shard| &shard.output))]
     }
 
-    /// Lets the rows of frequent words meet, and if `all`, all others too, after training at rate `rate`.
+    /// Merges the rows of frequent words, and if `all`, all other rows too, after training at rate `rate`.
     pub fn merge(&mut self, common: Tables, rate: f32, all: bool) {
         let met = |table: &Rows| if all { table.len() } else { table.len().min(FREQUENT) };
         let [input, output] = self.lengths.unwrap_or_default();
         // Inputs are trained against outputs, and the other way round.
         for ((table, replicas), length) in self.tables(common).into_iter().zip([output, input]) {
             let nearer = nearer(length, rate);
-            // Each row by itself: how they are dealt to threads cannot show either.
+            // Each row is merged by itself, so it does not matter which thread does it.
             (0..met(table)).into_par_iter().with_min_len(128).for_each(|row| {
                 let trained = replicas.iter().filter(|replica| replica.uses[row] > 0);
                 let count = trained.clone().count();

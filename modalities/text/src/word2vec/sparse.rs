@@ -1,8 +1,7 @@
-//! The sparse learner: rows that many threads train at once, each on parts that it pulls for itself.
+//! The learner of word2vec: tables of rows that many threads train at once, each on parts that it draws for itself.
 //!
-//! With one thread a run is reproducible bit for bit. With more, threads write rows without a lock (see
-//! [`rows`](super::rows)), so equal seeds give equally good vectors, not equal bits: the one exception to ctk's rule. Whoever
-//! needs the bits trains in [`shards`].
+//! With one thread a run is reproducible bit for bit. With more, threads write rows without a lock (see [`rows`](super::rows)), so equal
+//! seeds give equally good vectors and not equal bits: the one exception to ctk's rule. Runs that need equal bits use [`shards`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,43 +30,43 @@ use super::targets::Targets;
 use super::windows::Batch;
 use crate::subwords::Subwords;
 
-/// Where the vectors go: `input`, (words, width).
+/// The file of the published vectors: `input`, (words, width).
 pub const MODEL: &str = "model.safetensors";
-/// Where the vectors go that they were contrasted with: `output`, (words, width).
+/// The file of the output table: `output`, (words, width).
 pub const HEAD: &str = "head.safetensors";
-/// The words, one a row.
+/// The file of the words, one for each row.
 pub const VOCABULARY: &str = "vocabulary.tsv";
-/// The phrases that were found in the text, where there are some.
+/// The file of the phrases found in the text, if there are any.
 pub const PHRASES: &str = "phrases.tsv";
 
-/// Above so many words the loss is taken of one window in [`SAMPLE`]: a mean of hundreds of thousands needs no more.
+/// Above so many words the loss is computed for one window in [`SAMPLE`]: a mean over hundreds of thousands needs no more.
 const MANY: u64 = 1 << 20;
 const SAMPLE: usize = 64;
 
-/// The rate never falls below this share of its peak (word2vec.c).
+/// The rate never falls below this fraction of its peak (word2vec.c).
 const FLOOR: f64 = 1e-4;
 
-/// What a learner needs to know beside its words.
+/// The settings of a learner.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Values a word.
+    /// Values in a word's vector.
     pub width: usize,
-    /// What a word is made of beside itself.
+    /// The n-grams that words are composed of, with subwords.
     pub subwords: Option<Subwords>,
     /// How words are paired.
     pub pairs: Pairs,
     /// What they are contrasted with.
     pub contrast: Contrast,
-    /// The peak rate.
+    /// The peak learning rate.
     pub rate: f64,
-    /// Train in so many shards, with the same bits on any number of threads; if none, without a lock.
+    /// The number of shards for the same bits on any number of threads; none: lock-free training.
     pub shards: Option<usize>,
-    /// Of products, where the machine can choose.
+    /// The type of products, if the machine can choose.
     pub precision: Precision,
 }
 
 impl Settings {
-    /// The instructions that steps are made by.
+    /// The vector instructions that steps use.
     pub fn isa(&self) -> &'static str {
         match device::isa() {
             "avx512bf16" if self.precision == Precision::F32 || !device::quick_pairs() => "avx512",
@@ -80,11 +79,11 @@ impl Settings {
 pub struct Vectors {
     /// Each word's row.
     pub place: HashMap<String, usize>,
-    /// (words, width) and, with subwords, a row a bucket: what it published.
+    /// The published vectors: (words, width), with subwords also a row for each bucket.
     pub input: Vec<f32>,
-    /// (words, width): what that was contrasted with.
+    /// The output table: (words, width).
     pub output: Vec<f32>,
-    /// Values a row.
+    /// Values in a row.
     pub width: usize,
 }
 
@@ -97,7 +96,7 @@ pub struct Sparse {
     none: Rows,
     targets: Targets,
     parts: Option<Parts>,
-    // The loss is taken of one window in so many.
+    // The loss is computed for one window in so many.
     sample: usize,
     settings: Settings,
     threads: usize,
@@ -105,7 +104,7 @@ pub struct Sparse {
 }
 
 impl Sparse {
-    /// Input rows U(−1, 1)/width, output rows 0, trained by as many threads as rayon's pool has.
+    /// Input rows from U(−1, 1)/width, output rows 0, trained by as many threads as rayon's pool has.
     ///
     /// # Errors
     /// The tables do not fit into memory.
@@ -133,7 +132,7 @@ impl Sparse {
         })
     }
 
-    /// The same learner, whose checkpoints tell the phrases of its text.
+    /// The same learner, which stores these phrases in its checkpoints.
     pub fn phrases(self, phrases: Found) -> Sparse {
         Sparse { phrases, ..self }
     }
@@ -143,7 +142,7 @@ impl Sparse {
         Sparse { threads: threads.max(1), ..self }
     }
 
-    /// Puts the rows of another run in place of those of the words that it had.
+    /// Replaces the rows of the words that another run has by that run's rows.
     pub(crate) fn begin_with(&mut self, vectors: &Vectors) {
         self.shards.iter_mut().for_each(Shards::forget);
         for (row, word) in self.vocabulary.words().iter().enumerate() {
@@ -157,7 +156,7 @@ impl Sparse {
         buckets.zip(self.vocabulary.len()..).for_each(|(values, row)| self.input.set(row, values));
     }
 
-    /// The vectors that are published, a row a word: of subwords, the means.
+    /// The published vectors, a row for each word; with subwords, the means.
     pub fn vectors(&self) -> Vec<f32> {
         let rows = self.input.to_vec();
         match &self.parts {
@@ -166,7 +165,7 @@ impl Sparse {
         }
     }
 
-    /// The vectors they were contrasted with, row by row.
+    /// The output table, row by row.
     pub fn outputs(&self) -> Vec<f32> {
         self.output.to_vec()
     }
@@ -186,7 +185,7 @@ impl Sparse {
         }
     }
 
-    /// Threads pull parts until none is left, and train the same rows.
+    /// Threads take parts until none is left, and train the same rows.
     fn lock_free(&self, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
         let next = AtomicUsize::new(0);
         let work = |_| {
@@ -206,8 +205,7 @@ impl Sparse {
         }
     }
 
-    /// Each shard trains the parts that are its own, on rows that are its own. The rows of frequent words, which many windows have,
-    /// meet every few blocks.
+    /// Each shard trains its parts on its own replicas. Rows of frequent words, which many windows have, are merged every few blocks.
     fn sharded(&self, shards: &mut Shards, feed: &Feed<Batch>, rate: f32) -> Vec<(usize, Result<Sum>)> {
         shards.begin(self.tables());
         let (count, mut done) = (shards.count(), Vec::new());
@@ -245,8 +243,8 @@ fn train<T: Touch>(worker: &mut Worker<T>, batch: &Batch) -> Sum {
 impl Learner for Sparse {
     type Batch = Batch;
 
-    /// One pass over the step's parts. The loss is the mean over its pairs, or a sample of them, each taken just before its own
-    /// update; 0 where subsampling left no pair.
+    /// One pass over the step's parts. The loss is the mean over its pairs, or a sample of them, each computed just before its own update;
+    /// 0 if subsampling left no pair.
     fn step(&mut self, feed: &Feed<Batch>, rate: f64) -> Result<Terms> {
         let rate = rate.max(self.settings.rate * FLOOR) as f32;
         let mut shards = self.shards.take();
@@ -288,6 +286,9 @@ impl Learner for Sparse {
 }
 
 /// The table `name` of a checkpoint's `file`: (rows, width).
+///
+/// # Errors
+/// The file is missing or damaged, or the tensor has another shape.
 pub fn table(reader: &Reader, file: &str, name: &str) -> Result<Tensor> {
     let missing = || Error::new(format!("the tensor `{name}` is missing"));
     let tensor = reader.tensors(file)?.remove(name).ok_or_else(missing).at(file)?;

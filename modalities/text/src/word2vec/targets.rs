@@ -1,8 +1,8 @@
-//! What a word is contrasted with: noise (negative sampling), or the turns of a path through a tree (hierarchical softmax).
+//! The targets that a word is contrasted with: noise (negative sampling), or the turns of a path through a tree (hierarchical softmax).
 //!
-//! Either way it comes in steps of [`OUTPUTS`] output rows. Negative sampling has the centre and up to five negatives in the first,
-//! up to five more in each other one. A draw that equals a centre is skipped, one that was drawn before counts again. A path's
-//! inner nodes come six a step, from the root.
+//! They come in steps of [`OUTPUTS`] output rows. With negative sampling the first step has the centre and up to five negatives, each
+//! further step up to five more. A draw that equals a centre is skipped; a repeated draw counts again. The inner nodes of a path come six
+//! in a step, from the root.
 
 use ctk_texts::vocabulary::Vocabulary;
 
@@ -12,25 +12,25 @@ use super::recipe::{Contrast, Negatives};
 use super::rows::step::{GROUP, NONE, OUTPUTS, OutputWeights, labels};
 use super::windows::{Block, Window};
 
-/// Negatives of one step.
+/// Negatives in one step.
 const NOISE: usize = OUTPUTS - 1;
 
-/// Windows that a draw of shared noise serves, each [`APART`] windows after the one before: a row that was in use a moment ago is
-/// still near, where most others must come from far away. Not windows that follow each other, whose contexts are the same words
-/// and would be pushed away from the same few rows again and again (two uses in a row cost a point of analogies, 16 apart none).
+/// The number of windows that share a draw of noise, each [`APART`] windows after the one before: a row that was used recently is still in
+/// cache, where most others must come from memory. Not consecutive windows, whose contexts are the same words and would be pushed away from
+/// the same few rows repeatedly (two uses in a row cost a point of analogy accuracy, 16 apart none).
 const USES: usize = 4;
-/// More than the reach of two windows of usual size, less than what a core's own cache holds.
+/// More than the reach of two windows of usual size, and less than what a core's own cache holds.
 const APART: usize = 16;
 
 /// What words are contrasted with.
 pub enum Targets {
-    /// `negatives` draws a pair, and which pairs share them.
+    /// `negatives` draws for each pair, shared as `sharing` says.
     Noise {
-        /// Where they come from.
+        /// The noise distribution.
         noise: Alias,
-        /// How many.
+        /// Draws for each pair.
         negatives: usize,
-        /// For whom.
+        /// Which pairs share them.
         sharing: Negatives,
     },
     /// The turns of the centre's path.
@@ -38,7 +38,7 @@ pub enum Targets {
 }
 
 impl Targets {
-    /// Who shares a step's outputs.
+    /// Which pairs share a step's outputs.
     pub fn sharing(&self) -> Negatives {
         match self {
             Targets::Noise { sharing, .. } => *sharing,
@@ -46,7 +46,7 @@ impl Targets {
         }
     }
 
-    /// Draws a pair.
+    /// Draws for each pair.
     pub fn negatives(&self) -> usize {
         match self {
             Targets::Noise { negatives, .. } => *negatives,
@@ -54,7 +54,7 @@ impl Targets {
         }
     }
 
-    /// Output rows that a table must have for `words` words.
+    /// Output rows that a table needs for `words` words.
     pub fn rows(&self, words: usize) -> usize {
         match self {
             Targets::Noise { .. } => words,
@@ -62,7 +62,7 @@ impl Targets {
         }
     }
 
-    /// Steps that train one pair whose centre is `centre`.
+    /// Steps that train one pair with the centre `centre`.
     #[inline]
     pub fn steps(&self, centre: u32) -> usize {
         match self {
@@ -72,7 +72,7 @@ impl Targets {
         }
     }
 
-    /// The outputs of each step of a block, in the order they are made in, and how they count, unless all count once.
+    /// The outputs of each step of a block, in the order in which they are run, and their weights, unless all count once.
     pub fn draw(&self, block: &Block, mut into: impl FnMut([u32; OUTPUTS], Option<OutputWeights>)) {
         let mut stream = block.negatives.stream();
         match self {
@@ -121,7 +121,7 @@ fn shared<const SEEN: usize>(
     into: &mut impl FnMut([u32; OUTPUTS], Option<OutputWeights>),
 ) {
     let steps = negatives.div_ceil(OUTPUTS - SEEN);
-    // With room for centres, and whether a draw is there twice.
+    // Includes the centres; the second value is whether a draw is repeated.
     let mut drawn = vec![([0; OUTPUTS], false); APART * steps];
     for (window, centres) in centres.enumerate() {
         for (step, (ids, repeated)) in drawn[window % APART * steps..][..steps].iter_mut().enumerate() {
@@ -131,7 +131,7 @@ fn shared<const SEEN: usize>(
                 *repeated = repeats(&ids[SEEN..end]);
             }
             ids[..SEEN].copy_from_slice(&centres[..SEEN]);
-            // What is left over counts as a draw that equals a centre.
+            // Unused places count as draws that equal a centre.
             ids[end..].fill(centres[0]);
             let mut equal = *repeated;
             for centre in 0..SEEN {
@@ -142,7 +142,7 @@ fn shared<const SEEN: usize>(
     }
 }
 
-/// Whether an id is there twice. Without a branch for each pair of them.
+/// Whether an id occurs twice. Written without a branch for each pair of ids.
 #[inline]
 fn repeats(ids: &[u32]) -> bool {
     let mut equal = false;
@@ -154,7 +154,7 @@ fn repeats(ids: &[u32]) -> bool {
     equal
 }
 
-/// Gives a step's outputs on, of which the first `seen` are centres, if `wanted`, and of which some are `equal`.
+/// Passes a step's outputs on. The first `seen` are centres, which are dropped unless `wanted`; some may be `equal`.
 #[inline]
 fn push(
     ids: [u32; OUTPUTS],
@@ -163,7 +163,7 @@ fn push(
     equal: bool,
     into: &mut impl FnMut([u32; OUTPUTS], Option<OutputWeights>),
 ) {
-    // Nearly always all six differ, and then there is nothing to do.
+    // Nearly always all six differ, and nothing needs to be merged.
     if equal || !wanted {
         let (ids, weights) = merge(ids, seen, wanted);
         into(ids, Some(OutputWeights { weights, labels: labels(seen) }));
@@ -172,7 +172,7 @@ fn push(
     }
 }
 
-/// Skips draws that equal a centre, counts equal ones together, and drops the centres themselves unless they are `wanted`.
+/// Skips draws that equal a centre, counts equal ones together, and drops the centres unless they are `wanted`.
 #[cold]
 fn merge(mut ids: [u32; OUTPUTS], seen: usize, wanted: bool) -> ([u32; OUTPUTS], [f32; OUTPUTS]) {
     let drawn = ids;
@@ -212,7 +212,7 @@ mod tests {
 
     use super::*;
 
-    /// A thousand words that are equally frequent, and a block in which each is a centre.
+    /// A thousand equally frequent words, and a block in which each is a centre.
     fn words() -> (Corpus, Block) {
         let text: String = (0..1000).map(|word| format!("w{word} ")).collect();
         let corpus = Corpus::from_text(&text, Limits { min_count: 1, max_size: None }).unwrap();
@@ -240,7 +240,7 @@ mod tests {
             let steps = if seen == GROUP { 1 } else { negatives.div_ceil(NOISE) };
             let windows: Vec<&[[u32; OUTPUTS]]> = all.chunks(steps).collect();
             assert_eq!(windows.len(), 1000 / seen);
-            // What was drawn that no centre was equal to; few differ by one that was.
+            // The draws that equal no centre; few differ by one that did.
             let noise = |window: usize| -> Vec<u32> {
                 windows[window].iter().flat_map(|ids| &ids[seen..]).copied().filter(|&id| id != NONE).collect()
             };

@@ -1,8 +1,8 @@
-//! Windows: which word is trained with which, drawn anew in every epoch.
+//! Windows: which words are trained together, drawn anew in every epoch.
 //!
-//! A sample is a block of the corpus. Drawing one thins frequent words, then shrinks each word's window; negatives are not
-//! drawn here but from the key that the block carries, by whoever trains on it, so that a slow and a fast engine see the
-//! same ones and no memory is spent on them.
+//! A sample is a block of the corpus. Drawing one drops occurrences of frequent words (subsampling), then shrinks each word's window.
+//! Negatives are not drawn here but during training, from the key that the block carries, so that every implementation sees the same ones
+//! and no memory is spent on them.
 
 use std::ops::Range;
 
@@ -19,52 +19,51 @@ use super::rows::step::GROUP;
 pub struct Windows<'a> {
     corpus: &'a Corpus,
     window: u32,
-    // The chance of being kept, as a threshold for 32 random bits.
+    // The probability of keeping each word, as a threshold for 32 random bits.
     keep: Vec<u32>,
 }
 
 impl<'a> Windows<'a> {
-    /// Windows of at most `window` words to each side; `subsample` is the threshold t of
-    /// [`frequency::keep`].
+    /// Windows of at most `window` words to each side; `subsample` is the threshold t of [`frequency::keep`].
     pub fn new(corpus: &'a Corpus, window: u32, subsample: f64) -> Self {
         let keep =
             frequency::keep(corpus.vocabulary(), subsample).into_iter().map(|p| (p * f64::from(u32::MAX)) as u32).collect();
         Windows { corpus, window, keep }
     }
 
-    /// How many words of an epoch thinning keeps, on average.
+    /// The number of words of an epoch that subsampling keeps, on average.
     pub fn kept(&self) -> f64 {
         let counts = self.corpus.vocabulary().counts();
         counts.iter().zip(&self.keep).map(|(&count, &keep)| count as f64 * f64::from(keep) / f64::from(u32::MAX)).sum()
     }
 }
 
-/// What one step's part is trained on.
+/// What one part of a step is trained on.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Its blocks, in order.
     pub blocks: Vec<Block>,
 }
 
-/// One block of the corpus, thinned.
+/// One block of the corpus after subsampling.
 #[derive(Clone, Debug)]
 pub struct Block {
     /// The words that were kept.
     pub ids: Vec<u32>,
-    /// The window of each of them: 1..=`reach`, uniform.
+    /// The window of each word: 1..=`reach`, uniform.
     pub radii: Vec<u32>,
-    /// The largest window there can be.
+    /// The largest possible window.
     pub reach: usize,
-    /// Where lines lie in `ids`; windows do not cross them.
+    /// The ranges of lines in `ids`; windows do not cross them.
     pub lines: Vec<Range<usize>>,
-    /// The stream that negatives are drawn from, window by window.
+    /// The key of the stream that negatives are drawn from, window by window.
     pub negatives: Key,
 }
 
-/// A centre word and the words around it, by their places in a block.
+/// A centre word and the words around it, as places in a block.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// The words, the centre among them.
+    /// The words, including the centre.
     pub words: Range<usize>,
     /// The centre.
     pub centre: usize,
@@ -76,10 +75,10 @@ impl Window {
         self.words.len() - 1
     }
 
-    /// Which of the 64 words from place `from` are around the centre: a bit each, the lowest for the first.
+    /// Which of the 64 words from place `from` on are around the centre: a bit each, the lowest for the first.
     #[inline]
     pub(crate) fn contexts_from(&self, from: usize) -> u64 {
-        // Bits below a place that is `at` or before it.
+        // The bits up to a place.
         let below = |at: usize| match at.saturating_sub(from) {
             bits @ 0..64 => (1 << bits) - 1,
             _ => u64::MAX,
@@ -94,7 +93,7 @@ impl Window {
     }
 }
 
-/// The windows of neighbouring words, which may be trained at once.
+/// The windows of neighbouring words, which may be trained together.
 #[derive(Clone, Debug)]
 pub struct Group {
     windows: [Window; GROUP],
@@ -115,7 +114,7 @@ impl Block {
         self.lines.iter().flat_map(move |line| line.clone().map(move |centre| self.window(line, centre)))
     }
 
-    /// The windows in order, neighbours of one line together: [`GROUP`] of them, or fewer at a line's end and where a word repeats.
+    /// The windows in order, neighbours of a line together: [`GROUP`] of them, or fewer at a line's end and where a word repeats.
     pub fn groups(&self) -> impl Iterator<Item = Group> {
         self.lines.iter().flat_map(move |line| {
             let mut next = line.start;
@@ -125,7 +124,7 @@ impl Block {
                 while next < line.end && next - first < GROUP && !self.ids[first..next].contains(&self.ids[next]) {
                     next += 1;
                 }
-                // One that is not used repeats the last.
+                // An unused window repeats the last one.
                 let windows = std::array::from_fn(|j| self.window(line, (first + j).min(next.max(1) - 1)));
                 (first < next).then_some(Group { windows, count: next - first })
             })
@@ -143,7 +142,7 @@ impl Block {
         for line in block.split(|&id| id == END) {
             let start = count;
             for &id in line {
-                // Written in any case: whether it is kept is chance, which a branch would foresee badly.
+                // Written in any case: whether it is kept is random, and a branch would often be mispredicted.
                 ids[count] = id;
                 count += usize::from(thin.next_u32() <= keep[id as usize]);
             }
@@ -156,7 +155,7 @@ impl Block {
     }
 }
 
-/// A number below `n`; the bias of a 32-bit product is far below anything that shows for windows.
+/// A number below `n`; the bias of a 32-bit product is far too small to matter for windows.
 fn below(rng: &mut Stream, n: u32) -> u32 {
     ((u64::from(rng.next_u32()) * u64::from(n)) >> 32) as u32
 }

@@ -1,7 +1,7 @@
-//! What an encoder of images is to the rest of the plugin: before it is built, once it is built, and in other programs' files.
+//! The interface of image encoders: before they are built, once they are built, and in other programs' files.
 //!
-//! A new encoder is a file that implements [`Architecture`] for its section of the recipe and says its [`Family`], and a line in the
-//! list of [`encoder`](super). Training, evaluation, tasks, import, export and `ctk bench` ask these and know no encoder by name.
+//! A new encoder is a file that implements [`Architecture`] for its section of the recipe and has a [`Family`], and a line in the list of
+//! [`encoder`](super). Training, evaluation, tasks, import, export and `ctk bench` use this interface and know no encoder by name.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,92 +18,101 @@ use serde_json::Value;
 use super::file::File;
 use super::input::Input;
 
-/// An encoder that is built: `(n, h, w, 3)` pixels to `(n, width)` representations. Towers hold it in a box: one virtual call a pass.
+/// A built encoder: `(n, h, w, 3)` pixels to `(n, width)` representations. Towers hold it in a box: one virtual call for each pass.
 pub trait ImageEncoder: Encoder<Views = Pixels> + Send + Sync {}
 
 impl<E: Encoder<Views = Pixels> + Send + Sync> ImageEncoder for E {}
 
-/// The format of a checkpoint's own file, which every encoder can be exported as.
+/// The format of a checkpoint's own file, in which every encoder can be exported.
 pub(crate) const SAFETENSORS: &str = "safetensors";
 
 /// An encoder as a recipe has it, before it is built.
 pub(crate) trait Architecture {
-    /// What can be said of all of its kind.
+    /// Properties of the kind of encoder.
     fn family(&self) -> &'static Family;
 
-    /// What parsing alone cannot see. The message names the key.
+    /// Checks what parsing alone cannot. The message names the key.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
     fn check(&self) -> Result<()>;
 
     /// Declares the network's parameters in the scope.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
     fn build(&self, scope: Scope) -> Result<Box<dyn ImageEncoder>>;
 
-    /// The file of another program that its values start from.
+    /// The file of another program from which its weights start.
     fn weights(&self) -> Option<&Path> {
         None
     }
 
-    /// Makes it start from fresh values.
+    /// Makes it start from fresh weights.
     fn forget_weights(&mut self) {}
 
-    /// Sets what is declared below `encoder.` to the values of `file`.
+    /// Sets the parameters below `encoder.` to the values of `file`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that has another network.
     fn load(&self, file: &Path, _params: &Params) -> Result<()> {
         Err(Error::usage("this encoder reads no weights of other programs").at(file.display()))
     }
 
-    /// Products of two numbers in one image's forward pass at `size` pixels; `params` are declared below `prefix.`.
+    /// Multiplications in one image's forward pass at `size` pixels; `params` are declared below `prefix.`.
     fn products(&self, params: &Params, prefix: &str, size: usize) -> usize;
 
-    /// Numbers that the convolutions put out in one image's forward pass at `size` pixels: what memory is forecast from.
+    /// Number of values that the convolutions output in one image's forward pass at `size` pixels; used to predict memory.
     fn numbers(&self, params: &Params, prefix: &str, size: usize) -> usize;
 
-    /// Its figures under their JSON names, as `ctk import` reports them.
+    /// Its settings under their JSON names, as `ctk import` reports them.
     fn figures(&self) -> Vec<(&'static str, Value)>;
 
-    /// What `ctk bench` says that it timed, under JSON names: `encoder`, then what else tells it from others.
+    /// The settings that `ctk bench` reports, under JSON names: `encoder` first, then what distinguishes it from others.
     fn timed(&self) -> Vec<(&'static str, Value)>;
 
-    /// Formats that it can be exported as: [`SAFETENSORS`] and those of [`export`](Architecture::export).
+    /// Formats in which it can be exported: [`SAFETENSORS`] and those of [`export`](Architecture::export).
     fn formats(&self) -> &'static [&'static str] {
         &[SAFETENSORS]
     }
 
-    /// Why it cannot be exported as `format`, one of its formats; nothing where it can.
+    /// Why it cannot be exported as `format`, one of its formats; none if it can.
     fn refused(&self, _format: &str) -> Option<String> {
         None
     }
 
-    /// Writes it as the folder `out`, for another program; what to say of how it is used there.
+    /// Writes it as the folder `out` for another program. Returns notes on how it is used there.
     ///
     /// # Errors
-    /// The format has no such network; there is something at `out`, other than an empty folder.
+    /// The format has no such network, or something other than an empty folder exists at `out`.
     fn export(&self, format: &str, _of: Exported, _out: &Path) -> Result<Vec<String>> {
         Err(Error::usage(format!("this encoder cannot be exported as `{format}`")))
     }
 }
 
-/// What is exported.
+/// An encoder that is exported.
 pub(crate) struct Exported<'a> {
     /// Width of a representation.
     pub features: usize,
-    /// What the network is shown.
+    /// The settings by which images are prepared for the network.
     pub pairs: &'a AugmentRecipe,
     /// Its tensors, named as below `encoder.`.
     pub tensors: HashMap<String, Tensor>,
-    /// The classifier on top of it, which is exported too.
+    /// The classifier on top of it, if that is exported too.
     pub classifier: Option<ClassifierExport>,
 }
 
-/// A classifier to be exported.
+/// A classifier that is exported.
 #[derive(Clone)]
 pub(crate) struct ClassifierExport {
     /// Linear layers with a ReLU between every two.
     pub layers: Vec<Plain>,
-    /// What its classes are called, by number.
+    /// The names of its classes, by number.
     pub classes: Vec<String>,
 }
 
 impl ClassifierExport {
-    /// Its tensors by torchvision's names: `fc`, or of several layers `fc.0`, `fc.2`, … of a `Sequential` with a ReLU between.
+    /// Its tensors with torchvision's names: `fc`, or for several layers `fc.0`, `fc.2`, … of a `Sequential` with ReLUs between.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> {
         let name = |at: usize| if self.layers.len() == 1 { "fc".to_string() } else { format!("fc.{}", 2 * at) };
         self.layers.iter().enumerate().flat_map(move |(at, layer)| {
@@ -116,63 +125,63 @@ impl ClassifierExport {
 /// Keys of an encoder's section with their values.
 pub(crate) type Keys = Vec<(&'static str, String)>;
 
-/// A network that was recognised, if one was.
+/// A recognised network, or none.
 pub(crate) type Found = Option<Box<dyn Foreign>>;
 
-/// What can be said of a kind of encoder without a recipe of one.
+/// Properties of a kind of encoder that do not depend on a recipe.
 pub(crate) struct Family {
     /// Its section: `[encoder.NAME]`.
     pub name: &'static str,
-    /// What people call it.
+    /// Its usual name.
     pub title: &'static str,
-    /// Which words [`named`](Family::named) knows, as a hint.
+    /// The words that [`named`](Family::named) accepts, as a hint.
     pub words: &'static str,
-    /// The keys of its section that `--encoder WORD` means; none where the word is no encoder of this kind.
+    /// The keys of its section that `--encoder WORD` sets; none if the word is no encoder of this kind.
     pub named: fn(word: &str) -> Option<Keys>,
-    /// Whose files [`recognise`](Family::recognise) knows, as a hint.
+    /// The programs whose files [`recognise`](Family::recognise) reads, as a hint.
     pub reads: &'static str,
-    /// The network in another program's file, if its tensors are named as one of this kind.
+    /// The network in another program's file, if its tensors have the names of this kind.
     pub recognise: fn(&File) -> Result<Found>,
 }
 
-/// A network of another program, recognised by the names of its tensors; they are read when they are loaded.
+/// A network of another program, recognised by the names of its tensors, which are read when they are loaded.
 pub(crate) trait Foreign {
-    /// Whose names they are.
+    /// The program or layout that its names belong to.
     fn layout(&self) -> String;
 
-    /// The encoder that they mean.
+    /// The encoder that names and shapes describe.
     ///
     /// # Errors
-    /// It is none that this kind builds.
+    /// This kind of encoder cannot build it.
     fn encoder(&self) -> Result<Meant>;
 
-    /// The projection head that lies beside it; without layers where there is none.
+    /// The projection head in the same file; without layers if there is none.
     fn head(&self) -> HeadRecipe;
 
-    /// What the descriptions beside it say of pictures.
+    /// How images are prepared, according to the files beside it.
     fn said(&self) -> Input;
 
-    /// What to say of the file: what stands before its names, what is not read.
+    /// Notes about the file: its prefix, and tensors that are not read.
     fn notes(&self) -> Vec<String>;
 
-    /// Sets the encoder that is declared below `encoder.`, and with `head` the projection head below `head.`.
+    /// Sets the encoder declared below `encoder.`, and with `head` the projection head below `head.`.
     ///
     /// # Errors
-    /// The network is another, in any name or shape; a tensor holds what is no number.
+    /// A name or shape differs, or a tensor has values that are not finite.
     fn load(&self, params: &Params, head: bool) -> Result<()>;
 }
 
-/// An encoder that names and shapes mean.
+/// An encoder that names and shapes describe.
 pub(crate) struct Meant {
-    /// What people call it, as `ResNet-50`.
+    /// Its usual name, such as `ResNet-50`.
     pub title: String,
     /// Its section of a recipe, as text.
     pub section: String,
-    /// What it is shown: as its descriptions say, and where they do not, by convention.
+    /// How its images are prepared: by the files beside it or, if they do not say, by convention.
     pub input: Input,
 }
 
-/// What to say of a file whose tensors are named as in none of the networks called `titles`; `reads` is the hint.
+/// The error for a file whose tensors have the names of none of the networks called `titles`; `reads` is the hint.
 pub(crate) fn unknown(file: &File, titles: &str, reads: &str) -> Error {
     let names: Vec<String> = file.names().take(3).map(|name| format!("`{name}`")).collect();
     Error::usage(format!("the tensors of this file are named as in no {titles} that ctk knows: {} …", names.join(", ")))

@@ -1,6 +1,6 @@
-//! A safetensors file of another program: where it lies, what it says it holds, and its tensors once they are wanted.
+//! A safetensors file of another program: its path, its header, and its tensors when they are needed.
 //!
-//! The header is read alone first: names and shapes tell what a file is, and most of what can be wrong with it, before gigabytes are.
+//! The header alone is read first: names and shapes show what a file is, and most mistakes in it, before gigabytes are read.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -12,46 +12,47 @@ use ctk_core::store::safetensors_header::Header;
 use ctk_core::{Context, Error, Result};
 use serde_json::Value;
 
-/// What a folder of weights calls its file.
+/// The name of the file in a folder of weights.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
-/// What timm and transformers call a model's description, beside it.
+/// The description beside it, in timm and transformers.
 pub(crate) const CONFIG: &str = "config.json";
-/// How transformers prepares pictures.
+/// The description of transformers' image processor.
 pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 
 const CONVERT: &str = "pickles are not read, because loading one runs what is in it; in PyTorch: \
-    safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"model.safetensors\"); the README has it for SimCLRv2's";
+    safetensors.torch.save_file(torch.load(FILE, weights_only=True), \"model.safetensors\"); for SimCLRv2's, see \
+    docs/src/programs/import.md";
 
 /// A file whose header was read.
 #[derive(Clone)]
 pub(crate) struct File {
     path: PathBuf,
-    /// By name, without the prefix.
+    /// Shapes by name, without the prefix.
     shapes: BTreeMap<String, Vec<usize>>,
-    /// What stands before the names of the part of the file that is looked at.
+    /// The prefix of the names in the part of the file that is used.
     prefix: String,
-    /// Names of the other part.
+    /// The names outside that part.
     outside: Vec<String>,
 }
 
 impl File {
-    /// The file at `path`, or the one in the folder `path`; or a file of the hub, with what describes it there.
+    /// Opens the file at `path`, or the one in the folder `path`, or a file of the hub with its descriptions.
     ///
     /// # Errors
-    /// There is none; it is a pickle, a run of ctk, or cut short.
+    /// There is none; or it is a pickle, a run of ctk, or cut short.
     pub fn open(path: &Path) -> Result<File> {
         let path = find(path)?;
         let shapes = shapes(&path).at(path.display())?;
         Ok(File { path, shapes, prefix: String::new(), outside: Vec::new() })
     }
 
-    /// A file that is nowhere, for tests of what names and shapes mean.
+    /// A file without content, for tests of names and shapes.
     #[cfg(test)]
     pub(crate) fn imagined(shapes: BTreeMap<String, Vec<usize>>) -> File {
         File { path: PathBuf::from("imagined"), shapes, prefix: String::new(), outside: Vec::new() }
     }
 
-    /// The part of it whose names begin with `prefix`, by the rest of their names.
+    /// The part of it whose names begin with `prefix`, which is removed from the names.
     pub(super) fn below(&self, prefix: &str) -> File {
         let (mut shapes, mut outside) = (BTreeMap::new(), Vec::new());
         for (name, shape) in &self.shapes {
@@ -63,27 +64,27 @@ impl File {
         File { path: self.path.clone(), shapes, prefix: prefix.to_string(), outside }
     }
 
-    /// What stands before the names of the part that is looked at.
+    /// The prefix of the part that is used.
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Names of the tensors that are not in the part that is looked at.
+    /// The names of the tensors outside the part that is used.
     pub(super) fn outside(&self) -> &[String] {
         &self.outside
     }
 
-    /// Where it lies.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The folder that describes it, by this and other files: that of a `model.safetensors`.
+    /// The folder with its descriptions: that of a `model.safetensors`.
     pub fn folder(&self) -> Option<&Path> {
         self.path.parent().filter(|_| self.path.ends_with(WEIGHTS))
     }
 
-    /// Refuses what is a run of ctk already, given as `path`.
+    /// Refuses a `path` that is a run of ctk already.
     pub(crate) fn not_ours(&self, path: &Path) -> Result<()> {
         if self.folder().is_some_and(ours) { Err(already(path)) } else { Ok(()) }
     }
@@ -99,6 +100,9 @@ impl File {
     }
 
     /// Its tensors.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn tensors(&self) -> Result<HashMap<String, Tensor>> {
         let all = candle_core::safetensors::load(&self.path, &Device::Cpu).at(self.path.display())?;
         let named = |(name, tensor): (String, Tensor)| Some((name.strip_prefix(&self.prefix)?.to_string(), tensor));
@@ -106,7 +110,7 @@ impl File {
     }
 }
 
-/// A JSON file of the folder `beside`, if it is there.
+/// A JSON file of the folder `beside`, if it exists.
 pub(crate) fn json(beside: &Path, name: &str) -> Result<Option<Value>> {
     let path = beside.join(name);
     if !path.is_file() {
@@ -116,32 +120,32 @@ pub(crate) fn json(beside: &Path, name: &str) -> Result<Option<Value>> {
     serde_json::from_slice(&bytes).map(Some).at(path.display())
 }
 
-/// A tensor in f32, of numbers that are all finite.
+/// A tensor in f32, all of whose values are finite.
 pub(crate) fn finite(name: &str, tensor: &Tensor) -> Result<Tensor> {
     if !matches!(tensor.dtype(), DType::F16 | DType::BF16 | DType::F32 | DType::F64) {
-        return Err(Error::usage(format!("the tensor `{name}` holds no weights but {:?}", tensor.dtype()))
+        return Err(Error::usage(format!("the tensor `{name}` holds {:?} instead of weights", tensor.dtype()))
             .hint("quantised weights are not read: give those in f32, f16 or bf16"));
     }
     let tensor = tensor.to_dtype(DType::F32)?;
     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-        return Err(Error::new(format!("value {at} of the tensor `{name}` is {}", values[at])).hint("get the file anew"));
+        return Err(Error::new(format!("value {at} of the tensor `{name}` is {}", values[at])).hint("get the file again"));
     }
-    // A variance below zero has no root: every feature would be no number.
+    // A negative variance has no square root: every feature would be NaN.
     if let Some(at) = values.iter().position(|value| name.ends_with("running_var") && *value < 0.0) {
         return Err(
-            Error::new(format!("value {at} of the tensor `{name}`, a variance, is {}", values[at])).hint("get the file anew")
+            Error::new(format!("value {at} of the tensor `{name}`, a variance, is {}", values[at])).hint("get the file again")
         );
     }
     Ok(tensor)
 }
 
-/// Whether a folder is a run of ctk, or a checkpoint of one. Its weights have torchvision's names, but not its normalisation.
+/// Whether a folder is a run of ctk, or a checkpoint of one. Its weights have torchvision's names, but its normalisation differs.
 fn ours(folder: &Path) -> bool {
     ["checkpoints", "manifest.json"].iter().any(|own| folder.join(own).exists())
 }
 
-/// What to say of one.
+/// The error for a run of ctk.
 fn already(path: &Path) -> Error {
     Error::usage("this is a run of ctk, or a checkpoint of one").at(path.display()).hint("every verb takes it as it is")
 }
@@ -176,17 +180,17 @@ fn find(path: &Path) -> Result<PathBuf> {
         );
     }
     if ["pytorch_model.bin", "pytorch_model.pth"].iter().any(|pickle| path.join(pickle).is_file()) {
-        return fail("this folder holds a pickle alone", CONVERT);
+        return fail("this folder holds only a pickle", CONVERT);
     }
     fail("this folder holds no model.safetensors", "give a safetensors file, or a folder with a model.safetensors")
 }
 
-/// Names and shapes, when the file is as long as they promise.
+/// Names and shapes, after a check that the file has the length that the header says.
 fn shapes(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
     let mut file = opened::open(path)?;
     let mut magic = Vec::new();
     file.by_ref().take(9).read_to_end(&mut magic)?;
-    // A zip archive (torch.save) or a bare pickle of protocol 2 and above; a header of 640 bytes begins alike, with a brace behind.
+    // A zip archive (torch.save) or a bare pickle of protocol 2 and above; a header of 640 bytes begins alike, but is followed by a brace.
     if magic.starts_with(b"PK\x03\x04") || matches!(magic[..], [0x80, 2..=5, ..]) && magic.get(8) != Some(&b'{') {
         return Err(Error::usage("this is a pickle, not a safetensors file").hint(CONVERT));
     }

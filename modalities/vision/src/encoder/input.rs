@@ -1,5 +1,4 @@
-//! What a network is shown: size, how a picture becomes that, mean and deviation, as other programs' descriptions say it or their
-//! conventions do.
+//! How images are prepared for a network: size, crop, mean and standard deviation; from other programs' descriptions or conventions.
 
 use std::fmt::Write as _;
 
@@ -7,36 +6,36 @@ use ctk_core::{Error, Result};
 use ctk_images::augment::{AugmentRecipe, Evaluation, Filter, Fit, NormaliseRecipe, Offset};
 use serde_json::Value;
 
-/// What pictures are made of before a network sees them; what is absent was not said.
+/// How images are prepared for a network; settings that the description does not have are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Input {
     /// Height and width, in pixels.
     pub size: Option<usize>,
-    /// How a picture becomes a square of that size.
+    /// How an image becomes a square of that size.
     pub shown: Option<Shown>,
-    /// Mean and standard deviation by channel.
+    /// Mean and standard deviation of each channel.
     pub normalise: Option<NormaliseRecipe>,
 }
 
-/// How a picture becomes the square that a network is shown: keys of `[pairs]`.
+/// How an image becomes the square that a network gets, as keys of `[pairs]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Shown {
     pub fit: Fit,
-    /// The side before the middle is cut out; absent: by `centre`.
+    /// Length of the resized side before the centre is cut out; none: determined by `centre`.
     pub resize: Option<usize>,
-    /// The share of that side that is kept.
+    /// The fraction of that side that is kept.
     pub centre: f64,
     pub filter: Filter,
     pub offset: Offset,
 }
 
 impl Shown {
-    /// PyTorch's convention: the shorter side is resized, and this share of it is kept.
+    /// PyTorch's convention: the shorter side is resized, and this fraction of it is kept.
     pub fn middle(centre: f64) -> Shown {
         Shown { fit: Fit::Resize, resize: None, centre, filter: Filter::Bicubic, offset: Offset::Even }
     }
 
-    /// The same by a share in place of a side, where one says it exactly: it holds of other sizes, too.
+    /// The same with a fraction instead of a length, if one is exact: it is valid for other sizes, too.
     fn by_share(self, size: Option<usize>) -> Shown {
         let (Some(resize), Some(size)) = (self.resize, size) else { return self };
         match share_of(size, resize, &[]) {
@@ -47,16 +46,16 @@ impl Shown {
 }
 
 impl Input {
-    /// Pixels of ImageNet's pictures where nothing is said.
+    /// The default size of ImageNet's images in pixels.
     pub const IMAGENET_SIZE: usize = 224;
 
-    /// Normalisation that changes nothing: values in [0, 1].
+    /// Normalisation that changes nothing: values stay in [0, 1].
     pub const PLAIN: NormaliseRecipe = NormaliseRecipe { mean: [0.0; 3], deviation: [1.0; 3] };
 
-    /// What nearly everything that was trained on ImageNet in PyTorch is normalised by.
+    /// Mean and standard deviation of nearly all networks trained on ImageNet in PyTorch.
     pub const IMAGENET: NormaliseRecipe = NormaliseRecipe { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 
-    /// What a recipe says of it, as text: the section `[pairs]`.
+    /// The section `[pairs]` of a recipe, as text.
     pub fn section(&self) -> String {
         let (size, shown) =
             (self.size.unwrap_or(Input::IMAGENET_SIZE), self.shown.unwrap_or(Shown::middle(1.0)).by_share(self.size));
@@ -83,14 +82,14 @@ impl Input {
     }
 }
 
-/// Mean and standard deviation of a run, as decimals that are read back as the very same numbers.
+/// Mean and standard deviation of a run, as decimals that are read back as the same numbers.
 pub(crate) fn mean_and_deviation(pairs: &AugmentRecipe) -> ([f64; 3], [f64; 3]) {
     let of = pairs.normalise.unwrap_or(Input::PLAIN);
     let short = |value: f32| value.to_string().parse().unwrap_or(f64::from(value));
     (of.mean.map(short), of.deviation.map(short))
 }
 
-/// How a run prepares pictures, in one line: for who uses its weights in another program.
+/// How a run prepares images, in one line, for users of its weights in another program.
 pub(crate) fn told(pairs: &AugmentRecipe) -> String {
     let Evaluation { size, fit, resize, centre, filter, .. } = pairs.evaluation();
     let filter = match filter {
@@ -105,7 +104,7 @@ pub(crate) fn told(pairs: &AugmentRecipe) -> String {
         ),
         Fit::Resize if resize > size => format!("the shorter side is resized to {resize}{cut}"),
         Fit::Resize => format!("the shorter side is resized to {size}, and the middle is cut out"),
-        Fit::Squash => format!("pictures are resized to {resize} × {resize}{cut}"),
+        Fit::Squash => format!("images are resized to {resize} × {resize}{cut}"),
     };
     let normalise = match pairs.normalise {
         None => "values stay in [0, 1]".to_string(),
@@ -114,10 +113,10 @@ pub(crate) fn told(pairs: &AugmentRecipe) -> String {
             format!("values in [0, 1] are normalised by mean {mean:?} and deviation {deviation:?}")
         }
     };
-    format!("the network is shown pictures so: {square} ({filter}); {normalise}")
+    format!("images are prepared for the network as follows: {square} ({filter}); {normalise}")
 }
 
-/// The share of the resized side that is cut out, by which other programs come to the same side: ⌊size / share⌋.
+/// The fraction by which other programs compute the same side: ⌊size / fraction⌋.
 pub(crate) fn share(of: &Evaluation) -> f64 {
     if of.fit == Fit::Crop {
         return of.centre;
@@ -125,49 +124,49 @@ pub(crate) fn share(of: &Evaluation) -> f64 {
     share_of(of.size, of.resize, &[of.centre]).unwrap_or(of.size as f64 / of.resize as f64)
 }
 
-/// A share by which ⌊size / share⌋ is `resize`: one of `said`, or else the nearest.
+/// A fraction for which ⌊size / fraction⌋ is `resize`: one of `said`, or else the nearest.
 fn share_of(size: usize, resize: usize, said: &[f64]) -> Option<f64> {
     let side = |share: f64| (size as f64 / share).floor() as usize;
     let near = [0.0, 0.5].map(|more| size as f64 / (resize as f64 + more));
     said.iter().copied().chain(near).find(|&share| side(share) == resize)
 }
 
-/// What to say where a program that begins its middle at `offset` shows a network something else than the run did.
+/// A warning if a program that begins the centre at `offset` prepares images differently from the run.
 pub(crate) fn unlike(of: &Evaluation, offset: Offset, program: &str) -> Option<String> {
     match of.fit {
         Fit::Crop => Some(format!(
-            "this run cuts pictures before it resizes them, and shows those of up to 32 pixels whole; {program} resizes first, so that \
-             features differ a little, of small pictures more. Runs with pairs.eval_fit = \"resize\" do as {program} does"
+            "this run cuts images before it resizes them, and shows those of up to 32 pixels whole; {program} resizes first, so that \
+             features differ a little, of small images more. Runs with pairs.eval_fit = \"resize\" do as {program} does"
         )),
         _ if of.offset != offset => Some(format!(
-            "for some sizes of pictures their middle begins a pixel beside where {program} has it; pairs.eval_offset says where a run has it"
+            "for some sizes of images their middle begins a pixel beside where {program} has it; pairs.eval_offset says where a run has it"
         )),
         _ => None,
     }
 }
 
-/// Mean and standard deviation by channel, where both are said as three numbers.
+/// Mean and standard deviation of each channel, if both are three numbers.
 pub(super) fn normalise(mean: &Value, deviation: &Value) -> Option<NormaliseRecipe> {
     Some(NormaliseRecipe { mean: triple(mean)?, deviation: triple(deviation)? })
 }
 
-/// Pixels.
+/// A size in pixels.
 pub(super) fn size(value: &Value) -> Option<usize> {
     usize::try_from(value.as_u64()?).ok()
 }
 
-/// What a key of a description says that is not honoured.
+/// The error for a setting of a description that ctk cannot follow.
 pub(super) fn refused(key: &str, value: &Value) -> Error {
-    Error::usage(format!("this network's pictures are prepared with {key} = {value}, which ctk does not do")).hint(
+    Error::usage(format!("this network's images are prepared with {key} = {value}, which ctk does not do")).hint(
         "remove the description, and say what comes nearest: --set pairs.size=…, pairs.eval_fit=crop|resize|squash, \
          pairs.eval_filter=bicubic|bilinear",
     )
 }
 
-/// The filter that a description names, in words or by PIL's number.
+/// The filter that a description names, by word or by PIL's number.
 ///
 /// # Errors
-/// Another one than ctk has.
+/// A filter that ctk does not have.
 pub(super) fn filter(key: &str, value: &Value) -> Result<Filter> {
     match (value.as_str(), value.as_u64()) {
         (Some("bicubic"), _) | (_, Some(3)) => Ok(Filter::Bicubic),
@@ -176,7 +175,7 @@ pub(super) fn filter(key: &str, value: &Value) -> Result<Filter> {
     }
 }
 
-/// A number a colour.
+/// One number for each colour.
 fn triple(value: &Value) -> Option<[f32; 3]> {
     let values: Option<Vec<f32>> = value.as_array()?.iter().map(|v| Some(v.as_f64()? as f32)).collect();
     values?.try_into().ok()
@@ -195,7 +194,7 @@ mod tests {
             }
         }
         assert_eq!(share_of(224, 256, &[0.875]), Some(0.875));
-        // Other sizes of what was imported keep the share of the picture.
+        // For other sizes an imported network keeps the fraction of the image.
         let clip = Shown { resize: Some(256), ..Shown::middle(1.0) };
         let section = Input { size: Some(224), shown: Some(clip), normalise: None }.section();
         assert_eq!(section, "[pairs]\nsize = 224\neval_fit = \"resize\"\ncentre = 0.875\n");

@@ -1,4 +1,4 @@
-//! `[encoder.*]`: the list of encoders, one line each. Everything else that there is to know of one lies in its own file.
+//! `[encoder.*]`: the list of encoders, one line for each; everything else about an encoder is in its own file.
 
 mod architecture;
 mod file;
@@ -18,7 +18,7 @@ pub(crate) use architecture::{Architecture, ClassifierExport, Exported, Family, 
 pub(crate) use file::File;
 pub(crate) use input::{mean_and_deviation, told};
 
-/// Makes of the list the modules, the section of a recipe, and the families that can be asked without one.
+/// Generates from the list the modules, the section of a recipe, and the families.
 macro_rules! encoders {
     ($($file:ident $name:ident($recipe:ident) $doc:literal;)*) => {
         $(pub mod $file;)*
@@ -58,24 +58,24 @@ impl EncoderRecipe {
     /// Declares the network's parameters in the scope.
     ///
     /// # Errors
-    /// Figures that are out of range, or do not go together.
+    /// Settings that are out of range or contradict each other.
     pub fn build(&self, scope: Scope) -> Result<Box<dyn ImageEncoder>> {
         self.architecture().build(scope)
     }
 
-    /// The key of `name` in a recipe: `encoder.resnet.name`.
+    /// The full key of `name` in a recipe: `encoder.resnet.name`.
     pub(crate) fn key(&self, name: &str) -> String {
         format!("encoder.{}.{name}", self.architecture().family().name)
     }
 
-    /// The same network, starting from fresh values.
+    /// The same network with fresh weights.
     pub(crate) fn without_weights(mut self) -> EncoderRecipe {
         self.architecture_mut().forget_weights();
         self
     }
 }
 
-/// The network of another program's that lies at `path`.
+/// Recognises the network of another program at `path`.
 ///
 /// # Errors
 /// There is no such file, it is damaged, or no encoder knows its tensors' names.
@@ -91,10 +91,10 @@ pub(crate) fn recognise(path: &Path) -> Result<(File, Box<dyn Foreign>)> {
     Err(architecture::unknown(&file, &titles.join(" or "), &reads.join("; ")))
 }
 
-/// The family that a word such as `resnet18` is of, and the keys below its section that the word sets.
+/// The family that a word such as `resnet18` belongs to, and the keys of its section that the word sets.
 ///
 /// # Errors
-/// No encoder is called so.
+/// No encoder has this name.
 pub(crate) fn named(word: &str) -> Result<(&'static Family, Vec<(&'static str, String)>)> {
     let found = FAMILIES.iter().find_map(|family| Some((*family, (family.named)(word)?)));
     found.ok_or_else(|| {

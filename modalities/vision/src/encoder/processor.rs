@@ -1,8 +1,8 @@
-//! transformers' `preprocessor_config.json`: what a processor does to pictures, as keys of `[pairs]`; and the processor that does what a
+//! transformers' `preprocessor_config.json`: translates an image processor to keys of `[pairs]`, and writes the processor that does what a
 //! run did.
 //!
-//! What a file leaves out means what the processor's class does by default, so classes are known by name. A key that asks for what
-//! ctk does not do is refused, never passed over.
+//! Keys that a file leaves out have the defaults of the processor's class, so classes are known by name. A setting that ctk cannot follow
+//! is refused, never ignored.
 
 use ctk_core::{Error, Result};
 use ctk_images::augment::{AugmentRecipe, Filter, Fit, NormaliseRecipe, Offset};
@@ -15,26 +15,27 @@ const STANDARD: NormaliseRecipe = NormaliseRecipe { mean: [0.5; 3], deviation: [
 const CLIP: NormaliseRecipe =
     NormaliseRecipe { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], deviation: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
 
-/// What a class of processors does where its file does not say.
+/// The defaults of a class of processors.
 struct Class {
-    /// Its name without `ImageProcessor` and `FeatureExtractor`.
+    /// Its name without `ImageProcessor` or `FeatureExtractor`.
     name: &'static str,
     law: Law,
     size: usize,
-    /// The side of the middle that is cut out, where one is.
+    /// The side of the centre that is cut out, if there is one.
     crop: Option<usize>,
     filter: Filter,
     normalise: NormaliseRecipe,
 }
 
-/// What a class makes of `size`.
+/// How a class interprets `size`.
 #[derive(Clone, Copy, PartialEq)]
 enum Law {
-    /// ConvNeXt's: below 384 pixels the shorter side is resized to ⌊size / crop_pct⌋ and the middle is cut out; from there on, both sides.
+    /// ConvNeXt's: below 384 pixels the shorter side is resized to ⌊size / crop_pct⌋ and the centre is cut out; from 384 on, both sides are
+    /// resized.
     Share,
-    /// A number is the shorter side.
+    /// A number is the length of the shorter side.
     Shorter,
-    /// A number is both sides.
+    /// A number is the length of both sides.
     Both,
 }
 
@@ -48,21 +49,21 @@ const CLASSES: &[Class] = &[
     Class { name: "DINOv3ViT", law: Law::Both, size: 224, crop: None, filter: Filter::Bilinear, normalise: Input::IMAGENET },
 ];
 
-/// The share of the shorter side that ConvNeXt's processor keeps by default.
+/// The fraction of the shorter side that ConvNeXt's processor keeps by default.
 const SHARE: f64 = 224.0 / 256.0;
 
-/// From this size on ConvNeXt's processor cuts nothing.
+/// From this size on ConvNeXt's processor cuts nothing off.
 const WHOLE: usize = 384;
 
-/// What a processor's configuration says of input.
+/// Reads a processor's configuration.
 ///
 /// # Errors
-/// Its class is not known; a key asks for what ctk does not do.
+/// Its class is not known, or ctk cannot follow a setting.
 pub(super) fn read(of: &Value) -> Result<Input> {
     let class = class(of)?;
     let factor = of["rescale_factor"].as_f64().unwrap_or(1.0 / 255.0);
     if of["do_rescale"] == false || (factor * 255.0 - 1.0).abs() > 1e-6 || of["rescale_offset"] == true {
-        return Err(Error::usage("this network's pictures are not brought to values in [0, 1] before they are normalised")
+        return Err(Error::usage("this network's images are not brought to values in [0, 1] before they are normalised")
             .hint("remove preprocessor_config.json, and say what it means by --set pairs.normalise={mean=[…],deviation=[…]}"));
     }
     for (key, plain) in
@@ -89,7 +90,7 @@ pub(super) fn read(of: &Value) -> Result<Input> {
     Ok(Input { size: Some(size), shown: Some(shown), normalise: Some(normalise) })
 }
 
-/// The class that a configuration is of; ConvNeXt's, as for every ResNet, where it does not say.
+/// The class of a configuration; ConvNeXt's, as for every ResNet, if it names none.
 fn class(of: &Value) -> Result<&'static Class> {
     let named = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| of[*key].as_str());
     let Some(named) = named else { return Ok(&CLASSES[0]) };
@@ -97,18 +98,18 @@ fn class(of: &Value) -> Result<&'static Class> {
     let name = ends.iter().find_map(|end| named.strip_suffix(end)).unwrap_or(named);
     CLASSES.iter().find(|class| class.name == name).ok_or_else(|| {
         let known: Vec<&str> = CLASSES.iter().map(|class| class.name).collect();
-        Error::usage(format!("pictures of this network are prepared by `{named}`, which ctk does not know")).hint(format!(
+        Error::usage(format!("images of this network are prepared by `{named}`, which ctk does not know")).hint(format!(
             "known are the image processors of {}; remove the file and say by --set pairs.… what it does",
             known.join(", ")
         ))
     })
 }
 
-/// The size of the view, and how a picture becomes that.
+/// The size of the view, and how an image becomes that.
 fn shown(of: &Value, class: &Class, filter: Filter) -> Result<(usize, Shown)> {
     let said = of.get("size").filter(|value| !value.is_null());
     let other = |value: &Value| refused("size", value);
-    // The shorter side, or both.
+    // The shorter side, or both sides.
     let (law, side) = match said {
         None => (class.law, class.size),
         Some(value) => match (size(value), size(&value["shortest_edge"]), size(&value["height"]), size(&value["width"])) {
@@ -140,13 +141,13 @@ fn shown(of: &Value, class: &Class, filter: Filter) -> Result<(usize, Shown)> {
     };
     match (law, crop) {
         (_, Some(crop)) if crop > side => {
-            let what = format!("{crop} pixels are cut out of pictures of {side}, which are padded");
-            Err(Error::usage(what).hint("ctk pads no pictures: say what comes nearest by --set pairs.size, pairs.eval_resize"))
+            let what = format!("{crop} pixels are cut out of images of {side}, which are padded");
+            Err(Error::usage(what).hint("ctk does not pad images: set what comes nearest by --set pairs.size, pairs.eval_resize"))
         }
         (Law::Both, None) => Ok((side, squash(None))),
         (Law::Both, Some(crop)) => Ok((crop, squash(Some(side)))),
         (_, Some(crop)) => Ok((crop, Shown { resize: Some(side), filter, offset: Offset::Floor, ..Shown::middle(1.0) })),
-        (_, None) => Err(Error::usage("this network's pictures are resized by their shorter side alone, so they are no squares")
+        (_, None) => Err(Error::usage("this network's images are resized by their shorter side only, so they are not squares")
             .hint("ctk's are: say which part of them is taken by --set pairs.eval_fit=resize and pairs.size")),
     }
 }
@@ -235,7 +236,7 @@ mod tests {
             (bit(r#""resample": "lanczos""#), "resample = \"lanczos\""),
             (bit(r#""do_resize": false"#), "do_resize = false"),
             (bit(r#""do_pad": true"#), "do_pad = true"),
-            (bit(r#""do_center_crop": false"#), "no squares"),
+            (bit(r#""do_center_crop": false"#), "not squares"),
             (bit(r#""size": 200"#), "padded"),
             (bit(r#""crop_size": {"height": 224, "width": 192}"#), "crop_size"),
             (bit(r#""size": {"height": 224, "width": 192}"#), "size = "),

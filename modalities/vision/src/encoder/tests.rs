@@ -1,4 +1,4 @@
-//! The list against the recipe's text, and a second encoder, which is no more than what a file of its own would hold.
+//! Tests of the list of encoders against the recipe's text, and of a second encoder as a file of its own would define it.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn a_family_is_called_as_its_section() {
     assert!(unknown.contains("no such encoder") && unknown.contains("resnet18"), "{unknown}");
 }
 
-/// A matrix over mean colours, in candle's own operations.
+/// A matrix applied to mean colours, in candle's own operations.
 struct Colours {
     width: usize,
 }

@@ -1,7 +1,7 @@
-//! Networks inside a larger file: what trains them often puts a word before each name, as `module.`, `backbone.` or `encoder_q.`.
+//! Networks inside a larger file: training programs often put a prefix before each name, such as `module.`, `backbone.` or `encoder_q.`.
 //!
-//! Every prefix that the file's names have is tried; the one behind which a network lies is left out, and said. Of a network and its
-//! slow copy the network is meant.
+//! Every prefix that occurs in the file is tried. The one behind which a network is found is removed, with a note. If a file holds a
+//! network and its momentum copy, the network is used.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use ctk_core::{Error, Result};
 
 use super::file::File;
 
-/// What methods call the slow copy of a network, or a network that teaches another.
+/// Names of momentum copies and teachers in various methods.
 const COPIES: [&str; 9] = [
     "encoder_k",
     "key_encoder",
@@ -22,20 +22,20 @@ const COPIES: [&str; 9] = [
     "backbone_momentum",
 ];
 
-/// Prefixes longer than this are no wrapper's.
+/// Prefixes with more parts than this are not tried.
 const DEEPEST: usize = 4;
 
-/// What `find` makes of the file, or of the part of it behind a prefix.
+/// The result of `find` for the file, or for the part of it behind a prefix.
 ///
 /// # Errors
-/// Those of `find`; several networks lie in the file, and none is the copy of another.
+/// Those of `find`; or the file holds several networks, and none is a copy of another.
 pub(crate) fn first<T>(file: &File, find: impl Fn(&File) -> Result<Option<T>>) -> Result<Option<T>> {
     if let Some(found) = find(file)? {
         return Ok(Some(found));
     }
     let mut found: Vec<(String, T)> = Vec::new();
     for prefix in prefixes(file) {
-        // What lies behind a longer prefix of a network is a part of it.
+        // Longer prefixes below a found network are parts of it.
         if found.iter().any(|(outer, _)| prefix.starts_with(outer.as_str())) {
             continue;
         }
@@ -66,7 +66,7 @@ fn prefixes(file: &File) -> Vec<String> {
     all.into_iter().map(|(_, prefix)| prefix).collect()
 }
 
-/// What to say of a file of which a part is read: the prefix, and what lies beside that part.
+/// A note about a file that is read in part: the prefix, and other content.
 pub(crate) fn note(file: &File) -> Option<String> {
     let prefix = file.prefix();
     if prefix.is_empty() {
@@ -74,7 +74,7 @@ pub(crate) fn note(file: &File) -> Option<String> {
     }
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for name in file.outside() {
-        // By the first word in which they differ from what is read.
+        // Summarised by the first part in which they differ from what is read.
         let shared = prefix.split_inclusive('.').scan(0, |at, part| {
             *at += part.len();
             Some(*at)
@@ -84,7 +84,6 @@ pub(crate) fn note(file: &File) -> Option<String> {
         *others.entry(&name[..end]).or_default() += 1;
     }
     let others: Vec<String> = others.into_iter().map(|(name, count)| format!("{name} ({count})")).collect();
-    let beside =
-        if others.is_empty() { String::new() } else { format!("; what lies beside it is not read: {}", others.join(", ")) };
-    Some(format!("the network's names begin with `{prefix}`, which is left out{beside}"))
+    let beside = if others.is_empty() { String::new() } else { format!("; other tensors are not read: {}", others.join(", ")) };
+    Some(format!("the network's names begin with `{prefix}`, which is removed{beside}"))
 }

@@ -1,4 +1,4 @@
-//! The classifier of a fine-tuned or distilled run: what it says of images, by the names of its classes.
+//! The classifier of a fine-tuned or distilled run: its predictions for images, by class names.
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ use crate::splits;
 use crate::task::classifier;
 use crate::task::{Folds, TaskRecipe, classes_of, given};
 
-/// Images that a temperature is fitted on, at most: more do not move it.
+/// The largest number of images that a temperature is fitted on; more would not change it.
 const ENOUGH: usize = 5_000;
 
 /// A run's classifier.
@@ -30,23 +30,25 @@ pub(super) struct Classes<'a> {
     of: &'a Trained,
     task: &'a TaskRecipe,
     tower: ImageTower,
-    /// By number.
+    /// The class names by number.
     names: Vec<String>,
-    /// Whether these are names, or numbers for want of any.
+    /// Whether these are real names, or numbers because there are none.
     named: bool,
     notes: Vec<String>,
 }
 
 impl<'a> Classes<'a> {
+    /// Opens the classifier of a run.
+    ///
     /// # Errors
     /// The run was neither fine-tuned nor distilled.
     pub fn open(of: &'a Trained) -> Result<Classes<'a>> {
         let recipe = &of.checked.recipe;
-        // The run as it was named, where that can be told.
+        // The run's path as the user gave it, if that is known.
         let run = of.checkpoint.folder().ancestors().nth(2).filter(|run| !run.as_os_str().is_empty());
         let run = run.unwrap_or(of.checkpoint.folder()).display().to_string();
         let task = recipe.task.as_ref().ok_or_else(|| {
-            Error::usage("this run has no classifier, so it cannot tell classes")
+            Error::usage("this run has no classifier, so it cannot predict classes")
                 .at(&run)
                 .hint(format!("train one on its features, with labels: ctk finetune {run} --labels 100%"))
         })?;
@@ -62,23 +64,21 @@ impl<'a> Classes<'a> {
         Ok(Predictions { notes: self.notes.clone(), ..found })
     }
 
-    /// The same, as to be judged by.
+    /// The same for images that it is evaluated on.
     fn part(&self, images: &Images, part: &str) -> Result<Predictions> {
         if !self.named {
-            return Err(Error::usage(
-                "this run does not say what its classes are called, so labels cannot be compared with them",
-            )
-            .at(self.of.checkpoint.folder().display())
-            .hint("give the run's folder with its labels.json or classes.json, or fine-tune it again"));
+            return Err(Error::usage("this run does not store the names of its classes, so labels cannot be compared with them")
+                .at(self.of.checkpoint.folder().display())
+                .hint("give the run's folder with its labels.json or classes.json, or fine-tune it again"));
         }
         if images.classes().is_empty() {
-            return Err(Error::usage("this data has no labels, so there is nothing to judge by")
-                .hint("give data with classes (one folder a class); `ctk predict` needs no labels"));
+            return Err(Error::usage("this data has no labels, so nothing can be evaluated")
+                .hint("give data with classes (one folder for each class); `ctk predict` needs no labels"));
         }
         Ok(Predictions { extras: vec![("part", json!(part))], ..self.of(images)? })
     }
 
-    /// The images that the classifier is judged by where `query` is asked, and which part they are.
+    /// The images on which the classifier is evaluated for `query`, and the name of their part.
     fn measure(&self, query: &Query) -> Result<(Images, &'static str)> {
         let Trained { checked, checkpoint, .. } = self.of;
         let recipe = &checked.recipe;
@@ -91,18 +91,18 @@ impl<'a> Classes<'a> {
         if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
             return Ok((test.clone(), "test"));
         }
-        // This may be the data that the run was trained on: then it is judged by the part that was held out.
+        // This may be the data that the run was trained on: then it is evaluated on the hold-out.
         let held = Holdout::stored(checkpoint)?.and_then(|held| held.apply(&splits.train).ok()).and_then(|splits| splits.test);
         Ok(held.map_or((splits.train, "all"), |held| (held, "test")))
     }
 
-    /// What is said of `images`, to fit a temperature on.
+    /// The predictions for `images`, for fitting a temperature.
     fn fitted_on(&self, images: &Images, set: &str, part: &str) -> Result<Predictions> {
         let found = self.part(images, part)?;
         Ok(Predictions { extras: vec![("part", json!(part)), ("calibration_set", json!(set))], ..found })
     }
 
-    /// What the networks of fine-tuning's folds said of the images held out.
+    /// The predictions of fine-tuning's cross-validation for its held-out images.
     fn folds(&self, folds: Folds) -> Result<Predictions> {
         let labels: Vec<Option<u32>> = folds.labels.into_iter().map(Some).collect();
         let found = Predictions::new(&self.names, folds.names, &labels, &self.names, folds.logits)?;
@@ -126,7 +126,7 @@ impl<'a> Classes<'a> {
     }
 }
 
-/// Images that are enough, spread evenly over `images`.
+/// A sufficient number of images, spread evenly over `images`.
 fn thinned(images: &Images) -> Images {
     match images.len() <= ENOUGH {
         true => images.clone(),
@@ -134,7 +134,7 @@ fn thinned(images: &Images) -> Images {
     }
 }
 
-/// The classifier of a run for other programs.
+/// The classifier of a run, for export.
 pub(super) fn export(of: &Trained, task: &TaskRecipe) -> Result<ClassifierExport> {
     let head = &of.checked.recipe.head;
     let layers = plain(head, task.kept(head), &of.checkpoint.reader().tensors(HEAD)?).at(of.checkpoint.folder().display())?;
@@ -142,19 +142,18 @@ pub(super) fn export(of: &Trained, task: &TaskRecipe) -> Result<ClassifierExport
     Ok(ClassifierExport { layers, classes: named(of, count)?.0 })
 }
 
-/// What the classes are called: as the run says, or else as its data says now, or else their numbers; whether these are names; what
-/// is to be said of them.
+/// The class names: as stored in the run, or else those of its data, or else their numbers. Also whether these are real names, and notes.
 fn named(of: &Trained, count: usize) -> Result<(Vec<String>, bool, Vec<String>)> {
     if let Some(names) = classes_of(&of.checkpoint)?.filter(|names| names.len() == count) {
         return Ok((names, true, Vec::new()));
     }
-    // A run of an earlier version, or a checkpoint that was taken out of its run.
+    // A run of an earlier version, or a checkpoint that was moved out of its run.
     let own = of.checked.recipe.data.open().map(|splits| splits.train.classes().to_vec()).unwrap_or_default();
     Ok(if own.len() == count {
-        let note = "the run does not say what its classes are called: their names are those of the data that it was trained on";
+        let note = "the run does not store the names of its classes: those of the data that it was trained on are used";
         (own, true, vec![note.to_string()])
     } else {
-        let note = "the run does not say what its classes are called, and its data is not there: they are numbered from 0";
+        let note = "the run does not store the names of its classes, and its data is missing: classes are numbered from 0";
         ((0..count).map(|class| class.to_string()).collect(), false, vec![note.to_string()])
     })
 }
@@ -182,10 +181,10 @@ impl Classifier for Classes<'_> {
         let own = Query { split: Split::Train, ..Query::default() };
         let splits = match splits::of_model(&checked.recipe, checkpoint, &own) {
             Ok(splits) => splits,
-            // What was said of folds is in the run itself.
+            // The predictions for the folds are stored in the run.
             Err(gone) => return by_folds()?.ok_or(gone),
         };
-        // A picture that is judged by is not fitted on, whatever part it lies in.
+        // An image that the classifier is evaluated on is not used for fitting, whatever part it is in.
         let judged: HashSet<Digest> = self.measure(query)?.0.digests()?.into_iter().collect();
         let apart = |images: Images| -> Result<Images> {
             let digests = images.digests()?;
@@ -202,7 +201,7 @@ impl Classifier for Classes<'_> {
             let (amount, seed) = self.task.labels();
             let drawn = || Subset::draw(&train.names(), &labels, train.classes(), amount, seed).0;
             let mut given: HashSet<String> = given(checkpoint)?.unwrap_or_else(drawn).names.into_iter().collect();
-            // Those that told the best checkpoint were not trained on, either; but whoever taught a student may have seen them.
+            // The images that decided about the best checkpoint were not trained on either, but a student's teacher may have seen them.
             if let TaskRecipe::Finetune(_) = self.task {
                 let back = best::held_back(checkpoint)?;
                 given.retain(|name| !back.contains(name));

@@ -1,4 +1,4 @@
-//! The network of a task: encoder, what is kept of the projection head, classifier; where it starts, and how it is judged.
+//! The network of a task: encoder, kept layers of the projection head, classifier; its initial values, and how it is evaluated.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ use crate::features::batches;
 use crate::network::{self, ImageTower};
 use crate::recipe::VisionRecipe;
 
-/// What a task trains.
+/// The learner of a task.
 pub(super) type Learner = Dense<Supervised<Box<dyn ImageEncoder>>>;
 
 /// Encoder, the first `keep` layers of the head and a classifier, with fresh values from `seed`.
@@ -52,7 +52,7 @@ pub(super) fn build(
     Ok((params, Tower { encoder, head, predictor: None }))
 }
 
-/// Takes over the encoder and what is kept of the projection head; the classifier stays as it is.
+/// Copies the encoder and the kept layers of the projection head from a checkpoint; the classifier is unchanged.
 pub(super) fn start(params: &Params, from: &Checkpoint) -> Result<()> {
     let load = || {
         params.load_section("encoder", &from.reader().tensors(MODEL)?)?;
@@ -67,7 +67,7 @@ pub(super) fn start(params: &Params, from: &Checkpoint) -> Result<()> {
     load().at(from.folder().display())
 }
 
-/// The classifier of the finished task that `checkpoint` is of, with its values.
+/// The trained classifier of the task that `checkpoint` belongs to.
 ///
 /// # Errors
 /// The checkpoint has none.
@@ -96,16 +96,16 @@ pub(super) fn learner(
     Ok(Dense { precision, recompute: recipe.train.recompute, statistics: bn.statistics(), leaves_out, ..dense })
 }
 
-/// The largest batch up to `wanted` that cuts `samples` into equal parts, near enough: a batch that is cut off is lost to an epoch,
-/// and of few labels that can be half. At least two, which normalisation needs.
+/// The largest batch up to `wanted` that divides `samples` into nearly equal parts: an epoch leaves out a last, smaller batch, which with
+/// few labels could be half of them. At least two, which batch normalisation needs.
 pub(super) fn batch(samples: usize, wanted: usize) -> usize {
     (samples / samples.div_ceil(wanted.max(1)).max(1)).max(2)
 }
 
-/// How a classifier does on labelled images.
+/// The result of a classifier on labelled images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Judged {
-    /// Images.
+    /// Number of images.
     pub count: usize,
     /// Images whose class has the largest logit, the first of equal ones.
     pub hits: usize,
@@ -114,12 +114,12 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    /// Share of hits.
+    /// The fraction of hits, 0 to 1.
     pub fn top1(&self) -> f64 {
         self.hits as f64 / self.count.max(1) as f64
     }
 
-    /// How `rows` of logits do by `labels`, one a row.
+    /// The result of `rows` of logits with `labels`, one for each row.
     pub fn of(rows: &[f32], labels: &[u32]) -> Judged {
         let mut judged = Judged { count: labels.len(), hits: 0, loss: 0.0 };
         judged.add(rows, labels);
@@ -140,9 +140,9 @@ impl Judged {
     }
 }
 
-/// Classifies the evaluation views of `images` by the running statistics.
+/// Classifies the evaluation views of `images` with running statistics.
 pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Judged> {
-    let labels = images.labels().ok_or_else(|| Error::new("images without labels cannot be judged by"))?;
+    let labels = images.labels().ok_or_else(|| Error::new("images without labels cannot be used for evaluation"))?;
     let mut judged = Judged { count: images.len(), hits: 0, loss: 0.0 };
     for range in batches(images.len(), augment.eval_size()) {
         let logits = logits(tower, &pixels::evaluation(images, augment, range.clone())?, Precision::F32, device)?;
@@ -152,7 +152,7 @@ pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, devi
     Ok(judged)
 }
 
-/// Tells the best checkpoint by the share of `watched` images that are classified rightly.
+/// Compares checkpoints by their accuracy on the `watched` images.
 pub(super) fn by_accuracy<'a>(watched: &'a Watched, augment: &'a Augment, device: &'a Device) -> Judge<'a, Learner> {
     Judge {
         measure: "top1",
@@ -162,7 +162,7 @@ pub(super) fn by_accuracy<'a>(watched: &'a Watched, augment: &'a Augment, device
     }
 }
 
-/// Logits of the evaluation views of `images`, row by row, by the running statistics.
+/// Logits of the evaluation views of `images`, row by row, with running statistics.
 pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(images.len() * tower.head.width());
     for range in batches(images.len(), augment.eval_size()) {
@@ -171,7 +171,7 @@ pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment, 
     Ok(rows)
 }
 
-/// Logits of views, row by row, by the running statistics.
+/// Logits of views, row by row, with running statistics.
 pub(super) fn logits(tower: &ImageTower, views: &Pixels, precision: Precision, device: &Device) -> Result<Vec<f32>> {
     let rows = Rows::alone(views.len());
     let embedded = tower.embed(&Pixels::upload(&[views], device)?, &rows, &Pass::eval().at(precision))?;
@@ -208,7 +208,7 @@ mod tests {
             }
             params.materialise(Key::new(99), DType::F32, &Device::Cpu).unwrap();
         }
-        // Zero logits know nothing: ln 9, and the first class of nine.
+        // Zero logits: the loss is ln 9, and the first of nine classes is predicted.
         let images = ctk_images::generated::open(18, 0).train;
         let (_params, tower) = match tower.head.width() {
             3 => build(&recipe, 1, 9, 99, &Device::Cpu).unwrap(),

@@ -1,8 +1,8 @@
-//! Distillation: a student learns what a fine-tuned network says of images, all of them, whether or not they have labels.
+//! Distillation: a student learns the predictions of a fine-tuned network (the teacher) for all images, labelled or not.
 //!
-//! Teacher and student see the same view (crop and flip), the teacher by its running statistics. Its logits are a part of the batch:
-//! they are computed where views are made, so a batch stays a pure function of (seed, epoch, samples). Labels, where they have a
-//! part in the loss, are those of the subset alone. Nothing is chosen, so no image is held out of training.
+//! Teacher and student get the same view (crop and flip); the teacher uses its running statistics. The teacher's logits are a part of the
+//! batch: they are computed where views are made, so that a batch stays a pure function of (seed, epoch, samples). If labels have a part in
+//! the loss, they are those of the labelled subset only. Nothing is chosen, so no image is held out of training.
 
 use std::collections::HashSet;
 
@@ -138,7 +138,7 @@ impl Job for Distill {
     }
 }
 
-/// A fine-tuned network that is not trained any more.
+/// A fine-tuned network whose parameters do not change.
 struct Teacher {
     tower: ImageTower,
     checkpoint: Checkpoint,
@@ -161,13 +161,13 @@ impl Teacher {
         Ok(Teacher { tower, checkpoint, precision, device: device.clone() })
     }
 
-    /// The student's data must have the teacher's classes, by name where the teacher's run still says them.
+    /// Checks that the student's data has the teacher's classes, by name if the teacher's run stores names.
     fn check_classes(&self, classes: &[String], task: &DistillRecipe) -> Result<()> {
         let wrong = |theirs: String| {
-            Err(Error::usage(format!("the teacher tells {theirs}, and the data has {} others", classes.len()))
+            Err(Error::usage(format!("the teacher's classes are {theirs}, and the data has {} others", classes.len()))
                 .at(task.teacher.display()))
         };
-        // Data without labels has no classes to differ.
+        // Data without labels has no classes that could differ.
         if classes.is_empty() {
             return Ok(());
         }
@@ -186,7 +186,7 @@ impl Teacher {
     }
 }
 
-/// Views of images, what the teacher says of them, and the labels that may be known.
+/// Views of images, the teacher's logits for them, and the labels that may be used.
 struct Taught {
     pairs: Paired<Images, OneView>,
     teacher: Teacher,
@@ -207,7 +207,7 @@ impl Source for Taught {
         Ok(Batch { right, labels, ..batch })
     }
 
-    /// The views alone: the loss is known, so nobody asks the teacher again.
+    /// The views alone: the second pass does not compute the loss, so it needs no teacher.
     fn redraw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
         self.pairs.draw(samples, key)
     }

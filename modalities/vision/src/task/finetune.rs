@@ -1,8 +1,8 @@
-//! Fine-tuning with few labels, and the same network trained by them from scratch.
+//! Fine-tuning with few labels, and the supervised baseline: the same network trained on them from scratch.
 //!
-//! The labelled images are a seeded, class-balanced part of the training split ([`Subset`](ctk_core::data::labels::Subset)). Views are
-//! crop and flip. Rate, epochs and crop are chosen by folds of those very images, and the network is then trained on all of them,
-//! to the end: there is no validation set to stop by.
+//! The labelled images are a seeded, class-balanced part of the training split ([`Subset`](ctk_core::data::labels::Subset)). Views are crop
+//! and flip. Learning rate, epochs and crop are chosen by cross-validation on these images. Then the network is trained on all of them, to
+//! the end: there is no validation set for early stopping.
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::labels;
@@ -43,7 +43,7 @@ impl Finetune {
         Ok(Finetune { plan: checked.plan(text)?, task, checked })
     }
 
-    /// Every combination of what may be chosen, in the order in which it is written.
+    /// Every combination of the values to choose from, in the order in which they are written.
     fn candidates(&self) -> Vec<Choice> {
         fn or<T: Copy>(given: &[T], own: T) -> Vec<T> {
             if given.is_empty() { vec![own] } else { given.to_vec() }
@@ -56,7 +56,8 @@ impl Finetune {
         rates.iter().flat_map(|&rate| epochs.iter().flat_map(move |&epochs| with_crop(rate, epochs))).collect()
     }
 
-    /// Trains on `images` by `choice`, from the start or from where `run` is to go on. A trial is saved at its end alone.
+    /// Trains on `images` by `choice`, from the start or from the checkpoint of `run`. A trial of the cross-validation is saved only at its
+    /// end.
     fn train(
         &self,
         choice: &Choice,
@@ -69,7 +70,7 @@ impl Finetune {
         let Checked { recipe, augment } = &self.checked;
         let (keep, seed) = (kept(self.task.from_layer, &recipe.head), self.task.seed);
         let network = classifier::build(recipe, keep, images.classes().len(), seed, &start.device)?;
-        // A run that goes on has its own values; the one it came from may be gone.
+        // A resumed run has its own values; the run that it started from need not exist any more.
         if let Some(from) = start.values.as_ref().filter(|_| !matches!(run.latest(), Ok(Some(_)))) {
             classifier::start(&network.0, from)?;
         }
@@ -88,11 +89,11 @@ impl Finetune {
     }
 }
 
-/// What training starts from, and what it is watched by.
+/// The start of training, and the images that decide about the best checkpoint.
 struct Start {
     values: Option<Checkpoint>,
     device: Device,
-    /// What tells the best checkpoint.
+    /// The images that decide about the best checkpoint.
     watched: Option<Watched>,
 }
 
@@ -114,7 +115,7 @@ impl Job for Finetune {
         process.tell(&Event::Note(&subset.line(splits.train.len())));
         let images = splits.train.select(&chosen);
         let watched = Watched::of(recipe, &splits, &images, task.seed, run, process)?;
-        // What is held back is neither trained on nor chosen by.
+        // Held-back images are used neither for training nor for the choice.
         let images = watched.as_ref().map_or(images, |watched| watched.rest.clone());
         fits::check(recipe, images.len())?;
         let start = Start { values, device, watched };

@@ -1,5 +1,5 @@
-//! What networks that were trained on the other folds said of each labelled image, as a fine-tuned run keeps it: no label of theirs was
-//! trained on, so a temperature can be fitted on it.
+//! The predictions of cross-validation for its held-out images, stored in a fine-tuned run. Each network did not train on these labels, so
+//! a temperature can be fitted on them.
 
 use std::collections::HashMap;
 
@@ -13,22 +13,22 @@ use ctk_images::dataset::Images;
 /// The file of a run.
 const FILE: &str = "folds.safetensors";
 
-/// The name of what is said about the tensors: a list of the images' names.
+/// The metadata key of the list of the images' names.
 const NAMES: &str = "names";
 
-/// Logits of images that were held out, with their labels.
+/// Logits of held-out images, with their labels.
 pub(crate) struct Folds {
     pub names: Vec<String>,
-    /// By number of the run's classes.
+    /// By the number of the run's classes.
     pub labels: Vec<u32>,
-    /// Row-major, a row an image.
+    /// Row-major, one row for each image.
     pub logits: Vec<f32>,
 }
 
-/// Keeps what was said of `held` in the run: of the labelled `images`, by index, a row of logits each.
+/// Stores in the run the logits of `held`: indices of the labelled `images`, each with a row of logits.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// The file cannot be written.
 pub(super) fn keep(held: &[(usize, Vec<f32>)], images: &Images, run: &mut Run) -> Result<()> {
     let Some((_, first)) = held.first() else { return Ok(()) };
     let all = images.names();
@@ -44,7 +44,7 @@ pub(super) fn keep(held: &[(usize, Vec<f32>)], images: &Images, run: &mut Run) -
 }
 
 impl Folds {
-    /// What the run of `checkpoint` kept, if it did.
+    /// The logits that the run of `checkpoint` stored, if it did.
     ///
     /// # Errors
     /// The file is damaged.

@@ -1,9 +1,9 @@
-//! What is done with a trained network: fine-tuning it with few labels, distilling it into another (Chen et al. 2020b, §2).
+//! Tasks with a trained network: fine-tuning it with few labels, and distilling it into another one (Chen et al. 2020b, §2).
 //!
-//! A task is a section of the recipe, not a loop of its own: it has its source, learner and loss, and walks through the same `fit`.
-//! [`sections`] is the section as read, [`recipe`](mod@recipe) the whole recipe as a verb asks for it. [`classifier`] is the network of
-//! both tasks; [`finetune`] and [`distill`] are the jobs, [`search`] chooses among rates, epochs and crops on folds of the labelled
-//! images, and [`folds`] is what was said of these. No label of a test image is read before training is over.
+//! A task is a section of the recipe and not a loop of its own: it has its source, learner and loss, and is trained by the same `fit`.
+//! [`sections`] defines the section, [`recipe`](mod@recipe) writes the whole recipe for a verb. [`classifier`] is the network of both
+//! tasks; [`finetune`] and [`distill`] are the jobs; [`search`] chooses among rates, epochs and crops by cross-validation on the labelled
+//! images, and [`folds`] stores its predictions. No label of a test image is read before training is over.
 
 pub(crate) mod classifier;
 mod distill;
@@ -32,13 +32,13 @@ pub(crate) use folds::Folds;
 pub(crate) use recipe::recipe;
 pub use sections::{DistillRecipe, FinetuneRecipe, Normalisation, TaskRecipe};
 
-/// Where a run stores which images kept their labels.
+/// The file of a run with the images that keep their labels.
 const LABELS: &str = "labels.json";
 
-/// Where a run stores what its classes are called, by number, beside those of [`LABELS`].
+/// The file of a run with its class names by number, if they are not in [`LABELS`].
 const CLASSES: &str = "classes.json";
 
-/// What the classes of a fine-tuned or distilled run are called, by number, where the run says it.
+/// The class names of a fine-tuned or distilled run by number, if the run stores them.
 pub(crate) fn classes_of(checkpoint: &Checkpoint) -> Result<Option<Vec<String>>> {
     match stored(checkpoint, CLASSES)? {
         Some(classes) => Ok(Some(classes)),
@@ -46,12 +46,12 @@ pub(crate) fn classes_of(checkpoint: &Checkpoint) -> Result<Option<Vec<String>>>
     }
 }
 
-/// Which training images kept their labels in a fine-tuned or distilled run, where the run says it.
+/// The training images that keep their labels in a fine-tuned or distilled run, if the run stores them.
 pub(crate) fn given(checkpoint: &Checkpoint) -> Result<Option<Subset>> {
     stored(checkpoint, LABELS)
 }
 
-/// What the file `name` of the checkpoint's run holds, if there is one.
+/// The content of the file `name` in the checkpoint's run, if there is one.
 fn stored<T: DeserializeOwned>(checkpoint: &Checkpoint, name: &str) -> Result<Option<T>> {
     checkpoint.of_run(name)?.map(|bytes| serde_json::from_slice(&bytes).at(name)).transpose()
 }
@@ -64,7 +64,7 @@ pub(crate) fn plan(task: TaskRecipe, checked: Checked, text: &Recipe) -> Result<
     })
 }
 
-/// A run to start from: its checkpoint, which must be of pretraining, and of the network that `recipe` names.
+/// Opens a run to start from: its checkpoint must be of pretraining, and of the network that `recipe` names.
 fn pretrained(from: &Path, recipe: &VisionRecipe, kept: usize) -> Result<Checkpoint> {
     let (checkpoint, checked) = opened(from)?;
     if checked.recipe.task.is_some() {
@@ -72,7 +72,7 @@ fn pretrained(from: &Path, recipe: &VisionRecipe, kept: usize) -> Result<Checkpo
             .at(from.display())
             .hint("give the run that it started from"));
     }
-    // Where pretraining itself started is of no matter.
+    // What pretraining itself started from does not matter.
     let of = checked.recipe;
     if of.encoder.without_weights() != recipe.encoder || (kept > 0 && of.head != recipe.head) {
         return Err(Error::usage("this run has another network than the recipe: their [encoder] or [head] differ")
@@ -82,7 +82,7 @@ fn pretrained(from: &Path, recipe: &VisionRecipe, kept: usize) -> Result<Checkpo
     Ok(checkpoint)
 }
 
-/// A run of vision and its recipe.
+/// Opens a run of vision and its recipe.
 fn opened(run: &Path) -> Result<(Checkpoint, Checked)> {
     let checkpoint = Checkpoint::open(run)?;
     if checkpoint.manifest().modality != "vision" {
@@ -92,11 +92,12 @@ fn opened(run: &Path) -> Result<(Checkpoint, Checked)> {
     Ok((checkpoint, checked))
 }
 
-/// Draws which training images keep their labels and stores it in the run; a resumed run must find the same. Also their indices.
+/// Draws the training images that keep their labels, and stores them in the run; a resumed run must find the same. Also returns their
+/// indices.
 fn labelled(splits: &Splits, labels: Amount, seed: u64, run: &mut Run, process: &Process) -> Result<(Subset, Vec<usize>)> {
     let no_labels = || {
         Error::usage("this data has no labels to learn from")
-            .hint("use data with classes: one folder a class, CIFAR, IDX, or tar shards")
+            .hint("use data with classes: one folder for each class, CIFAR, IDX, or tar shards")
     };
     let of = splits.train.labels().filter(|_| splits.labelled()).ok_or_else(no_labels)?;
     let drawn = Subset::draw(&splits.train.names(), &of, splits.train.classes(), labels, seed);
@@ -104,7 +105,7 @@ fn labelled(splits: &Splits, labels: Amount, seed: u64, run: &mut Run, process: 
         Some(bytes) if serde_json::from_slice::<Subset>(&bytes).at(LABELS)? != drawn.0 => {
             Err(Error::new("the data is not what it was when its labels were drawn")
                 .at(LABELS)
-                .hint("restore the data, or start anew"))
+                .hint("restore the data, or start a new run"))
         }
         Some(_) => Ok(drawn),
         None => {

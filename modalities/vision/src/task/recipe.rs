@@ -1,4 +1,4 @@
-//! The recipe of a task as text: made of a run's own, with what the task has of its own in its place.
+//! Writes the recipe of a task: the run's own recipe, with the task's sections in place of those for pretraining.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use ctk_core::task::{Distill, Finetune, Task, TaskOptimizer, TaskRequest};
 use ctk_core::{Error, Result};
 use serde_json::json;
 
-/// The recipe that `request` means; `from` is the checkpoint of the run that it names.
+/// The recipe for `request`; `from` is the checkpoint of the run that it names.
 ///
 /// # Errors
-/// A run without a classifier, which cannot teach.
+/// A run without a classifier, which cannot be a teacher.
 pub(crate) fn recipe(from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {
     match &request.task {
         Task::Finetune(task) => finetune(from, task, request),
@@ -20,10 +20,10 @@ pub(crate) fn recipe(from: &Checkpoint, request: &TaskRequest) -> Result<Recipe>
     }
 }
 
-/// Rates to choose from: SimCLRv2's first, then larger ones, which training from scratch wants. Times √batch.
+/// Learning rates to choose from: SimCLRv2's first, then larger ones, which training from scratch needs. Multiplied by √batch.
 const RATES: [f64; 3] = [0.005, 0.02, 0.08];
 
-/// The recipe of fine-tuning a run, or of its network from scratch.
+/// The recipe for fine-tuning a run, or for training its network from scratch.
 fn finetune(from: &Checkpoint, task: &Finetune, request: &TaskRequest) -> Result<Recipe> {
     let Finetune { labels, seed, scratch, .. } = *task;
     let what = if scratch { "The same network trained from scratch" } else { "Fine-tuning" };
@@ -47,7 +47,8 @@ fn finetune(from: &Checkpoint, task: &Finetune, request: &TaskRequest) -> Result
     Ok(recipe)
 }
 
-/// Numbers of epochs to choose from. From scratch none is below the largest for fine-tuning, so updates are never fewer.
+/// Numbers of epochs to choose from. For training from scratch none is below the largest for fine-tuning, so that it never has fewer
+/// updates.
 fn epochs(labels: Amount, given: &[usize], scratch: bool) -> Vec<usize> {
     let published = match labels {
         Amount::Percent(percent) if percent > 2.0 => 30,
@@ -59,7 +60,7 @@ fn epochs(labels: Amount, given: &[usize], scratch: bool) -> Vec<usize> {
     epochs.into_iter().map(|epochs| epochs * factor).collect()
 }
 
-/// The recipe of distilling the run `of`, the teacher.
+/// The recipe for distilling the run `of`, the teacher.
 fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Recipe> {
     let taught: toml::Table = of.recipe().parse()?;
     let its = taught.get("task").and_then(|task| task.as_table()?.values().next()?.as_table()).ok_or_else(|| {
@@ -77,7 +78,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
         None => "Self-distillation.",
     };
     let mut recipe = base(title, task.student.clone().unwrap_or_else(|| of.recipe()), request.batch, None)?;
-    // The student learns on the teacher's data, whatever its recipe was written for.
+    // The student trains on the teacher's data, whatever data its own recipe names.
     recipe.remove("data")?;
     for (key, value) in taught.get("data").and_then(toml::Value::as_table).into_iter().flatten() {
         recipe.set(&format!("data.{key}"), &value.to_string())?;
@@ -85,7 +86,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     if let Some(data) = &request.data {
         recipe.set_path("data.path", data)?;
     }
-    // The hold-out, where there is one to draw, hangs on it.
+    // The hold-out, if one is drawn, depends on it.
     if let Some(seed) = taught.get("train").and_then(|train| train.get("seed")) {
         recipe.set("train.seed", &seed.to_string())?;
     }
@@ -103,7 +104,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     let temperature = task.temperature.unwrap_or(if task.student.is_some() { 1.0 } else { 0.1 });
     recipe.set(&key("temperature"), &format!("{temperature:?}"))?;
     recipe.set(&key("alpha"), &format!("{:?}", task.alpha))?;
-    // The very labels that the teacher was given.
+    // The same labels that the teacher was given.
     for name in ["labels", "seed"] {
         if let Some(value) = its.get(name) {
             recipe.set(&key(name), &value.to_string())?;
@@ -113,7 +114,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     Ok(recipe)
 }
 
-/// A trained recipe without what a task has of its own: loss, optimizer, schedule, measurements, and what was said of it.
+/// The recipe of a trained run without what a task replaces: loss, optimizer, schedule, measurements, and comments about them.
 fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Recipe> {
     let lines = of.text().lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     let mut recipe = Recipe::new("the recipe of this task", format!("# {title}\n{}\n", lines.trim()));
@@ -131,7 +132,7 @@ fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Re
     Ok(recipe)
 }
 
-/// The optimizer by name. Weights are decayed from scratch alone: fine-tuning is short, and its start worth keeping.
+/// Sets the optimizer. Weight decay is used only from scratch: fine-tuning is short, and should stay near its start.
 fn optimizer(recipe: &mut Recipe, optimizer: TaskOptimizer, rate: f64, scratch: bool) -> Result<()> {
     let (name, decay) = match optimizer {
         TaskOptimizer::Lars => ("lars", 1e-4),
@@ -143,19 +144,19 @@ fn optimizer(recipe: &mut Recipe, optimizer: TaskOptimizer, rate: f64, scratch: 
     if optimizer == TaskOptimizer::Sgd { recipe.set("optimizer.sgd.nesterov", "true") } else { Ok(()) }
 }
 
-/// A cosine after `warmup` epochs; rates grow with the batch's root.
+/// Sets a cosine schedule after `warmup` epochs; rates grow with the square root of the batch.
 fn schedule(recipe: &mut Recipe, warmup: f64) -> Result<()> {
     recipe.set("schedule.warmup", &format!("{warmup:?}"))?;
     recipe.set("schedule.decay", "cosine")?;
     recipe.set("schedule.scaling", "square-root")
 }
 
-/// What default rates are multiplied by.
+/// The factor of default rates.
 fn scale(optimizer: TaskOptimizer) -> f64 {
     if optimizer == TaskOptimizer::Sgd { 0.5 } else { 1.0 }
 }
 
-/// The part of a task that says which network it trains. Fresh values have no statistics that could be kept.
+/// The keys of a task that say which network it trains. A network from scratch has no statistics to keep.
 fn network(recipe: &mut Recipe, task: &str, request: &TaskRequest, scratch: bool) -> Result<()> {
     let bn = if request.frozen_statistics && !scratch { "frozen" } else { "train" };
     if let Some(layers) = request.from_layer {
@@ -198,7 +199,7 @@ mod tests {
         Checkpoint::write(folder, Manifest::new("vision", 1, 0, recipe), |_| Ok(())).unwrap()
     }
 
-    /// What cells of studies were made by is compared with what they would be made by, so no character may change.
+    /// Stored cells of studies are compared with these recipes, so no character may change.
     #[test]
     fn recipes_of_fine_tuning_are_written_as_ever() {
         let folder = tempfile::tempdir().unwrap();
@@ -274,7 +275,7 @@ mod tests {
             frozen_statistics: true,
             task: Task::Distill(task.clone()),
         };
-        // What was said of the recipe goes with the first section, which it stood above.
+        // A comment above the first section is removed with that section.
         let network = NETWORK.strip_prefix("[data]\ntrain = 24\ntest = 9\n").unwrap();
         let own = format!(
             "{network}[train]\nseed = 7\nepochs = 1\nbatch = 12\nsave_every = 10\n\n[data]\ntest = 9\ntrain = 24\n\n\

@@ -1,9 +1,9 @@
-//! Choosing rate, epochs and crop on folds of the labelled images: k-fold cross-validation, and nothing else is looked at.
+//! Chooses rate, epochs and crop by k-fold cross-validation on the labelled images alone.
 //!
-//! Every candidate is trained on the other folds and judged on the one held out, fold by fold, until [`ENOUGH`] images were judged:
-//! with many labels one fold tells as much. The most hits win, among equals the lowest cross entropy, then the one named first.
-//! What was tried is stored in the run after each fold, so that a resumed run goes on with what is missing. What the chosen candidate's
-//! networks said of the images held out is handed on: no label of theirs was trained on, so a temperature can be fitted on it.
+//! Every candidate is trained on the other folds and evaluated on the held-out one, fold by fold, until [`ENOUGH`] images have been
+//! evaluated: with many labels one fold is enough. The candidate with the most hits wins; of equal ones that with the lowest cross entropy,
+//! then the first. Results are stored in the run after each fold, so that a resumed run continues with the missing ones. The chosen
+//! candidate's logits for held-out images are returned: these labels were not trained on, so a temperature can be fitted on them.
 
 use std::collections::HashMap;
 
@@ -16,23 +16,23 @@ use serde::{Deserialize, Serialize};
 
 use super::classifier::Judged;
 
-/// Images to be judged by, of each candidate.
+/// The number of images on which each candidate is evaluated.
 const ENOUGH: usize = 1_000;
 
-/// Where a run stores what was tried.
+/// The file of a run with the results.
 const SEARCH: &str = "search.json";
 
-/// The folder inside the run's that trials are made in.
+/// The folder in the run's in which trials are made.
 pub(super) const FOLDER: &str = "search";
 
-/// What is chosen.
+/// A candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Choice {
     /// The optimizer's peak rate, before batch scaling.
     pub rate: f64,
-    /// Passes over the labelled images.
+    /// Epochs over the labelled images.
     pub epochs: usize,
-    /// The smallest share of the area that a crop takes.
+    /// The smallest fraction of the area that a random crop takes.
     pub crop: f64,
 }
 
@@ -44,21 +44,21 @@ struct Trial {
     fold: usize,
     held_out: usize,
     hits: usize,
-    /// Mean cross entropy of those held out; none where training left the finite numbers.
+    /// Mean cross entropy on the held-out images; none if training diverged.
     loss: Option<f64>,
 }
 
-/// The choice, and the share of hits on held-out images that it won with; none where nothing could be held out or chosen.
+/// The chosen candidate, and its accuracy on held-out images, 0 to 1; none if nothing could be held out or chosen.
 pub(super) struct Chosen {
     pub choice: Choice,
     pub top1: Option<f64>,
-    /// Logits of the images that were held out, by index, one after another; empty where none was, or where this was handed on before.
+    /// Logits of the held-out images, each with its index; empty if there were none, or if they were returned before.
     pub held: Vec<(usize, Vec<f32>)>,
 }
 
-/// Chooses among `candidates`; one alone is tried on folds where `calibrate` asks for it. `fold` says where each labelled image is held
-/// out; `train(choice, trained, held, run, process)` trains on some of them, by index, and judges on others, in a run of its own; also
-/// a row of logits for each of these.
+/// Chooses among `candidates`; a single one is tried on folds if `calibrate` asks for it. `fold` has the fold of each labelled image;
+/// `train(choice, trained, held, run, process)` trains on some of them, by index, and evaluates on others, in a run of its own, and also
+/// returns a row of logits for each of these.
 pub(super) fn choose(
     candidates: &[Choice],
     calibrate: bool,
@@ -119,7 +119,7 @@ pub(super) fn choose(
             )));
         }
     }
-    // Candidates in their order, so that among equals the first stays.
+    // In the order of candidates, so that of equal ones the first wins.
     let mut best: Option<(usize, Score)> = None;
     for (at, choice) in candidates.iter().enumerate() {
         let score = Score::of(trials.iter().filter(|trial| trial.choice == *choice));
@@ -129,12 +129,12 @@ pub(super) fn choose(
     }
     let (at, score) = best.ok_or_else(|| Error::new("there is nothing to choose from"))?;
     if score.loss.is_none() {
-        return Err(Error::diverged("every candidate's loss left the finite numbers").hint("give lower rates"));
+        return Err(Error::diverged("the loss of every candidate is no longer finite").hint("give lower rates"));
     }
     let mut held = Vec::new();
     for f in folds {
         let indices: Vec<usize> = (0..fold.len()).filter(|&i| fold[i] == Some(f)).collect();
-        // What an earlier process found lies in the run, unless it was handed on already.
+        // The results of an earlier process are in the run, unless they were returned already.
         let rows = match logits.remove(&(at, f)) {
             Some(rows) => rows,
             None => match run.read(&said(at, f))? {
@@ -151,12 +151,12 @@ pub(super) fn choose(
     Ok(Chosen { choice: candidates[at], top1: Some(score.hits as f64 / score.held_out.max(1) as f64), held })
 }
 
-/// Where a trial's logits lie while others are tried.
+/// The file of a trial's logits while other trials run.
 fn said(at: usize, fold: usize) -> String {
     format!("{FOLDER}/{at}-{fold}.f32")
 }
 
-/// The folds that are judged on: in order, until enough images were.
+/// The folds to judge on: in order, until there are enough images.
 fn folds(fold: &[Option<usize>]) -> Vec<usize> {
     let count = fold.iter().flatten().max().map_or(0, |last| last + 1);
     let sizes = (0..count).map(|f| (f, fold.iter().filter(|of| **of == Some(f)).count()));
@@ -171,7 +171,7 @@ fn folds(fold: &[Option<usize>]) -> Vec<usize> {
     taken
 }
 
-/// How a candidate did over its folds.
+/// The result of a candidate over its folds.
 struct Score {
     hits: usize,
     held_out: usize,
@@ -205,11 +205,11 @@ mod tests {
 
     type Train<'a> = &'a mut dyn FnMut(&Choice, &[usize], &[usize], &mut Run) -> Result<Judged>;
 
-    /// What `train` chooses among `candidates` in a run at `place`.
+    /// The choice of `train` among `candidates` in a run at `place`.
     fn chosen(candidates: &[Choice], fold: &[Option<usize>], place: Place, train: Train) -> Result<Chosen> {
         let mut run = Run::new(place, "vision", Recipe::new("test", "[train]\n")).unwrap();
         choose(candidates, false, fold, &mut run, &mut Process::new(Device::Cpu), |choice, rest, held, inner, _| {
-            // Two classes: a row says which image it is of, and by which rate.
+            // Two classes: a row encodes the image and the rate.
             let rows = held.iter().flat_map(|&i| [i as f32, choice.rate as f32]).collect();
             Ok((train(choice, rest, held, inner)?, rows))
         })
@@ -284,11 +284,11 @@ mod tests {
         };
         let stopped = tried(5).err().unwrap();
         assert!(stopped.kind() == ErrorKind::Interrupted && stopped.to_string().contains("5 of 12"), "{stopped}");
-        // Two of its folds were held out before the stop: what was said of them lies in the run.
+        // Two of its folds were held out before the stop, and their logits are in the run.
         let chosen = tried(100).unwrap();
         assert_eq!(chosen.choice.rate, 0.2);
         assert!(chosen.held.len() == 12 && chosen.held.iter().all(|(i, row)| *row == [*i as f32, 0.2]), "{:?}", chosen.held);
-        // Handed on, and swept: nobody is asked again, and nothing is made up.
+        // They were returned and deleted: nothing is computed again or invented.
         std::fs::remove_dir_all(path.join(FOLDER)).unwrap();
         let again = tried(100).unwrap();
         assert!(again.choice.rate == 0.2 && again.held.is_empty());

@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::encoder::EncoderRecipe;
 
-/// Values of a list to choose from, at most: each with each is trained.
+/// The largest number of values to choose from in a list; every combination is trained.
 const MOST_CHOICES: usize = 100;
 
 /// `[task.*]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TaskRecipe {
-    /// Train a classifier together with the network, with labels.
+    /// Fine-tuning: train a classifier together with the network, with labels.
     Finetune(FinetuneRecipe),
-    /// Train a network on what a fine-tuned one says of images, with or without labels.
+    /// Distillation: train a network on a fine-tuned network's predictions, with or without labels.
     Distill(DistillRecipe),
 }
 
 impl TaskRecipe {
-    /// The run that it begins from: the network to fine-tune, or the teacher.
+    /// The run that it begins with: the network to fine-tune, or the teacher.
     pub fn from(&self) -> Option<&PathBuf> {
         match self {
             TaskRecipe::Finetune(task) => task.from.as_ref(),
@@ -38,30 +38,29 @@ impl TaskRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneRecipe {
-    /// The run whose network it starts from, and whose hold-out it keeps.
+    /// The run to start from; its hold-out is kept.
     pub from: Option<PathBuf>,
-    /// Start from fresh values instead: the supervised baseline, on the same images.
+    /// Start from fresh weights instead: the supervised baseline, on the same images.
     pub scratch: bool,
     /// How many training images keep their labels: `1%`, `5-per-class`, `100%`.
     pub labels: Amount,
-    /// What the choice of these images, their folds, their order and views, and fresh values hang on; `train.seed` stays that of the
-    /// hold-out.
+    /// Seed of the choice of these images, their folds, their order and views, and of fresh weights; `train.seed` is that of the hold-out.
     pub seed: u64,
-    /// Layers of the projection head that stay, and are fine-tuned as a part of the encoder: 0 to `head.layers`. Absent: 1, as
-    /// SimCLRv2's, or 0 where there is no head.
+    /// Layers of the projection head that are kept and fine-tuned as a part of the encoder: 0 to `head.layers`. Default: 1, as in SimCLRv2,
+    /// or 0 if there is no head.
     pub from_layer: Option<usize>,
-    /// What batch normalisation normalises by while training.
+    /// The statistics that batch normalisation uses while training.
     pub bn: Normalisation,
-    /// Peak rates to choose from, in place of the optimizer's; empty: that one.
+    /// Peak learning rates to choose from, in place of the optimizer's; empty: only the optimizer's.
     pub rates: Vec<f64>,
     /// Numbers of epochs to choose from; empty: `train.epochs`.
     pub epochs: Vec<usize>,
-    /// Smallest crops to choose from, shares of the area; empty: that of `pairs.crop`.
+    /// Smallest crops to choose from, as fractions of the area; empty: that of `pairs.crop`.
     pub crops: Vec<f64>,
-    /// Parts of the labelled images that are held out in turn to choose by.
+    /// Folds of the cross-validation on the labelled images.
     pub folds: usize,
-    /// Hold these parts out in turn also where there is nothing to choose, so that `ctk eval classify --calibrate` has labels that were
-    /// not trained on. Trains the network once more a part.
+    /// Whether to run the cross-validation even if there is nothing to choose, so that `ctk eval classify --calibrate` has labels that were
+    /// not trained on. Trains the network once more for each fold.
     pub calibrate: bool,
 }
 
@@ -87,21 +86,21 @@ impl Default for FinetuneRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DistillRecipe {
-    /// The fine-tuned run that teaches.
+    /// The teacher, a fine-tuned run.
     pub teacher: PathBuf,
-    /// The run whose network the student starts from; absent: fresh values.
+    /// The run that the student starts from; default: fresh weights.
     pub from: Option<PathBuf>,
-    /// Both sides' logits are divided by it: .1 for self-distillation, 1 from big to small.
+    /// Temperature by which both networks' logits are divided: .1 for self-distillation, 1 from a large network to a small one.
     pub temperature: f64,
-    /// The teacher's share of the loss; labels have the rest.
+    /// The weight of the teacher's predictions in the loss, 0 to 1; labels have the rest.
     pub alpha: f64,
-    /// How many training images keep their labels, where `alpha` is below 1.
+    /// How many training images keep their labels, if `alpha` is below 1.
     pub labels: Amount,
-    /// What the choice of these images, the order and views of all, and fresh values hang on; `train.seed` stays that of the hold-out.
+    /// Seed of the choice of these images, the order and views of all images, and of fresh weights; `train.seed` is that of the hold-out.
     pub seed: u64,
-    /// Layers of the student's projection head that stay: as for fine-tuning.
+    /// Layers of the student's projection head that are kept: as for fine-tuning.
     pub from_layer: Option<usize>,
-    /// What batch normalisation normalises by while training.
+    /// The statistics that batch normalisation uses while training.
     pub bn: Normalisation,
 }
 
@@ -120,13 +119,13 @@ impl Default for DistillRecipe {
     }
 }
 
-/// What batch normalisation normalises by while a task trains.
+/// The statistics that batch normalisation uses while a task trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalisation {
-    /// Its batch; running statistics move (SimCLRv2).
+    /// Those of the batch; running statistics are updated (SimCLRv2).
     Train,
-    /// The running statistics, which stay as they are.
+    /// The running statistics, which are not updated.
     Frozen,
 }
 
@@ -140,7 +139,7 @@ impl Normalisation {
 }
 
 impl TaskRecipe {
-    /// Checks every figure; errors point at its line in `text`.
+    /// Checks every value; errors point at its line in `text`.
     pub(crate) fn check(&self, text: &Recipe, encoder: &EncoderRecipe, head: &HeadRecipe, eval: &EvalRecipe) -> Result<()> {
         let fresh = encoder.architecture().weights().is_none();
         text.require(fresh, &encoder.key("weights"), "a task starts from a run, or from fresh values")?;
@@ -177,8 +176,7 @@ impl TaskRecipe {
         }
     }
 
-    /// How many training images kept their labels, and the seed by which they were chosen; of a distilled
-    /// network, those of its teacher.
+    /// How many training images keep their labels, and the seed of the choice; for a distilled network, those of its teacher.
     pub(crate) fn labels(&self) -> (Amount, u64) {
         match self {
             TaskRecipe::Finetune(task) => (task.labels, task.seed),
@@ -196,7 +194,7 @@ impl TaskRecipe {
     }
 }
 
-/// Layers of the projection head that are kept where so many are asked for, or where nothing is said.
+/// Layers of the projection head that are kept, if so many are asked for, or by default.
 pub(super) fn kept(from_layer: Option<usize>, head: &HeadRecipe) -> usize {
     from_layer.unwrap_or(head.layers.min(1))
 }

@@ -1,6 +1,6 @@
-//! Which column of a Parquet table holds what: by `data.columns`, by names that people use, and by what the `datasets` library notes.
+//! Chooses the columns of a Parquet table: by `data.columns`, by common names, and by the metadata of the `datasets` library.
 //!
-//! `datasets` keeps images as a structure of `bytes` and `path`, classes as numbers, and the names of these in the file's own notes.
+//! `datasets` stores images as a structure of `bytes` and `path`, classes as numbers, and the class names in the file's metadata.
 
 use ctk_core::store::parquet::{Column, Kind, Parquet};
 use ctk_core::{Error, Result};
@@ -15,24 +15,24 @@ use super::super::table::{GROUPS, LABELS, PATHS, SPLITS};
 pub(super) enum Image {
     /// A column of paths.
     Paths(usize),
-    /// A column of image files' bytes; of `datasets`' structure, also the column of the paths that they came from.
+    /// A column of image files' bytes; of `datasets`' structure also the column with their original paths.
     Bytes(usize, Option<usize>),
 }
 
-/// What columns of a table hold, by their places.
+/// The columns that are used, by their places.
 pub(super) struct Chosen {
     pub image: Image,
     pub label: Option<usize>,
     pub split: Option<usize>,
     pub group: Option<usize>,
-    /// Names of the classes that numbers in the label's column mean; none where nobody says.
+    /// Class names for the numbers in the label column, if the metadata has them.
     pub classes: Option<Vec<String>>,
 }
 
-/// The columns of `table`.
+/// Chooses the columns of `table`.
 ///
 /// # Errors
-/// No column is known to hold images; one that `wish` names does not exist, or holds something else.
+/// No column is recognised as images; or a column named by `wish` does not exist or holds something else.
 pub(super) fn choose(table: &Parquet, wish: &Columns, found: &mut Found) -> Result<Chosen> {
     let table = Named { columns: table.columns(), features: features(table) };
     let image = table.image(&wish.path, found)?;
@@ -48,7 +48,7 @@ pub(super) fn choose(table: &Parquet, wish: &Columns, found: &mut Found) -> Resu
 }
 
 impl Chosen {
-    /// What is said of each column: what it holds, and its name.
+    /// The chosen columns: what each one is used for, and its name.
     pub fn said<'a>(&self, columns: &'a [Column]) -> Vec<(&'static str, &'a str)> {
         let name = |column: usize| columns[column].parts[0].as_str();
         let image = match self.image {
@@ -60,7 +60,7 @@ impl Chosen {
     }
 }
 
-/// What `datasets` notes of a table's columns, by their names.
+/// The metadata of `datasets` about a table's columns, by name.
 fn features(table: &Parquet) -> serde_json::Map<String, Value> {
     let noted = table.metadata("huggingface").and_then(|text| serde_json::from_str::<Value>(text).ok());
     noted.and_then(|noted| noted["info"]["features"].as_object().cloned()).unwrap_or_default()
@@ -72,12 +72,12 @@ struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// The column `name`, small letters or capitals.
+    /// The column `name`, ignoring case.
     fn place(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.parts[0].eq_ignore_ascii_case(name))
     }
 
-    /// Names of all columns, and what is not plain of them.
+    /// The names of all columns, with remarks on those that are not plain values.
     fn all(&self) -> String {
         let mut names: Vec<String> = Vec::new();
         let mut before = "";
@@ -106,11 +106,11 @@ impl Named<'_> {
             let column = &self.columns[place];
             return self.embedded(place).or_else(|| self.path(place)).ok_or_else(|| {
                 let holds = if column.parts.len() > 1 && !column.listed { "a structure without `bytes`" } else { column.holds() };
-                Error::usage(format!("the column `{name}` holds {holds}, which are no images"))
-                    .hint("a cell is a path, or the bytes of an image file; write lists of images as a row an image")
+                Error::usage(format!("the column `{name}` holds {holds}, which are not images"))
+                    .hint("a cell is a path, or the bytes of an image file; write lists of images as one row for each image")
             });
         }
-        // What the library calls an image, then what people call one, then whatever holds bytes.
+        // First a column that the library declares as images, then one with a common name, then any that holds bytes.
         let is_image = |feature: &Value| feature["_type"] == "Image";
         let noted: Vec<usize> =
             self.features.iter().filter(|(_, of)| is_image(of)).filter_map(|(name, _)| self.place(name)).collect();
@@ -138,7 +138,7 @@ impl Named<'_> {
         })
     }
 
-    /// The column at `place`, if its cells are the bytes of files, alone or in `datasets`' structure.
+    /// The column at `place`, if its cells are image files' bytes, alone or in `datasets`' structure.
     fn embedded(&self, place: usize) -> Option<Image> {
         let name = &self.columns[place].parts[0];
         let field = |field: &str, kind: Kind| {
@@ -152,14 +152,14 @@ impl Named<'_> {
         Some(Image::Bytes(field("bytes", Kind::Bytes)?, field("path", Kind::Text)))
     }
 
-    /// The column at `place`, if its cells can be paths: text, or the numbers that files are called by.
+    /// The column at `place`, if its cells can be paths: text, or numbers that are file names.
     fn path(&self, place: usize) -> Option<Image> {
         let column = &self.columns[place];
         let plain = column.parts.len() == 1 && !column.listed && matches!(column.kind, Kind::Text | Kind::Whole);
         plain.then_some(Image::Paths(place))
     }
 
-    /// The column of text or numbers that is wished for, or else the first of `known` that there is.
+    /// The column of text or numbers that `wish` names, or else the first of `known` that exists.
     fn plain(&self, wish: &Option<String>, known: &[&str], key: &str, found: &mut Found) -> Result<Option<usize>> {
         let is_plain = |place: usize| {
             let column = &self.columns[place];
@@ -191,7 +191,7 @@ impl Named<'_> {
         }
     }
 
-    /// The column that the library says holds classes; of several, the one with the most.
+    /// The column that the library declares as classes; of several the one with the most classes.
     fn class_label(&self, found: &mut Found) -> Option<usize> {
         let is_class = |feature: &Value| feature["_type"] == "ClassLabel";
         let of = self.features.iter().filter(|(_, of)| is_class(of)).filter_map(|(name, _)| {
@@ -212,7 +212,7 @@ impl Named<'_> {
         Some(most)
     }
 
-    /// The names of the classes that numbers in the column `name` mean.
+    /// The class names for the numbers in the column `name`.
     fn classes(&self, name: &str) -> Option<Vec<String>> {
         let feature = self.features.get(name).filter(|feature| feature["_type"] == "ClassLabel")?;
         let names: Option<Vec<String>> =

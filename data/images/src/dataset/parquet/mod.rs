@@ -1,8 +1,8 @@
-//! Parquet tables of images: paths as in other tables, or the images themselves, as Hugging Face's `datasets` keeps them.
+//! Parquet tables of images: paths as in other tables, or the images themselves, as in Hugging Face's `datasets`.
 //!
-//! A folder of tables is one collection. Tables that are named as parts are (`train-00000-of-00002.parquet`, `test/0000.parquet`) are
-//! that part; else a column says so. An image in a table is called by the path that lies beside it, where each row of the table has one
-//! of its own, and else by its row's number. Images in tables are unpacked to a temporary file first (`spool.rs`).
+//! A folder of tables is one dataset. A table that is named as a part (`train-00000-of-00002.parquet`, `test/0000.parquet`) is that part;
+//! otherwise a column may say it. An image in a table is named by the path beside it, if each row has a different one, and otherwise by its
+//! row number. Images in tables are first unpacked to a temporary file (`spool.rs`).
 
 mod columns;
 
@@ -25,7 +25,7 @@ use super::{Columns, Splits, Stored, file_name};
 
 const ENDINGS: [&str; 2] = ["parquet", "pq"];
 
-/// What `datasets` writes where an image has no class.
+/// The label that `datasets` writes for an image without a class.
 const NO_CLASS: &str = "-1";
 
 /// Whether a file's name is that of a Parquet table.
@@ -33,7 +33,7 @@ pub(super) fn is_parquet(name: &str) -> bool {
     stem(name).is_some()
 }
 
-/// Whether files that are counted as `kind` are Parquet tables.
+/// Whether `kind`, under which files are counted, stands for Parquet tables.
 pub(super) fn is_kind(kind: &str) -> bool {
     ENDINGS.contains(&kind)
 }
@@ -48,34 +48,34 @@ pub(super) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files::below(folder)?.into_iter().filter(|file| is_parquet(&file_name(file))).collect())
 }
 
-/// A table, and what of it is which.
+/// A table and its chosen columns.
 struct Table {
     file: PathBuf,
-    /// Its path from the folder that was given.
+    /// Its path below the folder that was given.
     name: String,
     opened: Parquet,
     chosen: Chosen,
 }
 
-/// What is not to be said once a table.
+/// Observations that are reported once, and not for each table.
 #[derive(Default)]
 struct Met {
-    /// Rows whose label says that there is none.
+    /// Rows whose label means "no class".
     without: usize,
-    /// Whether classes are called by their numbers.
+    /// Whether classes are named by their numbers.
     numbered: bool,
     /// Rows without an image.
     empty: usize,
 }
 
-/// The tables `tables`; `root` is the folder that they are looked for in.
+/// Opens the tables `tables`; `root` is the folder that they are in.
 pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found: Found) -> Result<Splits> {
     let names: Vec<String> = tables.iter().map(|file| name(root, file)).collect();
     let roles = roles(root, &names)?;
     let (mut opened, mut notes) = (Vec::new(), Vec::new());
     for (file, name) in tables.iter().zip(names) {
         let table = Parquet::open(file).at(file.display())?;
-        // A note that holds of all tables is said once.
+        // A note that applies to all tables is given once.
         let mut said = Found::default();
         let chosen = choose(&table, columns, &mut said).at(file.display())?;
         said.note(table::holding(chosen.said(table.columns()).into_iter()));
@@ -113,7 +113,7 @@ pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found
     let by_name = roles.iter().any(Option::is_some);
     let by_column = rows.iter().any(|row| row.split.is_some());
     let (of_rows, by) = match by_name {
-        // A table that is called like no part is trained on.
+        // A table whose name is no part's is trained on.
         true => (of_rows.into_iter().map(|role| role.or(Some(Role::Train))).collect(), "by the file's name"),
         false => (table::of_parts(&rows, &mut found), if by_column { BY_COLUMN } else { EVERY_ROW }),
     };
@@ -126,15 +126,15 @@ pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found
     Ok(content::splits("", of, Labels::Forced, by, found))
 }
 
-/// A file's path from `root` on, with forward slashes.
+/// A file's path below `root`, with forward slashes.
 fn name(root: &Path, file: &Path) -> String {
     let path = file.strip_prefix(root).ok().filter(|path| !path.as_os_str().is_empty());
     let parts = path.map(|path| path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"));
     parts.unwrap_or_else(|| file_name(file))
 }
 
-/// The part of each table by its own name, or else by the nearest folder that is called like one; none at all where no table is called
-/// to be trained on. One alone is trained on, whatever it is called.
+/// The part of each table by its own name, or by the nearest folder that is named as a part; no parts at all if no table is a training part
+/// by its name. A single table is trained on, whatever its name is.
 fn roles(root: &Path, names: &[String]) -> Result<Vec<Option<Role>>> {
     let telling = |name: &String| {
         let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
@@ -158,8 +158,8 @@ fn roles(root: &Path, names: &[String]) -> Result<Vec<Option<Role>>> {
 }
 
 impl Table {
-    /// Its images, in the order of its rows; those that lie in it are added to `spool`. Where it is one of `several`, names begin with its
-    /// own.
+    /// Its images, in the order of its rows; those inside the table are added to `spool`. If it is one of `several` tables, image names
+    /// begin with its own name.
     fn rows(&self, several: bool, spool: Option<&mut Spool>, met: &mut Met, found: &mut Found) -> Result<Vec<Row>> {
         let texts = |column: Option<usize>| match column {
             Some(column) => Ok(self.opened.texts(column)?.into_iter().map(table::text).collect::<Vec<_>>()),
@@ -169,7 +169,7 @@ impl Table {
             let classes = self.classes(texts(self.chosen.label)?, met)?;
             Ok(classes.into_iter().zip(texts(self.chosen.split)?.into_iter().zip(texts(self.chosen.group)?)))
         };
-        // Images first: whoever could read them all has as many rows as the table says.
+        // Images first: if all of them can be read, the table really has as many rows as it claims.
         match (self.chosen.image, spool) {
             (Image::Bytes(bytes, path), Some(spool)) => {
                 let unpacked = spool.table(&self.file);
@@ -186,7 +186,7 @@ impl Table {
                 let about = about()?;
                 for (((stored, path), name), (class, (split, group))) in cells.into_iter().zip(paths).zip(names).zip(about) {
                     found.files += 1;
-                    // Images that do not lie in the table lie beside it.
+                    // Images that are not in the table are files beside it.
                     let outside = || {
                         path.map(|path| {
                             let folder: &PathBuf = folder.get_or_insert_with(|| table::base(&self.file, &path));
@@ -214,7 +214,7 @@ impl Table {
         }
     }
 
-    /// What the images are called: by their paths where all have one of their own, and else by their rows.
+    /// The names of the images: their paths if each row has a different one, and otherwise their row numbers.
     fn names(&self, paths: &[Option<String>], several: bool) -> Vec<String> {
         let mut own = HashSet::new();
         let all = paths.iter().all(|path| path.as_deref().is_some_and(|path| own.insert(path)));

@@ -1,8 +1,8 @@
-//! Archives as people have them: of folders, packed in any way, with keys in any order.
+//! Tests of archives in all usual forms: with folders, compressed in any way, with keys in any order.
 
 use super::*;
 
-/// A zip file by hand: stored, or deflated.
+/// Makes a zip file by hand: stored or deflated.
 pub(super) fn zip(entries: &[(&str, &[u8])], deflated: bool) -> Vec<u8> {
     let (mut out, mut central) = (Vec::new(), Vec::new());
     for (name, bytes) in entries {
@@ -37,7 +37,7 @@ pub(super) fn zip(entries: &[(&str, &[u8])], deflated: bool) -> Vec<u8> {
     out
 }
 
-/// Every kind of archive of the same files, under its ending.
+/// The same files in every kind of archive, by its ending.
 fn packed(entries: &[(&str, &[u8])]) -> Vec<(&'static str, Vec<u8>)> {
     let tar = tar(entries);
     vec![

@@ -1,8 +1,8 @@
-//! Images that cannot be read: found before training, listed, or left out.
+//! Tests of images that cannot be read: they are found before training, and listed or left out.
 
 use super::*;
 
-/// Pictures `0.png` to `count - 1` in two classes, and what becomes of some of them.
+/// Images `0.png` to `count - 1` in two classes, some of them replaced by broken content.
 fn folder(count: usize, broken: &[(usize, &[u8])]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for i in 0..count {
@@ -64,7 +64,7 @@ fn one_that_goes_bad_while_training_is_replaced_by_the_next_of_its_class() {
     let place = images.names().iter().position(|name| name == "cat/002.png").unwrap();
     assert_eq!(images.picture(place).unwrap(), images.picture(place + 1).unwrap());
     assert_eq!(images.label(place), images.label(place + 1));
-    // Said once, by whatever part of the images it was met.
+    // Reported once, whichever part of the images it occurred in.
     assert!(images.select(&[place]).picture(0).is_err(), "there is no other");
     let met = splits.skipped();
     assert_eq!(met.iter().map(|bad| bad.path.as_str()).collect::<Vec<_>>(), ["cat/002.png"]);
@@ -99,8 +99,8 @@ fn a_check_tells_files_copies_and_leaks() {
     let text = found.lines.join("\n");
     for line in [
         "2 copies of other images",
-        "1 picture under several classes",
-        "1 image that is held back and also trained on: test/dog/leak.png = train/dog/3.png",
+        "1 image under several classes",
+        "1 image that is held out and also trained on: test/dog/leak.png = train/dog/3.png",
         "  train/cat/broken.png: ",
     ] {
         assert!(text.contains(line), "{line} in {text}");

@@ -1,8 +1,8 @@
-//! Folders as people have them: parts by any name, labels that are not clear, files that are no images.
+//! Tests of folders in all usual layouts: parts by any name, labels that are not clear, files that are not images.
 
 use super::*;
 
-/// A folder of pictures; each name is a file below it, and its value counts from 1.
+/// A folder of images; each name is a file in it, and its value counts from 1.
 fn folder(names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, value) in names.iter().zip(1..) {
@@ -14,7 +14,7 @@ fn folder(names: &[&str]) -> tempfile::TempDir {
 fn opened(names: &[&str]) -> Splits {
     let folder = folder(names);
     let splits = open(folder.path(), None).unwrap();
-    // Pictures stay in memory when the folder is gone.
+    // Images stay in memory when the folder is deleted.
     (0..splits.images()).for_each(|i| drop(splits.all().picture(i).unwrap()));
     splits
 }
@@ -26,7 +26,7 @@ fn sizes(splits: &Splits) -> [usize; 5] {
     [splits.train.len(), of(&splits.val), of(&splits.test), of(&splits.unlabelled), apart]
 }
 
-/// The one note that holds `words`.
+/// The one note that contains `words`.
 fn noted(splits: &Splits, words: &[&str]) {
     let found = splits.found.notes.iter().filter(|note| words.iter().all(|word| note.contains(word))).count();
     assert_eq!(found, 1, "{words:?} in {:?}", splits.found.notes);
@@ -93,10 +93,10 @@ fn a_test_part_that_nobody_can_judge_by_is_put_aside() {
         let splits = opened(&names);
         assert_eq!(sizes(&splits), [3, 0, 0, 0, 2]);
         assert_eq!((splits.pretraining().len(), splits.all().len(), splits.count("test")), (3, 5, 2));
-        noted(&splits, &["the test part", "its 2 images are not judged by, nor trained on"]);
+        noted(&splits, &["the test part", "its 2 images are used neither for evaluation nor for training"]);
         noted(&splits, &["one is drawn from the training part"]);
     }
-    // Where val has labels, it is judged by.
+    // If val has labels, it is evaluated on.
     let val = opened(&["train/a/1.png", "train/b/2.png", "valid/a/3.png", "test/4.png", "test/5.png"]);
     assert_eq!((sizes(&val), val.count("val"), val.count("test")), ([2, 0, 1, 0, 2], 1, 2));
 }
@@ -192,7 +192,7 @@ fn an_archive_beside_images_is_not_read_instead_of_them() {
     assert_eq!((splits.train.classes().len(), splits.train.len()), (2, 2));
     noted(&splits, &["archives beside the images are not read (`backup.tar`)"]);
     assert_eq!(splits.found.not_read["tar"].count, 1);
-    // The other way round: a preview beside archives.
+    // The other way round: a preview image beside archives.
     put(folder.path(), "shards/preview.png", &png(1));
     put(folder.path(), "shards/0.tar", &tar(&[("x.png", &png(9)), ("y.png", &png(8))]));
     let shards = open(&folder.path().join("shards"), None).unwrap();
@@ -206,5 +206,5 @@ fn one_image_is_data_too() {
     assert_eq!(listed(&splits.train), [row("a b.png", None, 1)]);
     put(folder.path(), "notes.txt", b"text");
     let text = refusal(&folder.path().join("notes.txt"), None);
-    assert!(text.contains("no image, no archive and no table") && text.contains("hint:"), "{text}");
+    assert!(text.contains("not an image, an archive or a table") && text.contains("hint:"), "{text}");
 }

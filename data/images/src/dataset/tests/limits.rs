@@ -1,4 +1,4 @@
-//! What claims more than it holds, or never ends: refused by its name, before memory is taken or anything is waited for.
+//! Tests of files that claim more than they hold or never end: each is refused with its name, before memory is allocated.
 
 use super::archives::zip;
 use super::*;
@@ -34,7 +34,7 @@ fn pipes_sockets_and_devices_are_no_images_and_nobody_waits_for_them() {
         }
     }
     assert!(files(&[root.join("data/cat/3.png")]).err().unwrap().to_string().contains("a named pipe"));
-    // A table may name what it likes.
+    // A table may name any path.
     put(root, "data/table.csv", b"path,label\ncat/1.png,a\ncat/3.png,b\n/dev/zero,b\n");
     let table = root.join("data/table.csv");
     let text = open(&table, None).unwrap().scanned(&table, OnError::Fail).err().unwrap().to_string();
@@ -57,7 +57,7 @@ fn an_idx_files_claim_is_checked_before_room_is_made() {
         ("wide", [1, u32::MAX, u32::MAX], "1 images of 4294967295 × 4294967295 pixels cannot be"),
         ("all", [u32::MAX; 3], "pixels cannot be"),
         ("none", [4, 0, 4], "pixels cannot be"),
-        ("short", [4, 100, 1000], "ends before what its header promises"),
+        ("short", [4, 100, 1000], "is shorter than its header says"),
     ] {
         for zipped in [true, false] {
             let pack = |bytes: Vec<u8>| if zipped { gzip(&bytes) } else { bytes };
@@ -66,15 +66,15 @@ fn an_idx_files_claim_is_checked_before_room_is_made() {
             put(&part, &format!("train-images-idx3-ubyte{end}"), &pack(idx(&shape, &[7; 48])));
             put(&part, &format!("train-labels-idx1-ubyte{end}"), &pack(idx(&shape[..1], &[1, 0, 1, 0])));
             let text = refusal(&part, None);
-            // What lies on a disk is not kept in memory.
-            let short = "ends before what its header promises";
+            // Data that stays on disk is not kept in memory.
+            let short = "is shorter than its header says";
             let said = if case == "large" && !zipped { short } else { said };
             assert!(text.contains(said), "{case} {zipped}: {text}");
         }
     }
 }
 
-/// A tar whose only file is said to have `size` bytes.
+/// A tar whose only file claims `size` bytes.
 fn claims(name: &str, size: u64) -> Vec<u8> {
     let mut header = ::tar::Header::new_gnu();
     header.set_path(name).unwrap();
@@ -92,7 +92,7 @@ fn archives_that_claim_or_hold_more_than_fits_are_refused() {
         let name = format!("{size}.tar");
         put(root, &name, &claims("a.png", size));
         let text = refusal(&root.join(&name), None);
-        // What cannot even be added up is refused as the archive is read.
+        // Sizes that overflow are refused when the archive is read.
         let odd = size == u64::MAX && text.contains("overflow");
         assert!(odd || text.contains("ends inside this file"), "{size}: {text}");
         let name = format!("{size}.tar.gz");
@@ -101,10 +101,10 @@ fn archives_that_claim_or_hold_more_than_fits_are_refused() {
         let odd = size == u64::MAX && text.contains("overflow");
         assert!(odd || text.contains("its images take more than") && text.contains("a.png"), "{size}: {text}");
     }
-    // A file with holes is said to be there, and not read.
+    // A sparse file is counted and not read.
     let mut sparse = claims("holes.png", 4096);
     sparse[156] = b'S';
-    // Its size with the holes.
+    // Its size including the holes.
     sparse[483..495].copy_from_slice(b"00000000000\0");
     let mut header = ::tar::Header::from_byte_slice(&sparse[..512]).clone();
     header.set_size(0);
@@ -114,7 +114,7 @@ fn archives_that_claim_or_hold_more_than_fits_are_refused() {
     let found = open(&root.join("sparse.tar"), None).unwrap().found;
     assert_eq!(found.not_read["file with holes (sparse)"].count, 1);
 
-    // Zeros, packed to a thousandth: images are not packed so well.
+    // Zeros compressed to a thousandth: images do not compress so well.
     let mut header = ::tar::Header::new_gnu();
     header.set_path("a.txt").unwrap();
     header.set_size(2 << 30);
@@ -133,7 +133,7 @@ fn a_zip_that_lies_about_sizes_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path();
     let (name, picture) = ("a.png", png(1));
-    // Sizes stand in the central directory, packed and unpacked, behind the name's own header.
+    // Sizes are in the central directory, compressed and unpacked, after the name's own header.
     let with = |packed: Option<u32>, whole: Option<u32>| {
         let mut bytes = zip(&[(name, &picture)], true);
         let central = bytes.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap();
@@ -155,8 +155,8 @@ fn a_zip_that_lies_about_sizes_is_refused() {
     put(root, "more.zip", &with(None, Some(1_000_000_000)));
     let at = root.join("more.zip");
     let text = open(&at, None).unwrap().scanned(&at, OnError::Fail).err().unwrap().to_string();
-    assert!(text.contains("promises 1000000000 bytes here and holds"), "{text}");
-    // What is no image is not unpacked to see so.
+    assert!(text.contains("announces 1000000000 bytes here and holds"), "{text}");
+    // A file that is not an image is not unpacked.
     let zeros = vec![0; 64 << 20];
     put(root, "zeros.zip", &zip(&[("a.png", &picture), ("data", &zeros)], true));
     assert!(open(&root.join("zeros.zip"), None).is_ok());

@@ -1,4 +1,4 @@
-//! Parquet tables of images, written by `datasets`, pandas and pyarrow (`tests/make_parquet.py`).
+//! Tests of Parquet tables of images, written by `datasets`, pandas and pyarrow (`tests/make_parquet.py`).
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn text(splits: Splits) -> String {
     splits.finish().lines().join("\n")
 }
 
-/// Label and first value of each image.
+/// The label and first value of each image.
 fn shown(images: &Images) -> Vec<(Option<u32>, u8)> {
     listed(images).into_iter().map(|(_, label, value)| (label, value)).collect()
 }
@@ -47,7 +47,7 @@ fn a_data_set_of_the_hub_is_read_as_its_library_writes_it() {
     ] {
         assert!(text.contains(said), "{said} in {text}");
     }
-    // The folder of tables, a glob, and one of them alone.
+    // The folder of tables, a glob, and one table alone.
     assert_eq!(open(&root.join("data"), None).unwrap().images(), 13);
     let glob = open_all(&[root.join("data/*.parquet")], None, &Columns::default()).unwrap();
     assert_eq!((glob.train.len(), glob.test.as_ref().unwrap().len()), (7, 3));
@@ -94,7 +94,7 @@ fn every_way_to_write_bytes_of_images() {
         assert_eq!(listed(splits.unlabelled.as_ref().unwrap()), [row("00004", None, 5)], "{name}: a row without a label");
         assert!(text(splits).contains("1 image has no class (00004): trained on without"));
     }
-    // Empty cells, numbers that pandas makes decimals of, parts and groups.
+    // Empty cells, numbers that pandas turned into decimals, parts and groups.
     let splits = open(&folder.path().join("pandas.parquet"), None).unwrap();
     assert_eq!(splits.train.classes(), ["0", "1"]);
     assert_eq!(shown(&splits.train), [(Some(0), 4), (Some(0), 6), (Some(1), 1), (Some(1), 5)]);
@@ -133,7 +133,7 @@ fn columns_are_named_and_what_is_no_table_of_images_is_told() {
         ("nulls", &["this table has no row with an image"]),
         ("lists", &["no column of this table is known to hold images: it has images (lists), pixels (lists), label"]),
         ("figures", &["it has width, box (a structure), label", "--set data.columns.path=NAME"]),
-        ("brotli", &["packed by Brotli, which is not read", "Snappy"]),
+        ("brotli", &["compressed by Brotli, which ctk cannot read", "Snappy"]),
         ("encrypted", &["is encrypted"]),
         ("half-encrypted", &["cannot read the column `image`", "or this column is encrypted"]),
         ("classes", &["row 1 is of class 2, and the table names 2 classes"]),
@@ -145,7 +145,7 @@ fn columns_are_named_and_what_is_no_table_of_images_is_told() {
     let with = |name: &str, columns: Columns| super::super::open(&file(name), None, &columns);
     let path = |name: &str| Columns { path: Some(name.into()), ..Columns::default() };
     for (name, columns, wanted) in [
-        ("lists", path("images"), "the column `images` holds lists, which are no images"),
+        ("lists", path("images"), "the column `images` holds lists, which are not images"),
         ("figures", path("box"), "the column `box` holds a structure without `bytes`"),
         ("figures", path("photo"), "there is no column `photo`: the table has width, box (a structure), label"),
         (
@@ -162,7 +162,7 @@ fn columns_are_named_and_what_is_no_table_of_images_is_told() {
     assert_eq!((splits.labelled(), splits.images()), (false, 2));
     assert!(text(splits).contains("the column `label` is not read: it holds lists"));
     assert_eq!(with("zstd", path("PICTURE")).unwrap().images(), 9, "capitals do not matter");
-    // A cell that is no image is one bad image, by its row.
+    // A cell that is not an image is one bad image, named by its row.
     let text = open(&file("text"), None).unwrap().scanned(&file("text"), OnError::Fail).err().unwrap().to_string();
     assert!(text.starts_with("1 image cannot be read") && text.contains("00000: "), "{text}");
     assert_eq!(open(&file("text"), None).unwrap().scanned(&file("text"), OnError::Skip).unwrap().images(), 2);

@@ -1,9 +1,9 @@
-//! Tables of paths and labels, as people write them.
+//! Tests of tables of paths and labels in their usual forms.
 
 use super::*;
 use crate::holdout::Holdout;
 
-/// A folder of pictures `1.png` to `8.png` in `images/`, and a table beside them.
+/// A folder of images `1.png` to `8.png` in `images/`, and a table beside them.
 fn folder(name: &str, table: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     (1..=8).for_each(|value| put(folder.path(), &format!("images/{value}.png"), &png(value)));

@@ -1,4 +1,4 @@
-//! A JPEG's headers, up to its first scan: its size, how it is turned, what its colours are, and which decoder is right for it.
+//! The headers of a JPEG up to its first scan: size, orientation, colours; and which decoder decodes it correctly.
 
 use std::borrow::Cow;
 
@@ -7,44 +7,45 @@ use image::metadata::Orientation;
 
 use super::super::{BROKEN, Header, broken};
 
-/// What stands before the first scan.
+/// The headers before the first scan.
 pub(super) struct Frame {
     width: u16,
     height: u16,
     orientation: Orientation,
     progressive: bool,
-    /// Every component's number.
+    /// The id of every component.
     ids: Vec<u8>,
     /// Horizontal and vertical sampling factors of every component.
     sampling: Vec<[u8; 2]>,
     jfif: bool,
-    /// How colours are transformed, as Adobe's segment says.
+    /// The colour transform that Adobe's segment states.
     adobe: Option<u8>,
-    /// Units between restarts; 0 is none.
+    /// Number of units between restart markers; 0 if there are none.
     restart: usize,
-    /// How many components the first scan holds.
+    /// Number of components in the first scan.
     scanned: usize,
-    /// Where the first scan's header begins.
+    /// Position of the first scan's header.
     scan: usize,
 }
 
-/// Which decoders are right.
+/// Which decoders decode the file correctly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Right {
     pub fast: bool,
-    /// Whether the fast one says where something is missing.
+    /// Whether the fast decoder reports missing data.
     pub tells: bool,
     pub slow: bool,
 }
 
-/// A marker segment: its code, where its marker begins, and what it holds.
+/// A marker segment: its code, the position of its marker, and its content.
 pub(super) struct Segment<'a> {
     pub code: u8,
     pub at: usize,
     pub body: &'a [u8],
 }
 
-/// Segments from `at` on, the last the end marker: stray bytes between them are stepped over, as every decoder does. Ends where bytes do.
+/// The segments from `at` on; the last one is the end marker. Stray bytes between segments are skipped, as every decoder does. Ends at the
+/// end of the bytes.
 pub(super) fn segments(bytes: &[u8], mut at: usize) -> impl Iterator<Item = Segment<'_>> {
     std::iter::from_fn(move || {
         loop {
@@ -73,7 +74,7 @@ impl Frame {
     /// Reads the headers.
     ///
     /// # Errors
-    /// There is no frame, or no scan; the frame is of a kind that is not read, which is named.
+    /// There is no frame or no scan; or the frame is of a kind that is not supported, which the error names.
     pub fn read(bytes: &[u8]) -> Result<Frame> {
         let (mut orientation, mut jfif, mut adobe, mut restart) = (None, false, None, 0);
         let mut frame: Option<Frame> = None;
@@ -129,12 +130,15 @@ impl Frame {
     }
 
     /// Size and orientation.
+    ///
+    /// # Errors
+    /// The size is not allowed.
     pub fn header(&self) -> Result<Header> {
         let Frame { width, height, orientation, .. } = *self;
         Header { width: width.into(), height: height.into(), orientation, deep: false }.bounded()
     }
 
-    /// Which decoders are right for the file `bytes`, as `tests/jpegs.rs` found it.
+    /// Which decoders decode the file `bytes` correctly, as determined by `tests/jpegs.rs`.
     pub fn right(&self, bytes: &[u8]) -> Right {
         let luma = self.sampling[0];
         let coarser = |factors: &[u8; 2]| (0..2).all(|axis| factors[axis] != 3 && factors[axis] <= luma[axis]);
@@ -143,11 +147,11 @@ impl Frame {
         if usual && together && !self.progressive {
             return Right { fast: true, tells: true, slow: true };
         }
-        // What each scan holds: a number of components, and their ids.
+        // The scans: the number of components in each, and their ids.
         let scans: Vec<&[u8]> =
             segments(bytes, self.scan).filter(|segment| segment.code == 0xDA).map(|segment| segment.body).collect();
         let apart = scans.iter().all(|scan| scan.first() == Some(&1)) && self.sampling.iter().all(|[_, down]| *down == 1);
-        // The slow one miscounts the blocks of a scan of one component that is neither the finest nor the coarsest.
+        // The slow decoder miscounts the blocks of a scan of one component whose sampling is neither the finest nor the coarsest.
         let most = [0, 1].map(|axis| self.most(axis));
         let between = |id: u8| {
             let factors = self.ids.iter().position(|own| *own == id).map(|number| self.sampling[number]);
@@ -157,13 +161,13 @@ impl Frame {
         Right { fast: usual && (self.progressive || apart), tells: false, slow: !miscounted }
     }
 
-    /// The largest sampling factor, across (0) or down (1).
+    /// The largest sampling factor, horizontal (0) or vertical (1).
     fn most(&self, axis: usize) -> u8 {
         self.sampling.iter().map(|factors| factors[axis]).max().unwrap_or(1)
     }
 
-    /// The file with its colours said so that no decoder takes them for others, where it says several things: by libjpeg's rule, in which
-    /// JFIF comes before Adobe's segment and that before components called R, G, B.
+    /// The file with its colour transform stated so clearly that all decoders agree, where headers contradict each other. It follows
+    /// libjpeg's rule: JFIF takes precedence over Adobe's segment, and that over components called R, G, B.
     pub fn plain<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let letters = self.ids == *b"RGB";
         let red = !self.jfif && self.adobe.map_or(letters, |transform| transform == 0);
@@ -201,11 +205,11 @@ impl Frame {
         Cow::Owned(out)
     }
 
-    /// The end marker behind the first scan's header, and how many restarts lie before it.
+    /// The end marker after the first scan's header, and the number of restart markers before it.
     pub fn end(&self, bytes: &[u8]) -> Option<End> {
         let mut restarts = 0;
-        // Segments carry their length, so an end marker inside one (an EXIF thumbnail's) was stepped over; entropy-coded data escape every
-        // 0xFF, so there the marker can only be the end itself.
+        // Segments have a length, so an end marker inside one (an EXIF thumbnail's) was skipped. Entropy-coded data escape every 0xFF, so
+        // there the marker can only be the end itself.
         for at in memchr::memchr_iter(0xFF, &bytes[self.scan..]) {
             match bytes.get(self.scan + at + 1) {
                 Some(0xD9) => return Some(End { at: self.scan + at, restarts }),
@@ -216,7 +220,7 @@ impl Frame {
         None
     }
 
-    /// Whether as many restarts as these leave no interval of a single scan out.
+    /// Whether this number of restart markers is complete for a single scan.
     pub fn restarted(&self, restarts: usize) -> bool {
         if self.restart == 0 {
             return true;
@@ -227,16 +231,16 @@ impl Frame {
     }
 }
 
-/// Where a picture ends.
+/// The end of an image.
 #[derive(Clone, Copy)]
 pub(super) struct End {
-    /// Where the end marker lies.
+    /// Position of the end marker.
     pub at: usize,
-    /// How many restarts lie before it.
+    /// Number of restart markers before it.
     pub restarts: usize,
 }
 
-/// What to say of a frame that neither decoder knows.
+/// The error for a frame that neither decoder supports.
 fn unread(code: u8) -> Error {
     let kind = match code {
         0xC9.. => "with arithmetic coding",

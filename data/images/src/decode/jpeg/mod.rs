@@ -1,11 +1,11 @@
-//! JPEG: by the fast decoder where it is right, by a slower one where it is not.
+//! JPEG: decoded by the fast decoder where it is correct, and by a slower one where it is not.
 //!
-//! `zune-jpeg` is the faster of the two, and decodes some files to garbage without an error: those whose scans hold a
-//! component each while their chroma is coarser than luma, and those whose chroma is finer. `frame` reads from the headers which
-//! these are; `tests/jpegs.rs` holds both decoders to PIL's pixels over all kinds of files.
+//! `zune-jpeg` is the faster of the two. It decodes some files to garbage without an error: those with one component in each scan and
+//! chroma coarser than luma, and those with chroma finer than luma. `frame` recognises these by the headers; `tests/jpegs.rs` compares both
+//! decoders with PIL's pixels on all kinds of files.
 //!
-//! Both fill what is missing with gray. The fast one says so of baseline scans when it is strict and its data end in ones; then, and of
-//! other scans, `scans` counts the blocks: a file that has all of them is decoded, one that has not is an error.
+//! Both decoders fill missing data with gray. In strict mode the fast one reports it for baseline scans whose data end in ones. In that
+//! case, and for other scans, `scans` counts the blocks: a file that has all of them is decoded, any other is an error.
 
 mod frame;
 mod scans;
@@ -22,7 +22,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use super::{BROKEN, Header, broken, rgb};
 use frame::Frame;
 
-/// Decodes a JPEG, and says how it is turned.
+/// Decodes a JPEG; returns the image and its orientation.
 pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Orientation)> {
     let frame = Frame::read(bytes)?;
     let header = frame.header()?;
@@ -50,22 +50,22 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Orientation)> {
     Ok((slow(bytes)?, orientation))
 }
 
-/// The size, as it lies in the file, and how it is turned.
+/// The size as stored, and the orientation.
 pub(super) fn header(bytes: &[u8]) -> Result<Header> {
     Frame::read(bytes)?.header()
 }
 
 fn early() -> Error {
-    Error::new("this JPEG ends before its picture does").hint(BROKEN)
+    Error::new("this JPEG ends before its image is complete").hint(BROKEN)
 }
 
-/// The file with ones before its end marker at `end`: no code begins with so many, so the fast decoder, which takes what is missing for
-/// zeros, meets an error there. What is whole is not read so far.
+/// The file with ones inserted before its end marker at `end`. No code begins with so many ones, so the fast decoder, which reads missing
+/// data as zeros, reports an error there. In a whole file it does not read so far.
 fn guarded(bytes: &[u8], end: usize) -> Vec<u8> {
     [&bytes[..end], &[0xFF, 0].repeat(8), &bytes[end..]].concat()
 }
 
-/// RGB, three bytes a pixel.
+/// RGB, three bytes for each pixel.
 fn fast(bytes: &[u8]) -> Result<Vec<u8>> {
     let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB).set_strict_mode(true);
     let options = options.set_max_width(usize::MAX).set_max_height(usize::MAX);
@@ -87,7 +87,7 @@ fn slow(bytes: &[u8]) -> Result<RgbImage> {
     rgb(u32::from(info.width), u32::from(info.height), pixels)
 }
 
-/// The light that an ink and black leave, each between none (0) and all (255): (1 − ink)(1 − black), rounded.
+/// The light that remains after an ink and black, each from none (0) to all (255): (1 − ink)(1 − black), rounded.
 fn left(ink: u8, black: u8) -> u8 {
     let product = (255 - u32::from(ink)) * (255 - u32::from(black));
     ((product + 127) / 255) as u8

@@ -1,6 +1,6 @@
-//! Whether a JPEG's scans hold all of their blocks: codes are read and counted, and no picture is made of them.
+//! Checks that a JPEG's scans are complete: reads and counts their codes without making an image.
 //!
-//! After the standard (ITU-T T.81, annexes F and G): what a decoder that fills gaps would not say.
+//! Follows the standard (ITU-T T.81, annexes F and G). Decoders fill gaps without reporting them, so this check is separate.
 
 use ctk_core::{Error, Result};
 
@@ -8,10 +8,10 @@ use super::super::broken;
 use super::early;
 use super::frame::{Segment, segments};
 
-/// Looks whether all scans are whole.
+/// Checks that all scans are complete.
 ///
 /// # Errors
-/// Data end before a scan's last block; a code is none of its table's.
+/// The data end before a scan's last block, or contain a code that is not in its table.
 pub(super) fn whole(bytes: &[u8]) -> Result<()> {
     let mut file = File::default();
     let mut at = 2;
@@ -27,7 +27,7 @@ pub(super) fn whole(bytes: &[u8]) -> Result<()> {
             _ => {}
         }
     }
-    // Of a component that no scan holds there is nothing.
+    // A component that no scan holds is missing.
     if file.components.is_empty() || file.components.iter().any(|component| !component.seen) { Err(early()) } else { Ok(()) }
 }
 
@@ -37,30 +37,30 @@ struct File {
     components: Vec<Component>,
     /// By class and place.
     tables: [[Option<Table>; 4]; 2],
-    /// Units between restarts; 0 is none.
+    /// Number of units between restart markers; 0 if there are none.
     restart: usize,
-    /// The largest factors.
+    /// The largest sampling factors.
     most: [usize; 2],
     size: [usize; 2],
 }
 
 struct Component {
     id: u8,
-    /// Sampling factors, across and down.
+    /// Sampling factors, horizontal and vertical.
     factors: [usize; 2],
-    /// Blocks across and down, where it is alone in its scan, and with what fills its last units.
+    /// Number of blocks, horizontal and vertical: in a scan of its own, and including padding.
     alone: [usize; 2],
     padded: [usize; 2],
-    /// Which coefficients of a block are not zero: a bit each.
+    /// Which coefficients of a block are not zero, one bit each.
     nonzero: Vec<u64>,
     seen: bool,
 }
 
-/// Codes by their length: how many, and their values in order.
+/// The codes by their length: the number of codes, and their values in order.
 struct Table {
     counts: [u8; 16],
     values: Vec<u8>,
-    /// Length and value of the code that eight bits begin with; of length 0 where it is longer.
+    /// Length and value of the code at the start of each 8-bit pattern; length 0 if the code is longer.
     short: [(u8, u8); 256],
 }
 
@@ -73,7 +73,7 @@ impl Table {
         table
     }
 
-    /// Length and value of the code that sixteen bits begin with.
+    /// Length and value of the code at the start of these sixteen bits.
     fn longest(&self, bits: u32) -> Option<(u8, u8)> {
         let (mut first, mut index) = (0, 0);
         for (length, &count) in (1..).zip(&self.counts) {
@@ -118,7 +118,7 @@ impl File {
         Ok(())
     }
 
-    /// Reads a scan whose data begin `data`; how many bytes it takes.
+    /// Reads a scan whose data begin at `data`; returns the number of bytes.
     fn scan(&mut self, header: &[u8], data: &[u8]) -> Result<usize> {
         let [count, header @ ..] = header else { return Err(early()) };
         let chosen = header.get(..2 * usize::from(*count)).ok_or_else(early)?;
@@ -162,7 +162,7 @@ impl File {
     }
 }
 
-/// Which coefficients a scan holds, and whether it is the first that does.
+/// The coefficients of a scan, and whether it is the first with these.
 struct Band {
     start: usize,
     end: usize,
@@ -175,7 +175,7 @@ struct Tables<'a> {
 }
 
 impl Tables<'_> {
-    /// A block of a sequential scan.
+    /// Reads a block of a sequential scan.
     fn block(&self, bits: &mut Bits) -> Result<()> {
         let length = bits.code(self.dc)?;
         bits.take(length)?;
@@ -194,7 +194,7 @@ impl Tables<'_> {
         Ok(())
     }
 
-    /// A block of a progressive scan; `skip` blocks to come have nothing more in this band.
+    /// Reads a block of a progressive scan; the next `skip` blocks have nothing more in this band.
     fn part(&self, bits: &mut Bits, band: &Band, block: &mut u64, skip: &mut u32) -> Result<()> {
         if band.start == 0 {
             let length = if band.first { bits.code(self.dc)? } else { 1 };
@@ -246,7 +246,7 @@ fn meaningless() -> Error {
     Error::new("this JPEG is damaged: a code in it means nothing").hint(super::BROKEN)
 }
 
-/// Bits of entropy-coded data.
+/// The bits of entropy-coded data.
 #[derive(Default)]
 struct Bits<'a> {
     data: &'a [u8],
@@ -256,7 +256,7 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Takes bytes in, up to a marker.
+    /// Reads bytes up to a marker.
     fn fill(&mut self) {
         while self.count <= 48 {
             match self.data.get(self.at) {
@@ -284,13 +284,13 @@ impl Bits<'_> {
         Ok((self.held >> self.count) as u32 & ((1 << count) - 1))
     }
 
-    /// The next code's value.
+    /// The value of the next code.
     fn code(&mut self, table: Option<&Table>) -> Result<u8> {
         let table = table.ok_or_else(|| broken("a table of its codes is missing"))?;
         if self.count < 16 {
             self.fill();
         }
-        // Behind the end there are ones.
+        // After the end all bits are ones.
         let behind = 16_u32.saturating_sub(self.count);
         let bits = ((self.held << behind | ((1 << behind) - 1)) >> (self.count + behind - 16)) as u32 & 0xFFFF;
         let (length, value) = match table.short[(bits >> 8) as usize] {
@@ -301,9 +301,9 @@ impl Bits<'_> {
         Ok(value)
     }
 
-    /// Steps to the next restart marker, over strays.
+    /// Moves to the next restart marker, skipping stray bytes.
     fn restart(&mut self) -> Result<()> {
-        // Whole bytes that were taken in are strays, and no marker.
+        // Whole bytes that were read ahead are stray bytes, not a marker.
         self.count = 0;
         loop {
             match *self.data.get(self.at..self.at + 2).ok_or_else(early)? {

@@ -1,10 +1,10 @@
-//! Phrases against a plain reading of word2phrase.c, over strings, and against gensim.
+//! Phrases compared with a plain implementation of word2phrase.c on strings, and with gensim.
 
 use std::collections::HashMap;
 
 use super::*;
 
-/// One pass over lines of words. What is not counted here is never a phrase there: rare words are kept as they are.
+/// One pass over lines of words. Words that are not counted here are never joined there: rare words are kept as they are.
 fn pass(lines: &[Vec<String>], how: &Phrases) -> Vec<Vec<String>> {
     let (mut words, mut pairs, mut total) = (HashMap::<&str, u64>::new(), HashMap::<(&str, &str), u64>::new(), 0);
     for line in lines {
@@ -37,7 +37,7 @@ fn pass(lines: &[Vec<String>], how: &Phrases) -> Vec<Vec<String>> {
     lines.iter().map(join).collect()
 }
 
-/// Text in which some words like one another, with words that have the joiner in them.
+/// Text in which some words often occur together, with words that contain the joiner.
 fn text(lines: usize) -> String {
     let mut rng = Key::new(11).rng();
     let mut text = String::new();
@@ -78,7 +78,7 @@ fn phrases_are_those_of_word2phrase() {
         let corpus = Corpus::from_text(&text, selection).unwrap();
         let expected: Vec<String> = expected.iter().map(|line| line.join(" ")).collect();
         assert!(lines(&corpus) == expected, "passes {passes}, threshold {threshold}");
-        // Counts and order are those of the text that came out.
+        // Counts and order are those of the joined text.
         let mut counts = HashMap::<&str, u64>::new();
         expected.iter().flat_map(|line| line.split(' ')).for_each(|word| *counts.entry(word).or_default() += 1);
         let mut counts: Vec<(&str, u64)> = counts.into_iter().collect();
@@ -110,7 +110,7 @@ fn phrases_do_not_hang_on_files_threads_or_room() {
 
 #[test]
 fn rare_words_and_line_ends_part_what_could_be_a_phrase() {
-    // `new york` stands together six times; between them a rare word, a line's end, or a blank line does not make it more.
+    // `new york` occurs together six times; a rare word, a line end or a blank line between them does not add to that.
     let text = "new york x\n".repeat(6) + "new rare york\nnew\nyork\nnew\n\nyork\n" + &"a b c d e f\n".repeat(9);
     let selection = |min_count| Selection { phrases: how(1, 0.5, 5), ..Selection::from(Limits { min_count, max_size: None }) };
     let corpus = Corpus::from_text(&text, selection(6)).unwrap();
@@ -118,10 +118,10 @@ fn rare_words_and_line_ends_part_what_could_be_a_phrase() {
         let vocabulary = corpus.vocabulary();
         vocabulary.words().iter().position(|w| w == word).map(|i| vocabulary.counts()[i])
     };
-    // What the phrase took its words have no more.
+    // A word loses the occurrences that phrases took.
     assert_eq!((count("new_york"), count("new"), count("york"), count("x")), (Some(6), None, None, Some(6)));
     assert!(!lines(&corpus).iter().any(|line| line.contains("new york")));
-    // What a word has in phrases that are too rare themselves is gone too: fox, and red_fox, are not kept.
+    // Occurrences in phrases that are themselves too rare are lost, too: fox and red_fox are not kept.
     let text = "red fox\n".repeat(8) + &"red\n".repeat(22) + &"q r s\n".repeat(200);
     let red = Corpus::from_text(&text, selection(20)).unwrap();
     assert_eq!(red.vocabulary().words(), ["q_r", "s", "red"].map(String::from));
@@ -134,7 +134,7 @@ fn a_text_that_is_read_later_is_joined_as_the_corpus_was() {
     for (passes, threshold, min_count) in [(1, 4.0, 5), (2, 3.0, 5), (3, 2.0, 0)] {
         let selection = Selection { phrases: how(passes, threshold, min_count), ..Selection::from(ALL) };
         let corpus = Corpus::from_text(&text, selection).unwrap();
-        // By what a checkpoint stores.
+        // From what a checkpoint stores.
         let phrases = Found::from_bytes(corpus.phrases().to_tsv().as_bytes()).unwrap();
         assert_eq!((&phrases, phrases.is_empty()), (corpus.phrases(), false));
         let reading = Reading { phrases, ..Reading::default() };
@@ -165,7 +165,7 @@ fn phrases_of_runs_that_stored_none_are_known_by_their_spelling() {
     };
     assert_eq!(joined(&["new_york", "new", "x"], 1, "in new york now"), "in new_york now");
     assert_eq!(joined(&["new_york_times"], 2, "the new york times"), "the new_york_times");
-    // What the text itself wrote with joiners is no phrase of one.
+    // A word that the text itself wrote with joiners is not a phrase.
     assert_eq!(joined(&["_", "__", "a_", "_b"], 1, "a b _ a"), "a b _ a");
 }
 
@@ -175,7 +175,7 @@ fn gensim_finds_the_same_phrases() {
     let text = text(3_000);
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "a.txt", text.as_bytes());
-    // gensim's default score multiplies by the number of different words and pairs where word2phrase.c does by the words of the text.
+    // gensim's default score multiplies by the number of different words and pairs, word2phrase.c's by the number of words in the text.
     let script = "
 import sys
 from gensim.models.phrases import Phrases
@@ -189,7 +189,7 @@ for line in lines:
     let python = std::env::var("CTK_PYTHON").expect("CTK_PYTHON names a python with gensim");
     let run = std::process::Command::new(python).arg("-c").arg(script).arg(&path).output().unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    // Another joiner than text has: gensim counts a word that is spelled like a pair as one.
+    // A joiner that does not occur in the text: gensim counts a word that is spelled like a pair as that pair.
     let phrases = how(1, 4.0, 5).map(|how| Phrases { joiner: "+".to_string(), ..how });
     let corpus = Corpus::from_text(&text, Selection { phrases, ..Selection::from(ALL) }).unwrap();
     assert!(lines(&corpus).iter().any(|line| line.contains('+')));

@@ -1,4 +1,4 @@
-//! Odd words, and odd bytes of values, in every format: what is written can be read again, and nothing else is written.
+//! Tests with odd words, and odd bytes of values, in every format: what is written can be read again, and everything else is refused.
 
 use ctk_core::rng::Key;
 use ctk_texts::vocabulary::Vocabulary;
@@ -7,7 +7,7 @@ use rand::Rng as _;
 use super::*;
 use crate::fasttext::{self, Args, Loss, ModelKind, Parts};
 
-/// Words that have broken some reader of some format.
+/// Words that have broken a reader of some format.
 fn odd() -> Vec<String> {
     let mut words: Vec<String> = [
         "a",
@@ -72,7 +72,7 @@ fn odd() -> Vec<String> {
     words
 }
 
-/// A value whose bytes are `bytes`, if it is a finite number.
+/// The value with these bytes, if it is finite.
 fn value(bytes: [u8; 4]) -> Option<f32> {
     Some(f32::from_le_bytes(bytes)).filter(|value| value.is_finite())
 }
@@ -81,7 +81,7 @@ fn table(names: Vec<String>, rows: Vec<f32>) -> Features {
     Features { width: rows.len() / names.len(), rows, names, ..Features::default() }
 }
 
-/// Writes and reads, if the format takes the words; whether it did.
+/// Writes and reads the words, if the format takes them; returns whether it did.
 fn there_and_back(folder: &Folder, features: &Features, format: &str) -> bool {
     let path = folder.at("v.any");
     match write::as_format(features, format, &path) {
@@ -103,7 +103,7 @@ fn there_and_back(folder: &Folder, features: &Features, format: &str) -> bool {
 fn whatever_is_written_is_read_again() {
     let folder = Folder::new();
     let (words, mut rng) = (odd(), Key::new(9).rng());
-    // Bytes that end lines and words, digits, and what makes a value look like a line of text.
+    // Bytes that end lines and words, digits, and bytes that make a value look like a line of text.
     let bytes = [b'\n', b' ', b'1', b'.', b'\r', b'\t', b'a', 0, 0x3f, 0xbf, 0x80, b'5'];
     let mut written = std::collections::HashMap::<&str, usize>::new();
     for round in 0..400 {
@@ -137,7 +137,7 @@ fn each_odd_word_goes_into_some_format_or_is_refused_by_all() {
         let lines = word.contains(['\n', '\r']) || word.is_empty() || word == "tab\t7";
         assert_eq!(taken.is_empty(), lines && word != "tab\t7", "{word:?}: {taken:?}");
     }
-    // Longer than any reader takes.
+    // Longer than any reader accepts.
     let long = table(vec!["first".into(), "x".repeat(LONGEST_WORD)], vec![0.5, 1.0]);
     for format in FILES {
         let error = write::as_format(&long, format, &folder.at("long")).unwrap_err().to_string();
@@ -205,7 +205,7 @@ fn words_beside_the_vectors_have_a_name_of_their_own() {
         assert!(error.exit_code() == 2 && error.to_string().contains("the same name"), "{error}");
     }
     assert_eq!(std::fs::read_dir(folder.0.path()).unwrap().count(), 0);
-    // Any other format takes any name.
+    // Every other format takes any name.
     write::as_format(&some(), "word2vec-text", &folder.at("v.tsv")).unwrap();
     same(&opened(&folder.at("v.tsv")), &some());
 }
@@ -215,7 +215,7 @@ fn a_binary_file_is_one_though_its_values_look_like_lines() {
     let folder = Folder::new();
     let value = f32::from_le_bytes;
     for (names, rows) in [
-        // "1984 \n…": a number and a line's end.
+        // "1984 \n…": a number and a line end.
         (["1984", "b"], vec![value([b'\n', 0, 0x80, 0x3f]), 0.5]),
         (["a", "b"], vec![value([b'5', b'\n', 0x80, 0x3f]), value([b' ', b'7', b'\n', 0x3e])]),
         (["a", "b"], vec![0.5, 0.5, value([b'\n', b'\n', b'\n', 0x3e]), value([b' ', b'1', b' ', 0x3e])]),
@@ -223,7 +223,7 @@ fn a_binary_file_is_one_though_its_values_look_like_lines() {
         let features = table(names.map(String::from).to_vec(), rows);
         write::binary(&features, &folder.at("v")).unwrap();
         same(&opened(&folder.at("v")), &features);
-        // And as others write it, without line ends.
+        // Also in the form of other programs, without line ends.
         let mut bytes = format!("{} {}\n", features.names.len(), features.width).into_bytes();
         for (row, name) in features.names.iter().enumerate() {
             bytes.extend([name.as_bytes(), b" "].concat());
@@ -259,7 +259,7 @@ fn words_with_spaces_in_binary_files_are_read_where_rows_end_lines_and_refused_w
     same(&opened(&folder.holding(file(b"\n", &own))), &features);
     let error = folder.refuses(file(b"", &own));
     assert!(error.contains("row ") && error.contains("byte ") && error.contains("hint: "), "{error}");
-    // Without spaces both are read, and a line's end that is missing is missed.
+    // Without spaces both forms are read, and a missing line end is noticed.
     let plain = |row: usize| features.names[row].replace(' ', "_");
     let joined = Features { names: (0..500).map(plain).collect(), ..features.clone() };
     for end in [&b""[..], b"\n"] {
@@ -277,7 +277,7 @@ fn tables_that_do_not_fit_into_memory_are_refused_before_they_are_read() {
     let error = fits_within(1000, 300, 1_000_000).unwrap_err().to_string();
     assert!(error.contains("1000 rows of 300 values take 1200000 bytes") && error.contains("hint: "), "{error}");
     assert!(fits_within(usize::MAX, 300, u64::MAX).unwrap_err().to_string().contains("more than any machine has"));
-    // Of a packed file its length tells nothing.
+    // The length of a compressed file says nothing.
     for first in ["4000000000000 300\n", "9000000000000000000 300\n"] {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(first.as_bytes()).unwrap();
@@ -296,7 +296,7 @@ fn pipes_and_devices_are_no_files_of_vectors() {
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for (path, kind) in [(pipe.as_path(), "a named pipe"), (Path::new("/dev/zero"), "a device")] {
         for error in [open(path).err(), look(path).err(), fasttext::open(path).err()] {
-            let error = error.expect("this is no file");
+            let error = error.expect("this is not a file");
             assert!(error.exit_code() == 2 && error.to_string().contains(kind), "{error}");
         }
     }

@@ -1,11 +1,12 @@
-//! The step in AVX-512 with products of bf16 (AVX512-BF16): an instruction multiplies and adds two a lane, not one.
+//! The training step in AVX-512 with products of bf16 (AVX512-BF16): one instruction multiplies and adds two values in each lane instead of
+//! one.
 //!
-//! Rows and sums stay f32; what is multiplied is cut to bf16, 8 bits of precision. That moves scores by half a percent, as
-//! word2vec.c's table of σ does, and what a row moves by; nothing is lost of small moves, which are added in f32. Vectors are as
-//! good (see `configs/word2vec/news.toml`).
+//! Rows and sums stay f32; the factors of products are rounded to bf16, 8 bits of precision. That changes scores by half a percent, about
+//! as much as word2vec.c's table of σ, and the changes of rows as well; small changes are not lost, because they are added in f32. The
+//! vectors are as good (see `configs/word2vec/news.toml`).
 //!
-//! A lane's two products add up, so what is put into one lane must belong to one sum. For scores that is any two places of a row;
-//! for moves of an output it is the same place of two contexts, for moves of a context the same place of two outputs.
+//! The two products of a lane are added, so both values in a lane must belong to one sum. For scores these are two values of a row; for
+//! changes of an output the same value of two contexts, for changes of a context the same value of two outputs.
 
 #![allow(clippy::needless_range_loop, reason = "vectors of several rows")]
 
@@ -16,15 +17,15 @@ use super::step::{CONTEXTS, OUTPUTS, Step, StepFn, Ways, by_count, by_width};
 use super::x86::{self, Vector, ask};
 use super::{LANES, Line};
 
-/// A vector whose lanes can hold two halves each.
+/// A vector whose lanes can hold two bf16 values each.
 trait Pairs: Vector {
     type Packed: Copy;
 
-    /// The upper halves of both, those of `high` in the upper half of each lane.
+    /// The bf16 halves of both, those of `high` in the upper half of each lane.
     unsafe fn pack(high: Self, low: Self) -> Self::Packed;
-    /// sum + a·b, of both halves.
+    /// sum + a·b, over both halves.
     unsafe fn dot(self, a: Self::Packed, b: Self::Packed) -> Self;
-    /// Two halves in every lane, read anew each time: kept, they would be more than there are registers.
+    /// The same two halves in every lane, loaded each time: keeping them would take more registers than there are.
     unsafe fn spread(pair: &u32) -> Self::Packed;
 }
 
@@ -52,7 +53,7 @@ macro_rules! pairs {
             #[target_feature(enable = $features)]
             unsafe fn spread(pair: &u32) -> $packed {
                 let out;
-                // SAFETY: reads the four bytes of a reference.
+                // SAFETY: `pair` is a reference, so its four bytes may be read.
                 unsafe {
                     asm!(
                         "vpbroadcastd {}, dword ptr [{}]", out($register) out, in(reg) pair,
@@ -96,18 +97,19 @@ const BYTES: usize = size_of::<__m512>();
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn both<const M: usize, const HALVES: usize>(step: &mut Step) {
-    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
+    // SAFETY: by the contract of `StepFn` the pointers of the step are of live rows of `halves` half lines, and `contexts` has at least
+    // `M`; loops stay within the arrays' `M` contexts and `OUTPUTS` outputs.
     unsafe {
         let halves = if HALVES > 0 { HALVES } else { step.halves };
         let (whole, rest) = (halves / 2, halves % 2 == 1);
-        // Outputs meet every context, so they are packed once.
+        // Outputs are used with every context, so they are packed once.
         let outputs = *step.outputs;
         for (at, packed) in step.packed.iter_mut().enumerate().take(whole / 2) {
             for (packed, row) in packed.iter_mut().zip(outputs) {
                 *packed = by_places(row, at);
             }
         }
-        // The sums of a block of contexts are under way while the slopes of the one before wait for themselves.
+        // The sums of a block of contexts are computed while the slopes of the one before wait for each other.
         for block in 0..M / 4 {
             sum::<4, HALVES>(step, 4 * block);
         }
@@ -138,19 +140,20 @@ unsafe fn both<const M: usize, const HALVES: usize>(step: &mut Step) {
     }
 }
 
-/// Vectors 2·`at` and 2·`at` + 1 of a row, in one.
+/// Vectors 2·`at` and 2·`at` + 1 of a row, packed into one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn by_places(row: *const Line, at: usize) -> __m512i {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller passes a live row that has both vectors, and the machine has AVX512-BF16.
     unsafe { __m512::pack(Vector::load(row, 2 * at * BYTES), Vector::load(row, (2 * at + 1) * BYTES)) }
 }
 
-/// The scores of `N` contexts from number `first`, two contexts a vector.
+/// The scores of `N` contexts from number `first` on, two contexts in a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn sum<const N: usize, const HALVES: usize>(step: &mut Step, first: usize) {
-    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
+    // SAFETY: by the contract of `StepFn` the pointers of the step are of live rows of `halves` half lines; the caller passes `first` and
+    // `N` so that these contexts exist.
     unsafe {
         let halves = if HALVES > 0 { HALVES } else { step.halves };
         let (whole, rest) = (halves / 2, halves % 2 == 1);
@@ -158,7 +161,7 @@ unsafe fn sum<const N: usize, const HALVES: usize>(step: &mut Step, first: usize
         let later: [*const Line; 2] = std::array::from_fn(|pair| (*step.later)[first / 2 + pair]);
         let later = &later[..N.div_ceil(2)];
         let mut sums = [[_mm512_setzero_ps(); OUTPUTS]; N];
-        // What has no partner is multiplied as it is.
+        // A value without a partner is multiplied alone.
         if rest {
             let at = whole * BYTES;
             ask(later, at);
@@ -193,14 +196,14 @@ unsafe fn sum<const N: usize, const HALVES: usize>(step: &mut Step, first: usize
             }
         }
         for pair in 0..N.div_ceil(2) {
-            // A second context that is none repeats the first.
+            // If there is no second context, the first is repeated.
             let scores = x86::lanes([&sums[2 * pair], &sums[(2 * pair + 1).min(N - 1)]]);
             slopes(step, first / 2 + pair, scores);
         }
     }
 }
 
-/// σ, to four digits: the products are no better.
+/// σ with four digits: the products are not more precise.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 fn sigmoid(score: __m512) -> __m512 {
@@ -214,14 +217,15 @@ fn sigmoid(score: __m512) -> __m512 {
     _mm512_rcp14_ps(_mm512_add_ps(_mm512_set1_ps(1.0), _mm512_scalef_ps(power, t)))
 }
 
-/// 2^f on [0, 1] from the highest power down: the polynomial of degree 5 that is nearest to it.
+/// 2^f on [0, 1], highest power first: the minimax polynomial of degree 5.
 const POWER: [f32; 6] = [0.001_867_14, 0.009_017_01, 0.055_799_93, 0.240_164_45, 0.693_151_3, 1.0];
 
-/// gᵢⱼ of two contexts, rounded, as `update` reads them: the contexts' two for each output, then each context's for two outputs.
+/// The rounded gᵢⱼ of two contexts, in the layout that `update` reads: both contexts for each output, then both outputs for each context.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
 unsafe fn slopes(step: &mut Step, pair: usize, scores: __m512) {
-    // SAFETY: arrays of sixteen values that are aligned to 64 bytes in `Step`, and as many as pairs of contexts.
+    // SAFETY: `labels` and each of `rates`, `scores`, `slopes` and `pairs` are arrays of sixteen values aligned to 64 bytes in `Step`, and
+    // the caller passes a `pair` below their number.
     unsafe {
         let (labels, rates) = (_mm512_load_ps(step.labels.as_ptr()), _mm512_load_ps(step.rates.get_unchecked(pair).as_ptr()));
         let slopes = _mm512_mul_ps(rates, _mm512_sub_ps(labels, sigmoid(scores)));
@@ -234,18 +238,19 @@ unsafe fn slopes(step: &mut Step, pair: usize, scores: __m512) {
     }
 }
 
-/// Moves `N` vectors, from byte `at`, of all rows.
+/// Changes `N` vectors, from byte `at` on, of all rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn update<V: Pairs, const M: usize, const N: usize>(step: &Step, rows: &[*const Line; OUTPUTS], at: usize) {
-    // SAFETY: the caller's promise; the numbers of contexts and outputs are those of the arrays.
+    // SAFETY: by the contract of `StepFn` the pointers of the step are of live rows, which the caller says have `N` vectors at byte `at`;
+    // loops stay within the arrays' `M` contexts and `OUTPUTS` outputs.
     unsafe {
         let load = |row: *const Line| -> [V; N] { std::array::from_fn(|v| V::load(row, at + v * V::BYTES)) };
         let mut moved: [[V; N]; OUTPUTS] = std::array::from_fn(|j| load(rows[j]));
         let outputs: [[V::Packed; N]; OUTPUTS / 2] =
             std::array::from_fn(|j| std::array::from_fn(|v| V::pack(moved[2 * j][v], moved[2 * j + 1][v])));
         for pair in 0..M.div_ceil(2) {
-            // The last context of an odd number has none beside it.
+            // The last of an odd number of contexts has no partner.
             let both = 2 * pair + 1 < M;
             let [across, along] = step.pairs.get_unchecked(pair);
             let (a, b) = (*step.contexts.add(2 * pair), *step.contexts.add(2 * pair + usize::from(both)));
@@ -269,7 +274,7 @@ unsafe fn update<V: Pairs, const M: usize, const N: usize>(step: &Step, rows: &[
             for v in 0..N {
                 to_x[v].store(a, at + v * V::BYTES);
                 if both {
-                    // Both may be one row, so the second is read again.
+                    // Both may be the same row, so the second is read again.
                     V::load(b, at + v * V::BYTES).add(by_y[v]).store(b, at + v * V::BYTES);
                 }
             }
@@ -282,7 +287,7 @@ unsafe fn update<V: Pairs, const M: usize, const N: usize>(step: &Step, rows: &[
     }
 }
 
-/// The step for rows of `halves` half lines, compiled for their number where that is a usual one.
+/// The step for rows of `halves` half lines, compiled for that number if it is a usual one.
 pub(super) fn ways(halves: usize) -> Ways {
     let contexts: StepFn = by_width!(halves, WIDTH => contexts::<WIDTH>);
     Ways { contexts, ..x86::avx512(halves) }
@@ -290,7 +295,7 @@ pub(super) fn ways(halves: usize) -> Ways {
 
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn contexts<const HALVES: usize>(step: &mut Step) {
-    // SAFETY: the caller's promise; each arm reads as many contexts as there are.
+    // SAFETY: the caller keeps the contract of `StepFn`; each arm is compiled for exactly `count` contexts.
     unsafe { by_count!(step.count, M => both::<M, HALVES>(step)) }
 }
 

@@ -1,51 +1,51 @@
-//! The step in plain Rust, on local copies of its rows: for machines without vectors that are known here, for Miri, and as what
-//! the others are held against.
+//! The training step in plain Rust, on local copies of its rows: for machines without supported vector instructions, for Miri, and as the
+//! reference of the other implementations.
 
 use super::step::{OUTPUTS, Step, Ways};
 use super::{LANES, Lane, Line};
 
-/// For rows of any width.
+/// The functions for rows of any width.
 pub(super) const WAYS: Ways = Ways { contexts, gather, scatter };
 
 /// # Safety
-/// `pointer` is of a row of `lanes` lines that lives as long as its step, and that is touched by atomics alone.
+/// `pointer` must point to a row of `lanes` lines that lives as long as its step, and that is accessed only by atomics.
 unsafe fn row<'a>(pointer: *const Line, lanes: usize) -> &'a [Line] {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller passes a pointer to `lanes` live lines, and lines are atomics, so shared references to them are valid.
     unsafe { std::slice::from_raw_parts(pointer, lanes) }
 }
 
-/// The mean of `words` goes to both rows of `bag`.
+/// Writes the mean of `words` to both rows of `bag`.
 unsafe fn gather(step: &mut Step) {
     let lanes = step.lanes();
     let (mut word, mut mean) = (vec![[0.0; LANES]; lanes], vec![[0.0; LANES]; lanes]);
     let share = 1.0 / step.words.len() as f32;
     for &pointer in &step.words {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of `StepFn`, `words` point to live rows of `halves` half lines, which are `lanes` lines.
         Line::read(unsafe { row(pointer, lanes) }, &mut word);
         add(share, &word, &mut mean);
     }
     for pointer in step.bag {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of `StepFn`, `bag` points to live rows of `halves` half lines, which are `lanes` lines.
         Line::write(unsafe { row(pointer, lanes) }, &mean);
     }
 }
 
-/// What the second row of `bag` has moved by goes to each of `words`.
+/// Adds the change of the second row of `bag` to each of `words`.
 unsafe fn scatter(step: &mut Step) {
     let lanes = step.lanes();
     let (mut from, mut moved) = (vec![[0.0; LANES]; lanes], vec![[0.0; LANES]; lanes]);
     for (pointer, sign) in step.bag.into_iter().zip([-1.0, 1.0]) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of `StepFn`, `bag` points to live rows of `halves` half lines, which are `lanes` lines.
         Line::read(unsafe { row(pointer, lanes) }, &mut from);
         add(sign * step.back, &from, &mut moved);
     }
     for &pointer in &step.words {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of `StepFn`, `words` point to live rows of `halves` half lines, which are `lanes` lines.
         Line::add(unsafe { row(pointer, lanes) }, &moved);
     }
 }
 
-/// Each of `contexts` against all `outputs`.
+/// Trains each of `contexts` against all `outputs`.
 unsafe fn contexts(step: &mut Step) {
     let (count, lanes) = (step.count, step.lanes());
     let mut local = std::mem::take(&mut step.local);
@@ -54,14 +54,14 @@ unsafe fn contexts(step: &mut Step) {
     let (inputs, rest) = local.split_at_mut(count * lanes);
     let (outputs, rest) = rest.split_at_mut(OUTPUTS * lanes);
     let (moves, moved) = rest.split_at_mut(OUTPUTS * lanes);
-    // SAFETY: the caller's promise.
+    // SAFETY: by the contract of `StepFn`, `contexts` points to `count` pointers and `outputs` to a live array.
     let (names, outputs_at) = unsafe { (std::slice::from_raw_parts(step.contexts, step.count), *step.outputs) };
     for (pointer, local) in names.iter().zip(inputs.chunks_exact_mut(lanes)) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of `StepFn`, each of `contexts` points to a live row of `lanes` lines.
         Line::read(unsafe { row(*pointer, lanes) }, local);
     }
     for (pointer, local) in outputs_at.iter().zip(outputs.chunks_exact_mut(lanes)) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of `StepFn`, each of `outputs` points to a live row of `lanes` lines.
         Line::read(unsafe { row(*pointer, lanes) }, local);
     }
     for (i, input) in inputs.chunks_exact(lanes).enumerate() {
@@ -74,11 +74,12 @@ unsafe fn contexts(step: &mut Step) {
             add(slope, output, moved);
             add(slope, input, &mut moves[j * lanes..][..lanes]);
         }
-        // SAFETY: the caller's promise. Read again: the same row may have been moved as another context.
+        // SAFETY: by the contract of `StepFn`, each of `contexts` points to a live row of `lanes` lines. The row is read again, because it
+        // may have been changed as another context.
         Line::add(unsafe { row(names[i], lanes) }, moved);
     }
     for (pointer, moves) in outputs_at.iter().zip(moves.chunks_exact(lanes)) {
-        // SAFETY: the caller's promise.
+        // SAFETY: by the contract of `StepFn`, each of `outputs` points to a live row of `lanes` lines.
         Line::add(unsafe { row(*pointer, lanes) }, moves);
     }
     step.local = local;
@@ -89,7 +90,7 @@ fn dot(a: &[Lane], b: &[Lane]) -> f32 {
     for (x, y) in a.iter().zip(b) {
         sums = std::array::from_fn(|i| sums[i] + x[i] * y[i]);
     }
-    // Halves, not left to right: that is the order vectors can keep.
+    // In halves, not left to right: the order that vector instructions use.
     let eight: [f32; 8] = std::array::from_fn(|i| sums[i] + sums[i + 8]);
     let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
     (four[0] + four[2]) + (four[1] + four[3])
@@ -102,7 +103,7 @@ fn add(g: f32, row: &[Lane], onto: &mut [Lane]) {
     }
 }
 
-/// Never takes e to a positive power.
+/// Never raises e to a positive power.
 fn sigmoid(x: f32) -> f32 {
     let e = (-x.abs()).exp();
     let positive = 1.0 / (1.0 + e);

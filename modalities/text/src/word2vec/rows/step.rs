@@ -1,77 +1,75 @@
-//! One step of contrasting on shared rows: up to twelve input rows against six output rows, all gradients before any move.
+//! One training step on shared rows: up to twelve input rows against six output rows; all gradients are computed before any row changes.
 //!
 //! ```text
 //! sᵢⱼ = vᵢ·uⱼ      gᵢⱼ = rateᵢⱼ (yⱼ − σ(sᵢⱼ))      vᵢ += Σⱼ gᵢⱼ uⱼ      uⱼ += Σᵢ gᵢⱼ vᵢ
 //! ```
 //!
-//! with yⱼ = 1 for a word that was seen and 0 for noise, or as a path through a tree says. This is the window step of
-//! HogBatch (Ji et al. 2016, "Parallelizing Word2Vec in Shared and Distributed Memory"): a small product of matrices where
-//! word2vec.c has many dot products. `x86` has it in vectors; [`portable`](super::portable) is the same in plain Rust, which Miri
-//! accepts.
+//! with yⱼ = 1 for a word that was seen and 0 for noise, or the label of a turn in a tree. This is the window step of HogBatch (Ji et al.
+//! 2016, "Parallelizing Word2Vec in Shared and Distributed Memory"): a small matrix product where word2vec.c has many dot products. `x86`
+//! has it in vector instructions; [`portable`](super::portable) is the same in plain Rust, which Miri can run.
 //!
-//! What is trained need not be a row of the table. A bag of words (CBOW), or a word made of subwords, is a row made for the moment,
-//! the mean of its parts' rows; it takes the same steps, and what it has moved by then goes back to the parts. The [`Stepper`] finds
-//! all rows.
+//! An input row need not be a row of the table. A bag of words (CBOW), and a word composed of subwords, is a temporary row, the mean of its
+//! parts' rows. It is trained in the same way, and its change is then given back to the parts. The [`Stepper`] finds all rows.
 //!
 //! [`Stepper`]: super::stepper::Stepper
 
 use super::{LANES, Lane, Line, Rows, portable};
 
-/// Input rows a step at most: the contexts of two neighbours whose windows are five words to each side.
+/// The largest number of input rows in a step: the contexts of two neighbours whose windows have five words to each side.
 pub const CONTEXTS: usize = 12;
-/// Output rows a step: the centre and five negatives.
+/// Output rows in a step: the centre and five negatives.
 pub const OUTPUTS: usize = 6;
-/// Stands for no output row: a row of zeros that nobody shares.
+/// Stands for no output: a row of zeros that is private to a thread.
 pub const NONE: u32 = u32::MAX;
-/// Neighbouring centres that may share one step.
+/// Neighbouring centres that may share a step.
 pub const GROUP: usize = 2;
 
-/// Lanes of numbers that belong to two contexts: `OUTPUTS` each, the rest unused.
+/// A line of numbers for two contexts: `OUTPUTS` each, the rest unused.
 pub(super) type Two = [f32; LANES];
 
 #[repr(align(64))]
 #[derive(Clone, Copy)]
 pub(super) struct Aligned<T>(pub(super) T);
 
-/// What a step reads and leaves behind.
+/// The inputs and results of a step.
 #[repr(C, align(64))]
 pub(super) struct Step {
-    /// rateᵢⱼ, two contexts a line.
+    /// rateᵢⱼ, two contexts in a line.
     pub rates: [Two; CONTEXTS / 2],
     /// yⱼ for two contexts.
     pub labels: Two,
-    /// sᵢⱼ, two contexts a line.
+    /// sᵢⱼ, two contexts in a line.
     pub scores: [Two; CONTEXTS / 2],
-    /// gᵢⱼ, two contexts a line.
+    /// gᵢⱼ, two contexts in a line.
     pub slopes: [Two; CONTEXTS / 2],
-    /// gᵢⱼ by pairs of bf16, two contexts in two lines.
+    /// gᵢⱼ in pairs of bf16, two contexts in two lines.
     pub pairs: [[[u32; LANES]; 2]; CONTEXTS / 2],
-    /// Where the rows of the contexts are named, `count` of them.
+    /// The pointers to the contexts' rows, `count` of them.
     pub contexts: *const *const Line,
-    /// Where those of the outputs are.
+    /// The pointers to the outputs' rows.
     pub outputs: *const [*const Line; OUTPUTS],
-    /// Where those are that a later step will need.
+    /// Pointers to output rows that a later step will need, for prefetching.
     pub later: *const [*const Line; OUTPUTS],
-    /// An input row that a later step will need.
+    /// An input row that a later step will need, for prefetching.
     pub later_input: *const Line,
-    /// 1 to [`CONTEXTS`].
+    /// The number of contexts, 1 to [`CONTEXTS`].
     pub count: usize,
-    /// Half lines (8 floats) of a row that hold values.
+    /// The number of half lines (8 floats) of a row that hold values.
     pub halves: usize,
     /// The parts of a bag.
     pub words: Vec<*const Line>,
-    /// What each of a bag's parts moves by, as a share of what their mean moves by.
+    /// The fraction of the mean's change that each part of a bag gets.
     pub back: f32,
-    /// Where the mean of a bag is kept, and where it is trained: two rows that nobody shares.
+    /// Two private rows: the mean of a bag as it was, and as it is trained.
     pub bag: [*const Line; 2],
     pub local: Vec<Lane>,
-    /// The outputs by pairs of bf16: their values in two neighbouring lines.
+    /// The outputs in pairs of bf16: the values of two neighbouring lines.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     pub packed: Vec<[std::arch::x86_64::__m512i; OUTPUTS]>,
 }
 
 impl Step {
-    /// A step at rate `rate` of no contexts yet, on rows like the one of `none`; the first `seen` of its outputs are words that were
+    /// A step at rate `rate` without contexts yet, on rows like the one of `none`; the first `seen` of its outputs are words that were
     /// seen.
     pub fn new(none: &Rows, rate: f32, seen: usize) -> Step {
         let nothing = none.row(0);
@@ -92,49 +90,50 @@ impl Step {
             bag: [nothing; 2],
             local: Vec::new(),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            // SAFETY: any bits are valid, zeros too.
+            // SAFETY: a vector of integers is valid with any bits, all zeros too.
             packed: vec![unsafe { std::mem::zeroed() }; none.lanes() / 2],
         }
     }
 
-    /// Lines of a row.
+    /// Cache lines in a row.
     pub fn lanes(&self) -> usize {
         self.halves.div_ceil(2)
     }
 }
 
 /// # Safety
-/// `contexts`, `outputs` and `later` point to live arrays of pointers, the first to `count` of them, 1 to [`CONTEXTS`]. Those of
-/// `contexts` and `outputs`, `words` and `bag` point to rows of `halves` half lines, live and touched by atomics (or by what is
-/// modelled as such) alone; those of `later` are only asked for. The machine has the instructions that the function is made of.
+/// `contexts`, `outputs` and `later` must point to live arrays of pointers, the first one to `count` of them, 1 to [`CONTEXTS`]. The
+/// pointers in `contexts`, `outputs`, `words` and `bag` must point to live rows of `halves` half lines that are accessed only by atomics
+/// (or by instructions that act like them); those in `later` are only prefetched. The machine must have the instructions that the function
+/// is compiled for.
 pub(super) type StepFn = unsafe fn(&mut Step);
 
-/// What is done with rows.
+/// The functions of an instruction set.
 #[derive(Clone, Copy)]
 pub(super) struct Ways {
     /// Trains `contexts` against `outputs`.
     pub contexts: StepFn,
-    /// The mean of `words` goes to both rows of `bag`.
+    /// Writes the mean of `words` to both rows of `bag`.
     pub gather: StepFn,
-    /// What the second row of `bag` has moved by, away from the first, goes to each of `words`, times `back`.
+    /// Adds the change of the second row of `bag` from the first, times `back`, to each of `words`.
     pub scatter: StepFn,
 }
 
-/// How outputs count that do not all count alike.
+/// Weights and labels of outputs, if not all count once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OutputWeights {
-    /// How often each output counts; where that is 0 it may be [`NONE`].
+    /// The weight of each output; one with weight 0 may be [`NONE`].
     pub weights: [f32; OUTPUTS],
-    /// yⱼ of each.
+    /// The label yⱼ of each output.
     pub labels: [f32; OUTPUTS],
 }
 
-/// yⱼ where outputs 0..`seen` are words that were seen, and the rest is noise.
+/// The labels yⱼ if outputs 0..`seen` are words that were seen, and the rest is noise.
 pub fn labels(seen: usize) -> [f32; OUTPUTS] {
     std::array::from_fn(|j| f32::from(u8::from(j < seen)))
 }
 
-/// `$ways` with `$width` the number of half lines where that is a usual one, or else 0: what is compiled for it unrolls.
+/// `$ways` with `$width` the number of half lines if that is a usual one, else 0, so that loops are unrolled for usual widths.
 macro_rules! by_width {
     ($halves:expr, $width:ident => $ways:expr) => {
         by_width!(@ $halves, $width => $ways, 13 16 25 32 38) // 100, 128, 200, 256 and 300 values
@@ -172,15 +171,15 @@ macro_rules! by_count {
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(super) use {by_count, by_width};
 
-/// Numbers of an output each, for two contexts.
+/// Numbers for each output, for two contexts.
 pub(super) fn two(each: [f32; OUTPUTS]) -> Two {
     std::array::from_fn(|lane| if lane < 2 * OUTPUTS { each[lane % OUTPUTS] } else { 0.0 })
 }
 
 impl Step {
-    /// −Σ log σ(±s) of the step that was run at `rate`, each pair counted rateᵢⱼ/`rate` times.
+    /// −Σ log σ(±s) of the step that was run at `rate`, with each pair weighted by rateᵢⱼ/`rate`.
     pub fn loss(&self, rate: f32) -> f64 {
-        // log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|), and one logarithm serves most: of the product, whose factors are at most 2.
+        // log(1 + eˣ) = max(x, 0) + log(1 + e^−|x|). One logarithm serves most terms: that of the product, whose factors are at most 2.
         let (mut sum, mut product) = (0.0, 1.0);
         for i in 0..self.count {
             for lane in i % 2 * OUTPUTS..(i % 2 + 1) * OUTPUTS {
@@ -200,7 +199,7 @@ impl Step {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(super) fn choose(isa: &str, halves: usize) -> Ways {
-    // Asked again, since a name alone must not lead to instructions that the machine has not.
+    // Checked again, because a name alone must not lead to instructions that the machine lacks.
     let narrow = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     let wide =
         is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");

@@ -1,5 +1,5 @@
-//! Goes through a block of text step by step: finds the rows that each [`Step`] reads, asks for those that later ones will, and puts
-//! together and takes apart what is no row of the table.
+//! Goes through a block of text step by step: finds the rows of each [`Step`], prefetches those of later steps, and composes words and bags
+//! and gives their changes back.
 
 use std::ops::Range;
 
@@ -7,42 +7,42 @@ use super::super::windows::Window;
 use super::step::{Aligned, CONTEXTS, GROUP, NONE, OUTPUTS, OutputWeights, Step, Two, Ways, choose, labels, two};
 use super::{LANES, Line, Rows};
 
-/// Steps on two tables of rows, at one rate, through one block of text after another; one for each thread.
+/// Runs steps on two tables of rows, at one rate, through one block of text after another; one for each thread.
 pub struct Stepper<'a> {
     tables: Tables<'a>,
     rate: f32,
     labels: [f32; OUTPUTS],
     step: Box<Step>,
     ways: Ways,
-    // Rows that are nobody else's: pairs of a mean and what it became.
+    // Private rows: pairs of a mean and its trained copy.
     own: Vec<Line>,
-    // The input rows of the block's words; behind them some more, since windows are copied whole.
+    // The input rows of the block's words, and some more at the end, because windows are copied whole.
     inputs: Vec<*const Line>,
-    // The output rows of its steps, in order, by number and where they are.
+    // The output rows of the block's steps in order, as numbers and as pointers.
     ids: Vec<[u32; OUTPUTS]>,
     outputs: Vec<[*const Line; OUTPUTS]>,
-    // Those of which not all count alike, with their place.
+    // Weights of the steps whose outputs do not all count once, with the steps' numbers.
     odd: Vec<(usize, OutputWeights)>,
     odd_next: usize,
-    // The contexts of a step where they are not in a row, and what is nowhere else.
+    // The contexts of a step that are not consecutive rows.
     gathered: Box<[*const Line; CONTEXTS]>,
-    // Rates of two contexts by which of the group's windows they are in: one bit a window, the first context's bits low.
+    // Rates of two contexts by the group's windows that they are in: one bit for each window, the first context's bits low.
     shares: Box<Aligned<[Two; 1 << (2 * GROUP)]>>,
 }
 
-/// What steps are made on: three tables with rows of one width.
+/// The tables that steps work on, all of one width.
 #[derive(Clone, Copy)]
 pub struct Tables<'a> {
-    /// The vectors that are published, or their parts.
+    /// The input table: the vectors that are published, or their parts.
     pub input: &'a Rows,
-    /// The vectors they are contrasted with.
+    /// The output table: the vectors that they are contrasted with.
     pub output: &'a Rows,
-    /// One row that stands for an output that is none, and stays 0.
+    /// A single row that stands for no output, and stays 0.
     pub none: &'a Rows,
 }
 
 impl<'a> Stepper<'a> {
-    /// Steps at rate `rate` with outputs of which the first `seen` are words that were seen, by the instructions `isa` (see
+    /// Steps at rate `rate` whose first `seen` outputs are words that were seen, with the instructions `isa` (see
     /// [`ctk_core::device::isa`]).
     pub fn new(tables: Tables<'a>, rate: f32, seen: usize, isa: &str) -> Stepper<'a> {
         let Tables { input, output, none } = tables;
@@ -72,7 +72,7 @@ impl<'a> Stepper<'a> {
         stepper
     }
 
-    /// The same, whose noise counts for as much as `negatives` draws a pair where a [group](Self::group) shares a step.
+    /// The same, with noise weighted like `negatives` draws for each pair where a [group](Self::group) shares a step.
     pub fn sharing(mut self, negatives: usize) -> Stepper<'a> {
         let noise = negatives as f32 / (OUTPUTS - GROUP) as f32;
         for (bits, line) in self.shares.0.iter_mut().enumerate() {
@@ -88,7 +88,7 @@ impl<'a> Stepper<'a> {
         self
     }
 
-    /// Goes to a block of the words `ids`, whose steps are then [pushed](Self::push).
+    /// Begins a block of the words `ids`, whose steps are then [pushed](Self::push).
     pub fn block(&mut self, ids: &[u32]) {
         let input = self.tables.input;
         self.inputs.clear();
@@ -102,7 +102,7 @@ impl<'a> Stepper<'a> {
     /// Adds a step's outputs: the words that were seen, then noise. All count once, or as `odd` says.
     #[inline]
     pub fn push(&mut self, ids: [u32; OUTPUTS], odd: Option<OutputWeights>) {
-        // Here, so that the steps need not ask again.
+        // Checked here, so that the steps need not check again.
         let rows = self.tables.output.len();
         let wrong = |id: u32| id as usize >= rows && (odd.is_none() || id != NONE);
         assert!(!ids.into_iter().fold(false, |any, id| any | wrong(id)), "a word out of the table's range");
@@ -116,42 +116,44 @@ impl<'a> Stepper<'a> {
         self.outputs.push(found);
     }
 
-    /// The output rows of all steps of the block, one after another; [`NONE`] among them.
+    /// The output rows of all steps of the block, one after another; [`NONE`] may be among them.
     pub fn outputs(&self) -> &[u32] {
         self.ids.as_flattened()
     }
 
-    /// Asks for the rows of the first steps: the inputs of `words` words, and the outputs of `steps` steps.
+    /// Prefetches for the first steps: the input rows of `words` words, and the output rows of `steps` steps.
     pub fn fetch(&self, words: usize, steps: usize) {
         let Tables { input, output, .. } = self.tables;
         self.inputs.iter().take(words).for_each(|row| input.prefetch(*row));
         self.outputs.iter().take(steps).flatten().for_each(|row| output.prefetch(*row));
     }
 
-    /// Asks for the input rows `ids`.
+    /// Prefetches the input rows `ids`.
     #[inline]
     pub(crate) fn fetch_parts(&self, ids: &[u32]) {
         ids.iter().for_each(|&id| self.tables.input.prefetch(self.tables.input.row(id)));
     }
 
-    /// From here to [`release`](Self::release), the block's word at `at` is the mean of the input rows `ids`, in a row of its own:
-    /// place `place` of [`make_room`](Self::make_room)'s.
+    /// Until [`release`](Self::release), the block's word at `at` is the mean of the input rows `ids`, in private row number `place` of
+    /// [`make_room`](Self::make_room).
     pub(crate) fn compose(&mut self, at: usize, place: usize, ids: &[u32]) {
         self.take(1 + place, ids);
         self.inputs[at] = self.step.bag[1];
-        // SAFETY: `take` found rows of the table by `line` and two of this stepper's own; `choose` gave `ways`.
+        // SAFETY: `words` were found by `line`, so they are rows of the table; `bag` is two private rows of this stepper; all live for the
+        // call and are accessed by atomics; `choose` picked functions that this machine can run.
         unsafe { (self.ways.gather)(&mut self.step) };
     }
 
-    /// What the word at `place` has moved by goes to the input rows `ids`.
+    /// Gives the change of the word at `place` back to the input rows `ids`.
     pub fn release(&mut self, place: usize, ids: &[u32]) {
         self.take(1 + place, ids);
         self.step.back = 1.0;
-        // SAFETY: as of `compose`.
+        // SAFETY: `words` were found by `line`, so they are rows of the table; `bag` is two private rows of this stepper; all live for the
+        // call and are accessed by atomics; `choose` picked functions that this machine can run.
         unsafe { (self.ways.scatter)(&mut self.step) };
     }
 
-    /// Room for `places` composed words, numbered from 0; not while there are any.
+    /// Allocates private rows for `places` composed words, numbered from 0; there must be no composed word at the time.
     pub(crate) fn make_room(&mut self, places: usize) {
         // And for a bag, which comes first.
         let lines = 2 * (1 + places) * self.tables.input.lanes();
@@ -173,19 +175,19 @@ impl<'a> Stepper<'a> {
         self.step.words.extend(ids.iter().map(|&id| input.line(id as usize).as_ptr()));
     }
 
-    /// Makes step `step`: trains the block's words `words`, but for the one at `without`. More than [`CONTEXTS`] are taken in
-    /// turns of as many. Their loss is added to `loss`, if that is asked for. A block's steps are made in order. Meanwhile the
-    /// rows of word `later.0` and step `later.1` are asked for.
+    /// Runs step `step`: trains the block's words `words`, except the one at `without`. More than [`CONTEXTS`] are trained in several
+    /// turns. Their loss is added to `loss`, if it is given. A block's steps are run in order. Meanwhile the rows of word `later.0` and
+    /// step `later.1` are prefetched.
     ///
-    /// A word that is twice in one turn is moved twice. By vectors, its second occurrence moves the outputs by where its first
-    /// has brought it.
+    /// A word that occurs twice in one turn is changed twice. With vector instructions, its second occurrence changes the outputs by the
+    /// value that the first has left.
     #[inline]
     pub fn step(&mut self, step: usize, words: Range<usize>, without: usize, later: (usize, usize), mut loss: Option<&mut f64>) {
         let odd = self.begin(step, later);
         if let Some(odd) = odd {
             self.step.rates = [two(odd.weights.map(|weight| weight * self.rate)); CONTEXTS / 2];
         }
-        // The one that is left out goes to the front for so long, so that the others are in a row.
+        // The word that is left out is moved to the front for the time, so that the others are consecutive.
         let inside = words.contains(&without);
         if inside {
             self.inputs.swap(words.start, without);
@@ -203,9 +205,8 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// As [`step`](Self::step), for neighbours that share one: output j is the centre of window j, and trained with that window's
-    /// words alone; noise is trained with all of them, as often as each is in a window. `later.0` is the first of two words that
-    /// are asked for.
+    /// As [`step`](Self::step), for neighbours that share a step: output j is the centre of window j, and is trained with that window's
+    /// words alone; noise is trained with all words, as often as each is in a window. `later.0` is the first of two words to prefetch.
     #[inline]
     pub fn group(&mut self, step: usize, windows: &[Window], later: (usize, usize), mut loss: Option<&mut f64>) {
         let odd = self.begin(step, later);
@@ -215,7 +216,7 @@ impl<'a> Stepper<'a> {
         let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return };
         let (start, end) = (first.words.start.min(last.words.start), first.words.end.max(last.words.end));
         for from in (start..end).step_by(u64::BITS as usize) {
-            // Which of so many words are in which window.
+            // The windows that each word is in.
             let mut within = [0; GROUP];
             within.iter_mut().zip(windows).for_each(|(bits, window)| *bits = window.contexts_from(from));
             let mut left = within.iter().fold(0, |all, bits| all | bits);
@@ -246,8 +247,8 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// As [`step`](Self::step), but that the words are one bag: their mean is trained, and each moves by what that has moved, or,
-    /// if `exact`, by its share of it, which is the gradient (word2vec.c and gensim do the former).
+    /// As [`step`](Self::step), but the words are one bag: their mean is trained, and each word gets the mean's change or, if `exact`, the
+    /// change divided by the number of words, which is the gradient (word2vec.c and gensim do the former).
     #[inline]
     pub fn bag(
         &mut self,
@@ -271,11 +272,12 @@ impl<'a> Stepper<'a> {
             state.back = if exact { 1.0 / state.words.len() as f32 } else { 1.0 };
             self.gathered[0] = bag[1];
             (state.bag, state.contexts, state.count) = (bag, self.gathered.as_ptr(), 1);
-            // SAFETY: `words` are rows of the tables, or composed ones, of which `inputs` has pointers from `line` and `place` alone;
-            // `bag` is of two rows of this stepper's own; `choose` gave `ways`.
+            // SAFETY: the pointers in `inputs`, and so in `words`, were made by `line` and `place`: they are rows of the tables, or private
+            // rows of composed words. `bag` is two private rows of this stepper. `choose` picked functions that this machine can run.
             unsafe { (self.ways.gather)(state) };
             self.run(loss);
-            // SAFETY: as above.
+            // SAFETY: `words` and `bag` are unchanged since `gather`: rows of the tables and private rows, all live; `choose` picked
+            // functions that this machine can run.
             unsafe { (self.ways.scatter)(&mut self.step) };
         }
         if odd.is_some() {
@@ -283,26 +285,26 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// Trains what was put down in `contexts`.
+    /// Trains the contexts that the caller has set.
     #[inline]
     fn run(&mut self, loss: Option<&mut f64>) {
-        // SAFETY: `begin` and the caller set the three arrays to places in `inputs`, `gathered` and `outputs`, which nobody moves
-        // before the step is over. The pointers in them are of rows: the contexts' were found by `line` or are this stepper's own,
-        // the outputs' numbers were held against the table's length by `push`; rows have `halves` half lines and live for `'a`, or
-        // as long as `own`; lines are atomics; `count` is 1 to `CONTEXTS`, since callers see that something is left; `choose` gave
-        // `ways`.
+        // SAFETY: `begin` and the caller set the three arrays to places in `inputs`, `gathered` and `outputs`, which do not move before the
+        // step is over. The pointers in them point to rows: the contexts' were found by `line` or are private, and `push` compared the
+        // outputs' numbers with the table's length. Rows have `halves` half lines and live for `'a`, or as long as `own`; lines are
+        // atomics. `count` is 1 to `CONTEXTS`, because callers check that a word is left. `choose` picked functions that this machine can
+        // run.
         unsafe { (self.ways.contexts)(&mut self.step) };
         if let Some(loss) = loss {
             *loss += self.step.loss(self.rate);
         }
     }
 
-    /// Goes to a step's outputs; says how each counts, if not once.
+    /// Sets a step's outputs; returns their weights, if they do not all count once.
     #[inline]
     fn begin(&mut self, step: usize, later: (usize, usize)) -> Option<OutputWeights> {
         let state = &mut *self.step;
         state.outputs = &raw const self.outputs[step];
-        // At a block's end there is nothing more to ask for: what was asked for last then comes again.
+        // At a block's end nothing more is to be prefetched, so the last rows are prefetched again.
         state.later = self.outputs.get(later.1).map_or(state.outputs, |rows| &raw const *rows);
         if let Some(input) = self.inputs.get(later.0) {
             state.later_input = *input;
@@ -313,7 +315,7 @@ impl<'a> Stepper<'a> {
         Some(odd)
     }
 
-    /// Goes back to what is usual.
+    /// Restores the usual rates and labels.
     #[inline]
     fn end(&mut self) {
         self.step.rates = [two([self.rate; OUTPUTS]); CONTEXTS / 2];

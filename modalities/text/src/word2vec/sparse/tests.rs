@@ -1,4 +1,4 @@
-//! The sparse learner against its oracle: candle's autograd on the very same pairs, one by one.
+//! Tests of the learner against its oracle: candle's autograd on the same pairs, one by one.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl HostBatch for Ids {
     }
 }
 
-/// A table of rows as an encoder of the dense road.
+/// A table of rows as an encoder for candle.
 struct Table(Arc<Param>, GradientStore);
 
 impl Encoder for Table {
@@ -55,7 +55,7 @@ impl Encoder for Table {
 
 type Oracle = Dense<Dual<Table, Table>>;
 
-/// Both tables of `sparse`, in f64, on the dense road, with one more row of zeros each.
+/// Both tables of `sparse`, in f64, for candle, with one more row of zeros each.
 fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
     let width = sparse.settings.width;
     let mut params = Params::new();
@@ -104,7 +104,7 @@ fn sparse(corpus: &Corpus, threads: usize) -> Sparse {
     Sparse::new(corpus.vocabulary(), settings, Key::new(1)).unwrap().threads(threads)
 }
 
-/// A block in which no word is twice in a window: there, the order in which vectors take contexts cannot show.
+/// A block in which no word occurs twice in a window, so that the order in which vector instructions take contexts does not matter.
 fn block(words: u32) -> Block {
     let ids: Vec<u32> = (0..3 * words).map(|i| i * 7 % words).collect();
     let lines = (0..ids.len()).step_by(14).map(|start| start..(start + 14).min(ids.len())).collect();
@@ -116,10 +116,10 @@ fn noise(sharing: Negatives, negatives: usize) -> Contrast {
     Contrast::Noise { negatives, power: 0.75, sharing }
 }
 
-/// A word, an output row, whether they belong together, and how often the pair counts.
+/// A word, an output row, whether they belong together, and the pair's weight.
 type Pair = (u32, u32, bool, usize);
 
-/// The pairs of each step of `block`, and how many of the text's own pairs there are.
+/// The pairs of each step of `block`, and the number of the text's own pairs.
 fn pairs(sparse: &Sparse, block: &Block) -> (Vec<Vec<Pair>>, usize) {
     let mut drawn = Vec::new();
     let plain = OutputWeights {
@@ -129,7 +129,7 @@ fn pairs(sparse: &Sparse, block: &Block) -> (Vec<Vec<Pair>>, usize) {
     sparse.targets.draw(block, |ids, odd| drawn.push((ids, odd.unwrap_or(plain))));
     let mut drawn = drawn.into_iter();
     let (mut steps, mut count) = (Vec::new(), 0);
-    // All of `contexts`, twelve at a time, against one step's outputs; which of them count, `counts` says.
+    // All of `contexts`, twelve at a time, against one step's outputs; `counts` says which of them count.
     let mut add = |(ids, odd): ([u32; OUTPUTS], OutputWeights), contexts: &[usize], counts: &dyn Fn(usize, usize) -> usize| {
         for contexts in contexts.chunks(CONTEXTS) {
             let pair = |(at, j): (&usize, usize)| {
@@ -185,7 +185,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
         let corpus = corpus();
         let settings = Settings { contrast, ..sparse(&corpus, 1).settings };
         let mut sparse = Sparse::new(corpus.vocabulary(), settings, Key::new(1)).unwrap().threads(1);
-        // Output rows start at zero, where half of the gradient vanishes: start the comparison elsewhere.
+        // Output rows start at zero, where half of the gradient vanishes, so the comparison starts elsewhere.
         sparse.output = Rows::uniform(sparse.output.len(), 20, Key::new(2)).unwrap();
         let (mut dense, [input, output]) = oracle(&sparse);
         let start = [values(&input), values(&output)];
@@ -200,7 +200,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
         let mut loss = 0.0;
         for step in steps.iter().filter(|step| !step.is_empty()) {
             let mut all: Vec<&Pair> = step.iter().flat_map(|pair| std::iter::repeat_n(pair, pair.3)).collect();
-            // The oracle wants a word that was seen. Two rows of zeros are one, have the loss log 2 and stay where they are.
+            // The oracle needs a word that was seen. Two rows of zeros serve as one; they have the loss log 2 and do not change.
             let seen = all.iter().any(|pair| pair.2);
             let stand_in = (sparse.input.len() as u32, sparse.output.len() as u32, true, 1);
             if !seen {
@@ -228,7 +228,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
         assert!((ours - loss / count as f64).abs() < 1e-5, "{what}: loss {ours} for {}", loss / count as f64);
         for (fused, (exact, start)) in [sparse.vectors(), sparse.outputs()].iter().zip([input, output].iter().zip(&start)) {
             let exact = values(exact);
-            // The accumulated gradient, (start − end) / rate, is what must agree: to 1e-5 of its largest value.
+            // The accumulated gradient, (start − end) / rate, must agree to 1e-5 of its largest value.
             let gradients = exact.iter().zip(start).map(|(e, s)| (s - e) / rate);
             let largest = gradients.clone().fold(0.0f64, |m, g| m.max(g.abs()));
             assert!(largest > 0.01, "{what}: the rows moved");
@@ -240,7 +240,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
     }
 }
 
-/// Three passes over the corpus; the mean loss of the last.
+/// Three passes over the corpus; returns the mean loss of the last.
 fn trained(threads: usize) -> (Sparse, f64) {
     pass_three_times(sparse(&corpus(), threads))
 }
@@ -291,7 +291,7 @@ fn shards_give_the_same_bits_on_any_number_of_threads_and_learn_the_same() {
         assert_eq!(loss, same);
     }
     assert_ne!(one.vectors(), in_shards(1, 2).0.vectors(), "the number of shards shows");
-    // A single shard trains as a thread does, but for the rounding of base + (copy - base).
+    // A single shard trains as a thread does, except for the rounding of base + (copy - base).
     let ((single, _), (plain, _)) = (in_shards(2, 1), trained(1));
     let apart = single.vectors().iter().zip(plain.vectors()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(apart < 1e-5, "{apart}");

@@ -1,8 +1,8 @@
-//! `ctk export --format timm|transformers`: a run's encoder as a folder of weights and descriptions, with the classifier on top of it
-//! where there is one: timm's `fc`, transformers' `ResNetForImageClassification`.
+//! `ctk export --format timm|transformers`: writes a run's encoder as a folder of weights and descriptions, with its classifier if there is
+//! one: timm's `fc`, transformers' `ResNetForImageClassification`.
 //!
-//! Both are PyTorch's ResNet of the ImageNet stem, timm's may be a ResNet-D; whatever else ctk builds is refused: another program would
-//! load it and compute something different.
+//! Both formats describe PyTorch's ResNet with the ImageNet stem; timm's may be a ResNet-D. Other networks of ctk are refused, because the
+//! other program would load them and compute something different.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,19 +19,19 @@ use crate::encoder::file;
 use crate::encoder::input::unlike;
 use crate::encoder::processor;
 
-/// The folders that are written, behind the format of a checkpoint's own file.
+/// The formats that are written, the checkpoint's own first.
 pub(super) const FORMATS: [&str; 3] = [SAFETENSORS, "timm", "transformers"];
 
-/// Writes the encoder `of` as the folder `out`; what to say of how it will be used there.
+/// Writes the encoder `of` as the folder `out`. Returns notes on how it is used there.
 ///
 /// # Errors
-/// The format has no such network; there is something at `out`, other than an empty folder.
+/// The format has no such network, or something other than an empty folder exists at `out`.
 pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &Path) -> Result<Vec<String>> {
     plain(format, of)?;
     let Exported { features, pairs, tensors, classifier } = exported;
     if classifier.as_ref().is_some_and(|classifier| classifier.layers.len() > 1) {
         return Err(Error::usage(format!(
-            "this run's classifier stands on a layer of its projection head, which {format}'s resnet has no place for"
+            "this run's classifier follows a layer of its projection head, which {format}'s resnet cannot hold"
         ))
         .hint(
             "--encoder-only leaves the classifier out, --format safetensors writes all of it; `ctk finetune --from-layer 0` trains one \
@@ -59,13 +59,13 @@ pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &P
     Ok(unlike(&pairs.evaluation(), offset, format).into_iter().collect())
 }
 
-/// Why a format cannot say the network `of`, if it cannot.
+/// Why a format cannot describe the network `of`; none if it can.
 pub(super) fn refused(format: &str, of: &ResnetRecipe) -> Option<String> {
     let width = || if format == "timm" { timm::one_width(of) } else { Ok(()) };
     plain(format, of).and_then(|()| width()).err().map(|e| e.what().to_string())
 }
 
-/// Says in a model's configuration which classes it tells.
+/// Writes the class names into a model's configuration.
 fn tells(config: &mut Value, layout: Layout, classes: &[String]) {
     if layout == Layout::Transformers {
         config["architectures"] = json!(["ResNetForImageClassification"]);
@@ -78,7 +78,7 @@ fn tells(config: &mut Value, layout: Layout, classes: &[String]) {
     }
 }
 
-/// Refuses what PyTorch's ResNet cannot compute.
+/// Refuses networks that PyTorch's ResNet cannot compute.
 fn plain(format: &str, of: &ResnetRecipe) -> Result<()> {
     let other = if of.channels == 1 {
         "one channel (channels = 1)".to_string()
@@ -93,12 +93,12 @@ fn plain(format: &str, of: &ResnetRecipe) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::usage(format!("this network has {other}, which {format}'s resnet has not"))
+    Err(Error::usage(format!("this network has {other}, which {format}'s resnet does not have"))
         .hint("--format safetensors writes its tensors, for a network of your own"))
 }
 
-/// A safetensors file of the encoder under a layout's names, with PyTorch's batch counters, which are not missed then; and of the
-/// classifier.
+/// A safetensors file of the encoder with a layout's names, and of the classifier. It includes PyTorch's batch counters, whose absence
+/// would be reported.
 pub(super) fn weights(names: &Names, tensors: HashMap<String, Tensor>, classifier: Option<&ClassifierExport>) -> Result<Vec<u8>> {
     let within = names.layout == Layout::Transformers && classifier.is_some();
     let mut theirs = Vec::with_capacity(tensors.len() * 6 / 5);
@@ -114,7 +114,7 @@ pub(super) fn weights(names: &Names, tensors: HashMap<String, Tensor>, classifie
         let name = if within { name.replacen("fc", "classifier.1", 1) } else { name };
         theirs.push((name, tensor));
     }
-    // What loads these files asks for it.
+    // The programs that load these files ask for it.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     Ok(safetensors::serialize(theirs.iter().map(|(name, tensor)| (name, tensor)), Some(metadata))?)
 }

@@ -1,7 +1,7 @@
-//! The network that names and shapes mean: depth from the blocks there are, width from channels, selective kernels from gates.
+//! Infers the ResNet from names and shapes: depth from the number of blocks, width from the channels, selective kernels from the gates.
 //!
-//! What they cannot say is taken from the layout's convention: PyTorch's max-pool and, in bottlenecks, the stride on the 3 × 3
-//! convolution. Whether the network is then the file's is seen by declaring it: every name and every shape must agree.
+//! What they do not show is taken from the layout's convention: PyTorch's max-pool and, in bottlenecks, the stride on the 3 × 3
+//! convolution. Then the network is declared, and every name and shape must agree with the file.
 
 use std::collections::BTreeSet;
 
@@ -14,16 +14,16 @@ use super::names::{Layout, Names};
 use super::recipe::{ALL_DEPTHS, ResnetRecipe, Stem, Variant, blocks};
 use crate::encoder::file::File;
 
-/// Depths and kinds, for who meets one that is missing.
+/// The depths and kinds that are known, as a hint.
 const KNOWN: &str = "ctk has ResNet-18, 34, 50, 101, 152 and 200 of any width, and CIFAR's 20, 32, 44, 56 and 110";
 
-/// SimCLRv2's share of a block's width that a gate has.
+/// The ratio of a gate's width to its block's in SimCLRv2.
 const PUBLISHED_RATIO: f64 = 0.0625;
 
-/// The encoder of a file.
+/// The encoder in a file.
 pub(super) fn encoder(names: &Names, file: &File) -> Result<ResnetRecipe> {
     let dims = |ours: &str| file.dims(&names.encoder(ours)?);
-    // Output channels of the convolution `ours`.
+    // The number of output channels of the convolution `ours`.
     let channels = |ours: &str| dims(ours).and_then(|dims| dims.first()).copied();
 
     let counts: Vec<usize> = (1..)
@@ -35,9 +35,9 @@ pub(super) fn encoder(names: &Names, file: &File) -> Result<ResnetRecipe> {
     let fits = |depth: &usize| blocks(*depth).as_ref() == Some(&counts) && of_depth(*depth).bottleneck() == bottleneck;
     let depth = ALL_DEPTHS.into_iter().find(fits).ok_or_else(|| {
         let kind = if bottleneck { "bottlenecks" } else { "blocks of two convolutions" };
-        Error::usage(format!("groups of {counts:?} {kind} are no ResNet that ctk builds")).hint(KNOWN)
+        Error::usage(format!("groups of {counts:?} {kind} are not a ResNet that ctk builds")).hint(KNOWN)
     })?;
-    // Behind an average, a shortcut's convolution is its second layer.
+    // After an average, a shortcut's convolution is its second layer.
     let averages = dims("layer2.0.downsample.1.weight").is_some_and(|dims| dims.len() == 4);
     let deep = dims("conv1.0.weight").is_some();
     let gray = ["conv1.weight", "conv1.0.weight"].iter().find_map(|name| dims(name)).is_some_and(|dims| dims.get(1) == Some(&1));
@@ -51,12 +51,13 @@ pub(super) fn encoder(names: &Names, file: &File) -> Result<ResnetRecipe> {
     let planes = (0..counts.len()).map(|group| (found.base() << group, channels(&format!("layer{}.0.conv1.weight", group + 1))));
     let stem = (found.base(), channels("bn1.weight"));
     let planes: Vec<(usize, usize)> = planes.chain([stem]).filter_map(|(base, there)| Some((base, there?))).collect();
-    let width = width(&found, &planes)
-        .ok_or_else(|| Error::usage(format!("a ResNet-{depth} of these channels is no width of one: {planes:?}")).hint(KNOWN))?;
+    let width = width(&found, &planes).ok_or_else(|| {
+        Error::usage(format!("a ResNet-{depth} cannot have these channels at any width: {planes:?}")).hint(KNOWN)
+    })?;
     let variant = match names.layout {
         Layout::Simclrv2 if names.selects => Variant::Simclrv2Pytorch,
         _ if averages && !names.selects => Variant::ResnetD,
-        // Others have nothing to project where no channels are added.
+        // Other variants have no projection where no channels are added.
         _ if !bottleneck && dims("layer1.0.downsample.0.weight").is_some() => Variant::Google,
         _ => Variant::Torchvision,
     };
@@ -66,13 +67,13 @@ pub(super) fn encoder(names: &Names, file: &File) -> Result<ResnetRecipe> {
     }
     let gates = (1..=counts.len()).map(|group| channels(&format!("layer{group}.0.sk.conv1.weight")));
     let gates: Vec<(usize, usize)> = planes.iter().zip(gates).filter_map(|(&(_, f), there)| Some((f, there?))).collect();
-    let sk_ratio = ratio(&found, &gates)
-        .ok_or_else(|| Error::usage(format!("these gates of selective kernels are no share of their blocks: {gates:?}")))?;
+    let sk_ratio = ratio(&found, &gates).ok_or_else(|| {
+        Error::usage(format!("these gates of selective kernels have no common ratio to their blocks: {gates:?}"))
+    })?;
     Ok(ResnetRecipe { sk_ratio, ..found })
 }
 
-/// The projection head of a file: no layers where it has none. More than ctk's are for the recipe's own check to refuse, which may
-/// leave them out.
+/// The projection head in a file; no layers if it has none. A head with more layers than ctk supports is left to the recipe's check.
 pub(super) fn head(names: &Names, file: &File) -> HeadRecipe {
     let dims = |ours: &str| file.dims(&names.head(ours)?);
     let layers = (0..).take_while(|layer| dims(&format!("layers.{layer}.weight")).is_some()).count();
@@ -83,7 +84,7 @@ pub(super) fn head(names: &Names, file: &File) -> HeadRecipe {
     HeadRecipe { layers, width, hidden: middle.filter(|_| layers > 1 && middle != input), norms: Norms::All }
 }
 
-/// The stem by its first convolution's shape, or where that is the first of three, by whether shortcuts average.
+/// The stem by the shape of its first convolution; with three convolutions, by whether the shortcuts average.
 fn stem(names: &Names, conv1: Option<&[usize]>, deep: Option<bool>) -> Result<Stem> {
     match conv1 {
         None if deep == Some(true) => Ok(Stem::Imagenet),
@@ -92,40 +93,40 @@ fn stem(names: &Names, conv1: Option<&[usize]>, deep: Option<bool>) -> Result<St
                 .hint("use a plain resnet, or a ResNet-D: torchvision's, timm's without a letter behind its depth or with d"))
         }
         Some([_, input, _, _]) if ![1, CHANNELS].contains(input) => {
-            Err(Error::usage(format!("this network reads pictures of {input} channels, and ctk's are of {CHANNELS}, or gray"))
-                .hint("every picture is decoded to red, green and blue"))
+            Err(Error::usage(format!("this network reads images of {input} channels, and ctk's are of {CHANNELS}, or gray"))
+                .hint("every image is decoded to red, green and blue"))
         }
         Some([_, _, 7, 7]) => Ok(Stem::Imagenet),
-        // transformers' network has a stem of its own kind, whatever its kernel.
+        // transformers' network has a stem of its own, whatever its kernel.
         Some([_, _, 3, 3]) if matches!(names.layout, Layout::Torchvision | Layout::Sequential) => Ok(Stem::Small),
         Some([_, _, height, width]) => {
-            Err(Error::usage(format!("a stem of one {height} × {width} convolution is none of ctk's"))
+            Err(Error::usage(format!("a stem of one {height} × {width} convolution is not one that ctk has"))
                 .hint("it has 7 × 7 before a max-pool, and under torchvision's names 3 × 3 without one"))
         }
         _ => Err(Error::usage("the file has no first convolution").hint(KNOWN)),
     }
 }
 
-/// The width by which `of` has these channels; its own before the width stand beside them.
+/// The width multiplier of `of` that gives these channels; each is paired with its number without the multiplier.
 fn width(of: &ResnetRecipe, planes: &[(usize, usize)]) -> Option<f64> {
     let fits = |&width: &f64| planes.iter().all(|&(base, there)| ResnetRecipe { width, ..of.clone() }.channels(base) == there);
     let shares = planes.iter().map(|&(base, there)| there as f64 / base as f64);
-    // Channels are multiples of eight, so that a width in use need be no share of them exactly: the middle of all that give these.
+    // Channels are rounded to multiples of eight, so several multipliers give the same channels; the middle one is used.
     let low = planes.iter().map(|&(base, there)| (there as f64 - 4.0) / base as f64).fold(0.0, f64::max);
     let high = planes.iter().map(|&(base, there)| (there as f64 + 4.0) / base as f64).fold(f64::INFINITY, f64::min);
     shares.chain([(low + high) / 2.0]).find(fits)
 }
 
-/// The share that these gates have of their blocks' widths.
+/// The ratio of these gates to their blocks' widths.
 fn ratio(of: &ResnetRecipe, gates: &[(usize, usize)]) -> Option<f64> {
     let fits = |&sk_ratio: &f64| gates.iter().all(|&(f, there)| ResnetRecipe { sk_ratio, ..of.clone() }.gate(f) == there);
-    // Cut down to whole channels, and 32 at least: half a channel more is the same.
+    // Widths are rounded down to whole channels, and at least 32; so half a channel is added.
     let shares = gates.iter().map(|&(f, there)| (there as f64 + 0.5) / f as f64);
     [PUBLISHED_RATIO].into_iter().chain(gates.iter().map(|&(f, there)| there as f64 / f as f64)).chain(shares).find(fits)
 }
 
-/// Whether the file holds the declared network, no more and no less: what each of its tensors is called there, in order. With `head`
-/// the projection head, too.
+/// Checks that the file holds exactly the declared network. Returns the file's name of each tensor, in order. With `head`, also for the
+/// projection head.
 pub(super) fn agree(names: &Names, file: &File, params: &Params, head: bool) -> Result<Vec<(String, String)>> {
     const HINT: &str = "depth, width, stem, variant and sk_ratio must be the file's; other kinds of ResNet are not read";
     let fail = |what: String| Err(Error::usage(what).hint(HINT));
@@ -160,7 +161,7 @@ pub(super) fn agree(names: &Names, file: &File, params: &Params, head: bool) -> 
     }
 }
 
-/// What the shift of the head's last normalisation is called in a file: ours has none.
+/// The name, in a file, of the shift of the head's last normalisation, which ctk's head does not have.
 pub(super) fn last_shift(names: &Names, params: &Params) -> Option<String> {
     let matrix = |name: &str| name.starts_with("head.layers.") && name.ends_with(".weight");
     let layers = params.iter().filter(|param| matrix(param.name())).count();

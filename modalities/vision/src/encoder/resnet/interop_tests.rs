@@ -1,4 +1,4 @@
-//! Key maps, inference and round trips without another program; and what is refused, with nothing left behind.
+//! Tests of the key map, of inference, and of round trips, without another program; and that refusals leave nothing behind.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -45,7 +45,7 @@ fn declared(of: &ResnetRecipe, head: &HeadRecipe) -> Params {
 
 const NO_HEAD: HeadRecipe = HeadRecipe { layers: 0, width: 128, hidden: None, norms: Norms::All };
 
-/// Every tensor off its initial constant, or a tensor in another's place would not show.
+/// All tensors differ from their initial constants; otherwise a swapped tensor would not be noticed.
 fn filled(of: &ResnetRecipe, head: &HeadRecipe, seed: u64) -> Params {
     let params = declared(of, head);
     params.materialise(Key::new(seed), DType::F32, &Device::Cpu).unwrap();
@@ -57,7 +57,7 @@ fn filled(of: &ResnetRecipe, head: &HeadRecipe, seed: u64) -> Params {
     params
 }
 
-/// The conversion's names with both of its parts.
+/// The conversion's names, with both of its parts.
 fn whole_conversion(selects: bool) -> Names {
     let names = Names::of(Layout::Simclrv2, selects);
     let has = |name: &str| {
@@ -70,7 +70,7 @@ fn whole_conversion(selects: bool) -> Names {
     found
 }
 
-/// A file of the parameters under a layout's names, changed by `change`.
+/// Writes the parameters with a layout's names, changed by `change`.
 fn write(names: &Names, params: &Params, path: &Path, change: impl FnOnce(&mut BTreeMap<String, Tensor>)) {
     let bytes = match params.section("head").unwrap().is_empty() {
         true => export::weights(names, params.section("encoder").unwrap().into_iter().collect(), None).unwrap(),
@@ -150,7 +150,7 @@ fn what_is_written_is_read_as_the_same_network_and_the_same_bits() {
         for section in ["encoder", "head"] {
             assert_eq!(bits(&other, section), bits(&params, section), "{of:?}");
         }
-        // The encoder alone, whatever lies beside it.
+        // Only the encoder, whatever else is in the file.
         let alone = filled(&of, &NO_HEAD, 3);
         weights.load(&alone, false).unwrap();
         assert_eq!(bits(&alone, "encoder"), bits(&params, "encoder"));
@@ -172,7 +172,7 @@ fn shapes_say_depth_width_stem_and_gates() {
         }
     }
     let mut count = 0;
-    // Deep ones in one width: their many names take time to declare.
+    // Deep networks with one width only: their many names take time to declare.
     let wanted = |of: &ResnetRecipe| of.check().is_ok() && (of.depth <= 56 || of.width == 3.0);
     for of in networks.into_iter().filter(wanted) {
         let params = declared(&of, &NO_HEAD);
@@ -188,7 +188,7 @@ fn shapes_say_depth_width_stem_and_gates() {
             assert_eq!(Names::recognise(|name| file.dims(name).is_some()), Some(names), "{of:?}");
             let found = infer::encoder(&names, &file).unwrap();
             let again = declared(&found, &NO_HEAD);
-            // Several widths and ratios give the same channels; those in use are found as they are.
+            // Several widths and ratios give the same channels; usual ones are found exactly.
             let same = |a: &Params, b: &Params| a.iter().zip(b.iter()).all(|(a, b)| a.name() == b.name() && a.dims() == b.dims());
             assert!(same(&params, &again) && params.iter().count() == again.iter().count(), "{found:?} for {of:?}");
             assert_eq!((found.depth, found.stem), (of.depth, of.stem));
@@ -211,7 +211,7 @@ fn shapes_say_depth_width_stem_and_gates() {
     assert!(count > 350, "{count} networks");
 }
 
-/// Imports `path` with some keys set, into `out` below the folder.
+/// Imports `path` with some keys set, into `out` in the folder.
 fn import(folder: &Path, path: &Path, set: &[(&str, &str)]) -> Result<PathBuf> {
     let set = |recipe: &mut Recipe| set.iter().try_for_each(|(key, value)| recipe.set(key, value));
     let (recipe, job) = Vision.import(path, &set)?.ok_or_else(|| Error::new("not recognised"))?;
@@ -221,7 +221,7 @@ fn import(folder: &Path, path: &Path, set: &[(&str, &str)]) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// A folder with a small ResNet-18 in torchvision's names, changed.
+/// A folder with a small ResNet-18 in torchvision's names, changed by `change`.
 fn small(change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> (TempDir, PathBuf, Params) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -274,7 +274,7 @@ fn half_precision_is_widened() {
     }
 }
 
-/// Expects an error that says each of `parts`, with a place and a hint, and nothing left of a run.
+/// Expects an error that contains each of `parts`, with a place and a hint, and that no run is left behind.
 fn refused(folder: &Path, path: &Path, code: u8, parts: &[&str]) {
     let error = import(folder, path, &[]).unwrap_err();
     let text = error.to_string();
@@ -304,10 +304,10 @@ fn what_is_wrong_with_a_file_is_said_and_nothing_is_left() {
         t.insert("layer1.0.bn1.bias".into(), Tensor::zeros(16, DType::U8, &Device::Cpu).unwrap());
     });
     check(2, &["[2, 2, 2, 1]", "ResNet"], &|t| t.retain(|name, _| !name.starts_with("layer4.1.")));
-    check(2, &["pictures of 2 channels"], &|t| drop(t.insert("conv1.weight".into(), one(&[16, 2, 7, 7], 0.0))));
+    check(2, &["images of 2 channels"], &|t| drop(t.insert("conv1.weight".into(), one(&[16, 2, 7, 7], 0.0))));
     check(2, &["5 × 5"], &|t| drop(t.insert("conv1.weight".into(), one(&[16, 3, 5, 5], 0.0))));
-    // A wide ResNet keeps its output and widens its middle; others have stems of three convolutions.
-    check(2, &["no width of one"], &|t| drop(t.insert("layer4.0.conv1.weight".into(), one(&[64, 64, 3, 3], 0.0))));
+    // A wide ResNet has the same output and a wider middle; other networks have stems of three convolutions.
+    check(2, &["at any width"], &|t| drop(t.insert("layer4.0.conv1.weight".into(), one(&[64, 64, 3, 3], 0.0))));
     check(2, &["ResNet-C"], &|t| {
         let conv1 = t.remove("conv1.weight").unwrap();
         t.insert("conv1.0.weight".into(), conv1);
@@ -325,7 +325,7 @@ fn what_is_no_whole_safetensors_file_is_said() {
     let brief = [&640u64.to_le_bytes()[..], b"{", &[b' '; 638], b"}"].concat();
     for (bytes, code, parts) in [
         (&brief[..], 2, &["named as in no ResNet"][..]),
-        (&whole[..whole.len() - 1], 1, &["its header promises", "cut short"][..]),
+        (&whole[..whole.len() - 1], 1, &["its header says", "cut short"][..]),
         (&whole[..100], 1, &["cut short"]),
         (&whole[..4], 1, &["not a safetensors file"]),
         (b"PK\x03\x04 and so on", 2, &["pickle", "weights_only=True"]),
@@ -339,7 +339,7 @@ fn what_is_no_whole_safetensors_file_is_said() {
     fs::remove_file(&path).unwrap();
     refused(folder.path(), folder.path(), 2, &["no model.safetensors"]);
     fs::write(folder.path().join("pytorch_model.bin"), b"PK").unwrap();
-    refused(folder.path(), folder.path(), 2, &["a pickle alone", "weights_only=True"]);
+    refused(folder.path(), folder.path(), 2, &["only a pickle", "weights_only=True"]);
     fs::write(folder.path().join("model.safetensors.index.json"), b"{}").unwrap();
     refused(folder.path(), folder.path(), 2, &["several files"]);
 }

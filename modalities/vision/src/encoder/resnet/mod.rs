@@ -1,14 +1,14 @@
-//! Residual networks (He et al. 2016) as SimCLR uses them, under torchvision's names.
+//! Residual networks (He et al. 2016) as SimCLR uses them, with torchvision's tensor names.
 //!
-//! `variant = "torchvision"` is laid out like `torchvision.models.resnet*` without its classifier, so that a checkpoint loads
-//! straight into PyTorch. `variant = "google"` is google-research/simclr's: it projects the first block of EVERY group, pools as
-//! TensorFlow does and draws its weights as Keras does. Selective kernels (`sk_ratio`) bring ResNet-D with them in every
-//! variant, as in SimCLRv2: a stem of three 3 × 3 convolutions and shortcuts that average before they project.
-//! `variant = "simclrv2-pytorch"` pads as the public PyTorch conversion of SimCLRv2's networks does, `"resnet-d"` is ResNet-D (He et
-//! al. 2019) without selective kernels, as timm builds it. Other programs' weights are read by [`Weights`], and written by `export`.
+//! `variant = "torchvision"` has the structure of `torchvision.models.resnet*` without its classifier, so that PyTorch loads a checkpoint
+//! directly. `variant = "google"` is that of google-research/simclr: it has a projection in the first block of EVERY group, pools as
+//! TensorFlow does and initialises its weights as Keras does. With selective kernels (`sk_ratio`) every variant is also a ResNet-D, as in
+//! SimCLRv2: a stem of three 3 × 3 convolutions, and shortcuts that average before they project. `variant = "simclrv2-pytorch"` pads as the
+//! public PyTorch conversion of SimCLRv2's networks does, and `"resnet-d"` is ResNet-D (He et al. 2019) without selective kernels, as in
+//! timm. [`Weights`] reads other programs' weights, `export` writes them.
 //!
-//! Depths 20, 32, 44, 56 and 110 are He et al.'s networks for CIFAR (§4.2): three groups of 16, 32 and 64 channels behind the
-//! small stem, here with projecting shortcuts.
+//! Depths 20, 32, 44, 56 and 110 are He et al.'s networks for CIFAR (§4.2): three groups of 16, 32 and 64 channels after the small stem,
+//! here with projecting shortcuts.
 
 mod export;
 mod infer;
@@ -33,7 +33,7 @@ pub use network::ResNet;
 pub use recipe::{ResnetRecipe, Stem, Variant};
 pub use weights::Weights;
 
-/// What can be said of ResNets without a recipe of one.
+/// Properties of ResNets that do not depend on a recipe.
 pub(super) const FAMILY: Family = Family {
     name: "resnet",
     title: weights::TITLE,
@@ -43,7 +43,7 @@ pub(super) const FAMILY: Family = Family {
     recognise,
 };
 
-/// `resnet18` is depth 18. Who names an encoder means all of it, so the width is 1.
+/// `resnet18` sets depth 18 and width 1: a name stands for the whole standard network.
 fn named(word: &str) -> Option<Vec<(&'static str, String)>> {
     let depth = word.strip_prefix("resnet").filter(|depth| depth.parse::<usize>().is_ok())?;
     Some(vec![("depth", depth.to_string()), ("width", "1.0".to_string())])
@@ -78,7 +78,7 @@ impl Architecture for ResnetRecipe {
         Weights::open(file)?.load(params, false)
     }
 
-    /// Convolutions are computed directly.
+    /// Products of direct convolutions.
     fn products(&self, params: &Params, prefix: &str, size: usize) -> usize {
         self.convolutions(params, prefix, size).map(|(dims, side)| dims.iter().product::<usize>() * side.pow(2)).sum()
     }
@@ -115,7 +115,7 @@ impl Architecture for ResnetRecipe {
 }
 
 impl ResnetRecipe {
-    /// Shape of the weight and height of the output of every convolution below `prefix.`, for images of `size` pixels.
+    /// The weight's shape and the output's height of every convolution below `prefix.`, for images of `size` pixels.
     fn convolutions<'a>(
         &'a self,
         params: &'a Params,

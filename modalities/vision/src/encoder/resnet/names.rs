@@ -1,7 +1,7 @@
-//! Whose names a file's tensors have, and what each of ours is called there: the one key map of every layout, read both ways.
+//! The key map between ctk's tensor names and those of other layouts, used in both directions.
 //!
-//! Below, `g` counts groups from 1 and `i` a group's blocks from 0; `{bn}` stands for `weight`, `bias`, `running_mean` and
-//! `running_var`. Ours are torchvision's names, and timm's for its plain resnets and ResNet-Ds:
+//! In the table `g` counts groups from 1 and `i` a group's blocks from 0; `{bn}` stands for `weight`, `bias`, `running_mean` and
+//! `running_var`. Ctk's names are torchvision's, which timm also has for its plain ResNets and ResNet-Ds:
 //!
 //! | ours | transformers | SimCLRv2's conversion | … with selective kernels |
 //! |---|---|---|---|
@@ -26,20 +26,20 @@
 //!
 //! The children of torchvision's network in a Sequential are numbered: `conv1` is 0, `bn1` is 1, `layer{g}` is `{g + 3}`.
 //!
-//! All of it may stand behind `resnet.`: transformers' network with a classifier, and the conversion's two state dicts in one file.
-//! The conversion's head stands behind `head.`: `layers.{n}.weight` is `layers.{3n}.weight`, `norms.{n}.{bn}` is
-//! `layers.{3n + 1}.{bn}`. Its last shift, which our head has not, must be zeros, as Google's is.
+//! All names may follow `resnet.`: in transformers' network with a classifier, and in the conversion's two state dicts in one file. The
+//! conversion's head follows `head.`: `layers.{n}.weight` is `layers.{3n}.weight`, `norms.{n}.{bn}` is `layers.{3n + 1}.{bn}`. Its last
+//! shift, which ctk's head does not have, must be zeros, as in Google's networks.
 //!
 //! Left out: classifiers (`fc.*`, `classifier.*`) and PyTorch's batch counters (`*.num_batches_tracked`).
 
-/// Whose names a file has.
+/// The layout of a file's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// `torchvision.models.resnet*`, timm's plain resnets and ResNet-Ds, and ctk.
+    /// `torchvision.models.resnet*`, timm's plain ResNets and ResNet-Ds, and ctk.
     Torchvision,
     /// transformers' `ResNetModel`, or `ResNetForImageClassification`.
     Transformers,
-    /// The children of torchvision's network in an `nn.Sequential`, by number, as lightly's examples have them.
+    /// The children of torchvision's network in an `nn.Sequential`, by number, as in lightly's examples.
     Sequential,
     /// The public PyTorch conversion of SimCLRv2's networks.
     Simclrv2,
@@ -56,19 +56,19 @@ impl std::fmt::Display for Layout {
     }
 }
 
-/// What our tensors are called in a file.
+/// The names of ctk's tensors in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Names {
-    /// Whose names they are.
+    /// The layout of the names.
     pub layout: Layout,
-    /// What stands before every name of the encoder.
+    /// The prefix of every name of the encoder.
     prefix: &'static str,
-    /// Whether the network has selective kernels, which move the numbers of the conversion's layers.
+    /// Whether the network has selective kernels, which shift the numbers of the conversion's layers.
     pub selects: bool,
 }
 
 impl Names {
-    /// The names that a layout has for a network, as it is written.
+    /// The names in a layout, as files of that layout are written.
     pub fn of(layout: Layout, selects: bool) -> Names {
         Names { layout, prefix: "", selects }
     }
@@ -88,7 +88,7 @@ impl Names {
         Some(Names { selects, ..selecting })
     }
 
-    /// What the encoder's tensor `ours` is called; none where the layout has no such tensor.
+    /// The name of the encoder's tensor `ours`; none if the layout has no such tensor.
     pub fn encoder(&self, ours: &str) -> Option<String> {
         let name = match self.layout {
             Layout::Torchvision => Some(ours.to_string()),
@@ -99,7 +99,7 @@ impl Names {
         Some(format!("{}{}", self.prefix, name?))
     }
 
-    /// What the projection head's tensor `ours` is called.
+    /// The name of the projection head's tensor `ours`.
     pub fn head(&self, ours: &str) -> Option<String> {
         let ("resnet.", Layout::Simclrv2) = (self.prefix, self.layout) else { return None };
         let mut parts = ours.splitn(3, '.');
@@ -111,11 +111,11 @@ impl Names {
         }
     }
 
-    /// Whether a tensor of the file has no meaning for an encoder or its head.
+    /// Whether a tensor of the file belongs neither to an encoder nor to its head.
     pub fn ignored(&self, theirs: &str) -> bool {
         let classifier = match self.layout {
             Layout::Torchvision => theirs.starts_with("fc."),
-            // Behind the average, which has no tensors.
+            // After the average, which has no tensors.
             Layout::Sequential => theirs.starts_with("9."),
             Layout::Transformers => theirs.starts_with("classifier."),
             Layout::Simclrv2 => theirs.strip_prefix(self.prefix).is_some_and(|name| name.starts_with("fc.")),
@@ -124,12 +124,12 @@ impl Names {
     }
 }
 
-/// One of our names, cut.
+/// One of ctk's names, divided into its parts.
 struct Cut<'a> {
     /// Group and number of its block, if it is in one.
     block: Option<(usize, usize)>,
     module: &'a str,
-    /// Which of the module's tensors.
+    /// The tensor of the module.
     value: &'a str,
 }
 
@@ -202,7 +202,7 @@ fn simclrv2(ours: &str, selects: bool) -> Option<String> {
         (Some(_), "bn3", false) => "net.5.0",
         (Some(_), "conv3", true) => "net.3",
         (Some(_), "bn3", true) => "net.4.0",
-        // Behind padding and average, where there are any.
+        // After padding and average, if there are any.
         (Some(_), "downsample.0", false) => "projection.shortcut",
         (Some(_), "downsample.1", false) => "projection.bn.0",
         (Some(_), "downsample.1", true) => "projection.shortcut.2",

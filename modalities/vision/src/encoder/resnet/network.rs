@@ -1,4 +1,4 @@
-//! The layers of a residual network, with the initial values of whose layout it has.
+//! The layers of a residual network, with the initial values of its variant.
 
 use candle_core::Tensor;
 use ctk_core::Result;
@@ -20,7 +20,7 @@ impl ResnetRecipe {
             Variant::Torchvision | Variant::Simclrv2Pytorch | Variant::ResnetD => {
                 Init::Normal { std: (2.0 / (taps * output as f64)).sqrt() }
             }
-            // Keras' `VarianceScaling()`: the standard deviation is meant after cutting at two, which takes 12 % off.
+            // Keras' `VarianceScaling()`: the standard deviation is that after cutting at two, which reduces it by 12 %.
             Variant::Google => Init::TruncatedNormal { std: (1.0 / (taps * input as f64)).sqrt() / 0.879_625_661_034_239_8 },
         };
         Layer::Conv2d(Conv2d::new([output, input], kernel, stride, (kernel - 1) / 2, init, scope))
@@ -32,7 +32,7 @@ impl ResnetRecipe {
             (Stem::Small, _) => layers.push(self.conv([width, self.channels], 3, 1, scope.sub("conv1"))),
             (Stem::Imagenet, false) => layers.push(self.conv([width, self.channels], 7, 2, scope.sub("conv1"))),
             (Stem::Imagenet, true) => {
-                // ResNet-D's, numbered as in timm: convolution, norm and ReLU each count.
+                // ResNet-D's stem, numbered as in timm: convolution, norm and ReLU each count.
                 let half = self.channels(32);
                 let mut scope = scope.sub("conv1");
                 layers.push(self.conv([half, self.channels], 3, 2, scope.sub(0)));
@@ -97,7 +97,7 @@ impl ResnetRecipe {
         layers
     }
 
-    /// What a ResNet-D's shortcut averages by.
+    /// The average pooling of a ResNet-D's shortcut.
     fn average(&self, stride: usize) -> Option<AvgPool> {
         let (padding, zeros) = match (self.variant, stride) {
             (Variant::ResnetD, 1) => return None,
@@ -126,7 +126,7 @@ fn normalise_relu(channels: usize, scope: Scope) -> Layer {
     Layer::BatchNorm(BatchNorm::new(channels, 1.0, scope).relu())
 }
 
-/// The last normalisation of a block starts at 0, so that the block starts as its shortcut (Goyal et al. 2017, §5.1).
+/// The last normalisation of a block starts with scale 0, so that the block starts as its shortcut (Goyal et al. 2017, §5.1).
 fn normalise_last(channels: usize, scope: Scope) -> Layer {
     Layer::BatchNorm(BatchNorm::new(channels, 0.0, scope))
 }
@@ -162,7 +162,7 @@ impl ResNet {
         Ok(ResNet { layers: Sequential::new(layers, scope.gradient_store()), width: input, gray: recipe.channels == 1 })
     }
 
-    /// The same network by another road.
+    /// The same network run by another road.
     pub fn by(self, road: Road) -> ResNet {
         ResNet { layers: self.layers.by(road), ..self }
     }
@@ -184,7 +184,7 @@ impl Encoder for ResNet {
     }
 }
 
-/// `(n, h, w, 3)` to `(n, h, w, 1)`: ITU-R 601's gray, which leaves the value of three equal channels.
+/// `(n, h, w, 3)` to `(n, h, w, 1)`: ITU-R 601's luma, which keeps the value of three equal channels.
 fn luma(x: &Tensor) -> Result<Tensor> {
     let weights = Tensor::new(&[0.299_f32, 0.587, 0.114], x.device())?.to_dtype(x.dtype())?;
     Ok(x.broadcast_mul(&weights)?.sum_keepdim(3)?)

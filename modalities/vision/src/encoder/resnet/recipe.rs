@@ -1,4 +1,4 @@
-//! `[encoder.resnet]`: which residual network, its checks, and how many channels its figures mean.
+//! `[encoder.resnet]`: which residual network, the checks of its settings, and its numbers of channels.
 
 use std::path::PathBuf;
 
@@ -16,21 +16,22 @@ pub struct ResnetRecipe {
     /// Layers: 18, 34, 50, 101, 152 or 200; or CIFAR's narrow family of 20, 32, 44, 56 or 110.
     #[serde(deserialize_with = "depth")]
     pub depth: usize,
-    /// Multiplies every channel count, stem and output included; each is rounded to the nearest multiple of 8. At least .25.
+    /// Multiplies every number of channels, including stem and output; each is rounded to the nearest multiple of 8. At least .25.
     #[serde(deserialize_with = "width")]
     pub width: f64,
-    /// What comes before the blocks.
+    /// The stem, the layers before the blocks.
     pub stem: Stem,
-    /// Channels that the first convolution reads: 3, or 1 for gray pictures, as of radiographs (of others .299 red + .587 green + .114
-    /// blue).
+    /// Channels that the first convolution reads: 3, or 1 for gray images such as radiographs (colour images are converted by .299 red +
+    /// .587 green + .114 blue).
     pub channels: usize,
-    /// Whose layout it has.
+    /// The variant of the network's structure.
     pub variant: Variant,
-    /// SimCLRv2's selective kernels: the gate's width as a share of the block's (.0625 there). 0 is off; needs depth 50 or more.
+    /// SimCLRv2's selective kernels: the gate's width as a fraction of the block's (.0625 there). 0 turns them off; they need depth 50 or
+    /// more.
     #[serde(deserialize_with = "sk_ratio")]
     pub sk_ratio: f64,
-    /// A safetensors file to start from, or a folder that holds one, as torchvision, timm, transformers or SimCLRv2's PyTorch
-    /// conversion name the tensors; a classifier or a head in it is left out.
+    /// A safetensors file with initial weights, or a folder with one, with the tensor names of torchvision, timm, transformers or
+    /// SimCLRv2's PyTorch conversion. A classifier or a head in it is left out.
     pub weights: Option<PathBuf>,
 }
 
@@ -48,29 +49,29 @@ impl Default for ResnetRecipe {
     }
 }
 
-/// What comes before the blocks.
+/// The stem, the layers before the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stem {
     /// A 3 × 3 convolution with stride 1, for images of about 32 pixels.
     Small,
-    /// A 7 × 7 convolution with stride 2 and a max-pool: a quarter of the size.
+    /// A 7 × 7 convolution with stride 2 and a max-pool, which reduce the size to a quarter.
     Imagenet,
 }
 
-/// Whose layout a network has.
+/// The variant of a network's structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// PyTorch's: loads into `torchvision.models`.
     Torchvision,
-    /// google-research/simclr's.
+    /// That of google-research/simclr.
     Google,
-    /// SimCLRv2's as its public PyTorch conversion (Separius/SimCLRv2-Pytorch) computes them: the max-pool of PyTorch, and
-    /// shortcuts whose average counts zeros below and to the right in every group. Without `sk_ratio` it is `torchvision`.
+    /// SimCLRv2's as computed by its public PyTorch conversion (Separius/SimCLRv2-Pytorch): PyTorch's max-pool, and shortcuts whose average
+    /// counts zeros below and to the right in every group. Without `sk_ratio` it is the same as `torchvision`.
     Simclrv2Pytorch,
-    /// timm's `resnet*d`: the stem and the shortcuts that selective kernels bring, without these; an average is over what lies
-    /// inside, and there is none where the stride is 1.
+    /// timm's `resnet*d`: the stem and the shortcuts that selective kernels have, without selective kernels. Averages are over pixels
+    /// inside the image, and there is none where the stride is 1.
     ResnetD,
 }
 
@@ -93,10 +94,10 @@ const DEPTHS: &str = "depth must be 18, 34, 50, 101, 152 or 200, or 20, 32, 44, 
 const WIDTHS: &str = "width must be between 0.25 and 64";
 const RATIOS: &str = "sk_ratio must be between 0 and 1";
 
-/// Every depth there is.
+/// All depths.
 pub(super) const ALL_DEPTHS: [usize; 11] = [18, 34, 50, 101, 152, 200, 20, 32, 44, 56, 110];
 
-/// Blocks in each group: four, or the three of CIFAR's family, which has 6n + 2 layers.
+/// Blocks in each group: four groups, or the three of CIFAR's networks, which have 6n + 2 layers.
 pub(super) fn blocks(depth: usize) -> Option<Vec<usize>> {
     Some(match depth {
         18 => vec![2, 2, 2, 2],
@@ -110,10 +111,10 @@ pub(super) fn blocks(depth: usize) -> Option<Vec<usize>> {
 }
 
 impl ResnetRecipe {
-    /// What parsing alone cannot see. The message names the key.
+    /// Checks what parsing alone cannot. The message names the key.
     ///
     /// # Errors
-    /// For values out of range and for selective kernels in a network without bottlenecks.
+    /// Values out of range, or selective kernels in a network without bottlenecks.
     pub fn check(&self) -> Result<()> {
         let fail = |what: &str| Err(Error::usage(what));
         if blocks(self.depth).is_none() {
@@ -126,7 +127,7 @@ impl ResnetRecipe {
             return fail(RATIOS);
         }
         if ![1, CHANNELS].contains(&self.channels) {
-            return fail("channels must be 3, or 1 for gray pictures");
+            return fail("channels must be 3, or 1 for gray images");
         }
         if self.narrow() && self.stem != Stem::Small {
             return Err(Error::usage(format!(
@@ -136,7 +137,7 @@ impl ResnetRecipe {
             .hint("use stem = \"small\", or depth 18 or 34"));
         }
         if self.selects() && !self.bottleneck() {
-            return Err(Error::usage(format!("sk_ratio needs bottleneck blocks, which a ResNet-{} has not", self.depth))
+            return Err(Error::usage(format!("sk_ratio needs bottleneck blocks, which a ResNet-{} does not have", self.depth))
                 .hint("use depth 50, 101, 152 or 200, or sk_ratio = 0"));
         }
         Ok(())
@@ -154,17 +155,17 @@ impl ResnetRecipe {
         )
     }
 
-    /// Whether a block is three convolutions, the last four times as wide.
+    /// Whether a block has three convolutions, the last four times as wide.
     pub(super) fn bottleneck(&self) -> bool {
         self.depth >= 50 && !self.narrow()
     }
 
-    /// Whether it is one of CIFAR's family.
+    /// Whether it is one of CIFAR's networks.
     fn narrow(&self) -> bool {
         blocks(self.depth).is_some_and(|groups| groups.len() == 3)
     }
 
-    /// Channels of the first group before the width.
+    /// Channels of the first group before the width multiplier.
     pub(super) fn base(&self) -> usize {
         if self.narrow() { 16 } else { 64 }
     }
@@ -179,13 +180,13 @@ impl ResnetRecipe {
         self.selects() || self.variant == Variant::ResnetD
     }
 
-    /// `base` channels times the width, to the nearest multiple of 8: what vector registers and matrix kernels like, and
-    /// exact for the widths in use (¼, ½, 1, 2, 3).
+    /// `base` channels times the width multiplier, to the nearest multiple of 8, which suits vector registers and is exact for the usual
+    /// widths (¼, ½, 1, 2, 3).
     pub(super) fn channels(&self, base: usize) -> usize {
         ((base as f64 * self.width / 8.0).round() as usize).max(1) * 8
     }
 
-    /// How wide the gate of selective kernels of `f` channels is.
+    /// The width of the gate of selective kernels with `f` channels.
     pub(super) fn gate(&self, f: usize) -> usize {
         ((self.sk_ratio * f as f64) as usize).max(32)
     }

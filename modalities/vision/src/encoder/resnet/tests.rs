@@ -1,4 +1,4 @@
-//! Parameter counts of the published networks, and the whole network against its reference and against candle's ResNet.
+//! Tests of the published networks' parameter counts, and of whole networks against the reference and candle's ResNet.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,8 @@ fn noise(dims: &[usize], key: Key) -> Tensor {
     Tensor::from_vec(values, dims, &Device::Cpu).unwrap()
 }
 
-/// Initial values, but scales, shifts and statistics off their constants: a fresh block would hide its body behind a zero.
+/// Initial values, except that scales, shifts and statistics differ from their constants: otherwise a block's body would be hidden by a
+/// scale of zero.
 fn materialise(params: &Params, dtype: DType) {
     params.materialise(Key::new(1), dtype, &Device::Cpu).unwrap();
     for p in params.iter().filter(|p| p.dims().len() == 1) {
@@ -82,7 +83,7 @@ fn off(a: &Tensor, b: &Tensor) -> f64 {
     norm((wide(a) - wide(b)).unwrap()) / (norm(wide(b)) + 1e-6)
 }
 
-/// Features and every gradient of Σ features·noise.
+/// Features, and every gradient of Σ features·noise.
 fn learn(recipe: &ResnetRecipe, dtype: DType, exact: bool, size: usize) -> HashMap<String, Tensor> {
     let (params, net) = declare(recipe);
     materialise(&params, dtype);

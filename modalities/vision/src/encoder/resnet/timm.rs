@@ -1,5 +1,5 @@
-//! timm's folders: `config.json` beside `model.safetensors`, as `timm.models.save_for_hf` writes them and
-//! `timm.create_model("local-dir:…")` reads them.
+//! timm's folders: `config.json` beside `model.safetensors`, written by `timm.models.save_for_hf` and read by
+//! `timm.create_model("local-dir:…")`.
 
 use ctk_core::{Error, Result};
 use ctk_images::augment::{AugmentRecipe, Filter, Fit};
@@ -8,30 +8,30 @@ use serde_json::{Value, json};
 use super::recipe::{ResnetRecipe, Variant};
 use crate::encoder::input::{Input, Shown, filter, mean_and_deviation, normalise, refused, share, size};
 
-/// What was said of input. Networks whose tensors have a plain ResNet's names and that compute something else are told apart here,
-/// by their architecture.
+/// How images are prepared. Networks that have the tensor names of a plain ResNet but compute something else are refused here by their
+/// architecture's name.
 ///
 /// # Errors
-/// Of an architecture that is no plain ResNet and no ResNet-D, or of one that was changed.
+/// An architecture that is neither a plain ResNet nor a ResNet-D, or that was modified.
 pub(super) fn read(config: &Value) -> Result<Input> {
     let name = config["architecture"].as_str().unwrap_or_default();
     if !plain(name) {
         return Err(Error::usage(format!("timm's `{name}` computes something else than a plain ResNet"))
             .hint("resnet18, 34, 50, 101, 152 and 200 are read, and the same with d"));
     }
-    // What changes no feature of a picture of three colours.
+    // Settings that change no feature of a colour image.
     let known = ["num_classes", "in_chans", "global_pool", "drop_rate", "drop_path_rate", "zero_init_last", "img_size"];
     let changes = config["model_args"].as_object().into_iter().flatten().find(|(key, _)| !known.contains(&key.as_str()));
     if let Some((key, value)) = changes {
         return Err(Error::usage(format!("this {name} was made with {key} = {value}, which ctk's is not"))
             .hint("a plain one is read: leave model_args out"));
     }
-    // Older folders have it all in one object.
+    // Older folders have all settings in one object.
     let of = config.get("pretrained_cfg").unwrap_or(config);
     input(of)
 }
 
-/// What a configuration says of pictures; what it leaves out is timm's default.
+/// How images are prepared, by a configuration; missing keys have timm's defaults.
 fn input(of: &Value) -> Result<Input> {
     let said = |key: &str| of.get(key).filter(|value| !value.is_null());
     if let Some(border) = said("crop_border_pixels").filter(|value| **value != 0) {
@@ -68,11 +68,11 @@ fn plain(name: &str) -> bool {
     ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200"].contains(&name)
 }
 
-/// Refuses widths that timm has not.
+/// Refuses widths that timm does not have.
 pub(super) fn one_width(of: &ResnetRecipe) -> Result<()> {
     match (0..4).any(|group| of.channels(of.base() << group) != of.base() << group) {
-        true => Err(Error::usage(format!("timm's resnets have one width, and this network has width = {}", of.width))
-            .hint("--format transformers can say it")),
+        true => Err(Error::usage(format!("timm's resnets have only one width, and this network has width = {}", of.width))
+            .hint("--format transformers can store it")),
         false => Ok(()),
     }
 }
@@ -80,7 +80,7 @@ pub(super) fn one_width(of: &ResnetRecipe) -> Result<()> {
 /// The configuration of an encoder.
 ///
 /// # Errors
-/// Of a network that timm has no name for.
+/// A network that has no name in timm.
 pub(super) fn config(of: &ResnetRecipe, features: usize, pairs: &AugmentRecipe) -> Result<Value> {
     one_width(of)?;
     let (letter, first) = if of.variant == Variant::ResnetD { ("d", "conv1.0") } else { ("", "conv1") };

@@ -1,4 +1,4 @@
-//! transformers' folders: `config.json` of a `ResNetModel`, as `save_pretrained` writes it and `AutoModel.from_pretrained` reads it.
+//! transformers' folders: `config.json` of a `ResNetModel`, written by `save_pretrained` and read by `AutoModel.from_pretrained`.
 
 use ctk_core::{Error, Result};
 use serde_json::{Value, json};
@@ -7,10 +7,10 @@ use super::recipe::{ResnetRecipe, blocks};
 
 const PLAIN: &str = "microsoft/resnet-50 and its like are read, whose stride is on the 3 × 3 convolutions";
 
-/// Looks whether a model's configuration is of a network that ctk has.
+/// Checks that a model's configuration describes a network that ctk has.
 ///
 /// # Errors
-/// It is of another model, or of a ResNet that computes something else under the same names.
+/// Another model, or a ResNet with the same names that computes something else.
 pub(super) fn check(config: &Value) -> Result<()> {
     let model = config["model_type"].as_str().unwrap_or_default();
     if model != "resnet" {

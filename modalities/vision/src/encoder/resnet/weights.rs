@@ -1,10 +1,10 @@
-//! Other programs' ResNets as encoders of ctk: what `ctk import` and `encoder.resnet.weights` read.
+//! Reads other programs' ResNets, for `ctk import` and `encoder.resnet.weights`.
 //!
-//! - [`names`] is the key map: whose names a file has, and what each of our tensors is called there. It is read both ways.
-//! - [`infer`] says which network names and shapes mean.
-//! - [`timm`] and [`transformers`] know the descriptions that lie beside weights.
+//! - [`names`] is the key map between ctk's tensor names and those of each layout, in both directions.
+//! - [`infer`] infers the network from names and shapes.
+//! - [`timm`] and [`transformers`] read the descriptions beside weights.
 //!
-//! What a file cannot say is taken from its layout's convention, and `--set` overrides it:
+//! What a file does not say is taken from its layout's convention, and can be changed with `--set`:
 //!
 //! | | torchvision, timm | transformers | SimCLRv2's conversion |
 //! |---|---|---|---|
@@ -16,10 +16,11 @@
 //! | pixels | `config.json`, else 224 (small stem: 32) | the same | 224 |
 //! | mean, deviation | `config.json`, else ImageNet's (small stem: [0, 1]) | `preprocessor_config.json`, else ImageNet's | [0, 1] |
 //!
-//! SimCLRv2's weights were trained by Google's network, whose max-pool pads below and to the right alone and whose first group's
-//! average leaves out what lies outside. The conversion computes something near; `--set encoder.resnet.variant=google` goes back.
+//! SimCLRv2's weights were trained with Google's network, whose max-pool pads only below and to the right, and whose average in the first
+//! group leaves out pixels outside the image. The conversion computes something slightly different; `--set encoder.resnet.variant=google`
+//! restores the original.
 //!
-//! How pictures are cut and resized is read from these descriptions, too, to the pixel; what ctk does not do is refused.
+//! How images are cropped and resized is read from these descriptions, too, to the pixel; settings that ctk cannot follow are refused.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -36,14 +37,14 @@ use crate::encoder::file::{self, File};
 use crate::encoder::input::{Input, Shown};
 use crate::encoder::{processor, wrapped};
 
-/// What people call such a network.
+/// The usual name of such networks.
 pub(super) const TITLE: &str = "ResNet";
 
-/// Whose files are read.
+/// The programs whose files are read.
 pub(super) const READS: &str =
     "ctk reads torchvision's and timm's resnets, transformers' ResNetModel, and SimCLRv2's PyTorch conversion";
 
-/// Another program's network: a file whose layout is known. Its tensors are read when they are loaded.
+/// Another program's network: a file with a known layout. Its tensors are read when they are loaded.
 pub struct Weights {
     file: File,
     names: Names,
@@ -51,12 +52,10 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Looks into a safetensors file, or into the `model.safetensors` of a folder, and beside it for a `config.json` of timm's or
-    /// transformers'.
+    /// Opens a safetensors file, or the `model.safetensors` of a folder, with a `config.json` of timm or transformers beside it.
     ///
     /// # Errors
-    /// There is no such file, it is damaged, or of no layout that is known; its description says that it computes something else
-    /// than its names do.
+    /// There is no such file, it is damaged, or has no known layout; or its description is of a network that computes something else.
     pub fn open(path: &Path) -> Result<Weights> {
         let file = File::open(path)?;
         wrapped::first(&file, Weights::recognise)?.ok_or_else(|| unknown(&file, TITLE, READS))
@@ -69,26 +68,26 @@ impl Weights {
         Ok(Some(Weights { file: file.clone(), names, said }))
     }
 
-    /// Whose names the tensors have.
+    /// The layout of the tensors' names.
     pub fn layout(&self) -> Layout {
         self.names.layout
     }
 
-    /// The encoder that they are of.
+    /// The encoder that the tensors belong to.
     ///
     /// # Errors
-    /// It is none of ctk's.
+    /// It is not one that ctk has.
     pub fn encoder(&self) -> Result<ResnetRecipe> {
         infer::encoder(&self.names, &self.file).at(self.file.path().display())
     }
 
-    /// The projection head that lies beside it; without layers where there is none.
+    /// The projection head in the same file; without layers if there is none.
     pub fn head(&self) -> HeadRecipe {
         infer::head(&self.names, &self.file)
     }
 
-    /// What was said of pictures, and where nothing was, the layout's convention. SimCLRv2 has values in [0, 1], and so have networks
-    /// with the small stem, which are no torchvision's.
+    /// How images are prepared: by the description, or by the layout's convention. SimCLRv2 has values in [0, 1], and so have networks with
+    /// the small stem, which torchvision does not have.
     fn input(&self, of: &ResnetRecipe) -> Input {
         let (said, large) = (self.said, of.stem == Stem::Imagenet);
         let normalise = if large && self.names.layout != Layout::Simclrv2 { Input::IMAGENET } else { Input::PLAIN };
@@ -99,10 +98,10 @@ impl Weights {
         }
     }
 
-    /// Sets the encoder that is declared below `encoder.`, and with `head` the projection head below `head.`.
+    /// Sets the encoder declared below `encoder.`, and with `head` the projection head below `head.`.
     ///
     /// # Errors
-    /// The network is another, in any name or shape; a tensor holds what is no number.
+    /// A name or shape differs, or a tensor has values that are not finite.
     pub fn load(&self, params: &Params, head: bool) -> Result<()> {
         let place = self.file.path().display();
         let pairs = infer::agree(&self.names, &self.file, params, head).at(&place)?;
@@ -111,9 +110,11 @@ impl Weights {
         if let Some(name) = infer::last_shift(&self.names, params).filter(|name| head && theirs.contains_key(name)) {
             let shift = file::finite(&name, of(&name)?).at(&place)?.flatten_all()?.to_vec1::<f32>()?;
             if shift.iter().any(|value| *value != 0.0) {
-                return Err(Error::usage(format!("the head's last normalisation has a shift, `{name}`, which ctk's has not"))
-                    .at(&place)
-                    .hint("--set head.layers=0 leaves the head out"));
+                return Err(Error::usage(format!(
+                    "the head's last normalisation has a shift, `{name}`, which ctk's does not have"
+                ))
+                .at(&place)
+                .hint("--set head.layers=0 leaves the head out"));
             }
         }
         let mut ours: HashMap<String, Tensor> = HashMap::new();
@@ -156,7 +157,7 @@ impl Foreign for Weights {
     }
 }
 
-/// What the descriptions in a folder say.
+/// How images are prepared, according to the descriptions in a folder.
 fn described(folder: &Path) -> Result<Input> {
     let Some(config) = file::json(folder, file::CONFIG)? else { return Ok(Input::default()) };
     let place = folder.join(file::CONFIG);

@@ -1,19 +1,19 @@
-//! Each way of making a step against f64.
+//! Tests of each implementation of the step against f64.
 
 use ctk_core::rng::Key;
 
 use super::*;
 
-/// The instructions that this machine can be asked for.
+/// The instruction sets that can be requested.
 const ISAS: [&str; 4] = ["avx512bf16", "avx512", "avx2", "portable"];
 
-/// How near to f64 each is, of the largest value there is: products of bf16 have two digits, where the machine makes them.
+/// The tolerance relative to the largest value: products of bf16 have two digits, on machines that have them.
 fn tolerance(isa: &str) -> f64 {
     if isa == "avx512bf16" { 1e-2 } else { 2e-6 }
 }
 
 fn table(count: usize, width: usize, name: &str) -> Rows {
-    // Scores of a few units, so that σ is bent.
+    // Scores of a few units, so that σ is not linear.
     let rows = Rows::uniform(count, width, Key::new(1).of(name)).unwrap();
     let scale = 2.0 * (width as f32).sqrt();
     let values: Vec<f32> = rows.to_vec().iter().map(|v| v * scale).collect();
@@ -27,7 +27,7 @@ struct Exact {
     loss: f64,
 }
 
-/// The same window in f64: twelve words at a time.
+/// The same window in f64, twelve words at a time.
 fn exact(input: &Rows, output: &Rows, outputs: &[u32; OUTPUTS], weights: &[f32; OUTPUTS], rate: f32, contexts: &[u32]) -> Exact {
     let d = input.width();
     let wide = |rows: &Rows| rows.to_vec().into_iter().map(f64::from).collect::<Vec<f64>>();
@@ -58,7 +58,7 @@ fn close(isa: &str, rows: &Rows, exact: &[f64], what: &str) {
     }
 }
 
-/// One window of all `words`, whose centre is in their middle.
+/// One window of all `words`, whose centre is in the middle.
 fn train(on: Tables, isa: &str, rate: f32, outputs: (&[u32; OUTPUTS], [f32; OUTPUTS]), words: &[u32], loss: Option<&mut f64>) {
     let mut stepper = Stepper::new(on, rate, 1, isa);
     stepper.block(words);
@@ -113,7 +113,7 @@ fn every_way_agrees_with_f64_at_every_width_and_number_of_contexts() {
 
 #[test]
 fn a_word_that_is_twice_in_a_window_moves_twice() {
-    // With outputs that do not move, both ways of taking a repeated word agree with f64.
+    // If outputs do not change, both ways of treating a repeated word agree with f64.
     for isa in ISAS {
         let (input, output) = (table(8, 20, "input"), table(8, 20, "output"));
         let words = [1, 1, 0, 1, 2];

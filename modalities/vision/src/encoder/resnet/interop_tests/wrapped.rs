@@ -1,8 +1,8 @@
-//! Networks behind a prefix, and by numbers.
+//! Tests of networks whose names have a prefix, and of numbered names.
 
 use super::*;
 
-/// Writes a network with every name changed by `name`, and other tensors beside it; the path and the parameters.
+/// Writes a network with every name changed by `name`, and other tensors beside it; returns the path and the parameters.
 fn wrapped(name: impl Fn(&str) -> String, others: &[&str]) -> (TempDir, PathBuf, Params) {
     small(|tensors| {
         *tensors = std::mem::take(tensors).into_iter().map(|(old, tensor)| (name(&old), tensor)).collect();
@@ -14,13 +14,13 @@ fn wrapped(name: impl Fn(&str) -> String, others: &[&str]) -> (TempDir, PathBuf,
 #[test]
 fn a_prefix_is_left_out_and_said() {
     for (prefix, others, said) in [
-        ("module.", &[][..], "`module.`, which is left out"),
+        ("module.", &[][..], "`module.`, which is removed"),
         ("backbone.", &["projector.0.weight", "projector.2.weight"], "not read: projector. (2)"),
         ("encoder.", &["epoch"], "not read: epoch (1)"),
         (
             "module.encoder_q.",
             &["module.queue"],
-            "`module.encoder_q.`, which is left out; what lies beside it is not read: module.queue (1)",
+            "`module.encoder_q.`, which is removed; other tensors are not read: module.queue (1)",
         ),
         ("state.online.backbone.", &[], "`state.online.backbone.`"),
     ] {
@@ -70,7 +70,7 @@ fn a_network_of_gray_pictures_reads_one_channel() {
     let checkpoint = ctk_core::store::checkpoint::Checkpoint::open(&out).unwrap();
     let recipe = crate::recipe::check(&checkpoint.recipe()).unwrap().recipe;
     let (_, tower) = crate::network::build(&recipe, &Device::Cpu).unwrap();
-    // A gray picture is read as it is, a coloured one as its luma.
+    // A gray image is read as it is, a colour image by its luma.
     let value = |i: usize| (i * 37 % 101) as f32 / 101.0;
     let picture = |pixel: &dyn Fn(usize) -> [f32; 3]| {
         let values: Vec<f32> = (0..32 * 32).flat_map(pixel).collect();
