@@ -380,8 +380,12 @@ fn a_distilled_run_tells_classes_and_an_older_one_says_what_it_lacks() {
     assert!(rows.iter().all(|row| ["cat", "dog", OWL].iter().all(|class| row[2..].contains(&class.to_string()))), "{rows:?}");
     assert!(json(at, &["eval", "classify", "student", "--calibrate", "--json"])["temperature"].is_number());
 
-    // A run of an earlier version: the names are those of its data, or numbers if the data is gone.
+    // A missing file is an error.
     fs::remove_file(at.join("student/classes.json")).unwrap();
+    let output = ctk(at, &["predict", "student", "--data", "pictures"]);
+    assert!(output.status.code() == Some(1) && String::from_utf8_lossy(&output.stderr).contains("is missing"), "{output:?}");
+    // A run of an earlier version: the names are those of its data, or numbers if the data is gone.
+    fs::remove_file(at.join("student/sums.json")).unwrap();
     let (named, stderr) = said(at, &["predict", "student", "--data", "pictures", "--top", "3"]);
     assert!(table(&named).1 == rows && stderr.contains("note: the run does not store the names of its classes"), "{stderr}");
     fs::rename(at.join("pictures"), at.join("moved")).unwrap();

@@ -273,7 +273,7 @@ mod tests {
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(&path, folder.path().join("link")).unwrap();
-            assert!(go_on(&folder.path().join("link"), 0).unwrap_err().to_string().contains("no file"));
+            assert!(go_on(&folder.path().join("link"), 0).unwrap_err().to_string().contains("not a file"));
             assert_eq!(fs::read(&path).unwrap(), b"abcx");
         }
     }

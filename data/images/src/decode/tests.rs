@@ -176,7 +176,7 @@ fn what_is_no_whole_image_is_refused() {
     let half = decode(&with_thumbnail[..with_thumbnail.len() / 2]).unwrap_err().to_string();
     assert!(half.contains("ends before its image is complete") && half.contains("hint:"), "{half}");
     assert!(decode(b"").unwrap_err().to_string().contains("empty"));
-    assert!(decode(b"hello, this is text").unwrap_err().to_string().contains("no image"));
+    assert!(decode(b"hello, this is text").unwrap_err().to_string().contains("not an image"));
     assert!(decode(b"GIF89a\x01\0\x01\0\0\0\0").is_err());
     let bomb = chunks([0x00, 0x01, 0, 0, 0x00, 0x01, 0, 0, 1, 0, 0, 0, 0], &[], &[0]);
     assert!(decode(&bomb).unwrap_err().to_string().contains("65536 × 65536"));
