@@ -5,7 +5,7 @@
 //! ahead on its own threads, and keeps at most `depth` of them in memory. [`Feed`] is what a learner sees of one step. Loader threads are
 //! plain threads, never rayon's: a training step that waits inside rayon could be given an image to decode.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -208,8 +208,9 @@ pub struct Loader<'a, B> {
 
 struct State<B> {
     ready: BTreeMap<usize, Result<B>>,
-    next: usize,   // the next unit a thread will draw
-    wanted: usize, // every unit below was handed out: threads stay below wanted + depth
+    drawing: BTreeSet<usize>, // units that threads are drawing now
+    next: usize,              // the next unit a thread will draw
+    wanted: usize,            // one more than the last unit that was handed out: threads stay below wanted + depth
     end: usize,
     stop: bool,
 }
@@ -227,7 +228,8 @@ impl<'a, B: Send> Loader<'a, B> {
         draw: &'a (dyn Fn(usize) -> Result<B> + Sync),
         body: impl FnOnce(&Loader<'a, B>) -> R,
     ) -> R {
-        let state = State { ready: BTreeMap::new(), next: units.start, wanted: units.start, end: units.end, stop: false };
+        let (ready, drawing) = (BTreeMap::new(), BTreeSet::new());
+        let state = State { ready, drawing, next: units.start, wanted: units.start, end: units.end, stop: false };
         let loader = Loader {
             draw,
             depth: depth.max(1),
@@ -252,15 +254,17 @@ impl<'a, B: Send> Loader<'a, B> {
     /// The unit cannot be drawn, or the thread that drew it panicked.
     pub fn take(&self, unit: usize) -> Result<B> {
         let mut state = lock(&self.state);
-        if !self.ahead.load(Ordering::Relaxed) || unit < state.wanted || unit >= state.end {
-            drop(state);
-            return (self.draw)(unit);
-        }
         loop {
+            // Another thread may have taken a later unit before: this one is then ready, or still being drawn.
             if let Some(ready) = state.ready.remove(&unit) {
                 state.wanted = state.wanted.max(unit + 1);
                 self.changed.notify_all();
                 return ready;
+            }
+            let handed_out = unit < state.next && !state.drawing.contains(&unit);
+            if !self.ahead.load(Ordering::Relaxed) || handed_out || unit >= state.end {
+                drop(state);
+                return (self.draw)(unit);
             }
             // A unit far ahead must move the window; otherwise both sides would wait for ever.
             if unit >= state.wanted + self.depth {
@@ -282,11 +286,15 @@ impl<'a, B: Send> Loader<'a, B> {
             }
             let unit = state.next;
             state.next += 1;
+            state.drawing.insert(unit);
             drop(state);
             // A panic here must become an error, or the learner would wait for a unit that never comes.
             let drawn = catch_unwind(AssertUnwindSafe(|| (self.draw)(unit)))
                 .unwrap_or_else(|panic| Err(Error::new(format!("a loader thread failed: {}", message(&*panic)))));
-            lock(&self.state).ready.insert(unit, drawn);
+            let mut state = lock(&self.state);
+            state.drawing.remove(&unit);
+            state.ready.insert(unit, drawn);
+            drop(state);
             self.changed.notify_all();
         }
     }
@@ -431,8 +439,28 @@ mod tests {
                         });
                     }
                 });
+                assert!(lock(&loader.state).ready.is_empty());
             });
         }
+    }
+
+    #[test]
+    fn a_unit_taken_after_a_later_one_is_drawn_once() {
+        let drawn: Vec<AtomicUsize> = (0..8).map(|_| AtomicUsize::new(0)).collect();
+        let draw = |u: usize| {
+            if u == 3 {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            drawn[u].fetch_add(1, Ordering::SeqCst);
+            Ok(u)
+        };
+        Loader::run(2, 6, 0..8, &draw, |loader| {
+            for unit in [4, 3, 1, 0, 2, 7, 6, 5] {
+                assert_eq!(loader.take(unit).unwrap(), unit);
+            }
+            assert!(lock(&loader.state).ready.is_empty());
+            assert!(drawn.iter().all(|count| count.load(Ordering::SeqCst) == 1), "{drawn:?}");
+        });
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Few labels: which samples keep their labels, and how these are split into folds.
+//! Few labels: which samples keep their labels, and how these samples are split into folds.
 //!
 //! A subset is a pure function of (seed, names, classes, amount). The seed and the samples' names order each class's samples; a subset is
 //! the beginning of each class's order. So subsets are nested (1 % lies inside 10 %), they do not depend on the order of the files or on

@@ -1,4 +1,6 @@
-//! Conversion between candle's tensors and a device's buffers; nothing else accesses both kinds of memory.
+//! Candle's tensors as memory: made from numbers without a copy, read and changed in place on the CPU, and copied into a device's buffer
+//! (a `Map`). No other file reaches the memory of a tensor. A tensor of a bf16 network holds f32, because only feature maps and the factors
+//! of products are bf16.
 
 use std::cell::Cell;
 

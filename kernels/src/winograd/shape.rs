@@ -1,10 +1,13 @@
-//! The shapes of a Winograd convolution, and how its tiles lie in memory.
+//! The sizes of a Winograd convolution: how many tiles there are, and how far apart they lie in memory.
+//!
+//! A Winograd convolution (Lavin and Gray 2016) works on small square tiles of the image. Each tile is transformed, multiplied by the
+//! transformed filter (a product of matrices for each of the tile's transformed values, called a plane), and transformed back.
 
 use super::transform::Form;
 use crate::geometry::Geometry;
 use crate::simd::lanes;
 
-/// Values, or factors, between planes.
+/// Padding between planes in memory, in values or factors.
 pub const GAP: usize = 16;
 
 /// The convolution's shapes: n × h × w × c to n × h × w × o.

@@ -1,4 +1,4 @@
-//! Calibrates the running statistics of an untrained network.
+//! Gives an untrained network running statistics of batch normalisation, from batches of the data: the baseline `untrained` of `ctk eval`.
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::HostBatch;

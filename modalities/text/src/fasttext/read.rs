@@ -206,7 +206,7 @@ impl Bytes {
 
     fn until_zero(&mut self) -> Result<Vec<u8>> {
         let mut name = Vec::new();
-        let read = self.reader.by_ref().take(LONGEST).read_until(0, &mut name)?;
+        let read = self.reader.by_ref().take(LONGEST + 1).read_until(0, &mut name)?;
         self.left = self.left.saturating_sub(read as u64);
         match name.pop() {
             Some(0) => Ok(name),

@@ -1,7 +1,9 @@
-//! The learner of word2vec: tables of rows that many threads train at once, each on parts that it draws for itself.
+//! Trains word2vec: a learner whose tables of input and output vectors many threads update at once, and which saves and loads them.
+//! A step is sparse: it reads and writes only the rows of the words that it meets.
 //!
-//! With one thread a run is reproducible bit for bit. With more, threads write rows without a lock (see [`rows`](super::rows)), so equal
-//! seeds give equally good vectors and not equal bits: the one exception to ctk's rule. Runs that need equal bits use [`shards`].
+//! Each thread takes parts of a step (windows of the text) from the feed and trains on them. With one thread a run is reproducible bit for
+//! bit. With more, threads write rows without a lock (see [`rows`](super::rows)), so equal seeds give equally good vectors and not equal
+//! bits. Everywhere else in ctk equal seeds give equal bits; runs of word2vec that need them train in [`shards`].
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

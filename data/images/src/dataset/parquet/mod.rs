@@ -1,7 +1,7 @@
 //! Parquet tables of images: paths as in other tables, or the images themselves, as in Hugging Face's `datasets`.
 //!
-//! A folder of tables is one dataset. A table that is named as a part (`train-00000-of-00002.parquet`, `test/0000.parquet`) is that part;
-//! otherwise a column may say it. An image in a table is named by the path beside it, if each row has a different one, and otherwise by its
+//! A folder of tables is one dataset. If any of several tables is named as a part (`train-00000-of-00002.parquet`, `test/0000.parquet`),
+//! names say the parts (training, validation, test), and tables without such a name are trained on; otherwise a column may say them. An image in a table is named by the path beside it, if each row has a different one, and otherwise by its
 //! row number. Images in tables are first unpacked to a temporary file (`spool.rs`).
 
 mod columns;
