@@ -1,4 +1,5 @@
-//! What training tells an observer: steps, measurements, notes. Core knows no terminal; an [`Observer`] does.
+//! The events that training reports (start, steps, measurements, checkpoints, notes, end), and the [`Observer`] trait that receives them. Core
+//! prints nothing itself: an observer decides how events are shown.
 
 /// Something that happened in a run.
 #[derive(Clone, Debug)]

@@ -1,4 +1,5 @@
-//! Elementwise passes over whole maps, in place.
+//! Simple parallel kernels over whole arrays: ReLU and its gradient, adding, adding a bias (all in place), conversion to the stored type, a sum
+//! of squares, and a table of equal labels.
 
 use rayon::prelude::*;
 

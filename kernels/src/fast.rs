@@ -1,6 +1,5 @@
-//! Loading, storing and multiplying values in the fast kernels: f32 one by one, bf16 in pairs whose two products are added in f32.
-
-#![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
+//! The number types that the vectorised (SIMD) kernels work on, f32 and bf16: how a vector of them is loaded, stored and multiplied. A
+//! multiplication takes one f32 a lane, or two neighbouring bf16 values a lane, whose products are added to an f32 sum.
 
 use bytemuck::{Pod, Zeroable};
 use pulp::bytemuck::{bytes_of, cast_slice, cast_slice_mut, pod_read_unaligned};
@@ -9,9 +8,9 @@ use super::simd::{Simd, WithSimd, mul_add, narrow, widen, widened};
 use super::winograd::transform::{F2, F4, Form};
 use crate::element::{Bf16, Element};
 
-/// A type that the fast kernels read and write.
+/// A number type that the vectorised kernels read and write.
 pub trait Fast: Element<Real = f32> {
-    /// The type of the factors in products.
+    /// What one lane multiplies: one f32, or a pair of bf16.
     type Factor: Factor;
 
     /// The Winograd form whose error this type tolerates.

@@ -1,5 +1,6 @@
 //! An emulated device, for tests. Its memory is separate from the host's, so a layer that mixes up host and device does not compile. It
-//! computes with the CPU's kernels on copies, so its results must equal the CPU's bit for bit.
+//! computes with the CPU's kernels on copies, so a network gives the same bits as on the CPU. It counts the blocks that are alive and the
+//! bytes that pass between host and device, and fills new memory with NaN.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use ctk_kernels::{Cpu, Device, Dropout, Geometry, Identity, Momentum, Number, Plain, Read, Real, Update, Windows};
 
-/// The device's memory: bytes by handle.
+/// The device's memory: blocks of 64-bit words by handle.
 #[derive(Default)]
 struct Arena {
     blocks: Mutex<HashMap<u64, Vec<u64>>>,
@@ -29,7 +30,7 @@ pub(crate) struct Block<T> {
     arena: Arc<Arena>,
 }
 
-/// The handle of a block and the range of values in it.
+/// The handle of a block, and how many values of it are meant, from its beginning.
 struct Handle<T> {
     id: u64,
     len: usize,

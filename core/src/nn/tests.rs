@@ -1,4 +1,5 @@
-//! Every layer against two oracles: the same layer in candle's operations (all gradients, f64), and finite differences.
+//! Tests of the layers: each against the same layer in candle's operations (all gradients, f64) and against finite differences; that threads,
+//! instruction sets and recomputation do not change results; running statistics, ties, NaN, groups, and errors.
 
 use std::collections::HashMap;
 

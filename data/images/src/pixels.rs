@@ -1,4 +1,5 @@
-//! Views of images on the host: rows of pixels for a batch, made on all threads.
+//! A batch of square RGB images in host memory, as f32 values (one row is one image), and functions that make such batches from a dataset:
+//! views for evaluation, and the randomly augmented views of training.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-"""Makes `fixtures/parquet.tar.gz`, Parquet tables of images as people have them, which `src/dataset/tests/parquets.rs` reads.
+"""Makes `fixtures/parquet.tar.gz`: Parquet tables of images as Hugging Face, pandas and pyarrow write them, and tables that must be refused
+(empty, encrypted, without images, with bad labels). `src/dataset/tests/parquets.rs` reads them.
 
     pip install pyarrow datasets pandas pillow
     python3 make_parquet.py
@@ -82,7 +83,6 @@ def write(path, columns, **how):
 def plain():
     """Tables of other programs: every way to pack and to write, rows in several groups, cells that are empty."""
     numbers = list(range(1, 10))
-    # Noise makes pages of more than one block.
     columns = {"picture": [png(n) for n in numbers], "label": [None if n == 5 else "ab"[n % 2] for n in numbers]}
     for codec in ["none", "snappy", "gzip", "zstd", "lz4", "brotli"]:
         write(f"{codec}.parquet", columns, compression=codec, row_group_size=4)

@@ -1,4 +1,5 @@
-//! Tests that models are read as they were written, that every damage is refused, and that files have the right bytes.
+//! Tests of reading and writing fastText's models: what was written is read back, damaged files are refused, the bytes of a file are those of
+//! fastText's layout.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The values of vectors: in memory, or in their file, from which rows are read when they are needed.
+//! The f32 rows of a set of word vectors: kept in memory, or left in the file of vectors and read when they are needed.
 
 use std::fs::File;
 use std::ops::Range;
