@@ -173,7 +173,9 @@ fn what_a_server_sends_on_to_is_looked_at() {
     }
     fails(&ask(folder.path(), &says("302 Found", &of("abc", 0), b"")), &["without saying to where"]);
     let (hub, asked) = server(|stream, path, _| {
-        _ = stream.write_all(format!("HTTP/1.1 302 Found\r\nlocation: {path}x\r\ncontent-length: 0\r\n\r\n").as_bytes());
+        _ = stream.write_all(
+            format!("HTTP/1.1 302 Found\r\nlocation: {path}x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes(),
+        );
     });
     fails(&ask(folder.path(), &hub), &["more than 10 times"]);
     assert_eq!(asked.lock().unwrap().iter().filter(|line| line.starts_with("GET ")).count(), 11);

@@ -46,7 +46,13 @@ pub fn figures(json: bool, figures: &serde_json::Value) -> Result<()> {
     }
     let Some(map) = figures.as_object() else { return line(figures) };
     let width = map.keys().map(|k| k.len()).max().unwrap_or(0);
-    map.iter().try_for_each(|(key, value)| line(format!("{:width$}  {}", key.replace('_', " "), cell(key, value))))
+    let mut told = map.iter().filter(|(_, value)| !is_empty(value));
+    told.try_for_each(|(key, value)| line(format!("{:width$}  {}", key.replace('_', " "), cell(key, value))))
+}
+
+/// Whether there is nothing to tell people: an empty list or an empty table of counts.
+fn is_empty(value: &serde_json::Value) -> bool {
+    value.as_object().is_some_and(serde_json::Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
 }
 
 /// Rows of the same figures for people (a table) or for scripts (one JSON object with a list called `name`).
@@ -103,6 +109,7 @@ pub fn figure(key: &str, value: f64, digits: usize) -> String {
     match key {
         _ if FRACTIONS.contains(&key) || key.ends_with("top1") => format!("{} %", percent(value)),
         _ if key.ends_with("seconds") => format!("{value:.1} s"),
+        "epochs" => format!("{value:.2}"),
         _ => format!("{value:.digits$}"),
     }
 }
@@ -112,13 +119,32 @@ fn cell(key: &str, value: &serde_json::Value) -> String {
         serde_json::Value::Null => "-".to_string(),
         serde_json::Value::String(s) => shown(s),
         serde_json::Value::Number(n) if n.is_f64() => figure(key, n.as_f64().unwrap_or(f64::NAN), 4),
+        serde_json::Value::Object(counts) if counts.values().all(serde_json::Value::is_u64) => counted(counts),
         other => other.to_string(),
     }
+}
+
+/// Entries of a table of counts that are printed.
+const COUNTED: usize = 4;
+
+/// A table of counts as people read it: how many entries it has, and the first ones.
+fn counted(counts: &serde_json::Map<String, serde_json::Value>) -> String {
+    let first: Vec<String> = counts.iter().take(COUNTED).map(|(name, count)| format!("{} {count}", shown(name))).collect();
+    let more = if counts.len() > COUNTED { ", …" } else { "" };
+    format!("{} ({}{more})", counts.len(), first.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_of_counts_are_shortened() {
+        let counts = |number: usize| (0..number).map(|i| (format!("c{i}"), i.into())).collect::<serde_json::Map<_, _>>().into();
+        assert_eq!(cell("classes", &counts(2)), "2 (c0 0, c1 1)");
+        assert_eq!(cell("classes", &counts(9)), "9 (c0 0, c1 1, c2 2, c3 3, …)");
+        assert!(is_empty(&counts(0)) && is_empty(&serde_json::json!([])) && !is_empty(&serde_json::json!(0)));
+    }
 
     #[test]
     fn figures_are_printed_with_their_units() {
