@@ -267,7 +267,7 @@ def included(page, target):
         raise Wrong(f"{page.relative_to(ROOT)}: includes {target}, which is not there")
     text = file.read_text()
     if part and not part[0].isdigit() and part[0]:
-        found = re.search(rf"(?ms)^[^\n]*ANCHOR: {re.escape(part[0])}\b[^\n]*\n(.*?)^[^\n]*ANCHOR_END: {re.escape(part[0])}\b", text)
+        found = re.search(rf"(?ms)^[^\n]*ANCHOR: {re.escape(part[0])}\b[^\n]*\n(.*?)(?:^[^\n]*ANCHOR_END: {re.escape(part[0])}\b|\Z)", text)
         if not found:
             raise Wrong(f"{page.relative_to(ROOT)}: includes {target}, which has no such mark")
         return found[1]

@@ -83,6 +83,19 @@ fn a_recipe_that_was_edited_is_told_by_its_keys() {
 }
 
 #[test]
+fn a_run_that_is_to_have_fewer_steps_than_it_has_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    trained(at);
+    let manifest = at.join("run/checkpoints/6/manifest.json");
+    let before = fs::read(&manifest).unwrap();
+    let stderr = said(at, &format!("{RESUME} --set train.max_steps=2"));
+    assert!(stderr.contains("this run has 6 steps, and its recipe now ends after 2: nothing left to train"), "{stderr}");
+    assert_eq!(fs::read(&manifest).unwrap(), before);
+    assert!(!at.join("run/checkpoints/2").exists());
+}
+
+#[test]
 fn data_that_changed_is_refused_and_data_that_moved_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -122,7 +122,7 @@ impl Observer for Lines {
         match event {
             Event::Started { step, steps } => {
                 self.clock = Clock::start(*step, *steps);
-                say(format!("training: {} steps to go", steps - step));
+                say(format!("training: {} steps to go", steps.saturating_sub(*step)));
             }
             // A line every few seconds and for the last step, so that log files stay short.
             Event::Step(p) if p.step < p.steps && self.last.is_some_and(|t| t.elapsed() < Duration::from_secs(5)) => {}
@@ -159,6 +159,7 @@ fn words(event: &Event) -> Option<String> {
             Some(format!("epoch {epoch}: {}", figures.join("  ")))
         }
         Event::About(text) => Some((*text).to_string()),
+        Event::Note(text) if text.starts_with("warning: ") => Some((*text).to_string()),
         Event::Note(text) => Some(format!("note: {text}")),
         _ => None,
     }

@@ -222,8 +222,11 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
         measured = kept.log.restore(&checkpoint)?;
     }
     rates.oddities(last).iter().for_each(|odd| kept.process.tell(&Event::Note(odd)));
-    kept.process.tell(&Event::Started { step: start, steps: last });
-    if start >= last && start > 0 {
+    kept.process.tell(&Event::Started { step: start, steps: last.max(start) });
+    if start > last {
+        let note = format!("this run has {start} steps, and its recipe now ends after {last}: nothing left to train");
+        kept.process.tell(&Event::Note(&note));
+    } else if start == last && start > 0 {
         kept.process.tell(&Event::Note("this run is finished already: nothing left to train"));
     }
     kept.log.begin(start);

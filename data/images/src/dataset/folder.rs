@@ -25,9 +25,12 @@ pub(super) fn open(root: Node, labels: Labels, found: Found) -> Result<Splits> {
     }
     // A folder of test images must not be trained on just because there is no other.
     if let Some(held) = root.filled().find(|folder| parts::is_held_back(folder.name())) {
-        return Err(Error::usage("there is a test split here, and no train/ beside it")
-            .at(&held.path)
-            .hint("rename the folder with the training images to `train`"));
+        let name = held.name().to_lowercase();
+        let what = if name.contains("val") || name.contains("dev") { "validation" } else { "test" };
+        return Err(Error::usage(format!("there is a {what} split here, and no train/ beside it")).at(&held.path).hint(
+            "move the training images, or the folders of their classes, into a new folder `train` beside it; if it is a class of that name, \
+             rename it",
+        ));
     }
     if is_turned(&root) {
         return turned(root, labels, found);

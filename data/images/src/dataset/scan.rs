@@ -121,7 +121,7 @@ fn narrow(images: &Images, looked: &[(Result<Whole, Bad>, u64)]) -> Option<Strin
 fn refusal(bad: &[Bad], path: &Path) -> Error {
     let error = Error::new(format!("{} cannot be read", count(bad.len(), "image")));
     let error = bad.iter().fold(error, |error, bad| error.at(format!("{}: {}", bad.path, bad.why)));
-    error.at(path.display()).hint("remove or replace them, or leave them out: --set data.on_error=skip")
+    error.at(path.display()).hint("remove or replace them; a run that is trained with --set data.on_error=skip leaves them out, also of other data that it reads later")
 }
 
 /// The result of the check of each image, and its size in bytes.

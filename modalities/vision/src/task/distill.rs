@@ -119,7 +119,7 @@ impl Job for Distill {
                 ("alpha", json!(task.alpha)),
                 ("images", json!(source.len())),
             ],
-            next: vec!["ctk export RUN --format timm --out timm-folder/"],
+            next: vec!["ctk export RUN --format safetensors --out model.safetensors"],
             ..Summary::default()
         };
         best::tell(fitted.best.as_ref(), "ctk eval classify RUN/checkpoints/best", &mut summary);

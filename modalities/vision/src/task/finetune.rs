@@ -150,7 +150,7 @@ impl Job for Finetune {
                 ("crop", json!(crop)),
                 ("fold_top1", json!(found.top1)),
             ],
-            next: vec!["ctk export RUN --format timm --out timm-folder/", "ctk distill RUN"],
+            next: vec!["ctk export RUN --format safetensors --out model.safetensors", "ctk distill RUN"],
             ..Summary::default()
         };
         summary.figures.extend(fitted.figures());
