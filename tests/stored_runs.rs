@@ -158,16 +158,11 @@ fn words_of_subwords_by_a_tree() {
 }
 
 #[test]
-fn of_format_2_the_best_of_a_folder_of_pictures() {
+fn of_format_2_the_best_of_its_checkpoints() {
     Stored { format: 2, ..Stored::vision("moco") }.is_what_it_was();
 }
 
 #[test]
-fn of_format_2_a_fine_tuned_network() {
-    Stored { format: 2, judged_by: &["classify", "knn", "geometry"], ..Stored::vision("finetuned") }.is_what_it_was();
-}
-
-#[test]
-fn of_format_2_words_with_phrases() {
+fn of_format_2_words_in_shards() {
     Stored { format: 2, ..Stored::words("words", "2") }.is_what_it_was();
 }

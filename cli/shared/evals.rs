@@ -33,19 +33,13 @@ pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
         output::say(format!("note: {} is not a file, so the figures are not kept there", path.display()));
         return Ok(());
     }
-    for number in damaged(&std::fs::read(path).unwrap_or_default()) {
-        output::say(format!(
-            "warning: line {number} of {} is damaged: it does not match its digest",
-            model.run.join(FILE).display()
-        ));
+    for number in damaged(&std::fs::read(&path).unwrap_or_default()) {
+        output::say(format!("warning: line {number} of {} is damaged: it does not match its digest", path.display()));
     }
-    if let Err(e) = files::append(&model.run.join(FILE), &sealed(&line))
+    if let Err(e) = files::append(&path, &sealed(&line))
         && !model.show.quiet
     {
-        output::say(format!(
-            "note: {} cannot be written ({e}), so the figures are not kept there",
-            model.run.join(FILE).display()
-        ));
+        output::say(format!("note: {} cannot be written ({e}), so the figures are not kept there", path.display()));
     }
     Ok(())
 }
