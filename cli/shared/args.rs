@@ -33,7 +33,7 @@ pub enum Verb {
     /// Train a model, on your data (--data) or on generated data that comes with the program
     #[command(after_help = "Examples:\n  ctk train vision --data photos/ --out runs/photos\n  \
         ctk train vision --config configs/vision/cifar10.toml --data cifar10/ --set train.epochs=20\n  \
-        ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos\n  \
+        ctk train vision --data photos/ --method moco\n  ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos\n  \
         ctk train word2vec --init runs/words --data more.txt")]
     Train(Train),
     /// Fine-tune a run's network with few labels: the network and a new classifier are trained together
@@ -157,6 +157,10 @@ pub struct RecipeArgs {
     /// paths together are one dataset. Default: the data that the recipe names, or generated data
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub data: Vec<PathBuf>,
+    /// Train by this method: its loss, head, predictor and optimizer replace those of the recipe. For vision: simclr, simclrv2, moco, byol,
+    /// simsiam, barlow-twins, vicreg, dcl, infonce, supcon
+    #[arg(long, value_name = "NAME")]
+    pub method: Option<String>,
     /// Set one key of the recipe; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -199,7 +203,7 @@ pub struct Train {
     #[command(flatten)]
     pub recipe: RecipeArgs,
     /// Continue the run in DIR from its latest whole checkpoint, by its own recipe; --set train.epochs=N makes it longer
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "fast", "init"])]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["out", "config", "data", "method", "fast", "init"])]
     pub resume: Option<PathBuf>,
     /// With --resume: continue although the data or the recipe have changed since the run's checkpoint
     #[arg(long, requires = "resume")]

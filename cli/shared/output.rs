@@ -45,9 +45,18 @@ pub fn figures(json: bool, figures: &serde_json::Value) -> Result<()> {
         return line(figures);
     }
     let Some(map) = figures.as_object() else { return line(figures) };
-    let width = map.keys().map(|k| k.len()).max().unwrap_or(0);
-    let mut told = map.iter().filter(|(_, value)| !is_empty(value));
-    told.try_for_each(|(key, value)| line(format!("{:width$}  {}", key.replace('_', " "), cell(key, value))))
+    let told: Vec<(String, String)> =
+        map.iter().filter(|(_, value)| !is_empty(value)).map(|(key, value)| (title(key), cell(key, value))).collect();
+    let width = told.iter().map(|(title, _)| title.len()).max().unwrap_or(0);
+    told.iter().try_for_each(|(title, value)| line(format!("{title:width$}  {value}")))
+}
+
+/// The title of the figure `key` for people; a time has its unit beside its value.
+fn title(key: &str) -> String {
+    match key {
+        "seconds" => "time".to_string(),
+        _ => key.strip_suffix("_seconds").map_or(key.to_string(), |of| format!("{of}_time")).replace('_', " "),
+    }
 }
 
 /// Whether there is nothing to tell people: an empty list or an empty table of counts.
@@ -61,7 +70,7 @@ pub fn rows(json: bool, name: &str, rows: &[serde_json::Value]) -> Result<()> {
         return line(serde_json::json!({ name: rows }));
     }
     let Some(header) = rows.first().and_then(|row| row.as_object()) else { return Ok(()) };
-    let header: Vec<String> = header.keys().map(|key| key.replace('_', " ")).collect();
+    let header: Vec<String> = header.keys().map(|key| title(key)).collect();
     let cells = rows.iter().filter_map(|row| Some(row.as_object()?.iter().map(|(key, value)| cell(key, value)).collect()));
     let table: Vec<Vec<String>> = std::iter::once(header).chain(cells).collect();
     let width = |column: usize| table.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
@@ -157,6 +166,7 @@ mod tests {
             assert_eq!(cell(key, &serde_json::json!(value)), text);
         }
         assert_eq!(cell("missing", &serde_json::json!(3)), "3", "a count is no fraction");
+        assert_eq!(["seconds", "total_seconds", "knn_top1"].map(title), ["time", "total time", "knn top1"]);
     }
 
     #[test]

@@ -1,13 +1,17 @@
-//! Progress on stderr: a bar on a terminal, plain lines when piped, nothing when quiet.
+//! Progress on stderr, of training and of long evaluations: a bar on a terminal, plain lines when piped, nothing when quiet.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use ctk_core::observer::{Event, Observer, Progress, Silent};
+use ctk_core::observer::{Event, Metered, Observer, Progress, Silent};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::{figure, say};
-use super::pace::Cell;
+use super::pace::{Cell, time};
+
+/// Seconds between two lines where there is no terminal, and until the first line or bar of an evaluation.
+const BETWEEN: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(1);
 
 /// The observer that fits the terminal and `quiet`.
 pub fn observer(quiet: bool) -> Box<dyn Observer> {
@@ -27,6 +31,49 @@ fn fitting(quiet: bool, cell: Option<Cell>) -> Box<dyn Observer> {
         Box::new(Bar { bar: None, clock, cell, said: String::new() })
     } else {
         Box::new(Lines { last: None, clock, cell })
+    }
+}
+
+/// Shows, as long as the result is kept, how many samples an evaluation has computed.
+pub fn of_samples(quiet: bool) -> Option<Metered> {
+    let terminal = std::io::stderr().is_terminal();
+    let mut meter = Samples { began: Instant::now(), last: Instant::now(), bar: None, terminal, before: 0 };
+    (!quiet).then(|| Metered::by(move |done, all| meter.told(done, all)))
+}
+
+/// The progress of one piece of work after another.
+struct Samples {
+    began: Instant,
+    last: Instant,
+    bar: Option<ProgressBar>,
+    terminal: bool,
+    before: usize,
+}
+
+impl Samples {
+    fn told(&mut self, done: usize, all: usize) {
+        if done <= self.before {
+            (self.began, self.last) = (Instant::now(), Instant::now());
+        }
+        self.before = done;
+        let since = self.began.elapsed();
+        let left = || time(since.as_secs_f64() / done as f64 * all.saturating_sub(done) as f64);
+        if done == all {
+            self.bar.take().iter().for_each(ProgressBar::finish_and_clear);
+        }
+        if done == 0 || done == all || since < SOON {
+            return;
+        }
+        if self.terminal {
+            let style = || ProgressStyle::with_template("{bar:12} {pos}/{len} samples  {wide_msg}").expect("a valid template");
+            let bar = self.bar.get_or_insert_with(|| ProgressBar::new(all as u64).with_style(style()));
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+            bar.set_message(format!("left {}", left()));
+        } else if self.last.elapsed() >= BETWEEN {
+            self.last = Instant::now();
+            say(format!("{done} of {all} samples, {} left", left()));
+        }
     }
 }
 
@@ -64,7 +111,10 @@ impl Bar {
         bar.set_position(step as u64);
         match &self.cell {
             Some(cell) => bar.set_message(in_all(&cell.line(self.clock.left(step)), step, self.clock.steps, &self.said)),
-            None => bar.set_message(self.said.clone()),
+            None => bar.set_message(match self.clock.left(step) {
+                Some(left) => format!("left {}  {}", time(left), self.said),
+                None => self.said.clone(),
+            }),
         }
     }
 }
@@ -79,12 +129,10 @@ impl Observer for Bar {
         match event {
             Event::Started { step, steps } => {
                 // What does not fit is cut at the terminal's edge, so that it stays one line at any width.
-                let template = if self.cell.is_some() { "{wide_msg}" } else { "{bar:12} {pos}/{len} left {eta} {wide_msg}" };
+                let template = if self.cell.is_some() { "{wide_msg}" } else { "{bar:12} {pos}/{len}  {wide_msg}" };
                 let style = ProgressStyle::with_template(template).expect("a valid template");
                 let bar = ProgressBar::new(*steps as u64).with_style(style);
                 bar.set_position(*step as u64);
-                // Without this, steps of an earlier process would count as made just now, and the time left would be wrong.
-                bar.reset_eta();
                 bar.enable_steady_tick(Duration::from_millis(500));
                 (self.bar, self.clock) = (Some(bar), Clock::start(*step, *steps));
                 self.said.clear();
@@ -96,7 +144,7 @@ impl Observer for Bar {
                 }
             }
             Event::Step(p) => {
-                self.said = short(p);
+                self.said = narrow(p);
                 self.moved(p.step);
             }
             Event::Tick { step } => self.moved(*step),
@@ -122,16 +170,17 @@ impl Observer for Lines {
         match event {
             Event::Started { step, steps } => {
                 self.clock = Clock::start(*step, *steps);
-                say(format!("training: {} steps to go", steps.saturating_sub(*step)));
+                let left = steps.saturating_sub(*step);
+                say(format!("training: {left} {} to go", if left == 1 { "step" } else { "steps" }));
             }
             // A line every few seconds and for the last step, so that log files stay short.
-            Event::Step(p) if p.step < p.steps && self.last.is_some_and(|t| t.elapsed() < Duration::from_secs(5)) => {}
+            Event::Step(p) if p.step < p.steps && self.last.is_some_and(|t| t.elapsed() < BETWEEN) => {}
             Event::Step(p) => {
                 self.last = Some(Instant::now());
                 let left = self.clock.left(p.step);
                 match &self.cell {
                     Some(cell) => say(in_all(&cell.line(left), p.step, p.steps, &short(p))),
-                    None => say(format!("step {}/{}  {}  left {:.0} s", p.step, p.steps, short(p), left.unwrap_or(0.0))),
+                    None => say(format!("step {}/{}  {}  left {}", p.step, p.steps, short(p), time(left.unwrap_or(0.0)))),
                 }
             }
             other => {
@@ -144,11 +193,17 @@ impl Observer for Lines {
 }
 
 fn short(p: &Progress) -> String {
-    let mut text = format!("epoch {:.2}  loss {:.4}  rate {:.4}  {:.0} samples/s", p.epoch, p.loss, p.rate, p.samples_per_second);
-    for (name, value) in &p.extras {
-        text.push_str(&format!("  {} {}", name.replace('_', " "), figure(name, *value, 3)));
-    }
-    text
+    format!("epoch {:.2}  loss {:.4}  rate {:.4}  {:.0} samples/s{}", p.epoch, p.loss, p.rate, p.samples_per_second, extras(p))
+}
+
+/// The same for a bar, which is cut at the terminal's edge: what tells most comes first.
+fn narrow(p: &Progress) -> String {
+    format!("loss {:.3}{}  {:.0} samples/s  epoch {:.2}  rate {:.4}", p.loss, extras(p), p.samples_per_second, p.epoch, p.rate)
+        .replace("similarity", "sim.")
+}
+
+fn extras(p: &Progress) -> String {
+    p.extras.iter().map(|(name, value)| format!("  {} {}", name.replace('_', " "), figure(name, *value, 3))).collect()
 }
 
 fn words(event: &Event) -> Option<String> {
@@ -191,6 +246,8 @@ mod tests {
             line,
             "cell 123 of 360, 3 d 7 h left in all  step 250/10000  epoch 12.50  loss 4.2500  rate 0.0300  1234 samples/s"
         );
+        let p = Progress { extras: vec![("positive_similarity", 0.91), ("negative_similarity", 0.123)], ..p };
+        assert!(narrow(&p).starts_with("loss 4.250  positive sim. 0.910  negative sim. 0.123  1234 samples/s"), "{}", narrow(&p));
         // At the edge of a narrow terminal the line is cut.
         let narrow: String = line.chars().take(50).collect();
         assert!(narrow.contains("123 of 360, 3 d 7 h left in all") && !line.contains('\n'));

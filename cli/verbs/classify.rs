@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::Modalities;
 use crate::shared::args::Classify;
 use crate::shared::model::{open, query};
-use crate::shared::output;
+use crate::shared::{output, progress};
 
 /// Classes up to which the whole confusion matrix is printed in the terminal.
 const ROOM: usize = 20;
@@ -29,6 +29,7 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     let model = open(&args.model, modalities)?;
     let classifier = model.classifier()?;
     let asked = query(&args.model);
+    let _progress = progress::of_samples(show.quiet);
     let found = classifier.judged(&asked)?;
     found.notes.iter().for_each(|said| note(said.clone()));
     let judged = Judgement::new(&found, 1.0)?;

@@ -9,7 +9,7 @@ use crate::{Modalities, modality};
 pub fn run(args: Data, modalities: Modalities) -> Result<()> {
     let Data::Check { paths, modality: name, config, set, json } = args;
     let modality = modality(modalities, &name)?;
-    let args = RecipeArgs { config, data: paths, set, fast: false };
+    let args = RecipeArgs { config, data: paths, set, ..RecipeArgs::default() };
     let found = modality.check_data(&run::completed(modality, &recipe::recipe(&args, modality)?)?)?;
     match json {
         true => output::line(found.figures),

@@ -6,11 +6,12 @@ use serde_json::json;
 
 use crate::Modalities;
 use crate::shared::args::Embed;
-use crate::shared::{model, output, samples};
+use crate::shared::{model, output, progress, samples};
 
 pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
     ctk_core::eval::files_of(&args.out)?.iter().try_for_each(|out| args.over.allows(out))?;
     let model = model::open(&args.model, modalities)?;
+    let _progress = progress::of_samples(args.model.show.quiet);
     let queries = samples::queries(&*model, &args.model, &args.samples);
     let features = samples::all(
         queries,

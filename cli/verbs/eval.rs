@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::Modalities;
 use crate::shared::args::{Eval, Fit, ModelArgs};
 use crate::shared::model::{open, query};
-use crate::shared::{evals, output};
+use crate::shared::{evals, output, progress};
 use crate::studies::label_efficiency;
 use crate::verbs::classify;
 
@@ -90,6 +90,7 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
         Eval::LabelEfficiency(study) => label_efficiency::run(study, modalities),
         Eval::Geometry { model } => {
             let opened = open(&model, modalities)?;
+            let _progress = progress::of_samples(model.show.quiet);
             let rows = |view| opened.features(&Query { data: model.data.clone(), view, ..Query::default() });
             let found = geometry::geometry(&rows(None)?)?;
             let alignment = match opened.views() {
@@ -159,6 +160,7 @@ fn fitted(
     judge: impl Fn(&Features, &Features) -> Result<Value>,
 ) -> Result<()> {
     let model = open(args, modalities)?;
+    let _progress = progress::of_samples(args.show.quiet);
     let rows = |split, baseline: Option<&str>| {
         let query = Query { data: args.data.clone(), split, baseline: baseline.map(String::from), ..Query::default() };
         let mut rows = model.features(&query)?;

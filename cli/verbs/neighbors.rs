@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::Modalities;
 use crate::shared::args::{Analogy, ModelArgs, Neighbors};
 use crate::shared::model::{open, query};
-use crate::shared::output;
+use crate::shared::{output, progress};
 
 pub fn run(args: Neighbors, modalities: Modalities) -> Result<()> {
     let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
@@ -78,6 +78,7 @@ impl<'a> Gallery<'a> {
     /// # Errors
     /// An image that is neither among the rows nor a file, or rows of another width than the image's features.
     fn open<'b>(model: &'a dyn Model, args: &ModelArgs, asked: impl Iterator<Item = &'b str>) -> Result<Gallery<'a>> {
+        let _progress = progress::of_samples(args.show.quiet);
         let rows: Box<dyn Table> = match args.data.as_deref().filter(|data| is_features(data)) {
             Some(data) => Box::new(Features::load(data)?),
             None => model.table(&query(args))?,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Modalities;
 use crate::shared::args::Predict;
-use crate::shared::{model, output, samples};
+use crate::shared::{model, output, progress, samples};
 
 /// The format that a file's ending asks for.
 #[derive(Clone, Copy)]
@@ -39,6 +39,7 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     args.out.as_deref().map_or(Ok(()), |out| args.over.allows(out))?;
     let model = model::open(&args.model, modalities)?;
     let classifier = model.classifier()?;
+    let _progress = progress::of_samples(args.model.show.quiet);
     let queries = samples::queries(&*model, &args.model, &args.samples);
     let found = samples::all(
         queries,

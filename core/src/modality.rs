@@ -85,6 +85,15 @@ pub trait Modality: Sync {
         recipe.set_path("data.path", data)
     }
 
+    /// Makes `recipe` train by the method called `name`: its loss, and what the method needs besides.
+    ///
+    /// # Errors
+    /// There is no method of this name; or the recipe is not TOML.
+    fn set_method(&self, _recipe: &mut Recipe, name: &str) -> Result<()> {
+        Err(Error::usage(format!("--method {name}: {} has no methods by name", self.name()))
+            .hint(format!("--set chooses the loss; `ctk config keys {} loss` prints its keys", self.name())))
+    }
+
     /// Makes `recipe` begin with the weights of `run`, a run of this modality.
     ///
     /// # Errors

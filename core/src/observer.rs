@@ -1,5 +1,39 @@
 //! The events that training reports (start, steps, measurements, checkpoints, notes, end), and the [`Observer`] trait that receives them. Core
 //! prints nothing itself: an observer decides how events are shown.
+//!
+//! Long work outside of training, such as computing features, tells how far it is by [`advanced`].
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+type Meter = Box<dyn FnMut(usize, usize)>;
+
+thread_local! {
+    /// Receives how far this thread's work is.
+    static METER: RefCell<Option<Meter>> = const { RefCell::new(None) };
+}
+
+/// As long as this is kept, its function is told how far long work of this thread is.
+pub struct Metered(PhantomData<*const ()>);
+
+impl Metered {
+    /// `meter` gets the number of samples that are done, and of all samples of this piece of work.
+    pub fn by(meter: impl FnMut(usize, usize) + 'static) -> Metered {
+        METER.set(Some(Box::new(meter)));
+        Metered(PhantomData)
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        METER.set(None);
+    }
+}
+
+/// Says that `done` of `all` samples are done.
+pub fn advanced(done: usize, all: usize) {
+    METER.with_borrow_mut(|meter| meter.iter_mut().for_each(|meter| meter(done, all)));
+}
 
 /// Something that happened in a run.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! The CPU as a device: host memory as slices, buffers from a pool, and the kernels of this crate.
+//! Implements [`Device`] for the CPU. Memory is host memory, with buffers from a pool; each operation calls a kernel of this crate.
 
 use std::sync::Arc;
 

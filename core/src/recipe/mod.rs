@@ -64,6 +64,8 @@ pub struct Recipe {
 /// The largest size of a recipe's file in bytes.
 const LONGEST: u64 = 16 << 20;
 
+const EVERY_KEY: &str = "`ctk config keys vision` (or word2vec) prints every key";
+
 /// Sections that choose one of several subsections by its name.
 const CHOICES: [&str; 4] = ["encoder", "loss", "optimizer", "task"];
 
@@ -223,7 +225,7 @@ impl Recipe {
         let error = Error::usage(words::plain(message)).at(place);
         match nearest(message) {
             Some(meant) => error.hint(format!("did you mean `{meant}`?")),
-            None => error.hint("`ctk config keys vision` (or word2vec) prints every key"),
+            None => error.hint(EVERY_KEY),
         }
     }
 
@@ -257,11 +259,16 @@ fn nearest(message: &str) -> Option<String> {
         return None;
     }
     let wrong = quoted.next()?;
-    if let Some(ours) = words::ours(wrong).filter(|ours| message.contains(&format!("`{ours}`"))) {
-        return Some(ours.to_string());
+    near(wrong, quoted).map(String::from)
+}
+
+/// The one of `known` that `wrong` probably means: what other programs call so, or else the name that is spelled most like it.
+fn near<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    if let Some(ours) = words::ours(wrong).and_then(|ours| known.clone().find(|known| *known == ours)) {
+        return Some(ours);
     }
-    let best = quoted.max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)))?;
-    (strsim::jaro_winkler(best, wrong) > 0.75).then(|| best.to_string())
+    let best = known.max_by(|a, b| strsim::jaro_winkler(a, wrong).total_cmp(&strsim::jaro_winkler(b, wrong)))?;
+    (strsim::jaro_winkler(best, wrong) > 0.75).then_some(best)
 }
 
 /// `[data]` of a modality whose data is one file or folder.

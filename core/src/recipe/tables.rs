@@ -1,22 +1,33 @@
-//! Checks of the schema that serde does not make. Serde would also read a table from a list of its values in order, and would ignore the
-//! rest of a list that is too long.
+//! Checks of the schema that serde does not make. Serde would also read a table from a list of its values in order, would ignore the rest of
+//! a list that is too long, and would name only the first of several unknown keys.
 
 use serde_json::Value;
 use toml_edit::Item;
 
-use super::Recipe;
-use crate::error::Result;
+use super::{EVERY_KEY, Recipe, near, words};
+use crate::error::{Error, Result, short};
 
 impl Recipe {
-    /// Refuses a list where the recipe's JSON schema has a table of keys, and a list that is longer than the schema says.
+    /// Refuses a list where the recipe's JSON schema has a table of keys, a list that is longer than the schema says, and several unknown
+    /// keys.
     ///
     /// # Errors
-    /// The first such list, with its line. A recipe that is not TOML is left to [`parse`](Recipe::parse).
+    /// The first such list, with its line; or all unknown keys, if there are several. A single one, and a recipe that is not TOML, are left
+    /// to [`parse`](Recipe::parse).
     pub fn tables(&self, schema: &Value) -> Result<()> {
-        match toml_edit::Document::parse(self.text.clone()) {
-            Ok(document) => self.walk(schema, schema, document.as_item(), ""),
-            Err(_) => Ok(()),
+        let Ok(document) = toml_edit::Document::parse(self.text.clone()) else { return Ok(()) };
+        let mut unknown = Vec::new();
+        unknown_keys(schema, schema, document.as_item(), "", &mut unknown);
+        if let [(first, _), _, ..] = &unknown[..] {
+            let each = unknown.iter().map(|(key, known)| {
+                let wrong = key.rsplit('.').next().unwrap_or(key);
+                let meant = near(wrong, known.iter().map(String::as_str)).map(|meant| format!(" (did you mean `{meant}`?)"));
+                format!("`{}`{}", short(key, words::LONGEST), meant.unwrap_or_default())
+            });
+            let what = format!("{} keys are not known: {}", unknown.len(), each.collect::<Vec<_>>().join(", "));
+            return Err(Error::usage(what).at(self.place_of(first)).hint(EVERY_KEY));
         }
+        self.walk(schema, schema, document.as_item(), "")
     }
 
     fn walk(&self, root: &Value, node: &Value, item: &Item, key: &str) -> Result<()> {
@@ -37,6 +48,22 @@ impl Recipe {
             node.map_or(Ok(()), |node| self.walk(root, node, below, &key))?;
         }
         Ok(())
+    }
+}
+
+/// Adds every key below `item` that the schema does not have, with the names that it has in its place; `key` is the name of `item`.
+fn unknown_keys(root: &Value, node: &Value, item: &Item, key: &str, found: &mut Vec<(String, Vec<String>)>) {
+    let choices = choices(root, node);
+    let known: Vec<&serde_json::Map<String, Value>> = choices.iter().filter_map(|choice| choice["properties"].as_object()).collect();
+    if known.is_empty() {
+        return;
+    }
+    for (name, below) in item.as_table_like().into_iter().flat_map(|table| table.iter()) {
+        let full = if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
+        match known.iter().find_map(|names| names.get(name)) {
+            Some(node) => unknown_keys(root, node, below, &full, found),
+            None => found.push((full, known.iter().flat_map(|names| names.keys().cloned()).collect())),
+        }
     }
 }
 
@@ -76,11 +103,14 @@ mod tests {
             "",
             "paths = [\"a\"]\npair = [1, 2]\n[train]\nepochs = 1\n[optimizer.sgd]\n[eval.knn]\n",
             "[optimizer]\nsgd = {}\n",
-            "[other]\nx = []\n",
+            "[other]\nx = []\ny = 1\n",
             "= no TOML",
         ] {
             assert_eq!(said(fine), None, "{fine}");
         }
+        let two = said("[train]\nepoch = 1\n[optimizer.sgd]\nnonsense = 1\n[evl]\n").unwrap();
+        assert!(two.starts_with("3 keys are not known: `train.epoch` (did you mean `epochs`?), `optimizer.sgd.nonsense`, `evl` (did"), "{two}");
+        assert!(two.contains("--> a.toml:2:"), "{two}");
         let long = said("pair = [1, 2, 3]\n").unwrap();
         assert!(long.starts_with("pair: must be 2 values, and has 3\n  --> a.toml:1:"), "{long}");
         for (wrong, key) in [

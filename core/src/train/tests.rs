@@ -1,5 +1,11 @@
-//! Tests of the learner with features that no listed method uses yet: views of several sizes, parameters of a loss, ranks with unequal
-//! shares.
+//! Tests of [`Dense`], the learner, in the training loop.
+//!
+//! The tests here use a small network, views of two sizes (multi-crop) and a loss with a learned scale. They check that a step gives the
+//! same result whole, in parts, and on several ranks whose shares of the batch differ; that gradients equal finite differences; that dropout
+//! depends on none of these divisions; and that a loss's parameters are saved and loaded.
+//!
+//! [`best`] tests the best checkpoint, [`devices`] a device with memory of its own, [`saves`] saving, resuming, and runs that diverge or
+//! collapse.
 
 mod best;
 mod devices;

@@ -12,13 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::augment::Augment;
 use crate::dataset::{Bad, Cache, OnError, Splits, count, some, thousands};
+use crate::preview;
 
 /// The number of images whose views are checked.
 const VIEWS: usize = 256;
-
-/// Bounds of the mean of a view, outside of which it is almost black or almost white.
-const DARK: f32 = 0.04;
-const LIGHT: f32 = 0.96;
 
 /// A class this many times as large as another is reported.
 const UNEVEN: usize = 10;
@@ -83,6 +80,7 @@ pub fn check(splits: Splits, path: &Path, augment: &Augment, seed: u64) -> Resul
         lines.retain(|line| Some(line) != splits.found.skipped_line().as_ref());
         lines.push(format!("{}:", count(bad.len(), "image that cannot be read")));
         lines.extend(bad.iter().map(|bad| format!("  {}: {}", bad.path, bad.why)));
+        lines.push("  training stops at such an image: remove it, or leave it out by --set data.on_error=skip".to_string());
     }
     lines.extend(alike.lines());
     lines.extend(uneven(&classes));
@@ -158,7 +156,7 @@ fn views(splits: &Splits, augment: &Augment, seed: u64) -> Option<String> {
         let mut view = vec![0.0; augment.size * augment.size * 3];
         augment.view(&picture, &mut Key::new(seed).of("preview").at(index as u64).rng(), &mut view);
         let mean = view.iter().sum::<f32>() / view.len() as f32;
-        (!(DARK..=LIGHT).contains(&mean)).then(|| images.name(index))
+        (!preview::VISIBLE.contains(&mean)).then(|| images.name(index))
     };
     let names: Vec<String> = (0..number).into_par_iter().filter_map(mean).collect();
     let what = format!("{} of {} are almost black or almost white", names.len(), count(number, "view"));

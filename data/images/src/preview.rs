@@ -3,6 +3,7 @@
 //! Views that are nearly black or nearly white have a red frame, and are counted: a network learns little from them.
 
 use std::io::Cursor;
+use std::ops::RangeInclusive;
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::rng::Key;
@@ -12,6 +13,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 
 use crate::augment::{Augment, thumbnail};
 use crate::dataset::Images;
+use crate::picture::Picture;
 
 const ROWS: usize = 8;
 const COLUMNS: usize = 4;
@@ -27,8 +29,8 @@ const LINE: usize = LETTER + 4;
 const LEAST: usize = 64;
 /// What stands over the parts of each triple.
 const HEADER: [&str; 3] = ["original", "view 1", "view 2"];
-/// A view whose mean is below the first is nearly black, above the second nearly white (0 to 1).
-const EXTREMES: [f32; 2] = [0.04, 0.96];
+/// Means of views, 0 to 1; below them a view is nearly black, above them nearly white.
+pub(crate) const VISIBLE: RangeInclusive<f32> = 0.04..=0.96;
 
 /// The picture, and what is to be said of it.
 pub struct Preview {
@@ -70,11 +72,11 @@ pub fn preview(images: &Images, augment: &Augment, seed: u64) -> Result<Preview>
         let (left, top) = (GAP + place % columns * cell.0, GAP + LINE + place / columns * cell.1);
         for number in 0..3 {
             match number {
-                0 => thumbnail(&picture, size, &mut tile),
+                0 => thumbnail(&square(&picture), size, &mut tile),
                 _ => augment.view(&picture, &mut rng, &mut tile),
             }
             let mean = tile.iter().sum::<f32>() / tile.len() as f32;
-            let (dark, bright) = (mean < EXTREMES[0], mean > EXTREMES[1]);
+            let (dark, bright) = (mean < *VISIBLE.start(), mean > *VISIBLE.end());
             if number > 0 && (dark || bright) {
                 black += usize::from(dark);
                 white += usize::from(bright);
@@ -93,6 +95,18 @@ pub fn preview(images: &Images, augment: &Augment, seed: u64) -> Result<Preview>
     let black = note(black, "black", "data.range, where pictures have 12 bits in 16, pairs.crop and pairs.jitter");
     let white = note(white, "white", "data.background, pairs.crop and pairs.jitter");
     Ok(Preview { png: png.into_inner(), notes: black.into_iter().chain(white).collect() })
+}
+
+/// The whole picture in the middle of a white square.
+fn square(picture: &Picture) -> Picture {
+    let (height, width) = (picture.height, picture.width);
+    let side = height.max(width);
+    let mut pixels = vec![255; side * side * 3];
+    let corner = ((side - height) / 2 * side + (side - width) / 2) * 3;
+    for (row, line) in picture.pixels.chunks_exact(width * 3).enumerate() {
+        pixels[corner + row * side * 3..][..line.len()].copy_from_slice(line);
+    }
+    Picture { height: side, width: side, pixels }
 }
 
 /// What is drawn on.
@@ -181,6 +195,16 @@ mod tests {
         let sheet = decode::decode(&shown.png).unwrap();
         let red = (0..sheet.width).filter(|&x| sheet.at(GAP + LINE, x) == [220, 0, 0]).count();
         assert_eq!(red, 4 * 68, "two frames of black, two of white");
+    }
+
+    #[test]
+    fn an_original_keeps_its_shape() {
+        let wide = Picture { height: 1, width: 3, pixels: vec![1, 2, 3, 4, 5, 6, 7, 8, 9] };
+        let found = square(&wide);
+        let white = [255; 9];
+        assert_eq!((found.height, found.width, found.pixels), (3, 3, [&white[..], &wide.pixels, &white].concat()));
+        let tall = Picture { height: 3, width: 1, ..wide };
+        assert_eq!([square(&tall).at(1, 0), square(&tall).at(1, 1), square(&tall).at(2, 2)], [[255; 3], [4, 5, 6], [255; 3]]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ctk_core::Result;
+use ctk_core::{Context, Result};
 use ctk_core::recipe::Recipe;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -121,8 +121,16 @@ impl DataRecipe {
     /// The data at the path, or the generated dataset, before images are checked.
     ///
     /// # Errors
-    /// Those of [`dataset::open`].
+    /// Those of [`dataset::open`]; there is no image to train on.
     pub fn found(&self) -> Result<Splits> {
+        let splits = self.looked_at()?;
+        let place = self.path.as_ref().map(|paths| paths.place().display().to_string());
+        splits.found.trainable().at(place.unwrap_or_default())?;
+        Ok(splits)
+    }
+
+    /// The same, also where all images are in a part that is held back.
+    fn looked_at(&self) -> Result<Splits> {
         let splits = match &self.path {
             Some(paths) => dataset::open_all(paths.list(), self.format, &self.columns)?,
             None => generated::open(self.train, self.test),
@@ -135,9 +143,21 @@ impl DataRecipe {
     /// # Errors
     /// Those of [`dataset::open`] and [`Splits::scanned`]; or `cache` is neither a known word nor an amount.
     pub fn open(&self) -> Result<Splits> {
+        self.ready(self.found()?)
+    }
+
+    /// The same for a network that is trained already: the images may all be in a part that is held back.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn open_to_use(&self) -> Result<Splits> {
+        self.ready(self.looked_at()?)
+    }
+
+    fn ready(&self, splits: Splits) -> Result<Splits> {
         let splits = match &self.path {
-            Some(paths) => self.found()?.scanned(&paths.place(), self.on_error)?,
-            None => self.found()?,
+            Some(paths) => splits.scanned(&paths.place(), self.on_error)?,
+            None => splits,
         };
         Ok(splits.cached(Cache::of(&self.cache)?))
     }

@@ -1,4 +1,4 @@
-//! SimCLR for time series: a modality of one's own in one file. `cargo run -p timeseries -- train timeseries --data series.csv`
+//! SimCLR on time series: an example of how to add a modality. Run it: `cargo run --release -p timeseries -- train timeseries`
 
 use ctk_core::data::{pair::Maps, pair::PairGenerator, source::Paired};
 use ctk_core::modality::{Job, Modality, Model, Query, Split, Summary};
@@ -11,7 +11,7 @@ use rand::Rng as _;
 use std::{f32::consts::TAU, path::Path, process::ExitCode};
 
 // ANCHOR: data
-/// The series of a CSV file, one a row (`class,value,value,…`; the class may be empty), or generated ones. Every fifth is a test.
+/// Reads series from a CSV file (a row is `class,value,…`; the class may be empty) or generates them. Every fifth is in the test split.
 fn series(path: Option<&Path>, split: Split) -> Result<Features> {
     let text = path.map_or_else(|| Ok(waves()), opened::text)?;
     let (mut all, mut classes) = (Features::default(), Vec::new());

@@ -1,8 +1,12 @@
-//! Word2vec: word vectors by skip-gram or CBOW with negative sampling or hierarchical softmax (Mikolov et al. 2013).
+//! Word2vec: word vectors by skip-gram or CBOW with negative sampling or hierarchical softmax (Mikolov et al. 2013), optionally with
+//! subwords (fastText).
 //!
-//! [`windows`] draws which words are trained together, [`targets`] what they are contrasted with. [`sparse`] trains on all threads,
-//! [`kernel`] trains one block, and [`rows`] holds the tables. [`recipe`], [`init`], [`job`] and [`model`] connect this to the command
-//! line; [`exports`] and [`vectors`] write other programs' formats.
+//! - Data: [`windows`] draws which words are trained together, [`targets`] what they are contrasted with. [`frequency`] has the probabilities
+//!   of both, [`huffman`] the tree of hierarchical softmax.
+//! - Training: [`sparse`] is the learner, which trains on all threads; [`shards`] trains deterministically; [`kernel`] trains one block of
+//!   text. [`rows`] holds the tables, [`parts`] the rows of subwords, [`init`] the vectors that a run starts from.
+//! - Commands: [`recipe`], [`job`], [`model`] and `bench`. `forecast` refuses tables that do not fit into memory.
+//! - Files: [`exports`] writes fastText models; [`vectors`] reads and writes files of word vectors.
 
 use std::path::Path;
 

@@ -10,14 +10,14 @@ use ctk_images::dataset::Images;
 use ctk_images::pixels::{self, Pixels};
 
 use crate::encoder::ImageEncoder;
-use crate::features::batches;
+use crate::features::ranges;
 
 /// Updates the running statistics of an untrained encoder on training images. Without that its evaluation mode would normalise by
 /// meaningless statistics, and the baseline would be too weak.
 pub(crate) fn calibrate(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, device: &Device) -> Result<()> {
     // Forty steps with momentum .1 replace 98.5 % of the initial values.
     const STEPS: usize = 40;
-    let all = batches(images.len(), augment.eval_size());
+    let all = ranges(images.len(), augment.eval_size());
     let pass = Pass::eval().with(Statistics::Update);
     for batch in all.iter().cycle().take(STEPS) {
         let x = Pixels::upload(&[&pixels::evaluation(images, augment, batch.clone())?], device)?;

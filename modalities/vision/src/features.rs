@@ -8,6 +8,7 @@ use ctk_core::eval::Features;
 use ctk_core::modality::View;
 use ctk_core::nn::pass::Pass;
 use ctk_core::nn::rows::Rows;
+use ctk_core::observer::advanced;
 use ctk_core::process::Stop;
 use ctk_core::rng::Key;
 use ctk_core::{Device, Result};
@@ -53,8 +54,17 @@ fn encoded(
     Ok(named(images, rows, encoder.width()))
 }
 
-/// Ranges of `0..len`, each with about as many pixels as 256 images of CIFAR.
-pub(crate) fn batches(len: usize, size: usize) -> Vec<Range<usize>> {
+/// Ranges of `0..len`, each with about as many pixels as 256 images of CIFAR. Whoever watches is told of each, and of the end.
+pub(crate) fn batches(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = std::iter::from_fn(move || {
+        advanced(len, len);
+        None
+    });
+    ranges(len, size).into_iter().inspect(move |range| advanced(range.start, len)).chain(end)
+}
+
+/// The ranges of [`batches`].
+pub(crate) fn ranges(len: usize, size: usize) -> Vec<Range<usize>> {
     let batch = (256 * 32 * 32 / (size * size)).clamp(8, 256);
     (0..len).step_by(batch).map(|from| from..(from + batch).min(len)).collect()
 }

@@ -3,7 +3,7 @@
 use ctk_core::nn::params::Params;
 use ctk_core::{Error, Result, memory};
 
-use crate::features::batches;
+use crate::features::ranges;
 use crate::recipe::VisionRecipe;
 use crate::{forecast, network};
 
@@ -86,7 +86,7 @@ fn bytes(recipe: &VisionRecipe, params: &Params, images: usize) -> f64 {
     let evaluated = recipe.pairs.eval_size.unwrap_or(recipe.pairs.size);
     let measured = recipe.eval.knn.is_some() || recipe.eval.linear_probe.is_some() || recipe.checkpoint.keep_best;
     let rows =
-        if measured || recipe.task.is_some() { batches(images, evaluated).first().map_or(0, ExactSizeIterator::len) } else { 0 };
+        if measured || recipe.task.is_some() { ranges(images, evaluated).first().map_or(0, ExactSizeIterator::len) } else { 0 };
     let numbers = recipe.encoder.architecture().numbers(params, "encoder", evaluated) as f64;
     let evaluation = rows as f64 * (numbers * 4.0 * AT_ONCE + view(evaluated));
     step.max(evaluation + (params.count("") * 4) as f64)

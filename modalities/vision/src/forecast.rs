@@ -4,6 +4,7 @@ use bytesize::ByteSize;
 use ctk_core::memory;
 use ctk_core::nn::params::Params;
 use ctk_core::recipe::Precision;
+use ctk_images::dataset::count;
 
 use crate::encoder::{Architecture, SAFETENSORS};
 use crate::recipe::VisionRecipe;
@@ -11,6 +12,9 @@ use crate::recipe::VisionRecipe;
 /// Bytes of a step for each value that a convolution outputs, as a multiple of the value's size: maps, block sums, tapes and gradient
 /// buffers together. Measured with `ctk bench vision` on ResNet-18 and ResNet-50.
 const KEPT: f64 = 2.0;
+
+/// Views of at most this many pixels are those of recipes for small images.
+const SMALL: usize = 40;
 
 /// The same if residual blocks are recomputed in the backward pass.
 const RECOMPUTED: f64 = 1.0;
@@ -35,7 +39,8 @@ pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Ve
         0 => String::new(),
         rest => format!("; an epoch leaves {rest} of the images out, different ones each time, because batches are full"),
     };
-    let length = format!("training: {whole} steps of {batch} images, {steps} an epoch, {} epochs{rest}", recipe.train.epochs);
+    let length =
+        format!("training: {} of {batch} images, {steps} an epoch, {}{rest}", count(whole, "step"), count(recipe.train.epochs, "epoch"));
     vec![network, programs(encoder), length, memory_line(step(recipe, params, batch), memory::free())]
 }
 
@@ -94,6 +99,17 @@ pub(crate) fn step(recipe: &VisionRecipe, params: &Params, batch: usize) -> u64 
     // Values, gradients and optimizer state; and the values of a momentum copy.
     let copies = 3 + usize::from(recipe.loss.needs().momentum.is_some());
     (maps + (params.count("") * 4 * copies) as f64) as u64
+}
+
+/// A warning where the network sees much less of an image than there is; `side` is the median of the images' shorter sides, in pixels.
+pub(crate) fn shrunk(recipe: &VisionRecipe, side: Option<usize>) -> Option<String> {
+    let size = recipe.pairs.size;
+    let side = side.filter(|side| size <= SMALL && *side > 3 * size)?;
+    Some(format!(
+        "warning: the shorter side of these images has {side} pixels (the median), and views have {size}: details are lost. This recipe is for \
+         small images; larger views (pairs.size) with encoder.resnet.stem = \"imagenet\" see more, and so does the recipe that --data \
+         makes without --config"
+    ))
 }
 
 fn memory_line(step: u64, free: Option<u64>) -> String {
@@ -161,6 +177,14 @@ mod tests {
         let tight = memory_line(2_000_000_000, Some(1_000_000_000));
         assert!(tight.contains("2.0 GB") && tight.contains("1.0 GB are free") && tight.contains("train.part"), "{tight}");
         assert!(!memory_line(1, Some(2)).contains("may not fit"));
+    }
+
+    #[test]
+    fn photos_under_a_recipe_for_small_images_are_said() {
+        let small = recipe("[pairs]\nsize = 24\n");
+        assert!(shrunk(&small, Some(375)).unwrap().starts_with("warning: the shorter side of these images has 375 pixels"));
+        assert!(shrunk(&small, Some(32)).is_none() && shrunk(&small, None).is_none());
+        assert!(shrunk(&recipe("[pairs]\nsize = 96\n"), Some(3000)).is_none(), "a usual size for photos");
     }
 
     #[test]

@@ -84,6 +84,7 @@ impl Job for Train {
             }
         };
         let mut about = forecast::lines(recipe, &learner.params, images.len());
+        about.extend(forecast::shrunk(recipe, images.median_side(64).ok()));
         about.push(images.cache_line()?);
         about.push(forecast::measures(recipe, splits.labelled() && splits.test.is_some()));
         about.push(format!("run: {}", run.folder()?.display()));

@@ -17,6 +17,7 @@ mod forecast;
 mod import;
 mod init;
 mod job;
+mod methods;
 mod model;
 mod network;
 pub mod pairs;
@@ -86,6 +87,10 @@ impl Modality for Vision {
         init::set_weights(recipe, file, adopt)
     }
 
+    fn set_method(&self, recipe: &mut Recipe, name: &str) -> Result<()> {
+        methods::set(recipe, name)
+    }
+
     fn paths(&self) -> &'static [&'static str] {
         &["data.path", "train.init", "encoder.resnet.weights", "task.finetune.from", "task.distill.teacher", "task.distill.from"]
     }
@@ -124,6 +129,7 @@ impl Modality for Vision {
         network::declared(checked.encoder.architecture(), &checked, &mut params)?;
         let mut lines = splits.lines();
         lines.extend(forecast::lines(&checked, &params, splits.pretraining().len()));
+        lines.extend(forecast::shrunk(&checked, splits.pretraining().median_side(64).ok()));
         lines.push(forecast::measures(&checked, splits.labelled()));
         Ok(lines)
     }

@@ -45,7 +45,7 @@ impl Model for Trained {
             Split::All => splits.all(),
             Split::Train => splits.train.clone(),
             Split::Test => splits.test.clone().ok_or_else(|| {
-                Error::new("this data has no labels, so there is nothing to probe")
+                Error::usage("this data has no labels, so there is nothing to probe")
                     .hint("use data with classes (one folder for each class), or `ctk eval geometry`, which needs none")
             })?,
         };

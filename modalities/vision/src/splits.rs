@@ -76,7 +76,7 @@ pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Q
         Some(path) => DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() },
         None => recipe.data.clone(),
     };
-    let splits = of.open()?;
+    let splits = if query.split == Split::All { of.open_to_use()? } else { of.open()? };
     if splits.test.is_some() || !splits.labelled() || query.split == Split::All {
         return Ok(splits);
     }

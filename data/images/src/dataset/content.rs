@@ -154,7 +154,7 @@ impl Content {
             }
             number => {
                 let folders = if number == 1 { "one folder".to_string() } else { count(number, "folder") };
-                found.note(format!(
+                found.warn(format!(
                     "{} beside {folders} ({}), so folders are not classes: all go without labels. To use labels, move every image \
                      into a class folder, or set data.format = \"folder\"",
                     count(loose, "image"),

@@ -3,7 +3,7 @@
 //! Classes are numbered by their sorted names, and a class's images are all images below its folder, as in torchvision's ImageFolder. Where
 //! folders and labels are not clear, images go without labels, which training does not need. Each such decision is noted.
 
-use ctk_core::{Error, Result};
+use ctk_core::Result;
 
 use super::Splits;
 use super::content::{self, Content, Labels, unlabelled};
@@ -14,6 +14,9 @@ use super::tree::{Node, below};
 pub(super) const NO_IMAGE: &str =
     "ctk reads PNG, JPEG, WebP, TIFF, BMP, GIF and PNM; class folders lie below train/ and test/, or directly here";
 
+const MOVE: &str = "move the training images, or the folders of their classes, into a new folder `train` beside it; if it is a class of that \
+                    name, rename it";
+
 /// Images that are left out because they are in no part.
 const OUTSIDE: &str = "image outside the parts";
 
@@ -23,14 +26,9 @@ pub(super) fn open(root: Node, labels: Labels, found: Found) -> Result<Splits> {
     if let Some(roles) = parts::of(&root) {
         return by_parts(root, &roles, labels, found);
     }
-    // A folder of test images must not be trained on just because there is no other.
-    if let Some(held) = root.filled().find(|folder| parts::is_held_back(folder.name())) {
-        let name = held.name().to_lowercase();
-        let what = if name.contains("val") || name.contains("dev") { "validation" } else { "test" };
-        return Err(Error::usage(format!("there is a {what} split here, and no train/ beside it")).at(&held.path).hint(
-            "move the training images, or the folders of their classes, into a new folder `train` beside it; if it is a class of that name, \
-             rename it",
-        ));
+    let held: Vec<bool> = root.filled().map(|folder| parts::is_held_back(folder.name())).collect();
+    if held.contains(&true) {
+        return beside(root, &held, labels, found);
     }
     if is_turned(&root) {
         return turned(root, labels, found);
@@ -72,6 +70,46 @@ fn descend(mut root: Node) -> Node {
             _ => return root,
         }
     }
+}
+
+/// The splits of `root`, which has folders that are called as parts that are held back (`held`), and none that is called as the training
+/// part. The rest is the training part if it looks like one: several folders, images, or a folder of class folders.
+fn beside(root: Node, held: &[bool], labels: Labels, mut found: Found) -> Result<Splits> {
+    let base = root.path.clone();
+    let names: Vec<String> = root.filled().zip(held).filter(|(_, held)| **held).map(|(folder, _)| folder.name().into()).collect();
+    let roles = parts::roles(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let (mut rest, mut parts) = (Vec::new(), Vec::new());
+    for (folder, held) in root.folders.into_iter().filter(|folder| folder.count > 0).zip(held) {
+        if *held { parts.push(folder) } else { rest.push(folder) }
+    }
+    let holds_them = |folder: &Node| folder.filled().next().is_some() || parts::is_plain(folder.name());
+    let trains = !root.images.is_empty() || rest.len() > 1 || rest.iter().any(holds_them);
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if !trains {
+        // These images must not be trained on just because there are no others. They can be looked at.
+        let what = if roles.contains(&Some(Role::Test)) { "test" } else { "validation" };
+        let what = format!("there is a {what} split here ({}), and no train/ beside it", quoted[0]);
+        found.note(format!("{what}: all images are read"));
+        found.untrainable = Some([what, MOVE.to_string()]);
+        parts.extend(rest);
+        // Without class folders in them, the parts may be classes of such names.
+        if parts.iter().all(|part| part.filled().next().is_none()) {
+            let count = parts.iter().map(|part| part.count).sum();
+            parts = vec![Node { path: base.clone(), folders: parts, count, ..Node::default() }];
+        }
+        let (train, unlabelled) = content(&base, parts, &mut found).trained(&base, labels, &mut found);
+        return Ok(Splits { unlabelled, found: found.into(), ..Splits::of(train) });
+    }
+    let is = if names.len() == 1 { "is a part that is" } else { "are parts that are" };
+    found.note(format!(
+        "{} {is} held back, and everything beside is the training part. If one of these is a class, rename it",
+        some(&quoted, quoted.len())
+    ));
+    let count = root.images.len() + rest.iter().map(|folder| folder.count).sum::<usize>();
+    let mut of: [Vec<Node>; 4] = Default::default();
+    of[Role::Train as usize].push(Node { path: base.clone(), images: root.images, folders: rest, count });
+    parts.into_iter().zip(roles).for_each(|(part, role)| of[role.unwrap_or(Role::Test) as usize].push(part));
+    Ok(splits(&base, of, labels, NAME, found))
 }
 
 /// The splits of parts that are folders of `root`.
@@ -145,7 +183,8 @@ fn content(base: &str, folders: Vec<Node>, found: &mut Found) -> Content {
     let several = folders.len() > 1;
     let mut empty = Vec::new();
     for folder in folders {
-        all.from.push(below(base, &folder.path).to_string());
+        let from = below(base, &folder.path);
+        all.from.extend((!from.is_empty()).then(|| from.to_string()));
         // In `seg_train/seg_train/class`, the folder around the class folders is no class.
         let folder = around(folder);
         all.loose.extend(folder.images);

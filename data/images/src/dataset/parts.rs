@@ -92,6 +92,12 @@ pub(super) fn is_held_back(name: &str) -> bool {
     named(name).is_some_and(|of| of.plain && matches!(of.word, Word::Val | Word::Eval | Word::Test))
 }
 
+/// Whether `name` says nothing of its content (`images`, `photos`, `data`).
+pub(super) fn is_plain(name: &str) -> bool {
+    let tokens = tokens(name);
+    !tokens.is_empty() && tokens.iter().all(|token| PLAIN.contains(&token.as_str()))
+}
+
 /// The words of a name in lower case; single letters are ignored.
 fn tokens(name: &str) -> Vec<String> {
     let mut all = vec![String::new()];

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use ctk_core::data::dataset::Dataset as _;
+use ctk_core::{Error, Result};
 use serde_json::{Value, json};
 
 use super::{Images, Splits};
@@ -15,6 +16,9 @@ const CLASSES: usize = 12;
 
 /// The fraction of unread files above which there is a warning.
 const UNREAD: f64 = 0.01;
+
+/// What a note begins with that people should not miss.
+const WARNING: &str = "warning: ";
 
 /// The report of a reader.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +37,8 @@ pub struct Found {
     pub sizes: Option<Sizes>,
     /// Sentences about what was guessed, repaired or left out.
     pub notes: Vec<String>,
+    /// Why these images may be used, but not for training, and what to do about it: all of them are in parts that are held back.
+    pub untrainable: Option<[String; 2]>,
 }
 
 /// Sizes of images, in pixels.
@@ -126,6 +132,21 @@ impl Found {
         self.notes.push(text.into());
     }
 
+    pub(super) fn warn(&mut self, text: impl std::fmt::Display) {
+        self.note(format!("{WARNING}{text}"));
+    }
+
+    /// Checks that there are images for training.
+    ///
+    /// # Errors
+    /// All images are in a part that is held back.
+    pub fn trainable(&self) -> Result<()> {
+        match &self.untrainable {
+            Some([what, hint]) => Err(Error::usage(what).hint(hint)),
+            None => Ok(()),
+        }
+    }
+
     /// Records a part and its sources; its images are counted when everything is read.
     pub(super) fn part(&mut self, part: &'static str, slot: Slot, from: Vec<String>, why: impl Into<String>) {
         self.parts.push(Part { part, from, why: why.into(), images: 0, slot });
@@ -140,7 +161,11 @@ impl Found {
             of.first.extend(group.first.iter().map(|first| format!("{name}/{first}")));
             of.first.truncate(SHOWN);
         }
-        self.notes.extend(other.notes.into_iter().map(|note| format!("{name}: {note}")));
+        self.notes.extend(other.notes.into_iter().map(|note| match note.strip_prefix(WARNING) {
+            Some(rest) => format!("{WARNING}{name}: {rest}"),
+            None => format!("{name}: {note}"),
+        }));
+        self.untrainable = self.untrainable.take().or(other.untrainable);
     }
 
     /// The number of files that were not read.
@@ -154,7 +179,14 @@ impl Found {
         let kinds: Vec<String> = self
             .not_read
             .iter()
-            .map(|(kind, group)| format!("{} {kind} ({})", thousands(group.count), some(&group.first, group.count)))
+            .map(|(kind, group)| {
+                // A kind is an extension, or a noun with what distinguishes it.
+                let number = match kind.split_once(' ') {
+                    Some(("image" | "table" | "row" | "file" | "link", _)) => count(group.count, kind),
+                    _ => format!("{} {kind}", thousands(group.count)),
+                };
+                format!("{number} ({})", some(&group.first, group.count))
+            })
             .collect();
         let is = if unread == 1 { "is" } else { "are" };
         let line = format!("{} of {} {is} not read: {}", thousands(unread), count(self.files, "file"), kinds.join("; "));
@@ -230,7 +262,7 @@ impl Splits {
             lines.push(format!("{}: {}{from}: {}", part.part, count(part.images, "image"), part.why));
         }
         lines.extend(self.found.sizes.map(|sizes| sizes.line()));
-        lines.extend(self.found.warning().map(|line| format!("warning: {line}")).or_else(|| self.found.unread_line()));
+        lines.extend(self.found.warning().map(|line| format!("{WARNING}{line}")).or_else(|| self.found.unread_line()));
         lines.extend(self.found.skipped_line());
         lines.extend(self.found.notes.iter().cloned());
         lines
@@ -304,7 +336,7 @@ pub(crate) fn thousands(n: usize) -> String {
 }
 
 /// `1 image`, `4,317 images`, `2 classes`, `3 images that cannot be read`.
-pub(crate) fn count(n: usize, what: &str) -> String {
+pub fn count(n: usize, what: &str) -> String {
     let (noun, rest) = what.split_once(' ').map_or((what, String::new()), |(noun, rest)| (noun, format!(" {rest}")));
     let (noun, ending) = match (n, noun.strip_suffix('y')) {
         (1, _) => (noun, ""),

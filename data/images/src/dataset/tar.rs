@@ -34,9 +34,10 @@ pub(super) fn open(path: &Path, files: &[PathBuf], labels: Labels, mut found: Fo
         archives.push(Archive { name: name.clone(), role, inner: archive::list(file, &mut found)? });
     }
     if archives.iter().all(|archive| archive.role != Role::Train) && !archives.is_empty() {
-        return Err(Error::usage("there are archives of a test split here, and none to train on")
-            .at(path.display())
-            .hint("give the archive itself to train on it"));
+        let what = "there are archives of a test split here, and none to train on";
+        found.note(format!("{what}: all of them are read"));
+        found.untrainable = Some([what.to_string(), "give the archive itself to train on it".to_string()]);
+        archives.iter_mut().for_each(|archive| archive.role = Role::Train);
     }
     let by_class = |archive: &Archive| archive.inner.iter().any(|inner| matches!(inner.body, Body::Class(_)));
     if !archives.iter().any(by_class) {

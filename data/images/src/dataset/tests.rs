@@ -29,8 +29,11 @@ fn put(root: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
+/// The data at `path` for training.
 fn open(path: &Path, format: Option<Format>) -> Result<Splits> {
-    super::open(path, format, &Columns::default())
+    let splits = super::open(path, format, &Columns::default())?;
+    splits.found.trainable().at(path.display())?;
+    Ok(splits)
 }
 
 /// The message of an attempt that must fail.
@@ -255,7 +258,7 @@ fn bad_paths_say_what_where_and_what_to_do() {
         (None, "there is no such file or folder"),
         (Some("empty/.keep"), "there is no image to train on"),
         (Some("text/a.txt"), "there is no image to train on"),
-        (Some("untested/test/cat/1.png"), "there is a test split here, and no train/ beside it"),
+        (Some("untested/test/cat/1.png"), "there is a test split here (`test`), and no train/ beside it"),
         (Some("pickles/cifar-10-batches-py/data_batch_1"), "Python pickles"),
     ] {
         let name = make.map_or("missing", |file| file.split('/').next().unwrap());

@@ -1,8 +1,14 @@
-//! The targets that a word is contrasted with: noise (negative sampling), or the turns of a path through a tree (hierarchical softmax).
+//! The output rows that a word is trained against: the centre word and negatives (negative sampling), or the inner nodes of the centre
+//! word's path in a Huffman tree (hierarchical softmax).
 //!
-//! They come in steps of [`OUTPUTS`] output rows. With negative sampling the first step has the centre and up to five negatives, each
-//! further step up to five more. A draw that equals a centre is skipped; a repeated draw counts again. The inner nodes of a path come six
-//! in a step, from the root.
+//! The kernel updates up to [`OUTPUTS`] output rows at once, which is called a step here. The rows of a step are:
+//!
+//! - Negatives `shared` or `per-pair`: the centre and up to five negatives. Further negatives follow in steps of up to five.
+//! - Negatives `grouped`: two neighbouring centres and four negatives, in a single step.
+//! - Hierarchical softmax: up to six nodes of the path, from the root down.
+//!
+//! A negative that equals a centre of its step is skipped. A negative that is drawn twice in a step has twice the weight. With `shared` and
+//! `grouped`, several windows use the same negatives (see [`USES`]).
 
 use ctk_texts::vocabulary::Vocabulary;
 
@@ -12,12 +18,12 @@ use super::recipe::{Contrast, Negatives};
 use super::rows::step::{GROUP, NONE, OUTPUTS, OutputWeights, labels};
 use super::windows::{Block, Window};
 
-/// Negatives in one step.
+/// The largest number of negatives in a step with one centre.
 const NOISE: usize = OUTPUTS - 1;
 
-/// The number of windows that share a draw of noise, each [`APART`] windows after the one before: a row that was used recently is still in
-/// cache, where most others must come from memory. Not consecutive windows, whose contexts are the same words and would be pushed away from
-/// the same few rows repeatedly (two uses in a row cost a point of analogy accuracy, 16 apart none).
+/// The number of windows (for `grouped`, of groups) that use the same negatives, [`APART`] windows apart. Reuse is faster, because rows that
+/// were used recently are still in the cache. Consecutive windows have nearly the same contexts, which would be pushed away from the same
+/// few rows again and again: there a second use cost a point of analogy accuracy, 16 windows apart it cost none.
 const USES: usize = 4;
 /// More than the reach of two windows of usual size, and less than what a core's own cache holds.
 const APART: usize = 16;

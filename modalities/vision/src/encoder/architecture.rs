@@ -1,7 +1,9 @@
-//! The interface of image encoders: before they are built, once they are built, and in other programs' files.
+//! The interface of image encoders, in three traits. [`Architecture`] is an encoder as its recipe describes it, [`ImageEncoder`] a built
+//! encoder, [`Foreign`] an encoder in another program's file.
 //!
-//! A new encoder is a file that implements [`Architecture`] for its section of the recipe and has a [`Family`], and a line in the list of
-//! [`encoder`](super). Training, evaluation, tasks, import, export and `ctk bench` use this interface and know no encoder by name.
+//! A new encoder is a file with a recipe struct (`[encoder.NAME]`) that implements [`Architecture`] and has a [`Family`], and a line in the
+//! list of [`encoder`](super). Training, evaluation, tasks, import, export and `ctk bench` call encoders only through this interface. The
+//! default recipes name ResNet, and `encoder.resnet.weights` is named where a recipe's paths are listed and where a task removes it.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -87,7 +87,7 @@ impl<'a> Classes<'a> {
             let splits = splits::of_model(recipe, checkpoint, &query)?;
             return Ok(splits.test.map_or((splits.train, "all"), |test| (test, "test")));
         };
-        let splits = DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() }.open()?;
+        let splits = DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() }.open_to_use()?;
         if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
             return Ok((test.clone(), "test"));
         }

@@ -71,7 +71,7 @@ struct Met {
 /// Opens the tables `tables`; `root` is the folder that they are in.
 pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found: Found) -> Result<Splits> {
     let names: Vec<String> = tables.iter().map(|file| name(root, file)).collect();
-    let roles = roles(root, &names)?;
+    let roles = roles(&names, &mut found);
     let (mut opened, mut notes) = (Vec::new(), Vec::new());
     for (file, name) in tables.iter().zip(names) {
         let table = Parquet::open(file).at(file.display())?;
@@ -135,7 +135,7 @@ fn name(root: &Path, file: &Path) -> String {
 
 /// The part of each table by its own name, or by the nearest folder that is named as a part; no parts at all if no table is a training part
 /// by its name. A single table is trained on, whatever its name is.
-fn roles(root: &Path, names: &[String]) -> Result<Vec<Option<Role>>> {
+fn roles(names: &[String], found: &mut Found) -> Vec<Option<Role>> {
     let telling = |name: &String| {
         let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
         let words = std::iter::once(stem(file).unwrap_or(file)).chain(folders.rsplit('/'));
@@ -145,14 +145,17 @@ fn roles(root: &Path, names: &[String]) -> Result<Vec<Option<Role>>> {
     let roles = parts::roles(&telling.iter().map(String::as_str).collect::<Vec<_>>());
     let all_held = !roles.is_empty() && roles.iter().all(|role| matches!(role, Some(Role::Val | Role::Test)));
     match names.len() {
-        1 => Ok(vec![None]),
-        _ if all_held => Err(Error::usage("there are tables of a test split here, and none to train on")
-            .at(root.display())
-            .hint("give the table itself to train on it")),
-        _ if roles.contains(&Some(Role::Train)) => Ok(roles),
+        1 => vec![None],
+        _ if all_held => {
+            let what = "there are tables of a test split here, and none to train on";
+            found.note(format!("{what}: all of them are read"));
+            found.untrainable = Some([what.to_string(), "give the table itself to train on it".to_string()]);
+            vec![None; names.len()]
+        }
+        _ if roles.contains(&Some(Role::Train)) => roles,
         _ => {
             let plain = |word: &String| parts::named(word).is_some_and(|of| of.plain);
-            Ok(roles.into_iter().zip(&telling).map(|(role, word)| role.filter(|_| plain(word))).collect())
+            roles.into_iter().zip(&telling).map(|(role, word)| role.filter(|_| plain(word))).collect()
         }
     }
 }

@@ -142,6 +142,35 @@ fn a_few_strays_do_not_cost_the_labels() {
 }
 
 #[test]
+fn parts_that_are_held_back_beside_classes_are_parts() {
+    let test = ["cat/1.png", "dog/2.png", "test/cat/3.png", "test/dog/4.png"];
+    let splits = opened(&test);
+    assert_eq!((splits.train.classes(), sizes(&splits)), (&["cat".to_string(), "dog".to_string()][..], [2, 0, 2, 0, 0]));
+    assert_eq!((splits.train.names()[0].as_str(), splits.count("test")), ("cat/1.png", 2));
+    noted(&splits, &["`test` is a part that is held back", "rename it"]);
+    let both = opened(&[&test[..], &["Val/cat/5.png"]].concat());
+    assert_eq!(sizes(&both), [2, 1, 2, 0, 0]);
+    noted(&both, &["`Val`, `test` are parts"]);
+    // Images without labels, on both sides.
+    assert_eq!(sizes(&opened(&["1.png", "2.png", "test/3.png"])), [2, 0, 1, 0, 0]);
+    assert_eq!(sizes(&opened(&["images/1.png", "test/3.png"])), [1, 0, 1, 0, 0]);
+    // A class of the same name would have its images in the folder itself: it is set apart, and that is said.
+    let class = opened(&["bus/1.png", "car/2.png", "test/3.png"]);
+    assert_eq!(sizes(&class), [2, 0, 0, 0, 1]);
+    noted(&class, &["`test` is a part that is held back"]);
+}
+
+#[test]
+fn a_part_that_is_held_back_can_be_used_without_training() {
+    for names in [&["test/cat/1.png", "test/dog/2.png"][..], &["dev/1.png", "qa/2.png"]] {
+        let folder = folder(names);
+        let splits = super::super::open(folder.path(), None, &Columns::default()).unwrap();
+        assert_eq!((splits.all().len(), splits.train.classes().len(), splits.found.trainable().is_err()), (2, 2, true));
+        noted(&splits, &["no train/ beside it", "all images are read"]);
+    }
+}
+
+#[test]
 fn a_folder_of_tests_alone_is_refused_whatever_its_case() {
     for name in ["test", "Test", "Validation", "dev"] {
         let folder = folder(&[&format!("{name}/cat/1.png"), &format!("{name}/dog/2.png")]);

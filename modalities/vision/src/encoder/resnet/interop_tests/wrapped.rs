@@ -1,4 +1,7 @@
-//! Tests of networks whose names have a prefix, and of numbered names.
+//! Tests of importing ResNet weights whose tensor names differ from the known layouts.
+//!
+//! The names may have a prefix (`module.`, `backbone.`), may occur twice (the network and its momentum copy), or may be numbered as the
+//! children of a PyTorch `Sequential` are. A network with one input channel is also tested.
 
 use super::*;
 
