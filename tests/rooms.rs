@@ -33,9 +33,10 @@ fn shipped(text: &str) -> String {
     body.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-const LIBRARIES: [&str; 8] = [
+const LIBRARIES: [&str; 9] = [
     "alloc/src",
     "kernels/src",
+    "cuda/src",
     "core/src",
     "hub/src",
     "data/images/src",
@@ -83,6 +84,7 @@ fn dependencies_run_one_way() {
     }
     let kernels = dependencies("kernels/Cargo.toml");
     assert!(!kernels.iter().any(|d| d.starts_with("ctk-") || d.starts_with("candle")), "kernels stand below all: {kernels:?}");
+    assert_eq!(dependencies("cuda/Cargo.toml"), ["bytemuck", "ctk-kernels", "cudarc"]);
     assert_eq!(dependencies("hub/Cargo.toml"), ["ctk-core", "hf-hub", "sha2", "ureq"]);
     for data in ["data/images/Cargo.toml", "data/texts/Cargo.toml"] {
         let names = dependencies(data);
@@ -137,8 +139,9 @@ fn libraries_do_not_print_and_draw_nothing_unseeded() {
 }
 
 #[test]
-fn unsafe_code_stays_in_kernels_row_stores_and_the_allocator() {
-    let allowed = ["alloc/src/", "kernels/src/", "modalities/text/src/word2vec/rows"];
+fn unsafe_code_stays_in_kernels_row_stores_the_allocator_and_calls_of_devices() {
+    let allowed =
+        ["alloc/src/", "kernels/src/", "cuda/src/emulated.rs", "cuda/src/vendor.rs", "modalities/text/src/word2vec/rows"];
     assert_eq!(
         naming(&[&LIBRARIES[..], &["cli"]].concat(), &["unsafe {", "unsafe fn", "unsafe impl"], &allowed),
         Vec::<String>::new()

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use candle_core::{DType, Shape, Tensor};
 use ctk_kernels::{Cpu, Device, Momentum, Real, Update};
 
-use super::tensors;
+use super::{tensors, whole};
 use crate::error::{Error, Result};
 
 /// Values of one shape and type (f32 or f64) in a device's memory. Clones share them.
@@ -44,7 +44,7 @@ trait Numbers: Any + Send + Sync {
     fn download(&self) -> Result<Tensor>;
     fn upload(&self, from: &Tensor) -> Result<()>;
     fn place(&self, from: &Tensor) -> Result<Array>;
-    fn zeros(&self) -> Array;
+    fn zeros(&self) -> Result<Array>;
     fn update(&self, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()>;
     fn momentum(&self, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()>;
     fn norm(&self, x: &Array, y: &Array, scale: f64) -> Result<f64>;
@@ -72,32 +72,32 @@ impl<D: Device, R: Real> Numbers for Held<D, R> {
 
     fn download(&self) -> Result<Tensor> {
         let vector = self.vector.read().unwrap_or_else(PoisonError::into_inner);
-        tensors::from_vec(self.device.download(self.device.read(&vector)), self.shape.clone())
+        whole(|| tensors::from_vec(self.device.download(self.device.read(&vector)), self.shape.clone()))
     }
 
     fn upload(&self, from: &Tensor) -> Result<()> {
         let mut vector = self.vector.write().unwrap_or_else(PoisonError::into_inner);
-        tensors::read(from, |numbers: &[R]| self.device.upload(numbers, self.device.write(&mut vector)))
+        whole(|| tensors::read(from, |numbers: &[R]| self.device.upload(numbers, self.device.write(&mut vector))))
     }
 
     fn place(&self, from: &Tensor) -> Result<Array> {
         Array::on::<D, R>(&self.device, from)
     }
 
-    fn zeros(&self) -> Array {
-        Array::of(&self.device, self.device.zeros::<R>(self.shape.elem_count()), self.shape.clone())
+    fn zeros(&self) -> Result<Array> {
+        whole(|| Ok(Array::of(&self.device, self.device.zeros::<R>(self.shape.elem_count()), self.shape.clone())))
     }
 
     fn update(&self, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()> {
-        update_on::<D, R>(&self.device, update, d, x, y)
+        whole(|| update_on::<D, R>(&self.device, update, d, x, y))
     }
 
     fn momentum(&self, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()> {
-        momentum_on::<D, R>(&self.device, step, w, v, g)
+        whole(|| momentum_on::<D, R>(&self.device, step, w, v, g))
     }
 
     fn norm(&self, x: &Array, y: &Array, scale: f64) -> Result<f64> {
-        norm_on::<D, R>(&self.device, x, y, scale)
+        whole(|| norm_on::<D, R>(&self.device, x, y, scale))
     }
 }
 
@@ -133,7 +133,7 @@ fn both<D: Device, R: Real, Out>(
 impl Array {
     /// The values of `from` in the memory of `device`. On the CPU this is a candle tensor: see [`From`].
     pub(crate) fn on<D: Device, R: Real>(device: &D, from: &Tensor) -> Result<Array> {
-        let vector = tensors::read(from, |numbers: &[R]| device.vector(numbers))?;
+        let vector = whole(|| tensors::read(from, |numbers: &[R]| device.vector(numbers)))?;
         Ok(Array::of(device, vector, from.shape().clone()))
     }
 
@@ -199,7 +199,7 @@ impl Array {
     pub fn zeros_like(&self) -> Result<Array> {
         match &self.0 {
             Home::Cpu(tensor) => Ok(Array::from(tensor.zeros_like()?)),
-            Home::Device(numbers) => Ok(numbers.zeros()),
+            Home::Device(numbers) => numbers.zeros(),
         }
     }
 

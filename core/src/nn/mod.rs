@@ -163,6 +163,7 @@ impl Sequential {
         let (y, tape) = match &self.road {
             Road::Reference => self.reference(x, behaviour, pass)?,
             Road::Cpu(cpu) => self.on(cpu, x, behaviour, pass)?,
+            Road::Cuda(cuda) => whole(|| self.on(cuda, x, behaviour, pass))?,
             #[cfg(test)]
             Road::Emulated(emulated) => self.on(emulated, x, behaviour, pass)?,
         };
@@ -206,8 +207,10 @@ impl Sequential {
         let Some(steps) = steps else { return Ok((y, Tape::none())) };
         let (device, shape) = (device.clone(), x.shape().clone());
         let tape = Tape::new(move |gradient, want| {
-            let dx = flow::backward(steps, Arc::new(tensors::to_map(gradient, &device)?), want)?;
-            dx.map(|dx| tensors::from_vec(dx.load(), shape)).transpose()
+            whole(|| {
+                let dx = flow::backward(steps, Arc::new(tensors::to_map(gradient, &device)?), want)?;
+                dx.map(|dx| tensors::from_vec(dx.load(), shape)).transpose()
+            })
         });
         Ok((y, tape))
     }
@@ -234,6 +237,11 @@ impl Sequential {
         });
         Ok((y.detach(), tape))
     }
+}
+
+/// Runs `work`. A call of a device that fails ends it, and is the error.
+pub(crate) fn whole<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    ctk_cuda::caught(work).map_err(Error::new)?
 }
 
 /// The rows in the given order.

@@ -1,5 +1,6 @@
 //! The implementations that a network may run by, called roads.
 
+use ctk_cuda::Cuda;
 use ctk_kernels::{Cpu, Device as _};
 
 /// The implementation that a network runs by. All give the same values up to rounding.
@@ -9,7 +10,9 @@ pub enum Road {
     Reference,
     /// The CPU's kernels.
     Cpu(Cpu),
-    /// A device with separate memory, used in tests.
+    /// A CUDA device, or the emulated one.
+    Cuda(Cuda),
+    /// A device with separate memory that computes with the CPU's kernels, used in tests.
     #[cfg(test)]
     #[allow(private_interfaces, reason = "the variant is compiled for tests alone")]
     Emulated(super::emulated::Emulated),
@@ -26,6 +29,7 @@ impl std::fmt::Display for Road {
         match self {
             Road::Reference => f.write_str("reference"),
             Road::Cpu(cpu) => f.write_str(&cpu.name()),
+            Road::Cuda(cuda) => f.write_str(&cuda.name()),
             #[cfg(test)]
             Road::Emulated(emulated) => f.write_str(&emulated.name()),
         }

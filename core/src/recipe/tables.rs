@@ -54,7 +54,8 @@ impl Recipe {
 /// Adds every key below `item` that the schema does not have, with the names that it has in its place; `key` is the name of `item`.
 fn unknown_keys(root: &Value, node: &Value, item: &Item, key: &str, found: &mut Vec<(String, Vec<String>)>) {
     let choices = choices(root, node);
-    let known: Vec<&serde_json::Map<String, Value>> = choices.iter().filter_map(|choice| choice["properties"].as_object()).collect();
+    let known: Vec<&serde_json::Map<String, Value>> =
+        choices.iter().filter_map(|choice| choice["properties"].as_object()).collect();
     if known.is_empty() {
         return;
     }
@@ -109,7 +110,10 @@ mod tests {
             assert_eq!(said(fine), None, "{fine}");
         }
         let two = said("[train]\nepoch = 1\n[optimizer.sgd]\nnonsense = 1\n[evl]\n").unwrap();
-        assert!(two.starts_with("3 keys are not known: `train.epoch` (did you mean `epochs`?), `optimizer.sgd.nonsense`, `evl` (did"), "{two}");
+        assert!(
+            two.starts_with("3 keys are not known: `train.epoch` (did you mean `epochs`?), `optimizer.sgd.nonsense`, `evl` (did"),
+            "{two}"
+        );
         assert!(two.contains("--> a.toml:2:"), "{two}");
         let long = said("pair = [1, 2, 3]\n").unwrap();
         assert!(long.starts_with("pair: must be 2 values, and has 3\n  --> a.toml:1:"), "{long}");

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use ctk_core::{Context, Result};
 use ctk_core::recipe::Recipe;
+use ctk_core::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -39,8 +39,11 @@ pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Ve
         0 => String::new(),
         rest => format!("; an epoch leaves {rest} of the images out, different ones each time, because batches are full"),
     };
-    let length =
-        format!("training: {} of {batch} images, {steps} an epoch, {}{rest}", count(whole, "step"), count(recipe.train.epochs, "epoch"));
+    let length = format!(
+        "training: {} of {batch} images, {steps} an epoch, {}{rest}",
+        count(whole, "step"),
+        count(recipe.train.epochs, "epoch")
+    );
     vec![network, programs(encoder), length, memory_line(step(recipe, params, batch), memory::free())]
 }
 

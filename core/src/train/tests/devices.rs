@@ -6,8 +6,13 @@ use crate::nn::emulated::Emulated;
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe};
 
 /// A learner with a momentum copy; all of its parameters except the loss's are on the device of `road`.
-fn on(road: &Road, optimizer: &OptimizerRecipe) -> Dense<Siamese<Net>> {
+pub(super) fn on(road: &Road, optimizer: &OptimizerRecipe) -> Dense<Siamese<Net>> {
+    made(road, optimizer).unwrap()
+}
+
+pub(super) fn made(road: &Road, optimizer: &OptimizerRecipe) -> Result<Dense<Siamese<Net>>> {
     let materialise = |params: &Params| match road {
+        Road::Cuda(device) => params.materialise_on::<_, f64>(Key::new(3), device),
         Road::Emulated(device) => params.materialise_on::<_, f64>(Key::new(3), device),
         _ => params.materialise(Key::new(3), DType::F64, &Device::Cpu),
     };
@@ -15,10 +20,10 @@ fn on(road: &Road, optimizer: &OptimizerRecipe) -> Dense<Siamese<Net>> {
     let (own, copy) = towers(With::Norm, road);
     let scale = params.root().sub("loss").param("scale", (), ParamKind::Scalar, Init::Constant(0.7));
     for params in [&params, &own] {
-        materialise(params).unwrap();
+        materialise(params)?;
     }
-    let target = Target::new(copy, own, Momentum::Constant(0.9), &params).unwrap();
-    Dense { target: Some(target), ..Dense::new(online, Box::new(Learned(scale)), params, Optimizer::new(optimizer)) }
+    let target = Target::new(copy, own, Momentum::Constant(0.9), &params)?;
+    Ok(Dense { target: Some(target), ..Dense::new(online, Box::new(Learned(scale)), params, Optimizer::new(optimizer)) })
 }
 
 /// The digest of each file of a checkpoint.

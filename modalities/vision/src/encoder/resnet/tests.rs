@@ -8,7 +8,7 @@ use candle_transformers::models::resnet;
 use ctk_core::model::encoder::Encoder as _;
 use ctk_core::nn::Road;
 use ctk_core::nn::params::ParamKind;
-use ctk_core::nn::pass::{Pass, Statistics};
+use ctk_core::nn::pass::{Pass, Precision, Statistics};
 use ctk_core::nn::rows::Rows;
 use ctk_core::rng::Key;
 use ctk_core::world::solo;
@@ -85,11 +85,15 @@ fn off(a: &Tensor, b: &Tensor) -> f64 {
 
 /// Features, and every gradient of Σ features·noise.
 fn learn(recipe: &ResnetRecipe, dtype: DType, exact: bool, size: usize) -> HashMap<String, Tensor> {
+    learn_by(recipe, dtype, if exact { Road::Reference } else { Road::default() }, size, Precision::F32)
+}
+
+fn learn_by(recipe: &ResnetRecipe, dtype: DType, road: Road, size: usize, precision: Precision) -> HashMap<String, Tensor> {
     let (params, net) = declare(recipe);
     materialise(&params, dtype);
     let x = noise(&[5, size, size, 3], Key::new(3)).to_dtype(dtype).unwrap();
-    let pass = Pass::train(Key::new(0), &solo());
-    let (h, tape) = net.by(if exact { Road::Reference } else { Road::default() }).encode(&x, &Rows::alone(5), &pass).unwrap();
+    let pass = Pass::train(Key::new(0), &solo()).at(precision);
+    let (h, tape) = net.by(road).encode(&x, &Rows::alone(5), &pass).unwrap();
     let weights = noise(h.dims(), Key::new(4)).to_dtype(dtype).unwrap();
     let dx = tape.play(&weights, true).unwrap().unwrap();
     let mut all = HashMap::from([("h".to_string(), h), ("x".to_string(), dx)]);
@@ -103,6 +107,33 @@ fn learn(recipe: &ResnetRecipe, dtype: DType, exact: bool, size: usize) -> HashM
         };
     }
     all
+}
+
+#[test]
+fn networks_on_an_emulated_cuda_device_agree_with_the_cpu() {
+    let cuda = || Road::Cuda(ctk_cuda::Cuda::new(ctk_cuda::Emulated::new(ctk_cuda::Limits::default()), true));
+    let narrow = ResnetRecipe { width: 0.25, ..Default::default() };
+    for (recipe, size) in [
+        (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::Google, ..narrow.clone() }, 33),
+        (ResnetRecipe { depth: 20, ..Default::default() }, 10),
+        (ResnetRecipe { depth: 50, stem: Stem::Imagenet, sk_ratio: 0.0625, ..narrow.clone() }, 37),
+        (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::ResnetD, ..narrow }, 37),
+    ] {
+        // The same masks of ReLUs only where rounding is far below the values.
+        let cpu = learn_by(&recipe, DType::F64, Road::default(), size, Precision::F32);
+        for (name, value) in learn_by(&recipe, DType::F64, cuda(), size, Precision::F32) {
+            assert!(off(&value, &cpu[&name]) < 1e-9, "{recipe:?}: {name} is off by {:e}", off(&value, &cpu[&name]));
+        }
+        let features = |road, precision| learn_by(&recipe, DType::F32, road, size, precision).remove("h").unwrap();
+        let exact = &cpu["h"];
+        let [single, half] = [Precision::F32, Precision::Bf16].map(|precision| off(&features(cuda(), precision), exact));
+        // Deep random networks enlarge the rounding of bf16: it is compared with the CPU's own.
+        let own = off(&features(Road::default(), Precision::Bf16), exact);
+        assert!(
+            single < 1e-4 && half < 1.5 * own + 0.01,
+            "{recipe:?}: off by {single:e} in f32, {half:e} in bf16, on the CPU {own:e}"
+        );
+    }
 }
 
 #[test]
