@@ -26,11 +26,16 @@ pub fn say(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{}", printable(&text.to_string()));
 }
 
+/// Prints a note. A warning needs no further word before it.
+pub fn note(text: &str) {
+    if text.starts_with("warning: ") { say(text) } else { say(format!("note: {text}")) }
+}
+
 /// Prints what the model has to say about rows as notes, and removes it from the figures.
 pub fn notes(features: &mut Features, quiet: bool) {
     for (_, notes) in features.extras.extract_if(.., |(name, _)| *name == NOTES) {
         let notes = notes.as_array().into_iter().flatten().filter_map(|note| note.as_str());
-        notes.filter(|_| !quiet).for_each(|note| say(format!("note: {note}")));
+        notes.filter(|_| !quiet).for_each(note);
     }
 }
 
@@ -128,7 +133,7 @@ fn cell(key: &str, value: &serde_json::Value) -> String {
         serde_json::Value::Null => "-".to_string(),
         serde_json::Value::String(s) => shown(s),
         serde_json::Value::Number(n) if n.is_f64() => figure(key, n.as_f64().unwrap_or(f64::NAN), 4),
-        serde_json::Value::Object(counts) if counts.values().all(serde_json::Value::is_u64) => counted(counts),
+        serde_json::Value::Object(counts) if counts.values().all(serde_json::Value::is_u64) => counted(key, counts),
         other => other.to_string(),
     }
 }
@@ -136,11 +141,15 @@ fn cell(key: &str, value: &serde_json::Value) -> String {
 /// Entries of a table of counts that are printed.
 const COUNTED: usize = 4;
 
-/// A table of counts as people read it: how many entries it has, and the first ones.
-fn counted(counts: &serde_json::Map<String, serde_json::Value>) -> String {
+/// A table of counts as people read it: how many entries it has (of files that were not read: how many files), and the first ones.
+fn counted(key: &str, counts: &serde_json::Map<String, serde_json::Value>) -> String {
+    let number = match key {
+        "not_read" => counts.values().filter_map(serde_json::Value::as_u64).sum(),
+        _ => counts.len() as u64,
+    };
     let first: Vec<String> = counts.iter().take(COUNTED).map(|(name, count)| format!("{} {count}", shown(name))).collect();
     let more = if counts.len() > COUNTED { ", …" } else { "" };
-    format!("{} ({}{more})", counts.len(), first.join(", "))
+    format!("{number} ({}{more})", first.join(", "))
 }
 
 #[cfg(test)]
@@ -152,6 +161,7 @@ mod tests {
         let counts = |number: usize| (0..number).map(|i| (format!("c{i}"), i.into())).collect::<serde_json::Map<_, _>>().into();
         assert_eq!(cell("classes", &counts(2)), "2 (c0 0, c1 1)");
         assert_eq!(cell("classes", &counts(9)), "9 (c0 0, c1 1, c2 2, c3 3, …)");
+        assert_eq!(cell("not_read", &serde_json::json!({ "txt": 2, "pdf": 3 })), "5 (txt 2, pdf 3)");
         assert!(is_empty(&counts(0)) && is_empty(&serde_json::json!([])) && !is_empty(&serde_json::json!(0)));
     }
 

@@ -22,6 +22,14 @@ pub fn told(modality: &dyn Modality, recipe: &Recipe, new: &NewRun) -> Result<()
 /// differ from those of its checkpoint.
 pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], accept: bool, new: &NewRun) -> Result<()> {
     let mut recipe = Run::recipe_of(folder)?;
+    if let Ok(checkpoint) = Checkpoint::open(folder)
+        && checkpoint.manifest().modality != modality.name()
+    {
+        let of = &checkpoint.manifest().modality;
+        return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name()))
+            .at(folder.display())
+            .hint(format!("ctk train {of} --resume {}", folder.display())));
+    }
     for assignment in set {
         let key = assignment.split('=').next().unwrap_or_default().trim();
         if !later::may_change(key) {

@@ -22,7 +22,7 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     let show = args.model.show;
     let note = |note: String| {
         if !show.quiet {
-            output::say(format!("note: {note}"));
+            output::note(&note);
         }
     };
     [&args.csv, &args.svg].into_iter().flatten().try_for_each(|out| args.over.allows(out))?;

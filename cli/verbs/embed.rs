@@ -27,6 +27,9 @@ pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
         output::say("note: labels are left out, since some rows have none");
     }
     features.save(&args.out)?;
+    if let ([_, beside, ..], false) = (&ctk_core::eval::files_of(&args.out)?[..], args.model.show.quiet) {
+        output::say(format!("note: names, labels and parts are in {}", beside.display()));
+    }
     let figures = json!({ "out": args.out.display().to_string(), "rows": features.len(), "width": features.width });
     output::figures(args.model.show.json, &figures)
 }

@@ -164,7 +164,8 @@ fn fitted(
     let rows = |split, baseline: Option<&str>| {
         let query = Query { data: args.data.clone(), split, baseline: baseline.map(String::from), ..Query::default() };
         let mut rows = model.features(&query)?;
-        output::notes(&mut rows, args.show.quiet || baseline.is_some());
+        // What is to be said of the data is said once.
+        output::notes(&mut rows, args.show.quiet || baseline.is_some() || split == Split::Train);
         Ok::<_, Error>(rows)
     };
     // The test part is read first, so that data without labels is reported before anything is encoded.

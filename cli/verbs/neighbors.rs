@@ -87,7 +87,8 @@ impl<'a> Gallery<'a> {
         for word in asked {
             let path = Path::new(word);
             // Row names are looked up as files only where they might be files; a word of a vocabulary is none.
-            if !(model.is_sample(path) || path.is_file()) || (0..rows.len()).any(|row| rows.name(row) == word) {
+            let sample = model.is_sample(path) || model.views();
+            if !(sample || path.is_file()) || (0..rows.len()).any(|row| rows.name(row) == word) {
                 continue;
             }
             opened::check(path)?;

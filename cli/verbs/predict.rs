@@ -49,7 +49,7 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     )?;
     let show = args.model.show;
     if !show.quiet {
-        found.notes.iter().for_each(|note| output::say(format!("note: {note}")));
+        found.notes.iter().for_each(|note| output::note(note));
     }
     let top = (args.top as usize).min(found.known);
     if top < args.top as usize && !show.quiet {

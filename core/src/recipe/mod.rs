@@ -118,25 +118,33 @@ impl Recipe {
         if key.is_empty() {
             return Err(bad());
         }
-        let mut table = document.as_table_mut();
+        let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
         let parts: Vec<&str> = path.split('.').collect();
         if let [section, choice, ..] = parts[..]
             && CHOICES.contains(&section)
-            && let Some(chosen) = table.get_mut(section).and_then(|item| item.as_table_mut())
+            && let Some(chosen) = table.get_mut(section).and_then(toml_edit::Item::as_table_like_mut)
         {
-            chosen.retain(|name, _| name == choice);
+            let others: Vec<String> = chosen.iter().map(|(name, _)| name.to_string()).filter(|name| name != choice).collect();
+            others.iter().for_each(|name| drop(chosen.remove(name)));
         }
-        for name in tables {
-            let entry = table.entry(name).or_insert_with(|| {
-                let mut made = toml_edit::Table::new();
-                made.set_implicit(true);
-                toml_edit::Item::Table(made)
+        let (count, mut inline) = (tables.len(), false);
+        for (place, name) in tables.into_iter().enumerate() {
+            let entry = table.entry(name).or_insert_with(|| match inline {
+                true => toml_edit::value(toml_edit::InlineTable::new()),
+                false => {
+                    let mut made = toml_edit::Table::new();
+                    made.set_implicit(true);
+                    toml_edit::Item::Table(made)
+                }
             });
-            table = entry.as_table_mut().ok_or_else(bad)?;
+            if let (Some(plain), true) = (entry.as_table_mut(), place + 1 == count) {
+                plain.set_implicit(false);
+            }
+            inline = entry.is_inline_table();
+            table = entry.as_table_like_mut().ok_or_else(bad)?;
         }
-        table.set_implicit(false);
         let parsed = value.parse::<toml_edit::Value>().unwrap_or_else(|_| value.into());
-        table[key] = toml_edit::value(parsed);
+        table.insert(key, toml_edit::value(parsed));
         self.text = document.to_string();
         Ok(())
     }
@@ -183,10 +191,24 @@ impl Recipe {
         let document: toml_edit::DocumentMut =
             other.text.parse().map_err(|e: toml_edit::TomlError| other.syntax(e.message(), e.span()))?;
         let item = path.split('.').try_fold(document.as_item(), |item, part| item.get(part));
-        match item.cloned().map(toml_edit::Item::into_value) {
-            Some(Ok(value)) => self.set(path, value.to_string().trim()),
-            _ => Ok(()),
+        match item.cloned() {
+            Some(toml_edit::Item::Table(table)) => self.insert(path, table),
+            Some(item) => item.into_value().map_or(Ok(()), |value| self.set(path, value.to_string().trim())),
+            None => Ok(()),
         }
+    }
+
+    /// Adds a whole section.
+    fn insert(&mut self, path: &str, mut section: toml_edit::Table) -> Result<()> {
+        self.set(path, "{}")?;
+        let mut document: toml_edit::DocumentMut =
+            self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
+        if let Some(item) = path.split('.').try_fold(document.as_item_mut(), below) {
+            unplaced(&mut section);
+            *item = toml_edit::Item::Table(section);
+        }
+        self.text = document.to_string();
+        Ok(())
     }
 
     /// The recipe as `T`.
@@ -245,6 +267,13 @@ impl Recipe {
         }
         item.span()
     }
+}
+
+/// Makes a section of another recipe print where it is inserted, without that recipe's comments.
+fn unplaced(section: &mut toml_edit::Table) {
+    section.set_position(None);
+    section.decor_mut().clear();
+    section.iter_mut().filter_map(|(_, item)| item.as_table_mut()).for_each(unplaced);
 }
 
 /// The entry `key` of a table; `Item::get_mut` would create an empty table if there is none.
@@ -569,5 +598,28 @@ mod tests {
         recipe.remove("loss").unwrap();
         assert!(!recipe.text().contains("nt-xent") && recipe.text().contains("# mine"), "{}", recipe.text());
         assert!(recipe.set("train", "1").is_ok() && recipe.set("train.x", "1").is_err());
+    }
+
+    #[test]
+    fn a_section_of_another_recipe_can_be_changed_further() {
+        let other =
+            Recipe::new("b.toml", "# theirs\n[train]\nepochs = 9\n\n# about the loss\n[loss.nt-xent]\ntemperature = 0.3\n");
+        for text in ["# mine\n[loss.infonce]\n\n[train]\nepochs = 3\n", "loss = { infonce = {} }\n", ""] {
+            let mut recipe = Recipe::new("a.toml", text);
+            recipe.take("loss", &other).unwrap();
+            assert!(!recipe.text().contains("infonce") && !recipe.text().contains("about"), "{}", recipe.text());
+            recipe.set("loss.nt-xent.scale", "2.0").unwrap();
+            let NtXentRecipe { temperature, scale, .. } = match recipe.parse::<Small>().unwrap().loss {
+                LossRecipe::NtXent(loss) => loss,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((temperature, scale), (0.3, 2.0), "{}", recipe.text());
+        }
+        // Tables in a line are changed as well.
+        let mut inline = Recipe::new("a.toml", "loss = { nt-xent = { temperature = 0.3 } }\n");
+        inline.set("loss.nt-xent.temperature", "0.4").unwrap();
+        assert!(inline.text().contains("0.4") && inline.parse::<Small>().is_ok(), "{}", inline.text());
+        inline.set("loss.infonce", "{}").unwrap();
+        assert!(!inline.text().contains("nt-xent"), "{}", inline.text());
     }
 }

@@ -39,11 +39,15 @@ pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Ve
         0 => String::new(),
         rest => format!("; an epoch leaves {rest} of the images out, different ones each time, because batches are full"),
     };
-    let length = format!(
-        "training: {} of {batch} images, {steps} an epoch, {}{rest}",
-        count(whole, "step"),
-        count(recipe.train.epochs, "epoch")
-    );
+    let epochs = match whole < steps * recipe.train.epochs {
+        true => format!("{:.1} of {}", whole as f64 / steps.max(1) as f64, count(recipe.train.epochs, "epoch")),
+        false => count(recipe.train.epochs, "epoch"),
+    };
+    let by = match &recipe.task {
+        Some(_) => String::new(),
+        None => format!(" by [loss.{}]", recipe.loss.name()),
+    };
+    let length = format!("training{by}: {} of {batch} images, {steps} an epoch, {epochs}{rest}", count(whole, "step"));
     vec![network, programs(encoder), length, memory_line(step(recipe, params, batch), memory::free())]
 }
 

@@ -35,7 +35,7 @@ use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::task::TaskRequest;
 use ctk_core::train::bench::{Report, Request};
-use ctk_core::{Device, Result, store::files};
+use ctk_core::{Device, Error, Result, store::files};
 use ctk_images::recipe::Paths;
 use ctk_images::{check, preview};
 
@@ -135,6 +135,9 @@ impl Modality for Vision {
     }
 
     fn preview(&self, recipe: &Recipe, out: &Path) -> Result<Vec<String>> {
+        if !out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+            return Err(Error::usage("a preview is a PNG file").at(out.display()).hint("give a name that ends in .png"));
+        }
         let checked = recipe::check(recipe)?;
         let images = checked.recipe.data.open()?.pretraining();
         let shown = preview::preview(&images, &checked.augment, checked.recipe.train.seed)?;

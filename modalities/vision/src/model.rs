@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 
-use ctk_core::eval::Features;
+use ctk_core::eval::{Features, NOTES};
 use ctk_core::modality::{Classifier, Model, Query, Split};
 use ctk_core::model::encoder::Encoder as _;
 use ctk_core::nn::params::MODEL;
@@ -61,7 +61,9 @@ impl Model for Trained {
                 Ok(features)
             }
         }?;
-        Ok(Features { parts: splits::parts(&splits, &self.checkpoint, query)?, ..features })
+        let told = splits::told(&splits, query);
+        let extras = if told.is_empty() { features.extras } else { vec![(NOTES, serde_json::json!(told))] };
+        Ok(Features { parts: splits::parts(&splits, &self.checkpoint, query)?, extras, ..features })
     }
 
     fn is_sample(&self, path: &Path) -> bool {

@@ -164,7 +164,7 @@ pub(crate) fn general(path: &Path) -> Result<String> {
     let epochs = (500_000 / count.max(1)).clamp(10, 200);
     let warmup = epochs as f64 / 10.0;
     Ok(format!(
-        "# SimCLR on {count} images of about {side} pixels: a general recipe, sized for about half an hour on two cores.\n\
+        "# A general recipe for {count} images of about {side} pixels, sized for about half an hour on two cores.\n\
          # Run: ctk train vision --data {path}\n\
          # Measured: not measured. A wider encoder, more epochs and a larger batch learn more and take longer.\n\
          {programs}\

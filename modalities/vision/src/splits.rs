@@ -1,6 +1,7 @@
 //! The data of a run: what it trains on and what it is evaluated on, with the data's own test part or the run's hold-out.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use ctk_core::data::dataset::Dataset as _;
@@ -28,6 +29,9 @@ pub(crate) fn of_run(
     process: &mut Process,
 ) -> Result<Splits> {
     let splits = of.open()?;
+    if of.path.is_none() {
+        process.tell(&Event::Note("no data is named (--data), so these are generated images"));
+    }
     splits.lines().iter().for_each(|line| process.tell(&Event::About(line)));
     // Generated images follow from the recipe.
     if of.path.is_some() {
@@ -65,6 +69,13 @@ pub(crate) fn at_the_end(splits: &Splits, process: &mut Process) {
     unread.iter().chain(&dataset::skipped_line(&splits.skipped())).for_each(|line| process.tell(&Event::Note(line)));
 }
 
+/// The data at `path`, read as the run's data. The run's format is kept if it is the run's own data.
+pub(crate) fn other(own: &DataRecipe, path: &Path) -> DataRecipe {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let same = own.path.as_ref().is_some_and(|paths| matches!(paths.list(), [only] if whole(only) == whole(path)));
+    DataRecipe { path: Some(Paths::One(path.to_path_buf())), format: own.format.filter(|_| same), ..own.clone() }
+}
+
 /// The data of `query` for a trained model, with a test part if there are labels: the data's own, the run's hold-out, or a hold-out drawn
 /// in the same way.
 pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Query) -> Result<Splits> {
@@ -73,10 +84,18 @@ pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Q
         return Ok(Splits::of(files));
     }
     let of = match &query.data {
-        Some(path) => DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() },
+        Some(path) => other(&recipe.data, path),
         None => recipe.data.clone(),
     };
-    let splits = if query.split == Split::All { of.open_to_use()? } else { of.open()? };
+    let splits = of.open_to_use()?;
+    if splits.found.untrainable.is_some() {
+        // All of it is held back, so all of it is the test part.
+        return match query.split {
+            Split::All => Ok(splits),
+            Split::Test => Ok(Splits { test: Some(splits.train.clone()), ..splits }),
+            Split::Train => of.open(),
+        };
+    }
     if splits.test.is_some() || !splits.labelled() || query.split == Split::All {
         return Ok(splits);
     }
@@ -87,6 +106,16 @@ pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Q
     };
     let held = holdout.apply(&splits.train).at(&place)?;
     Ok(Splits { train: held.train, test: held.test, ..splits })
+}
+
+/// What a user of a trained model should know of the data that it reads: what was left out, guessed or repaired.
+pub(crate) fn told(splits: &Splits, query: &Query) -> Vec<String> {
+    // Of the run's own data its training has told.
+    let other = query.data.is_some() || !query.files.is_empty();
+    let unread = splits.found.warning().map(|line| format!("warning: {line}")).filter(|_| other);
+    let notes = splits.found.notes.iter().filter(|_| other).cloned();
+    let skipped = dataset::skipped_line(&splits.skipped()).map(|line| format!("warning: {line}"));
+    skipped.into_iter().chain(unread).chain(notes).collect()
 }
 
 /// What was read and what was not, under the JSON names of `ctk train --json`: `classes` by name and count, `not_read` by kind, and the

@@ -118,9 +118,14 @@ fn narrow(images: &Images, looked: &[(Result<Whole, Bad>, u64)]) -> Option<Strin
     decode::narrow_range(*shares.get(shares.len() / 2)?)
 }
 
+/// The number of images that an error names.
+const LISTED: usize = 20;
+
 fn refusal(bad: &[Bad], path: &Path) -> Error {
     let error = Error::new(format!("{} cannot be read", count(bad.len(), "image")));
-    let error = bad.iter().fold(error, |error, bad| error.at(format!("{}: {}", bad.path, bad.why)));
+    let error = bad.iter().take(LISTED).fold(error, |error, bad| error.at(format!("{}: {}", bad.path, bad.why)));
+    let more = bad.len().saturating_sub(LISTED);
+    let error = if more > 0 { error.at(format!("… and {more} more, which `ctk data check` lists")) } else { error };
     error.at(path.display()).hint("remove or replace them; a run that is trained with --set data.on_error=skip leaves them out, also of other data that it reads later")
 }
 

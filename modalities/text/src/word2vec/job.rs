@@ -117,6 +117,8 @@ impl Job for Word2VecJob {
         let mut init = Init::of(run, &self.plan.recipe, &self.recipe)?;
         if let Some(paths) = &self.recipe.data.path {
             run.set_data(identity(&files::find(paths.list())?)?);
+        } else {
+            process.tell(&Event::Note("no data is named (--data), so the text is generated"));
         }
         init.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         self.reading.phrases = std::mem::take(&mut init.phrases);

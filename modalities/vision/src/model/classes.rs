@@ -11,7 +11,6 @@ use ctk_core::nn::params::HEAD;
 use ctk_core::{Context, Error, Result};
 use ctk_images::dataset::{Digest, Images};
 use ctk_images::holdout::Holdout;
-use ctk_images::recipe::{DataRecipe, Paths};
 use serde_json::json;
 
 use super::Trained;
@@ -87,7 +86,7 @@ impl<'a> Classes<'a> {
             let splits = splits::of_model(recipe, checkpoint, &query)?;
             return Ok(splits.test.map_or((splits.train, "all"), |test| (test, "test")));
         };
-        let splits = DataRecipe { path: Some(Paths::One(path.clone())), format: None, ..recipe.data.clone() }.open_to_use()?;
+        let splits = splits::other(&recipe.data, path).open_to_use()?;
         if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
             return Ok((test.clone(), "test"));
         }
@@ -161,13 +160,15 @@ fn named(of: &Trained, count: usize) -> Result<(Vec<String>, bool, Vec<String>)>
 impl Classifier for Classes<'_> {
     fn predictions(&self, query: &Query) -> Result<Predictions> {
         let splits = splits::of_model(&self.of.checked.recipe, &self.of.checkpoint, query)?;
-        self.of(&match query.split {
+        let told = splits::told(&splits, query);
+        let found = self.of(&match query.split {
             Split::All => splits.all(),
             Split::Train => splits.train,
             Split::Test => splits
                 .test
                 .ok_or_else(|| Error::usage("this data has no test part").hint("leave out --split, to have all of it"))?,
-        })
+        })?;
+        Ok(Predictions { notes: [found.notes, told].concat(), ..found })
     }
 
     fn judged(&self, query: &Query) -> Result<Predictions> {

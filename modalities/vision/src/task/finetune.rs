@@ -150,7 +150,11 @@ impl Job for Finetune {
                 ("crop", json!(crop)),
                 ("fold_top1", json!(found.top1)),
             ],
-            next: vec!["ctk export RUN --format safetensors --out model.safetensors", "ctk distill RUN"],
+            next: vec![
+                "ctk predict RUN --data IMAGES --out predicted.csv",
+                "ctk export RUN --format safetensors --out model.safetensors",
+                "ctk distill RUN",
+            ],
             ..Summary::default()
         };
         summary.figures.extend(fitted.figures());
