@@ -55,7 +55,7 @@ impl Recipe {
             }
         };
         for key in keys {
-            let item = key.split('.').try_fold(document.as_item_mut(), super::below);
+            let item = key.split('.').try_fold(document.as_item_mut(), super::edit::below);
             let Some(value) = item.and_then(toml_edit::Item::as_value_mut) else { continue };
             match value {
                 toml_edit::Value::Array(list) => list.iter_mut().for_each(&mut new),

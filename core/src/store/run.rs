@@ -300,7 +300,9 @@ impl Run {
         let saved = Checkpoint::write(&parent, manifest, |writer| {
             fill(writer)?;
             best.map_or(Ok(()), |best| writer.bytes(best::FILE, &best.bytes()?))
-        })?;
+        });
+        // The folder may have gone meanwhile, which is then the reason.
+        let saved = saved.or_else(|e| open.there().and(Err(e)))?;
         best.map_or(Ok(()), |best| best.name(&parent))?;
         Checkpoint::sweep(&parent, keep, best.map(|best| best.step))?;
         Ok(saved)
