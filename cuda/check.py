@@ -13,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 
-SOURCES = ["number", "elementwise", "norm", "pool", "update"]
+FOLDER = pathlib.Path(__file__).parent
+# In the order in which build.rs joins them.
+SOURCES = re.findall(r'"(\w+)"', re.search(r"const SOURCES.*?;\n", (FOLDER / "build.rs").read_text())[0])
 
 
 def packages(name):
@@ -44,8 +46,7 @@ def ptx(text, architecture):
 
 
 def main():
-    folder = pathlib.Path(__file__).parent / "src" / "kernels"
-    text = "\n".join((folder / f"{name}.cu").read_text() for name in SOURCES)
+    text = "\n".join((FOLDER / "src" / "kernels" / f"{name}.cu").read_text() for name in SOURCES)
     faults = []
     for architecture in sys.argv[1:] or ["sm_80", "sm_90", "sm_120"]:
         code, log = ptx(text, architecture)

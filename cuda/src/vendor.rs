@@ -250,7 +250,7 @@ impl Vendor {
     }
 }
 
-/// The kernels' PTX for a compute capability, with a 0 at its end. The file `~/.cache/ctk/cuda/HASH.ptx` is left to a later version.
+/// The kernels' PTX for a compute capability, with a 0 at its end. They are compiled anew for each opened device.
 ///
 /// NVRTC 12, "Supported Compile Options": `--gpu-architecture=compute_XY`; a driver makes code for newer devices from older PTX.
 fn image([major, minor]: [i32; 2]) -> Result<Vec<std::ffi::c_char>, Fault> {

@@ -4,8 +4,8 @@
 //! same result whole, in parts, and on several ranks whose shares of the batch differ; that gradients equal finite differences; that dropout
 //! depends on none of these divisions; and that a loss's parameters are saved and loaded.
 //!
-//! [`best`] tests the best checkpoint, [`devices`] a device with memory of its own, [`cuda`] the CUDA device as it is emulated, [`saves`] saving, resuming, and runs that diverge or
-//! collapse.
+//! [`best`] tests the best checkpoint, [`devices`] a device with memory of its own, [`cuda`] the CUDA device as it is emulated, [`saves`]
+//! saving, resuming, and runs that diverge or collapse.
 
 mod best;
 mod cuda;
