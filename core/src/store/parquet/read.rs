@@ -8,6 +8,7 @@ use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
 use parquet::column::reader::get_typed_column_reader;
 use parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
@@ -123,6 +124,7 @@ impl Parquet {
             }
             _ => return Err(Error::usage("this is not a Parquet file").hint("Parquet files begin with the letters PAR1")),
         }
+        let bytes = file.metadata()?.len();
         let file = SerializedFileReader::new(file)
             .map_err(|e| Error::new(format!("cannot read this Parquet file: {e}")).hint(DAMAGED))?;
         let metadata = file.metadata().file_metadata();
@@ -131,6 +133,11 @@ impl Parquet {
         let promised = file.metadata().row_groups().iter().try_fold(0i64, |sum, group| sum.checked_add(group.num_rows()));
         if promised != Some(metadata.num_rows()) {
             let what = format!("this Parquet file is said to have {rows} rows, and its parts have another number");
+            return Err(Error::new(what).hint(DAMAGED));
+        }
+        let chunks = file.metadata().row_groups().iter().flat_map(|group| group.columns());
+        if let Some(outside) = chunks.into_iter().find(|chunk| !inside(chunk, bytes)) {
+            let what = format!("the column `{}` is said to lie outside of this Parquet file", outside.column_path().string());
             return Err(Error::new(what).hint(DAMAGED));
         }
         // A row takes little space in a compressed file, and more once it is read.
@@ -316,6 +323,13 @@ impl Parquet {
         }
         Ok(())
     }
+}
+
+/// Whether the pages of a column lie in a file of so many bytes.
+fn inside(chunk: &ColumnChunkMetaData, bytes: u64) -> bool {
+    let start = chunk.dictionary_page_offset().unwrap_or_else(|| chunk.data_page_offset());
+    let end = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+    end.and_then(|(start, length)| start.checked_add(length)).is_some_and(|end| end <= bytes)
 }
 
 /// The name of a codec that is not read.
