@@ -23,7 +23,9 @@ use ctk_core::modality::Modality;
 
 use shared::args::{Args, Verb};
 use shared::{args, keys, output, signals};
-use verbs::{bench, config, data, distill, embed, eval, export, finetune, import, man, neighbors, predict, preview, train};
+use verbs::{
+    bench, config, data, devices, distill, embed, eval, export, finetune, import, man, neighbors, predict, preview, train,
+};
 
 pub use studies::matrix;
 
@@ -94,7 +96,11 @@ fn command(modalities: Modalities) -> clap::Command {
 
 /// Version, commit, features and the instruction set that kernels run by on this machine.
 fn version() -> String {
-    let features: Vec<&str> = [("heif", cfg!(feature = "heif"))].iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    let features: Vec<&str> = [("cuda", cfg!(feature = "cuda")), ("heif", cfg!(feature = "heif"))]
+        .iter()
+        .filter(|(_, on)| *on)
+        .map(|(name, _)| *name)
+        .collect();
     format!(
         "{} (commit {}, features: {}, instruction set: {})",
         env!("CARGO_PKG_VERSION"),
@@ -122,6 +128,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Matrix(verb) => matrix::run(verb, modalities),
         Verb::Config(verb) => config::run(verb, modalities),
         Verb::Data(verb) => data::run(verb, modalities),
+        Verb::Devices(verb) => devices::run(&verb),
         Verb::Man { folder, over } => man::run(&folder, &over, command(modalities)),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

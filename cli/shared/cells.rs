@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use ctk_core::Device;
 use ctk_core::error::{Context, Error, ErrorKind, Result};
 use ctk_core::modality::Modality;
 use ctk_core::process::{Process, Stop};
@@ -54,7 +55,7 @@ pub fn pace(cells: &[(PathBuf, Kind)]) -> Arc<Mutex<Pace>> {
 /// Runs the cells of one part of a study.
 pub struct Runner<'a> {
     pub modality: &'a dyn Modality,
-    pub device: &'a str,
+    pub device: Device,
     pub show: Show,
     pub stop: Stop,
     /// The progress of all cells, those of other runners too.
@@ -78,12 +79,11 @@ impl Runner<'_> {
         if let Some(done) = self::found(place, Some(recipe))? {
             return Ok(done);
         }
-        let device = ctk_core::device::device(self.device)?;
         let observer = match self.now.borrow().clone() {
             Some(cell) => progress::of_cell(self.show.quiet, cell),
             None => progress::observer(self.show.quiet),
         };
-        let process = Process::new(device).observed_by(observer).stopped_by(self.stop.clone());
+        let process = Process::new(self.device.clone()).observed_by(observer).stopped_by(self.stop.clone());
         let result = found(run::train(self.modality, recipe, Place::reached(place.to_path_buf())?, process)?.figures())?;
         keep(place, &result)?;
         Ok(result)

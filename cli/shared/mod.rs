@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod cells;
+pub mod device;
 pub mod evals;
 pub mod keys;
 pub mod model;

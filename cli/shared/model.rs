@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ctk_core::device;
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::is_features;
 use ctk_core::modality::{Model, Query};
@@ -10,8 +9,8 @@ use ctk_core::opened;
 use ctk_core::store::checkpoint::Checkpoint;
 
 use super::args::ModelArgs;
-use super::output;
 use super::stored::Stored;
+use super::{device, output};
 use crate::Modalities;
 
 /// The kinds of model that a path may name.
@@ -33,7 +32,7 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
     }
     let checkpoint = Checkpoint::open(&args.run)?;
     let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;
-    modality.open(&checkpoint, &device::device(&args.device.device)?)
+    modality.open(&checkpoint, &device::open(&args.device.device, modality, args.show.quiet)?)
 }
 
 /// The query for the samples that `args` names, with the defaults for everything else.

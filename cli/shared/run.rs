@@ -11,11 +11,11 @@ use ctk_core::store::run::{Place, Run};
 use serde_json::{Value, json};
 
 use super::args::NewRun;
-use super::{output, progress, recipe, signals};
+use super::{device, output, progress, recipe, signals};
 
 /// Trains `recipe` in a new run and prints the result.
 pub fn told(modality: &dyn Modality, recipe: &Recipe, new: &NewRun) -> Result<()> {
-    report(&train(modality, recipe, new.place(), process(new)?)?, new.show.json)
+    report(&train(modality, recipe, new.place(), process(new, modality)?)?, new.show.json)
 }
 
 /// Continues the run in `folder`, by its recipe with the changes of `set`, and prints the result. With `accept`, also if data or recipe
@@ -56,7 +56,7 @@ pub fn gone_on(modality: &dyn Modality, folder: &Path, set: &[String], accept: b
     }
     let job = modality.plan(&recipe)?;
     let run = Run::new(Place::Resume(folder.to_path_buf()), modality.name(), recipe)?.accepting_changes(accept);
-    report(&carry_out(job, run, process(new)?)?, new.show.json)
+    report(&carry_out(job, run, process(new, modality)?)?, new.show.json)
 }
 
 /// The number of epochs that a recipe sets, if it sets one.
@@ -86,8 +86,8 @@ impl Trained {
 }
 
 /// The process settings that the arguments of a new run ask for: device, progress, signals.
-pub fn process(new: &NewRun) -> Result<Process> {
-    let device = ctk_core::device::device(&new.device.device)?;
+pub fn process(new: &NewRun, modality: &dyn Modality) -> Result<Process> {
+    let device = device::open(&new.device.device, modality, new.show.quiet)?;
     Ok(Process::new(device).observed_by(progress::observer(new.show.quiet)).stopped_by(signals::stop()))
 }
 

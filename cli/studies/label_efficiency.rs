@@ -24,7 +24,7 @@ use crate::Modalities;
 use crate::shared::args::{LabelEfficiency, Method};
 use crate::shared::cells::{self, Runner};
 use crate::shared::pace::Kind;
-use crate::shared::{model, output, recipe, signals};
+use crate::shared::{device, model, output, recipe, signals};
 use crate::verbs::eval;
 
 mod plot;
@@ -110,10 +110,11 @@ impl Study<'_> {
             }
         }
         let (keys, places): (Vec<Key>, Vec<(PathBuf, Kind)>) = cells.into_iter().unzip();
+        let show = self.args.model.show;
         let runner = Runner {
             modality: self.modality,
-            device: &self.args.model.device.device,
-            show: self.args.model.show,
+            device: device::open(&self.args.model.device.device, self.modality, show.quiet)?,
+            show,
             stop: signals::stop(),
             pace: cells::pace(&places),
             before: 0,

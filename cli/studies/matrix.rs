@@ -265,7 +265,7 @@ impl Case<'_> {
 
 /// A process that reports its progress to no observer.
 fn alone() -> Process {
-    Process::new(Device::Cpu)
+    Process::new(ctk_core::Device::Cpu)
 }
 
 struct StopAt {

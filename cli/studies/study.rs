@@ -35,6 +35,7 @@ use serde_json::{Map, Value, json};
 use crate::Modalities;
 use crate::shared::args;
 use crate::shared::cells::Runner;
+use crate::shared::device;
 use crate::shared::output::{self, percent};
 use crate::shared::pace::Pace;
 
@@ -158,7 +159,8 @@ impl<'a> Study<'a> {
         let of = &self.written;
         let folder = runs.join(slug(&of.name));
         let now = RefCell::default();
-        let runner = Runner { modality: self.modality, device: &args.device.device, show: args.show, stop, pace, before, now };
+        let device = device::open(&args.device.device, self.modality, args.show.quiet)?;
+        let runner = Runner { modality: self.modality, device, show: args.show, stop, pace, before, now };
         let named = of.figures.values().chain(of.finetune.iter().map(|tune| &tune.name));
         let mut columns: Vec<Column> = named.map(|name| Column { name: name.clone(), values: BTreeMap::new() }).collect();
         let mut number = 0;

@@ -1,12 +1,13 @@
 //! `ctk bench`: what a recipe's step costs on this machine.
 
 use ctk_core::error::Result;
+use ctk_core::modality::Modality;
 use ctk_core::recipe::Recipe;
 use ctk_core::train::bench::{Report, Request};
 use serde_json::{Value, json};
 
 use crate::shared::args::Bench;
-use crate::shared::{output, progress, recipe};
+use crate::shared::{device, output, progress, recipe};
 use crate::{Modalities, modality};
 
 pub fn run(args: Bench, modalities: Modalities) -> Result<()> {
@@ -15,14 +16,14 @@ pub fn run(args: Bench, modalities: Modalities) -> Result<()> {
         (None, true) => recipe::changed(Recipe::new("the yardstick", modality.yardstick()?), &args.recipe, modality)?,
         _ => recipe::recipe(&args.recipe, modality)?,
     };
-    let report = modality.bench(&recipe, &request(&args), &mut *progress::observer(args.show.quiet))?;
+    let report = modality.bench(&recipe, &request(&args, modality)?, &mut *progress::observer(args.show.quiet))?;
     if args.show.json {
         return output::line(figures(&report));
     }
     output::bytes(table(&report).as_bytes())
 }
 
-fn request(args: &Bench) -> Request {
+fn request(args: &Bench, modality: &dyn Modality) -> Result<Request> {
     let given = [
         ("encoder", args.encoder.clone()),
         ("width", args.width.map(|v| v.to_string())),
@@ -33,12 +34,13 @@ fn request(args: &Bench) -> Request {
         ("precision", args.precision.clone()),
     ];
     let changes = given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    Request { changes, steps: args.steps.map(usize::from) }
+    let device = device::open(&args.device.device, modality, args.show.quiet)?;
+    Ok(Request { changes, steps: args.steps.map(usize::from), device })
 }
 
 /// Every figure under its JSON name.
 fn figures(report: &Report) -> Value {
-    let mut figures = json!({ "threads": report.threads, "isa": report.isa, "precision": report.precision.to_string() });
+    let mut figures = json!({ "threads": report.threads, "isa": report.isa, "device": report.device, "precision": report.precision.to_string() });
     report.what.iter().for_each(|(name, value)| figures[*name] = value.clone());
     for figure in &report.figures {
         let value = match &figure.value {
@@ -55,7 +57,8 @@ fn figures(report: &Report) -> Value {
 fn table(report: &Report) -> String {
     let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), String::from);
     let what: Vec<String> = report.what.iter().map(|(name, value)| format!("{name} {}", word(value))).collect();
-    let mut text = format!("{}\n{} threads, {}, {}\n\n", what.join(", "), report.threads, report.isa, report.precision);
+    let mut text =
+        format!("{}\n{} threads, {}, {}, {}\n\n", what.join(", "), report.threads, report.isa, report.device, report.precision);
     for line in report.figures.iter().filter_map(|figure| figure.line.as_ref()) {
         text.push_str(&format!("{:22} {:10.1} {}\n", line.label, line.value, line.unit));
     }

@@ -13,7 +13,7 @@ use crate::shared::{output, recipe, run as runs};
 pub fn run(args: Import, modalities: Modalities) -> Result<()> {
     let (modality, recipe, job) = recognised(&args, modalities)?;
     let new = &args.new;
-    let made = runs::carry_out(job, Run::new(new.place(), modality.name(), recipe)?, runs::process(new)?)?;
+    let made = runs::carry_out(job, Run::new(new.place(), modality.name(), recipe)?, runs::process(new, modality)?)?;
     let mut figures = json!({
         "run": made.run.display().to_string(), "checkpoint": made.checkpoint.display().to_string(), "modality": made.modality,
     });

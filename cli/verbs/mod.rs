@@ -4,6 +4,7 @@ pub mod bench;
 pub mod classify;
 pub mod config;
 pub mod data;
+pub mod devices;
 pub mod distill;
 pub mod embed;
 pub mod eval;

@@ -59,7 +59,7 @@ impl Subject {
     fn new(shape: &[usize], layer: impl FnOnce(Scope) -> Layer) -> Subject {
         let mut params = Params::new();
         let layer = layer(params.root().sub("layer"));
-        params.materialise(Key::new(0), DType::F32, &Device::Cpu).expect("parameters");
+        params.materialise(Key::new(0), DType::F32, &ctk_core::Device::Cpu).expect("parameters");
         let mut rng = Key::new(1).rng();
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect();
         let x = Tensor::from_vec(values, shape, &Device::Cpu).expect("an input");

@@ -37,10 +37,12 @@ pub mod optim;
 pub mod process;
 pub mod recipe;
 pub mod rng;
+pub mod self_test;
 pub mod store;
 pub mod task;
 pub mod train;
 pub mod world;
 
-pub use candle_core::{DType, Device, Tensor};
+pub use candle_core::{DType, Tensor};
+pub use device::Device;
 pub use error::{Context, Error, Result};

@@ -4,8 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
-
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::{Features, Predictions, Table};
 use crate::observer::Observer;
@@ -44,6 +43,11 @@ pub trait Modality: Sync {
     /// # Errors
     /// A checkpoint that is damaged or of another modality.
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>>;
+
+    /// Whether its models run on the device that they are given. Otherwise they run on the CPU alone.
+    fn on_devices(&self) -> bool {
+        true
+    }
 
     /// Opens a model from a file that another program wrote; the kind of file is recognised by its content. None if this modality reads no
     /// such file.

@@ -7,8 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use candle_core::Device;
-
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::observer::{Event, Observer, Silent};
 use crate::world::{Collective, Solo};

@@ -45,6 +45,15 @@ impl Argument {
 /// The number of threads of every block.
 pub const THREADS: u32 = 256;
 
+/// How products may be computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rules {
+    /// f32 is multiplied as it is, and not as TF32.
+    pub exact: bool,
+    /// Only by algorithms that give the same bits each time.
+    pub deterministic: bool,
+}
+
 /// The three products of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Product {
@@ -64,8 +73,8 @@ pub struct Convolution {
     pub geometry: Geometry,
     /// The type of its values.
     pub kind: Kind,
-    /// Whether f32 is multiplied as it is, and not as TF32.
-    pub exact: bool,
+    /// How it may be computed.
+    pub rules: Rules,
 }
 
 /// A product of matrices: `to` (m, n) = a (m, k) · b (k, n) + beta·`to`, row by row; a is stored as (k, m) if `turned[0]`, b as (n, k) if
@@ -82,8 +91,8 @@ pub struct MatrixProduct {
     pub to: Kind,
     /// The factor of what `to` holds: 0 or 1.
     pub beta: f64,
-    /// Whether f32 is multiplied as it is, and not as TF32.
-    pub exact: bool,
+    /// How it may be computed.
+    pub rules: Rules,
 }
 
 /// A call that failed.
@@ -165,6 +174,18 @@ pub trait Calls: Send + Sync + 'static {
     /// # Errors
     /// There is no such kernel, or the device failed.
     fn launch(&self, kernel: &str, grid: [u32; 2], arguments: &[Argument]) -> Result<(), Fault>;
+
+    /// The bytes of its memory that are free, and all of them.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn memory(&self) -> Result<[usize; 2], Fault>;
+
+    /// Waits until all earlier calls are done.
+    ///
+    /// # Errors
+    /// The device failed, now or in an earlier call.
+    fn wait(&self) -> Result<(), Fault>;
 
     /// The bytes of working memory that a product of a convolution needs.
     ///

@@ -1,12 +1,11 @@
 //! Implements [`Device`]: each operation as launches of kernels and products.
 
-use ctk_kernels::{
-    Device, Dropout, Element as _, Geometry, Identity, Kind, Momentum, Number, Plain, Read, Real, Update, Windows,
-};
+use ctk_kernels::{Change, Device, Dropout, Element as _, Geometry, Identity, Number, Plain, Read, Real, Windows};
 
 use crate::calls::{Argument, Product};
-use crate::launch::{CHANNELS, Cuda, Moments, Normal, SQUARES, at, chunk, count, int, is_matrix, named, ok, to, windows};
+use crate::launch::{CHANNELS, Cuda, Moments, Normal, at, chunk, count, int, is_matrix, named, ok, to, windows};
 use crate::memory::{Block, View, ViewMut};
+use crate::steps::Table;
 
 impl Device for Cuda {
     type Buffer<T: Plain> = Block<T>;
@@ -35,12 +34,12 @@ impl Device for Cuda {
 
     fn upload<T: Plain>(&self, from: &[T], to: ViewMut<T>) {
         assert_eq!(from.len(), to.len, "as many values as places");
-        ok(self.memory.calls.upload(bytemuck::cast_slice(from), to.at));
+        ok(self.memory.call(|| "upload".into(), |calls| calls.upload(bytemuck::cast_slice(from), to.at)));
     }
 
     fn download<T: Plain>(&self, from: View<T>) -> Vec<T> {
         let mut values = bytemuck::zeroed_vec::<T>(from.len);
-        ok(self.memory.calls.download(from.at, bytemuck::cast_slice_mut(&mut values)));
+        ok(self.memory.call(|| "download".into(), |calls| calls.download(from.at, bytemuck::cast_slice_mut(&mut values))));
         self.memory.passed(size_of_val(&values[..]));
         values
     }
@@ -48,13 +47,16 @@ impl Device for Cuda {
     fn store<T: Number>(&self, from: &[T::Real], into: ViewMut<T>) {
         assert_eq!(from.len(), into.len, "as many values as places");
         if T::KIND == T::Real::KIND {
-            return ok(self.memory.calls.upload(bytemuck::cast_slice(from), into.at));
+            return ok(self.memory.call(|| "upload".into(), |calls| calls.upload(bytemuck::cast_slice(from), into.at)));
         }
         let wide = self.uploaded(from);
         self.each(&named("store", T::KIND), into.len, &[at(wide.view()), to(&into), count(into.len)]);
     }
 
     fn load<T: Number>(&self, from: View<T>) -> Vec<T::Real> {
+        if T::KIND == T::Real::KIND {
+            return bytemuck::cast_vec(self.download(from));
+        }
         let mut wide = self.block::<T::Real>(from.len);
         self.each(&named("load", T::KIND), from.len, &[at(from), to(&wide.view_mut()), count(from.len)]);
         self.download(wide.view())
@@ -66,7 +68,7 @@ impl Device for Cuda {
 
     fn zeros<T: Plain>(&self, len: usize) -> Block<T> {
         let block = self.block::<T>(len);
-        ok(self.memory.calls.clear(block.at, len * size_of::<T>()));
+        ok(self.memory.call(|| "clear".into(), |calls| calls.clear(block.at, len * size_of::<T>())));
         block
     }
 
@@ -84,7 +86,7 @@ impl Device for Cuda {
 
     fn copy<T: Plain>(&self, from: View<T>, to: ViewMut<T>) {
         assert_eq!(from.len, to.len, "as many values as places");
-        ok(self.memory.calls.copy(from.at, to.at, from.len * size_of::<T>()));
+        ok(self.memory.call(|| "copy".into(), |calls| calls.copy(from.at, to.at, from.len * size_of::<T>())));
     }
 
     fn lend<T: Plain, Out>(&self, numbers: &[T], read: impl FnOnce(View<'_, T>) -> Out) -> Out {
@@ -129,7 +131,7 @@ impl Device for Cuda {
         let packed = self.packed::<T>(g, weight);
         let weight = packed.as_ref().map_or(weight.at, |packed| packed.at);
         if let Some(beside) = beside {
-            ok(self.memory.calls.copy(beside.at, dx.at, dx.len * size_of::<T>()));
+            ok(self.memory.call(|| "copy".into(), |calls| calls.copy(beside.at, dx.at, dx.len * size_of::<T>())));
         }
         let beta = if beside.is_some() { 1.0 } else { 0.0 };
         self.product::<T>(Product::Input, g, [dy.at, weight], beta, dx.at);
@@ -389,40 +391,25 @@ impl Device for Cuda {
         sums
     }
 
-    fn update<R: Real>(&self, update: Update, d: ViewMut<R>, x: View<R>, y: View<R>) {
-        let (kernel, factors) = match update {
-            Update::Linear(a, b, c) => ("linear", vec![a, b, c]),
-            Update::Product(a, b) => ("product", vec![a, b]),
-            Update::Adaptive { keep, rate, root, eps } => ("adaptive", vec![keep, rate, root, eps]),
-        };
-        let factors: Vec<Argument> = factors.into_iter().map(Argument::Double).collect();
-        let arguments = [&[to(&d), at(x), at(y)], &factors[..], &[count(d.len)]].concat();
-        self.each(&named(kernel, R::KIND), d.len, &arguments);
+    fn linear<R: Real>(&self, factors: [f64; 3], d: ViewMut<R>, x: View<R>, y: View<R>) {
+        let [a, b, c] = factors.map(Argument::Double);
+        self.each(&named("linear", R::KIND), d.len, &[to(&d), at(x), at(y), a, b, c, count(d.len)]);
     }
 
-    fn momentum<R: Real>(&self, step: Momentum, w: ViewMut<R>, v: ViewMut<R>, g: View<R>) {
-        let factors = [step.velocity, step.weight].concat().into_iter().map(Argument::Double).collect::<Vec<_>>();
-        let arguments = [&[to(&w), to(&v), at(g)], &factors[..], &[count(w.len)]].concat();
-        self.each(&named("momentum", R::KIND), w.len, &arguments);
+    fn steps<R: Real>(&self, all: Vec<Change<'_, Self, R>>) {
+        let mut table = Table::default();
+        for Change { step, w, state, g } in &all {
+            let states = [0, 1].map(|i| state.get(i).map_or(0, |state| state.at));
+            table.add(Some(step), [w.at, states[0], states[1], g.at], w.len);
+        }
+        self.take::<R>(&table);
     }
 
-    fn norm<R: Real>(&self, x: View<R>, y: View<R>, scale: f64) -> f64 {
-        let chunks = x.len.div_ceil(SQUARES).max(1);
-        let mut parts = self.block::<f64>(chunks);
-        let arguments = [at(x), at(y), Argument::Double(scale), count(x.len), int(SQUARES), to(&parts.view_mut())];
-        self.launch(&named("squares", R::KIND), [chunks, 1], &arguments);
-        let mut sum = self.block::<f64>(1);
-        self.launch("sum_parts", [1, 1], &[at(parts.view()), int(chunks), int(1), to(&sum.view_mut())]);
-        self.download(sum.view())[0].sqrt()
-    }
-
-    fn compare<R: Real>(&self, rows: View<u32>, columns: View<u32>, values: [R; 2], into: ViewMut<R>) {
-        let number = |value: R| match R::KIND {
-            Kind::F64 => Argument::Double(value.wide()),
-            _ => Argument::Float(value.wide() as f32),
-        };
-        let arguments =
-            [at(rows), at(columns), number(values[0]), number(values[1]), to(&into), count(into.len), int(columns.len)];
-        self.each(&named("compare", R::KIND), into.len, &arguments);
+    fn norms<R: Real>(&self, all: &[View<R>]) -> Vec<f64> {
+        let mut table = Table::default();
+        all.iter().for_each(|x| table.add(None, [x.at, 0, 0, 0], x.len));
+        let Some(on) = self.placed(&table) else { return Vec::new() };
+        let norms = self.norms_of::<R>(&table, &on);
+        self.download(norms.view()).chunks(2).map(|of| of[0]).collect()
     }
 }

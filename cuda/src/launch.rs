@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use ctk_kernels::{Device as _, Element as _, Geometry, Kind, Number, Plain, Read, Real, Windows};
 
-use crate::calls::{Argument, Calls, Convolution, Fault, MatrixProduct, Product, THREADS};
-use crate::memory::{Block, Memory, View, ViewMut};
+use crate::calls::{Argument, Calls, Convolution, Fault, MatrixProduct, Product, Rules, THREADS};
+use crate::memory::{Block, Memory, Times, View, ViewMut};
 
 /// Channels that a block of a reduction sums, as in `norm.cu`.
 pub(crate) const CHANNELS: usize = 32;
@@ -18,8 +18,6 @@ pub(crate) const CHANNELS: usize = 32;
 const CHUNKS: usize = 1024;
 /// Rows of a chunk at least: 8 threads with 32 rows each.
 const ROWS: usize = 256;
-/// Values of a block of a norm.
-pub(crate) const SQUARES: usize = 1 << 14;
 /// Values for each thread of an elementwise kernel.
 const EACH: usize = 4;
 
@@ -27,7 +25,7 @@ const EACH: usize = 4;
 #[derive(Clone)]
 pub struct Cuda {
     pub(crate) memory: Arc<Memory>,
-    exact: bool,
+    rules: Rules,
 }
 
 /// A normalisation by given statistics.
@@ -105,14 +103,56 @@ pub(crate) fn chunk(rows: usize) -> usize {
 }
 
 impl Cuda {
-    /// The device of these calls. With `exact`, products of f32 are not computed as TF32.
-    pub fn new(calls: impl Calls, exact: bool) -> Cuda {
-        Cuda { memory: Arc::new(Memory::new(Box::new(calls))), exact }
+    /// The device of these calls. Its products are the fastest: f32 is multiplied as TF32, by any algorithm.
+    pub fn new(calls: impl Calls) -> Cuda {
+        Cuda { memory: Arc::new(Memory::new(Box::new(calls))), rules: Rules::default() }
+    }
+
+    /// The same device, with the same memory, whose products follow `rules`.
+    pub fn by(&self, rules: Rules) -> Cuda {
+        Cuda { memory: self.memory.clone(), rules }
+    }
+
+    /// The rules that its products follow.
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// Waits until everything that was asked for is done.
+    ///
+    /// # Errors
+    /// The device failed, now or earlier.
+    pub fn wait(&self) -> Result<(), Fault> {
+        self.memory.calls.wait()
+    }
+
+    /// Runs `work` with every call timed: how often each was made, and how long the device took for it. Timed calls wait for each other, so
+    /// `work` as a whole takes longer.
+    pub fn timed<R>(&self, work: impl FnOnce() -> R) -> (R, Times) {
+        self.memory.times();
+        self.memory.timed.store(true, Ordering::Relaxed);
+        let done = work();
+        self.memory.timed.store(false, Ordering::Relaxed);
+        (done, self.memory.times())
     }
 
     /// Bytes that were copied from the device to the host so far.
     pub fn read_back(&self) -> u64 {
         self.memory.read.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of its memory that are free, those that it keeps for use again among them.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn free_memory(&self) -> Result<u64, Fault> {
+        self.release();
+        Ok(self.memory.calls.memory()?[0] as u64)
+    }
+
+    /// The most bytes that were in use or kept for use at once.
+    pub fn most_memory(&self) -> u64 {
+        self.memory.most.load(Ordering::Relaxed)
     }
 
     /// Returns the memory that is kept for use again.
@@ -141,7 +181,7 @@ impl Cuda {
             return;
         }
         assert!(y < 1 << 16, "{kernel}: a grid has up to 65,535 rows, not {y}");
-        ok(self.memory.calls.launch(kernel, [x as u32, y as u32], arguments));
+        ok(self.memory.call(|| kernel.to_string(), |calls| calls.launch(kernel, [x as u32, y as u32], arguments)));
     }
 
     /// Runs both stages of a reduction of `rows` rows of `c` channels to `width` sums of each channel.
@@ -207,7 +247,7 @@ impl Cuda {
     }
 
     fn convolution<T: Number>(&self, g: &Geometry) -> Convolution {
-        Convolution { geometry: *g, kind: T::KIND, exact: self.exact }
+        Convolution { geometry: *g, kind: T::KIND, rules: self.rules }
     }
 
     /// A product of a convolution; of 1 × 1 pixels, a product of matrices. `to` is of the type `kind`, which only a matrix may choose.
@@ -223,12 +263,14 @@ impl Cuda {
             };
             let from = if what == Product::Weight { [from[1], from[0]] } else { from };
             let to = if what == Product::Weight { T::Real::KIND } else { T::KIND };
-            let product = MatrixProduct { shape, turned, kind: T::KIND, to, beta, exact: self.exact };
-            return ok(self.memory.calls.multiply(&product, from, result));
+            let product = MatrixProduct { shape, turned, kind: T::KIND, to, beta, rules: self.rules };
+            let name = || format!("product of matrices {:?}", T::KIND).to_lowercase();
+            return ok(self.memory.call(name, |calls| calls.multiply(&product, from, result)));
         }
         let bytes = ok(self.memory.calls.workspace(what, &of));
         let workspace = self.block::<u8>(bytes);
-        ok(self.memory.calls.convolve(what, &of, from, beta, result, (workspace.at, bytes)));
+        let name = || format!("convolution {what:?} {:?}", T::KIND).to_lowercase();
+        ok(self.memory.call(name, |calls| calls.convolve(what, &of, from, beta, result, (workspace.at, bytes))));
     }
 }
 

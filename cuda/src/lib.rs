@@ -9,18 +9,29 @@ mod calls;
 mod device;
 #[cfg(feature = "emulated")]
 mod emulated;
+mod found;
 mod launch;
 mod memory;
+mod steps;
 #[cfg(feature = "cuda")]
 mod vendor;
 
-pub use calls::{Address, Argument, Calls, Convolution, Fault, MatrixProduct, Product, THREADS};
+pub use calls::{Address, Argument, Calls, Convolution, Fault, MatrixProduct, Product, Rules, THREADS};
 #[cfg(feature = "emulated")]
 pub use emulated::{Emulated, Limits};
+pub use found::{CAPABILITY, Library, Listed, chosen, usable};
 pub use launch::{Cuda, Moments, Normal, caught};
-pub use memory::{Block, View, ViewMut};
+pub use memory::{Block, Times, View, ViewMut};
 #[cfg(feature = "cuda")]
-pub use vendor::{Library, Listed, Vendor, devices, libraries};
+pub use vendor::{
+    Vendor,
+    libraries::{Build, devices, driver, found},
+};
 
 /// The text of all kernels, for the run-time compiler.
 pub const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.cu"));
+
+/// The name of every kernel.
+pub fn kernels() -> Vec<String> {
+    include_str!(concat!(env!("OUT_DIR"), "/kernels.txt")).lines().map(str::to_string).collect()
+}

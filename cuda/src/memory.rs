@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ctk_kernels::Plain;
 
@@ -19,11 +20,28 @@ pub(crate) struct Memory {
     free: Mutex<BTreeMap<usize, Vec<Address>>>,
     /// Bytes that were copied to the host.
     pub read: AtomicU64,
+    /// Bytes of the device that are in use or free to be used again, and the most that they ever were.
+    held: AtomicU64,
+    pub most: AtomicU64,
+    /// Whether calls are timed.
+    pub timed: AtomicBool,
+    times: Mutex<Times>,
 }
+
+/// How often each call was made, and how long the device took for it in all.
+pub type Times = BTreeMap<String, (u64, Duration)>;
 
 impl Memory {
     pub fn new(calls: Box<dyn Calls>) -> Memory {
-        Memory { calls, free: Mutex::default(), read: AtomicU64::new(0) }
+        Memory {
+            calls,
+            free: Mutex::default(),
+            read: AtomicU64::default(),
+            held: AtomicU64::default(),
+            most: AtomicU64::default(),
+            timed: AtomicBool::default(),
+            times: Mutex::default(),
+        }
     }
 
     /// A block of at least so many bytes, and its size. Sizes have at most 12 % to spare, so that blocks of nearly one size serve each
@@ -37,6 +55,8 @@ impl Memory {
             self.release();
             self.calls.allocate(size)
         })?;
+        let held = self.held.fetch_add(size as u64, Ordering::Relaxed) + size as u64;
+        self.most.fetch_max(held, Ordering::Relaxed);
         Ok((at, size))
     }
 
@@ -47,7 +67,30 @@ impl Memory {
     /// Returns all free blocks to the device.
     pub fn release(&self) {
         let free = std::mem::take(&mut *self.free.lock().unwrap_or_else(PoisonError::into_inner));
-        free.into_values().flatten().for_each(|at| self.calls.free(at));
+        for (size, blocks) in free {
+            self.held.fetch_sub((size * blocks.len()) as u64, Ordering::Relaxed);
+            blocks.into_iter().for_each(|at| self.calls.free(at));
+        }
+    }
+
+    /// Makes a call, and times it if calls are timed: then it waits for the device before and after.
+    pub fn call(&self, name: impl FnOnce() -> String, make: impl FnOnce(&dyn Calls) -> Result<(), Fault>) -> Result<(), Fault> {
+        if !self.timed.load(Ordering::Relaxed) {
+            return make(&*self.calls);
+        }
+        self.calls.wait()?;
+        let start = Instant::now();
+        make(&*self.calls)?;
+        self.calls.wait()?;
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = times.entry(name()).or_default();
+        *entry = (entry.0 + 1, entry.1 + start.elapsed());
+        Ok(())
+    }
+
+    /// Takes the times so far.
+    pub fn times(&self) -> Times {
+        std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn passed(&self, bytes: usize) {

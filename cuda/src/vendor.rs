@@ -1,6 +1,9 @@
-//! The calls of a real device: the driver, NVRTC, cuBLAS and cuDNN, whose libraries are opened when a device is. No other file calls them.
+//! The calls of a real device: the driver, cuBLAS and cuDNN, whose libraries are opened when a device is. What there is, and NVRTC, is in
+//! [`libraries`]. No other file calls the vendor's libraries.
 //!
 //! Sections name the manuals: CUDA Driver API 12, NVRTC 12, cuBLAS 12, cuDNN 9 ("Graph and Legacy API").
+
+pub(crate) mod libraries;
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
@@ -10,50 +13,10 @@ use ctk_kernels::Kind;
 use cudarc::cublas::{result as cublas, sys as blas};
 use cudarc::cudnn::{result as cudnn, sys as dnn};
 use cudarc::driver::{result as driver, sys};
-use cudarc::nvrtc::result as nvrtc;
 
-use crate::KERNELS;
-use crate::calls::{Address, Argument, Calls, Convolution, Fault, MatrixProduct, Product, THREADS};
-
-/// A library that may be missing, and what brings it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Library {
-    /// Its name.
-    pub name: &'static str,
-    /// Whether it can be opened.
-    pub there: bool,
-    /// What to install if it cannot.
-    pub brought_by: &'static str,
-}
-
-/// The libraries that a device needs.
-pub fn libraries() -> [Library; 4] {
-    // SAFETY: a library of this name is opened and closed again, which runs its initialisation; they are NVIDIA's own.
-    let there = unsafe {
-        [sys::is_culib_present(), cudarc::nvrtc::sys::is_culib_present(), blas::is_culib_present(), dnn::is_culib_present()]
-    };
-    let names = [
-        ("the driver", "NVIDIA's driver, 525 or newer (Debian: nvidia-driver)"),
-        ("NVRTC", "the CUDA 12 toolkit, or the Python package nvidia-cuda-nvrtc-cu12 with its lib folder in LD_LIBRARY_PATH"),
-        ("cuBLAS", "the CUDA 12 toolkit, or the Python package nvidia-cublas-cu12 with its lib folder in LD_LIBRARY_PATH"),
-        ("cuDNN", "cuDNN 9, or the Python package nvidia-cudnn-cu12 with its lib folder in LD_LIBRARY_PATH"),
-    ];
-    let mut all = names.into_iter().zip(there).map(|((name, brought_by), there)| Library { name, there, brought_by });
-    std::array::from_fn(|_| all.next().expect("one for each"))
-}
-
-/// A device that the driver lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Its number.
-    pub number: usize,
-    /// Its name.
-    pub name: String,
-    /// Its memory in bytes.
-    pub memory: usize,
-    /// Its compute capability.
-    pub capability: [i32; 2],
-}
+use self::libraries::{Build, devices, found};
+use crate::calls::{Address, Argument, Calls, Convolution, Fault, MatrixProduct, Product, Rules, THREADS};
+use crate::found::{Listed, chosen, usable};
 
 fn fault(call: &str) -> impl Fn(&dyn std::fmt::Debug) -> Fault + '_ {
     move |said| Fault::Call { call: call.to_string(), said: format!("{said:?}") }
@@ -62,36 +25,6 @@ fn fault(call: &str) -> impl Fn(&dyn std::fmt::Debug) -> Fault + '_ {
 /// The result of a call by the library's own error.
 fn done<T, E: std::fmt::Debug>(call: &str, result: Result<T, E>) -> Result<T, Fault> {
     result.map_err(|e| fault(call)(&e))
-}
-
-/// The devices that the driver lists; the driver must be there.
-///
-/// # Errors
-/// The driver fails.
-pub fn devices() -> Result<Vec<Listed>, Fault> {
-    done("cuInit", driver::init())?;
-    let count = done("cuDeviceGetCount", driver::device::get_count())?;
-    (0..count).map(listed).collect()
-}
-
-fn listed(ordinal: c_int) -> Result<Listed, Fault> {
-    let device = done("cuDeviceGet", driver::device::get(ordinal))?;
-    let name = done("cuDeviceGetName", driver::device::get_name(device))?;
-    use sys::CUdevice_attribute_enum as Attribute;
-    let major = Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
-    let minor = Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR;
-    // SAFETY: `device` is from `cuDeviceGet`.
-    let (memory, capability) = unsafe {
-        let capability = [major, minor].map(|which| driver::device::get_attribute(device, which));
-        (driver::device::total_mem(device), capability)
-    };
-    let [major, minor] = capability;
-    Ok(Listed {
-        number: ordinal as usize,
-        name,
-        memory: done("cuDeviceTotalMem", memory)?,
-        capability: [done("cuDeviceGetAttribute", major)?, done("cuDeviceGetAttribute", minor)?],
-    })
 }
 
 /// A chosen algorithm of cuDNN, and the workspace that it needs.
@@ -103,7 +36,7 @@ enum Algorithm {
 }
 
 /// What algorithms are kept for: a product, its shape and number type.
-type Shape = (Product, [usize; 10], Kind, bool);
+type Shape = (Product, [usize; 10], Kind, Rules);
 
 /// An opened device, with one stream, on which all calls run in order.
 pub struct Vendor {
@@ -116,7 +49,6 @@ pub struct Vendor {
     blas: blas::cublasHandle_t,
     dnn: dnn::cudnnHandle_t,
     algorithms: Mutex<HashMap<Shape, (Algorithm, usize)>>,
-    deterministic: bool,
 }
 
 // SAFETY: the handles are pointers to what the libraries own, which may be used by any thread that has made the context current, as every
@@ -127,30 +59,18 @@ unsafe impl Send for Vendor {}
 unsafe impl Sync for Vendor {}
 
 impl Vendor {
-    /// Opens device `number`: compiles the kernels, and opens cuBLAS and cuDNN. With `deterministic`, cuDNN's algorithms are those that give
-    /// the same bits each time.
+    /// Opens device `number`, and cuBLAS and cuDNN. `image` gives the kernels as they are compiled for the device: by
+    /// [`Build::compile`](crate::Build::compile), or as that gave them before.
     ///
     /// # Errors
-    /// A library is missing, there is no such device, or a call fails.
-    pub fn open(number: usize, deterministic: bool) -> Result<Vendor, Fault> {
-        if let Some(missing) = libraries().iter().find(|library| !library.there) {
-            let said = format!("{} cannot be opened: it comes with {}", missing.name, missing.brought_by);
-            return Err(Fault::Call { call: "opening the CUDA libraries".to_string(), said });
-        }
-        let all = devices()?;
-        let listed = all.get(number).cloned().ok_or_else(|| Fault::Call {
-            call: format!("opening device {number}"),
-            said: format!("there are {}, counted from 0", all.len()),
-        })?;
-        if listed.capability < [8, 0] {
-            let [major, minor] = listed.capability;
-            let said = format!("{} has compute capability {major}.{minor}, and ctk needs 8.0 or newer", listed.name);
-            return Err(Fault::Call { call: format!("opening device {number}"), said });
-        }
-        let image = image(listed.capability)?;
+    /// A library is missing or too old, there is no such device, or a call fails.
+    pub fn open(number: usize, image: impl FnOnce(&Build) -> Result<Vec<u8>, Fault>) -> Result<Vendor, Fault> {
+        usable(&found())?;
+        let listed = chosen(&devices()?, number)?;
+        let image = image(&Build::of(listed.capability)?)?;
         let device = done("cuDeviceGet", driver::device::get(number as c_int))?;
-        // SAFETY: `device` is from `cuDeviceGet`; the context is current when the stream is made and the module is loaded; the image ends with
-        // a 0, as NVRTC's PTX does; the handles are new.
+        // SAFETY: `device` is from `cuDeviceGet`; the context is current when the stream is made and the module is loaded; the image is
+        // NVRTC's, with the 0 at the end that PTX must have; the handles are new.
         unsafe {
             let context = done("cuDevicePrimaryCtxRetain", driver::primary_ctx::retain(device))?;
             done("cuCtxSetCurrent", driver::ctx::set_current(context))?;
@@ -161,7 +81,7 @@ impl Vendor {
             let dnn = done("cudnnCreate", cudnn::create_handle())?;
             done("cudnnSetStream", cudnn::set_stream(dnn, stream.cast()))?;
             let (functions, algorithms) = (Mutex::default(), Mutex::default());
-            Ok(Vendor { listed, device, context, stream, module, functions, blas, dnn, algorithms, deterministic })
+            Ok(Vendor { listed, device, context, stream, module, functions, blas, dnn, algorithms })
         }
     }
 
@@ -186,27 +106,27 @@ impl Vendor {
     /// The algorithm for a product and its workspace: the first that cuDNN's heuristic proposes and that is allowed, kept for the shape.
     fn algorithm(&self, what: Product, of: &Convolution) -> Result<(Algorithm, usize), Fault> {
         let g = &of.geometry;
-        let shape = (what, [g.n, g.h, g.w, g.c, g.o, g.oh, g.ow, g.kernel, g.stride, g.padding], of.kind, of.exact);
+        let shape = (what, [g.n, g.h, g.w, g.c, g.o, g.oh, g.ow, g.kernel, g.stride, g.padding], of.kind, of.rules);
         let mut kept = self.algorithms.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(found) = kept.get(&shape) {
             return Ok(*found);
         }
-        let found = self.proposed(what, &Described::new(of)?)?;
+        let found = self.proposed(what, &Described::new(of)?, of.rules.deterministic)?;
         kept.insert(shape, found);
         Ok(found)
     }
 
     /// cuDNN 9, `cudnnGetConvolutionForwardAlgorithm_v7`, `cudnnGetConvolutionBackwardDataAlgorithm_v7`,
     /// `cudnnGetConvolutionBackwardFilterAlgorithm_v7`: proposals by expected time; each has a status, its memory and its determinism.
-    fn proposed(&self, what: Product, d: &Described) -> Result<(Algorithm, usize), Fault> {
+    fn proposed(&self, what: Product, d: &Described, deterministic: bool) -> Result<(Algorithm, usize), Fault> {
         const MOST: usize = 10;
         let allowed = |status: dnn::cudnnStatus_t, determinism: dnn::cudnnDeterminism_t| {
             status == dnn::cudnnStatus_t::CUDNN_STATUS_SUCCESS
-                && (!self.deterministic || determinism == dnn::cudnnDeterminism_t::CUDNN_DETERMINISTIC)
+                && (!deterministic || determinism == dnn::cudnnDeterminism_t::CUDNN_DETERMINISTIC)
         };
         let none = || Fault::Call {
             call: "choosing an algorithm of cuDNN".to_string(),
-            said: format!("there is none for {:?}{}", d.what, if self.deterministic { " that is deterministic" } else { "" }),
+            said: format!("there is none for {:?}{}", d.what, if deterministic { " that is deterministic" } else { "" }),
         };
         let (most, mut count) = (MOST as c_int, 0);
         macro_rules! propose {
@@ -250,26 +170,6 @@ impl Vendor {
     }
 }
 
-/// The kernels' PTX for a compute capability, with a 0 at its end. They are compiled anew for each opened device.
-///
-/// NVRTC 12, "Supported Compile Options": `--gpu-architecture=compute_XY`; a driver makes code for newer devices from older PTX.
-fn image([major, minor]: [i32; 2]) -> Result<Vec<std::ffi::c_char>, Fault> {
-    let text = CString::new(KERNELS).map_err(|e| fault("nvrtcCreateProgram")(&e))?;
-    let program = done("nvrtcCreateProgram", nvrtc::create_program(&text, Some(c"kernels.cu")))?;
-    let options = [format!("--gpu-architecture=compute_{major}{minor}"), "--std=c++17".to_string()];
-    // SAFETY: the program is from `nvrtcCreateProgram`, is destroyed last, and its text outlives it.
-    unsafe {
-        let compiled = nvrtc::compile_program(program, &options).map_err(|e| {
-            let log = nvrtc::get_program_log(program).unwrap_or_default();
-            let log: String = log.into_iter().map(|byte| char::from(byte as u8)).filter(|c| *c != '\0').collect();
-            Fault::Call { call: "nvrtcCompileProgram".to_string(), said: format!("{e:?}\n{log}") }
-        });
-        let image = compiled.and_then(|()| done("nvrtcGetPTX", nvrtc::get_ptx(program)));
-        let destroyed = done("nvrtcDestroyProgram", nvrtc::destroy_program(program));
-        image.and_then(|image| destroyed.map(|()| image))
-    }
-}
-
 /// cuDNN's descriptors of a convolution, destroyed when this is dropped.
 struct Described {
     x: dnn::cudnnTensorDescriptor_t,
@@ -292,7 +192,7 @@ impl Described {
             Kind::F64 => (dnn::cudnnDataType_t::CUDNN_DATA_DOUBLE, dnn::cudnnDataType_t::CUDNN_DATA_DOUBLE),
             Kind::Bf16 => (dnn::cudnnDataType_t::CUDNN_DATA_BFLOAT16, dnn::cudnnDataType_t::CUDNN_DATA_FLOAT),
         };
-        let math = match (of.kind, of.exact) {
+        let math = match (of.kind, of.rules.exact) {
             (Kind::F32, true) => dnn::cudnnMathType_t::CUDNN_FMA_MATH,
             (Kind::F32, false) => dnn::cudnnMathType_t::CUDNN_DEFAULT_MATH,
             (Kind::Bf16, _) => dnn::cudnnMathType_t::CUDNN_TENSOR_OP_MATH,
@@ -417,6 +317,17 @@ impl Calls for Vendor {
         done(kernel, launched)
     }
 
+    fn memory(&self) -> Result<[usize; 2], Fault> {
+        self.here()?;
+        done("cuMemGetInfo", driver::mem_get_info()).map(|(free, total)| [free, total])
+    }
+
+    fn wait(&self) -> Result<(), Fault> {
+        self.here()?;
+        // SAFETY: the stream lives until this is dropped.
+        done("cuStreamSynchronize", unsafe { driver::stream::synchronize(self.stream) })
+    }
+
     fn workspace(&self, what: Product, of: &Convolution) -> Result<usize, Fault> {
         self.here()?;
         Ok(self.algorithm(what, of)?.1)
@@ -511,7 +422,7 @@ impl Calls for Vendor {
             Kind::F64 => blas::cudaDataType::CUDA_R_64F,
             Kind::Bf16 => blas::cudaDataType::CUDA_R_16BF,
         };
-        let compute = match (of.kind, of.exact) {
+        let compute = match (of.kind, of.rules.exact) {
             (Kind::F64, _) => blas::cublasComputeType_t::CUBLAS_COMPUTE_64F,
             (Kind::F32, false) => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
             _ => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use ctk_cuda::{Cuda, Emulated, Limits};
 use ctk_kernels::{
-    Bf16, Cpu, Device, Dropout, Element, Geometry, Groups, Identity, Kind, Map, Momentum, Number, Real, Update, Windows,
+    Adam, Bf16, Change, Cpu, Device, Dropout, Element, Geometry, Groups, Identity, Kind, Lars, Map, Momentum, Number, Real, Step,
+    Windows,
 };
 
 /// SplitMix64.
@@ -39,7 +40,7 @@ trait Operation {
 /// Runs the operation on the emulated device for each type, and compares with the CPU's in f64.
 fn check(name: &str, operation: &impl Operation) {
     let exact = operation.run::<_, f64>(&Cpu::default());
-    let cuda = || Cuda::new(Emulated::new(Limits::default()), true);
+    let cuda = || Cuda::new(Emulated::new(Limits::default()));
     let close = |kind: Kind, found: &Results| {
         for ((what, expected), (_, found)) in exact.iter().zip(found) {
             assert_eq!(expected.len(), found.len(), "{name}: {what}");
@@ -202,11 +203,11 @@ fn normalisation() {
     }
 }
 
-operation!(Elementwise { x: Vec<f64>, y: Vec<f64>, labels: Vec<u32> } |self, device, D, T| {
+operation!(Elementwise { x: Vec<f64>, y: Vec<f64> } |self, device, D, T| {
     let mut results = Vec::new();
     let y = map::<D, T>(device, &self.y);
-    type Change<D, T> = fn(&D, <D as Device>::ViewMut<'_, T>, <D as Device>::View<'_, T>);
-    let changes: [(&str, Change<D, T>); 4] =
+    type InPlace<D, T> = fn(&D, <D as Device>::ViewMut<'_, T>, <D as Device>::View<'_, T>);
+    let changes: [(&str, InPlace<D, T>); 4] =
         [("relu", |d, x, _| d.relu(x)), ("mask", |d, x, y| d.mask(x, y)), ("add", |d, x, y| d.add(x, y)), ("copy", |d, x, y| d.copy(y, x))];
     for (name, change) in changes {
         let mut x = map::<D, T>(device, &self.x);
@@ -215,34 +216,48 @@ operation!(Elementwise { x: Vec<f64>, y: Vec<f64>, labels: Vec<u32> } |self, dev
     }
     let mut x = map::<D, T>(device, &self.x);
     device.add(x.data_mut(), y.data());
-    let (a, b) = self.labels.split_at(self.labels.len() / 3);
-    let (rows, columns) = (device.vector(a), device.vector(b));
-    let mut table = device.zeros::<T::Real>(a.len() * b.len());
-    let values_of = [T::Real::of(2.0), T::Real::of(-3.0)];
-    device.compare(device.read(&rows), device.read(&columns), values_of, device.write(&mut table));
-    results.push(("compare", wide(device.host(table))));
     let small: Vec<f64> = self.y.iter().map(|v| v.abs()).collect();
-    for update in [
-        Update::Linear(0.9, 0.5, -0.25),
-        Update::Product(0.9, 0.1),
-        Update::Adaptive { keep: 0.99, rate: 0.1, root: 1.5, eps: 1e-2 },
-    ] {
-        let mut d = device.vector(&real::<T>(&self.x));
-        let (a, b) = (device.vector(&real::<T>(&self.y)), device.vector(&real::<T>(&small)));
-        device.update::<T::Real>(update, device.write(&mut d), device.read(&a), device.read(&b));
-        results.push(("update", wide(device.host(d))));
+    let mut d = device.vector(&real::<T>(&self.x));
+    let (a, b) = (device.vector(&real::<T>(&self.y)), device.vector(&real::<T>(&small)));
+    device.linear::<T::Real>([0.9, 0.5, -0.25], device.write(&mut d), device.read(&a), device.read(&b));
+    results.push(("linear", wide(device.host(d))));
+    // Parameters of different lengths, each with another step.
+    let lars = |trust, popular| Step::Lars(Lars { momentum: 0.9, decay: 1e-2, rate: 0.1, trust, popular });
+    let steps = [
+        Step::Blend { keep: 0.99, add: -0.1 },
+        Step::Momentum(Momentum { velocity: [0.9, 1.0, 1e-2], weight: [0.99, -0.05, -0.045] }),
+        lars(Some(0.01), false),
+        lars(None, false),
+        lars(Some(0.01), true),
+        lars(None, true),
+        Step::Adam(Adam { betas: [0.9, 0.99], keep: 0.99, rate: 0.1, root: 1.5, eps: 1e-2 }),
+    ];
+    let of = |from: &[f64], at: usize| device.vector(&real::<T>(&from[..from.len().div_ceil(1 + at)]));
+    let mut taken: Vec<_> = (0..steps.len()).map(|at| (of(&self.x, at), [of(&self.y, at), of(&small, at)], of(&self.y, at))).collect();
+    let changes = taken.iter_mut().zip(steps).map(|((w, state, g), step)| {
+        let states = match step {
+            Step::Blend { .. } => 0,
+            Step::Adam(_) => 2,
+            _ => 1,
+        };
+        let state = state.iter_mut().take(states).map(|state| device.write(state)).collect();
+        Change { step, w: device.write(w), state, g: device.read(g) }
+    });
+    let changes = changes.collect();
+    device.steps::<T::Real>(changes);
+    let norms = {
+        let views: Vec<_> = taken.iter().map(|(w, ..)| device.read(w)).collect();
+        device.norms::<T::Real>(&views)
+    };
+    results.push(("norms", norms));
+    for (w, [first, second], _) in taken {
+        results.extend([("weight", wide(device.host(w))), ("first", wide(device.host(first))), ("second", wide(device.host(second)))]);
     }
-    let [mut w, mut v] = [&self.x, &self.y].map(|of| device.vector(&real::<T>(of)));
-    let g = device.vector(&real::<T>(&small));
-    let step = Momentum { velocity: [0.9, 1.0, 1e-2], weight: [0.99, -0.05, -0.045] };
-    device.momentum::<T::Real>(step, device.write(&mut w), device.write(&mut v), device.read(&g));
-    results.push(("norm", vec![device.norm::<T::Real>(device.read(&w), device.read(&g), 0.5)]));
-    results.extend([("weight", wide(device.host(w))), ("velocity", wide(device.host(v)))]);
     let mut lent = real::<T>(&self.x);
     let [a, b] = [&self.y, &small].map(|of| device.vector(&real::<T>(of)));
-    device.lend_mut(&mut lent, |d| device.update::<T::Real>(Update::Product(1.0, 1.0), d, device.read(&a), device.read(&b)));
-    let lent_norm = device.lend(&lent, |x| device.norm::<T::Real>(x, x, 1.0));
-    results.extend([("lent", wide(lent)), ("lent norm", vec![lent_norm])]);
+    device.lend_mut(&mut lent, |d| device.linear::<T::Real>([1.0, 1.0, 1.0], d, device.read(&a), device.read(&b)));
+    let lent_norm = device.lend(&lent, |x| device.norms::<T::Real>(&[x]));
+    results.extend([("lent", wide(lent)), ("lent norm", lent_norm)]);
     results
 });
 
@@ -251,8 +266,7 @@ fn elementwise_operations() {
     let mut draws = Draws(3);
     for n in [1, 3, 255, 1024, 1025, 40_000] {
         let (x, y) = (draws.values(n), draws.values(n));
-        let labels = (0..n.min(90)).map(|_| draws.below(5) as u32).collect();
-        check(&format!("{n} values"), &Elementwise { x, y, labels });
+        check(&format!("{n} values"), &Elementwise { x, y });
     }
 }
 
@@ -372,7 +386,7 @@ fn tables_and_dropout() {
 
 #[test]
 fn numbers_are_stored_to_the_bit() {
-    let device = Cuda::new(Emulated::new(Limits::default()), true);
+    let device = Cuda::new(Emulated::new(Limits::default()));
     let mut draws = Draws(7);
     let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -0.0, f32::MIN_POSITIVE, 1e-45, f32::from_bits(0x3f80_8000)];
     let values: Vec<f32> = (0..5000).map(|_| f32::from_bits(draws.next() as u32)).chain(odd).collect();

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::blocks::{self, BlockMoments, Sums};
 use crate::buffer::{Buffer, BufferPool};
-use crate::device::{Device, Plain, Read};
+use crate::device::{Change, Device, Plain, Read};
 use crate::dropout::{Dropout, Identity};
 use crate::element::Real;
 use crate::geometry::Geometry;
 use crate::norm::{self, Affine};
 use crate::number::Number;
 use crate::pool::{self, Windows};
-use crate::update::{self, Momentum, Update};
+use crate::update::{self, Update};
 use crate::{elementwise, table};
 
 /// The CPU. Clones share the pool.
@@ -263,19 +263,17 @@ impl Device for Cpu {
         table::sum_groups(dy, width, order, starts)
     }
 
-    fn update<R: Real>(&self, update: Update, d: &mut [R], x: &[R], y: &[R]) {
-        update::update(update, d, x, y);
+    fn linear<R: Real>(&self, [a, b, c]: [f64; 3], d: &mut [R], x: &[R], y: &[R]) {
+        update::update(Update::Linear(a, b, c), d, x, y);
     }
 
-    fn momentum<R: Real>(&self, step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
-        update::momentum(step, w, v, g);
+    fn steps<R: Real>(&self, all: Vec<Change<'_, Self, R>>) {
+        for Change { step, w, mut state, g } in all {
+            update::step(&step, w, &mut state, g);
+        }
     }
 
-    fn norm<R: Real>(&self, x: &[R], y: &[R], scale: f64) -> f64 {
-        elementwise::squares(x, y, scale).sqrt()
-    }
-
-    fn compare<R: Real>(&self, rows: &[u32], columns: &[u32], values: [R; 2], to: &mut [R]) {
-        elementwise::compare(rows, columns, values, to);
+    fn norms<R: Real>(&self, all: &[&[R]]) -> Vec<f64> {
+        all.iter().map(|x| elementwise::squares(x, x, 0.0).sqrt()).collect()
     }
 }

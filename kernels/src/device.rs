@@ -12,7 +12,7 @@ use crate::element::{Element, Real};
 use crate::geometry::Geometry;
 use crate::number::Number;
 use crate::pool::Windows;
-use crate::update::{Momentum, Update};
+use crate::update::Step;
 
 /// Plain numbers, which can be in a device's memory.
 pub trait Plain: Pod + Send + Sync {}
@@ -21,6 +21,18 @@ impl<T: Pod + Send + Sync> Plain for T {}
 
 /// A map's values, and a normalisation that is still to be applied to them.
 pub type Read<'a, D, T> = (<D as Device>::View<'a, T>, Option<&'a <D as Device>::Affine<<T as Element>::Real>>);
+
+/// A parameter, and the step of an optimizer that it takes.
+pub struct Change<'a, D: Device, R: Real> {
+    /// The step.
+    pub step: Step,
+    /// The parameter's values.
+    pub w: D::ViewMut<'a, R>,
+    /// The states that the step names.
+    pub state: Vec<D::ViewMut<'a, R>>,
+    /// The gradient.
+    pub g: D::View<'a, R>,
+}
 
 /// A device: memory, and the operations of layers on it. Outputs are written completely, unless an operation works "in place".
 pub trait Device: Clone + Send + Sync + 'static {
@@ -280,16 +292,12 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     // Operations of losses and optimizers.
 
-    /// Updates the values of d in place.
-    fn update<R: Real>(&self, update: Update, d: Self::ViewMut<'_, R>, x: Self::View<'_, R>, y: Self::View<'_, R>);
+    /// d ← d·`factors[0]` + x·`factors[1]` + y·`factors[2]`, in place, computed in f64.
+    fn linear<R: Real>(&self, factors: [f64; 3], d: Self::ViewMut<'_, R>, x: Self::View<'_, R>, y: Self::View<'_, R>);
 
-    /// Updates weights w and velocities v in place with the gradient g.
-    fn momentum<R: Real>(&self, step: Momentum, w: Self::ViewMut<'_, R>, v: Self::ViewMut<'_, R>, g: Self::View<'_, R>);
+    /// Takes a step of an optimizer for each of some parameters, in place.
+    fn steps<R: Real>(&self, all: Vec<Change<'_, Self, R>>);
 
-    /// √Σ(x + y·scale)², summed in f64.
-    fn norm<R: Real>(&self, x: Self::View<'_, R>, y: Self::View<'_, R>, scale: f64) -> f64;
-
-    /// A matrix with a row for each of `rows` and a column for each of `columns`: the first of `values` where both labels are equal, the
-    /// second elsewhere.
-    fn compare<R: Real>(&self, rows: Self::View<'_, u32>, columns: Self::View<'_, u32>, values: [R; 2], to: Self::ViewMut<'_, R>);
+    /// √Σx² of each of some arrays, summed in f64.
+    fn norms<R: Real>(&self, all: &[Self::View<'_, R>]) -> Vec<f64>;
 }

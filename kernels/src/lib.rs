@@ -34,13 +34,14 @@ mod winograd;
 
 pub use buffer::{Buffer, BufferPool};
 pub use cpu::Cpu;
-pub use device::{Device, Plain, Read};
+pub use device::{Change, Device, Plain, Read};
 pub use dropout::{Dropout, Identity};
 pub use element::{Bf16, Element, Kind, Real};
+pub use elementwise::compare;
 pub use geometry::Geometry;
 pub use map::Map;
 pub use number::Number;
 pub use pool::Windows;
 pub use simd::{isa, quick_pairs, wide};
 pub use table::Groups;
-pub use update::{Momentum, Update};
+pub use update::{Adam, Lars, Momentum, Step};

@@ -1,4 +1,4 @@
-//! The updates of optimizers: new values from old ones, in place, computed in f64 for every type.
+//! The steps of optimizers: new values from old ones, in place, computed in f64 for every type.
 //!
 //! A ResNet-18 has 11 million parameters, and the speed of an SGD step is limited by memory: work is divided into blocks over all threads,
 //! and [`momentum`] updates velocity and weight in one pass.
@@ -7,11 +7,97 @@ use rayon::prelude::*;
 
 use super::blocks::BLOCK;
 use super::element::Real;
+use super::elementwise::squares;
 use super::simd::wide;
+
+/// What a step of an optimizer does to a parameter w with its gradient g. A step of a moving average is one, too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// w ← w·`keep` + g·`add`
+    Blend {
+        /// The factor of w.
+        keep: f64,
+        /// The factor of g.
+        add: f64,
+    },
+    /// One state, the velocity.
+    Momentum(Momentum),
+    /// One state, the velocity.
+    Lars(Lars),
+    /// Two states, the moving averages of g and g².
+    Adam(Adam),
+}
+
+/// A step of LARS. With trust r = `trust`·‖w‖/‖x‖, or 1 if either norm is 0 or there is no `trust`:
+///
+/// - the classic form: x = g + `decay`·w, v ← `momentum`·v + `rate`·r·x, w ← w − v;
+/// - the popular form: v ← `momentum`·v + g + `decay`·w, x = v, w ← w − `rate`·r·v.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lars {
+    /// The factor of v.
+    pub momentum: f64,
+    /// The weight decay.
+    pub decay: f64,
+    /// The learning rate.
+    pub rate: f64,
+    /// The trust coefficient; none for a parameter that is not scaled.
+    pub trust: Option<f64>,
+    /// Whether it is the popular form.
+    pub popular: bool,
+}
+
+/// A step of Adam: m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², w ← w·`keep` − `rate`·m / (√v·`root` + `eps`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// β₁ and β₂.
+    pub betas: [f64; 2],
+    /// The factor of w.
+    pub keep: f64,
+    /// The factor of m.
+    pub rate: f64,
+    /// The factor of √v.
+    pub root: f64,
+    /// Added below the line.
+    pub eps: f64,
+}
+
+/// Takes a step; `state` are the states that it names. All slices have the same length.
+pub fn step<R: Real>(step: &Step, w: &mut [R], state: &mut [&mut [R]], g: &[R]) {
+    match (*step, state) {
+        (Step::Blend { keep, add }, []) => update(Update::Linear(keep, add, 0.0), w, g, g),
+        (Step::Momentum(step), [v]) => momentum(step, w, v, g),
+        (Step::Lars(step), [v]) => lars(step, w, v, g),
+        (Step::Adam(Adam { betas: [b1, b2], keep, rate, root, eps }), [first, second]) => {
+            update(Update::Linear(b1, 1.0 - b1, 0.0), first, g, g);
+            update(Update::Product(b2, 1.0 - b2), second, g, g);
+            update(Update::Adaptive { keep, rate, root, eps }, w, first, second);
+        }
+        (step, state) => panic!("{step:?} with {} states", state.len()),
+    }
+}
+
+fn lars<R: Real>(step: Lars, w: &mut [R], v: &mut [R], g: &[R]) {
+    let Lars { momentum, decay, rate, trust, popular } = step;
+    let ratio = |w: &[R], x: f64| {
+        let Some(trust) = trust else { return 1.0 };
+        let weight = squares(w, w, 0.0).sqrt();
+        if weight > 0.0 && x > 0.0 { trust * weight / x } else { 1.0 }
+    };
+    if popular {
+        update(Update::Linear(momentum, 1.0, decay), v, g, w);
+        let x = if trust.is_some() { squares(v, v, 0.0).sqrt() } else { 0.0 };
+        let scaled = rate * ratio(w, x);
+        update(Update::Linear(1.0, -scaled, 0.0), w, v, v);
+    } else {
+        let x = if trust.is_some() { squares(g, w, decay).sqrt() } else { 0.0 };
+        let scaled = rate * ratio(w, x);
+        self::momentum(Momentum { velocity: [momentum, scaled, scaled * decay], weight: [1.0, 0.0, -1.0] }, w, v, g);
+    }
+}
 
 /// A new value of d from d, x and y, elementwise.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Update {
+pub(crate) enum Update {
     /// d ← d·`.0` + x·`.1` + y·`.2`
     Linear(f64, f64, f64),
     /// d ← d·`.0` + x·y·`.1`
@@ -39,7 +125,7 @@ pub struct Momentum {
 }
 
 /// Updates d. All three have the same length.
-pub fn update<R: Real>(update: Update, d: &mut [R], x: &[R], y: &[R]) {
+pub(crate) fn update<R: Real>(update: Update, d: &mut [R], x: &[R], y: &[R]) {
     match update {
         Update::Linear(a, b, c) => zip(d, x, y, |d, x, y| d * a + x * b + y * c),
         Update::Product(a, b) => zip(d, x, y, |d, x, y| d * a + x * y * b),
@@ -61,7 +147,7 @@ fn zip<R: Real>(d: &mut [R], x: &[R], y: &[R], f: impl Fn(f64, f64, f64) -> f64 
 }
 
 /// Updates w and v. All three have the same length. Each value is rounded as by two [updates](update), so the bits are the same.
-pub fn momentum<R: Real>(step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
+fn momentum<R: Real>(step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
     let Momentum { velocity: [a, b, c], weight: [d, e, f] } = step;
     w.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)).zip(g.par_chunks(BLOCK)).for_each(|((w, v), g)| {
         wide(

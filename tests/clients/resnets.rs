@@ -10,7 +10,7 @@ use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::Pass;
 use ctk_core::nn::rows::Rows;
 use ctk_core::rng::Key;
-use ctk_core::{DType, Device, Tensor};
+use ctk_core::{DType, Tensor};
 use ctk_vision::encoder::resnet::{ResNet, Weights};
 use tempfile::TempDir;
 
@@ -102,7 +102,7 @@ impl Made {
         let mut params = Params::new();
         let encoder = ResNet::new(&weights.encoder().unwrap(), params.root().sub("encoder")).unwrap();
         let head = ProjectionHead::new(&weights.head(), encoder.width(), params.root().sub("head"));
-        params.materialise(Key::new(0), DType::F32, &Device::Cpu).unwrap();
+        params.materialise(Key::new(0), DType::F32, &ctk_core::Device::Cpu).unwrap();
         weights.load(&params, true).unwrap();
         let features = Tensor::read_npy(self.path("features.npy")).unwrap();
         head.project(&features, &Rows::alone(features.dims()[0]), &Pass::eval())

@@ -7,8 +7,8 @@ use crate::rng::Rng;
 
 /// Host-side rows of one view of a batch, filled in place by loader threads.
 pub trait HostBatch: Default + Send {
-    /// The same rows on the device, as an encoder reads them.
-    type On;
+    /// Stacked rows, as an encoder reads them.
+    type Stacked;
 
     /// What rows must have in common to be stacked into one pass: for images, their side in pixels. Views of different sizes go through the
     /// encoder in separate passes.
@@ -16,24 +16,24 @@ pub trait HostBatch: Default + Send {
         0
     }
 
-    /// Stacks the views in order (two views of N samples give 2N rows) and uploads them.
+    /// Stacks the views in order: two views of N samples give 2N rows.
     ///
     /// # Errors
     /// The views cannot be stacked.
-    fn upload(views: &[&Self], device: &Device) -> Result<Self::On>;
+    fn stack(views: &[&Self]) -> Result<Self::Stacked>;
 }
 
 /// Stands for the right side of methods that have one side.
 impl HostBatch for () {
-    type On = ();
+    type Stacked = ();
 
-    fn upload(_: &[&Self], _: &Device) -> Result<()> {
+    fn stack(_: &[&Self]) -> Result<()> {
         Ok(())
     }
 }
 
 /// Views that are arrays of f32, `(height, width, channels)` each: images, windows of a series, or with a height and a width of 1
-/// vectors. On the device they are `(n, height, width, channels)`, which a [`Sequential`](crate::nn::Sequential) reads.
+/// vectors. Stacked they are `(n, height, width, channels)`, which a [`Sequential`](crate::nn::Sequential) reads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Maps {
     values: Vec<f32>,
@@ -58,20 +58,20 @@ impl Maps {
 }
 
 impl HostBatch for Maps {
-    type On = Tensor;
+    type Stacked = Tensor;
 
     fn size(&self) -> usize {
         self.shape.iter().product()
     }
 
-    fn upload(views: &[&Self], device: &Device) -> Result<Tensor> {
+    fn stack(views: &[&Self]) -> Result<Tensor> {
         let shape = views.first().map_or([0; 3], |view| view.shape);
         if views.iter().any(|view| view.shape != shape) {
             return Err(Error::new("views of different shapes cannot be stacked"));
         }
         let values = views.iter().map(|view| view.values.as_slice()).collect::<Vec<_>>().concat();
         let (size, [height, width, channels]) = (shape.iter().product::<usize>().max(1), shape);
-        Ok(Tensor::from_slice(&values, (values.len() / size, height, width, channels), device)?)
+        Ok(Tensor::from_slice(&values, (values.len() / size, height, width, channels), &Device::Cpu)?)
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
         let [mut left, mut right] = [Maps::default(), Maps::default()];
         left.push([1, 2, 1], &[1.0, 2.0]).unwrap();
         right.push([1, 2, 1], &[3.0, 4.0]).unwrap();
-        let stacked = Maps::upload(&[&left, &right], &Device::Cpu).unwrap();
+        let stacked = Maps::stack(&[&left, &right]).unwrap();
         assert_eq!(stacked.dims(), [2, 1, 2, 1]);
         assert_eq!(stacked.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0]);
         for (shape, values) in [([2, 1, 1], &[5.0, 6.0][..]), ([1, 2, 1], &[5.0]), ([1, 0, 1], &[])] {
@@ -129,6 +129,6 @@ mod tests {
         }
         let mut wide = Maps::default();
         wide.push([1, 1, 2], &[7.0, 8.0]).unwrap();
-        assert!(Maps::upload(&[&left, &wide], &Device::Cpu).is_err());
+        assert!(Maps::stack(&[&left, &wide]).is_err());
     }
 }

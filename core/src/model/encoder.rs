@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use crate::data::dataset::Dataset;
 use crate::data::pair::HostBatch;
@@ -28,7 +28,7 @@ pub trait Encoder {
     ///
     /// # Errors
     /// Rows of a shape that the encoder cannot read.
-    fn encode(&self, x: &<Self::Views as HostBatch>::On, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)>;
+    fn encode(&self, x: &<Self::Views as HostBatch>::Stacked, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)>;
 }
 
 impl<E: Encoder + ?Sized> Encoder for Box<E> {
@@ -38,7 +38,7 @@ impl<E: Encoder + ?Sized> Encoder for Box<E> {
         (**self).width()
     }
 
-    fn encode(&self, x: &<Self::Views as HostBatch>::On, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+    fn encode(&self, x: &<Self::Views as HostBatch>::Stacked, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         (**self).encode(x, rows, pass)
     }
 }
@@ -58,7 +58,7 @@ impl<V> Chain<V> {
     }
 }
 
-impl<V: HostBatch<On = Tensor>> Encoder for Chain<V> {
+impl<V: HostBatch<Stacked = Tensor>> Encoder for Chain<V> {
     type Views = V;
 
     fn width(&self) -> usize {
@@ -82,7 +82,6 @@ pub fn represent<E: Encoder, D: Dataset>(
     encoder: &E,
     data: &D,
     view: impl Fn(&D::Sample, &mut E::Views) -> Result<()>,
-    device: &Device,
 ) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(data.len() * encoder.width());
     let stop = Stop::here();
@@ -93,7 +92,7 @@ pub fn represent<E: Encoder, D: Dataset>(
         for sample in samples {
             data.get(sample).and_then(|it| view(&it, &mut views)).map_err(|e| e.at(data.name(sample)))?;
         }
-        let (h, _) = encoder.encode(&E::Views::upload(&[&views], device)?, &Rows::alone(count), &Pass::eval())?;
+        let (h, _) = encoder.encode(&E::Views::stack(&[&views])?, &Rows::alone(count), &Pass::eval())?;
         rows.extend(h.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
     }
     Ok(rows)

@@ -13,7 +13,7 @@ use crate::nn::params::{Init, ParamKind, Scope};
 use crate::nn::pass::Pass;
 use crate::nn::rows::Rows;
 use crate::nn::tape::Tape;
-use crate::nn::{BatchNorm, Layer, Linear, Road, Sequential};
+use crate::nn::{BatchNorm, Layer, Linear, Sequential};
 use crate::recipe::{HeadRecipe, Norms};
 
 /// A multi-layer perceptron z = g(h).
@@ -39,11 +39,6 @@ impl ProjectionHead {
         let zeros = Init::Constant(0.0);
         layers.push(Layer::Linear(Linear::new([classes, width], true, ParamKind::Head, zeros, scope.sub("classifier"))));
         ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width: classes }
-    }
-
-    /// The same head run by `road`.
-    pub fn by(self, road: Road) -> Self {
-        ProjectionHead { layers: self.layers.by(road), ..self }
     }
 
     /// Width of an embedding.
@@ -96,7 +91,7 @@ mod tests {
     fn head(layers: usize) -> (Params, ProjectionHead) {
         let mut params = Params::new();
         let head = ProjectionHead::new(&HeadRecipe { layers, width: 4, ..HeadRecipe::default() }, 6, params.root().sub("head"));
-        params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+        params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
         (params, head)
     }
 
@@ -116,7 +111,7 @@ mod tests {
             let mut params = Params::new();
             let recipe = HeadRecipe { layers: 2, width: 4, hidden: Some(10), norms };
             let head = ProjectionHead::new(&recipe, 6, params.root().sub("head"));
-            params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
             let x = Tensor::arange(0f64, 30.0, &Device::Cpu).unwrap().reshape((5, 6)).unwrap().sin().unwrap();
             assert_eq!(head.project(&x, &Rows::alone(5), &Pass::eval().with(Statistics::Hold)).unwrap().0.dims(), [5, 4]);
             let trained = params.iter().filter(|p| p.kind().trained());
@@ -186,7 +181,7 @@ mod tests {
         for (keep, width) in [(0, 6), (1, 6), (2, 6), (3, 4)] {
             let mut params = Params::new();
             let head = ProjectionHead::classifier(&recipe, keep, 7, 6, params.root().sub("head"));
-            params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
             assert_eq!(params.count("head.classifier."), 7 * width + 7, "{keep} layers");
             assert_eq!(params.iter().filter(|p| p.dims().len() == 2).count(), keep + 1);
             let logits = head.project(&x, &Rows::alone(5), &Pass::eval().with(Statistics::Hold)).unwrap().0;
@@ -194,7 +189,7 @@ mod tests {
             // The kept layers are the first ones of the projection head, with the same names and initial values.
             let mut whole = Params::new();
             ProjectionHead::new(&recipe, 6, whole.root().sub("head"));
-            whole.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+            whole.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
             let of = |params: &Params, name: &str| {
                 let found = params.iter().find(|p| p.name() == name).unwrap().var().flatten_all().unwrap();
                 found.to_vec1::<f64>().unwrap()

@@ -83,7 +83,7 @@ mod tests {
                 let mut params = Params::new();
                 params.declare("head");
                 let head = ProjectionHead::classifier(&recipe, keep, 3, 6, params.root().sub("head"));
-                params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+                params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
                 // Neither zeros nor ones; variances are positive.
                 for (at, param) in params.iter().enumerate() {
                     let count = param.dims().iter().product::<usize>();

@@ -25,9 +25,9 @@ pub struct Logits {
 
 impl HostBatch for Logits {
     /// `(n, classes)`, f32; none without a teacher.
-    type On = Option<Tensor>;
+    type Stacked = Option<Tensor>;
 
-    fn upload(parts: &[&Self], device: &Device) -> Result<Option<Tensor>> {
+    fn stack(parts: &[&Self]) -> Result<Option<Tensor>> {
         let rows = parts.iter().map(|part| part.rows.as_slice()).collect::<Vec<_>>().concat();
         let classes = parts.iter().map(|part| part.classes).max().unwrap_or(0);
         if rows.is_empty() {
@@ -36,7 +36,7 @@ impl HostBatch for Logits {
         if parts.iter().any(|part| part.classes != classes) || !rows.len().is_multiple_of(classes) {
             return Err(Error::new("logits of different numbers of classes cannot be one batch"));
         }
-        Ok(Some(Tensor::from_vec(rows.clone(), (rows.len() / classes, classes), device)?))
+        Ok(Some(Tensor::from_vec(rows.clone(), (rows.len() / classes, classes), &Device::Cpu)?))
     }
 }
 
@@ -44,8 +44,6 @@ impl HostBatch for Logits {
 pub struct Supervised<E> {
     /// Encoder, and a head that ends in a classifier.
     pub tower: Tower<E>,
-    /// Where its parameters live.
-    pub device: Device,
 }
 
 impl<E: Encoder> Towers for Supervised<E> {
@@ -60,9 +58,9 @@ impl<E: Encoder> Towers for Supervised<E> {
         pass: &Pass,
     ) -> Result<(Embeddings, EmbeddingsTape)> {
         let lefts = batch.left.len();
-        let logits = batch.right.iter().map(|logits| Ok(Logits::upload(&[logits], &self.device)?.map(Embedded::from)));
+        let logits = batch.right.iter().map(|logits| Ok(Logits::stack(&[logits])?.map(Embedded::from)));
         let logits = logits.collect::<Result<Vec<_>>>()?;
-        let passes = self.tower.views(&chosen(&batch.left, 0, views), at, &self.device, pass)?;
+        let passes = self.tower.views(&chosen(&batch.left, 0, views), at, pass)?;
         let (embeddings, tape) = collected(lefts, lefts, vec![passes]);
         Ok((embeddings.followed_by(logits), tape))
     }
@@ -75,9 +73,9 @@ mod tests {
     #[test]
     fn logits_are_stacked_and_absence_is_no_error() {
         let of = |rows: &[f32], classes| Logits { rows: rows.to_vec(), classes };
-        let on = Logits::upload(&[&of(&[1.0, 2.0], 2), &of(&[3.0, 4.0, 5.0, 6.0], 2)], &Device::Cpu).unwrap().unwrap();
+        let on = Logits::stack(&[&of(&[1.0, 2.0], 2), &of(&[3.0, 4.0, 5.0, 6.0], 2)]).unwrap().unwrap();
         assert_eq!(on.to_vec2::<f32>().unwrap(), [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
-        assert!(Logits::upload(&[&Logits::default()], &Device::Cpu).unwrap().is_none());
-        assert!(Logits::upload(&[&of(&[1.0, 2.0], 2), &of(&[1.0], 1)], &Device::Cpu).is_err());
+        assert!(Logits::stack(&[&Logits::default()]).unwrap().is_none());
+        assert!(Logits::stack(&[&of(&[1.0, 2.0], 2), &of(&[1.0], 1)]).is_err());
     }
 }

@@ -11,13 +11,15 @@
 //! Running statistics are not averaged. They are updated by the copy's own forward passes, which normalise by their batch (as in both
 //! papers' code).
 
+use ctk_kernels::Step;
+
 use super::embeddings::{Embeddings, ViewSet};
 use super::tower::{Places, Towers};
 use crate::data::pair::Batch;
 use crate::error::{Error, Result};
+use crate::nn::array::{Change, steps};
 use crate::nn::params::Params;
 use crate::nn::pass::{Groups, Pass};
-use crate::optim::blend;
 use crate::store::checkpoint::{Reader, Writer};
 
 /// The file of its tensors in a checkpoint.
@@ -76,14 +78,16 @@ impl<T: Towers> Target<T> {
     pub(crate) fn follow(&self, online: &Params, share: f64) -> Result<()> {
         let momentum = self.momentum.after(share);
         let mut rest = online.iter();
+        let mut pairs = Vec::new();
         for own in self.params.iter().filter(|p| p.kind().trained()) {
             // Both declared their parameters in the same order; `online` may have more.
             let Some(theirs) = rest.find(|p| p.name() == own.name()) else {
                 return Err(Error::new("the online network has no such parameter").at(own.name()));
             };
-            blend(&own.array(), &theirs.array(), momentum).map_err(|e| e.at(own.name()))?;
+            pairs.push((own.array(), theirs.array()));
         }
-        Ok(())
+        let step = Step::Blend { keep: momentum, add: 1.0 - momentum };
+        steps(pairs.iter().map(|(w, g)| Change { step, w, state: &[], g }).collect())
     }
 
     /// Its parameters and running statistics.
@@ -102,7 +106,7 @@ impl<T: Towers> Target<T> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device, Tensor};
+    use candle_core::{DType, Tensor};
 
     use super::*;
     use crate::data::feed::Feed;
@@ -127,12 +131,12 @@ mod tests {
     struct Rows(Vec<f64>);
 
     impl HostBatch for Rows {
-        type On = Tensor;
+        type Stacked = Tensor;
 
-        fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
+        fn stack(parts: &[&Self]) -> Result<Tensor> {
             let all: Vec<f64> = parts.iter().flat_map(|p| p.0.iter().copied()).collect();
             let rows = all.len() / 5;
-            Ok(Tensor::from_vec(all, (rows, 5), device)?)
+            Ok(Tensor::from_vec(all, (rows, 5), &candle_core::Device::Cpu)?)
         }
     }
 
@@ -161,8 +165,8 @@ mod tests {
         let encoder = Net(Sequential::new(layers, params.gradient_store()));
         let head = HeadRecipe { layers: 2, width: 4, hidden: Some(6), norms: Norms::None };
         let head = ProjectionHead::new(&head, 3, params.root().sub("head"));
-        params.materialise(Key::new(5), DType::F64, &Device::Cpu).unwrap();
-        (params, Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu })
+        params.materialise(Key::new(5), DType::F64, &crate::Device::Cpu).unwrap();
+        (params, Siamese { tower: Tower { encoder, head, predictor: None } })
     }
 
     fn learner(loss: &LossRecipe, normed: bool) -> Dense<Siamese<Net>> {
@@ -170,7 +174,7 @@ mod tests {
         let (own, copy) = towers(normed);
         let needs = loss.needs();
         let target = needs.momentum.map(|momentum| Target::new(copy, own, momentum, &params).unwrap());
-        let space = EmbeddingSpace { width: 4, dtype: DType::F64, device: Device::Cpu };
+        let space = EmbeddingSpace { width: 4, dtype: DType::F64 };
         let objective = loss.build(&space, Params::new().root().sub("loss")).unwrap();
         let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.9, decay: 0.0, ..SgdRecipe::default() });
         Dense { target, groups: needs.groups, ..Dense::new(online, objective, params, Optimizer::new(&sgd)) }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::embeddings::{Embedded, EmbeddedGradient, Embeddings, ViewSet};
 use super::encoder::Encoder;
@@ -52,11 +52,11 @@ impl<E: Encoder> Tower<E> {
     ///
     /// # Errors
     /// The errors of encoder and heads.
-    pub fn embed(&self, x: &<E::Views as HostBatch>::On, rows: &Rows, pass: &Pass) -> Result<Embedded> {
+    pub fn embed(&self, x: &<E::Views as HostBatch>::Stacked, rows: &Rows, pass: &Pass) -> Result<Embedded> {
         Ok(self.project(x, rows, pass)?.0)
     }
 
-    fn project(&self, x: &<E::Views as HostBatch>::On, rows: &Rows, pass: &Pass) -> Result<(Embedded, TowerTape)> {
+    fn project(&self, x: &<E::Views as HostBatch>::Stacked, rows: &Rows, pass: &Pass) -> Result<(Embedded, TowerTape)> {
         let (h, encoder) = self.encoder.encode(x, rows, pass)?;
         let (key, head) = self.head.project(&h, rows, pass)?;
         let upwards = encoder.then(head);
@@ -71,7 +71,7 @@ impl<E: Encoder> Tower<E> {
 
     /// Embeddings of some views, `number`ed in the batch. Views of one size share ONE pass, so that batch normalisation sees all of them
     /// (SimCLR's `model.py`). Separate statistics for each view are another method: see [`Groups::Each`](crate::nn::pass::Groups::Each).
-    pub(super) fn views(&self, views: &[(usize, &E::Views)], at: &Places, device: &Device, pass: &Pass) -> Result<Passes> {
+    pub(super) fn views(&self, views: &[(usize, &E::Views)], at: &Places, pass: &Pass) -> Result<Passes> {
         let mut passes = Passes { views: Vec::new(), tapes: Vec::new() };
         let mut sizes: Vec<usize> = Vec::new();
         for (_, view) in views {
@@ -84,7 +84,7 @@ impl<E: Encoder> Tower<E> {
             let numbers: Vec<u16> = of_size.iter().map(|(number, _)| *number as u16).collect();
             let stacked: Vec<&E::Views> = of_size.iter().map(|(_, view)| *view).collect();
             let rows = Rows::new(at.own.start as u32..at.own.end as u32, &numbers, at.extent.start as u32..at.extent.end as u32);
-            let (all, tape) = self.project(&E::Views::upload(&stacked, device)?, &rows, pass)?;
+            let (all, tape) = self.project(&E::Views::stack(&stacked)?, &rows, pass)?;
             let n = at.own.len();
             for (i, (number, _)) in of_size.iter().enumerate() {
                 let query = all.query.narrow(0, i * n, n)?;
@@ -184,8 +184,6 @@ pub(super) fn chosen<V>(side: &[V], first: usize, views: ViewSet) -> Vec<(usize,
 pub struct Siamese<E> {
     /// The shared tower.
     pub tower: Tower<E>,
-    /// Where its parameters live.
-    pub device: Device,
 }
 
 impl<E: Encoder> Towers for Siamese<E> {
@@ -200,7 +198,7 @@ impl<E: Encoder> Towers for Siamese<E> {
         pass: &Pass,
     ) -> Result<(Embeddings, EmbeddingsTape)> {
         let count = batch.left.len();
-        let passes = self.tower.views(&chosen(&batch.left, 0, views), at, &self.device, pass)?;
+        let passes = self.tower.views(&chosen(&batch.left, 0, views), at, pass)?;
         Ok(collected(count, count, vec![passes]))
     }
 }
@@ -211,8 +209,6 @@ pub struct Dual<L, R> {
     pub left: Tower<L>,
     /// The right side's tower.
     pub right: Tower<R>,
-    /// Where their parameters live.
-    pub device: Device,
 }
 
 impl<L: Encoder, R: Encoder> Towers for Dual<L, R> {
@@ -227,8 +223,8 @@ impl<L: Encoder, R: Encoder> Towers for Dual<L, R> {
         pass: &Pass,
     ) -> Result<(Embeddings, EmbeddingsTape)> {
         let (lefts, rights) = (batch.left.len(), batch.right.len());
-        let left = self.left.views(&chosen(&batch.left, 0, views), at, &self.device, pass)?;
-        let right = self.right.views(&chosen(&batch.right, lefts, views), at, &self.device, pass)?;
+        let left = self.left.views(&chosen(&batch.left, 0, views), at, pass)?;
+        let right = self.right.views(&chosen(&batch.right, lefts, views), at, pass)?;
         Ok(collected(lefts, lefts + rights, vec![left, right]))
     }
 }

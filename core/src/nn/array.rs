@@ -4,12 +4,14 @@
 //! step changes them by the device's own operations, and they are copied to the host only to be saved or read.
 
 use std::any::Any;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use candle_core::{DType, Shape, Tensor};
-use ctk_kernels::{Cpu, Device, Momentum, Real, Update};
+use ctk_cuda::Cuda;
+use ctk_kernels::{self as kernels, Cpu, Device as _, Real, Step};
 
 use super::{tensors, whole};
+use crate::device::Device;
 use crate::error::{Error, Result};
 
 /// Values of one shape and type (f32 or f64) in a device's memory. Clones share them.
@@ -38,28 +40,29 @@ impl std::fmt::Debug for Array {
 
 /// Values of any device other than the CPU.
 trait Numbers: Any + Send + Sync {
-    fn device(&self) -> String;
+    fn device(&self) -> Device;
     fn shape(&self) -> &Shape;
     fn dtype(&self) -> DType;
     fn download(&self) -> Result<Tensor>;
     fn upload(&self, from: &Tensor) -> Result<()>;
     fn place(&self, from: &Tensor) -> Result<Array>;
     fn zeros(&self) -> Result<Array>;
-    fn update(&self, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()>;
-    fn momentum(&self, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()>;
-    fn norm(&self, x: &Array, y: &Array, scale: f64) -> Result<f64>;
+    fn linear(&self, factors: [f64; 3], d: &Array, x: &Array, y: &Array) -> Result<()>;
+    fn steps(&self, all: &[Change]) -> Result<()>;
+    fn norms(&self, all: &[Array]) -> Result<Vec<f64>>;
 }
 
 /// Values in the memory of `D`.
-struct Held<D: Device, R: Real> {
+struct Held<D: kernels::Device, R: Real> {
     device: D,
     vector: RwLock<D::Vector<R>>,
     shape: Shape,
 }
 
-impl<D: Device, R: Real> Numbers for Held<D, R> {
-    fn device(&self) -> String {
-        self.device.name()
+impl<D: kernels::Device, R: Real> Numbers for Held<D, R> {
+    fn device(&self) -> Device {
+        let cuda = (&self.device as &dyn Any).downcast_ref::<Cuda>().expect("no other device keeps arrays");
+        Device::Cuda(cuda.clone())
     }
 
     fn shape(&self) -> &Shape {
@@ -71,12 +74,12 @@ impl<D: Device, R: Real> Numbers for Held<D, R> {
     }
 
     fn download(&self) -> Result<Tensor> {
-        let vector = self.vector.read().unwrap_or_else(PoisonError::into_inner);
+        let vector = self.read();
         whole(|| tensors::from_vec(self.device.download(self.device.read(&vector)), self.shape.clone()))
     }
 
     fn upload(&self, from: &Tensor) -> Result<()> {
-        let mut vector = self.vector.write().unwrap_or_else(PoisonError::into_inner);
+        let mut vector = self.write();
         whole(|| tensors::read(from, |numbers: &[R]| self.device.upload(numbers, self.device.write(&mut vector))))
     }
 
@@ -88,37 +91,144 @@ impl<D: Device, R: Real> Numbers for Held<D, R> {
         whole(|| Ok(Array::of(&self.device, self.device.zeros::<R>(self.shape.elem_count()), self.shape.clone())))
     }
 
-    fn update(&self, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()> {
-        whole(|| update_on::<D, R>(&self.device, update, d, x, y))
+    fn linear(&self, factors: [f64; 3], d: &Array, x: &Array, y: &Array) -> Result<()> {
+        whole(|| linear_on::<D, R>(&self.device, factors, d, x, y))
     }
 
-    fn momentum(&self, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()> {
-        whole(|| momentum_on::<D, R>(&self.device, step, w, v, g))
+    fn steps(&self, all: &[Change]) -> Result<()> {
+        // All arrays are locked at once.
+        let mut locked = Vec::with_capacity(all.len());
+        for change in all {
+            let mut states = Vec::with_capacity(change.state.len());
+            for state in change.state {
+                states.push(self.beside(state)?.write());
+            }
+            locked.push((self.beside(change.w)?.write(), states, self.beside(change.g)?.read()));
+        }
+        let changes = all.iter().zip(&mut locked).map(|(change, (w, states, g))| kernels::Change {
+            step: change.step,
+            w: self.device.write(w),
+            state: states.iter_mut().map(|state| self.device.write(state)).collect(),
+            g: self.device.read(g),
+        });
+        let changes = changes.collect();
+        whole(|| {
+            self.device.steps(changes);
+            Ok(())
+        })
     }
 
-    fn norm(&self, x: &Array, y: &Array, scale: f64) -> Result<f64> {
-        whole(|| norm_on::<D, R>(&self.device, x, y, scale))
+    fn norms(&self, all: &[Array]) -> Result<Vec<f64>> {
+        let mut locked = Vec::with_capacity(all.len());
+        for array in all {
+            locked.push(self.beside(array)?.read());
+        }
+        let views: Vec<_> = locked.iter().map(|vector| self.device.read(vector)).collect();
+        whole(|| Ok(self.device.norms(&views)))
     }
 }
 
-fn update_on<D: Device, R: Real>(device: &D, update: Update, d: &Array, x: &Array, y: &Array) -> Result<()> {
-    both::<D, R, _>(device, x, y, |x, y| d.change::<D, R>(device, |d| device.update(update, d, x, y)))?
+impl<D: kernels::Device, R: Real> Held<D, R> {
+    fn read(&self) -> RwLockReadGuard<'_, D::Vector<R>> {
+        self.vector.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, D::Vector<R>> {
+        self.vector.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values of another array, which must be of the same kind.
+    fn beside<'a>(&self, array: &'a Array) -> Result<&'a Held<D, R>> {
+        match array.elsewhere() {
+            Some(numbers) => held(&**numbers, &self.device),
+            None => Err(Error::new(format!("{array:?} where {} wants values of its own", self.device.name()))),
+        }
+    }
 }
 
-fn momentum_on<D: Device, R: Real>(device: &D, step: Momentum, w: &Array, v: &Array, g: &Array) -> Result<()> {
-    g.view::<D, R, _>(device, |g| {
-        let mut inner = Ok(());
-        v.change::<D, R>(device, |v| inner = w.change::<D, R>(device, |w| device.momentum(step, w, v, g)))?;
-        inner
-    })?
+/// A parameter, and the step of an optimizer that it takes.
+pub(crate) struct Change<'a> {
+    pub step: Step,
+    /// The parameter.
+    pub w: &'a Array,
+    /// The states that the step names.
+    pub state: &'a [Array],
+    /// The gradient.
+    pub g: &'a Array,
 }
 
-fn norm_on<D: Device, R: Real>(device: &D, x: &Array, y: &Array, scale: f64) -> Result<f64> {
-    both::<D, R, _>(device, x, y, |x, y| device.norm(x, y, scale))
+/// Takes the steps of some parameters in place: those of a device in a few launches. No two arrays may share memory.
+///
+/// # Errors
+/// The arrays of a change differ in shape, type or device.
+pub(crate) fn steps(all: Vec<Change>) -> Result<()> {
+    for change in &all {
+        change.w.like(&[change.g])?;
+        change.state.iter().try_for_each(|state| change.w.like(&[state]))?;
+    }
+    let (here, there): (Vec<Change>, Vec<Change>) = all.into_iter().partition(|change| change.w.elsewhere().is_none());
+    for change in here {
+        match change.w.dtype() {
+            DType::F32 => step_here::<f32>(&change)?,
+            DType::F64 => step_here::<f64>(&change)?,
+            other => return Err(strange(other)),
+        }
+    }
+    match there.first().and_then(|change| change.w.elsewhere()) {
+        Some(device) => device.steps(&there),
+        None => Ok(()),
+    }
+}
+
+fn step_here<R: Real>(change: &Change) -> Result<()> {
+    let cpu = Cpu::default();
+    let mut inner = Ok(());
+    let step = |g: &[R], state: Vec<&mut [R]>, inner: &mut Result<()>| {
+        *inner = change.w.change::<Cpu, R>(&cpu, |w| cpu.steps(vec![kernels::Change { step: change.step, w, state, g }]));
+    };
+    change.g.view::<Cpu, R, _>(&cpu, |g| {
+        let inner = &mut inner;
+        match change.state {
+            [] => {
+                step(g, Vec::new(), inner);
+                Ok(())
+            }
+            [first] => first.change::<Cpu, R>(&cpu, |first| step(g, vec![first], inner)),
+            [first, second, ..] => {
+                let mut nested = Ok(());
+                first.change::<Cpu, R>(&cpu, |first| {
+                    nested = second.change::<Cpu, R>(&cpu, |second| step(g, vec![first, second], inner));
+                })?;
+                nested
+            }
+        }
+    })??;
+    inner
+}
+
+/// ‖x‖₂ of each array in f64, summed in a fixed order.
+///
+/// # Errors
+/// Arrays of different types or devices.
+pub(crate) fn norms(all: &[Array]) -> Result<Vec<f64>> {
+    let Some(first) = all.first() else { return Ok(Vec::new()) };
+    if let Some(device) = first.elsewhere() {
+        return device.norms(all);
+    }
+    let here = |array: &Array| match array.dtype() {
+        DType::F32 => array.view::<Cpu, f32, _>(&Cpu::default(), |x| Cpu::default().norms(&[x])[0]),
+        DType::F64 => array.view::<Cpu, f64, _>(&Cpu::default(), |x| Cpu::default().norms(&[x])[0]),
+        other => Err(strange(other)),
+    };
+    all.iter().map(here).collect()
+}
+
+fn linear_on<D: kernels::Device, R: Real>(device: &D, factors: [f64; 3], d: &Array, x: &Array, y: &Array) -> Result<()> {
+    both::<D, R, _>(device, x, y, |x, y| d.change::<D, R>(device, |d| device.linear(factors, d, x, y)))?
 }
 
 /// Gives access to two arrays, which may be the same one.
-fn both<D: Device, R: Real, Out>(
+fn both<D: kernels::Device, R: Real, Out>(
     device: &D,
     x: &Array,
     y: &Array,
@@ -131,18 +241,26 @@ fn both<D: Device, R: Real, Out>(
 }
 
 impl Array {
+    /// The values of `from`, of f32 or f64, in the memory of a CUDA device.
+    pub(crate) fn on_cuda(cuda: &Cuda, from: &Tensor) -> Result<Array> {
+        match from.dtype() {
+            DType::F64 => Array::on::<_, f64>(cuda, from),
+            _ => Array::on::<_, f32>(cuda, from),
+        }
+    }
+
     /// The values of `from` in the memory of `device`. On the CPU this is a candle tensor: see [`From`].
-    pub(crate) fn on<D: Device, R: Real>(device: &D, from: &Tensor) -> Result<Array> {
+    fn on<D: kernels::Device, R: Real>(device: &D, from: &Tensor) -> Result<Array> {
         let vector = whole(|| tensors::read(from, |numbers: &[R]| device.vector(numbers)))?;
         Ok(Array::of(device, vector, from.shape().clone()))
     }
 
-    fn of<D: Device, R: Real>(device: &D, vector: D::Vector<R>, shape: Shape) -> Array {
+    fn of<D: kernels::Device, R: Real>(device: &D, vector: D::Vector<R>, shape: Shape) -> Array {
         Array(Home::Device(Arc::new(Held::<D, R> { device: device.clone(), vector: RwLock::new(vector), shape })))
     }
 
     /// A result of `device` as an array of the same shape on the same device.
-    pub(crate) fn beside<D: Device, R: Real>(&self, device: &D, vector: D::Vector<R>) -> Result<Array> {
+    pub(crate) fn beside<D: kernels::Device, R: Real>(&self, device: &D, vector: D::Vector<R>) -> Result<Array> {
         Ok(match &self.0 {
             Home::Cpu(tensor) => Array::from(tensors::from_vec(device.host(vector), tensor.shape())?),
             Home::Device(numbers) => Array::of(device, vector, numbers.shape().clone()),
@@ -173,10 +291,10 @@ impl Array {
         }
     }
 
-    /// The device's name.
-    pub fn device(&self) -> String {
+    /// Their device.
+    pub fn device(&self) -> Device {
         match &self.0 {
-            Home::Cpu(_) => Cpu::default().name(),
+            Home::Cpu(_) => Device::Cpu,
             Home::Device(numbers) => numbers.device(),
         }
     }
@@ -214,51 +332,31 @@ impl Array {
         match &self.0 {
             Home::Cpu(_) => {
                 let from = Array::from(from.clone());
-                self.update(Update::Linear(0.0, 1.0, 0.0), &from, &from)
+                self.linear([0.0, 1.0, 0.0], &from, &from)
             }
             Home::Device(numbers) => numbers.upload(from),
         }
     }
 
-    /// Updates the values in place, from themselves, `x` and `y`, which must not share memory with them.
+    /// These values in place: `factors[0]` of themselves, `factors[1]` of x and `factors[2]` of y, which must not share memory with them.
     ///
     /// # Errors
     /// The three differ in shape, type or device.
-    pub(crate) fn update(&self, update: Update, x: &Array, y: &Array) -> Result<()> {
+    pub(crate) fn linear(&self, factors: [f64; 3], x: &Array, y: &Array) -> Result<()> {
         self.like(&[x, y])?;
         match (&self.0, self.dtype()) {
-            (Home::Device(numbers), _) => numbers.update(update, self, x, y),
-            (Home::Cpu(_), DType::F32) => update_on::<Cpu, f32>(&Cpu::default(), update, self, x, y),
-            (Home::Cpu(_), DType::F64) => update_on::<Cpu, f64>(&Cpu::default(), update, self, x, y),
+            (Home::Device(numbers), _) => numbers.linear(factors, self, x, y),
+            (Home::Cpu(_), DType::F32) => linear_on::<Cpu, f32>(&Cpu::default(), factors, self, x, y),
+            (Home::Cpu(_), DType::F64) => linear_on::<Cpu, f64>(&Cpu::default(), factors, self, x, y),
             (Home::Cpu(_), other) => Err(strange(other)),
         }
     }
 
-    /// Updates these weights and their velocity `v` with the gradient `g`. No two may share memory.
-    ///
-    /// # Errors
-    /// The three differ in shape, type or device.
-    pub(crate) fn momentum(&self, step: Momentum, v: &Array, g: &Array) -> Result<()> {
-        self.like(&[v, g])?;
-        match (&self.0, self.dtype()) {
-            (Home::Device(numbers), _) => numbers.momentum(step, self, v, g),
-            (Home::Cpu(_), DType::F32) => momentum_on::<Cpu, f32>(&Cpu::default(), step, self, v, g),
-            (Home::Cpu(_), DType::F64) => momentum_on::<Cpu, f64>(&Cpu::default(), step, self, v, g),
-            (Home::Cpu(_), other) => Err(strange(other)),
-        }
-    }
-
-    /// ‖x + y·`scale`‖₂ in f64, summed in a fixed order.
-    ///
-    /// # Errors
-    /// The two differ in shape, type or device.
-    pub(crate) fn norm(&self, y: &Array, scale: f64) -> Result<f64> {
-        self.like(&[y])?;
-        match (&self.0, self.dtype()) {
-            (Home::Device(numbers), _) => numbers.norm(self, y, scale),
-            (Home::Cpu(_), DType::F32) => norm_on::<Cpu, f32>(&Cpu::default(), self, y, scale),
-            (Home::Cpu(_), DType::F64) => norm_on::<Cpu, f64>(&Cpu::default(), self, y, scale),
-            (Home::Cpu(_), other) => Err(strange(other)),
+    /// The values of a device other than the CPU.
+    fn elsewhere(&self) -> Option<&Arc<dyn Numbers>> {
+        match &self.0 {
+            Home::Cpu(_) => None,
+            Home::Device(numbers) => Some(numbers),
         }
     }
 
@@ -271,7 +369,7 @@ impl Array {
             (Home::Cpu(a), Home::Cpu(b)) => Ok(Array::from((a + b)?)),
             _ => {
                 let sum = self.zeros_like()?;
-                sum.update(Update::Linear(0.0, 1.0, 1.0), &self, more)?;
+                sum.linear([0.0, 1.0, 1.0], &self, more)?;
                 Ok(sum)
             }
         }
@@ -281,12 +379,16 @@ impl Array {
     ///
     /// # Errors
     /// Their type is not `R`, or they are in the memory of another device that is not the CPU.
-    pub(crate) fn view<D: Device, R: Real, Out>(&self, device: &D, use_it: impl FnOnce(D::View<'_, R>) -> Out) -> Result<Out> {
+    pub(crate) fn view<D: kernels::Device, R: Real, Out>(
+        &self,
+        device: &D,
+        use_it: impl FnOnce(D::View<'_, R>) -> Out,
+    ) -> Result<Out> {
         match &self.0 {
             Home::Cpu(tensor) => tensors::read(tensor, |numbers| device.lend(numbers, use_it)),
             Home::Device(numbers) => {
-                let vector = &held::<D, R>(&**numbers, device)?.vector;
-                Ok(use_it(device.read(&vector.read().unwrap_or_else(PoisonError::into_inner))))
+                let vector = held::<D, R>(&**numbers, device)?.read();
+                Ok(use_it(device.read(&vector)))
             }
         }
     }
@@ -295,12 +397,12 @@ impl Array {
     ///
     /// # Errors
     /// As [`view`](Array::view).
-    pub(crate) fn change<D: Device, R: Real>(&self, device: &D, change: impl FnOnce(D::ViewMut<'_, R>)) -> Result<()> {
+    pub(crate) fn change<D: kernels::Device, R: Real>(&self, device: &D, change: impl FnOnce(D::ViewMut<'_, R>)) -> Result<()> {
         match &self.0 {
             Home::Cpu(tensor) => tensors::change(tensor, |numbers| device.lend_mut(numbers, change)),
             Home::Device(numbers) => {
-                let vector = &held::<D, R>(&**numbers, device)?.vector;
-                change(device.write(&mut vector.write().unwrap_or_else(PoisonError::into_inner)));
+                let mut vector = held::<D, R>(&**numbers, device)?.write();
+                change(device.write(&mut vector));
                 Ok(())
             }
         }
@@ -318,7 +420,7 @@ fn strange(dtype: DType) -> Error {
     Error::new(format!("an optimizer updates f32 or f64, not {dtype:?}"))
 }
 
-fn held<'a, D: Device, R: Real>(numbers: &'a dyn Numbers, device: &D) -> Result<&'a Held<D, R>> {
+fn held<'a, D: kernels::Device, R: Real>(numbers: &'a dyn Numbers, device: &D) -> Result<&'a Held<D, R>> {
     (numbers as &dyn Any).downcast_ref().ok_or_else(|| {
         let (there, here) = (numbers.device(), device.name());
         Error::new(format!("{:?} on {there} where {} wants {:?} of its own", numbers.dtype(), here, tensors::dtype::<R>()))
@@ -328,7 +430,10 @@ fn held<'a, D: Device, R: Real>(numbers: &'a dyn Numbers, device: &D) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::emulated::Emulated;
+
+    fn emulated() -> Cuda {
+        Cuda::new(ctk_cuda::Emulated::new(ctk_cuda::Limits::default()))
+    }
 
     fn tensor(dtype: DType, n: usize) -> Tensor {
         Tensor::ones(n, dtype, &candle_core::Device::Cpu).unwrap()
@@ -340,17 +445,20 @@ mod tests {
 
     #[test]
     fn other_types_shapes_and_devices_are_errors() {
-        let update = |d: &Array, x: &Array| d.update(Update::Linear(1.0, 1.0, 1.0), x, x).map_err(|e| e.to_string());
+        let update = |d: &Array, x: &Array| d.linear([1.0, 1.0, 1.0], x, x).map_err(|e| e.to_string());
         let f32s = || array(DType::F32, 2);
         assert!(update(&f32s(), &f32s()).is_ok());
         assert!(update(&array(DType::F16, 2), &array(DType::F16, 2)).unwrap_err().contains("F16"));
         assert!(update(&f32s(), &array(DType::F64, 2)).unwrap_err().contains("F64"));
         assert!(update(&f32s(), &array(DType::F32, 3)).is_err());
-        let step = Momentum { velocity: [0.9, 1.0, 0.0], weight: [1.0, 0.0, -0.1] };
-        assert!(f32s().momentum(step, &f32s(), &array(DType::F32, 3)).is_err());
-        assert!(f32s().momentum(step, &f32s(), &f32s()).is_ok());
-        let there = Array::on::<_, f32>(&Emulated::default(), &tensor(DType::F32, 2)).unwrap();
+        let step = Step::Momentum(kernels::Momentum { velocity: [0.9, 1.0, 0.0], weight: [1.0, 0.0, -0.1] });
+        let take = |w: &Array, v: Array, g: &Array| steps(vec![Change { step, w, state: &[v], g }]);
+        assert!(take(&f32s(), f32s(), &array(DType::F32, 3)).is_err() && take(&f32s(), array(DType::F64, 2), &f32s()).is_err());
+        assert!(take(&f32s(), f32s(), &f32s()).is_ok());
+        let there = Array::on_cuda(&emulated(), &tensor(DType::F32, 2)).unwrap();
         assert!(update(&f32s(), &there).unwrap_err().contains("emulated"));
+        assert!(take(&there, there.zeros_like().unwrap(), &f32s()).unwrap_err().to_string().contains("emulated"));
+        assert!(norms(&[there.clone(), f32s()]).unwrap_err().to_string().contains("emulated"));
         assert!(there.set(&tensor(DType::F64, 2)).is_err() && f32s().set(&tensor(DType::F32, 3)).is_err());
     }
 
@@ -358,8 +466,8 @@ mod tests {
     fn on_the_cpu_a_tensor_is_its_view() {
         let (array, tensor) = (array(DType::F64, 2), tensor(DType::F64, 2));
         let view = array.tensor().unwrap();
-        array.update(Update::Linear(1.0, 0.5, 0.0), &tensor.clone().into(), &tensor.into()).unwrap();
+        array.linear([1.0, 0.5, 0.0], &tensor.clone().into(), &tensor.into()).unwrap();
         assert_eq!(view.to_vec1::<f64>().unwrap(), [1.5, 1.5]);
-        assert_eq!(array.norm(&array, 1.0).unwrap(), (18f64).sqrt());
+        assert_eq!(norms(&[array]).unwrap(), [(4.5f64).sqrt()]);
     }
 }

@@ -4,20 +4,19 @@
 //! are slow or wrong. So a [`Sequential`] runs our kernels over NHWC buffers and keeps a [`Tape`]. Played in reverse, the tape adds the
 //! parameters' gradients to the model's [`GradientStore`] and returns the input's gradient.
 //!
-//! Every [`Layer`] has several implementations, called [roads](Road), that give the same values. `forward`, and the backward step that it
-//! leaves on the tape, is written once for any [`Device`](ctk_kernels::Device), of which the CPU is one. `reference` is the same layer in
-//! plain candle operations with candle's own gradients; it is the oracle of the tests.
+//! Every [`Layer`] has two implementations, called roads, that give the same values. `forward`, and the backward step that it leaves on the
+//! tape, is written once for any [`Device`](ctk_kernels::Device), of which the CPU is one; a network runs on the device of its parameters.
+//! `reference` is the same layer in plain candle operations with candle's own gradients; it is the oracle of the tests.
 //!
 //! Images are `(n, h, w, c)`, features and tokens `(n, c)`. Parameters keep PyTorch's layouts (convolutions OIHW, linear layers (out, in))
 //! and are repacked when they are used. Everything works in f32 and f64; finite differences are taken in f64. A pass in [mixed
 //! precision](Precision::Bf16) stores maps and multiplies in bf16; parameters, sums and statistics stay in f32.
 
 pub mod array;
+pub(crate) mod cases;
 mod conv;
 mod dropout;
 mod embedding;
-#[cfg(test)]
-pub(crate) mod emulated;
 mod flow;
 pub mod gradient;
 mod layer;
@@ -29,7 +28,6 @@ pub mod pass;
 mod pool;
 mod reference;
 mod residual;
-mod road;
 pub mod rows;
 mod select;
 pub mod tape;
@@ -40,11 +38,13 @@ mod tests;
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor, Var};
-use ctk_kernels::{Bf16, Device, Number};
+use ctk_kernels::{Bf16, Cpu, Device, Number};
 
+use crate::device::{self, Rules};
 use crate::error::{Error, Result};
 use flow::{Activation, Behaviour, Chain as _, Context, Draws};
 use gradient::GradientStore;
+use param::Param;
 use pass::{Mode, Pass, Precision, Split};
 use rows::Rows;
 use tape::Tape;
@@ -58,7 +58,6 @@ pub use norm::BatchNorm;
 pub(crate) use norm::EPSILON;
 pub use pool::{AvgPool, MaxPool, Padding};
 pub use residual::Nonlinearity;
-pub use road::Road;
 
 /// Layers in order, run as one operation.
 ///
@@ -72,7 +71,7 @@ pub use road::Road;
 /// let layers = Sequential::new(vec![Layer::Linear(linear), Layer::Relu], params.gradient_store());
 /// params.materialise(Key::new(0), DType::F32, &Device::Cpu)?;
 ///
-/// let x = Tensor::new(&[[1f32, 2.0, 3.0]], &Device::Cpu)?;
+/// let x = Tensor::new(&[[1f32, 2.0, 3.0]], &candle_core::Device::Cpu)?;
 /// let (y, tape) = layers.forward(&x, &Rows::alone(1), &Pass::train(Key::new(0), &solo()))?;
 /// assert_eq!(y.to_vec2::<f32>()?, [[3.0, 3.0]]);
 ///
@@ -85,18 +84,27 @@ pub use road::Road;
 pub struct Sequential {
     layers: Vec<Layer>,
     store: GradientStore,
-    road: Road,
+    /// The first parameter, on whose device the chain runs.
+    first: Option<Arc<Param>>,
+    reference: bool,
 }
 
 impl Sequential {
     /// A chain whose parameters' gradients go to `store`, the store of the [`Params`](params::Params) that they are declared in.
     pub fn new(layers: Vec<Layer>, store: GradientStore) -> Self {
-        Sequential { layers, store, road: Road::default() }
+        let mut params = Vec::new();
+        layers.params(&mut params);
+        Sequential { layers, store, first: params.into_iter().next(), reference: false }
     }
 
-    /// The same chain run by another road.
-    pub fn by(self, road: Road) -> Self {
-        Sequential { road, ..self }
+    /// The same chain in candle's operations with candle's own gradients: the oracle of tests, many times slower.
+    pub fn reference(self) -> Self {
+        Sequential { reference: true, ..self }
+    }
+
+    /// The device of its parameters. A chain without any runs on the CPU.
+    pub fn device(&self) -> device::Device {
+        self.first.as_ref().map_or(device::Device::Cpu, |param| param.device())
     }
 
     /// Runs `(n, h, w, c)` images, `(n, c)` features or `(tokens, c)` rows of tokens through the chain; a chain that begins with an
@@ -110,8 +118,8 @@ impl Sequential {
     /// [splits]: Pass::split
     ///
     /// # Errors
-    /// A shape that does not fit, batch statistics of a single row, an input that is not on the chain's device, or rows of tokens that
-    /// would have to be divided into groups.
+    /// A shape that does not fit, batch statistics of a single row, a parameter that lies on another device than the first, a failure of the
+    /// device, or rows of tokens that would have to be divided into groups.
     pub fn forward(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         let expected = match rows.offsets() {
             Some(offsets) => offsets.last().map_or(0, |&end| end as usize),
@@ -160,12 +168,15 @@ impl Sequential {
         }
         let draws = (pass.mode == Mode::Train).then(|| Draws { key: pass.key, rows: rows.clone() });
         let behaviour = Behaviour { statistics: pass.statistics, draws };
-        let (y, tape) = match &self.road {
-            Road::Reference => self.reference(x, behaviour, pass)?,
-            Road::Cpu(cpu) => self.on(cpu, x, behaviour, pass)?,
-            Road::Cuda(cuda) => whole(|| self.on(cuda, x, behaviour, pass))?,
-            #[cfg(test)]
-            Road::Emulated(emulated) => self.on(emulated, x, behaviour, pass)?,
+        let (y, tape) = match self.device() {
+            _ if self.reference => self.in_candle(x, behaviour, pass)?,
+            device::Device::Cpu => self.on(&Cpu::default(), x, behaviour, pass)?,
+            // Features are computed exactly.
+            device::Device::Cuda(cuda) if pass.mode == Mode::Evaluate => {
+                let exact = cuda.by(Rules { exact: true, ..cuda.rules() });
+                whole(|| self.on(&exact, x, behaviour, pass))?
+            }
+            device::Device::Cuda(cuda) => whole(|| self.on(&cuda, x, behaviour, pass))?,
         };
         match y.dims() {
             [_, 1, 1, _] if flat => Ok((y.flatten_from(1)?, tape)),
@@ -173,19 +184,11 @@ impl Sequential {
         }
     }
 
-    /// The type of the first parameter; a network that reads ids computes in it.
-    fn dtype(&self, otherwise: DType) -> DType {
-        let mut params = Vec::new();
-        self.layers.params(&mut params);
-        params.first().map_or(otherwise, |param| param.dtype())
-    }
-
     /// Runs on the kernels of a device, in the number type of the input and the pass.
     fn on<D: Device>(&self, device: &D, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
-        if !x.device().is_cpu() {
-            return Err(Error::new(format!("a network reads batches of the host's memory, not of {:?}", x.device().location())));
-        }
-        let dtype = if x.dtype() == DType::U32 { self.dtype(x.dtype()) } else { x.dtype() };
+        // A network that reads ids computes in the type of its parameters.
+        let first = self.first.as_ref().filter(|_| x.dtype() == DType::U32);
+        let dtype = first.map_or(x.dtype(), |param| param.dtype());
         match (dtype, pass.precision) {
             (DType::F32, Precision::Bf16) => self.kernels::<_, Bf16>(device, x, behaviour, pass),
             (DType::F32, Precision::F32) => self.kernels::<_, f32>(device, x, behaviour, pass),
@@ -215,7 +218,7 @@ impl Sequential {
         Ok((y, tape))
     }
 
-    fn reference(&self, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
+    fn in_candle(&self, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
         let (y, leaf) = if x.dtype() == DType::U32 {
             (layer::look_up_reference(&self.layers, &x.to_vec1()?, &behaviour)?, None)
         } else {

@@ -2,11 +2,12 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_core::{DType, Shape, Tensor, Var};
 use ctk_kernels::{self as kernels, Real};
 use rand_distr::{Distribution, Normal, Uniform};
 
 use super::array::Array;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::rng::Key;
 
@@ -127,6 +128,17 @@ impl Param {
         }
     }
 
+    /// The device of its values, on which the layers run that it belongs to.
+    ///
+    /// # Panics
+    /// Before [`Params::materialise`].
+    pub fn device(&self) -> Device {
+        match self.values() {
+            Values::Cpu(_) => Device::Cpu,
+            Values::Device(array) => array.device(),
+        }
+    }
+
     fn values(&self) -> &Values {
         self.values.get().unwrap_or_else(|| panic!("parameter {} used before materialise", self.name))
     }
@@ -148,7 +160,7 @@ impl Param {
     /// The shape differs.
     pub fn set(&self, from: &Tensor) -> Result<()> {
         match self.values() {
-            Values::Cpu(var) => Ok(var.set(&from.to_dtype(var.dtype())?.to_device(var.device())?)?),
+            Values::Cpu(var) => Ok(var.set(&from.to_dtype(var.dtype())?)?),
             Values::Device(array) => array.set(&from.to_dtype(array.dtype())?),
         }
         .map_err(|e: Error| e.at(&self.name))
@@ -187,7 +199,7 @@ impl Param {
                 Uniform::new(low, high).map_err(Error::new)?.sample_iter(&mut rng).take(count).collect()
             }
         };
-        Ok(Tensor::from_vec(values, self.shape.clone(), &Device::Cpu)?.to_dtype(dtype)?)
+        Ok(Tensor::from_vec(values, self.shape.clone(), &candle_core::Device::Cpu)?.to_dtype(dtype)?)
     }
 }
 

@@ -7,14 +7,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{DType, Device, Shape, Tensor, Var};
-use ctk_kernels::{self as kernels, Real};
+use candle_core::{DType, Shape, Tensor, Var};
 
 use super::array::Array;
 use super::gradient::{Gradient, GradientStore};
 use super::param::Values;
 pub use super::param::{Init, Param, ParamKind};
-use super::tensors;
+use crate::device::Device;
 use crate::error::{Context, Error, Result};
 use crate::rng::Key;
 use crate::store::checkpoint::{Reader, Writer};
@@ -63,33 +62,24 @@ impl Params {
         Scope { params: self, prefix: String::new() }
     }
 
-    /// Draws every declared parameter's initial value from `key`, on the host.
+    /// Gives every declared parameter its initial value, drawn from `key`. Values lie on `device`, where the layers then run; those of a
+    /// loss's scalars on the CPU, which computes the loss.
     ///
     /// # Errors
-    /// An error of candle.
+    /// An error of candle or of the device.
     pub fn materialise(&self, key: Key, dtype: DType, device: &Device) -> Result<()> {
         for p in &self.list {
             let drawn = p.draw(key, dtype).at(&p.name)?;
             match p.values.get() {
                 Some(_) => p.set(&drawn)?,
-                None => drop(p.values.set(Values::Cpu(Var::from_tensor(&drawn.to_device(device)?)?))),
+                None => {
+                    let values = match device {
+                        Device::Cuda(cuda) if p.kind != ParamKind::Scalar => Values::Device(Array::on_cuda(cuda, &drawn)?),
+                        _ => Values::Cpu(Var::from_tensor(&drawn)?),
+                    };
+                    drop(p.values.set(values));
+                }
             }
-        }
-        Ok(())
-    }
-
-    /// The same in the memory of a device, except for a loss's scalars, which stay on the device that computes the loss.
-    ///
-    /// # Errors
-    /// An error of candle, or parameters that have values already.
-    pub fn materialise_on<D: kernels::Device, R: Real>(&self, key: Key, device: &D) -> Result<()> {
-        for p in &self.list {
-            let drawn = p.draw(key, tensors::dtype::<R>()).at(&p.name)?;
-            let values = match p.kind {
-                ParamKind::Scalar => Values::Cpu(Var::from_tensor(&drawn)?),
-                _ => Values::Device(Array::on::<D, R>(device, &drawn)?),
-            };
-            p.values.set(values).map_err(|_| Error::new("this parameter has its values already").at(&p.name))?;
         }
         Ok(())
     }
@@ -251,7 +241,7 @@ mod tests {
                 root.param("first", 3, ParamKind::Weight, Init::Normal { std: 1.0 });
             }
             let p = root.sub("a").param("weight", (2, 3), ParamKind::Weight, Init::TruncatedNormal { std: 0.5 });
-            params.materialise(Key::new(seed), DType::F64, &Device::Cpu).unwrap();
+            params.materialise(Key::new(seed), DType::F64, &crate::Device::Cpu).unwrap();
             p.var().flatten_all().unwrap().to_vec1::<f64>().unwrap()
         };
         assert_eq!(value(false, 1), value(true, 1));
@@ -263,9 +253,9 @@ mod tests {
     fn a_section_round_trips_and_is_strict() {
         let mut params = Params::new();
         params.root().sub("encoder").param("weight", (2, 2), ParamKind::Weight, Init::Normal { std: 1.0 });
-        params.materialise(Key::new(1), DType::F32, &Device::Cpu).unwrap();
+        params.materialise(Key::new(1), DType::F32, &crate::Device::Cpu).unwrap();
         let saved: HashMap<_, _> = params.section("encoder").unwrap().into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
-        params.materialise(Key::new(2), DType::F32, &Device::Cpu).unwrap();
+        params.materialise(Key::new(2), DType::F32, &crate::Device::Cpu).unwrap();
         params.load_section("encoder", &saved).unwrap();
         let now = params.section("encoder").unwrap()[0].1.to_vec2::<f32>().unwrap();
         assert_eq!(now, saved["weight"].to_vec2::<f32>().unwrap());

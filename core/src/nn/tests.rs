@@ -7,13 +7,12 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng as _;
 
 use super::*;
+use crate::nn::cases::{Case, biased, cases, conv, select};
 use crate::nn::params::Params;
 use crate::nn::pass::Statistics::{self, Frozen, Hold, Update};
 use crate::rng::Key;
 use crate::world::solo;
-use cases::{Case, biased, cases, conv, select};
 
-mod cases;
 mod devices;
 mod dropout;
 mod embedding;
@@ -30,9 +29,9 @@ struct Outcome {
     named: HashMap<String, Tensor>,
 }
 
-/// The reference implementation, or the kernels.
-fn road(exact: bool) -> Road {
-    if exact { Road::Reference } else { Road::default() }
+/// The network by its kernels, or its reference.
+fn road(net: Sequential, exact: bool) -> Sequential {
+    if exact { net.reference() } else { net }
 }
 
 /// One forward and backward pass of Σ y·weights, in `dtype`, by the kernels or by candle.
@@ -45,17 +44,20 @@ fn run_at(case: &Case, dtype: DType, exact: bool, statistics: Statistics, precis
 }
 
 fn pass(case: &Case, dtype: DType, exact: bool, pass: Pass) -> Outcome {
-    let (params, x) = materials(case, dtype);
-    let net = params.1.by(road(exact));
-    let params = params.0;
-    let (y, tape) = net.forward(&x, &of_input(&x), &pass).unwrap();
+    let ((params, net), x) = materials(case, dtype, &crate::Device::Cpu);
+    outcome(&params, &road(net, exact), &x, &pass)
+}
+
+fn outcome(params: &Params, net: &Sequential, x: &Tensor, pass: &Pass) -> Outcome {
+    let dtype = x.dtype();
+    let (y, tape) = net.forward(x, &of_input(x), pass).unwrap();
     let weights = noise(y.dims(), Key::new(2)).to_dtype(dtype).unwrap();
     let mut named = HashMap::from([("input".to_string(), tape.play(&weights, true).unwrap().unwrap())]);
     for (p, g) in params.iter().zip(params.gradients().unwrap()) {
         let value = if p.kind().trained() {
             g.unwrap_or_else(|| panic!("{} has no gradient", p.name())).dense(p.dims()).unwrap()
         } else {
-            p.var().as_detached_tensor()
+            p.tensor().unwrap()
         };
         assert_eq!(value.dims(), p.dims());
         named.insert(p.name().to_string(), value);
@@ -68,12 +70,17 @@ fn of_input(x: &Tensor) -> Rows {
     Rows::alone(x.dims().first().copied().unwrap_or(0))
 }
 
-/// The case's network with random parameters (also where the initial values are constants), and its input.
-fn materials(case: &Case, dtype: DType) -> ((Params, Sequential), Tensor) {
+/// The emulated CUDA device.
+fn emulated() -> ctk_cuda::Cuda {
+    ctk_cuda::Cuda::new(ctk_cuda::Emulated::new(ctk_cuda::Limits::default()))
+}
+
+/// The case's network with random parameters (also where the initial values are constants) on a device, and its input.
+fn materials(case: &Case, dtype: DType, device: &device::Device) -> ((Params, Sequential), Tensor) {
     let mut params = Params::new();
     let layers = (case.build)(params.root());
     let net = Sequential::new(layers, params.gradient_store());
-    params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+    params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
     for p in params.iter() {
         let change = (noise(p.dims(), Key::new(3).of(p.name())) * 0.3).unwrap();
         p.var().set(&(p.var().as_tensor() + change).unwrap()).unwrap();
@@ -84,9 +91,9 @@ fn materials(case: &Case, dtype: DType) -> ((Params, Sequential), Tensor) {
     let layers = (case.build)(typed.root());
     drop(net);
     let net = Sequential::new(layers, typed.gradient_store());
-    typed.materialise(Key::new(1), dtype, &Device::Cpu).unwrap();
+    typed.materialise(Key::new(1), dtype, device).unwrap();
     for p in typed.iter() {
-        p.var().set(&values[p.name()].to_dtype(dtype).unwrap()).unwrap();
+        p.set(&values[p.name()]).unwrap();
     }
     ((typed, net), noise(case.input, Key::new(4)).to_dtype(dtype).unwrap())
 }
@@ -184,7 +191,7 @@ fn gradients_are_finite_differences() {
 /// Finite differences for a few values of the input and of every parameter.
 fn check_differences(case: &Case, statistics: Statistics) {
     let analytic = run(case, DType::F64, false, statistics);
-    let ((params, net), x) = materials(case, DType::F64);
+    let ((params, net), x) = materials(case, DType::F64, &crate::Device::Cpu);
     // Finite differences need a function without side effects.
     let pass = Pass::eval().with(if statistics == Update { Hold } else { statistics });
     let x = Var::from_tensor(&x).unwrap();
@@ -301,7 +308,7 @@ fn running_statistics_are_pytorchs() {
     let mut params = Params::new();
     let norm = BatchNorm::new(1, 1.0, params.root());
     let net = Sequential::new(vec![Layer::BatchNorm(norm)], params.gradient_store());
-    params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    params.materialise(Key::new(0), DType::F64, &crate::Device::Cpu).unwrap();
     let x = Tensor::new(&[[1f64], [2.0], [6.0]], &Device::Cpu).unwrap();
     let running = || {
         ["running_mean", "running_var"].map(|n| params.iter().find(|p| p.name() == n).unwrap().var().to_vec1::<f64>().unwrap()[0])
@@ -323,7 +330,7 @@ fn running_statistics_are_pytorchs() {
 fn statistics_keep_their_digits_far_from_zero() {
     let mut params = Params::new();
     let net = Sequential::new(vec![Layer::BatchNorm(BatchNorm::new(2, 1.0, params.root()))], params.gradient_store());
-    params.materialise(Key::new(0), DType::F32, &Device::Cpu).unwrap();
+    params.materialise(Key::new(0), DType::F32, &crate::Device::Cpu).unwrap();
     let x = (noise(&[5000, 2], Key::new(1)).to_dtype(DType::F32).unwrap() + 1000.0).unwrap();
     let y = net.forward(&x, &of_input(&x), &Pass::eval().with(Hold)).unwrap().0.to_dtype(DType::F64).unwrap();
     let mean = y.mean(0).unwrap();
@@ -336,11 +343,8 @@ fn statistics_keep_their_digits_far_from_zero() {
 #[test]
 fn equal_maxima_give_the_first_the_gradient() {
     for exact in [false, true] {
-        let net = Sequential::new(
-            vec![Layer::Relu, Layer::MaxPool(MaxPool::new(2, 2, Padding::Both(0)))],
-            Params::new().gradient_store(),
-        )
-        .by(road(exact));
+        let layers = vec![Layer::Relu, Layer::MaxPool(MaxPool::new(2, 2, Padding::Both(0)))];
+        let net = road(Sequential::new(layers, Params::new().gradient_store()), exact);
         let x = Tensor::new(&[[[[3f64], [3.0]], [[3.0], [1.0]]], [[[0.0], [-1.0]], [[-2.0], [0.0]]]], &Device::Cpu).unwrap();
         let (y, tape) = net.forward(&x, &of_input(&x), &Pass::train(Key::new(0), &solo())).unwrap();
         let dx = tape.play(&y.ones_like().unwrap(), true).unwrap().unwrap().flatten_all().unwrap();
@@ -355,7 +359,7 @@ fn misuse_is_an_error() {
     let mut root = params.root();
     let layers = vec![conv([2, 3], 3, 1, 1, root.sub("a")), Layer::BatchNorm(BatchNorm::new(2, 1.0, root.sub("b")))];
     let net = Sequential::new(layers, params.gradient_store());
-    params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    params.materialise(Key::new(0), DType::F64, &crate::Device::Cpu).unwrap();
     let train = Pass::train(Key::new(0), &solo());
     let of = |dims: &[usize], pass: &Pass| net.forward(&noise(dims, Key::new(0)), &Rows::alone(dims[0]), pass);
     let what = |dims: &[usize], pass: &Pass| of(dims, pass).err().unwrap().to_string();
@@ -384,7 +388,7 @@ fn groups_run_as_if_each_were_alone() {
     use crate::nn::pass::Groups;
     let mut params = Params::new();
     let net = Sequential::new(vec![Layer::BatchNorm(BatchNorm::new(3, 1.0, params.root()))], params.gradient_store());
-    params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    params.materialise(Key::new(0), DType::F64, &crate::Device::Cpu).unwrap();
     let x = noise(&[24, 3], Key::new(1));
     // Two views of twelve samples, each in two groups.
     let who = Rows::new(0..12, &[0, 1], 0..12);

@@ -10,7 +10,7 @@
 //! Only one block of anchors is in memory at a time, so memory grows with the batch, not with its square.
 
 use candle_core::{DType, Tensor};
-use ctk_kernels::{Cpu, Device as _, Real};
+use ctk_kernels::Real;
 
 use crate::error::{Error, Result};
 use crate::nn::tensors;
@@ -65,7 +65,7 @@ const TINY: f64 = 1e-30;
 pub(super) fn compare(s: &Tensor, rows: &[u32], columns: &[u32], [equal, other]: [f64; 2]) -> Result<Tensor> {
     fn of<R: Real>(rows: &[u32], columns: &[u32], values: [R; 2], dims: (usize, usize)) -> Result<Tensor> {
         let mut matrix = vec![values[1]; dims.0 * dims.1];
-        Cpu::default().compare(rows, columns, values, &mut matrix);
+        ctk_kernels::compare(rows, columns, values, &mut matrix);
         tensors::from_vec(matrix, dims)
     }
     let dims = s.dims2()?;

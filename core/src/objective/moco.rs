@@ -56,7 +56,7 @@ impl Spec for MocoRecipe {
     }
 
     fn build(&self, space: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
-        let queue = Queue::new(self.queue, space.width, space.dtype, &space.device)?;
+        let queue = Queue::new(self.queue, space.width, space.dtype)?;
         Ok(Box::new(Moco { temperature: self.temperature, queue }))
     }
 }
@@ -114,14 +114,14 @@ impl Objective for Moco {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     use super::super::testing::{self, angles, distance, finite_difference, gradient, random, ranks, two};
     use super::*;
     use crate::world::{Collective, Solo};
 
     fn queue(capacity: usize) -> Queue {
-        Queue::new(capacity, 2, DType::F64, &Device::Cpu).unwrap()
+        Queue::new(capacity, 2, DType::F64).unwrap()
     }
 
     fn angles_of(queue: &Queue) -> Vec<f64> {
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn the_gradient_is_the_difference() {
         for temperature in [0.07, 0.5] {
-            let mut moco = Moco { temperature, queue: Queue::new(6, 4, DType::F64, &Device::Cpu).unwrap() };
+            let mut moco = Moco { temperature, queue: Queue::new(6, 4, DType::F64).unwrap() };
             moco.queue.enqueue(&random(1, 5, 4)).unwrap();
             let target = two(&random(2, 3, 4), &random(3, 3, 4));
             finite_difference(&random(4, 3, 4), |x| testing::loss(&moco, &two(x, &random(5, 3, 4)), Some(&target), None, &Solo));
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn two_ranks_are_one() {
-        let mut moco = Moco { temperature: 0.2, queue: Queue::new(6, 4, DType::F64, &Device::Cpu).unwrap() };
+        let mut moco = Moco { temperature: 0.2, queue: Queue::new(6, 4, DType::F64).unwrap() };
         moco.queue.enqueue(&random(1, 5, 4)).unwrap();
         let (query, key) = (random(2, 6, 4), random(3, 6, 4));
         let of = |query: &Tensor, key: &Tensor, world: &dyn Collective| {

@@ -61,7 +61,7 @@ impl Spec for NtXentRecipe {
     }
 
     fn build(&self, space: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
-        let memory = self.memory.map(|keys| Queue::new(keys, space.width, space.dtype, &space.device)).transpose()?;
+        let memory = self.memory.map(|keys| Queue::new(keys, space.width, space.dtype)).transpose()?;
         Ok(Box::new(NtXent { memory, ..NtXent::new(self) }))
     }
 }
@@ -266,7 +266,7 @@ mod tests {
     fn golden_equal_embeddings() {
         for n in [1usize, 2, 5] {
             for k in [0usize, 1, 6] {
-                let mut memory = Queue::new(8, 3, DType::F64, &Device::Cpu).unwrap();
+                let mut memory = Queue::new(8, 3, DType::F64).unwrap();
                 let rows = Tensor::ones((n.max(k), 3), DType::F64, &Device::Cpu).unwrap();
                 memory.enqueue(&rows.narrow(0, 0, k).unwrap()).unwrap();
                 let objective = NtXent { memory: Some(memory), ..at(0.1) };
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn the_gradient_is_the_difference() {
         for temperature in [0.05, 0.1, 0.5, 1.0] {
-            let mut memory = Queue::new(9, 4, DType::F64, &Device::Cpu).unwrap();
+            let mut memory = Queue::new(9, 4, DType::F64).unwrap();
             memory.enqueue(&random(3, 7, 4)).unwrap();
             for objective in [at(temperature), NtXent { memory: Some(memory), scale: 2.0, ..at(temperature) }] {
                 both_differences(&random(1, 5, 4), &random(2, 5, 4), |l, r| loss(&objective, l, r));
@@ -360,13 +360,13 @@ mod tests {
     #[test]
     fn the_memory_holds_both_views_of_all_ranks_and_needs_a_target() {
         let held = ranks(2, |world| {
-            let mut objective = NtXent { memory: Some(Queue::new(9, 2, DType::F64, &Device::Cpu).unwrap()), ..at(0.1) };
+            let mut objective = NtXent { memory: Some(Queue::new(9, 2, DType::F64).unwrap()), ..at(0.1) };
             let target = two(&random(world.rank() as u64, 2, 2), &random(9, 2, 2));
             testing::after_step(&mut objective, Some(&target), world).unwrap();
             objective.memory.unwrap().keys().unwrap().unwrap()
         });
         assert_eq!((held[0].dims(), distance(&held[0], &held[1])), (&[8, 2][..], 0.0));
-        let mut objective = NtXent { memory: Some(Queue::new(9, 2, DType::F64, &Device::Cpu).unwrap()), ..at(0.1) };
+        let mut objective = NtXent { memory: Some(Queue::new(9, 2, DType::F64).unwrap()), ..at(0.1) };
         assert!(testing::after_step(&mut objective, None, &Solo).is_err());
         assert!(testing::after_step(&mut at(0.1), None, &Solo).is_ok());
     }

@@ -1,6 +1,6 @@
 //! The interface between a loss's file and recipes: its settings, their checks, what the method needs besides, and how it is built.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 
 use super::Objective;
 use crate::error::Result;
@@ -53,8 +53,6 @@ pub struct EmbeddingSpace {
     pub width: usize,
     /// Their type.
     pub dtype: DType,
-    /// Their device.
-    pub device: Device,
 }
 
 /// Checks the settings of one section of a recipe; errors point at their lines.

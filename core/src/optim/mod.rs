@@ -1,7 +1,7 @@
 //! Optimizers (SGD, LARS, AdamW) whose whole state can be saved; the learning rate's schedule.
 //!
 //! candle-nn's AdamW does not expose its moments, its SGD has no momentum, and it has no LARS; an exact resume needs all of that. Each
-//! optimizer is a few [`Update`]s for each parameter, run by the parameter's device. The [kind](crate::nn::params::ParamKind) of a
+//! optimizer says the [`Step`] that each parameter takes; the parameters' device takes all of them at once. The [kind](crate::nn::params::ParamKind) of a
 //! parameter decides about decay: only weights are decayed and scaled by LARS; scales, shifts, biases and the supervised head are not.
 
 mod schedule;
@@ -9,10 +9,10 @@ mod schedule;
 use std::collections::HashMap;
 
 use candle_core::{Device, Tensor};
-use ctk_kernels::{Momentum, Update};
+use ctk_kernels::{Adam, Lars, Momentum, Step};
 
 use crate::error::{Error, Result};
-use crate::nn::array::Array;
+use crate::nn::array::{Array, Change, steps};
 use crate::nn::params::{Gradients, Param, Params};
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe, OptimizerRecipe, SgdRecipe};
 
@@ -57,17 +57,19 @@ impl Optimizer {
             self.memory = params.iter().map(|p| self.blank(p)).collect::<Result<_>>()?;
         }
         self.steps += 1;
+        let mut all = Vec::new();
         for ((param, gradient), memory) in params.iter().zip(gradients).zip(&self.memory) {
             let (true, Some(gradient)) = (param.kind().trained(), gradient) else { continue };
-            let g = &gradient.beside(&param.array()).map_err(|e| e.at(param.name()))?;
-            let changed = match &self.recipe {
-                OptimizerRecipe::Sgd(recipe) => sgd(recipe, param, g, &memory.buffers, rate),
-                OptimizerRecipe::Lars(recipe) => lars(recipe, param, g, &memory.buffers, rate),
-                OptimizerRecipe::Adamw(recipe) => adamw(recipe, param, g, &memory.buffers, rate, self.steps),
+            let (w, decayed) = (param.array(), param.kind().decayed());
+            let g = gradient.beside(&w).map_err(|e| e.at(param.name()))?;
+            let step = match &self.recipe {
+                OptimizerRecipe::Sgd(recipe) => sgd(recipe, decayed, rate),
+                OptimizerRecipe::Lars(recipe) => lars(recipe, decayed, rate),
+                OptimizerRecipe::Adamw(recipe) => adamw(recipe, decayed, rate, self.steps),
             };
-            changed.map_err(|e| e.at(param.name()))?;
+            all.push((step, w, &memory.buffers, g));
         }
-        Ok(())
+        steps(all.iter().map(|(step, w, state, g)| Change { step: *step, w, state, g }).collect())
     }
 
     /// All state that the next step depends on besides the parameters, by name. On the CPU the tensors share memory with the optimizer:
@@ -139,62 +141,36 @@ impl Optimizer {
     }
 }
 
-/// d ← d·`keep` + x·(1 − `keep`), in place: a step of a moving average.
-///
-/// # Errors
-/// Shapes or types differ.
-pub fn blend(d: &Array, x: &Array, keep: f64) -> Result<()> {
-    d.update(Update::Linear(keep, 1.0 - keep, 0.0), x, x)
-}
-
 /// PyTorch's SGD: g ← g + decay·w; v ← momentum·v + g; w ← w − rate·v, or with Nesterov w ← w − rate·(g + momentum·v). PyTorch starts v at
 /// the first g, which is the same as starting at 0.
-fn sgd(recipe: &SgdRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64) -> Result<()> {
-    let w = param.array();
-    let decay = if param.kind().decayed() { recipe.decay } else { 0.0 };
-    let Some(v) = buffers.first() else {
-        return w.update(Update::Linear(1.0 - rate * decay, -rate, 0.0), g, g);
-    };
+fn sgd(recipe: &SgdRecipe, decayed: bool, rate: f64) -> Step {
+    let decay = if decayed { recipe.decay } else { 0.0 };
+    if recipe.momentum == 0.0 {
+        return Step::Blend { keep: 1.0 - rate * decay, add: -rate };
+    }
     let weight = if recipe.nesterov { [1.0 - rate * decay, -rate, -rate * recipe.momentum] } else { [1.0, 0.0, -rate] };
-    w.momentum(Momentum { velocity: [recipe.momentum, 1.0, decay], weight }, v, g)
+    Step::Momentum(Momentum { velocity: [recipe.momentum, 1.0, decay], weight })
 }
 
 /// LARS (You et al. 2017) as in SimCLR's `lars_optimizer.py`, in both of its forms. ‖g‖ is the norm of the gradient with decay added; the
 /// ratio is 1 if either norm is 0.
-fn lars(recipe: &LarsRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64) -> Result<()> {
-    let (w, v) = (param.array(), &buffers[0]);
-    let adapted = param.kind().decayed();
-    let decay = if adapted { recipe.decay } else { 0.0 };
-    let trust = |step: f64| -> Result<f64> {
-        let weight = w.norm(&w, 0.0)?;
-        Ok(if weight > 0.0 && step > 0.0 { recipe.trust * weight / step } else { 1.0 })
-    };
-    match recipe.form {
-        LarsForm::Classic => {
-            let scaled = rate * if adapted { trust(g.norm(&w, decay)?)? } else { 1.0 };
-            let velocity = [recipe.momentum, scaled, scaled * decay];
-            w.momentum(Momentum { velocity, weight: [1.0, 0.0, -1.0] }, v, g)
-        }
-        LarsForm::Popular => {
-            v.update(Update::Linear(recipe.momentum, 1.0, decay), g, &w)?;
-            let scaled = rate * if adapted { trust(v.norm(v, 0.0)?)? } else { 1.0 };
-            w.update(Update::Linear(1.0, -scaled, 0.0), v, v)
-        }
-    }
+fn lars(recipe: &LarsRecipe, decayed: bool, rate: f64) -> Step {
+    let (decay, trust) = if decayed { (recipe.decay, Some(recipe.trust)) } else { (0.0, None) };
+    Step::Lars(Lars { momentum: recipe.momentum, decay, rate, trust, popular: recipe.form == LarsForm::Popular })
 }
 
 /// PyTorch's AdamW (Loshchilov & Hutter 2019): w ← w·(1 − rate·decay), then Adam with bias correction. One count of steps
 /// serves all parameters.
-fn adamw(recipe: &AdamwRecipe, param: &Param, g: &Array, buffers: &[Array], rate: f64, steps: u64) -> Result<()> {
-    let (first, second) = (&buffers[0], &buffers[1]);
-    let decay = if param.kind().decayed() { recipe.decay } else { 0.0 };
+fn adamw(recipe: &AdamwRecipe, decayed: bool, rate: f64, steps: u64) -> Step {
+    let decay = if decayed { recipe.decay } else { 0.0 };
     let correction = |beta: f64| 1.0 - beta.powi(i32::try_from(steps).unwrap_or(i32::MAX));
-    first.update(Update::Linear(recipe.beta1, 1.0 - recipe.beta1, 0.0), g, g)?;
-    second.update(Update::Product(recipe.beta2, 1.0 - recipe.beta2), g, g)?;
-    let rate_of_first = rate / correction(recipe.beta1);
-    let root = 1.0 / correction(recipe.beta2).sqrt();
-    let adaptive = Update::Adaptive { keep: 1.0 - rate * decay, rate: rate_of_first, root, eps: recipe.eps };
-    param.array().update(adaptive, first, second)
+    Step::Adam(Adam {
+        betas: [recipe.beta1, recipe.beta2],
+        keep: 1.0 - rate * decay,
+        rate: rate / correction(recipe.beta1),
+        root: 1.0 / correction(recipe.beta2).sqrt(),
+        eps: recipe.eps,
+    })
 }
 
 #[cfg(test)]
@@ -214,7 +190,7 @@ mod tests {
         }
         params.root().param("zero", 4, ParamKind::Weight, Init::Constant(0.0));
         params.root().param("still", 4, ParamKind::Weight, Init::Constant(1.0));
-        params.materialise(Key::new(5), dtype, &Device::Cpu).unwrap();
+        params.materialise(Key::new(5), dtype, &crate::Device::Cpu).unwrap();
         params
     }
 
@@ -402,7 +378,7 @@ mod tests {
             let table = || {
                 let mut params = Params::new();
                 params.root().sub("encoder").param("table", (5, 2), ParamKind::Weight, Init::Normal { std: 1.0 });
-                params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+                params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
                 (params, Optimizer::new(&recipe))
             };
             let ((by_rows, mut first), (by_all, mut second)) = (table(), table());

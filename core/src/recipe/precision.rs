@@ -10,7 +10,7 @@ pub enum Precision {
     /// All in f32.
     #[default]
     F32,
-    /// Feature maps and the factors of products in bf16; parameters, sums, statistics and losses in f32. CPU only.
+    /// Feature maps and the factors of products in bf16; parameters, sums, statistics and losses in f32.
     Bf16,
 }
 

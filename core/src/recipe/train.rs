@@ -4,6 +4,7 @@
 //! flat struct, so that serde reports a misspelt key with its line and lists every allowed key; `#[serde(flatten)]` would lose both.
 
 use super::{MOST_EPOCHS, Precision, Recipe};
+use crate::device::Rules;
 use crate::error::Result;
 
 /// Declares a modality's `[train]`: the shared keys, and the modality's own keys in braces before and after `max_steps`, with documentation
@@ -136,11 +137,17 @@ train_section! {
         /// Default: as in the loss's paper: both views together for losses that follow SimCLR, 8 groups for MoCo, 1 for the others. A group
         /// has at least two images, so a small batch has fewer groups.
         bn_groups: Option<usize> = None;
-        /// The type in which feature maps are stored and multiplied while training: `f32`, or `bf16` (CPU only; parameters, sums,
-        /// statistics and the loss stay in f32). Features are always computed in f32.
+        /// The type in which feature maps are stored and multiplied while training: `f32`, or `bf16` (parameters, sums, statistics and the
+        /// loss stay in f32). Features are always computed in f32.
         precision: Precision = Precision::F32;
+        /// On a CUDA device: whether f32 is multiplied exactly while training. Otherwise it is multiplied as TF32, which is faster and
+        /// rounds factors to 10 bits after the point. Features are always computed exactly, and the CPU always multiplies exactly.
+        exact: bool = false;
+        /// On a CUDA device: whether convolutions use only those algorithms of cuDNN that give the same bits each time. The CPU gives the
+        /// same bits always.
+        deterministic: bool = false;
         /// Whether residual blocks keep only their input and are recomputed in the backward pass: the same bits in less memory, half of it
-        /// for a ResNet-50, and an eighth more time. For encoders that do not fit otherwise; CPU only.
+        /// for a ResNet-50, and an eighth more time. For encoders that do not fit otherwise.
         recompute: bool = false;
         /// What happens at a step whose loss or gradient is not finite: `stop` ends the run with an error; `skip` leaves the step out and
         /// counts it. A hundred such steps in a row end the run.
@@ -182,6 +189,11 @@ impl DenseTrainRecipe {
             "train.bn_groups",
             "a group needs two images or more: a larger train.batch (or train.part), or fewer groups",
         )
+    }
+
+    /// How a CUDA device may compute products.
+    pub fn rules(&self) -> Rules {
+        Rules { exact: self.exact, deterministic: self.deterministic }
     }
 
     /// Samples processed at once.

@@ -3,13 +3,15 @@
 //! [`Classifier`] is the step by which frameworks are compared: an encoder with a linear classifier on input that is already in memory.
 //! [`learner`] times a learner's own step, stage by stage and as training runs it.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
-use candle_core::{D, DType, Device, Tensor, Var};
+use candle_core::{D, DType, Tensor, Var};
 
 use crate::data::feed::{Loader, Order};
 use crate::data::pair::{Batch, HostBatch};
 use crate::data::source::Source;
+use crate::device::{Device, Times};
 use crate::error::{Error, Result};
 use crate::model::encoder::Encoder;
 use crate::model::tower::Towers;
@@ -35,6 +37,8 @@ pub struct Request {
     pub changes: Vec<(&'static str, String)>,
     /// Steps to time; none: the modality's default.
     pub steps: Option<usize>,
+    /// The device of the model.
+    pub device: Device,
 }
 
 /// The result.
@@ -48,15 +52,17 @@ pub struct Report {
     pub precision: Precision,
     /// Computing threads, without loaders.
     pub threads: usize,
-    /// The vector instructions used.
+    /// The CPU's vector instructions.
     pub isa: &'static str,
+    /// The device of the model.
+    pub device: String,
 }
 
 /// One figure, for JSON and for the printed table.
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// The JSON name; `step_ms.best` is `best` in the object `step_ms`.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// The JSON value.
     pub value: serde_json::Value,
     /// The line to print, if any.
@@ -76,8 +82,8 @@ pub struct Line {
 
 impl Figure {
     /// A figure that is in JSON only.
-    pub fn new(key: &'static str, value: impl Into<serde_json::Value>) -> Figure {
-        Figure { key, value: value.into(), line: None }
+    pub fn new(key: impl Into<Cow<'static, str>>, value: impl Into<serde_json::Value>) -> Figure {
+        Figure { key: key.into(), value: value.into(), line: None }
     }
 
     /// Also prints the figure, possibly in another unit.
@@ -126,7 +132,7 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 /// Median times of a learner's stages in milliseconds, each measured alone, and of the whole step as training runs it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Stages {
     /// Making a batch on one thread, as a loader does.
     pub batch: f64,
@@ -140,6 +146,8 @@ pub struct Stages {
     pub optimizer: f64,
     /// The whole step while loaders make the next batches at the same time; less than the sum of the stages.
     pub total: f64,
+    /// The device's calls in one step; none on the CPU.
+    pub calls: Times,
 }
 
 /// The memory that this process has allocated, without the program's own pages and mapped files, which the system can drop. 0 if the system
@@ -179,7 +187,7 @@ pub fn threads() -> usize {
 /// machine can give.
 pub fn product_peak() -> Result<f64> {
     const SIDE: usize = 1024;
-    let factor = Tensor::full(0.5f32, (SIDE, SIDE), &Device::Cpu)?;
+    let factor = Tensor::full(0.5f32, (SIDE, SIDE), &candle_core::Device::Cpu)?;
     let laps = Laps::run(6, |_| factor.matmul(&factor).map(drop).map_err(Error::from))?;
     Ok(2.0 * (SIDE as f64).powi(3) / laps.best() / 1e6)
 }
@@ -195,20 +203,26 @@ pub struct Classifier<E> {
 }
 
 impl<E: Encoder> Classifier<E> {
-    /// A classifier into ten classes; `rows` is the batch size, `build` declares the encoder, which runs in `precision`.
+    /// A classifier into ten classes; `rows` is the batch size, `build` declares the encoder, which runs in `precision` on `device`.
     ///
     /// # Errors
-    /// Those of `build`.
-    pub fn new(rows: usize, key: Key, precision: Precision, build: impl FnOnce(Scope) -> Result<E>) -> Result<Self> {
+    /// Those of `build` and of the device.
+    pub fn new(
+        rows: usize,
+        key: Key,
+        precision: Precision,
+        device: &Device,
+        build: impl FnOnce(Scope) -> Result<E>,
+    ) -> Result<Self> {
         const CLASSES: usize = 10;
         let mut params = Params::new();
         let encoder = build(params.root().sub("encoder"))?;
         let init = Init::Normal { std: 0.03 };
         let linear = Linear::new([CLASSES, encoder.width()], true, ParamKind::Head, init, params.root().sub("head"));
         let head = Sequential::new(vec![Layer::Linear(linear)], params.gradient_store());
-        params.materialise(key, DType::F32, &Device::Cpu)?;
+        params.materialise(key, DType::F32, device)?;
         let sgd = SgdRecipe { momentum: 0.9, decay: 1e-4, ..SgdRecipe::default() };
-        let labels = Tensor::from_iter((0..rows).map(|i| (i % CLASSES) as u32), &Device::Cpu)?.unsqueeze(1)?;
+        let labels = Tensor::from_iter((0..rows).map(|i| (i % CLASSES) as u32), &candle_core::Device::Cpu)?.unsqueeze(1)?;
         let optimizer = Optimizer::new(&OptimizerRecipe::Sgd(sgd));
         Ok(Classifier { encoder, head, params, optimizer, labels, precision })
     }
@@ -217,7 +231,7 @@ impl<E: Encoder> Classifier<E> {
     ///
     /// # Errors
     /// The loss is no longer finite.
-    pub fn step(&mut self, x: &<E::Views as HostBatch>::On, key: Key) -> Result<f32> {
+    pub fn step(&mut self, x: &<E::Views as HostBatch>::Stacked, key: Key) -> Result<f32> {
         let pass = Pass::train(key, &solo()).at(self.precision);
         let rows = Rows::alone(self.labels.dim(0)?);
         let (h, encoder) = self.encoder.encode(x, &rows, &pass)?;
@@ -241,11 +255,11 @@ impl<E: Encoder> Classifier<E> {
     }
 }
 
-/// Times a learner's step: its stages one after the other, then the whole step while loaders work ahead.
+/// Times a learner's step on `device`: its stages one after the other, then the whole step while loaders work ahead.
 ///
 /// # Errors
 /// The errors of the source and of the learner.
-pub fn learner<T, S>(learner: &mut Dense<T>, source: &S, plan: &Plan, steps: usize) -> Result<Stages>
+pub fn learner<T, S>(learner: &mut Dense<T>, source: &S, plan: &Plan, steps: usize, device: &Device) -> Result<Stages>
 where
     T: Towers<Left: Send, Right: Send>,
     S: Source<Batch = Batch<T::Left, T::Right>>,
@@ -260,11 +274,16 @@ where
     for step in 0..steps {
         let mut laps = [0.0; 5];
         let mut last = Instant::now();
+        let mut failed = Ok(());
         let pull = |unit: usize| draw(step * units + unit);
         learner.stages(&order.feed(step, key.of("step").at(step as u64), &pull), RATE, &mut |stage: Stage| {
+            if let Err(error) = device.wait() {
+                failed = Err(error);
+            }
             laps[stage as usize] += milliseconds(last);
             last = Instant::now();
         })?;
+        failed?;
         if step >= WARM {
             laps.into_iter().zip(&mut spent).for_each(|(lap, spent)| spent.push(lap));
         }
@@ -278,10 +297,14 @@ where
         Laps::run(steps - WARM, |step| {
             let pull = |unit: usize| loader.take(first + step * units + unit);
             let feed = order.feed(step, key.of("step").at((steps + step) as u64), &pull);
-            learner.stages(&feed, RATE, &mut |_| ()).map(drop)
+            learner.stages(&feed, RATE, &mut |_| ())?;
+            device.wait()
         })
     })?;
-    Ok(Stages { batch, forward, backward, loss, optimizer, total: total.median() })
+    let pull = |unit: usize| draw(first + unit);
+    let (done, calls) = device.timed(|| learner.stages(&order.feed(0, key.of("step"), &pull), RATE, &mut |_| ()));
+    done?;
+    Ok(Stages { batch, forward, backward, loss, optimizer, total: total.median(), calls })
 }
 
 /// Any rate takes the same time; with a small one the loss stays finite.

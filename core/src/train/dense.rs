@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::embeddings::Embeddings;
 use crate::model::target::Target;
 use crate::model::tower::{EmbeddingsTape, Places, Towers};
+use crate::nn::array::norms;
 use crate::nn::params::{Gradients, Param, Params};
 use crate::nn::pass::{Groups, Pass, Precision, Statistics};
 use crate::objective::{Inputs, Objective, Terms};
@@ -156,14 +157,14 @@ impl<T: Towers> Dense<T> {
         if !terms.loss.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.iter().all(|loss| loss.is_finite()) {
             return Ok(false);
         }
+        let mut here = Vec::new();
+        let mut there = Vec::new();
         for (param, gradient) in self.params.iter().zip(gradients) {
             let Some(gradient) = gradient else { continue };
-            let gradient = gradient.beside(&param.array())?;
-            if !gradient.norm(&gradient, 0.0)?.is_finite() {
-                return Ok(false);
-            }
+            let gradients = if param.device().is_cpu() { &mut here } else { &mut there };
+            gradients.push(gradient.beside(&param.array())?);
         }
-        Ok(true)
+        Ok(norms(&here)?.into_iter().chain(norms(&there)?).all(f64::is_finite))
     }
 
     /// The embeddings of all parts of a batch. A batch of one part keeps its tape. A batch of several parts keeps none (gradient caching,
@@ -302,11 +303,11 @@ mod tests {
     struct Rows(Vec<f64>);
 
     impl HostBatch for Rows {
-        type On = Tensor;
+        type Stacked = Tensor;
 
-        fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
+        fn stack(parts: &[&Self]) -> Result<Tensor> {
             let all: Vec<f64> = parts.iter().flat_map(|p| p.0.iter().copied()).collect();
-            Ok(Tensor::from_vec(all.clone(), all.len(), device)?)
+            Ok(Tensor::from_vec(all.clone(), all.len(), &candle_core::Device::Cpu)?)
         }
     }
 
@@ -356,7 +357,7 @@ mod tests {
     fn learner() -> Dense<Dual<Twice, Same>> {
         let mut params = Params::new();
         let w = params.root().sub("encoder").param("weight", (2, 5), ParamKind::Weight, Init::Constant(0.0));
-        params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+        params.materialise(Key::new(0), DType::F64, &crate::Device::Cpu).unwrap();
         let start: Vec<f64> = (1..=10).map(|v| f64::from(v) / 10.0).collect();
         w.var().set(&Tensor::from_vec(start, (2, 5), &Device::Cpu).unwrap()).unwrap();
         let none = HeadRecipe { layers: 0, width: 4, ..HeadRecipe::default() };
@@ -367,7 +368,7 @@ mod tests {
         };
         let right = Tower { encoder: Same, head: ProjectionHead::new(&none, 4, params.root().sub("head.r")), predictor: None };
         let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.0, ..SgdRecipe::default() });
-        let towers = Dual { left, right, device: Device::Cpu };
+        let towers = Dual { left, right };
         Dense::new(towers, Box::new(NtXent { temperature: 0.5, scale: 1.0, memory: None }), params, Optimizer::new(&sgd))
     }
 

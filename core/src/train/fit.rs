@@ -156,7 +156,7 @@ impl Fitted {
 /// let folder = tempfile::tempdir()?;
 /// let mut run = Run::new(Place::New(folder.path().join("run")), "mean", recipe.clone())?;
 /// let mut mean = Mean(0.0);
-/// let fitted = fit(&source, &mut mean, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu))?;
+/// let fitted = fit(&source, &mut mean, &plan, &mut [], &mut run, &mut Process::new(crate::Device::Cpu))?;
 /// assert_eq!(fitted.steps, 40); // 20 epochs of two batches.
 /// assert!((mean.0 - 2.5).abs() < 0.5, "{}", mean.0);
 ///
@@ -164,7 +164,7 @@ impl Fitted {
 /// drop(run);
 /// let mut run = Run::new(Place::Resume(folder.path().join("run")), "mean", recipe)?;
 /// let mut again = Mean(0.0);
-/// fit(&source, &mut again, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu))?;
+/// fit(&source, &mut again, &plan, &mut [], &mut run, &mut Process::new(crate::Device::Cpu))?;
 /// assert_eq!(again.0, mean.0);
 /// # Ok::<(), ctk_core::Error>(())
 /// ```

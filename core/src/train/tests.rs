@@ -4,12 +4,11 @@
 //! same result whole, in parts, and on several ranks whose shares of the batch differ; that gradients equal finite differences; that dropout
 //! depends on none of these divisions; and that a loss's parameters are saved and loaded.
 //!
-//! [`best`] tests the best checkpoint, [`devices`] a device with memory of its own, [`cuda`] the CUDA device as it is emulated, [`saves`]
+//! [`best`] tests the best checkpoint, [`cuda`] the CUDA device as it is emulated, [`saves`]
 //! saving, resuming, and runs that diverge or collapse.
 
 mod best;
 mod cuda;
-mod devices;
 mod saves;
 
 use std::sync::Arc;
@@ -34,7 +33,7 @@ use crate::nn::params::{Init, Param, ParamKind, Params};
 use crate::nn::pass::{Groups, Pass};
 use crate::nn::rows::Rows;
 use crate::nn::tape::Tape;
-use crate::nn::{BatchNorm, Conv2d, Dropout, Layer, Linear, Road, Sequential};
+use crate::nn::{BatchNorm, Conv2d, Dropout, Layer, Linear, Sequential};
 use crate::objective::testing::{distance, ranks_of_process};
 use crate::objective::{Inputs, Objective, Terms, attach, normalise};
 use crate::optim::{Optimizer, Schedule};
@@ -53,16 +52,16 @@ struct Pictures {
 }
 
 impl HostBatch for Pictures {
-    type On = Tensor;
+    type Stacked = Tensor;
 
     fn size(&self) -> usize {
         self.size
     }
 
-    fn upload(views: &[&Self], device: &Device) -> Result<Tensor> {
+    fn stack(views: &[&Self]) -> Result<Tensor> {
         let (size, values) = (views[0].size, views.iter().flat_map(|view| view.values.clone()).collect::<Vec<_>>());
         let rows = values.len() / (size * size);
-        Ok(Tensor::from_vec(values, (rows, size, size, 1), device)?)
+        Ok(Tensor::from_vec(values, (rows, size, size, 1), &Device::Cpu)?)
     }
 }
 
@@ -134,8 +133,8 @@ enum With {
     Dropout,
 }
 
-/// The towers of a small network, run by `road`.
-fn towers(with: With, road: &Road) -> (Params, Siamese<Net>) {
+/// The towers of a small network.
+fn towers(with: With) -> (Params, Siamese<Net>) {
     let mut params = Params::new();
     let mut root = params.root();
     let mut scope = root.sub("encoder");
@@ -148,17 +147,17 @@ fn towers(with: With, road: &Road) -> (Params, Siamese<Net>) {
     }
     layers.extend([Layer::Relu, Layer::GlobalAverage]);
     layers.push(Layer::Linear(Linear::new([6, 6], true, ParamKind::Weight, init, scope.sub("linear"))));
-    let encoder = Net(Sequential::new(layers, scope.gradient_store()).by(road.clone()));
+    let encoder = Net(Sequential::new(layers, scope.gradient_store()));
     let head = HeadRecipe { layers: 1, width: 4, norms: crate::recipe::Norms::None, ..HeadRecipe::default() };
-    let head = ProjectionHead::new(&head, 6, params.root().sub("head")).by(road.clone());
-    (params, Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu })
+    let head = ProjectionHead::new(&head, 6, params.root().sub("head"));
+    (params, Siamese { tower: Tower { encoder, head, predictor: None } })
 }
 
 /// A small network with a loss that has a parameter of its own.
 fn learner(with: With, loss: impl Fn(Arc<Param>) -> Box<dyn Objective>) -> Dense<Siamese<Net>> {
-    let (mut params, towers) = towers(with, &Road::default());
+    let (mut params, towers) = towers(with);
     let scale = params.root().sub("loss").param("scale", (), ParamKind::Scalar, Init::Constant(0.7));
-    params.materialise(Key::new(3), DType::F64, &Device::Cpu).unwrap();
+    params.materialise(Key::new(3), DType::F64, &crate::Device::Cpu).unwrap();
     let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.01, ..SgdRecipe::default() });
     Dense::new(towers, loss(scale), params, Optimizer::new(&sgd))
 }
@@ -233,7 +232,7 @@ fn views_of_two_sizes_train_through_the_one_loop() {
     let mut dense = learned(With::Norm);
     let mut run = Run::new(Place::New(folder.path().join("run")), "test", recipe).unwrap();
     let before = step(&mut learned(With::Norm), 7, 0.0);
-    let fitted = fit(&multi_crop(), &mut dense, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu)).unwrap();
+    let fitted = fit(&multi_crop(), &mut dense, &plan, &mut [], &mut run, &mut Process::new(crate::Device::Cpu)).unwrap();
     assert_eq!(fitted.steps, 120);
     assert!(fitted.loss < 0.8 * before, "from {before} to {}", fitted.loss);
     let scale = dense.params.iter().find(|p| p.name() == "loss.scale").unwrap().var().to_scalar::<f64>().unwrap();
@@ -365,7 +364,7 @@ fn a_losss_parameters_are_saved_and_a_name_that_nobody_claims_is_an_error() {
 fn a_losss_parameter_that_the_learner_lacks_is_an_error() {
     let mut other = Params::new();
     let scale = other.root().sub("lost").param("scale", (), ParamKind::Scalar, Init::Constant(0.7));
-    other.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    other.materialise(Key::new(0), DType::F64, &crate::Device::Cpu).unwrap();
     let mut dense = Dense { objective: Box::new(Learned(scale)), ..learned(With::Nothing) };
     let draw = |_: usize| multi_crop().draw(&[0, 1, 2], Key::new(0));
     let error = dense.step(&Feed::new(1, 3, Key::new(0), &draw), 0.1).err().unwrap().to_string();

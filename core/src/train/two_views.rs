@@ -4,13 +4,14 @@
 //! Every loss of the list runs on it, with its predictor or momentum copy. What it does not do is refused: to begin with another run
 //! (`train.init`), and to keep the best checkpoint (`checkpoint.keep_best`), which needs somebody who judges.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::dense::Dense;
 use super::plan::Plan;
+use crate::device::Device;
 use crate::error::{Context, Result};
 use crate::model::encoder::Encoder;
 use crate::model::head::ProjectionHead;
@@ -86,7 +87,7 @@ impl<P> TwoViews<P> {
     /// # Errors
     /// A state of the loss that cannot be made.
     pub fn learner<E: Encoder>(&self, encoder: impl Fn(Scope) -> E, device: &Device) -> Result<Dense<Siamese<E>>> {
-        let seed = Key::new(self.train.seed);
+        let (seed, device) = (Key::new(self.train.seed), &device.by(self.train.rules()));
         let siamese = |predictor: Option<&PredictorRecipe>, params: &mut Params| {
             ["encoder", "head"].into_iter().for_each(|section| params.declare(section));
             let encoder = encoder(params.root().sub("encoder"));
@@ -96,11 +97,11 @@ impl<P> TwoViews<P> {
                 ProjectionHead::new(&predictor.head(width), width, params.root().sub("head.predictor"))
             };
             let predictor = predictor.map(behind);
-            Siamese { tower: Tower { encoder, head, predictor }, device: device.clone() }
+            Siamese { tower: Tower { encoder, head, predictor } }
         };
         let mut params = Params::new();
         let towers = siamese(self.predictor.as_ref(), &mut params);
-        let space = EmbeddingSpace { width: towers.tower.head.width(), dtype: DType::F32, device: device.clone() };
+        let space = EmbeddingSpace { width: towers.tower.head.width(), dtype: DType::F32 };
         let objective = self.loss.build(&space, params.root().sub("loss"))?;
         params.materialise(seed, DType::F32, device)?;
         let needs = self.loss.needs();
@@ -201,13 +202,13 @@ mod tests {
             let mut run = Run::new(Place::New(folder.path().join(loss)), "turned", text).unwrap();
             let mut learner = recipe.learner(encoder, &Device::Cpu).unwrap();
             let source = Paired { data: rows(), pairs: recipe.pairs.clone() };
-            let fitted = fit(&source, &mut learner, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu)).unwrap();
+            let fitted = fit(&source, &mut learner, &plan, &mut [], &mut run, &mut Process::new(crate::Device::Cpu)).unwrap();
             assert_eq!(Summary::from(fitted).steps, 3, "{loss}");
             let checkpoint = Checkpoint::open(run.folder().unwrap()).unwrap();
             let (again, opened) = TwoViews::<Turned>::open(&checkpoint, encoder, &Device::Cpu).unwrap();
             assert_eq!(again, recipe);
             let view = |row: &Vec<f32>, view: &mut Maps| view.push([1, 1, 3], row);
-            let of = |encoder: &Chain<Maps>| represent(encoder, &rows(), view, &Device::Cpu).unwrap();
+            let of = |encoder: &Chain<Maps>| represent(encoder, &rows(), view).unwrap();
             let [trained, opened] = [of(&learner.towers.tower.encoder), of(&opened)];
             assert_eq!((trained.len(), &trained), (300 * 4, &opened), "{loss}");
             assert_ne!(

@@ -1,17 +1,17 @@
-// Operations on each value alone: conversion, ReLU and its gradient, sums, a bias, a table of equal labels, rows of a table.
+// Operations on each value alone: conversion, ReLU and its gradient, sums, a bias, rows of a table.
 
 #define PARAMETERS(T) (const REAL(T) * from, T *to, u32 n)
 template <class T> __device__ void store(const REAL(T) * from, T *to, u32 n) {
     for (u32 i = thread(); i < n; i += threads()) to[i] = down<T>(from[i]);
 }
-FOR_EACH(store, PARAMETERS, (from, to, n))
+FOR_HALF(store, PARAMETERS, (from, to, n))
 #undef PARAMETERS
 
 #define PARAMETERS(T) (const T *from, REAL(T) * to, u32 n)
 template <class T> __device__ void load(const T *from, REAL(T) * to, u32 n) {
     for (u32 i = thread(); i < n; i += threads()) to[i] = up(from[i]);
 }
-FOR_EACH(load, PARAMETERS, (from, to, n))
+FOR_HALF(load, PARAMETERS, (from, to, n))
 #undef PARAMETERS
 
 #define PARAMETERS(T) (const T *from, double *to, u32 n)
@@ -59,14 +59,6 @@ template <class T> __device__ void add_bias(T *y, const REAL(T) * bias, u32 n, i
     for (u32 i = thread(); i < n; i += threads()) y[i] = down<T>(up(y[i]) + bias[i % c]);
 }
 FOR_EACH(add_bias, PARAMETERS, (y, bias, n, c))
-#undef PARAMETERS
-
-// A matrix with a row for each of `rows` and a column for each of `columns`: `equal` where both labels are equal, `other` elsewhere.
-#define PARAMETERS(T) (const u32 *rows, const u32 *columns, T equal, T other, T *to, u32 n, int width)
-template <class T> __device__ void compare(const u32 *rows, const u32 *columns, T equal, T other, T *to, u32 n, int width) {
-    for (u32 i = thread(); i < n; i += threads()) to[i] = rows[i / width] == columns[i % width] ? equal : other;
-}
-FOR_REAL(compare, PARAMETERS, (rows, columns, equal, other, to, n, width))
 #undef PARAMETERS
 
 // Rows `ids` of a table with rows of `width` values.

@@ -49,6 +49,8 @@ __device__ inline u32 threads() { return gridDim.x * blockDim.x; }
     extern "C" __global__ void __launch_bounds__(256) kernel##_f32 parameters(float) { kernel<float> arguments; }                          \
     extern "C" __global__ void __launch_bounds__(256) kernel##_f64 parameters(double) { kernel<double> arguments; }                        \
     extern "C" __global__ void __launch_bounds__(256) kernel##_bf16 parameters(bf16) { kernel<bf16> arguments; }
+#define FOR_HALF(kernel, parameters, arguments)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(256) kernel##_bf16 parameters(bf16) { kernel<bf16> arguments; }
 #define FOR_REAL(kernel, parameters, arguments)                                                                                            \
     extern "C" __global__ void __launch_bounds__(256) kernel##_f32 parameters(float) { kernel<float> arguments; }                          \
     extern "C" __global__ void __launch_bounds__(256) kernel##_f64 parameters(double) { kernel<double> arguments; }

@@ -1,4 +1,4 @@
-// The updates of optimizers, computed in double for every type; norms; dropout; the layouts of weights.
+// The steps of optimizers, computed in double for every type, for all parameters at once; norms; dropout; the layouts of weights.
 
 // d ← d·a + x·b + y·c
 #define PARAMETERS(T) (T * d, const T *x, const T *y, double a, double b, double c, u32 n)
@@ -8,57 +8,131 @@ template <class T> __device__ void linear(T *d, const T *x, const T *y, double a
 FOR_REAL(linear, PARAMETERS, (d, x, y, a, b, c, n))
 #undef PARAMETERS
 
-// d ← d·a + x·y·b
-#define PARAMETERS(T) (T * d, const T *x, const T *y, double a, double b, u32 n)
-template <class T> __device__ void product(T *d, const T *x, const T *y, double a, double b, u32 n) {
-    for (u32 i = thread(); i < n; i += threads()) d[i] = (T)((double)d[i] * a + (double)x[i] * (double)y[i] * b);
-}
-FOR_REAL(product, PARAMETERS, (d, x, y, a, b, n))
-#undef PARAMETERS
+// A parameter w of n values, its states a and b, its gradient g, and the step that it takes; as `launch.rs` writes it. Its values are cut
+// into `chunks` chunks, which have the numbers from `first` on.
+struct Change {
+    u64 w, a, b, g;
+    double f[6];
+    u32 n, rule, first, chunks;
+};
 
-// d ← d·keep − rate·x / (√y·root + eps)
-#define PARAMETERS(T) (T * d, const T *x, const T *y, double keep, double rate, double root, double eps, u32 n)
-template <class T>
-__device__ void adaptive(T *d, const T *x, const T *y, double keep, double rate, double root, double eps, u32 n) {
-    for (u32 i = thread(); i < n; i += threads())
-        d[i] = (T)((double)d[i] * keep - rate * (double)x[i] / (sqrt((double)y[i]) * root + eps));
-}
-FOR_REAL(adaptive, PARAMETERS, (d, x, y, keep, rate, root, eps, n))
-#undef PARAMETERS
+// The rules, and what f holds.
+#define BLEND 0    // w ← w·f0 + g·f1
+#define MOMENTUM 1 // a ← a·f0 + g·f1 + w·f2, then w ← w·f3 + g·f4 + a·f5
+#define CLASSIC 2  // LARS: momentum, decay, rate, trust (below 0: none)
+#define POPULAR 3  // LARS, in two stages: velocity, then weight
+#define ADAM 4     // β₁, β₂, keep, rate, root, eps
+#define NORM 5     // nothing: only the norm of w is asked for
 
-// v ← v·a + g·b + w·c, then w ← w·d + g·e + v·f
-#define PARAMETERS(T) (T * w, T *v, const T *g, double a, double b, double c, double d, double e, double f, u32 n)
-template <class T>
-__device__ void momentum(T *w, T *v, const T *g, double a, double b, double c, double d, double e, double f, u32 n) {
-    for (u32 i = thread(); i < n; i += threads()) {
-        double old = (double)w[i], gradient = (double)g[i];
-        T velocity = (T)((double)v[i] * a + gradient * b + old * c);
-        v[i] = velocity;
-        w[i] = (T)(old * d + gradient * e + (double)velocity * f);
+// Values of a chunk.
+#define CHUNK (1 << 14)
+
+// The values of this block's chunk.
+__device__ inline void range(const Change &c, u32 *from, u32 *to) {
+    *from = (blockIdx.x - c.first) * CHUNK;
+    *to = *from + CHUNK < c.n ? *from + CHUNK : c.n;
+}
+
+// The grid is all chunks; owner[chunk] is the number of the change that it belongs to. norms has ‖w‖ and ‖x‖ of each change, where a rule
+// needs them. Stage 0 is the first of rules with two.
+#define PARAMETERS(T) (const Change *all, const u32 *owner, const double *norms, int stage)
+template <class T> __device__ void step(const Change *all, const u32 *owner, const double *norms, int stage) {
+    const Change &c = all[owner[blockIdx.x]];
+    T *w = (T *)c.w, *a = (T *)c.a, *b = (T *)c.b;
+    const T *g = (const T *)c.g;
+    const double *f = c.f;
+    double ratio = 1;
+    if (stage > 0 && (c.rule == CLASSIC || c.rule == POPULAR) && f[3] >= 0) {
+        double weight = norms[2 * owner[blockIdx.x]], x = norms[2 * owner[blockIdx.x] + 1];
+        if (weight > 0 && x > 0) ratio = f[3] * weight / x;
     }
-}
-FOR_REAL(momentum, PARAMETERS, (w, v, g, a, b, c, d, e, f, n))
-#undef PARAMETERS
-
-// The first stage of Σ (x + y·scale)²: a sum for each block of `chunk` values.
-#define PARAMETERS(T) (const T *x, const T *y, double scale, u32 n, int chunk, double *parts)
-template <class T> __device__ void squares(const T *x, const T *y, double scale, u32 n, int chunk, double *parts) {
-    __shared__ double shared[256];
-    u32 from = blockIdx.x * chunk, to = from + chunk < n ? from + chunk : n;
-    double sum = 0;
+    if (stage == 0 && c.rule != POPULAR) return;
+    u32 from, to;
+    range(c, &from, &to);
     for (u32 i = from + threadIdx.x; i < to; i += blockDim.x) {
-        double v = (double)x[i] + (double)y[i] * scale;
-        sum += v * v;
+        double old = (double)w[i], gradient = g ? (double)g[i] : 0.0;
+        if (c.rule == BLEND) {
+            w[i] = (T)(old * f[0] + gradient * f[1]);
+        } else if (c.rule == MOMENTUM) {
+            T velocity = (T)((double)a[i] * f[0] + gradient * f[1] + old * f[2]);
+            a[i] = velocity;
+            w[i] = (T)(old * f[3] + gradient * f[4] + (double)velocity * f[5]);
+        } else if (c.rule == CLASSIC) {
+            double scaled = f[2] * ratio;
+            T velocity = (T)((double)a[i] * f[0] + gradient * scaled + old * (scaled * f[1]));
+            a[i] = velocity;
+            w[i] = (T)(old - (double)velocity);
+        } else if (c.rule == POPULAR && stage == 0) {
+            a[i] = (T)((double)a[i] * f[0] + gradient + old * f[1]);
+        } else if (c.rule == POPULAR) {
+            w[i] = (T)(old - f[2] * ratio * (double)a[i]);
+        } else if (c.rule == ADAM) {
+            T mean = (T)((double)a[i] * f[0] + gradient * (1 - f[0])), square = (T)((double)b[i] * f[1] + gradient * gradient * (1 - f[1]));
+            a[i] = mean;
+            b[i] = square;
+            w[i] = (T)(old * f[2] - f[3] * (double)mean / (sqrt((double)square) * f[4] + f[5]));
+        }
     }
-    shared[threadIdx.x] = sum;
+}
+FOR_REAL(step, PARAMETERS, (all, owner, norms, stage))
+#undef PARAMETERS
+
+// The first stage of norms: for each chunk Σ w² and Σ x², where x is what a rule of LARS compares with w.
+#define PARAMETERS(T) (const Change *all, const u32 *owner, double *parts)
+template <class T> __device__ void squares(const Change *all, const u32 *owner, double *parts) {
+    __shared__ double shared[2 * 256];
+    const Change &c = all[owner[blockIdx.x]];
+    const T *w = (const T *)c.w, *a = (const T *)c.a, *g = (const T *)c.g;
+    double of_w = 0, of_x = 0;
+    u32 from, to;
+    range(c, &from, &to);
+    for (u32 i = from + threadIdx.x; i < to; i += blockDim.x) {
+        double weight = (double)w[i], x = 0;
+        if (c.rule == CLASSIC) x = (double)g[i] + weight * c.f[1];
+        if (c.rule == POPULAR) x = (double)a[i];
+        of_w += weight * weight;
+        of_x += x * x;
+    }
+    shared[threadIdx.x] = of_w;
+    shared[256 + threadIdx.x] = of_x;
     for (int half = 128; half > 0; half /= 2) {
         __syncthreads();
-        if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+        if (threadIdx.x < half) {
+            shared[threadIdx.x] += shared[threadIdx.x + half];
+            shared[256 + threadIdx.x] += shared[256 + threadIdx.x + half];
+        }
     }
-    if (threadIdx.x == 0) parts[blockIdx.x] = shared[0];
+    if (threadIdx.x == 0) {
+        parts[2 * blockIdx.x] = shared[0];
+        parts[2 * blockIdx.x + 1] = shared[256];
+    }
 }
-FOR_REAL(squares, PARAMETERS, (x, y, scale, n, chunk, parts))
+FOR_REAL(squares, PARAMETERS, (all, owner, parts))
 #undef PARAMETERS
+
+// The second: norms of each change, from the parts of its chunks. The grid is all changes.
+extern "C" __global__ void __launch_bounds__(256) norms_of(const Change *all, const double *parts, double *norms) {
+    __shared__ double shared[2 * 256];
+    const Change &c = all[blockIdx.x];
+    double of_w = 0, of_x = 0;
+    for (u32 i = threadIdx.x; i < c.chunks; i += blockDim.x) {
+        of_w += parts[2 * (c.first + i)];
+        of_x += parts[2 * (c.first + i) + 1];
+    }
+    shared[threadIdx.x] = of_w;
+    shared[256 + threadIdx.x] = of_x;
+    for (int half = 128; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) {
+            shared[threadIdx.x] += shared[threadIdx.x + half];
+            shared[256 + threadIdx.x] += shared[256 + threadIdx.x + half];
+        }
+    }
+    if (threadIdx.x == 0) {
+        norms[2 * blockIdx.x] = sqrt(shared[0]);
+        norms[2 * blockIdx.x + 1] = sqrt(shared[256]);
+    }
+}
 
 // Number `at` of SplitMix64's stream `seed`, as in `ctk_kernels::dropout`.
 __device__ inline u64 draw(u64 seed, u64 at) {

@@ -73,20 +73,20 @@ impl Pixels {
 
 impl HostBatch for Pixels {
     /// `(n, size, size, 3)`, f32.
-    type On = Tensor;
+    type Stacked = Tensor;
 
     fn size(&self) -> usize {
         self.size
     }
 
-    fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
+    fn stack(parts: &[&Self]) -> Result<Tensor> {
         let size = parts.iter().map(|part| part.size).max().unwrap_or(0);
         if size == 0 || parts.iter().any(|part| !part.is_empty() && part.size != size) {
             return Err(Error::new("views of different sizes, or none, cannot be one batch"));
         }
         let values = parts.iter().map(|part| part.values.as_slice()).collect::<Vec<_>>().concat();
         let rows = values.len() / (size * size * CHANNELS);
-        Ok(Tensor::from_vec(values, (rows, size, size, CHANNELS), device)?)
+        Ok(Tensor::from_vec(values, (rows, size, size, CHANNELS), &Device::Cpu)?)
     }
 }
 
@@ -149,9 +149,9 @@ mod tests {
         left.grow(2).fill(0.25);
         right.grow(2).fill(0.5);
         right.grow(2).fill(0.75);
-        let on = Pixels::upload(&[&left, &right, &Pixels::default()], &Device::Cpu).unwrap();
+        let on = Pixels::stack(&[&left, &right, &Pixels::default()]).unwrap();
         assert_eq!(on.dims(), [3, 2, 2, 3]);
         assert_eq!(on.mean((1, 2, 3)).unwrap().to_vec1::<f32>().unwrap(), [0.25, 0.5, 0.75]);
-        assert!(Pixels::upload(&[&Pixels::default()], &Device::Cpu).is_err());
+        assert!(Pixels::stack(&[&Pixels::default()]).is_err());
     }
 }

@@ -102,15 +102,15 @@ impl Job for Train {
     }
 }
 
-struct Trained(TwoViews<Crops>, Chain<Maps>, Device);
+struct Trained(TwoViews<Crops>, Chain<Maps>);
 
 impl Model for Trained {
     fn features(&self, query: &Query) -> Result<Features> {
-        let Trained(recipe, encoder, device) = self;
+        let Trained(recipe, encoder) = self;
         let raw = series(query.data.as_deref().or(recipe.data.path.as_deref()), query.split)?;
         Ok(match query.baseline {
             Some(_) => raw,
-            None => Features { rows: represent(encoder, &raw, |row, view| add(row, view), device)?, width: WIDTH, ..raw },
+            None => Features { rows: represent(encoder, &raw, |row, view| add(row, view))?, width: WIDTH, ..raw },
         })
     }
     fn baselines(&self) -> &'static [&'static str] {
@@ -140,7 +140,7 @@ impl Modality for TimeSeries {
 
     fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>> {
         let (recipe, encoder) = TwoViews::open(from, encoder, device)?;
-        Ok(Box::new(Trained(recipe, encoder, device.clone())))
+        Ok(Box::new(Trained(recipe, encoder)))
     }
 }
 

@@ -87,6 +87,10 @@ impl Modality for Word2Vec {
         bench::run(recipe, request, observer)
     }
 
+    fn on_devices(&self) -> bool {
+        false
+    }
+
     fn open(&self, from: &Checkpoint, _: &Device) -> Result<Box<dyn Model>> {
         Ok(Box::new(model::Vectors::open(from)?))
     }

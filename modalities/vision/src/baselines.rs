@@ -28,8 +28,8 @@ pub(crate) fn baseline<const N: usize>(
     let all: Vec<Features> = match name {
         "untrained" => {
             let (_, tower) = network::build(recipe, device)?;
-            calibrate(&tower.encoder, train, augment, device)?;
-            parts.iter().map(|images| features(&tower.encoder, images, augment, device)).collect::<Result<_>>()?
+            calibrate(&tower.encoder, train, augment)?;
+            parts.iter().map(|images| features(&tower.encoder, images, augment)).collect::<Result<_>>()?
         }
         "pixels" => parts.iter().map(|images| pixel_features(images, augment)).collect::<Result<_>>()?,
         "histogram" => parts.iter().map(|images| histogram_features(images, augment)).collect::<Result<_>>()?,

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::source::Paired;
+use ctk_core::device::Times;
 use ctk_core::observer::{Event, Observer};
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Key;
@@ -45,64 +46,90 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     let Checked { recipe, augment } = checked;
     let train = &recipe.train;
     let encoder = recipe.encoder.architecture();
-    fits::check(&recipe, train.batch)?;
+    let device = &request.device;
+    fits::check(&recipe, train.batch, device)?;
     let (pictures, samples, data) = pictures(&recipe.data, train.batch, augment.size, train.seed)?;
 
     observer.event(&Event::Note("timing the encoder's step"));
     let before = Memory::now();
     let key = Key::new(train.seed);
-    let mut classifier = Classifier::new(train.batch, key, train.precision, |scope| encoder.build(scope))?;
+    let mut classifier =
+        Classifier::new(train.batch, key, train.precision, &device.by(train.rules()), |scope| encoder.build(scope))?;
     let products = encoder.products(classifier.params(), "encoder", augment.size);
     let x = noise(train.batch, augment.size, key)?;
     let steps = request.steps.unwrap_or(STEPS);
-    let step = Laps::run(steps, |i| classifier.step(&x, key.at(i as u64)).map(drop))?;
+    let step = Laps::run(steps, |i| {
+        classifier.step(&x, key.at(i as u64))?;
+        device.wait()
+    })?;
     let memory = before.grown();
     drop((classifier, x));
 
     observer.event(&Event::Note("timing the recipe's step"));
-    let mut learner = network::learner(&recipe, &Device::Cpu)?;
+    let mut learner = network::learner(&recipe, device)?;
     let batch = train.batch.min(pictures.len());
     let source = Paired { data: pictures, pairs: TwoViews(augment.clone()) };
-    let stages = bench::learner(&mut learner, &source, &plan, steps)?;
+    let stages = bench::learner(&mut learner, &source, &plan, steps, device)?;
     let learner_memory = before.grown();
     drop(learner);
 
-    observer.event(&Event::Note("timing a matrix product"));
     // A step is three forward passes: itself, and the gradients of input and weights. A product is two operations.
     let gflops = 6.0 * (train.batch * products) as f64 / step.best() / 1e6;
-    let peak = bench::product_peak()?;
     let speed = batch as f64 / stages.total * 1e3;
     let figure = |key, value: f64, label: &str, unit: &str| Figure::new(key, value).line(label, value, unit);
     let mut what = encoder.timed();
     what.extend([("size", json!(augment.size)), ("data", json!(data)), ("batch", json!(batch))]);
+    let mut figures = vec![
+        figure("step_ms.best", step.best(), "step, best", "ms"),
+        figure("step_ms.median", step.median(), "step, median", "ms"),
+        figure("gflops", gflops, "  speed", "GFLOP/s"),
+    ];
+    if let Some(peak_mb) = device.most_memory() {
+        figures.push(figure("peak_device_mb", peak_mb as f64 / 1e6, "  the device's memory", "MB"));
+    } else {
+        observer.event(&Event::Note("timing a matrix product"));
+        let peak = bench::product_peak()?;
+        let share = Figure::new("peak_share", gflops / peak);
+        figures.push(share.line("  of a matrix product", 100.0 * gflops / peak, format!("% of {peak:.0} GFLOP/s")));
+        figures.push(Figure::new("gemm_peak_gflops", peak));
+    }
+    figures.extend([
+        figure("peak_rss_mb", memory, "  memory", "MB"),
+        figure("simclr_step_ms.total", stages.total, "SimCLR step", "ms, views made beside it"),
+        figure("simclr_step_ms.augment", stages.batch, "  augment", "ms, on one thread"),
+        figure("simclr_step_ms.forward", stages.forward, "  forward", "ms"),
+        figure("simclr_step_ms.loss", stages.loss, "  loss", "ms"),
+        figure("simclr_step_ms.backward", stages.backward, "  backward", "ms"),
+        figure("simclr_step_ms.optimizer", stages.optimizer, "  optimizer", "ms"),
+        figure("simclr_peak_rss_mb", learner_memory, "  memory", "MB"),
+        figure("images_per_second", speed, "images a second", ""),
+        figure("epoch_seconds", samples as f64 / speed, "an epoch", &format!("s of {samples} images")),
+        Figure::new("epoch_images", samples),
+    ]);
+    figures.extend(of_calls(&stages.calls));
     Ok(Report {
         what,
-        figures: vec![
-            figure("step_ms.best", step.best(), "step, best", "ms"),
-            figure("step_ms.median", step.median(), "step, median", "ms"),
-            figure("gflops", gflops, "  speed", "GFLOP/s"),
-            Figure::new("peak_share", gflops / peak).line(
-                "  of a matrix product",
-                100.0 * gflops / peak,
-                format!("% of {peak:.0} GFLOP/s"),
-            ),
-            Figure::new("gemm_peak_gflops", peak),
-            figure("peak_rss_mb", memory, "  memory", "MB"),
-            figure("simclr_step_ms.total", stages.total, "SimCLR step", "ms, views made beside it"),
-            figure("simclr_step_ms.augment", stages.batch, "  augment", "ms, on one thread"),
-            figure("simclr_step_ms.forward", stages.forward, "  forward", "ms"),
-            figure("simclr_step_ms.loss", stages.loss, "  loss", "ms"),
-            figure("simclr_step_ms.backward", stages.backward, "  backward", "ms"),
-            figure("simclr_step_ms.optimizer", stages.optimizer, "  optimizer", "ms"),
-            figure("simclr_peak_rss_mb", learner_memory, "  memory", "MB"),
-            figure("images_per_second", speed, "images a second", ""),
-            figure("epoch_seconds", samples as f64 / speed, "an epoch", &format!("s of {samples} images")),
-            Figure::new("epoch_images", samples),
-        ],
+        figures,
+        device: device.to_string(),
         precision: train.precision,
         threads: bench::threads(),
         isa: ctk_core::device::isa(),
     })
+}
+
+/// The calls of a device in one step, each with its time and how often it was made; those that took longest are printed.
+fn of_calls(calls: &Times) -> Vec<Figure> {
+    const PRINTED: usize = 12;
+    let mut calls: Vec<(f64, &String, u64)> =
+        calls.iter().map(|(name, (count, took))| (took.as_secs_f64() * 1e3, name, *count)).collect();
+    calls.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    let all: f64 = calls.iter().map(|(took, ..)| took).sum();
+    let of_call = |(at, (took, name, count)): (usize, (f64, &String, u64))| {
+        let figure = Figure::new(format!("device_calls_ms.{name}"), took);
+        let share = format!("ms, {:.1} % of all calls, {count} of them", 100.0 * took / all);
+        if at < PRINTED { figure.line(format!("  {name}"), took, share) } else { figure }
+    };
+    calls.into_iter().enumerate().map(of_call).collect()
 }
 
 /// The recipe with the changes of the command line.
@@ -197,7 +224,7 @@ fn random(count: usize, size: usize, seed: u64) -> Vec<Arc<Picture>> {
 fn noise(rows: usize, size: usize, key: Key) -> Result<Tensor> {
     let mut rng = key.of("bench input").rng();
     let values: Vec<f32> = (0..rows * size * size * CHANNELS).map(|_| rng.random_range(-1.0..1.0)).collect();
-    Ok(Tensor::from_vec(values, (rows, size, size, CHANNELS), &Device::Cpu)?)
+    Ok(Tensor::from_vec(values, (rows, size, size, CHANNELS), &candle_core::Device::Cpu)?)
 }
 
 #[cfg(test)]
@@ -223,7 +250,7 @@ mod tests {
     #[test]
     fn the_yardstick_is_a_recipe_and_flags_change_it() {
         let changes = vec![("encoder", "resnet20".to_string()), ("size", "24".to_string()), ("seed", "3".to_string())];
-        let request = Request { changes, steps: Some(1) };
+        let request = Request { changes, steps: Some(1), device: ctk_core::Device::Cpu };
         let text = changed(&Recipe::new("test", YARDSTICK), &request).unwrap();
         let recipe = recipe::check(&text).unwrap().recipe;
         let EncoderRecipe::Resnet(of) = &recipe.encoder;
@@ -232,7 +259,7 @@ mod tests {
         let width = |changes: &[(&'static str, &str)]| {
             let changes = changes.iter().map(|&(name, value)| (name, value.to_string())).collect();
             let narrow = Recipe::new("test", "[encoder.resnet]\nwidth = 0.25\n");
-            let text = changed(&narrow, &Request { changes, steps: Some(1) }).unwrap();
+            let text = changed(&narrow, &Request { changes, steps: Some(1), device: ctk_core::Device::Cpu }).unwrap();
             let EncoderRecipe::Resnet(of) = recipe::check(&text).unwrap().recipe.encoder;
             of.width
         };

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use ctk_core::Result;
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::HostBatch;
 use ctk_core::eval::Features;
@@ -11,7 +12,6 @@ use ctk_core::nn::rows::Rows;
 use ctk_core::observer::advanced;
 use ctk_core::process::Stop;
 use ctk_core::rng::Key;
-use ctk_core::{Device, Result};
 use ctk_images::augment::Augment;
 use ctk_images::dataset::Images;
 use ctk_images::pixels::{self, Pixels};
@@ -19,27 +19,19 @@ use ctk_images::pixels::{self, Pixels};
 use crate::encoder::ImageEncoder;
 
 /// The representations of `images`, computed with running statistics, in order; no tape is kept.
-pub(crate) fn features(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, device: &Device) -> Result<Features> {
-    encoded(encoder, images, augment.eval_size(), device, |batch| pixels::evaluation(images, augment, batch))
+pub(crate) fn features(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment) -> Result<Features> {
+    encoded(encoder, images, augment.eval_size(), |batch| pixels::evaluation(images, augment, batch))
 }
 
 /// The representations of one view of each image's positive pair, as [`features`].
-pub(crate) fn side(
-    encoder: &dyn ImageEncoder,
-    images: &Images,
-    augment: &Augment,
-    view: View,
-    key: Key,
-    device: &Device,
-) -> Result<Features> {
-    encoded(encoder, images, augment.size, device, |batch| pixels::side(images, augment, batch, view, key))
+pub(crate) fn side(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, view: View, key: Key) -> Result<Features> {
+    encoded(encoder, images, augment.size, |batch| pixels::side(images, augment, batch, view, key))
 }
 
 fn encoded(
     encoder: &dyn ImageEncoder,
     images: &Images,
     size: usize,
-    device: &Device,
     pixels: impl Fn(Range<usize>) -> Result<Pixels>,
 ) -> Result<Features> {
     let mut rows = Vec::with_capacity(images.len() * encoder.width());
@@ -47,7 +39,7 @@ fn encoded(
     for batch in batches(images.len(), size) {
         stop.check()?;
         let count = batch.len();
-        let x = Pixels::upload(&[&pixels(batch)?], device)?;
+        let x = Pixels::stack(&[&pixels(batch)?])?;
         let (h, _) = encoder.encode(&x, &Rows::alone(count), &Pass::eval())?;
         rows.extend(h.flatten_all()?.to_vec1::<f32>()?);
     }

@@ -1,7 +1,8 @@
-//! Refuses a run that does not fit into memory, before its network is made, and says what would fit.
+//! Refuses a run that does not fit into a device's memory, before its network is made, and says what would fit.
 
 use ctk_core::nn::params::Params;
-use ctk_core::{Error, Result, memory};
+use ctk_core::recipe::Precision;
+use ctk_core::{Device, Error, Result, memory};
 
 use crate::features::ranges;
 use crate::recipe::VisionRecipe;
@@ -19,12 +20,12 @@ const AT_ONCE: f64 = 0.25;
 /// Square matrices that a correlating loss has at once: the correlation, its weights, and their product.
 const SQUARES: f64 = 3.0;
 
-/// Refuses a run by `recipe` over `images` images that does not fit into free memory.
+/// Refuses a run by `recipe` over `images` images that does not fit into the free memory of `device`.
 ///
 /// # Errors
 /// It does not fit; the error says what would.
-pub(crate) fn check(recipe: &VisionRecipe, images: usize) -> Result<()> {
-    memory::free().map_or(Ok(()), |free| check_in(recipe, images, free))
+pub(crate) fn check(recipe: &VisionRecipe, images: usize, device: &Device) -> Result<()> {
+    device.free_memory().map_or(Ok(()), |free| check_in(recipe, images, free).map_err(|e| e.at(format!("memory of {device}"))))
 }
 
 fn check_in(recipe: &VisionRecipe, images: usize, free: u64) -> Result<()> {
@@ -54,6 +55,11 @@ fn check_in(recipe: &VisionRecipe, images: usize, free: u64) -> Result<()> {
     least.train.recompute = true;
     if fits(need(&least)?) {
         return Err(Error::usage(what).hint("train.part = 2 with train.recompute = true would fit"));
+    }
+    least.train.precision = Precision::Bf16;
+    if fits(need(&least)?) {
+        let hint = "train.part = 2 with train.recompute = true and train.precision = \"bf16\" would fit";
+        return Err(Error::usage(what).hint(hint));
     }
     for side in (1..=recipe.pairs.size.max(recipe.pairs.eval_size.unwrap_or(0)) / 32).rev().map(|of| 32 * of) {
         least.pairs.size = recipe.pairs.size.min(side);

@@ -1,7 +1,7 @@
 //! Describes a run before its first step: network, steps, memory, and what will be measured.
 
-use bytesize::ByteSize;
-use ctk_core::memory;
+use ctk_core::Device;
+use ctk_core::memory::size;
 use ctk_core::nn::params::Params;
 use ctk_core::recipe::Precision;
 use ctk_images::dataset::count;
@@ -19,8 +19,8 @@ const SMALL: usize = 40;
 /// The same if residual blocks are recomputed in the backward pass.
 const RECOMPUTED: f64 = 1.0;
 
-/// Describes the run by `recipe` over `images` images, one sentence on each line; `params` are all parameters of its learner.
-pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Vec<String> {
+/// Describes the run by `recipe` over `images` images on `device`, one sentence on each line; `params` are all parameters of its learner.
+pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize, device: &Device) -> Vec<String> {
     let encoder = recipe.encoder.architecture();
     let family = encoder.family();
     let scalars = |prefix: &str| millions(params.count(prefix));
@@ -48,7 +48,7 @@ pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize) -> Ve
         None => format!(" by [loss.{}]", recipe.loss.name()),
     };
     let length = format!("training{by}: {} of {batch} images, {steps} an epoch, {epochs}{rest}", count(whole, "step"));
-    vec![network, programs(encoder), length, memory_line(step(recipe, params, batch), memory::free())]
+    vec![network, programs(encoder), length, memory_line(step(recipe, params, batch), device)]
 }
 
 /// Which other programs can load the network, and why the others cannot.
@@ -119,9 +119,15 @@ pub(crate) fn shrunk(recipe: &VisionRecipe, side: Option<usize>) -> Option<Strin
     ))
 }
 
-fn memory_line(step: u64, free: Option<u64>) -> String {
-    let size = |bytes: u64| ByteSize(bytes).display().si().to_string();
-    let need = format!("memory: a step needs about {}, the images apart", size(step));
+fn memory_line(step: u64, device: &Device) -> String {
+    let need = match device.is_cpu() {
+        true => format!("memory: a step needs about {}, the images apart", size(step)),
+        false => format!("memory: a step needs about {} of {device}", size(step)),
+    };
+    fitting(need, step, device.free_memory())
+}
+
+fn fitting(need: String, step: u64, free: Option<u64>) -> String {
     match free {
         Some(free) if step > free => format!(
             "{need}, and {} are free: it may not fit. Smaller parts (train.part), train.recompute = true or train.precision = \"bf16\" \
@@ -146,7 +152,6 @@ mod tests {
     use super::*;
     use crate::network;
     use crate::recipe::check;
-    use ctk_core::Device;
     use ctk_core::recipe::Recipe;
 
     fn recipe(text: &str) -> VisionRecipe {
@@ -158,12 +163,12 @@ mod tests {
         let recipe =
             recipe("[pairs]\nsize = 32\n[encoder.resnet]\ndepth = 18\nstem = \"small\"\n[train]\nbatch = 64\nepochs = 20\n");
         let params = network::learner(&recipe, &Device::Cpu).unwrap().params;
-        let said = lines(&recipe, &params, 511);
+        let said = lines(&recipe, &params, 511, &Device::Cpu);
         assert!(said[0].contains("ResNet with 11.2 million parameters") && said[0].contains("32 × 32 pixels"), "{said:?}");
         assert!(said[1].contains("a stem for small images"), "{said:?}");
         assert!(said[2].contains("140 steps of 64 images, 7 an epoch, 20 epochs") && said[2].contains("leaves 63"), "{said:?}");
         assert!(said[3].contains("a step needs about"), "{said:?}");
-        let few = lines(&recipe, &params, 10);
+        let few = lines(&recipe, &params, 10, &Device::Cpu);
         assert!(few[2].contains("20 steps of 10 images, 1 an epoch") && !few[2].contains("leaves"), "{few:?}");
     }
 
@@ -181,9 +186,9 @@ mod tests {
         assert!(
             of("part = 32\n") < 0.4 * of("") && of("recompute = true\n") < 0.7 * of("") && of("precision = \"bf16\"\n") < of("")
         );
-        let tight = memory_line(2_000_000_000, Some(1_000_000_000));
+        let tight = fitting("memory: a step needs about 2.0 GB".to_string(), 2_000_000_000, Some(1_000_000_000));
         assert!(tight.contains("2.0 GB") && tight.contains("1.0 GB are free") && tight.contains("train.part"), "{tight}");
-        assert!(!memory_line(1, Some(2)).contains("may not fit"));
+        assert!(!fitting(String::new(), 1, Some(2)).contains("may not fit"));
     }
 
     #[test]

@@ -73,8 +73,8 @@ impl Job for Train {
                 recipe.train.batch
             )));
         }
-        fits::check(recipe, images.len())?;
         let device = process.device().clone();
+        fits::check(recipe, images.len(), &device)?;
         // A resumed run has its values in its checkpoint; what it began with does not matter and need not exist.
         let mut learner = match run.latest()?.is_some() {
             true => network::learner(&init::without(recipe), &device)?,
@@ -83,7 +83,7 @@ impl Job for Train {
                 network::learner(recipe, &device)?
             }
         };
-        let mut about = forecast::lines(recipe, &learner.params, images.len());
+        let mut about = forecast::lines(recipe, &learner.params, images.len(), &device);
         about.extend(forecast::shrunk(recipe, images.median_side(64).ok()));
         about.push(images.cache_line()?);
         about.push(forecast::measures(recipe, splits.labelled() && splits.test.is_some()));
@@ -91,7 +91,7 @@ impl Job for Train {
         about.iter().for_each(|line| process.tell(&Event::About(line)));
         let source = Paired { data: images, pairs: TwoViews(augment.clone()) };
 
-        let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment, &device);
+        let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment);
         let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
         // During training the part `val` is measured, if there is one.
         let watched = splits.labelled().then_some(()).and(splits.measured());
@@ -186,10 +186,10 @@ mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
+    use ctk_core::Result;
     use ctk_core::modality::Modality;
     use ctk_core::observer::Observer;
     use ctk_core::store::run::Place;
-    use ctk_core::{Device, Result};
 
     use super::*;
     use crate::Vision;
@@ -213,7 +213,7 @@ mod tests {
         let notes = Notes::default();
         let place = Place::New(folder.to_path_buf());
         let mut run = Run::new(place, "vision", recipe.clone())?;
-        let mut process = Process::new(Device::Cpu).observed_by(Box::new(notes.clone()));
+        let mut process = Process::new(ctk_core::Device::Cpu).observed_by(Box::new(notes.clone()));
         Vision.plan(&recipe)?.run(&mut run, &mut process)?;
         let said = notes.0.lock().unwrap().clone();
         Ok(said)

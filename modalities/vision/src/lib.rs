@@ -128,7 +128,7 @@ impl Modality for Vision {
         let mut params = Params::new();
         network::declared(checked.encoder.architecture(), &checked, &mut params)?;
         let mut lines = splits.lines();
-        lines.extend(forecast::lines(&checked, &params, splits.pretraining().len()));
+        lines.extend(forecast::lines(&checked, &params, splits.pretraining().len(), &Device::Cpu));
         lines.extend(forecast::shrunk(&checked, splits.pretraining().median_side(64).ok()));
         lines.push(forecast::measures(&checked, splits.labelled()));
         Ok(lines)

@@ -51,10 +51,10 @@ impl Model for Trained {
         };
         let augment = &self.checked.augment;
         let features = match (&query.baseline, query.view) {
-            (None, None) => features::features(&self.encoder, &images, augment, &self.device),
+            (None, None) => features::features(&self.encoder, &images, augment),
             (None, Some(view)) => {
                 let key = Key::new(self.checked.recipe.train.seed).of("evaluated pairs");
-                features::side(&self.encoder, &images, augment, view, key, &self.device)
+                features::side(&self.encoder, &images, augment, view, key)
             }
             (Some(name), _) => {
                 let [features] = baseline(&self.checked, name, &splits.train, [&images], &self.device)?;

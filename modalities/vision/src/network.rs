@@ -1,19 +1,19 @@
 //! The network of a recipe, and the learner that trains it.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use ctk_core::model::encoder::Encoder as _;
 use ctk_core::model::head::ProjectionHead;
 use ctk_core::model::target::Target;
 use ctk_core::model::tower::{Siamese, Tower};
 use ctk_core::nn::params::Params;
-use ctk_core::nn::pass::{Groups, Precision};
+use ctk_core::nn::pass::Groups;
 use ctk_core::objective::Objective;
 use ctk_core::objective::spec::EmbeddingSpace;
 use ctk_core::optim::Optimizer;
 use ctk_core::recipe::OnNonfinite;
 use ctk_core::rng::Key;
 use ctk_core::train::dense::Dense;
-use ctk_core::{Error, Result};
+use ctk_core::{Device, Result};
 
 use crate::encoder::{Architecture, ImageEncoder};
 use crate::init;
@@ -69,13 +69,13 @@ pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner>
 
 /// The learner of a recipe with `encoder` in place of the recipe's own.
 pub(crate) fn learner_of(encoder: &dyn Architecture, recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
-    let precision = precision(recipe, device)?;
+    let device = &device.by(recipe.train.rules());
     let mut params = Params::new();
     let tower = declared(encoder, recipe, &mut params)?;
-    let objective = objective(recipe, tower.head.width(), device, &mut params)?;
+    let objective = objective(recipe, tower.head.width(), &mut params)?;
     started(encoder, recipe, &params, device)?;
     let needs = recipe.loss.needs();
-    let siamese = |tower| Siamese { tower, device: device.clone() };
+    let siamese = |tower| Siamese { tower };
     let copy = |momentum| {
         // The momentum copy needs no predictor.
         let mut own = Params::new();
@@ -87,21 +87,11 @@ pub(crate) fn learner_of(encoder: &dyn Architecture, recipe: &VisionRecipe, devi
     let groups = recipe.train.bn_groups.map_or(needs.groups, Groups::Each);
     let learner = Dense::new(siamese(tower), objective, params, Optimizer::new(&recipe.optimizer));
     let leaves_out = recipe.train.on_nonfinite == OnNonfinite::Skip;
-    Ok(Dense { precision, recompute: recipe.train.recompute, groups, target, leaves_out, ..learner })
+    Ok(Dense { precision: recipe.train.precision, recompute: recipe.train.recompute, groups, target, leaves_out, ..learner })
 }
 
 /// The recipe's loss over embeddings of `width` values; its own parameters, if it has any, are declared in `params`.
-fn objective(recipe: &VisionRecipe, width: usize, device: &Device, params: &mut Params) -> Result<Box<dyn Objective>> {
-    let space = EmbeddingSpace { width, dtype: DType::F32, device: device.clone() };
+fn objective(recipe: &VisionRecipe, width: usize, params: &mut Params) -> Result<Box<dyn Objective>> {
+    let space = EmbeddingSpace { width, dtype: DType::F32 };
     recipe.loss.build(&space, params.root().sub("loss"))
-}
-
-/// The recipe's precision, if `device` supports it.
-pub(crate) fn precision(recipe: &VisionRecipe, device: &Device) -> Result<Precision> {
-    let precision = recipe.train.precision;
-    if precision != Precision::F32 && !device.is_cpu() {
-        let what = format!("train.precision = \"{precision}\" is for the CPU: other devices run in f32");
-        return Err(Error::usage(what).hint("leave it out, or train on the CPU"));
-    }
-    Ok(precision)
 }

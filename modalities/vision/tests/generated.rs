@@ -5,7 +5,7 @@
 //!
 //!     cargo test --release -p ctk-vision --test generated -- --ignored --nocapture
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use ctk_core::Result;
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::{Batch, HostBatch};
@@ -76,7 +76,7 @@ where
     let plan = Plan::new("vision", text, recipe.train.shared(), schedule).unwrap();
     let place = Place::New(folder.path().join("run"));
     let mut run = Run::new(place, "vision", text.clone()).unwrap();
-    fit(source, learner, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu)).unwrap();
+    fit(source, learner, &plan, &mut [], &mut run, &mut Process::new(ctk_core::Device::Cpu)).unwrap();
 }
 
 fn encoder(recipe: &VisionRecipe, params: &mut Params) -> Box<dyn ImageEncoder> {
@@ -88,7 +88,7 @@ fn rows(images: &Images, augment: &Augment, of: impl Fn(&Tensor) -> Result<Tenso
     let (mut rows, mut width) = (Vec::new(), 0);
     for from in (0..images.len()).step_by(128) {
         let pixels = evaluation(images, augment, from..(from + 128).min(images.len())).unwrap();
-        let part = of(&Pixels::upload(&[&pixels], &Device::Cpu).unwrap()).unwrap();
+        let part = of(&Pixels::stack(&[&pixels]).unwrap()).unwrap();
         width = part.dims()[1];
         rows.extend(part.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     }
@@ -107,9 +107,9 @@ fn contrasted(text: &Recipe, recipe: &VisionRecipe, augment: &Augment, splits: &
     let mut params = Params::new();
     let encoder = encoder(recipe, &mut params);
     let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));
-    params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
-    let towers = Siamese { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };
-    let space = EmbeddingSpace { width: recipe.head.width, dtype: DType::F32, device: Device::Cpu };
+    params.materialise(Key::new(recipe.train.seed), DType::F32, &ctk_core::Device::Cpu).unwrap();
+    let towers = Siamese { tower: Tower { encoder, head, predictor: None } };
+    let space = EmbeddingSpace { width: recipe.head.width, dtype: DType::F32 };
     let loss = recipe.loss.build(&space, Params::new().root().sub("loss")).unwrap();
     let mut learner = Dense::new(towers, loss, params, Optimizer::new(&recipe.optimizer));
     let source = Paired { data: splits.train.clone(), pairs: TwoViews(augment.clone()) };
@@ -142,8 +142,8 @@ fn labels_teach_the_same_network_nearly_everything() {
     let encoder = encoder(&recipe, &mut params);
     // No layer of the head, followed by the classifier.
     let head = ProjectionHead::classifier(&recipe.head, 0, generated::CLASSES, encoder.width(), params.root().sub("head"));
-    params.materialise(Key::new(recipe.train.seed), DType::F32, &Device::Cpu).unwrap();
-    let towers = Supervised { tower: Tower { encoder, head, predictor: None }, device: Device::Cpu };
+    params.materialise(Key::new(recipe.train.seed), DType::F32, &ctk_core::Device::Cpu).unwrap();
+    let towers = Supervised { tower: Tower { encoder, head, predictor: None } };
     let mut learner = Dense::new(towers, Box::new(CrossEntropy { teacher: None }), params, Optimizer::new(&recipe.optimizer));
     let source = Paired { data: splits.train.clone(), pairs: OneView(augment.clone()) };
     train(&text, &recipe, &source, &mut learner);

@@ -26,7 +26,7 @@ fn check(arch: &str, recipe: &ResnetRecipe, size: usize) {
     let file = |name: &str| folder.path().join(name);
     let mut params = Params::new();
     let net = ResNet::new(recipe, params.root().sub("encoder")).unwrap();
-    params.materialise(Key::new(0), DType::F32, &Device::Cpu).unwrap();
+    params.materialise(Key::new(0), DType::F32, &ctk_core::Device::Cpu).unwrap();
     for p in params.iter().filter(|p| p.dims().len() == 1) {
         let positive = p.name().ends_with("weight") || p.name().ends_with("running_var");
         let (low, high) = if positive { (0.5, 1.1) } else { (-0.3, 0.3) };

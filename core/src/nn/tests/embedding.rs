@@ -5,16 +5,15 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use ctk_kernels::{Cpu, Device, Map};
 
-use super::cases::NORMAL;
-use super::noise;
+use super::{emulated, noise};
+use crate::nn::cases::NORMAL;
 use crate::nn::embedding::row_gradient;
-use crate::nn::emulated::Emulated;
 use crate::nn::flow::{Behaviour, Context};
 use crate::nn::params::{ParamKind, Params};
 use crate::nn::pass::Pass;
 use crate::nn::pass::Statistics::Hold;
 use crate::nn::rows::Rows;
-use crate::nn::{Embedding, Layer, Linear, Road, Sequential, tensors};
+use crate::nn::{Embedding, Layer, Linear, Sequential, tensors};
 use crate::rng::Key;
 use crate::world::solo;
 
@@ -23,7 +22,7 @@ const IDS: [u32; 7] = [4, 1, 4, 0, 1, 4, 2];
 fn table() -> (Embedding, Params) {
     let mut params = Params::new();
     let table = Embedding::new([6, 3], NORMAL, params.root());
-    params.materialise(Key::new(1), DType::F64, &candle_core::Device::Cpu).unwrap();
+    params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
     (table, params)
 }
 
@@ -49,7 +48,7 @@ fn a_tables_gradient_is_candles_on_every_device() {
     let here = run(&Cpu::default(), &table, &dy);
     assert_eq!(here.0, numbers(&oracle));
     assert!(here.1.iter().zip(&dense).all(|(a, b)| (a - b).abs() < 1e-14), "{:?} {dense:?}", here.1);
-    assert_eq!(here, run(&Emulated::default(), &table, &dy));
+    assert_eq!(here, run(&emulated(), &table, &dy));
     assert!(table.0.reference(&[6]).is_err());
 }
 
@@ -77,9 +76,9 @@ fn a_network_reads_ids_as_rows_of_tokens() {
         Layer::Embedding(Embedding::new([6, 3], NORMAL, root.sub("table"))),
         Layer::Linear(Linear::new([2, 3], true, ParamKind::Weight, NORMAL, root.sub("linear"))),
     ];
-    params.materialise(Key::new(1), DType::F64, &candle_core::Device::Cpu).unwrap();
-    let [fast, oracle] =
-        [Road::default(), Road::Reference].map(|road| Sequential::new(layers.clone(), params.gradient_store()).by(road));
+    params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
+    let network = || Sequential::new(layers.clone(), params.gradient_store());
+    let (fast, oracle) = (network(), network().reference());
     let ids = Tensor::new(&IDS, &candle_core::Device::Cpu).unwrap();
     let rows = Rows::alone(3).with_offsets(vec![0, 2, 3, 7]);
     let run = |net: &Sequential| {

@@ -32,7 +32,7 @@ fn train(place: Place, stop: Option<usize>) -> Result<Fitted> {
     let from = run.latest()?.map_or(0, |checkpoint| checkpoint.manifest().step);
     let raised = Stop::default();
     let watcher = StopAt(stop.unwrap_or(usize::MAX), raised.clone());
-    let mut process = Process::new(Device::Cpu).observed_by(Box::new(watcher)).stopped_by(raised);
+    let mut process = Process::new(crate::Device::Cpu).observed_by(Box::new(watcher)).stopped_by(raised);
     let mut values = MEASURED.into_iter().skip(from / 4);
     let judge = Judge {
         measure: "top1",

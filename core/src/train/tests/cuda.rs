@@ -3,12 +3,29 @@
 
 use ctk_cuda::{Cuda, Emulated, Limits};
 
-use super::devices::{made, on};
 use super::*;
+use crate::device::Device;
+use crate::model::target::{Momentum, Target};
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe};
 
 fn emulated(limits: Limits) -> Cuda {
-    Cuda::new(Emulated::new(limits), true)
+    Cuda::new(Emulated::new(limits))
+}
+
+/// A learner with a momentum copy; all of its parameters except the loss's are on `device`.
+fn on(device: &Device, optimizer: &OptimizerRecipe) -> Dense<Siamese<Net>> {
+    made(device, optimizer).unwrap()
+}
+
+fn made(device: &Device, optimizer: &OptimizerRecipe) -> Result<Dense<Siamese<Net>>> {
+    let (mut params, online) = towers(With::Norm);
+    let (own, copy) = towers(With::Norm);
+    let scale = params.root().sub("loss").param("scale", (), ParamKind::Scalar, Init::Constant(0.7));
+    for params in [&params, &own] {
+        params.materialise(Key::new(3), DType::F64, device)?;
+    }
+    let target = Target::new(copy, own, Momentum::Constant(0.9), &params)?;
+    Ok(Dense { target: Some(target), ..Dense::new(online, Box::new(Learned(scale)), params, Optimizer::new(optimizer)) })
 }
 
 /// The largest difference between parameters, statistics and the momentum copy of two learners, as a part of the values.
@@ -30,8 +47,8 @@ fn a_learner_on_cuda_has_the_cpus_values_and_goes_on_from_its_checkpoint() {
     let lars = |form| OptimizerRecipe::Lars(LarsRecipe { momentum: 0.9, decay: 0.02, form, ..LarsRecipe::default() });
     let adamw = OptimizerRecipe::Adamw(AdamwRecipe::default());
     for (recipe, part) in [(sgd(), 7), (sgd(), 3), (lars(LarsForm::Classic), 7), (lars(LarsForm::Popular), 7), (adamw, 7)] {
-        let road = Road::Cuda(emulated(Limits::default()));
-        let (mut here, mut there) = (on(&Road::default(), &recipe), on(&road, &recipe));
+        let cuda = Device::Cuda(emulated(Limits::default()));
+        let (mut here, mut there) = (on(&Device::Cpu, &recipe), on(&cuda, &recipe));
         for _ in 0..10 {
             let [here, there] = [&mut here, &mut there].map(|dense| step(dense, part, 0.1));
             assert!((here - there).abs() <= 1e-9 * here.abs(), "{recipe:?} in parts of {part}: {there}, not {here}");
@@ -44,7 +61,7 @@ fn a_learner_on_cuda_has_the_cpus_values_and_goes_on_from_its_checkpoint() {
             Checkpoint::write(&folder.path().join(name), manifest, |w| dense.save(w)).unwrap()
         };
         let (of_here, of_there) = (saved(&here, "here"), saved(&there, "there"));
-        let (mut here, mut there) = (on(&Road::default(), &recipe), on(&road, &recipe));
+        let (mut here, mut there) = (on(&Device::Cpu, &recipe), on(&cuda, &recipe));
         here.load(&of_there.reader()).unwrap();
         there.load(&of_here.reader()).unwrap();
         for dense in [&mut here, &mut there] {
@@ -57,7 +74,7 @@ fn a_learner_on_cuda_has_the_cpus_values_and_goes_on_from_its_checkpoint() {
 #[test]
 fn a_step_reads_embeddings_and_their_gradients_back_and_no_parameter() {
     let device = emulated(Limits::default());
-    let mut dense = on(&Road::Cuda(device.clone()), &sgd());
+    let mut dense = on(&Device::Cuda(device.clone()), &sgd());
     step(&mut dense, 7, 0.1);
     let before = device.read_back();
     step(&mut dense, 7, 0.1);
@@ -70,7 +87,7 @@ fn a_step_reads_embeddings_and_their_gradients_back_and_no_parameter() {
 fn wherever_memory_ends_it_is_an_error() {
     let attempt = |allocations: u64| {
         let device = emulated(Limits { allocations, ..Limits::default() });
-        let mut dense = made(&Road::Cuda(device), &sgd())?;
+        let mut dense = made(&Device::Cuda(device), &sgd())?;
         let draw = |_: usize| multi_crop().draw(&[0, 1, 2, 3], Key::new(0));
         dense.step(&Feed::new(1, 4, Key::new(0), &draw), 0.1).map(drop)
     };
@@ -83,4 +100,30 @@ fn wherever_memory_ends_it_is_an_error() {
     });
     assert!(first.is_some_and(|first| first > 20), "{first:?} allocations are enough");
     assert!(attempt(first.unwrap() + 1).is_ok());
+}
+
+#[test]
+fn a_parameter_says_where_it_lies() {
+    let dense = on(&Device::Cuda(emulated(Limits::default())), &sgd());
+    let weight = dense.params.iter().next().unwrap().clone();
+    assert_eq!(format!("{:?}", weight.array()), "F64 [6, 1, 3, 3] on an emulated CUDA device");
+    assert_eq!(weight.tensor().unwrap().dims(), [6, 1, 3, 3]);
+    let zeros = Tensor::zeros((6, 1), DType::F64, &candle_core::Device::Cpu).unwrap();
+    assert!(weight.set(&zeros).unwrap_err().to_string().contains("conv"));
+}
+
+#[test]
+fn a_network_with_parameters_on_two_devices_is_an_error() {
+    let (mut here, mut there) = (Params::new(), Params::new());
+    let init = Init::Normal { std: 0.5 };
+    let linear =
+        |params: &mut Params, name| Layer::Linear(Linear::new([3, 3], true, ParamKind::Weight, init, params.root().sub(name)));
+    let layers = vec![linear(&mut here, "first"), linear(&mut there, "second")];
+    here.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
+    there.materialise(Key::new(1), DType::F64, &Device::Cuda(emulated(Limits::default()))).unwrap();
+    let network = Sequential::new(layers, here.gradient_store());
+    assert!(network.device().is_cpu());
+    let x = Tensor::zeros((2, 3), DType::F64, &candle_core::Device::Cpu).unwrap();
+    let error = network.forward(&x, &crate::nn::rows::Rows::alone(2), &Pass::eval()).err().unwrap().to_string();
+    assert!(error.contains("second.weight") && error.contains("emulated") && error.contains("cpu"), "{error}");
 }

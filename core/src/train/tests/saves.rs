@@ -81,7 +81,7 @@ impl Scene {
     }
 
     fn plain(&self, place: Place) -> Result<Fitted> {
-        self.train(place, &mut learned(With::Norm), &mut [], &mut Process::new(Device::Cpu))
+        self.train(place, &mut learned(With::Norm), &mut [], &mut Process::new(crate::Device::Cpu))
     }
 
     /// Trains until `stop` steps are done.
@@ -89,7 +89,7 @@ impl Scene {
         let stop = Stop::default();
         let raised = stop.clone();
         let observer = Box::new(At(steps, move || raised.raise()));
-        let mut process = Process::new(Device::Cpu).observed_by(observer).stopped_by(stop);
+        let mut process = Process::new(crate::Device::Cpu).observed_by(observer).stopped_by(stop);
         let error = self.train(place, &mut learned(With::Norm), &mut [], &mut process).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
     }
@@ -141,7 +141,7 @@ fn a_stop_while_measuring_is_made_up_for() {
             Ok(vec![("scale".to_string(), dense.params.iter().last().unwrap().var().to_scalar::<f64>()?)])
         };
         let mut probes = [Probe { every: 1, measure: Box::new(measure) }];
-        let mut process = Process::new(Device::Cpu).stopped_by(stop.clone());
+        let mut process = Process::new(crate::Device::Cpu).stopped_by(stop.clone());
         let done = Scene { every: Every::Epochs(2), ..Scene::default() }.train(
             place,
             &mut learned(With::Norm),
@@ -181,7 +181,7 @@ fn checkpoints_come_by_time_by_steps_by_epochs_and_when_asked_for() {
     }
     let (stop, run) = (Stop::default(), folder.path().join("asked"));
     let asked = stop.clone();
-    let mut process = Process::new(Device::Cpu).observed_by(Box::new(At(7, move || asked.ask_to_save()))).stopped_by(stop);
+    let mut process = Process::new(crate::Device::Cpu).observed_by(Box::new(At(7, move || asked.ask_to_save()))).stopped_by(stop);
     let scene = Scene { every: Every::Epochs(9), ..Scene::default() };
     scene.train(Place::New(run.clone()), &mut learned(With::Norm), &mut [], &mut process).unwrap();
     assert_eq!((steps(&run), outcome(&run)), (vec![7, 18], straight));
@@ -238,7 +238,7 @@ fn a_loss_that_runs_away_is_an_error_before_it_is_infinite() {
     let factors = vec![1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1e9];
     let mut dense = learner(With::Norm, |scale| Box::new(Times(Learned(scale), factors.clone(), 0)));
     let place = Place::New(folder.path().join("run"));
-    let error = Scene::default().train(place, &mut dense, &mut [], &mut Process::new(Device::Cpu)).unwrap_err();
+    let error = Scene::default().train(place, &mut dense, &mut [], &mut Process::new(crate::Device::Cpu)).unwrap_err();
     assert!(error.kind() == ErrorKind::Diverged && error.to_string().contains("training has diverged"), "{error}");
 }
 
@@ -265,7 +265,7 @@ fn a_step_that_is_not_finite_is_left_out_whole() {
     let train = |name: &str, factors: Vec<f64>| {
         let mut dense = learner(With::Norm, |scale| Box::new(Times(Learned(scale), factors.clone(), 0)));
         dense.leaves_out = true;
-        Scene::default().train(Place::New(folder.path().join(name)), &mut dense, &mut [], &mut Process::new(Device::Cpu))
+        Scene::default().train(Place::New(folder.path().join(name)), &mut dense, &mut [], &mut Process::new(crate::Device::Cpu))
     };
     // The loss's counter does not move in a step that is skipped.
     let fitted = train("some", vec![1.0; 20]).unwrap();
@@ -293,7 +293,7 @@ fn collapsed_embeddings_are_told_while_training_and_at_the_end() {
             weights.for_each(|p| p.var().set(&p.var().zeros_like().unwrap()).unwrap());
         }
         let notes = Notes::default();
-        let mut process = Process::new(Device::Cpu).observed_by(Box::new(notes.clone()));
+        let mut process = Process::new(crate::Device::Cpu).observed_by(Box::new(notes.clone()));
         let recipe = Recipe::new("test", "");
         let train = TrainRecipe { epochs: 5, batch: 12, log_every: 1, ..TrainRecipe::default() };
         let schedule = Schedule::new(&ScheduleRecipe { warmup: 0.0, ..ScheduleRecipe::default() }, 1e-12);

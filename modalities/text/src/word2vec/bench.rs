@@ -99,6 +99,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
             Figure::new("seconds", json!(spent.seconds)),
         ],
         precision: if settings.isa() == "avx512bf16" { Precision::Bf16 } else { Precision::F32 },
+        device: ctk_core::Device::Cpu.to_string(),
         threads: bench::threads(),
         isa: settings.isa(),
     })
@@ -359,7 +360,7 @@ mod tests {
         let mut recipe = Recipe::new("the yardstick", YARDSTICK);
         recipe.set("data.words", "60000").unwrap();
         sets.iter().for_each(|(key, value)| recipe.set(key, value).unwrap());
-        run(&recipe, &Request { changes: Vec::new(), steps: Some(2) }, &mut Silent).unwrap()
+        run(&recipe, &Request { changes: Vec::new(), steps: Some(2), device: ctk_core::Device::Cpu }, &mut Silent).unwrap()
     }
 
     fn figure(report: &Report, key: &str) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::HostBatch;
 use ctk_core::eval::cross_entropy;
@@ -21,7 +21,7 @@ use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::dense::Dense;
 use ctk_core::train::fit::Judge;
-use ctk_core::{Context, Error, Result};
+use ctk_core::{Context, Device, Error, Result};
 use ctk_images::augment::Augment;
 use ctk_images::dataset::Images;
 use ctk_images::pixels::{self, Pixels};
@@ -30,7 +30,7 @@ use super::{Normalisation, TaskRecipe};
 use crate::best::Watched;
 use crate::encoder::ImageEncoder;
 use crate::features::batches;
-use crate::network::{self, ImageTower};
+use crate::network::ImageTower;
 use crate::recipe::VisionRecipe;
 
 /// The learner of a task.
@@ -48,7 +48,7 @@ pub(super) fn build(
     ["encoder", "head"].into_iter().for_each(|section| params.declare(section));
     let encoder = recipe.encoder.build(params.root().sub("encoder"))?;
     let head = ProjectionHead::classifier(&recipe.head, keep, classes, encoder.width(), params.root().sub("head"));
-    params.materialise(Key::new(seed), DType::F32, device)?;
+    params.materialise(Key::new(seed), DType::F32, &device.by(recipe.train.rules()))?;
     Ok((params, Tower { encoder, head, predictor: None }))
 }
 
@@ -87,13 +87,12 @@ pub(super) fn learner(
     (params, tower): (Params, ImageTower),
     teacher: Option<Distillation>,
     bn: Normalisation,
-    device: &Device,
-) -> Result<Learner> {
-    let precision = network::precision(recipe, device)?;
-    let towers = Supervised { tower, device: device.clone() };
+) -> Learner {
+    let towers = Supervised { tower };
     let dense = Dense::new(towers, Box::new(CrossEntropy { teacher }), params, Optimizer::new(&recipe.optimizer));
     let leaves_out = recipe.train.on_nonfinite == OnNonfinite::Skip;
-    Ok(Dense { precision, recompute: recipe.train.recompute, statistics: bn.statistics(), leaves_out, ..dense })
+    let (precision, recompute) = (recipe.train.precision, recipe.train.recompute);
+    Dense { precision, recompute, statistics: bn.statistics(), leaves_out, ..dense }
 }
 
 /// The largest batch up to `wanted` that divides `samples` into nearly equal parts: an epoch leaves out a last, smaller batch, which with
@@ -141,11 +140,11 @@ impl Judged {
 }
 
 /// Classifies the evaluation views of `images` with running statistics.
-pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Judged> {
+pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment) -> Result<Judged> {
     let labels = images.labels().ok_or_else(|| Error::new("images without labels cannot be used for evaluation"))?;
     let mut judged = Judged { count: images.len(), hits: 0, loss: 0.0 };
     for range in batches(images.len(), augment.eval_size()) {
-        let logits = logits(tower, &pixels::evaluation(images, augment, range.clone())?, Precision::F32, device)?;
+        let logits = logits(tower, &pixels::evaluation(images, augment, range.clone())?, Precision::F32)?;
         judged.add(&logits, &labels[range]);
     }
     judged.loss /= images.len().max(1) as f64;
@@ -153,28 +152,28 @@ pub(super) fn judge(tower: &ImageTower, images: &Images, augment: &Augment, devi
 }
 
 /// Compares checkpoints by their accuracy on the `watched` images.
-pub(super) fn by_accuracy<'a>(watched: &'a Watched, augment: &'a Augment, device: &'a Device) -> Judge<'a, Learner> {
+pub(super) fn by_accuracy<'a>(watched: &'a Watched, augment: &'a Augment) -> Judge<'a, Learner> {
     Judge {
         measure: "top1",
         on: watched.what,
         samples: watched.on.len(),
-        value: Box::new(move |learner| Ok(judge(&learner.towers.tower, &watched.on, augment, device)?.top1())),
+        value: Box::new(move |learner| Ok(judge(&learner.towers.tower, &watched.on, augment)?.top1())),
     }
 }
 
 /// Logits of the evaluation views of `images`, row by row, with running statistics.
-pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment, device: &Device) -> Result<Vec<f32>> {
+pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(images.len() * tower.head.width());
     for range in batches(images.len(), augment.eval_size()) {
-        rows.extend(logits(tower, &pixels::evaluation(images, augment, range)?, Precision::F32, device)?);
+        rows.extend(logits(tower, &pixels::evaluation(images, augment, range)?, Precision::F32)?);
     }
     Ok(rows)
 }
 
 /// Logits of views, row by row, with running statistics.
-pub(super) fn logits(tower: &ImageTower, views: &Pixels, precision: Precision, device: &Device) -> Result<Vec<f32>> {
+pub(super) fn logits(tower: &ImageTower, views: &Pixels, precision: Precision) -> Result<Vec<f32>> {
     let rows = Rows::alone(views.len());
-    let embedded = tower.embed(&Pixels::upload(&[views], device)?, &rows, &Pass::eval().at(precision))?;
+    let embedded = tower.embed(&Pixels::stack(&[views])?, &rows, &Pass::eval().at(precision))?;
     Ok(embedded.key.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?)
 }
 
@@ -189,7 +188,7 @@ mod tests {
     fn a_network_starts_from_the_encoder_and_the_first_head_layer() {
         let text = "[encoder.resnet]\ndepth = 20\nwidth = 0.25\n[head]\nlayers = 2\nwidth = 4\n";
         let recipe = crate::recipe::check(&Recipe::new("test", text)).unwrap().recipe;
-        let learner = network::learner(&recipe, &Device::Cpu).unwrap();
+        let learner = crate::network::learner(&recipe, &Device::Cpu).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let manifest = Manifest::new("vision", 1, 0, &Recipe::new("test", text));
         let saved = Checkpoint::write(folder.path(), manifest, |w| learner.save(w)).unwrap();
@@ -206,7 +205,7 @@ mod tests {
             if starts {
                 assert_eq!(value(&params, name), value(&learner.params, name));
             }
-            params.materialise(Key::new(99), DType::F32, &Device::Cpu).unwrap();
+            params.materialise(Key::new(99), DType::F32, &ctk_core::Device::Cpu).unwrap();
         }
         // Zero logits: the loss is ln 9, and the first of nine classes is predicted.
         let images = ctk_images::generated::open(18, 0).train;
@@ -215,7 +214,7 @@ mod tests {
             other => panic!("{other} classes"),
         };
         let augment = recipe.pairs.check(&Recipe::new("test", text)).unwrap();
-        let judged = judge(&tower, &images, &augment, &Device::Cpu).unwrap();
+        let judged = judge(&tower, &images, &augment).unwrap();
         assert!((judged.hits, judged.count) == (2, 18) && (judged.loss - 9f64.ln()).abs() < 1e-6, "{judged:?}");
     }
 

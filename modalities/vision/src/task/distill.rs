@@ -95,16 +95,16 @@ impl Job for Distill {
         if let Some(classes) = classes.filter(|_| process.writes()) {
             run.write(CLASSES, &serde_json::to_vec_pretty(&classes)?)?;
         }
-        fits::check(recipe, images.len())?;
+        fits::check(recipe, images.len(), &device)?;
         let network = classifier::build(recipe, keep, teacher.tower.head.width(), task.seed, &device)?;
         if let Some(from) = &origin {
             classifier::start(&network.0, from)?;
         }
         let loss = Distillation { temperature: task.temperature, alpha: task.alpha };
-        let mut learner = classifier::learner(recipe, network, Some(loss), task.bn, &device)?;
+        let mut learner = classifier::learner(recipe, network, Some(loss), task.bn);
         let source = Taught { pairs: Paired { data: images, pairs: OneView(augment.light()) }, teacher, labels };
         let train = TrainRecipe { seed: task.seed, ..self.plan.train.clone() };
-        let judge = watched.as_ref().map(|watched| classifier::by_accuracy(watched, augment, &device));
+        let judge = watched.as_ref().map(|watched| classifier::by_accuracy(watched, augment));
         let fitted = fit_judged(&source, &mut learner, &Plan { train, ..self.plan.clone() }, &mut [], judge, run, process)?;
         splits::at_the_end(&splits, process);
 
@@ -126,8 +126,8 @@ impl Job for Distill {
         // `images` are those that were trained on.
         summary.figures.extend(splits::figures(&splits).into_iter().filter(|(name, _)| *name != "images"));
         if let Some(test) = splits.test.as_ref().filter(|_| splits.labelled()) {
-            let student = classifier::judge(&learner.towers.tower, test, augment, &device)?;
-            let taught = classifier::judge(&source.teacher.tower, test, augment, &device)?;
+            let student = classifier::judge(&learner.towers.tower, test, augment)?;
+            let taught = classifier::judge(&source.teacher.tower, test, augment)?;
             summary.figures.extend([
                 ("top1", json!(student.top1())),
                 ("teacher_top1", json!(taught.top1())),
@@ -143,7 +143,6 @@ struct Teacher {
     tower: ImageTower,
     checkpoint: Checkpoint,
     precision: Precision,
-    device: Device,
 }
 
 impl Teacher {
@@ -158,7 +157,7 @@ impl Teacher {
             return Err(Error::usage("teacher and student must see the same views: their pairs.normalise differ").at(&place));
         }
         let tower = classifier::trained(recipe, of, &checkpoint, device)?;
-        Ok(Teacher { tower, checkpoint, precision, device: device.clone() })
+        Ok(Teacher { tower, checkpoint, precision })
     }
 
     /// Checks that the student's data has the teacher's classes, by name if the teacher's run stores names.
@@ -181,7 +180,7 @@ impl Teacher {
     }
 
     fn logits(&self, views: &Pixels) -> Result<Logits> {
-        let rows = classifier::logits(&self.tower, views, self.precision, &self.device)?;
+        let rows = classifier::logits(&self.tower, views, self.precision)?;
         Ok(Logits { rows, classes: self.tower.head.width() })
     }
 }

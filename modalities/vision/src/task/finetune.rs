@@ -74,7 +74,7 @@ impl Finetune {
         if let Some(from) = start.values.as_ref().filter(|_| !matches!(run.latest(), Ok(Some(_)))) {
             classifier::start(&network.0, from)?;
         }
-        let mut learner = classifier::learner(recipe, network, None, self.task.bn, &start.device)?;
+        let mut learner = classifier::learner(recipe, network, None, self.task.bn);
         let batch = classifier::batch(images.len(), recipe.train.batch);
         let train = TrainRecipe { epochs: choice.epochs, batch, seed, ..self.plan.train.clone() };
         let mut plan = Plan { train, schedule: Schedule::new(&recipe.schedule, choice.rate), ..self.plan.clone() };
@@ -83,7 +83,7 @@ impl Finetune {
         }
         let source = Paired { data: images, pairs: OneView(augment.light().cropped(choice.crop)) };
         let watched = start.watched.as_ref().filter(|_| !trial);
-        let judge = watched.map(|watched| classifier::by_accuracy(watched, augment, &start.device));
+        let judge = watched.map(|watched| classifier::by_accuracy(watched, augment));
         let fitted = fit_judged(&source, &mut learner, &plan, &mut [], judge, run, process)?;
         Ok((learner, fitted))
     }
@@ -117,7 +117,7 @@ impl Job for Finetune {
         let watched = Watched::of(recipe, &splits, &images, task.seed, run, process)?;
         // Held-back images are used neither for training nor for the choice.
         let images = watched.as_ref().map_or(images, |watched| watched.rest.clone());
-        fits::check(recipe, images.len())?;
+        fits::check(recipe, images.len(), &device)?;
         let start = Start { values, device, watched };
 
         let of = images.labels().unwrap_or_default();
@@ -125,7 +125,7 @@ impl Job for Finetune {
         let candidates = self.candidates();
         let found = search::choose(&candidates, task.calibrate, &fold, run, process, |choice, rest, held, run, process| {
             let (learner, _) = self.train(choice, images.select(rest), &start, true, run, process)?;
-            let rows = classifier::evaluated(&learner.towers.tower, &images.select(held), augment, &start.device)?;
+            let rows = classifier::evaluated(&learner.towers.tower, &images.select(held), augment)?;
             let labels: Vec<u32> = held.iter().map(|&i| of[i]).collect();
             Ok((Judged::of(&rows, &labels), rows))
         })?;
@@ -161,7 +161,7 @@ impl Job for Finetune {
         summary.figures.extend(splits::figures(&splits));
         best::tell(fitted.best.as_ref(), "ctk eval classify RUN/checkpoints/best", &mut summary);
         if let Some(test) = &splits.test {
-            let judged = classifier::judge(&learner.towers.tower, test, augment, &start.device)?;
+            let judged = classifier::judge(&learner.towers.tower, test, augment)?;
             summary.figures.extend([("top1", json!(judged.top1())), ("test", json!(judged.count))]);
         }
         Ok(summary)

@@ -199,7 +199,6 @@ impl Score {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ctk_core::Device;
     use ctk_core::recipe::Recipe;
     use ctk_core::store::run::Place;
 
@@ -208,7 +207,7 @@ mod tests {
     /// The choice of `train` among `candidates` in a run at `place`.
     fn chosen(candidates: &[Choice], fold: &[Option<usize>], place: Place, train: Train) -> Result<Chosen> {
         let mut run = Run::new(place, "vision", Recipe::new("test", "[train]\n")).unwrap();
-        choose(candidates, false, fold, &mut run, &mut Process::new(Device::Cpu), |choice, rest, held, inner, _| {
+        choose(candidates, false, fold, &mut run, &mut Process::new(ctk_core::Device::Cpu), |choice, rest, held, inner, _| {
             // Two classes: a row encodes the image and the rate.
             let rows = held.iter().flat_map(|&i| [i as f32, choice.rate as f32]).collect();
             Ok((train(choice, rest, held, inner)?, rows))
@@ -218,7 +217,7 @@ mod tests {
     /// One candidate, tried for calibration alone.
     fn choose_one(candidates: &[Choice], place: Place) -> Chosen {
         let mut run = Run::new(place, "vision", Recipe::new("test", "[train]\n")).unwrap();
-        choose(candidates, true, &fold(), &mut run, &mut Process::new(Device::Cpu), |_, _, held, inner, _| {
+        choose(candidates, true, &fold(), &mut run, &mut Process::new(ctk_core::Device::Cpu), |_, _, held, inner, _| {
             inner.folder()?;
             Ok((judged(2, 0.5)?, vec![0.0; 2 * held.len()]))
         })

@@ -29,11 +29,11 @@ use super::*;
 struct Ids(Vec<u32>);
 
 impl HostBatch for Ids {
-    type On = Tensor;
+    type Stacked = Tensor;
 
-    fn upload(parts: &[&Self], device: &Device) -> Result<Tensor> {
+    fn stack(parts: &[&Self]) -> Result<Tensor> {
         let ids: Vec<u32> = parts.iter().flat_map(|part| part.0.iter().copied()).collect();
-        Ok(Tensor::new(ids, device)?)
+        Ok(Tensor::new(ids, &Device::Cpu)?)
     }
 }
 
@@ -72,14 +72,14 @@ fn oracle(sparse: &Sparse) -> (Oracle, [Arc<Param>; 2]) {
         (tower, param, values)
     };
     let sides = [tower("input", sparse.vectors()), tower("output", sparse.outputs())];
-    params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+    params.materialise(Key::new(0), DType::F64, &ctk_core::Device::Cpu).unwrap();
     let [left, right] = sides.map(|(tower, param, values)| {
         let values = Tensor::from_vec(values, param.dims(), &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
         param.var().set(&values).unwrap();
         (tower, param)
     });
     let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.0, ..SgdRecipe::default() });
-    let towers = Dual { left: left.0, right: right.0, device: Device::Cpu };
+    let towers = Dual { left: left.0, right: right.0 };
     (Dense::new(towers, Box::new(NegativeSampling), params, Optimizer::new(&sgd)), [left.1, right.1])
 }
 

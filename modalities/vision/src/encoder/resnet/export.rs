@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ctk_core::{Device, Error, Result, Tensor, store::files};
+use ctk_core::{Error, Result, Tensor, store::files};
 use ctk_images::augment::Offset;
 use serde_json::{Value, json};
 
@@ -106,7 +106,10 @@ pub(super) fn weights(names: &Names, tensors: HashMap<String, Tensor>, classifie
         let name = names.encoder(&ours).ok_or_else(|| Error::new(format!("`{ours}` has no name in {}", names.layout)))?;
         let name = if within { format!("resnet.{name}") } else { name };
         if let Some(norm) = name.strip_suffix(".running_mean") {
-            theirs.push((format!("{norm}.num_batches_tracked"), Tensor::zeros((), ctk_core::DType::I64, &Device::Cpu)?));
+            theirs.push((
+                format!("{norm}.num_batches_tracked"),
+                Tensor::zeros((), ctk_core::DType::I64, &candle_core::Device::Cpu)?,
+            ));
         }
         theirs.push((name, tensor));
     }

@@ -48,7 +48,7 @@ const NO_HEAD: HeadRecipe = HeadRecipe { layers: 0, width: 128, hidden: None, no
 /// All tensors differ from their initial constants; otherwise a swapped tensor would not be noticed.
 fn filled(of: &ResnetRecipe, head: &HeadRecipe, seed: u64) -> Params {
     let params = declared(of, head);
-    params.materialise(Key::new(seed), DType::F32, &Device::Cpu).unwrap();
+    params.materialise(Key::new(seed), DType::F32, &ctk_core::Device::Cpu).unwrap();
     for param in params.iter().filter(|param| param.dims().len() == 1) {
         let mut rng = Key::new(seed).of(param.name()).rng();
         let values: Vec<f32> = (0..param.dims()[0]).map(|_| rng.random_range(0.5..1.1)).collect();
@@ -217,7 +217,7 @@ fn import(folder: &Path, path: &Path, set: &[(&str, &str)]) -> Result<PathBuf> {
     let (recipe, job) = Vision.import(path, &set)?.ok_or_else(|| Error::new("not recognised"))?;
     let out = folder.join("out");
     let mut run = Run::new(Place::New(out.clone()), "vision", recipe)?;
-    job.run(&mut run, &mut Process::new(Device::Cpu)).inspect_err(|_| run.abandon())?;
+    job.run(&mut run, &mut Process::new(ctk_core::Device::Cpu)).inspect_err(|_| run.abandon())?;
     Ok(out)
 }
 
@@ -247,7 +247,7 @@ fn an_import_is_a_run_of_step_0() {
     }
     let recipe = crate::recipe::check(&checkpoint.recipe()).unwrap().recipe;
     assert_eq!((recipe.pairs.size, recipe.head.layers, recipe.pairs.normalise), (48, 0, Some(Input::IMAGENET)));
-    assert!(Vision.open(&checkpoint, &Device::Cpu).is_ok());
+    assert!(Vision.open(&checkpoint, &ctk_core::Device::Cpu).is_ok());
     let error = import(folder.path(), &path, &[]).unwrap_err();
     assert!(error.exit_code() == 2 && error.to_string().contains("not empty"), "{error}");
     let error = import(folder.path(), &out, &[]).unwrap_err();
@@ -511,7 +511,7 @@ fn a_recipe_of_ones_own_starts_from_any_layout() {
     recipe.set("encoder.resnet.weights", &format!("{:?}", path.display().to_string())).unwrap();
     let build = |recipe: &Recipe| {
         let checked = crate::recipe::check(recipe).unwrap();
-        crate::network::build(&checked.recipe, &Device::Cpu).map(|(params, _)| params)
+        crate::network::build(&checked.recipe, &ctk_core::Device::Cpu).map(|(params, _)| params)
     };
     assert_eq!(bits(&build(&recipe).unwrap(), "encoder"), bits(&params, "encoder"));
     recipe.set("encoder.resnet.depth", "34").unwrap();

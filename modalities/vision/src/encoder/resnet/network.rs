@@ -7,7 +7,7 @@ use ctk_core::nn::params::{Init, Scope};
 use ctk_core::nn::pass::Pass;
 use ctk_core::nn::rows::Rows;
 use ctk_core::nn::tape::Tape;
-use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, MaxPool, Padding, Residual, Road, Select, Sequential};
+use ctk_core::nn::{AvgPool, BatchNorm, Conv2d, Layer, MaxPool, Padding, Residual, Select, Sequential};
 use ctk_images::pixels::Pixels;
 
 use super::recipe::{ResnetRecipe, Stem, Variant, blocks};
@@ -162,9 +162,9 @@ impl ResNet {
         Ok(ResNet { layers: Sequential::new(layers, scope.gradient_store()), width: input, gray: recipe.channels == 1 })
     }
 
-    /// The same network run by another road.
-    pub fn by(self, road: Road) -> ResNet {
-        ResNet { layers: self.layers.by(road), ..self }
+    /// The same network in candle's operations, the oracle of tests.
+    pub fn reference(self) -> ResNet {
+        ResNet { layers: self.layers.reference(), ..self }
     }
 }
 

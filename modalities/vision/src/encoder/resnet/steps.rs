@@ -2,7 +2,6 @@
 
 use candle_core::{D, DType, Device, Tensor};
 use ctk_core::model::encoder::Encoder as _;
-use ctk_core::nn::Road;
 use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::nn::rows::Rows;
@@ -27,9 +26,9 @@ impl Course {
         // The large stem has a max-pool.
         let recipe = ResnetRecipe { width: 0.25, stem: Stem::Imagenet, ..Default::default() };
         let mut params = Params::new();
-        let net =
-            ResNet::new(&recipe, params.root().sub("encoder")).unwrap().by(if exact { Road::Reference } else { Road::default() });
-        params.materialise(Key::new(1), dtype, &Device::Cpu).unwrap();
+        let net = ResNet::new(&recipe, params.root().sub("encoder")).unwrap();
+        let net = if exact { net.reference() } else { net };
+        params.materialise(Key::new(1), dtype, &ctk_core::Device::Cpu).unwrap();
         for (to, from) in params.iter().zip(like.into_iter().flat_map(Params::iter)) {
             to.var().set(&from.var().to_dtype(dtype).unwrap()).unwrap();
         }

@@ -6,7 +6,6 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{Module, VarBuilder};
 use candle_transformers::models::resnet;
 use ctk_core::model::encoder::Encoder as _;
-use ctk_core::nn::Road;
 use ctk_core::nn::params::ParamKind;
 use ctk_core::nn::pass::{Pass, Precision, Statistics};
 use ctk_core::nn::rows::Rows;
@@ -30,12 +29,12 @@ fn noise(dims: &[usize], key: Key) -> Tensor {
 
 /// Initial values, except that scales, shifts and statistics differ from their constants: otherwise a block's body would be hidden by a
 /// scale of zero.
-fn materialise(params: &Params, dtype: DType) {
-    params.materialise(Key::new(1), dtype, &Device::Cpu).unwrap();
+fn materialise(params: &Params, dtype: DType, device: &ctk_core::Device) {
+    params.materialise(Key::new(1), dtype, device).unwrap();
     for p in params.iter().filter(|p| p.dims().len() == 1) {
         let centre = if p.name().ends_with("weight") || p.name().ends_with("running_var") { 0.8 } else { 0.0 };
         let value = (noise(p.dims(), Key::new(2).of(p.name())).affine(0.3, centre)).unwrap();
-        p.var().set(&value.to_dtype(dtype).unwrap()).unwrap();
+        p.set(&value).unwrap();
     }
 }
 
@@ -85,21 +84,29 @@ fn off(a: &Tensor, b: &Tensor) -> f64 {
 
 /// Features, and every gradient of Σ features·noise.
 fn learn(recipe: &ResnetRecipe, dtype: DType, exact: bool, size: usize) -> HashMap<String, Tensor> {
-    learn_by(recipe, dtype, if exact { Road::Reference } else { Road::default() }, size, Precision::F32)
+    let (params, net) = declare(recipe);
+    let net = if exact { net.reference() } else { net };
+    learned(&params, &net, dtype, &ctk_core::Device::Cpu, size, Precision::F32)
 }
 
-fn learn_by(recipe: &ResnetRecipe, dtype: DType, road: Road, size: usize, precision: Precision) -> HashMap<String, Tensor> {
-    let (params, net) = declare(recipe);
-    materialise(&params, dtype);
+fn learned(
+    params: &Params,
+    net: &ResNet,
+    dtype: DType,
+    device: &ctk_core::Device,
+    size: usize,
+    precision: Precision,
+) -> HashMap<String, Tensor> {
+    materialise(params, dtype, device);
     let x = noise(&[5, size, size, 3], Key::new(3)).to_dtype(dtype).unwrap();
     let pass = Pass::train(Key::new(0), &solo()).at(precision);
-    let (h, tape) = net.by(road).encode(&x, &Rows::alone(5), &pass).unwrap();
+    let (h, tape) = net.encode(&x, &Rows::alone(5), &pass).unwrap();
     let weights = noise(h.dims(), Key::new(4)).to_dtype(dtype).unwrap();
     let dx = tape.play(&weights, true).unwrap().unwrap();
     let mut all = HashMap::from([("h".to_string(), h), ("x".to_string(), dx)]);
     for (p, gradient) in params.iter().zip(params.gradients().unwrap()) {
         match p.kind() {
-            ParamKind::Buffer => all.insert(p.name().to_string(), p.var().as_detached_tensor()),
+            ParamKind::Buffer => all.insert(p.name().to_string(), p.tensor().unwrap()),
             _ => {
                 let gradient = gradient.unwrap_or_else(|| panic!("{} has no gradient", p.name()));
                 all.insert(p.name().to_string(), gradient.dense(p.dims()).unwrap())
@@ -111,7 +118,11 @@ fn learn_by(recipe: &ResnetRecipe, dtype: DType, road: Road, size: usize, precis
 
 #[test]
 fn networks_on_an_emulated_cuda_device_agree_with_the_cpu() {
-    let cuda = || Road::Cuda(ctk_cuda::Cuda::new(ctk_cuda::Emulated::new(ctk_cuda::Limits::default()), true));
+    let (cuda, cpu) = (ctk_core::Device::open("emulated").unwrap().0, ctk_core::Device::Cpu);
+    let learn = |recipe: &ResnetRecipe, dtype, device: &ctk_core::Device, size, precision| {
+        let (params, net) = declare(recipe);
+        learned(&params, &net, dtype, device, size, precision)
+    };
     let narrow = ResnetRecipe { width: 0.25, ..Default::default() };
     for (recipe, size) in [
         (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::Google, ..narrow.clone() }, 33),
@@ -120,15 +131,15 @@ fn networks_on_an_emulated_cuda_device_agree_with_the_cpu() {
         (ResnetRecipe { stem: Stem::Imagenet, variant: Variant::ResnetD, ..narrow }, 37),
     ] {
         // The same masks of ReLUs only where rounding is far below the values.
-        let cpu = learn_by(&recipe, DType::F64, Road::default(), size, Precision::F32);
-        for (name, value) in learn_by(&recipe, DType::F64, cuda(), size, Precision::F32) {
-            assert!(off(&value, &cpu[&name]) < 1e-9, "{recipe:?}: {name} is off by {:e}", off(&value, &cpu[&name]));
+        let exact = learn(&recipe, DType::F64, &cpu, size, Precision::F32);
+        for (name, value) in learn(&recipe, DType::F64, &cuda, size, Precision::F32) {
+            assert!(off(&value, &exact[&name]) < 1e-9, "{recipe:?}: {name} is off by {:e}", off(&value, &exact[&name]));
         }
-        let features = |road, precision| learn_by(&recipe, DType::F32, road, size, precision).remove("h").unwrap();
-        let exact = &cpu["h"];
-        let [single, half] = [Precision::F32, Precision::Bf16].map(|precision| off(&features(cuda(), precision), exact));
+        let features = |device, precision| learn(&recipe, DType::F32, device, size, precision).remove("h").unwrap();
+        let exact = &exact["h"];
+        let [single, half] = [Precision::F32, Precision::Bf16].map(|precision| off(&features(&cuda, precision), exact));
         // Deep random networks enlarge the rounding of bf16: it is compared with the CPU's own.
-        let own = off(&features(Road::default(), Precision::Bf16), exact);
+        let own = off(&features(&cpu, Precision::Bf16), exact);
         assert!(
             single < 1e-4 && half < 1.5 * own + 0.01,
             "{recipe:?}: off by {single:e} in f32, {half:e} in bf16, on the CPU {own:e}"
@@ -167,7 +178,7 @@ fn networks_agree_with_their_reference() {
 fn features_agree_with_candles_resnet() {
     for depth in [18, 50] {
         let (params, net) = declare(&ResnetRecipe { depth, stem: Stem::Imagenet, ..Default::default() });
-        materialise(&params, DType::F32);
+        materialise(&params, DType::F32, &ctk_core::Device::Cpu);
         let x = noise(&[2, 61, 50, 3], Key::new(5)).to_dtype(DType::F32).unwrap();
         let ours = net.encode(&x, &Rows::alone(x.dims()[0]), &Pass::eval()).unwrap().0;
         let weights = params.section("encoder").unwrap().into_iter().collect();
@@ -182,7 +193,7 @@ fn features_agree_with_candles_resnet() {
 fn any_image_has_features() {
     for stem in [Stem::Small, Stem::Imagenet] {
         let (params, net) = declare(&ResnetRecipe { width: 0.25, stem, ..Default::default() });
-        materialise(&params, DType::F32);
+        materialise(&params, DType::F32, &ctk_core::Device::Cpu);
         for dims in [[1, 1, 1, 3], [2, 1, 5, 3], [1, 33, 2, 3]] {
             let x = noise(&dims, Key::new(6)).to_dtype(DType::F32).unwrap();
             let h = net.encode(&x, &Rows::alone(x.dims()[0]), &Pass::eval()).unwrap().0;
@@ -198,7 +209,7 @@ fn any_image_has_features() {
 #[test]
 fn a_fresh_block_is_its_shortcut() {
     let (params, net) = declare(&ResnetRecipe { width: 0.25, ..Default::default() });
-    params.materialise(Key::new(1), DType::F32, &Device::Cpu).unwrap();
+    params.materialise(Key::new(1), DType::F32, &ctk_core::Device::Cpu).unwrap();
     let last: Vec<_> = params.iter().filter(|p| p.name().contains("layer") && p.name().ends_with("bn2.weight")).collect();
     assert_eq!(last.len(), 8);
     assert!(last.iter().all(|p| p.var().max_all().unwrap().to_scalar::<f32>().unwrap() == 0.0));

@@ -72,7 +72,7 @@ fn a_network_of_gray_pictures_reads_one_channel() {
     let out = import(folder.path(), &path, &[("pairs.size", "32")]).unwrap();
     let checkpoint = ctk_core::store::checkpoint::Checkpoint::open(&out).unwrap();
     let recipe = crate::recipe::check(&checkpoint.recipe()).unwrap().recipe;
-    let (_, tower) = crate::network::build(&recipe, &Device::Cpu).unwrap();
+    let (_, tower) = crate::network::build(&recipe, &ctk_core::Device::Cpu).unwrap();
     // A gray image is read as it is, a colour image by its luma.
     let value = |i: usize| (i * 37 % 101) as f32 / 101.0;
     let picture = |pixel: &dyn Fn(usize) -> [f32; 3]| {

@@ -1,26 +1,39 @@
-//! The networks and inputs on which all implementations are compared.
+//! Small networks, and inputs for them, on which implementations of the layers are compared: by tests, and by the self-test of a device.
 
-use crate::nn::params::{Init, ParamKind, Scope};
+use crate::nn::params::{Init, ParamKind, Params, Scope};
 use crate::nn::{AvgPool, BatchNorm, Conv2d, Layer, Linear, MaxPool, Nonlinearity, Padding, Residual, Select};
 
-pub(super) const NORMAL: Init = Init::Normal { std: 0.5 };
+pub(crate) const NORMAL: Init = Init::Normal { std: 0.5 };
 
 /// A network and an input for it.
-pub(super) struct Case {
+pub(crate) struct Case {
     pub name: &'static str,
     pub build: fn(Scope) -> Vec<Layer>,
     pub input: &'static [usize],
 }
 
-pub(super) fn conv([o, i]: [usize; 2], kernel: usize, stride: usize, padding: usize, scope: Scope) -> Layer {
+impl Case {
+    /// The network, declared in `params`. One without parameters would run on the CPU whatever the device, so a 1 × 1 convolution comes before it.
+    pub fn carried(&self, params: &mut Params) -> Vec<Layer> {
+        let mut layers = (self.build)(params.root());
+        if params.iter().next().is_none() {
+            let channels = self.input[self.input.len() - 1];
+            layers.insert(0, conv([channels, channels], 1, 1, 0, params.root().sub("carrier")));
+        }
+        layers
+    }
+}
+
+pub(crate) fn conv([o, i]: [usize; 2], kernel: usize, stride: usize, padding: usize, scope: Scope) -> Layer {
     Layer::Conv2d(Conv2d::new([o, i], kernel, stride, padding, NORMAL, scope))
 }
 
-pub(super) fn biased([o, i]: [usize; 2], kernel: usize, stride: usize, padding: usize, scope: Scope) -> Layer {
+pub(crate) fn biased([o, i]: [usize; 2], kernel: usize, stride: usize, padding: usize, scope: Scope) -> Layer {
     Layer::Conv2d(Conv2d::with_bias([o, i], kernel, stride, padding, NORMAL, scope))
 }
 
-pub(super) fn cases() -> Vec<Case> {
+/// Every kind of layer, in shapes that are at the edges of the kernels.
+pub(crate) fn cases() -> Vec<Case> {
     let case = |name, input, build| Case { name, build, input };
     vec![
         case("conv 3×3", &[2, 5, 4, 3], |mut s| vec![conv([5, 3], 3, 1, 1, s.sub("a"))]),
@@ -147,7 +160,29 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-pub(super) fn select(f: usize, mut s: Scope) -> Layer {
+/// Shapes of real networks, at which a device's libraries may choose other algorithms.
+pub(crate) fn large() -> Vec<Case> {
+    let case = |name, input, build| Case { name, build, input };
+    vec![
+        case("conv 3×3 of 64 channels", &[16, 32, 32, 64], |mut s| vec![conv([64, 64], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 of 512 channels", &[16, 7, 7, 512], |mut s| vec![conv([512, 512], 3, 1, 1, s.sub("a"))]),
+        case("conv 3×3 stride 2 of 128 channels", &[16, 28, 28, 128], |mut s| vec![conv([128, 128], 3, 2, 1, s.sub("a"))]),
+        case("conv 1×1 of 256 channels", &[16, 14, 14, 256], |mut s| vec![conv([1024, 256], 1, 1, 0, s.sub("a"))]),
+        case("conv 1×1 stride 2 of 256 channels", &[16, 28, 28, 256], |mut s| vec![conv([512, 256], 1, 2, 0, s.sub("a"))]),
+        case("conv 7×7 stride 2 of photos", &[8, 112, 112, 3], |mut s| vec![conv([64, 3], 7, 2, 3, s.sub("a"))]),
+        case("linear of 2048 features", &[256, 2048], |mut s| {
+            vec![Layer::Linear(Linear::new([2048, 2048], true, ParamKind::Weight, Init::Normal { std: 0.02 }, s.sub("a")))]
+        }),
+        case("norm of large maps", &[16, 56, 56, 64], |mut s| {
+            vec![
+                Layer::BatchNorm(BatchNorm::new(64, 1.0, s.sub("a")).relu()),
+                Layer::MaxPool(MaxPool::new(3, 2, Padding::Both(1))),
+            ]
+        }),
+    ]
+}
+
+pub(crate) fn select(f: usize, mut s: Scope) -> Layer {
     let gate = vec![
         conv([3, f], 1, 1, 0, s.sub("a")),
         Layer::BatchNorm(BatchNorm::new(3, 1.0, s.sub("b")).relu()),
