@@ -219,7 +219,7 @@ mod real {
     fn place(build: &Build) -> Option<PathBuf> {
         let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
         let folder = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home)?;
-        let source = files::digest(ctk_cuda::KERNELS.as_bytes());
+        let source = files::digest([ctk_cuda::KERNELS, &build.options().join(" ")].concat().as_bytes());
         let ([major, minor], [first, second]) = (build.capability, build.nvrtc);
         let kind = if build.own { "cubin" } else { "ptx" };
         Some(folder.join("ctk").join(format!("kernels-{}-{major}.{minor}-nvrtc-{first}.{second}.{kind}", &source[..16])))

@@ -107,6 +107,8 @@ pub enum Fault {
         /// All of its bytes.
         total: usize,
     },
+    /// The library does not support the chosen algorithm: see [`Calls::reject`].
+    Unsupported(String),
     /// Another failure: what was called, and what the library says.
     Call {
         /// The call.
@@ -124,6 +126,7 @@ impl fmt::Display for Fault {
                 let (asked, free, total) = (size(asked), size(free), size(total));
                 write!(f, "the device's memory is full: {asked} were asked for, and of {total} only {free} are free")
             }
+            Fault::Unsupported(what) => write!(f, "cuDNN supports no algorithm that it proposes: {what}"),
             Fault::Call { call, said } => write!(f, "{call} failed: {said}"),
         }
     }
@@ -192,6 +195,9 @@ pub trait Calls: Send + Sync + 'static {
     /// # Errors
     /// The library has no algorithm for it.
     fn workspace(&self, what: Product, of: &Convolution) -> Result<usize, Fault>;
+
+    /// Gives up the algorithm that [`workspace`](Calls::workspace) and [`convolve`](Calls::convolve) use; whether there is another.
+    fn reject(&self, what: Product, of: &Convolution) -> bool;
 
     /// Computes a product of a convolution from `[a, b]` (x and w, dy and w, or x and dy) into `to`, plus beta·`to`. `workspace` has the bytes
     /// that [`workspace`](Calls::workspace) asked for.

@@ -239,6 +239,10 @@ impl Calls for Emulated {
         Ok(of.geometry.kernel * 1000)
     }
 
+    fn reject(&self, _: Product, _: &Convolution) -> bool {
+        false
+    }
+
     fn convolve(
         &self,
         what: Product,

@@ -74,7 +74,21 @@ impl Listed {
 /// # Errors
 /// There is one.
 pub fn usable(found: &[Library]) -> Result<(), Fault> {
-    match found.iter().find_map(Library::trouble) {
+    // A library of a newer CUDA than the driver serves cannot run on it.
+    let driver = found.iter().find(|library| library.name == NAMES[0].0).and_then(|driver| driver.version);
+    let newer = |library: &&Library| {
+        let of_cuda = library.name == NAMES[1].0 || library.name == NAMES[2].0;
+        of_cuda && library.version.zip(driver).is_some_and(|(of, served)| of[0] > served[0])
+    };
+    let too_new = found.iter().find(newer).map(|library| {
+        let [major, minor] = library.version.unwrap_or_default();
+        let [served, _] = driver.unwrap_or_default();
+        format!(
+            "{} has version {major}.{minor}, and the driver serves CUDA {served}: a newer driver, or an older {0}",
+            library.name
+        )
+    });
+    match found.iter().find_map(Library::trouble).or(too_new) {
         Some(said) => Err(Fault::Call { call: "opening the CUDA libraries".to_string(), said }),
         None => Ok(()),
     }

@@ -62,16 +62,21 @@ pub(crate) fn ok<T>(result: Result<T, Fault>) -> T {
 }
 
 pub(crate) fn int(n: usize) -> Argument {
-    Argument::Int(i32::try_from(n).unwrap_or_else(|_| panic!("{n} is too many for a kernel")))
+    Argument::Int(i32::try_from(n).unwrap_or_else(|_| too_long(n)))
 }
 
 /// The length of an array, which kernels count in 32 bits.
 pub(crate) fn count(n: usize) -> Argument {
-    assert!(
-        n < 1 << 31,
-        "an array of {n} values is too long for the device: smaller parts of a batch (train.part) make it shorter"
-    );
+    if n >= 1 << 31 {
+        too_long(n)
+    }
     Argument::Word(n as u32)
+}
+
+/// Ends the work: kernels count in 32 bits.
+pub(crate) fn too_long(n: usize) -> ! {
+    let said = format!("{n} values are too many for it: smaller parts of a batch (train.part) make arrays shorter");
+    resume_unwind(Box::new(Fault::Call { call: "an array of the device".to_string(), said }))
 }
 
 pub(crate) fn at<T>(view: View<T>) -> Argument {
@@ -130,9 +135,17 @@ impl Cuda {
     /// `work` as a whole takes longer.
     pub fn timed<R>(&self, work: impl FnOnce() -> R) -> (R, Times) {
         self.memory.times();
+        // Also where `work` ends by a fault.
+        struct Timing<'a>(&'a Memory);
+        impl Drop for Timing<'_> {
+            fn drop(&mut self) {
+                self.0.timed.store(false, Ordering::Relaxed);
+            }
+        }
         self.memory.timed.store(true, Ordering::Relaxed);
+        let timing = Timing(&self.memory);
         let done = work();
-        self.memory.timed.store(false, Ordering::Relaxed);
+        drop(timing);
         (done, self.memory.times())
     }
 
@@ -267,10 +280,18 @@ impl Cuda {
             let name = || format!("product of matrices {:?}", T::KIND).to_lowercase();
             return ok(self.memory.call(name, |calls| calls.multiply(&product, from, result)));
         }
-        let bytes = ok(self.memory.calls.workspace(what, &of));
-        let workspace = self.block::<u8>(bytes);
         let name = || format!("convolution {what:?} {:?}", T::KIND).to_lowercase();
-        ok(self.memory.call(name, |calls| calls.convolve(what, &of, from, beta, result, (workspace.at, bytes))));
+        loop {
+            let bytes = ok(self.memory.calls.workspace(what, &of));
+            let made = Block::<u8>::new(bytes, &self.memory).and_then(|workspace| {
+                self.memory.call(name, |calls| calls.convolve(what, &of, from, beta, result, (workspace.at, bytes)))
+            });
+            match made {
+                // Another algorithm may need less, or be supported.
+                Err(Fault::Memory { .. } | Fault::Unsupported(_)) if self.memory.calls.reject(what, &of) => {}
+                made => return ok(made),
+            }
+        }
     }
 }
 

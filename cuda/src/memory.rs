@@ -66,6 +66,8 @@ impl Memory {
 
     /// Returns all free blocks to the device.
     pub fn release(&self) {
+        // Calls that use the blocks may still be under way; a failure shows at the next call.
+        let _ = self.calls.wait();
         let free = std::mem::take(&mut *self.free.lock().unwrap_or_else(PoisonError::into_inner));
         for (size, blocks) in free {
             self.held.fetch_sub((size * blocks.len()) as u64, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use ctk_kernels::{Adam, Lars, Momentum, Real, Step};
 
 use crate::calls::{Address, Argument};
-use crate::launch::{Cuda, at, int, named, to};
+use crate::launch::{Cuda, at, int, named, to, too_long};
 use crate::memory::Block;
 
 /// Values of a chunk, as in `update.cu`.
@@ -53,7 +53,9 @@ impl Table {
         };
         self.norms |= rule == CLASSIC || rule == POPULAR;
         self.stages |= rule == POPULAR;
-        assert!(n < 1 << 31, "an array of {n} values is too long for the device");
+        if n >= 1 << 31 {
+            too_long(n)
+        }
         let (number, chunks) = ((self.rows.len() / ROW) as u32, n.div_ceil(CHUNK));
         let factors = (0..6).map(|i| factors.get(i).copied().unwrap_or(0.0).to_bits());
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;

@@ -26,6 +26,7 @@ fn an_old_library_is_named_with_its_version_and_the_one_that_is_needed() {
         (1, Some([11, 2]), "NVRTC has version 11.2, and ctk needs 12"),
         (3, Some([8, 9]), "cuDNN has version 8.9, and ctk needs 9"),
         (2, None, "cuBLAS cannot be opened; it comes with the CUDA 12 toolkit"),
+        (1, Some([13, 0]), "NVRTC has version 13.0, and the driver serves CUDA 12"),
     ] {
         let mut versions = new;
         versions[at] = old;

@@ -29,6 +29,23 @@ pub trait Encoder {
     /// # Errors
     /// Rows of a shape that the encoder cannot read.
     fn encode(&self, x: &<Self::Views as HostBatch>::Stacked, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)>;
+
+    /// The output of `head` for the representations, and the tape of both. An encoder that is a chain of layers calls
+    /// [`Sequential::through`], so that its representations stay on the device.
+    ///
+    /// # Errors
+    /// As [`encode`](Encoder::encode); representations that the head cannot read.
+    fn through(
+        &self,
+        head: &Sequential,
+        x: &<Self::Views as HostBatch>::Stacked,
+        rows: &Rows,
+        pass: &Pass,
+    ) -> Result<(Tensor, Tape)> {
+        let (h, encoder) = self.encode(x, rows, pass)?;
+        let (z, head) = head.forward(&h, rows, pass)?;
+        Ok((z, encoder.then(head)))
+    }
 }
 
 impl<E: Encoder + ?Sized> Encoder for Box<E> {
@@ -40,6 +57,16 @@ impl<E: Encoder + ?Sized> Encoder for Box<E> {
 
     fn encode(&self, x: &<Self::Views as HostBatch>::Stacked, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         (**self).encode(x, rows, pass)
+    }
+
+    fn through(
+        &self,
+        head: &Sequential,
+        x: &<Self::Views as HostBatch>::Stacked,
+        rows: &Rows,
+        pass: &Pass,
+    ) -> Result<(Tensor, Tape)> {
+        (**self).through(head, x, rows, pass)
     }
 }
 
@@ -67,6 +94,10 @@ impl<V: HostBatch<Stacked = Tensor>> Encoder for Chain<V> {
 
     fn encode(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         self.layers.forward(x, rows, pass)
+    }
+
+    fn through(&self, head: &Sequential, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        self.layers.through(head, x, rows, pass)
     }
 }
 

@@ -46,6 +46,11 @@ impl ProjectionHead {
         self.width
     }
 
+    /// Its layers.
+    pub(crate) fn layers(&self) -> &Sequential {
+        &self.layers
+    }
+
     /// `(n, input)` representations to `(n, width)` embeddings, not normalised, and the tape for the backward pass. `rows` identifies the
     /// rows.
     ///

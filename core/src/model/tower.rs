@@ -57,9 +57,7 @@ impl<E: Encoder> Tower<E> {
     }
 
     fn project(&self, x: &<E::Views as HostBatch>::Stacked, rows: &Rows, pass: &Pass) -> Result<(Embedded, TowerTape)> {
-        let (h, encoder) = self.encoder.encode(x, rows, pass)?;
-        let (key, head) = self.head.project(&h, rows, pass)?;
-        let upwards = encoder.then(head);
+        let (key, upwards) = self.encoder.through(self.head.layers(), x, rows, pass)?;
         Ok(match &self.predictor {
             Some(predictor) => {
                 let (query, predictor) = predictor.project(&key, rows, pass)?;

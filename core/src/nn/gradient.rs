@@ -174,6 +174,11 @@ impl GradientStore {
         Ok(())
     }
 
+    /// Whether `other` is a clone of this store.
+    pub(crate) fn is(&self, other: &GradientStore) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Takes all gradients out, by parameter name.
     pub fn drain(&self) -> HashMap<String, Gradient> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))

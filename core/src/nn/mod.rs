@@ -152,6 +152,22 @@ impl Sequential {
         Ok((y, tape))
     }
 
+    /// The output of `next` for this chain's output, as two calls of [`forward`](Sequential::forward) give it. Chains of one model run as one,
+    /// so what is between them stays on the device.
+    ///
+    /// # Errors
+    /// As [`forward`](Sequential::forward).
+    pub fn through(&self, next: &Sequential, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        if self.reference != next.reference || !self.store.is(&next.store) {
+            let (between, first) = self.forward(x, rows, pass)?;
+            let (y, second) = next.forward(&between, rows, pass)?;
+            return Ok((y, first.then(second)));
+        }
+        let layers = self.layers.iter().chain(&next.layers).cloned().collect();
+        let joined = Sequential::new(layers, self.store.clone());
+        Sequential { reference: self.reference, ..joined }.forward(x, rows, pass)
+    }
+
     fn run(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         let ids = x.dtype() == DType::U32;
         let flat = match x.rank() {

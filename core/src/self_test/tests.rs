@@ -75,6 +75,10 @@ impl Calls for Broken {
         self.inner.workspace(what, of)
     }
 
+    fn reject(&self, what: Product, of: &Convolution) -> bool {
+        self.inner.reject(what, of)
+    }
+
     fn convolve(
         &self,
         what: Product,

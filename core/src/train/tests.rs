@@ -123,6 +123,10 @@ impl Encoder for Net {
     fn encode(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
         self.0.forward(x, rows, pass)
     }
+
+    fn through(&self, head: &Sequential, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        self.0.through(head, x, rows, pass)
+    }
 }
 
 /// An extra layer of a test's network.

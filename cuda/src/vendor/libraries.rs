@@ -59,11 +59,14 @@ fn version(library: usize) -> Option<[i32; 2]> {
     Some(version)
 }
 
-/// The devices that the driver lists; the driver must be there.
+/// The devices that the driver lists.
 ///
 /// # Errors
-/// The driver fails.
+/// There is no driver, or it fails.
 pub fn devices() -> Result<Vec<Listed>, Fault> {
+    if !driver() {
+        return Err(Fault::Call { call: "cuInit".to_string(), said: "there is no driver".to_string() });
+    }
     done("cuInit", driver::init())?;
     let count = done("cuDeviceGetCount", driver::device::get_count())?;
     (0..count).map(listed).collect()
@@ -123,7 +126,7 @@ impl Build {
     /// NVRTC's options.
     ///
     /// NVRTC 12, "Supported Compile Options": `--gpu-architecture=sm_XY` gives machine code, `compute_XY` PTX.
-    fn options(&self) -> [String; 2] {
+    pub fn options(&self) -> [String; 2] {
         let ([major, minor], what) = (self.capability, if self.own { "sm" } else { "compute" });
         [format!("--gpu-architecture={what}_{major}{minor}"), "--std=c++17".to_string()]
     }

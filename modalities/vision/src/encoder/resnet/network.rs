@@ -182,6 +182,13 @@ impl Encoder for ResNet {
             false => self.layers.forward(x, rows, pass),
         }
     }
+
+    fn through(&self, head: &Sequential, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        match self.gray {
+            true => self.layers.through(head, &luma(x)?, rows, pass),
+            false => self.layers.through(head, x, rows, pass),
+        }
+    }
 }
 
 /// `(n, h, w, 3)` to `(n, h, w, 1)`: ITU-R 601's luma, which keeps the value of three equal channels.
