@@ -34,10 +34,22 @@ row() {
     else
         local code=$?
         tail -n 1 "$out.out" | grep '^{' >"$out.json" || rm -f "$out.json"
-        { [ "$code" = 124 ] && echo "no time is left" || tail -n 2 "$out.err" | tr '\n' ' '; } >"$out.skipped"
+        local why
+        why=$(tail -n 2 "$out.err" | tr '\n' ' ')
+        [ "$code" = 124 ] && why="no time is left"
+        echo "${why:-exit code $code}" >"$out.skipped"
     fi
-    say "skipped: $name: $(cat "$out.skipped")"
+    say "failed or skipped: $name: $(cat "$out.skipped")"
     return 1
+}
+
+# A row that cannot be run, with the reason.
+without() {
+    rows=$((rows + 1))
+    local out="$work/row-$(printf %03d "$rows")"
+    echo "$1" >"$out.name"
+    echo "$2" >"$out.skipped"
+    say "skipped: $1: $2"
 }
 
 row "devices" "$ctk" devices --json
@@ -58,7 +70,7 @@ for shape in "resnet18 small 32 512" "resnet50 imagenet 224 64" "resnet50 imagen
             row "PyTorch: $name" python3 "$here/peer.py" --network "$encoder" --size "$size" --batch "$batch" --numbers "$numbers" \
                 --device "$device"
         else
-            say "skipped: PyTorch: $name: $torch"
+            without "PyTorch: $name" "$torch"
         fi
     done
 done
