@@ -77,7 +77,7 @@ fn list(survey: &Survey) -> String {
     text.push_str("\nLibraries of CUDA devices:\n");
     for library in &survey.libraries {
         let state = match (library.trouble(), library.version, library.there) {
-            (Some(trouble), ..) => trouble,
+            (Some(trouble), ..) => trouble.strip_prefix(&format!("{} ", library.name)).unwrap_or(&trouble).to_string(),
             (None, Some([major, minor]), _) => format!("{major}.{minor}"),
             (None, None, _) => "found, of unknown version".to_string(),
         };

@@ -76,6 +76,7 @@ fn usual(verb: &str, runs: &Path) -> Option<Vec<String>> {
         "export" => vec![at("words"), "--format".into(), "glove".into(), "--out".into(), at("written")],
         "preview" => vec!["--config".into(), at("learned.toml"), "--out".into(), at("written")],
         "bench" => ["vision", "--config", &at("learned.toml"), "--steps", "1"].map(String::from).into(),
+        "devices" => vec!["--self-test".into()],
         "config check" => vec!["vision".into(), at("learned.toml")],
         "config show" | "config keys" => vec!["vision".into()],
         "data check" => vec![at("learned.toml")],
