@@ -134,11 +134,11 @@ impl Fitted {
 ///         let batch = feed.part(0)?;
 ///         let error = self.0 - batch.iter().sum::<f64>() / batch.len() as f64;
 ///         self.0 -= rate * error;
-///         Ok(Terms::of(Tensor::new(error * error, &Device::Cpu)?))
+///         Ok(Terms::of(Tensor::new(error * error, &candle_core::Device::Cpu)?))
 ///     }
 ///
 ///     fn save(&self, writer: &mut Writer) -> Result<()> {
-///         writer.tensors("mean.safetensors", &[("mean".to_string(), Tensor::new(self.0, &Device::Cpu)?)])
+///         writer.tensors("mean.safetensors", &[("mean".to_string(), Tensor::new(self.0, &candle_core::Device::Cpu)?)])
 ///     }
 ///
 ///     fn load(&mut self, reader: &Reader) -> Result<()> {
@@ -156,7 +156,7 @@ impl Fitted {
 /// let folder = tempfile::tempdir()?;
 /// let mut run = Run::new(Place::New(folder.path().join("run")), "mean", recipe.clone())?;
 /// let mut mean = Mean(0.0);
-/// let fitted = fit(&source, &mut mean, &plan, &mut [], &mut run, &mut Process::new(crate::Device::Cpu))?;
+/// let fitted = fit(&source, &mut mean, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu))?;
 /// assert_eq!(fitted.steps, 40); // 20 epochs of two batches.
 /// assert!((mean.0 - 2.5).abs() < 0.5, "{}", mean.0);
 ///
@@ -164,7 +164,7 @@ impl Fitted {
 /// drop(run);
 /// let mut run = Run::new(Place::Resume(folder.path().join("run")), "mean", recipe)?;
 /// let mut again = Mean(0.0);
-/// fit(&source, &mut again, &plan, &mut [], &mut run, &mut Process::new(crate::Device::Cpu))?;
+/// fit(&source, &mut again, &plan, &mut [], &mut run, &mut Process::new(Device::Cpu))?;
 /// assert_eq!(again.0, mean.0);
 /// # Ok::<(), ctk_core::Error>(())
 /// ```
