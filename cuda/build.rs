@@ -10,7 +10,7 @@ use std::{env, fs};
 const SOURCES: [&str; 5] = ["number", "elementwise", "norm", "pool", "update"];
 
 /// What a kernel calls if its threads wait for each other.
-const TOGETHER: [&str; 3] = ["__syncthreads", "lanes(", "mean_of("];
+const TOGETHER: [&str; 4] = ["__syncthreads", "lanes(", "mean_of(", "both_sums("];
 
 fn main() {
     println!("cargo::rerun-if-changed=src/kernels");

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use ctk_cuda::Cuda;
 pub use ctk_cuda::{CAPABILITY, Library, Listed, Rules, Times};
+use ctk_cuda::{Cuda, usable};
 use ctk_kernels::Device as _;
 pub use ctk_kernels::{isa, quick_pairs, wide};
 
@@ -129,7 +129,7 @@ impl Survey {
 
     /// The number of the first device that can be used.
     pub fn usable(&self) -> Option<usize> {
-        let whole = self.built && self.libraries.iter().all(|library| library.trouble().is_none());
+        let whole = self.built && usable(&self.libraries).is_ok();
         self.devices.iter().find(|device| whole && device.trouble().is_none()).map(|device| device.number)
     }
 }
@@ -178,8 +178,9 @@ mod real {
     pub fn automatic() -> (Device, Option<String>) {
         // On a machine without the driver no other library is looked for.
         let listed = if driver() { devices().unwrap_or_default() } else { Vec::new() };
-        let Some(first) = listed.first() else { return (Device::Cpu, None) };
-        match Vendor::open(0, image) {
+        let best = listed.iter().find(|device| device.trouble().is_none()).or(listed.first());
+        let Some(first) = best else { return (Device::Cpu, None) };
+        match Vendor::open(first.number, image) {
             Ok(vendor) => {
                 let device = Device::Cuda(Cuda::new(vendor));
                 let note = format!("computing on {device} (--device cpu for the CPU)");

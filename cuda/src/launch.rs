@@ -67,14 +67,18 @@ pub(crate) fn int(n: usize) -> Argument {
 
 /// The length of an array, which kernels count in 32 bits.
 pub(crate) fn count(n: usize) -> Argument {
+    Argument::Word(counted(n))
+}
+
+/// A length in the 32 bits in which kernels count; a longer array ends the work.
+pub(crate) fn counted(n: usize) -> u32 {
     if n >= 1 << 31 {
         too_long(n)
     }
-    Argument::Word(n as u32)
+    n as u32
 }
 
-/// Ends the work: kernels count in 32 bits.
-pub(crate) fn too_long(n: usize) -> ! {
+fn too_long(n: usize) -> ! {
     let said = format!("{n} values are too many for it: smaller parts of a batch (train.part) make arrays shorter");
     resume_unwind(Box::new(Fault::Call { call: "an array of the device".to_string(), said }))
 }

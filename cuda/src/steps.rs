@@ -3,7 +3,7 @@
 use ctk_kernels::{Adam, Lars, Momentum, Real, Step};
 
 use crate::calls::{Address, Argument};
-use crate::launch::{Cuda, at, int, named, to, too_long};
+use crate::launch::{Cuda, at, counted, int, named, to};
 use crate::memory::Block;
 
 /// Values of a chunk, as in `update.cu`.
@@ -53,14 +53,11 @@ impl Table {
         };
         self.norms |= rule == CLASSIC || rule == POPULAR;
         self.stages |= rule == POPULAR;
-        if n >= 1 << 31 {
-            too_long(n)
-        }
         let (number, chunks) = ((self.rows.len() / ROW) as u32, n.div_ceil(CHUNK));
         let factors = (0..6).map(|i| factors.get(i).copied().unwrap_or(0.0).to_bits());
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         self.rows.extend(addresses.into_iter().chain(factors));
-        self.rows.extend([pair(n as u32, rule), pair(self.owners.len() as u32, chunks as u32)]);
+        self.rows.extend([pair(counted(n), rule), pair(self.owners.len() as u32, chunks as u32)]);
         self.owners.extend(std::iter::repeat_n(number, chunks));
     }
 }

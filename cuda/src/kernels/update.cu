@@ -77,6 +77,19 @@ template <class T> __device__ void step(const Change *all, const u32 *owner, con
 FOR_REAL(step, PARAMETERS, (all, owner, norms, stage))
 #undef PARAMETERS
 
+// The sums of two values over a block's threads, at shared[0] and shared[256] for its first thread.
+__device__ inline void both_sums(double *shared, double first, double second) {
+    shared[threadIdx.x] = first;
+    shared[256 + threadIdx.x] = second;
+    for (int half = 128; half > 0; half /= 2) {
+        __syncthreads();
+        if (threadIdx.x < half) {
+            shared[threadIdx.x] += shared[threadIdx.x + half];
+            shared[256 + threadIdx.x] += shared[256 + threadIdx.x + half];
+        }
+    }
+}
+
 // The first stage of norms: for each chunk Σ w² and Σ x², where x is what a rule of LARS compares with w.
 #define PARAMETERS(T) (const Change *all, const u32 *owner, double *parts)
 template <class T> __device__ void squares(const Change *all, const u32 *owner, double *parts) {
@@ -93,15 +106,7 @@ template <class T> __device__ void squares(const Change *all, const u32 *owner, 
         of_w += weight * weight;
         of_x += x * x;
     }
-    shared[threadIdx.x] = of_w;
-    shared[256 + threadIdx.x] = of_x;
-    for (int half = 128; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half) {
-            shared[threadIdx.x] += shared[threadIdx.x + half];
-            shared[256 + threadIdx.x] += shared[256 + threadIdx.x + half];
-        }
-    }
+    both_sums(shared, of_w, of_x);
     if (threadIdx.x == 0) {
         parts[2 * blockIdx.x] = shared[0];
         parts[2 * blockIdx.x + 1] = shared[256];
@@ -119,15 +124,7 @@ extern "C" __global__ void __launch_bounds__(256) norms_of(const Change *all, co
         of_w += parts[2 * (c.first + i)];
         of_x += parts[2 * (c.first + i) + 1];
     }
-    shared[threadIdx.x] = of_w;
-    shared[256 + threadIdx.x] = of_x;
-    for (int half = 128; half > 0; half /= 2) {
-        __syncthreads();
-        if (threadIdx.x < half) {
-            shared[threadIdx.x] += shared[threadIdx.x + half];
-            shared[256 + threadIdx.x] += shared[256 + threadIdx.x + half];
-        }
-    }
+    both_sums(shared, of_w, of_x);
     if (threadIdx.x == 0) {
         norms[2 * blockIdx.x] = sqrt(shared[0]);
         norms[2 * blockIdx.x + 1] = sqrt(shared[256]);

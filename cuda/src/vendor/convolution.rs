@@ -70,7 +70,7 @@ impl Planned {
                 done($name, unsafe { $call(handle, $($descriptor),*, most, &mut count, results.as_mut_ptr()) })?;
                 let found = results[..count.clamp(0, most) as usize].iter();
                 for r in found.filter(|r| allowed(r.status, r.determinism, r.mathType)) {
-                    // SAFETY: as above. The size is that for the proposal's own math type.
+                    // SAFETY: handle and descriptors are alive. The math type is set first, because the size depends on it.
                     let size = unsafe {
                         done("cudnnSetConvolutionMathType", cudnn::set_convolution_math_type(d.convolution, r.mathType))?;
                         $size(handle, $($descriptor),*, r.algo)

@@ -14,7 +14,7 @@ use crate::found::{Library, Listed, NAMES};
 
 /// Whether the driver can be opened; no other library is.
 pub fn driver() -> bool {
-    // SAFETY: as in `found`.
+    // SAFETY: a library of this name is opened and closed again, which runs its initialisation; it is NVIDIA's own.
     unsafe { sys::is_culib_present() }
 }
 
