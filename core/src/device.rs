@@ -55,11 +55,14 @@ impl Device {
         }
     }
 
-    /// Runs `work` with every call of the device timed: how often each was made, and how long the device took for it. The CPU has none.
-    pub fn timed<R>(&self, work: impl FnOnce() -> R) -> (R, Times) {
+    /// Runs `work` with every call timed by the device: how often each was made, and how long it took. The CPU has none.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn timed<R>(&self, work: impl FnOnce() -> R) -> Result<(R, Times)> {
         match self {
-            Device::Cpu => (work(), Times::new()),
-            Device::Cuda(cuda) => cuda.timed(work),
+            Device::Cpu => Ok((work(), Times::new())),
+            Device::Cuda(cuda) => cuda.timed(work).map_err(Error::new),
         }
     }
 

@@ -258,8 +258,12 @@ fn recipes() -> Vec<(String, String)> {
         ("adamw", "[optimizer.adamw]\nrate = 1e-3\n"),
     ];
     let optimizers = optimizers.map(|(name, text)| (name.to_string(), format!("[loss.nt-xent]\n{text}")));
-    let parts = ("a batch in parts".to_string(), format!("[loss.nt-xent]\n{SGD}[train]\npart = 8\n"));
-    losses.into_iter().chain(optimizers).chain([parts]).collect()
+    let more = [
+        ("nt-xent with a memory", format!("[loss.nt-xent]\nmemory = 48\n{SGD}")),
+        ("supcon by pairs", format!("[loss.supcon]\npositives = \"pairs\"\n{SGD}")),
+        ("a batch in parts", format!("[loss.nt-xent]\n{SGD}[train]\npart = 8\n")),
+    ];
+    losses.into_iter().chain(optimizers).chain(more.map(|(name, text)| (name.to_string(), text))).collect()
 }
 
 /// A small network with every kind of step on the way back.

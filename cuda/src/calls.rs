@@ -2,11 +2,15 @@
 //! on a real device and on the emulated one.
 
 use std::fmt;
+use std::time::Duration;
 
 use ctk_kernels::{Geometry, Kind};
 
 /// An address in a device's memory.
 pub type Address = u64;
+
+/// A moment among a device's calls: see [`Calls::mark`].
+pub type Mark = u64;
 
 /// An argument of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +48,9 @@ impl Argument {
 
 /// The number of threads of every block.
 pub const THREADS: u32 = 256;
+
+/// The number of inboxes: one is filled while the other's content is used.
+pub const INBOXES: usize = 2;
 
 /// How products may be computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -100,7 +107,7 @@ pub struct MatrixProduct {
 pub enum Fault {
     /// The device has not so much memory.
     Memory {
-        /// Bytes that were asked for.
+        /// Bytes that were asked for; 0 where a library wanted memory for itself and does not say how much.
         asked: usize,
         /// Bytes that the device has free, and in all.
         free: usize,
@@ -123,8 +130,9 @@ impl fmt::Display for Fault {
         let size = |bytes: &usize| format!("{:.1} GB", *bytes as f64 / 1e9);
         match self {
             Fault::Memory { asked, free, total } => {
-                let (asked, free, total) = (size(asked), size(free), size(total));
-                write!(f, "the device's memory is full: {asked} were asked for, and of {total} only {free} are free")
+                let (free, total) = (size(free), size(total));
+                let wanted = if *asked > 0 { format!("{} were asked for", size(asked)) } else { "a library needs more".into() };
+                write!(f, "the device's memory is full: {wanted}, and of {total} only {free} are free")
             }
             Fault::Unsupported(what) => write!(f, "cuDNN supports no algorithm that it proposes: {what}"),
             Fault::Call { call, said } => write!(f, "{call} failed: {said}"),
@@ -153,6 +161,19 @@ pub trait Calls: Send + Sync + 'static {
     /// # Errors
     /// The device failed.
     fn upload(&self, from: &[u8], to: Address) -> Result<(), Fault>;
+
+    /// Copies bytes to the device beside the calls that are under way; later calls wait for them. The memory at `to` is inbox `slot`, below
+    /// [`INBOXES`]: the copy waits until its last content was [received](Calls::received).
+    ///
+    /// # Errors
+    /// The device failed.
+    fn send(&self, from: &[u8], to: Address, slot: usize) -> Result<(), Fault>;
+
+    /// Notes that every call has been made that reads what was last sent to an inbox.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn received(&self, slot: usize) -> Result<(), Fault>;
 
     /// Copies bytes from the device, when all earlier calls are done.
     ///
@@ -189,6 +210,18 @@ pub trait Calls: Send + Sync + 'static {
     /// # Errors
     /// The device failed, now or in an earlier call.
     fn wait(&self) -> Result<(), Fault>;
+
+    /// Notes the moment at which all earlier calls are done.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn mark(&self) -> Result<Mark, Fault>;
+
+    /// Waits for both moments; the time between them. Both are given up.
+    ///
+    /// # Errors
+    /// The device failed, now or in an earlier call.
+    fn between(&self, from: Mark, to: Mark) -> Result<Duration, Fault>;
 
     /// The bytes of working memory that a product of a convolution needs.
     ///

@@ -1,8 +1,8 @@
 //! Implements [`Device`]: each operation as launches of kernels and products.
 
-use ctk_kernels::{Change, Device, Dropout, Element as _, Geometry, Identity, Number, Plain, Read, Real, Windows};
+use ctk_kernels::{Change, Cpu, Device, Dropout, Element as _, Geometry, Identity, Number, Plain, Read, Real, Windows};
 
-use crate::calls::{Argument, Product};
+use crate::calls::{Argument, Calls, Product};
 use crate::launch::{CHANNELS, Cuda, Moments, Normal, at, chunk, count, int, is_matrix, named, ok, to, windows};
 use crate::memory::{Block, View, ViewMut};
 use crate::steps::Table;
@@ -46,11 +46,17 @@ impl Device for Cuda {
 
     fn store<T: Number>(&self, from: &[T::Real], into: ViewMut<T>) {
         assert_eq!(from.len(), into.len, "as many values as places");
-        if T::KIND == T::Real::KIND {
-            return ok(self.memory.call(|| "upload".into(), |calls| calls.upload(bytemuck::cast_slice(from), into.at)));
-        }
-        let wide = self.uploaded(from);
-        self.each(&named("store", T::KIND), into.len, &[at(wide.view()), to(&into), count(into.len)]);
+        // Half of the bytes, rounded as every device rounds.
+        let mut halves = Vec::new();
+        let bytes: &[u8] = if T::KIND == T::Real::KIND {
+            bytemuck::cast_slice(from)
+        } else {
+            halves.resize(from.len(), T::down(T::Real::of(0.0)));
+            Cpu::default().store(from, &mut halves);
+            bytemuck::cast_slice(&halves)
+        };
+        let receive = |calls: &dyn Calls, at| calls.copy(at, into.at, bytes.len());
+        ok(self.memory.call(|| "upload".into(), |calls| self.memory.send(bytes, |at| receive(calls, at))));
     }
 
     fn load<T: Number>(&self, from: View<T>) -> Vec<T::Real> {

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 use ctk_kernels::{Bf16, Element, Geometry, Kind, Real};
 
-use crate::calls::{Address, Argument, Calls, Convolution, Fault, MatrixProduct, Product, THREADS};
+use crate::calls::{Address, Argument, Calls, Convolution, Fault, INBOXES, Mark, MatrixProduct, Product, THREADS};
 
 unsafe extern "C" {
     fn ctk_emulated_launch(
@@ -40,7 +41,10 @@ pub struct Emulated {
     blocks: Mutex<BTreeMap<Address, Vec<u64>>>,
     launches: AtomicU64,
     allocations: AtomicU64,
+    /// What was last sent to each inbox: address and bytes.
+    inboxes: Mutex<[(Address, usize); INBOXES]>,
     limits: Limits,
+    begun: Instant,
 }
 
 /// Where an emulated device's memory ends.
@@ -62,7 +66,7 @@ impl Emulated {
     /// A device with these limits.
     pub fn new(limits: Limits) -> Emulated {
         let [launches, allocations] = [(); 2].map(|()| AtomicU64::new(0));
-        Emulated { blocks: Mutex::default(), launches, allocations, limits }
+        Emulated { blocks: Mutex::default(), inboxes: Mutex::default(), launches, allocations, limits, begun: Instant::now() }
     }
 
     /// Whether `bytes` from `at` on are inside a block.
@@ -180,6 +184,18 @@ impl Calls for Emulated {
         Ok(())
     }
 
+    fn send(&self, from: &[u8], to: Address, slot: usize) -> Result<(), Fault> {
+        self.upload(from, to)?;
+        self.inboxes.lock().expect("no thread panics with it")[slot] = (to, from.len());
+        Ok(())
+    }
+
+    /// A call that reads the inbox afterwards finds NaN.
+    fn received(&self, slot: usize) -> Result<(), Fault> {
+        let (at, bytes) = self.inboxes.lock().expect("no thread panics with it")[slot];
+        self.upload(&vec![u8::MAX; bytes], at)
+    }
+
     fn download(&self, from: Address, to: &mut [u8]) -> Result<(), Fault> {
         self.check(from, to.len());
         // SAFETY: as for `upload`.
@@ -233,6 +249,15 @@ impl Calls for Emulated {
 
     fn wait(&self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// A call is done when it returns.
+    fn mark(&self) -> Result<Mark, Fault> {
+        Ok(self.begun.elapsed().as_nanos() as Mark)
+    }
+
+    fn between(&self, from: Mark, to: Mark) -> Result<Duration, Fault> {
+        Ok(Duration::from_nanos(to - from))
     }
 
     fn workspace(&self, _: Product, of: &Convolution) -> Result<usize, Fault> {

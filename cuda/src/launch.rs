@@ -135,10 +135,12 @@ impl Cuda {
         self.memory.calls.wait()
     }
 
-    /// Runs `work` with every call timed: how often each was made, and how long the device took for it. Timed calls wait for each other, so
-    /// `work` as a whole takes longer.
-    pub fn timed<R>(&self, work: impl FnOnce() -> R) -> (R, Times) {
-        self.memory.times();
+    /// Runs `work` with every call timed by the device: how often each was made, and how long it took. A call that waits for the host or for
+    /// an upload has that time, too.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn timed<R>(&self, work: impl FnOnce() -> R) -> Result<(R, Times), Fault> {
         // Also where `work` ends by a fault.
         struct Timing<'a>(&'a Memory);
         impl Drop for Timing<'_> {
@@ -146,11 +148,12 @@ impl Cuda {
                 self.0.timed.store(false, Ordering::Relaxed);
             }
         }
+        self.memory.times()?;
         self.memory.timed.store(true, Ordering::Relaxed);
         let timing = Timing(&self.memory);
         let done = work();
         drop(timing);
-        (done, self.memory.times())
+        Ok((done, self.memory.times()?))
     }
 
     /// Bytes that were copied from the device to the host so far.

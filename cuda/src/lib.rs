@@ -6,6 +6,7 @@
 //! Reductions have a fixed order, nothing is added atomically, and work is divided by shapes alone: the same input gives the same bits.
 
 mod calls;
+mod contrast;
 mod device;
 #[cfg(feature = "emulated")]
 mod emulated;
@@ -16,7 +17,8 @@ mod steps;
 #[cfg(feature = "cuda")]
 mod vendor;
 
-pub use calls::{Address, Argument, Calls, Convolution, Fault, MatrixProduct, Product, Rules, THREADS};
+pub use calls::{Address, Argument, Calls, Convolution, Fault, INBOXES, Mark, MatrixProduct, Product, Rules, THREADS};
+pub use contrast::{Contrast, Denominator, NOBODY};
 #[cfg(feature = "emulated")]
 pub use emulated::{Emulated, Limits};
 pub use found::{CAPABILITY, Library, Listed, chosen, usable};

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ctk_kernels::Plain;
 
-use crate::calls::{Address, Calls, Fault};
+use crate::calls::{Address, Calls, Fault, INBOXES, Mark};
 
 /// Small blocks are rounded up to this many bytes, which is also what the libraries want addresses to be divisible by.
 const LEAST: usize = 512;
@@ -25,7 +25,10 @@ pub(crate) struct Memory {
     pub most: AtomicU64,
     /// Whether calls are timed.
     pub timed: AtomicBool,
-    times: Mutex<Times>,
+    /// The inbox that is filled next, and all of them: address and bytes.
+    inboxes: Mutex<(usize, [(Address, usize); INBOXES])>,
+    /// Timed calls: their names, and the moments before and after them.
+    marks: Mutex<Vec<(String, Mark, Mark)>>,
 }
 
 /// How often each call was made, and how long the device took for it in all.
@@ -40,7 +43,8 @@ impl Memory {
             held: AtomicU64::default(),
             most: AtomicU64::default(),
             timed: AtomicBool::default(),
-            times: Mutex::default(),
+            inboxes: Mutex::default(),
+            marks: Mutex::default(),
         }
     }
 
@@ -75,24 +79,62 @@ impl Memory {
         }
     }
 
-    /// Makes a call, and times it if calls are timed: then it waits for the device before and after.
-    pub fn call(&self, name: impl FnOnce() -> String, make: impl FnOnce(&dyn Calls) -> Result<(), Fault>) -> Result<(), Fault> {
-        if !self.timed.load(Ordering::Relaxed) {
-            return make(&*self.calls);
+    /// Sends bytes to an inbox, beside the calls that are under way; `receive` makes the calls that read them, at the address that it gets.
+    pub fn send(&self, from: &[u8], receive: impl FnOnce(Address) -> Result<(), Fault>) -> Result<(), Fault> {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (slot, places) = &mut *inboxes;
+        let (at, size) = &mut places[*slot];
+        if *size < from.len() {
+            let larger = self.take(from.len())?;
+            if *size > 0 {
+                self.give(*at, *size);
+            }
+            (*at, *size) = larger;
+            // Calls that are under way may use the memory that it comes from.
+            self.calls.wait()?;
         }
-        self.calls.wait()?;
-        let start = Instant::now();
-        make(&*self.calls)?;
-        self.calls.wait()?;
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = times.entry(name()).or_default();
-        *entry = (entry.0 + 1, entry.1 + start.elapsed());
+        self.calls.send(from, *at, *slot)?;
+        receive(*at)?;
+        self.calls.received(*slot)?;
+        *slot = (*slot + 1) % INBOXES;
         Ok(())
     }
 
-    /// Takes the times so far.
-    pub fn times(&self) -> Times {
-        std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Makes a call, and marks its begin and end on the device if calls are timed. A library that lacks memory for itself gets what is kept
+    /// for use again, and the call is made once more.
+    pub fn call(
+        &self,
+        name: impl FnOnce() -> String,
+        mut make: impl FnMut(&dyn Calls) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let timed = self.timed.load(Ordering::Relaxed);
+        let begin = if timed { Some(self.calls.mark()?) } else { None };
+        make(&*self.calls).or_else(|fault| match fault {
+            Fault::Memory { .. } => {
+                self.release();
+                make(&*self.calls)
+            }
+            other => Err(other),
+        })?;
+        if let Some(begin) = begin {
+            let called = (name(), begin, self.calls.mark()?);
+            self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(called);
+        }
+        Ok(())
+    }
+
+    /// The times of the calls since the last time it was asked.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn times(&self) -> Result<Times, Fault> {
+        let mut times = Times::new();
+        for (name, begin, end) in std::mem::take(&mut *self.marks.lock().unwrap_or_else(PoisonError::into_inner)) {
+            let took = self.calls.between(begin, end)?;
+            let entry = times.entry(name).or_default();
+            *entry = (entry.0 + 1, entry.1 + took);
+        }
+        Ok(times)
     }
 
     pub fn passed(&self, bytes: usize) {
@@ -102,6 +144,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        let (_, places) = std::mem::take(self.inboxes.get_mut().unwrap_or_else(PoisonError::into_inner));
+        places.into_iter().filter(|(_, size)| *size > 0).for_each(|(at, size)| self.give(at, size));
         self.release();
     }
 }

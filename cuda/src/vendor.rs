@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ctk_kernels::Kind;
 use cudarc::cublas::{result as cublas, sys as blas};
@@ -20,7 +21,7 @@ use cudarc::driver::{result as driver, sys};
 use self::convolution::Planned;
 use self::libraries::{Build, devices, found};
 use self::staging::Staging;
-use crate::calls::{Address, Argument, Calls, Convolution, Fault, MatrixProduct, Product, Rules, THREADS};
+use crate::calls::{Address, Argument, Calls, Convolution, Fault, INBOXES, Mark, MatrixProduct, Product, Rules, THREADS};
 use crate::found::{Listed, chosen, usable};
 
 fn fault(call: &str) -> impl Fn(&dyn std::fmt::Debug) -> Fault + '_ {
@@ -30,6 +31,12 @@ fn fault(call: &str) -> impl Fn(&dyn std::fmt::Debug) -> Fault + '_ {
 /// The result of a call by the library's own error.
 fn done<T, E: std::fmt::Debug>(call: &str, result: Result<T, E>) -> Result<T, Fault> {
     result.map_err(|e| fault(call)(&e))
+}
+
+/// The fault of memory that is full, where the context is current; 0 bytes were asked for if a library does not say how many it wanted.
+fn full(asked: usize) -> Fault {
+    let (free, total) = driver::mem_get_info().unwrap_or_default();
+    Fault::Memory { asked, free, total }
 }
 
 /// Sizes as the libraries take them.
@@ -58,6 +65,26 @@ pub struct Vendor {
     /// Plans of convolutions. Whoever uses cuBLAS or cuDNN holds the lock.
     products: Mutex<HashMap<Shape, Planned>>,
     staging: Mutex<Staging>,
+    /// A stream for what is sent to inboxes.
+    sending: sys::CUstream,
+    inboxes: Vec<Inbox>,
+}
+
+/// The events of an inbox.
+struct Inbox {
+    /// Its content has been copied.
+    sent: sys::CUevent,
+    /// Its content has been read.
+    received: sys::CUevent,
+}
+
+/// Makes later work of a stream wait for an event.
+///
+/// # Safety
+/// Both are alive, and their context is current.
+unsafe fn wait(stream: sys::CUstream, event: sys::CUevent) -> Result<(), driver::DriverError> {
+    // SAFETY: stream and event are alive and their context is current, as this function asks of its caller.
+    unsafe { driver::stream::wait_event(stream, event, sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT) }
 }
 
 // SAFETY: the handles are pointers to what the libraries own, which may be used by any thread that has made the context current, as every
@@ -92,9 +119,16 @@ impl Vendor {
             dnn: std::ptr::null_mut(),
             products: Mutex::default(),
             staging: Mutex::default(),
+            sending: std::ptr::null_mut(),
+            inboxes: Vec::new(),
         };
         vendor.here()?;
         vendor.stream = done("cuStreamCreate", driver::stream::create(driver::stream::StreamKind::NonBlocking))?;
+        vendor.sending = done("cuStreamCreate", driver::stream::create(driver::stream::StreamKind::NonBlocking))?;
+        for _ in 0..INBOXES {
+            let event = || done("cuEventCreate", driver::event::create(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING));
+            vendor.inboxes.push(Inbox { sent: event()?, received: event()? });
+        }
         // SAFETY: the context is current; the image is NVRTC's, with the 0 at the end that PTX must have; the handles are new. Products of bf16
         // are summed in f32 throughout, also where cuBLAS divides a sum.
         unsafe {
@@ -175,10 +209,7 @@ impl Calls for Vendor {
         self.here()?;
         // SAFETY: a size is all it takes.
         unsafe { driver::malloc_sync(bytes) }.map_err(|e| match e.0 {
-            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
-                let (free, total) = driver::mem_get_info().unwrap_or((0, self.listed.memory));
-                Fault::Memory { asked: bytes, free, total }
-            }
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => full(bytes),
             _ => fault("cuMemAlloc")(&e),
         })
     }
@@ -196,6 +227,27 @@ impl Calls for Vendor {
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: `to` has at least as many bytes; the stream lives until this is dropped, and the context is current.
         unsafe { staging.upload(from, to, self.stream) }
+    }
+
+    /// 6.20 "Stream Management", `cuStreamWaitEvent`: later work of the stream waits for the event; an event that was never recorded is reached.
+    fn send(&self, from: &[u8], to: Address, slot: usize) -> Result<(), Fault> {
+        self.here()?;
+        let inbox = &self.inboxes[slot];
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: streams and events live until this is dropped, and the context is current; `to` has at least as many bytes, which no call of
+        // the main stream reads before `sent` or after `received`.
+        unsafe {
+            done("cuStreamWaitEvent", wait(self.sending, inbox.received))?;
+            staging.upload(from, to, self.sending)?;
+            done("cuEventRecord", driver::event::record(inbox.sent, self.sending))?;
+            done("cuStreamWaitEvent", wait(self.stream, inbox.sent))
+        }
+    }
+
+    fn received(&self, slot: usize) -> Result<(), Fault> {
+        self.here()?;
+        // SAFETY: as for `send`.
+        done("cuEventRecord", unsafe { driver::event::record(self.inboxes[slot].received, self.stream) })
     }
 
     fn download(&self, from: Address, to: &mut [u8]) -> Result<(), Fault> {
@@ -240,6 +292,29 @@ impl Calls for Vendor {
         self.here()?;
         // SAFETY: the stream lives until this is dropped.
         done("cuStreamSynchronize", unsafe { driver::stream::synchronize(self.stream) })
+    }
+
+    /// 6.19 "Event Management", `cuEventRecord`: the event is reached when everything before it in the stream is done.
+    fn mark(&self) -> Result<Mark, Fault> {
+        self.here()?;
+        let event = done("cuEventCreate", driver::event::create(sys::CUevent_flags::CU_EVENT_DEFAULT))?;
+        // SAFETY: the event is new, and the stream lives until this is dropped.
+        done("cuEventRecord", unsafe { driver::event::record(event, self.stream) })?;
+        Ok(event as Mark)
+    }
+
+    /// `cuEventElapsedTime`: in milliseconds, of events that were recorded, have been reached, and have times.
+    fn between(&self, from: Mark, to: Mark) -> Result<Duration, Fault> {
+        self.here()?;
+        let [from, to] = [from, to].map(|mark| mark as sys::CUevent);
+        // SAFETY: both are from `mark`, which recorded them in one stream, and are given up here.
+        let took = unsafe {
+            let reached = done("cuEventSynchronize", driver::event::synchronize(to));
+            let took = reached.and_then(|()| done("cuEventElapsedTime", driver::event::elapsed(from, to)));
+            let _ = (driver::event::destroy(from), driver::event::destroy(to));
+            took?
+        };
+        Ok(Duration::from_secs_f32(took.max(0.0) / 1e3))
     }
 
     fn workspace(&self, what: Product, of: &Convolution) -> Result<usize, Fault> {
@@ -316,17 +391,23 @@ impl Calls for Vendor {
                 algorithm,
             )
         };
-        done("cublasGemmEx", multiplied)
+        match multiplied {
+            Err(error) if error.0 == blas::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => Err(full(0)),
+            multiplied => done("cublasGemmEx", multiplied),
+        }
     }
 }
 
 impl Drop for Vendor {
     fn drop(&mut self) {
-        // SAFETY: everything that is not null was made by `open` and is released once, after the stream's work. A failure leaves nothing to do.
+        // SAFETY: everything that is not null was made by `open` and is released once, after the work of both streams. A failure leaves nothing to do.
         unsafe {
             if self.here().is_ok() {
-                if !self.stream.is_null() {
-                    let _ = driver::stream::synchronize(self.stream);
+                for stream in [self.sending, self.stream].into_iter().filter(|stream| !stream.is_null()) {
+                    let _ = driver::stream::synchronize(stream);
+                }
+                for inbox in self.inboxes.drain(..) {
+                    let _ = (driver::event::destroy(inbox.sent), driver::event::destroy(inbox.received));
                 }
                 self.products.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
                 self.staging.get_mut().unwrap_or_else(PoisonError::into_inner).free();
@@ -339,8 +420,8 @@ impl Drop for Vendor {
                 if !self.module.is_null() {
                     let _ = driver::module::unload(self.module);
                 }
-                if !self.stream.is_null() {
-                    let _ = driver::stream::destroy(self.stream);
+                for stream in [self.sending, self.stream].into_iter().filter(|stream| !stream.is_null()) {
+                    let _ = driver::stream::destroy(stream);
                 }
             }
             let _ = driver::primary_ctx::release(self.device);

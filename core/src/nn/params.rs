@@ -97,6 +97,14 @@ impl Params {
         self.list.iter()
     }
 
+    /// The device on which the layers run: that of the values, scalars of a loss apart.
+    ///
+    /// # Panics
+    /// Before [`materialise`](Params::materialise).
+    pub fn device(&self) -> Device {
+        self.list.iter().map(|param| param.device()).find(|device| !device.is_cpu()).unwrap_or_default()
+    }
+
     /// Number of trained values in parameters whose name starts with `prefix`.
     pub fn count(&self, prefix: &str) -> usize {
         self.list.iter().filter(|p| p.kind.trained() && p.name.starts_with(prefix)).map(|p| p.shape.elem_count()).sum()

@@ -7,13 +7,16 @@
 //! ∂L/∂z = (D·C + D[:, rows]ᵀ·z) / T
 //! ```
 //!
-//! Only one block of anchors is in memory at a time, so memory grows with the batch, not with its square.
+//! Only one block of anchors is in memory at a time, so memory grows with the batch, not with its square. A CUDA device computes the blocks by
+//! a kernel of its own, to which a [`Contrast`] describes the loss.
 
 use candle_core::{DType, Tensor};
+use ctk_cuda::{Contrast, Cuda};
 use ctk_kernels::Real;
 
+use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::nn::tensors;
+use crate::nn::{tensors, whole};
 use crate::world::Collective;
 
 /// Anchors in a block: fixed, so that sums do not depend on the machine.
@@ -21,15 +24,19 @@ pub(super) const BLOCK: usize = 512;
 
 /// The sum of a loss over all anchors, and its gradient with respect to `rows` (m, d). `memory` (k, d) holds further candidates, which get
 /// no gradient. `judge(first, s)` gets the similarities (b, m + k) of the anchors from number `first` on, and returns the sum of their
-/// losses (a scalar) and D (b, m + k).
+/// losses (a scalar) and D (b, m + k); `of` describes the same loss to a device.
 pub(super) fn contrast(
+    device: &Device,
     rows: &Tensor,
     memory: Option<&Tensor>,
-    temperature: f64,
+    of: &Contrast,
     judge: impl Fn(usize, &Tensor) -> Result<(Tensor, Tensor)>,
 ) -> Result<(Tensor, Tensor)> {
     let rows = rows.detach().contiguous()?;
     let m = rows.dim(0)?;
+    if let Device::Cuda(cuda) = device {
+        return on_cuda(cuda, of, &rows, memory);
+    }
     let candidates = match memory {
         Some(memory) => Tensor::cat(&[&rows, &memory.detach()], 0)?,
         None => rows.clone(),
@@ -39,13 +46,30 @@ pub(super) fn contrast(
     let (mut as_anchor, mut as_candidate) = (Vec::new(), rows.zeros_like()?);
     for first in (0..m).step_by(BLOCK) {
         let anchors = rows.narrow(0, first, BLOCK.min(m - first))?;
-        let (loss, d) = judge(first, &(anchors.matmul(&columns)? / temperature)?)?;
+        let (loss, d) = judge(first, &(anchors.matmul(&columns)? / of.temperature)?)?;
         total = (total + loss)?;
         as_anchor.push(d.matmul(&candidates)?);
         as_candidate = (as_candidate + d.narrow(1, 0, m)?.t()?.matmul(&anchors)?)?;
     }
     let gradient = (Tensor::cat(&as_anchor, 0)? + as_candidate)?;
-    Ok((total, (gradient / temperature)?))
+    Ok((total, (gradient / of.temperature)?))
+}
+
+/// The loss that `of` describes and its gradient with respect to `rows` (m, d), computed by a device's kernel. `memory` (k, d) holds further
+/// candidates, which get no gradient.
+pub(super) fn on_cuda(cuda: &Cuda, of: &Contrast, rows: &Tensor, memory: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+    fn run<R: Real>(cuda: &Cuda, of: &Contrast, rows: &Tensor, memory: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let run = |memory: &[R]| whole(|| tensors::read(rows, |rows| cuda.contrast(of, rows, memory)));
+        let (loss, gradient) = match memory {
+            Some(memory) => tensors::read(memory, run)??,
+            None => run(&[])?,
+        };
+        Ok((tensors::from_vec(vec![R::of(loss)], ())?, tensors::from_vec(gradient, rows.shape())?))
+    }
+    match rows.dtype() {
+        DType::F64 => run::<f64>(cuda, of, rows, memory),
+        _ => run::<f32>(cuda, of, rows, memory),
+    }
 }
 
 /// Log-sum-exp (b, 1) and softmax (b, c) of each row of `logits`, with the row's maximum subtracted first. A row of only −∞ gives −∞ and

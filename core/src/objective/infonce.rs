@@ -10,12 +10,14 @@
 //! ```
 
 use candle_core::Tensor;
+use ctk_cuda::{Contrast, Cuda, Denominator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrast::{BLOCK, compare, numbered, paired, softmax};
+use super::contrast::{BLOCK, compare, numbered, on_cuda, paired, softmax};
 use super::spec::{Checks, EmbeddingSpace, Spec};
 use super::{Inputs, Objective, Terms, attach, normalise};
+use crate::device::Device;
 use crate::error::Result;
 use crate::nn::params::Scope;
 
@@ -58,19 +60,43 @@ impl Objective for InfoNce {
         let (of_left, of_right) = (inputs.world.gather(&left.detach())?, inputs.world.gather(&right.detach())?);
         let (q, k) = (&of_left.rows, &of_right.rows);
         let n = q.dim(0)?;
-        let (forth, dq, dk) = self.one_way(q, k)?;
-        let (back, more_dk, more_dq) = self.one_way(k, q)?;
-        let share = |a: Tensor, b: Tensor| -> Result<Tensor> {
-            Ok((of_left.own(&(a + b)?, own)? / (2.0 * n as f64 * self.temperature))?)
+        let (sum, dq, dk) = match inputs.device {
+            Device::Cpu => self.both_ways(q, k)?,
+            Device::Cuda(cuda) => self.on_cuda(cuda, q, k)?,
         };
-        let gradients = [(&left, share(dq, more_dq)?), (&right, share(dk, more_dk)?)];
+        let share = |of: Tensor| -> Result<Tensor> { Ok((of_left.own(&of, own)? / (2.0 * n as f64 * self.temperature))?) };
+        let gradients = [(&left, share(dq)?), (&right, share(dk)?)];
         let positive = ((q * k)?.sum_all()? / n as f64)?;
-        let value = ((forth + back)? / (2 * n) as f64)?;
+        let value = (sum / (2 * n) as f64)?;
         inputs.terms(&attach(&value, &gradients)?, &[], vec![("positive_similarity", positive)])
     }
 }
 
 impl InfoNce {
+    /// The sum over anchors of both sides, and T times its gradients with respect to both.
+    fn both_ways(&self, q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+        let (forth, dq, dk) = self.one_way(q, k)?;
+        let (back, more_dk, more_dq) = self.one_way(k, q)?;
+        Ok(((forth + back)?, (dq + more_dq)?, (dk + more_dk)?))
+    }
+
+    /// The same on a device.
+    fn on_cuda(&self, cuda: &Cuda, q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+        let (n, width) = q.dims2()?;
+        let described = Contrast {
+            names: &[numbered(0, n), numbered(0, n)].concat(),
+            memory: &[],
+            weights: &vec![1.0; 2 * n],
+            width,
+            temperature: self.temperature,
+            sides: &[(0..n, n..2 * n), (n..2 * n, 0..n)],
+            denominator: Denominator::All,
+        };
+        let (sum, gradient) = on_cuda(cuda, &described, &Tensor::cat(&[q, k], 0)?, None)?;
+        let gradient = (gradient * self.temperature)?;
+        Ok((sum, gradient.narrow(0, 0, n)?, gradient.narrow(0, n, n)?))
+    }
+
     /// Σᵢ (log Σⱼ exp sᵢⱼ − sᵢᵢ) for anchors against candidates, and T times its gradients with respect to both; computed block by block,
     /// so that memory grows with the batch and not with its square.
     fn one_way(&self, anchors: &Tensor, candidates: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
@@ -97,7 +123,7 @@ mod tests {
     use super::super::testing::{self, angles, both_differences, distance, gradient, random, two};
     use super::*;
     use crate::world::{Collective, Solo};
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     fn loss(temperature: f64, left: &Tensor, right: &Tensor, world: &dyn Collective) -> Tensor {
         testing::loss(&InfoNce { temperature }, &two(left, right), None, None, world)
@@ -120,7 +146,7 @@ mod tests {
     #[test]
     fn equal_embeddings_cost_the_log_of_the_choices() {
         for n in [1usize, 2, 5] {
-            let rows = Tensor::ones((n, 3), DType::F64, &Device::Cpu).unwrap();
+            let rows = Tensor::ones((n, 3), DType::F64, &candle_core::Device::Cpu).unwrap();
             assert!((value(0.1, &rows, &rows) - (n as f64).ln()).abs() < 1e-12);
         }
     }
@@ -137,7 +163,7 @@ mod tests {
         let (left, right) = (random(1, 700, 3), random(2, 700, 3));
         let oracle = |l: &Tensor, r: &Tensor| {
             let s = (normalise(l).unwrap().matmul(&normalise(r).unwrap().t().unwrap()).unwrap() / 0.3).unwrap();
-            let classes = Tensor::arange(0u32, 700, &Device::Cpu).unwrap();
+            let classes = Tensor::arange(0u32, 700, &candle_core::Device::Cpu).unwrap();
             let [forth, back] =
                 [s.clone(), s.t().unwrap().contiguous().unwrap()].map(|s| candle_nn::loss::cross_entropy(&s, &classes).unwrap());
             ((forth + back).unwrap() / 2.0).unwrap()

@@ -10,13 +10,15 @@
 //! Keys come from a momentum encoder and get no gradient.
 
 use candle_core::Tensor;
+use ctk_cuda::{Contrast, Cuda, Denominator, NOBODY};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrast::{over_ranks, paired, softmax};
+use super::contrast::{numbered, on_cuda, over_ranks, paired, softmax};
 use super::queue::Queue;
 use super::spec::{Checks, EmbeddingSpace, MOMENTUM, Needs, Spec};
 use super::{Inputs, Objective, Reads, Terms, attach, normalise};
+use crate::device::Device;
 use crate::error::Result;
 use crate::model::embeddings::ViewSet;
 use crate::model::target::Momentum;
@@ -78,18 +80,12 @@ impl Objective for Moco {
         let (q, key) = (query.detach(), normalise(&target.key.detach())?);
         let positive = (&q * &key)?.sum_keepdim(1)?;
         let negatives = self.queue.keys()?;
-        let logits = match &negatives {
-            Some(keys) => Tensor::cat(&[&positive, &q.matmul(&keys.t()?)?], 1)?,
-            None => positive.clone(),
+        let (sum, gradient) = match inputs.device {
+            Device::Cpu => self.here(&q, &key, &positive, negatives.as_ref())?,
+            Device::Cuda(cuda) => self.on_cuda(cuda, &q, &key, negatives.as_ref())?,
         };
-        let logits = (logits / self.temperature)?;
-        let (top, p) = softmax(&logits)?;
         let all = over_ranks(n, &q, inputs.world)?;
-        let value = inputs.world.sum(&((top - logits.narrow(1, 0, 1)?)?.sum_all()? / all)?)?;
-        let mut gradient = key.broadcast_mul(&(p.narrow(1, 0, 1)? - 1.0)?)?;
-        if let Some(keys) = &negatives {
-            gradient = (gradient + p.narrow(1, 1, keys.dim(0)?)?.matmul(keys)?)?;
-        }
+        let value = inputs.world.sum(&(sum / all)?)?;
         let loss = attach(&value, &[(&query, (gradient / (all * self.temperature))?)])?;
         inputs.terms(&loss, &[], vec![("positive_similarity", positive.mean_all()?)])
     }
@@ -109,6 +105,42 @@ impl Objective for Moco {
 
     fn load(&mut self, reader: &Reader) -> Result<()> {
         self.queue.load(reader)
+    }
+}
+
+impl Moco {
+    /// The sum of the losses of `q`, whose similarities with their keys are `positive`, and T times its gradient.
+    fn here(&self, q: &Tensor, key: &Tensor, positive: &Tensor, negatives: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let logits = match negatives {
+            Some(keys) => Tensor::cat(&[positive, &q.matmul(&keys.t()?)?], 1)?,
+            None => positive.clone(),
+        };
+        let logits = (logits / self.temperature)?;
+        let (top, p) = softmax(&logits)?;
+        let mut gradient = key.broadcast_mul(&(p.narrow(1, 0, 1)? - 1.0)?)?;
+        if let Some(keys) = negatives {
+            gradient = (gradient + p.narrow(1, 1, keys.dim(0)?)?.matmul(keys)?)?;
+        }
+        Ok(((top - logits.narrow(1, 0, 1)?)?.sum_all()?, gradient))
+    }
+
+    /// The same on a device. The keys of other queries have names, so they are in no denominator.
+    fn on_cuda(&self, cuda: &Cuda, q: &Tensor, key: &Tensor, negatives: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        let (n, width) = q.dims2()?;
+        let candidates = negatives.map_or(Ok(key.clone()), |negatives| Tensor::cat(&[key, negatives], 0))?;
+        let mut names = numbered(0, n);
+        names.resize(candidates.dim(0)?, NOBODY);
+        let described = Contrast {
+            names: &names[..n],
+            memory: &names,
+            weights: &vec![1.0; n],
+            width,
+            temperature: self.temperature,
+            sides: &[(0..n, 0..0)],
+            denominator: Denominator::Unnamed,
+        };
+        let (sum, gradient) = on_cuda(cuda, &described, q, Some(&candidates))?;
+        Ok((sum, (gradient * self.temperature)?))
     }
 }
 

@@ -14,11 +14,14 @@ mod queue;
 pub mod spec;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::embeddings::{EmbeddedGradient, Embeddings, ViewSet};
 use crate::nn::params::Param;
@@ -74,6 +77,8 @@ pub struct Inputs<'a> {
     pub labels: Option<&'a [u32]>,
     /// The fraction of the run that is done before this step, 0 to 1.
     pub progress: f64,
+    /// Where similarities of many rows are computed.
+    pub device: &'a Device,
     /// The other ranks.
     pub world: &'a dyn Collective,
 }
@@ -95,7 +100,6 @@ impl<'a> Inputs<'a> {
     ///
     /// # Errors
     /// An error of candle.
-    /// Of candle.
     pub fn terms(&self, loss: &Tensor, parameters: &[&Arc<Param>], extras: Vec<(&'static str, Tensor)>) -> Result<Terms> {
         let store = loss.backward()?;
         let gradient = |of: &Tensor| store.get(of).map(Tensor::detach);

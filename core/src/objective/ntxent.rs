@@ -14,6 +14,7 @@
 //! .01 the exponents reach 100, and exp overflows f32 at 89.
 
 use candle_core::Tensor;
+use ctk_cuda::{Contrast, Denominator, NOBODY};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -123,14 +124,25 @@ pub(super) fn pairs(inputs: &Inputs, of: &Pairs) -> Result<Terms> {
     let lefts = inputs.world.gather(&left.detach())?;
     let rights = inputs.world.gather(&right.detach())?;
     let z = Tensor::cat(&[&lefts.rows, &rights.rows], 0)?;
-    let n = lefts.rows.dim(0)?;
+    let (n, width) = lefts.rows.dims2()?;
     if of.decoupled {
         several(n)?;
     }
     let positive = |i: usize| (i + n) % (2 * n);
 
     let mean = of.scale / (2 * n) as f64;
-    let (sum, gradient) = contrast(&z, of.memory.as_ref(), of.temperature, |first, s| {
+    let names = [numbered(0, n), numbered(0, n)].concat();
+    let further = of.memory.as_ref().map_or(Ok(0), |memory| memory.dim(0)).map(|k| vec![NOBODY; k])?;
+    let described = Contrast {
+        names: &names,
+        memory: &further,
+        weights: &vec![1.0; 2 * n],
+        width,
+        temperature: of.temperature,
+        sides: &[(0..2 * n, 0..2 * n)],
+        denominator: if of.decoupled { Denominator::Negatives } else { Denominator::All },
+    };
+    let (sum, gradient) = contrast(inputs.device, &z, of.memory.as_ref(), &described, |first, s| {
         let (anchors, candidates) = s.dims2()?;
         let positives: Vec<u32> = (first..first + anchors).map(|i| positive(i) as u32).collect();
         let columns = numbered(0, candidates);

@@ -15,12 +15,14 @@
 //! Anchors without a positive are skipped and do not count in the mean.
 
 use candle_core::Tensor;
+use ctk_cuda::{Contrast, Denominator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::contrast::{compare, contrast, numbered, paired, softmax, without};
 use super::spec::{Checks, EmbeddingSpace, Needs, Spec};
 use super::{Inputs, Objective, Terms, attach, normalise};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::nn::params::Scope;
 
@@ -92,14 +94,14 @@ impl Objective for SupCon {
         let all = inputs.world.gather(&Tensor::from_slice(labels, (own, 1), left.device())?)?.rows;
         let all = all.flatten_all()?.to_vec1::<u32>()?;
         let n = all.len();
-        let (value, gradient) = supcon(&z, &[&all[..], &all[..]].concat(), self.temperature, self.positives)?;
+        let (value, gradient) = supcon(inputs.device, &z, &[&all[..], &all[..]].concat(), self.temperature, self.positives)?;
         let gradients = [(&left, lefts.own(&gradient, own)?), (&right, rights.own(&gradient.narrow(0, n, n)?, own)?)];
         inputs.terms(&attach(&value, &gradients)?, &[], Vec::new())
     }
 }
 
 /// Value and gradient for `rows` (m, d) of length 1 with one label each.
-fn supcon(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives) -> Result<(Tensor, Tensor)> {
+fn supcon(device: &Device, rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives) -> Result<(Tensor, Tensor)> {
     let mut sizes = std::collections::HashMap::new();
     labels.iter().for_each(|l| *sizes.entry(l).or_insert(0usize) += 1);
     let count = |i: usize| sizes[&labels[i]] - 1;
@@ -110,12 +112,23 @@ fn supcon(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives)
         (_, Positives::Pairs) => 1.0 / pairs as f64,
         (p, _) => 1.0 / (anchors * p) as f64,
     };
-    contrast(rows, None, temperature, |first, s| {
+    let weights: Vec<f64> = (0..labels.len()).map(weight).collect();
+    let described = Contrast {
+        names: labels,
+        memory: &[],
+        weights: &weights,
+        width: rows.dim(1)?,
+        temperature,
+        sides: &[(0..labels.len(), 0..labels.len())],
+        denominator: if positives == Positives::SupCon { Denominator::All } else { Denominator::Each },
+    };
+    contrast(device, rows, None, &described, |first, s| {
         // The weight of each positive pair; 0 elsewhere.
         let anchors = s.dim(0)?;
         let (own, all) = (numbered(first, anchors), numbered(0, labels.len()));
         let classes = &labels[first..first + anchors];
-        let weights = Tensor::from_iter((first..first + anchors).map(weight), s.device())?.to_dtype(s.dtype())?.unsqueeze(1)?;
+        let weights =
+            Tensor::from_slice(&weights[first..first + anchors], anchors, s.device())?.to_dtype(s.dtype())?.unsqueeze(1)?;
         let positives_of = (compare(s, classes, labels, [1.0, 0.0])? - compare(s, &own, &all, [1.0, 0.0])?)?;
         let w = positives_of.broadcast_mul(&weights)?;
         if positives == Positives::SupCon {
@@ -143,7 +156,7 @@ mod tests {
     const ALL: [Positives; 3] = [Positives::Pairs, Positives::Anchors, Positives::SupCon];
 
     fn value(rows: &Tensor, labels: &[u32], temperature: f64, positives: Positives) -> f64 {
-        supcon(rows, labels, temperature, positives).unwrap().0.to_scalar().unwrap()
+        supcon(&crate::Device::Cpu, rows, labels, temperature, positives).unwrap().0.to_scalar().unwrap()
     }
 
     #[test]
@@ -206,7 +219,7 @@ mod tests {
     #[test]
     fn nothing_to_contrast_costs_nothing() {
         for positives in ALL {
-            let (loss, gradient) = supcon(&random(1, 4, 3), &[0, 1, 2, 3], 0.1, positives).unwrap();
+            let (loss, gradient) = supcon(&crate::Device::Cpu, &random(1, 4, 3), &[0, 1, 2, 3], 0.1, positives).unwrap();
             assert_eq!(loss.to_scalar::<f64>().unwrap(), 0.0);
             assert_eq!(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap(), 0.0);
         }
@@ -221,7 +234,7 @@ mod tests {
         let rows = normalise(&random(1, 8, 4).to_dtype(DType::F32).unwrap()).unwrap();
         let near = Tensor::cat(&[&rows, &(&rows + 1e-4).unwrap()], 0).unwrap();
         for positives in ALL {
-            let (loss, gradient) = supcon(&near, &[0, 0, 1, 1, 2, 2, 3, 4, 0, 0, 1, 1, 2, 5, 5, 6], 0.01, positives).unwrap();
+            let (loss, gradient) = supcon(&crate::Device::Cpu, &near, &[0, 0, 1, 1, 2, 2, 3, 4, 0, 0, 1, 1, 2, 5, 5, 6], 0.01, positives).unwrap();
             assert!(loss.to_scalar::<f32>().unwrap().is_finite());
             assert!(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().is_finite());
         }

@@ -42,7 +42,19 @@ pub fn terms(
     labels: Option<&[u32]>,
     world: &dyn Collective,
 ) -> Result<Terms> {
-    of.loss(&Inputs { online: &online.leaves()?, target, labels, progress: 0.0, world })
+    terms_on(&crate::Device::Cpu, of, online, target, labels, world)
+}
+
+/// The same with similarities computed on `device`.
+pub fn terms_on(
+    device: &crate::Device,
+    of: &dyn Objective,
+    online: &Embeddings,
+    target: Option<&Embeddings>,
+    labels: Option<&[u32]>,
+    world: &dyn Collective,
+) -> Result<Terms> {
+    of.loss(&Inputs { online: &online.leaves()?, target, labels, progress: 0.0, device, world })
 }
 
 /// The loss with its gradients, as a tensor of a graph that begins at `online`.
@@ -70,7 +82,14 @@ pub fn loss_of(of: &dyn Objective, first: &Tensor, second: &Tensor) -> Tensor {
 
 /// Runs `after_step` with this target.
 pub fn after_step(of: &mut dyn Objective, target: Option<&Embeddings>, world: &dyn Collective) -> Result<()> {
-    of.after_step(&Inputs { online: &Embeddings::default(), target, labels: None, progress: 0.0, world })
+    of.after_step(&Inputs {
+        online: &Embeddings::default(),
+        target,
+        labels: None,
+        progress: 0.0,
+        device: &crate::Device::Cpu,
+        world,
+    })
 }
 
 /// The gradient of `loss` at `x`; zeros if the loss does not depend on it.

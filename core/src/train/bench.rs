@@ -302,7 +302,7 @@ where
         })
     })?;
     let pull = |unit: usize| draw(first + unit);
-    let (done, calls) = device.timed(|| learner.stages(&order.feed(0, key.of("step"), &pull), RATE, &mut |_| ()));
+    let (done, calls) = device.timed(|| learner.stages(&order.feed(0, key.of("step"), &pull), RATE, &mut |_| ()))?;
     done?;
     Ok(Stages { batch, forward, backward, loss, optimizer, total: total.median(), calls })
 }

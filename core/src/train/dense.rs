@@ -101,7 +101,6 @@ impl<T: Towers> Dense<T> {
     ///
     /// # Errors
     /// The batch cannot be drawn, or a computation failed.
-    /// Whatever drawing the batch or computing met.
     pub fn stages(&mut self, feed: &Feed<BatchOf<T>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
         let pass = Pass { groups: self.groups, recompute: self.recompute, ..Pass::train(feed.key(), &self.world) };
         let pass = pass.at(self.precision).with(self.statistics);
@@ -110,12 +109,13 @@ impl<T: Towers> Dense<T> {
         let mut seen = self.look(feed, &pass, done)?;
         let tape = seen.tape.take();
         let leaves = seen.online.leaves()?;
-        let world = self.world.clone();
+        let (world, device) = (self.world.clone(), self.params.device());
         let inputs = Inputs {
             online: &leaves,
             target: seen.target.as_ref(),
             labels: seen.labels.as_deref(),
             progress: feed.progress(),
+            device: &device,
             world: &*world,
         };
         let mut terms = self.objective.loss(&inputs)?;

@@ -3,6 +3,7 @@
 
 #include "device.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <type_traits>
@@ -12,28 +13,51 @@
 namespace emulated {
 dim3 thread_index, block_index, block_size, grid_size;
 
-static ucontext_t scheduler;
+// A thread of a block, with a stack of its own. It is made once, and runs a thread of every block.
 struct Fiber {
-    ucontext_t context;
+    jmp_buf place;
     dim3 index;
-    bool done, waits;
+    bool made, done, waits;
 };
 static std::vector<Fiber> fibers;
 static std::vector<char> stacks;
+static jmp_buf scheduler;
 static size_t running;
 static void (*entry)(void **);
 static void **parameters;
 static const size_t STACK = 64 << 10;
 
+// Goes on with the scheduler, until it goes on with this fiber.
+static void pause() {
+    if (!_setjmp(fibers[running].place)) _longjmp(scheduler, 1);
+}
+
 void barrier() {
     fibers[running].waits = true;
-    swapcontext(&fibers[running].context, &scheduler);
+    pause();
 }
 
 static void body() {
-    entry(parameters);
-    fibers[running].done = true;
-    swapcontext(&fibers[running].context, &scheduler);
+    for (;;) {
+        entry(parameters);
+        fibers[running].done = true;
+        pause();
+    }
+}
+
+// Runs fiber `running` to its next pause. Contexts only begin fibers: swapping them costs a system call each time.
+__attribute__((noinline)) static void resume() {
+    if (_setjmp(scheduler)) return;
+    Fiber &fiber = fibers[running];
+    if (fiber.made) _longjmp(fiber.place, 1);
+    fiber.made = true;
+    static ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = &stacks[running * STACK];
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, body, 0);
+    setcontext(&context);
 }
 
 static uint64_t next(uint64_t &state) {
@@ -55,19 +79,16 @@ static dim3 at(size_t i, dim3 size) {
     return dim3{unsigned(i % size.x), unsigned(i / size.x % size.y), unsigned(i / size.x / size.y)};
 }
 
-// Runs one block; false if some of its threads ended while others wait at a barrier.
+// Runs one block; false if some of its threads ended while others wait at a barrier, who are then given up.
 static bool block(uint64_t &state) {
     size_t count = (size_t)block_size.x * block_size.y * block_size.z;
-    fibers.assign(count, Fiber{});
-    if (stacks.size() < count * STACK) stacks.resize(count * STACK);
+    if (fibers.size() < count) {
+        fibers.assign(count, Fiber{});
+        stacks.resize(count * STACK);
+    }
     for (size_t i = 0; i < count; i++) {
-        Fiber &fiber = fibers[i];
-        fiber.index = at(i, block_size);
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = &stacks[i * STACK];
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = nullptr;
-        makecontext(&fiber.context, body, 0);
+        fibers[i].index = at(i, block_size);
+        fibers[i].done = false;
     }
     for (size_t done = 0, before = 0; done < count; before = done) {
         size_t waits = 0;
@@ -76,12 +97,14 @@ static bool block(uint64_t &state) {
             running = i;
             thread_index = fibers[i].index;
             fibers[i].waits = false;
-            swapcontext(&scheduler, &fibers[i].context);
+            resume();
             done += fibers[i].done;
             waits += fibers[i].waits;
         }
-        if (done != before && waits) return false;
-        if (done && done < count) return false;
+        if ((done != before && waits) || (done && done < count)) {
+            fibers.clear();
+            return false;
+        }
     }
     return true;
 }

@@ -40,4 +40,5 @@ static inline unsigned __float_as_uint(float v) {
     return bits;
 }
 using std::exp;
+using std::log;
 using std::sqrt;

@@ -1,12 +1,5 @@
 // Operations on each value alone: conversion, ReLU and its gradient, sums, a bias, rows of a table.
 
-#define PARAMETERS(T) (const REAL(T) * from, T *to, u32 n)
-template <class T> __device__ void store(const REAL(T) * from, T *to, u32 n) {
-    for (u32 i = thread(); i < n; i += threads()) to[i] = down<T>(from[i]);
-}
-FOR_HALF(store, PARAMETERS, (from, to, n))
-#undef PARAMETERS
-
 #define PARAMETERS(T) (const T *from, REAL(T) * to, u32 n)
 template <class T> __device__ void load(const T *from, REAL(T) * to, u32 n) {
     for (u32 i = thread(); i < n; i += threads()) to[i] = up(from[i]);

@@ -81,11 +81,14 @@ FOR_REAL(step, PARAMETERS, (all, owner, norms, stage))
 __device__ inline void both_sums(double *shared, double first, double second) {
     shared[threadIdx.x] = first;
     shared[256 + threadIdx.x] = second;
-    for (int half = 128; half > 0; half /= 2) {
+    // Sixteen sums of sixteen values, then their sum.
+    for (int few = 16; few > 0; few -= 15) {
         __syncthreads();
-        if (threadIdx.x < half) {
-            shared[threadIdx.x] += shared[threadIdx.x + half];
-            shared[256 + threadIdx.x] += shared[256 + threadIdx.x + half];
+        if (threadIdx.x < few) {
+            for (int at = threadIdx.x + few; at < 16 * few; at += few) {
+                shared[threadIdx.x] += shared[at];
+                shared[256 + threadIdx.x] += shared[256 + at];
+            }
         }
     }
 }

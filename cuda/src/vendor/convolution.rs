@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use ctk_kernels::Kind;
 use cudarc::cudnn::{result as cudnn, sys as dnn};
 
-use super::{done, sizes};
+use super::{done, full, sizes};
 use crate::calls::{Address, Convolution, Fault, Product};
 
 /// Proposals that are asked for.
@@ -17,6 +17,9 @@ const ABSURD: usize = 1 << 40;
 
 /// The first status of those by which cuDNN says that it does not support something, and the first after them.
 const UNSUPPORTED: std::ops::Range<u32> = 3000..4000;
+
+/// The status of a library that finds no memory on the device for itself.
+const FULL: u32 = dnn::cudnnStatus_t::CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED as u32;
 
 /// An algorithm of cuDNN.
 #[derive(Clone, Copy)]
@@ -145,7 +148,8 @@ impl Planned {
         let Proposal { algorithm, math, .. } = *self.first()?;
         let d = &self.described;
         let (a, b, to, workspace) = (a as *const c_void, b as *const c_void, to as *mut c_void, workspace as *mut c_void);
-        // SAFETY: as the caller promises. Working memory that is given back is used by later calls of the same stream alone.
+        // SAFETY: handle and context are alive and this thread's own, and shapes, factors and workspace those of the plan, as this function asks
+        // of its caller. Working memory that is given back is used by later calls of the same stream alone.
         let (call, status) = unsafe {
             done("cudnnSetConvolutionMathType", cudnn::set_convolution_math_type(d.convolution, math))?;
             let c = d.convolution;
@@ -167,6 +171,7 @@ impl Planned {
         };
         match status {
             Err(error) if UNSUPPORTED.contains(&(error.0 as u32)) => Err(Fault::Unsupported(format!("{call}: {:?}", error.0))),
+            Err(error) if error.0 as u32 == FULL => Err(full(0)),
             status => done(call, status),
         }
     }

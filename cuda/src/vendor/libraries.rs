@@ -157,7 +157,7 @@ impl Build {
 /// # Safety
 /// `program` is from `nvrtcCreateProgram`, compiled, and not destroyed.
 unsafe fn ptx(program: compiler::nvrtcProgram) -> Result<Vec<u8>, Fault> {
-    // SAFETY: as the caller promises.
+    // SAFETY: the program is compiled and not destroyed, as this function asks of its caller.
     let text = done("nvrtcGetPTX", unsafe { nvrtc::get_ptx(program) })?;
     Ok(text.into_iter().map(|byte| byte as u8).collect())
 }
@@ -168,7 +168,7 @@ unsafe fn ptx(program: compiler::nvrtcProgram) -> Result<Vec<u8>, Fault> {
 /// As for [`ptx`]; it was compiled for `sm_XY`.
 unsafe fn machine_code(program: compiler::nvrtcProgram) -> Result<Vec<u8>, Fault> {
     let mut size = 0;
-    // SAFETY: the call writes one number; the program is as the caller promises.
+    // SAFETY: the call writes one number; the program is compiled and not destroyed, as this function asks of its caller.
     done("nvrtcGetCUBINSize", unsafe { compiler::nvrtcGetCUBINSize(program, &mut size) }.result())?;
     let mut code = vec![0u8; size];
     // SAFETY: `code` has as many bytes as the call before has named.

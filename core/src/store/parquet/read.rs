@@ -12,6 +12,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
+use super::guard::guarded;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::opened;
@@ -125,7 +126,7 @@ impl Parquet {
             _ => return Err(Error::usage("this is not a Parquet file").hint("Parquet files begin with the letters PAR1")),
         }
         let bytes = file.metadata()?.len();
-        let file = SerializedFileReader::new(file)
+        let file = guarded(|| SerializedFileReader::new(file))
             .map_err(|e| Error::new(format!("cannot read this Parquet file: {e}")).hint(DAMAGED))?;
         let metadata = file.metadata().file_metadata();
         let columns = metadata.schema_descr().columns().iter().map(|column| Column::of(column)).collect();
@@ -304,17 +305,17 @@ impl Parquet {
         }
         let (mut levels, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..self.file.num_row_groups() {
-            let group = self.file.get_row_group(group).map_err(wrong)?;
+            let group = guarded(|| self.file.get_row_group(group)).map_err(wrong)?;
             if let Some(codec) = unread(group.metadata().column(column).compression()) {
                 return Err(Error::usage(format!("this Parquet file is compressed by {codec}, which ctk cannot read"))
                     .hint("write it again with Snappy or Zstandard: pandas.read_parquet(FILE).to_parquet(OUT)"));
             }
-            let mut reader = get_typed_column_reader::<T>(group.get_column_reader(column).map_err(wrong)?);
+            let mut reader = guarded(|| Ok(get_typed_column_reader::<T>(group.get_column_reader(column)?))).map_err(wrong)?;
             loop {
                 levels.clear();
                 repeated.clear();
                 values.clear();
-                let read = reader.read_records(BLOCK, Some(&mut levels), Some(&mut repeated), &mut values);
+                let read = guarded(|| reader.read_records(BLOCK, Some(&mut levels), Some(&mut repeated), &mut values));
                 if read.map_err(wrong)?.0 == 0 {
                     break;
                 }

@@ -1,0 +1,111 @@
+// Losses over similarities: each anchor against all candidates.
+
+// Which candidates are in an anchor's denominator.
+#define ALL 0       // positives and negatives
+#define NEGATIVES 1 // negatives
+#define EACH 2      // for each positive, itself and the negatives
+#define UNNAMED 3   // positives, and candidates without a name
+
+// The name of a candidate that is nobody's positive.
+#define NOBODY 0xffffffffu
+
+// What a candidate is to an anchor.
+struct Relation {
+    bool positive, counts;
+};
+
+__device__ inline Relation related(u32 anchor, u32 candidate, bool itself, int denominator) {
+    Relation r;
+    r.positive = !itself && anchor == candidate && anchor != NOBODY;
+    r.counts = !itself && (r.positive ? denominator == ALL || denominator == UNNAMED : denominator != UNNAMED || candidate == NOBODY);
+    return r;
+}
+
+// The largest value of a block's threads, at shared[0] for its first thread.
+__device__ inline void largest(double *shared, double value) {
+    shared[threadIdx.x] = value;
+    for (int few = 16; few > 0; few -= 15) {
+        __syncthreads();
+        if (threadIdx.x < few)
+            for (int at = threadIdx.x + few; at < 16 * few; at += few)
+                if (shared[at] > shared[threadIdx.x]) shared[threadIdx.x] = shared[at];
+    }
+}
+
+// Each block has one anchor, number `first` + its own. Its products with the candidates are in `near` (those with a gradient: n of them, the
+// first of which is row `offset`) and in `far` (further ones, k). Both become ∂L/∂product, and losses[anchor] gets the anchor's part of
+//
+//     L = Σ weight · Σ_p (log Σ exp s − s_p)         s = product / temperature, p the positives, the inner sum over the denominator
+//     L = Σ weight · Σ_p log(1 + exp(log Σ exp s − s_p))   for EACH
+//
+// names has the names of all rows with a gradient, further those of the others; weights the weight of a positive of each row.
+#define PARAMETERS(T)                                                                                                                      \
+    (T * near, T * far, int n, int k, int first, int offset, const u32 *names, const u32 *further, const double *weights, double temperature, \
+     int denominator, double *losses)
+template <class T>
+__device__ void contrast(T *near, T *far, int n, int k, int first, int offset, const u32 *names, const u32 *further,
+                         const double *weights, double temperature, int denominator, double *losses) {
+    __shared__ double shared[2 * 256];
+    int anchor = first + (int)blockIdx.x;
+    u32 name = names[anchor];
+    double weight = weights[anchor];
+    T divisor = (T)temperature;
+    near += (u32)n * blockIdx.x;
+    far += (u32)k * blockIdx.x;
+#define CANDIDATES for (int j = threadIdx.x; j < n + k; j += blockDim.x)
+#define PLACE (j < n ? near + j : far + (j - n))
+#define RELATION (j < n ? related(name, names[offset + j], offset + j == anchor, denominator) : related(name, further[j - n], false, denominator))
+    // Far below any similarity: what an anchor has without a denominator.
+    double top = -1e30;
+    CANDIDATES {
+        T *at = PLACE;
+        *at = *at / divisor;
+        if (RELATION.counts && (double)*at > top) top = (double)*at;
+    }
+    largest(shared, top);
+    __syncthreads();
+    top = shared[0];
+    __syncthreads();
+    double sum = 0;
+    CANDIDATES if (RELATION.counts) sum += (double)exp(*PLACE - (T)top);
+    both_sums(shared, sum, 0);
+    __syncthreads();
+    sum = shared[0];
+    __syncthreads();
+    double whole = top + log(sum);
+    // The losses of the positives, and the sum of what draws the anchor to them, by which the others push it away.
+    double loss = 0, draw = 0;
+    CANDIDATES {
+        Relation r = RELATION;
+        if (!r.positive) continue;
+        double x = whole - (double)*PLACE;
+        if (denominator == EACH) {
+            loss += (x > 0 ? x : 0) + log(1 + exp(x > 0 ? -x : x));
+            draw += 1 / (1 + exp(-x));
+        } else {
+            loss += x;
+            draw += 1;
+        }
+    }
+    both_sums(shared, loss, draw);
+    __syncthreads();
+    loss = shared[0];
+    draw = shared[256];
+    double push = sum > 0 ? weight * draw / sum / temperature : 0;
+    CANDIDATES {
+        T *at = PLACE;
+        Relation r = RELATION;
+        T d = r.counts ? exp(*at - (T)top) * (T)push : (T)0;
+        if (r.positive) {
+            double x = whole - (double)*at;
+            d -= (T)(weight / temperature * (denominator == EACH ? 1 / (1 + exp(-x)) : 1));
+        }
+        *at = d;
+    }
+    if (threadIdx.x == 0) losses[anchor] = weight * loss;
+#undef CANDIDATES
+#undef PLACE
+#undef RELATION
+}
+FOR_REAL(contrast, PARAMETERS, (near, far, n, k, first, offset, names, further, weights, temperature, denominator, losses))
+#undef PARAMETERS
