@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The sources, in their order.
-const SOURCES: [&str; 6] = ["number", "elementwise", "norm", "pool", "update", "contrast"];
+const SOURCES: [&str; 7] = ["number", "elementwise", "norm", "pool", "update", "contrast", "text"];
 
 /// What a kernel calls if its threads wait for each other.
 const TOGETHER: [&str; 5] = ["__syncthreads", "lanes(", "mean_of(", "both_sums(", "largest("];
@@ -37,7 +37,7 @@ fn kernels(text: &str) -> Vec<(String, bool)> {
         let types: &[&str] = match line.split('(').next() {
             Some("FOR_EACH") => &["f32", "f64", "bf16"],
             Some("FOR_HALF") => &["bf16"],
-            Some("FOR_REAL") => &["f32", "f64"],
+            Some("FOR_REAL" | "FOR_REAL_LARGE") => &["f32", "f64"],
             _ => continue,
         };
         let name = line.split(['(', ',']).nth(1).expect("a kernel's name");

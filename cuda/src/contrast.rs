@@ -83,7 +83,7 @@ impl Cuda {
                     at(names.view()),
                     at(memory_names.view()),
                     at(weights.view()),
-                    Argument::Double(of.temperature),
+                    Argument::Double(1.0 / of.temperature),
                     Argument::Int(of.denominator as i32),
                     Argument::Address(side),
                 ];

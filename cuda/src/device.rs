@@ -1,6 +1,8 @@
 //! Implements [`Device`]: each operation as launches of kernels and products.
 
-use ctk_kernels::{Change, Cpu, Device, Dropout, Element as _, Geometry, Identity, Number, Plain, Read, Real, Windows};
+use ctk_kernels::{
+    Attention, Change, Cpu, Device, Dropout, Element as _, Gelu, Geometry, Identity, Number, Plain, Read, Real, Windows,
+};
 
 use crate::calls::{Argument, Calls, Product};
 use crate::launch::{CHANNELS, Cuda, Moments, Normal, at, chunk, count, int, is_matrix, named, ok, to, windows};
@@ -279,6 +281,14 @@ impl Device for Cuda {
         self.each(&named("relu", T::KIND), x.len, &[to(&x), count(x.len)]);
     }
 
+    fn gelu<T: Number>(&self, form: Gelu, x: View<T>, y: ViewMut<T>) {
+        self.each(&named("gelu", T::KIND), x.len, &[at(x), to(&y), count(x.len), Argument::Int(form as i32)]);
+    }
+
+    fn gelu_gradient<T: Number>(&self, form: Gelu, x: View<T>, dy: ViewMut<T>) {
+        self.each(&named("gelu_gradient", T::KIND), x.len, &[at(x), to(&dy), count(x.len), Argument::Int(form as i32)]);
+    }
+
     fn mask<T: Number>(&self, dy: ViewMut<T>, y: View<T>) {
         self.each(&named("mask", T::KIND), dy.len, &[to(&dy), at(y), count(dy.len)]);
     }
@@ -383,6 +393,57 @@ impl Device for Cuda {
     fn stream_mean_gradient<T: Number>(&self, dy: View<T>, pixels: usize, f: usize, dx: ViewMut<T>) {
         let arguments = [at(dy), to(&dx), count(dx.len), int(pixels), int(f)];
         self.each(&named("stream_mean_gradient", T::KIND), dx.len, &arguments);
+    }
+
+    fn layer_norm<T: Number>(
+        &self,
+        x: View<T>,
+        gamma: View<T::Real>,
+        beta: View<T::Real>,
+        epsilon: f64,
+        y: ViewMut<T>,
+        statistics: ViewMut<T::Real>,
+    ) {
+        let c = gamma.len;
+        let arguments = [at(x), at(gamma), at(beta), Argument::Double(epsilon), to(&y), to(&statistics), int(c)];
+        self.launch(&named("layer_norm", T::KIND), [x.len / c, 1], &arguments);
+    }
+
+    fn layer_norm_gradient<T: Number>(
+        &self,
+        x: View<T>,
+        statistics: View<T::Real>,
+        gamma: View<T::Real>,
+        dy: View<T>,
+        dx: ViewMut<T>,
+    ) -> [Block<T::Real>; 2] {
+        self.layer_norm_gradients(x, statistics, gamma, dy, dx)
+    }
+
+    fn attention<T: Number>(&self, of: &Attention, x: View<T>, y: ViewMut<T>, sums: ViewMut<T::Real>) {
+        self.attend(of, x, y, sums);
+    }
+
+    fn attention_gradient<T: Number>(&self, of: &Attention, from: [View<T>; 3], sums: View<T::Real>, dx: ViewMut<T>) {
+        self.attend_gradient(of, from, sums, dx);
+    }
+
+    fn means<T: Number>(&self, x: View<T>, offsets: View<u32>, c: usize, y: ViewMut<T>) {
+        self.each(&named("means", T::KIND), y.len, &[at(x), at(offsets), to(&y), count(y.len), int(c)]);
+    }
+
+    fn means_gradient<T: Number>(&self, dy: View<T>, offsets: View<u32>, c: usize, dx: ViewMut<T>) {
+        let arguments = [at(dy), at(offsets), int(offsets.len - 1), to(&dx), count(dx.len), int(c)];
+        self.each(&named("means_gradient", T::KIND), dx.len, &arguments);
+    }
+
+    fn pick<T: Number>(&self, x: View<T>, numbers: View<u32>, c: usize, y: ViewMut<T>) {
+        self.each(&named("pick", T::KIND), y.len, &[at(x), at(numbers), to(&y), count(y.len), int(c)]);
+    }
+
+    fn pick_gradient<T: Number>(&self, dy: View<T>, numbers: View<u32>, c: usize, dx: ViewMut<T>) {
+        ok(self.memory.call(|| "clear".into(), |calls| calls.clear(dx.at, dx.len * size_of::<T>())));
+        self.each(&named("pick_gradient", T::KIND), dy.len, &[at(dy), at(numbers), to(&dx), count(dy.len), int(c)]);
     }
 
     fn gather<T: Number>(&self, table: View<T::Real>, width: usize, ids: View<u32>, y: ViewMut<T>) {

@@ -14,6 +14,7 @@ mod found;
 mod launch;
 mod memory;
 mod steps;
+mod texts;
 #[cfg(feature = "cuda")]
 mod vendor;
 

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use crate::attention::Attention;
 use crate::blocks::{self, BlockMoments, Sums};
 use crate::buffer::{Buffer, BufferPool};
 use crate::device::{Change, Device, Plain, Read};
 use crate::dropout::{Dropout, Identity};
 use crate::element::Real;
+use crate::gelu::Gelu;
 use crate::geometry::Geometry;
 use crate::norm::{self, Affine};
 use crate::number::Number;
 use crate::pool::{self, Windows};
 use crate::update::{self, Update};
-use crate::{elementwise, table};
+use crate::{elementwise, layer_norm, table, texts};
 
 /// The CPU. Clones share the pool.
 #[derive(Clone, Default)]
@@ -195,6 +197,14 @@ impl Device for Cpu {
         elementwise::relu(x);
     }
 
+    fn gelu<T: Number>(&self, form: Gelu, x: &[T], y: &mut [T]) {
+        form.forward(x, y);
+    }
+
+    fn gelu_gradient<T: Number>(&self, form: Gelu, x: &[T], dy: &mut [T]) {
+        form.backward(x, dy);
+    }
+
     fn mask<T: Number>(&self, dy: &mut [T], y: &[T]) {
         elementwise::mask(dy, y);
     }
@@ -253,6 +263,53 @@ impl Device for Cpu {
 
     fn stream_mean_gradient<T: Number>(&self, dy: &[T], pixels: usize, f: usize, dx: &mut [T]) {
         pool::add_stream_gradient(dy, pixels, f, dx);
+    }
+
+    fn layer_norm<T: Number>(
+        &self,
+        x: &[T],
+        gamma: &[T::Real],
+        beta: &[T::Real],
+        epsilon: f64,
+        y: &mut [T],
+        statistics: &mut [T::Real],
+    ) {
+        layer_norm::forward(x, gamma, beta, epsilon, y, statistics);
+    }
+
+    fn layer_norm_gradient<T: Number>(
+        &self,
+        x: &[T],
+        statistics: &[T::Real],
+        gamma: &[T::Real],
+        dy: &[T],
+        dx: &mut [T],
+    ) -> [Vec<T::Real>; 2] {
+        layer_norm::backward(x, statistics, gamma, dy, dx)
+    }
+
+    fn attention<T: Number>(&self, of: &Attention, x: &[T], y: &mut [T], sums: &mut [T::Real]) {
+        T::attention(of, x, y, sums, &self.pool);
+    }
+
+    fn attention_gradient<T: Number>(&self, of: &Attention, from: [&[T]; 3], sums: &[T::Real], dx: &mut [T]) {
+        T::attention_gradient(of, from, sums, dx, &self.pool);
+    }
+
+    fn means<T: Number>(&self, x: &[T], offsets: &[u32], c: usize, y: &mut [T]) {
+        texts::means(x, offsets, c, y);
+    }
+
+    fn means_gradient<T: Number>(&self, dy: &[T], offsets: &[u32], c: usize, dx: &mut [T]) {
+        texts::means_gradient(dy, offsets, c, dx);
+    }
+
+    fn pick<T: Number>(&self, x: &[T], at: &[u32], c: usize, y: &mut [T]) {
+        texts::pick(x, at, c, y);
+    }
+
+    fn pick_gradient<T: Number>(&self, dy: &[T], at: &[u32], c: usize, dx: &mut [T]) {
+        texts::pick_gradient(dy, at, c, dx);
     }
 
     fn gather<T: Number>(&self, table: &[T::Real], width: usize, ids: &[u32], y: &mut [T]) {

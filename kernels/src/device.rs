@@ -7,8 +7,10 @@
 
 use bytemuck::Pod;
 
+use crate::attention::Attention;
 use crate::dropout::{Dropout, Identity};
 use crate::element::{Element, Real};
+use crate::gelu::Gelu;
 use crate::geometry::Geometry;
 use crate::number::Number;
 use crate::pool::Windows;
@@ -195,6 +197,12 @@ pub trait Device: Clone + Send + Sync + 'static {
     /// x = max(x, 0) in place; NaN stays NaN.
     fn relu<T: Number>(&self, x: Self::ViewMut<'_, T>);
 
+    /// y = gelu(x).
+    fn gelu<T: Number>(&self, form: Gelu, x: Self::View<'_, T>, y: Self::ViewMut<'_, T>);
+
+    /// dy becomes dx, the gradient of [`gelu`](Device::gelu), in place.
+    fn gelu_gradient<T: Number>(&self, form: Gelu, x: Self::View<'_, T>, dy: Self::ViewMut<'_, T>);
+
     /// dy = 0 in place wherever y, the output of a ReLU, is 0.
     fn mask<T: Number>(&self, dy: Self::ViewMut<'_, T>, y: Self::View<'_, T>);
 
@@ -274,6 +282,59 @@ pub trait Device: Clone + Send + Sync + 'static {
 
     /// The gradient dx of [`stream_mean`](Device::stream_mean), added to dx in place.
     fn stream_mean_gradient<T: Number>(&self, dy: Self::View<'_, T>, pixels: usize, f: usize, dx: Self::ViewMut<'_, T>);
+
+    // Texts: rows of tokens of their own lengths.
+
+    /// Normalises each row of as many channels as γ has; `statistics` is set to the mean and 1/√(variance + ε) of each row.
+    fn layer_norm<T: Number>(
+        &self,
+        x: Self::View<'_, T>,
+        gamma: Self::View<'_, T::Real>,
+        beta: Self::View<'_, T::Real>,
+        epsilon: f64,
+        y: Self::ViewMut<'_, T>,
+        statistics: Self::ViewMut<'_, T::Real>,
+    );
+
+    /// The gradient dx of [`layer_norm`](Device::layer_norm); returns dγ and dβ.
+    fn layer_norm_gradient<T: Number>(
+        &self,
+        x: Self::View<'_, T>,
+        statistics: Self::View<'_, T::Real>,
+        gamma: Self::View<'_, T::Real>,
+        dy: Self::View<'_, T>,
+        dx: Self::ViewMut<'_, T>,
+    ) -> [Self::Vector<T::Real>; 2];
+
+    /// Attention: computes y, (tokens, width), from queries, keys and values, (tokens, 3·width), and for each token and head log Σ exp s.
+    fn attention<T: Number>(
+        &self,
+        of: &Attention,
+        x: Self::View<'_, T>,
+        y: Self::ViewMut<'_, T>,
+        sums: Self::ViewMut<'_, T::Real>,
+    );
+
+    /// The gradient dx of [`attention`](Device::attention). `from` is x, y and dy.
+    fn attention_gradient<T: Number>(
+        &self,
+        of: &Attention,
+        from: [Self::View<'_, T>; 3],
+        sums: Self::View<'_, T::Real>,
+        dx: Self::ViewMut<'_, T>,
+    );
+
+    /// The mean of each text's rows of `c` channels, which lie between two offsets; an empty text has zeros.
+    fn means<T: Number>(&self, x: Self::View<'_, T>, offsets: Self::View<'_, u32>, c: usize, y: Self::ViewMut<'_, T>);
+
+    /// The gradient dx of [`means`](Device::means).
+    fn means_gradient<T: Number>(&self, dy: Self::View<'_, T>, offsets: Self::View<'_, u32>, c: usize, dx: Self::ViewMut<'_, T>);
+
+    /// The rows of numbers `at`, which are different.
+    fn pick<T: Number>(&self, x: Self::View<'_, T>, at: Self::View<'_, u32>, c: usize, y: Self::ViewMut<'_, T>);
+
+    /// The gradient dx of [`pick`](Device::pick).
+    fn pick_gradient<T: Number>(&self, dy: Self::View<'_, T>, at: Self::View<'_, u32>, c: usize, dx: Self::ViewMut<'_, T>);
 
     // Embedding tables.
 

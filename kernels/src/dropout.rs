@@ -22,7 +22,7 @@ pub struct Identity<'a> {
 
 impl Identity<'_> {
     /// The range of positions of row `row`, which has `each` positions if there are no offsets.
-    fn positions(&self, row: usize, each: usize) -> std::ops::Range<usize> {
+    pub(crate) fn positions(&self, row: usize, each: usize) -> std::ops::Range<usize> {
         match self.offsets {
             Some(offsets) => offsets[row] as usize..offsets[row + 1] as usize,
             None => row * each..(row + 1) * each,
@@ -59,13 +59,13 @@ impl Dropout {
 
     /// The stream of a position in a row.
     #[inline(always)]
-    fn stream(&self, place: u32, view: u16, position: u32) -> u64 {
+    pub(crate) fn stream(&self, place: u32, view: u16, position: u32) -> u64 {
         draw(draw(self.seed, u64::from(place) << 16 | u64::from(view)), u64::from(position))
     }
 
     /// Whether a channel at such a position is kept.
     #[inline(always)]
-    fn keeps(&self, stream: u64, channel: usize) -> bool {
+    pub(crate) fn keeps(&self, stream: u64, channel: usize) -> bool {
         (draw(stream, channel as u64) >> 32) as u32 >= self.threshold
     }
 

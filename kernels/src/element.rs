@@ -3,6 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use num_traits::Float;
 
+use crate::math::Functions;
+
 /// The number types, for code that chooses by a value instead of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -30,7 +32,7 @@ pub trait Element: Pod + Send + Sync {
 }
 
 /// The type of sums, statistics and parameters: f32, or f64 for oracles.
-pub trait Real: Element<Real = Self> + Float + std::ops::AddAssign + std::ops::MulAssign {
+pub trait Real: Element<Real = Self> + Float + Functions + std::ops::AddAssign + std::ops::MulAssign {
     /// Converts from a statistic.
     fn of(v: f64) -> Self;
 

@@ -5,6 +5,7 @@
 //! order of the blocks: one thread and sixteen give the same bits. Unsafe code is only in `micro`, `simd`, `fast`, `gemm` and
 //! `winograd::tiles`.
 
+mod attention;
 mod blocks;
 mod buffer;
 mod conv;
@@ -15,10 +16,13 @@ mod dropout;
 mod element;
 mod elementwise;
 mod fast;
+mod gelu;
 mod gemm;
 mod geometry;
 mod im2col;
+mod layer_norm;
 mod map;
+mod math;
 mod micro;
 mod norm;
 mod number;
@@ -29,15 +33,18 @@ mod rows;
 mod simd;
 mod table;
 mod taps;
+mod texts;
 mod update;
 mod winograd;
 
+pub use attention::Attention;
 pub use buffer::{Buffer, BufferPool};
 pub use cpu::Cpu;
 pub use device::{Change, Device, Plain, Read};
 pub use dropout::{Dropout, Identity};
 pub use element::{Bf16, Element, Kind, Real};
 pub use elementwise::compare;
+pub use gelu::Gelu;
 pub use geometry::Geometry;
 pub use map::Map;
 pub use number::Number;

@@ -1,7 +1,10 @@
 //! Small networks, and inputs for them, on which implementations of the layers are compared: by tests, and by the self-test of a device.
 
 use crate::nn::params::{Init, ParamKind, Params, Scope};
-use crate::nn::{AvgPool, BatchNorm, Conv2d, Layer, Linear, MaxPool, Nonlinearity, Padding, Residual, Select};
+use crate::nn::{
+    AddedRow, Attention, AvgPool, BatchNorm, Conv2d, Gelu, Layer, LayerNorm, Linear, MaxPool, Nonlinearity, Padding, Residual,
+    Select,
+};
 
 pub(crate) const NORMAL: Init = Init::Normal { std: 0.5 };
 
@@ -82,6 +85,32 @@ pub(crate) fn cases() -> Vec<Case> {
         case("mean-pool 2/2, padded below", &[2, 5, 4, 2], |_| vec![Layer::AvgPool(AvgPool::new(2, 2, Padding::After(1), true))]),
         case("mean-pool 2/1 same", &[2, 4, 3, 2], |_| vec![Layer::AvgPool(AvgPool::new(2, 1, Padding::Same, false))]),
         case("global average", &[2, 3, 5, 4], |_| vec![Layer::GlobalAverage]),
+        case("first pixel", &[3, 2, 2, 5], |_| vec![Layer::First]),
+        case("layer norm", &[3, 2, 5, 19], |mut s| vec![Layer::LayerNorm(LayerNorm::new(19, 1e-5, s.sub("a")))]),
+        case("layer norm of many rows", &[2, 30, 31, 40], |mut s| vec![Layer::LayerNorm(LayerNorm::new(40, 1e-12, s.sub("a")))]),
+        case("gelu", &[3, 5, 2, 7], |_| vec![Layer::Gelu(Gelu::Erf)]),
+        case("gelu by tanh", &[3, 5, 2, 7], |_| vec![Layer::Gelu(Gelu::Tanh)]),
+        case("quick gelu", &[3, 5, 2, 7], |_| vec![Layer::Gelu(Gelu::Quick)]),
+        case("attention", &[2, 3, 4, 18], |_| vec![Layer::Attention(Attention::new(2))]),
+        case("causal attention", &[3, 9, 8, 15], |_| vec![Layer::Attention(Attention::new(1).causal())]),
+        case("positions", &[2, 2, 3, 5], |mut s| {
+            vec![
+                Layer::AddedRow(AddedRow::by_position([9, 5], 2, NORMAL, s.sub("a"))),
+                Layer::AddedRow(AddedRow::always([2, 5], 1, NORMAL, s.sub("b"))),
+            ]
+        }),
+        case("transformer block", &[2, 3, 3, 12], |mut s| {
+            let linear = |shape, scope: Scope| Layer::Linear(Linear::new(shape, true, ParamKind::Weight, NORMAL, scope));
+            let norm = |scope: Scope| vec![Layer::LayerNorm(LayerNorm::new(12, 1e-5, scope))];
+            let attention = vec![linear([36, 12], s.sub("a")), Layer::Attention(Attention::new(3)), linear([12, 12], s.sub("b"))];
+            let mlp = vec![linear([20, 12], s.sub("c")), Layer::Gelu(Gelu::Erf), linear([12, 20], s.sub("d"))];
+            let block = |body| Residual::new(body, vec![]).with(Nonlinearity::None);
+            vec![
+                Layer::Residual(block(attention).normalise_before(norm(s.sub("e")))),
+                Layer::Residual(block(mlp).normalise_after(norm(s.sub("f")))),
+                Layer::First,
+            ]
+        }),
         case("select", &[3, 2, 3, 8], |mut s| vec![select(4, s.sub("gate"))]),
         case("identity block", &[2, 3, 3, 3], |mut s| {
             let body = vec![conv([3, 3], 3, 1, 1, s.sub("a")), Layer::BatchNorm(BatchNorm::new(3, 1.0, s.sub("b")))];

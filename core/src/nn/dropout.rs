@@ -6,10 +6,11 @@ use candle_core::Tensor;
 use ctk_kernels::{self as kernels, Device, Identity, Map, Number};
 use rand::RngCore as _;
 
-use super::flow::{Context, Draws, Forward, SharedMap};
+use super::flow::{Behaviour, Context, Forward, SharedMap};
 use super::tensors;
 use crate::error::{Error, Result};
 use crate::nn::rows::Rows;
+use crate::rng::Key;
 
 /// Each value becomes 0 with probability p, and is divided by 1 − p otherwise. In evaluation it does nothing.
 ///
@@ -34,20 +35,14 @@ impl Dropout {
         Ok(Dropout { name, rate })
     }
 
-    fn drawn(&self, draws: &Draws) -> kernels::Dropout {
-        kernels::Dropout::new(draws.key.of("dropout").of(&self.name).stream().next_u64(), self.rate)
+    /// The draws of a step.
+    pub(crate) fn drawn(&self, key: &Key) -> kernels::Dropout {
+        kernels::Dropout::new(key.of("dropout").of(&self.name).stream().next_u64(), self.rate)
     }
 
     /// Checks that the map's rows are those of `rows`.
     fn check(&self, rows: &Rows, n: usize, pixels: usize) -> Result<()> {
-        let known = match rows.offsets() {
-            Some(offsets) => offsets.last().map(|&end| end as usize),
-            None => Some(rows.len()),
-        };
-        let ascending = rows
-            .offsets()
-            .is_none_or(|offsets| offsets.len() == rows.len() + 1 && offsets[0] == 0 && offsets.is_sorted() && pixels == 1);
-        if known != Some(n) || !ascending {
+        if !rows.covers(n, pixels) {
             let what = format!("dropout of {n} rows of {pixels} positions, of which {} are known", rows.len());
             return Err(Error::new(what).at(&self.name));
         }
@@ -55,12 +50,12 @@ impl Dropout {
     }
 
     pub(crate) fn forward<D: Device, T: Number>(&self, x: SharedMap<D, T>, context: &Context<D>) -> Forward<D, T> {
-        let Some(draws) = context.behaviour.draws.clone() else { return Ok((x, None)) };
-        let (pixels, c) = (x.h * x.w, x.c);
-        self.check(&draws.rows, x.n, pixels)?;
-        let dropout = self.drawn(&draws);
+        let Some(key) = &context.behaviour.key else { return Ok((x, None)) };
+        let (pixels, c, rows) = (x.h * x.w, x.c, context.behaviour.rows.clone());
+        self.check(&rows, x.n, pixels)?;
+        let dropout = self.drawn(key);
         let drop = move |x: SharedMap<D, T>| {
-            let (mut y, rows) = (Map::own(x), &draws.rows);
+            let mut y = Map::own(x);
             let identity = Identity { places: rows.places(), views: rows.views(), offsets: rows.offsets() };
             let device = y.device().clone();
             device.dropout(&dropout, identity, pixels, c, y.data_mut());
@@ -71,11 +66,12 @@ impl Dropout {
         Ok((y, back))
     }
 
-    pub(crate) fn reference(&self, x: &Tensor, draws: Option<&Draws>) -> Result<Tensor> {
-        let Some(draws) = draws else { return Ok(x.clone()) };
+    pub(crate) fn reference(&self, x: &Tensor, behaviour: &Behaviour) -> Result<Tensor> {
+        let Some(key) = &behaviour.key else { return Ok(x.clone()) };
         let (n, h, w, c) = x.dims4()?;
-        self.check(&draws.rows, n, h * w)?;
-        let (dropout, rows) = (self.drawn(draws), &draws.rows);
+        let rows = &behaviour.rows;
+        self.check(rows, n, h * w)?;
+        let dropout = self.drawn(key);
         let mut factors = Vec::with_capacity(x.elem_count());
         for (i, (&place, &view)) in rows.places().iter().zip(rows.views()).enumerate() {
             let positions = rows.offsets().map_or(h * w, |offsets| (offsets[i + 1] - offsets[i]) as usize);

@@ -118,21 +118,14 @@ pub(crate) fn backward<D: Device, T: Number>(
     Ok(flow)
 }
 
-/// The keys of dropout's draws.
-#[derive(Clone, Debug)]
-pub(crate) struct Draws {
-    /// The step's key.
-    pub key: Key,
-    /// The identity of the rows.
-    pub rows: Rows,
-}
-
 /// How layers behave that differ between training and evaluation.
 #[derive(Clone, Debug)]
 pub(crate) struct Behaviour {
     pub statistics: Statistics,
-    /// None if nothing is dropped.
-    pub draws: Option<Draws>,
+    /// The identity of the rows.
+    pub rows: Rows,
+    /// The step's key, by which dropout draws; none if nothing is dropped.
+    pub key: Option<Key>,
 }
 
 /// The settings of a pass on a device.

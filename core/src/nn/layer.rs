@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use ctk_kernels::{Device, Map, Number};
+use ctk_kernels::{Device, Gelu, Map, Number};
 
+use super::added::AddedRow;
+use super::attention::Attention;
 use super::conv::Conv2d;
 use super::dropout::Dropout;
 use super::embedding::Embedding;
 use super::flow::{Activation, Back, Behaviour, Chain, Chained, Context, Forward, SharedMap, Steps};
+use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use super::norm::BatchNorm;
 use super::pool::{self, AvgPool, MaxPool};
@@ -37,8 +40,18 @@ pub enum Layer {
     MaxPool(MaxPool),
     /// The mean of each window.
     AvgPool(AvgPool),
-    /// The mean of each channel over the whole image: `(n, h, w, c)` → `(n, c)`.
+    /// The mean of each channel over the whole image, `(n, h, w, c)` → `(n, c)`, or over all tokens of each text.
     GlobalAverage,
+    /// The first pixel of each image, or the first token of each text (BERT's `[CLS]`).
+    First,
+    /// Layer normalisation.
+    LayerNorm(LayerNorm),
+    /// A Gaussian error linear unit.
+    Gelu(Gelu),
+    /// Attention among the tokens of each text, or the pixels of each image.
+    Attention(Attention),
+    /// A row of a table is added to every token: learned positions.
+    AddedRow(AddedRow),
     /// An embedding table, the first layer of a chain that reads ids.
     Embedding(Embedding),
     /// Dropout, active in training only.
@@ -52,7 +65,12 @@ pub enum Layer {
 impl Layer {
     /// Whether an output of one pixel for each image is `(n, c)` features, whatever the input's shape was.
     pub(crate) fn flattens(&self) -> bool {
-        matches!(self, Layer::GlobalAverage | Layer::Linear(_))
+        self.pools() || matches!(self, Layer::Linear(_))
+    }
+
+    /// Whether one row is left of each image or text.
+    fn pools(&self) -> bool {
+        matches!(self, Layer::GlobalAverage | Layer::First)
     }
 
     fn params(&self, into: &mut Vec<Arc<Param>>) {
@@ -60,10 +78,13 @@ impl Layer {
             Layer::Conv2d(conv) => conv.params(into),
             Layer::Linear(linear) => linear.params(into),
             Layer::BatchNorm(norm) => norm.params(into),
+            Layer::LayerNorm(norm) => norm.params(into),
+            Layer::AddedRow(added) => added.params(into),
             Layer::Embedding(table) => table.params(into),
             Layer::Residual(block) => block.params(into),
             Layer::Select(select) => select.params(into),
-            Layer::Relu | Layer::MaxPool(_) | Layer::AvgPool(_) | Layer::GlobalAverage | Layer::Dropout(_) => {}
+            Layer::Relu | Layer::MaxPool(_) | Layer::AvgPool(_) | Layer::GlobalAverage => {}
+            Layer::First | Layer::Gelu(_) | Layer::Attention(_) | Layer::Dropout(_) => {}
         }
     }
 
@@ -77,6 +98,11 @@ impl Layer {
             Layer::MaxPool(pool) => pool.forward(x.plain(), context),
             Layer::AvgPool(pool) => pool.forward(x.plain(), context),
             Layer::GlobalAverage => pool::global_average(&x.plain(), context),
+            Layer::First => pool::first(&x.plain(), context),
+            Layer::LayerNorm(norm) => norm.forward(x.plain(), context),
+            Layer::Gelu(form) => Ok(gelu(*form, x.plain(), context)),
+            Layer::Attention(attention) => attention.forward(x.plain(), context),
+            Layer::AddedRow(added) => added.forward(x.plain(), context),
             Layer::Select(select) => select.forward(x.plain(), context),
             Layer::Dropout(dropout) => dropout.forward(x.plain(), context),
             Layer::Embedding(table) => Err(table.misplaced()),
@@ -92,9 +118,14 @@ impl Layer {
             Layer::Relu => reference::relu(x),
             Layer::MaxPool(pool) => pool.reference(x),
             Layer::AvgPool(pool) => pool.reference(x),
-            Layer::GlobalAverage => Ok(x.mean_keepdim((1, 2))?),
+            Layer::GlobalAverage => pool::global_average_reference(x, &behaviour.rows),
+            Layer::First => pool::first_reference(x, &behaviour.rows),
+            Layer::LayerNorm(norm) => norm.reference(x),
+            Layer::Gelu(form) => reference::gelu(*form, x),
+            Layer::Attention(attention) => attention.reference(x, behaviour),
+            Layer::AddedRow(added) => added.reference(x, &behaviour.rows),
             Layer::Embedding(table) => Err(table.misplaced()),
-            Layer::Dropout(dropout) => dropout.reference(x, behaviour.draws.as_ref()),
+            Layer::Dropout(dropout) => dropout.reference(x, behaviour),
             Layer::Residual(block) => block.reference(x, behaviour),
             Layer::Select(select) => select.reference(x, behaviour),
         }
@@ -114,6 +145,17 @@ fn relu<D: Device, T: Number>(x: SharedMap<D, T>, context: &Context<D>) -> (Shar
     (y, back)
 }
 
+fn gelu<D: Device, T: Number>(form: Gelu, x: SharedMap<D, T>, context: &Context<D>) -> (SharedMap<D, T>, Option<Back<D, T>>) {
+    let mut y = Map::new(x.shape(), &context.device);
+    context.device.gelu(form, x.data(), y.data_mut());
+    let back = context.back(move |dy, _| {
+        let mut dx = Map::own(dy);
+        x.device().gelu_gradient(form, x.data(), dx.data_mut());
+        Ok(Some(Arc::new(dx)))
+    });
+    (Arc::new(y), back)
+}
+
 impl Chain for Vec<Layer> {
     fn forward<D: Device, T: Number>(&self, x: Activation<D, T>, context: &Context<D>) -> Chained<D, T> {
         let mut steps = Steps::new();
@@ -126,7 +168,7 @@ impl Chain for Vec<Layer> {
     }
 
     fn reference(&self, x: &Tensor, behaviour: &Behaviour) -> Result<Tensor> {
-        self.iter().try_fold(x.clone(), |x, layer| layer.reference(&x, behaviour))
+        reference_of(self, x.clone(), behaviour)
     }
 }
 
@@ -137,10 +179,27 @@ fn run<D: Device, T: Number>(
     steps: &mut Steps<D, T>,
     context: &Context<D>,
 ) -> Result<Activation<D, T>> {
+    let mut pooled = None;
     for layer in layers {
-        let (y, back) = layer.forward(x, context)?;
+        let (y, back) = layer.forward(x, pooled.as_ref().unwrap_or(context))?;
         steps.extend(back);
         x = y;
+        if layer.pools() && context.behaviour.rows.offsets().is_some() {
+            let behaviour = Behaviour { rows: context.behaviour.rows.pooled(), ..context.behaviour.clone() };
+            pooled = Some(Context { behaviour, ..context.clone() });
+        }
+    }
+    Ok(x)
+}
+
+/// Runs the layers in order in candle's operations.
+fn reference_of(layers: &[Layer], mut x: Tensor, behaviour: &Behaviour) -> Result<Tensor> {
+    let mut behaviour = behaviour.clone();
+    for layer in layers {
+        x = layer.reference(&x, &behaviour)?;
+        if layer.pools() {
+            behaviour.rows = behaviour.rows.pooled();
+        }
     }
     Ok(x)
 }
@@ -157,7 +216,7 @@ pub(crate) fn look_up<D: Device, T: Number>(layers: &[Layer], ids: &[u32], conte
 /// The same in candle's operations.
 pub(crate) fn look_up_reference(layers: &[Layer], ids: &[u32], behaviour: &Behaviour) -> Result<Tensor> {
     let Some((Layer::Embedding(table), rest)) = layers.split_first() else { return Err(no_table()) };
-    rest.iter().try_fold(table.reference(ids)?, |x, layer| layer.reference(&x, behaviour))
+    reference_of(rest, table.reference(ids)?, behaviour)
 }
 
 fn no_table() -> Error {

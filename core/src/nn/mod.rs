@@ -12,7 +12,9 @@
 //! and are repacked when they are used. Everything works in f32 and f64; finite differences are taken in f64. A pass in [mixed
 //! precision](Precision::Bf16) stores maps and multiplies in bf16; parameters, sums and statistics stay in f32.
 
+mod added;
 pub mod array;
+mod attention;
 pub(crate) mod cases;
 mod conv;
 mod dropout;
@@ -20,6 +22,7 @@ mod embedding;
 mod flow;
 pub mod gradient;
 mod layer;
+mod layer_norm;
 mod linear;
 mod norm;
 mod param;
@@ -42,17 +45,21 @@ use ctk_kernels::{Bf16, Cpu, Device, Number};
 
 use crate::device::{self, Rules};
 use crate::error::{Error, Result};
-use flow::{Activation, Behaviour, Chain as _, Context, Draws};
+use flow::{Activation, Behaviour, Chain as _, Context};
 use gradient::GradientStore;
 use param::Param;
 use pass::{Mode, Pass, Precision, Split};
 use rows::Rows;
 use tape::Tape;
 
+pub use added::AddedRow;
+pub use attention::Attention;
 pub use conv::Conv2d;
+pub use ctk_kernels::Gelu;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use layer::{Layer, Residual, Select};
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use norm::BatchNorm;
 pub(crate) use norm::EPSILON;
@@ -182,8 +189,8 @@ impl Sequential {
         if x.elem_count() == 0 {
             return Err(Error::new(format!("a network cannot read the empty input {:?}", x.dims())));
         }
-        let draws = (pass.mode == Mode::Train).then(|| Draws { key: pass.key, rows: rows.clone() });
-        let behaviour = Behaviour { statistics: pass.statistics, draws };
+        let key = (pass.mode == Mode::Train).then_some(pass.key);
+        let behaviour = Behaviour { statistics: pass.statistics, rows: rows.clone(), key };
         let (y, tape) = match self.device() {
             _ if self.reference => self.in_candle(x, behaviour, pass)?,
             device::Device::Cpu => self.on(&Cpu::default(), x, behaviour, pass)?,

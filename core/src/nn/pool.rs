@@ -8,6 +8,7 @@ use ctk_kernels::{Device, Map, Number, Windows};
 use super::flow::{Context, Forward, SharedMap};
 use super::reference::window;
 use crate::error::{Error, Result};
+use crate::nn::rows::Rows;
 
 /// The padding of an image that is pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl MaxPool {
     /// # Panics
     /// If `kernel` or `stride` is 0, or if a window could lie wholly in the padding.
     pub fn new(kernel: usize, stride: usize, padding: Padding) -> Self {
-        check(kernel, stride, padding);
+        check_window(kernel, stride, padding);
         MaxPool { kernel, stride, padding }
     }
 
@@ -105,7 +106,7 @@ impl AvgPool {
     /// # Panics
     /// If `kernel` or `stride` is 0, or if a window could lie wholly in the padding.
     pub fn new(kernel: usize, stride: usize, padding: Padding, count_outside: bool) -> Self {
-        check(kernel, stride, padding);
+        check_window(kernel, stride, padding);
         AvgPool { kernel, stride, padding, count_outside }
     }
 
@@ -140,7 +141,7 @@ impl AvgPool {
     }
 }
 
-fn check(kernel: usize, stride: usize, padding: Padding) {
+fn check_window(kernel: usize, stride: usize, padding: Padding) {
     let fits = match padding {
         Padding::Both(p) | Padding::After(p) => p < kernel,
         Padding::Same => true,
@@ -148,10 +149,38 @@ fn check(kernel: usize, stride: usize, padding: Padding) {
     assert!(kernel > 0 && stride > 0 && fits, "a window of {kernel}, stride {stride} with {padding:?} could be empty");
 }
 
-/// The mean of each channel over the image.
+/// Numbers in the memory of a device.
+fn placed<D: Device>(numbers: &[u32], device: &D) -> D::Buffer<u32> {
+    let mut there = device.allocate(numbers.len());
+    device.upload(numbers, device.view_mut(&mut there));
+    there
+}
+
+fn check(rows: &Rows, n: usize, pixels: usize) -> Result<()> {
+    match rows.covers(n, pixels) {
+        true => Ok(()),
+        false => Err(Error::new(format!("pooling of {n} rows of {pixels} positions, of which {} are known", rows.len()))),
+    }
+}
+
+/// The mean of each channel over the image, or over the tokens of each text.
 pub(crate) fn global_average<D: Device, T: Number>(x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
     let device = &context.device;
     let shape @ [n, h, w, c] = x.shape();
+    let rows = &context.behaviour.rows;
+    if let Some(offsets) = rows.offsets() {
+        check(rows, n, h * w)?;
+        let ends = placed(offsets, device);
+        let mut y = Map::new([rows.len(), 1, 1, c], device);
+        device.means(x.data(), device.view(&ends), c, y.data_mut());
+        let back = context.back(move |dy: SharedMap<D, T>, _| {
+            let device = dy.device();
+            let mut dx = Map::new(shape, device);
+            device.means_gradient(dy.data(), device.view(&ends), c, dx.data_mut());
+            Ok(Some(Arc::new(dx)))
+        });
+        return Ok((Arc::new(y), back));
+    }
     let mut y = Map::new([n, 1, 1, c], device);
     device.global_mean(x.data(), h * w, c, y.data_mut());
     let back = context.back(move |dy: SharedMap<D, T>, _| {
@@ -161,6 +190,56 @@ pub(crate) fn global_average<D: Device, T: Number>(x: &Map<D, T>, context: &Cont
         Ok(Some(Arc::new(dx)))
     });
     Ok((Arc::new(y), back))
+}
+
+pub(crate) fn global_average_reference(x: &Tensor, rows: &Rows) -> Result<Tensor> {
+    if rows.offsets().is_none() {
+        return Ok(x.mean_keepdim((1, 2))?);
+    }
+    let (n, h, w, c) = x.dims4()?;
+    check(rows, n, h * w)?;
+    let mean = |row: usize| -> Result<Tensor> {
+        let own = rows.tokens(row, 1);
+        if own.is_empty() {
+            return Ok(Tensor::zeros((1, 1, 1, c), x.dtype(), x.device())?);
+        }
+        Ok(x.narrow(0, own.start, own.len())?.mean_keepdim(0)?)
+    };
+    Ok(Tensor::cat(&(0..rows.len()).map(mean).collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+/// The number of the first token of each row in a map of `n` images of `pixels` pixels.
+fn firsts(rows: &Rows, n: usize, pixels: usize) -> Result<Vec<u32>> {
+    check(rows, n, pixels)?;
+    let first = |row: usize| match rows.tokens(row, pixels) {
+        tokens if tokens.is_empty() => Err(Error::new(format!("text {row} has no first token"))),
+        tokens => Ok(tokens.start as u32),
+    };
+    (0..rows.len()).map(first).collect()
+}
+
+/// The first token of each text, or the first pixel of each image.
+pub(crate) fn first<D: Device, T: Number>(x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
+    let device = &context.device;
+    let shape @ [n, h, w, c] = x.shape();
+    let at = placed(&firsts(&context.behaviour.rows, n, h * w)?, device);
+    let mut y = Map::new([context.behaviour.rows.len(), 1, 1, c], device);
+    device.pick(x.data(), device.view(&at), c, y.data_mut());
+    let back = context.back(move |dy: SharedMap<D, T>, _| {
+        let device = dy.device();
+        let mut dx = Map::new(shape, device);
+        device.pick_gradient(dy.data(), device.view(&at), c, dx.data_mut());
+        Ok(Some(Arc::new(dx)))
+    });
+    Ok((Arc::new(y), back))
+}
+
+pub(crate) fn first_reference(x: &Tensor, rows: &Rows) -> Result<Tensor> {
+    let (n, h, w, c) = x.dims4()?;
+    let at = firsts(rows, n, h * w)?;
+    let count = at.len();
+    let at = Tensor::from_vec(at, count, x.device())?;
+    Ok(x.reshape((n * h * w, c))?.index_select(&at, 0)?.reshape((count, 1, 1, c))?)
 }
 
 /// The tensor surrounded by `value`, as far as the windows reach.

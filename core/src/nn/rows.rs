@@ -66,6 +66,30 @@ impl Rows {
         self.offsets.as_deref()
     }
 
+    /// The tokens of a row in a map of all rows, which has `pixels` positions for each if the rows have no offsets.
+    pub(crate) fn tokens(&self, row: usize, pixels: usize) -> Range<usize> {
+        match &self.offsets {
+            Some(offsets) => offsets[row] as usize..offsets[row + 1] as usize,
+            None => row * pixels..(row + 1) * pixels,
+        }
+    }
+
+    /// Whether a map of `n` images of `pixels` pixels is that of these rows.
+    pub(crate) fn covers(&self, n: usize, pixels: usize) -> bool {
+        match &self.offsets {
+            Some(offsets) => {
+                let ascending = offsets.len() == self.len() + 1 && offsets[0] == 0 && offsets.is_sorted();
+                ascending && pixels == 1 && offsets.last() == Some(&(n as u32))
+            }
+            None => n == self.len(),
+        }
+    }
+
+    /// The same rows as one vector each: what is left of texts whose tokens were pooled.
+    pub(crate) fn pooled(&self) -> Rows {
+        Rows { offsets: None, ..self.clone() }
+    }
+
     /// The range of the step's batch that is divided into groups of batch statistics.
     pub(crate) fn extent(&self) -> Range<u32> {
         self.extent.clone()

@@ -16,6 +16,7 @@ use crate::world::solo;
 mod devices;
 mod dropout;
 mod embedding;
+mod texts;
 
 fn noise(dims: &[usize], key: Key) -> Tensor {
     let mut rng = key.rng();
@@ -166,14 +167,19 @@ fn blocks_that_run_once_more_give_the_same_bits() {
 fn mixed_precision_is_near() {
     for case in cases() {
         // In a chain, a ReLU may cut a value near 0 on the other side, and the gradient behind it then differs much.
-        let chain = ["tiles and norms", "bottleneck", "small network"].contains(&case.name);
+        let bound = match case.name {
+            "tiles and norms" | "bottleneck" | "small network" => 0.4,
+            // Ten layers, each of which rounds.
+            "transformer block" => 5e-2,
+            _ => 2e-2,
+        };
         for statistics in [Update, Frozen] {
             let graph = run(&case, DType::F64, true, statistics);
             let mixed = run_at(&case, DType::F32, false, statistics, Precision::Bf16);
             assert!(relative(&mixed.y, &graph.y) <= 2e-2, "{}: output off by {:e}", case.name, relative(&mixed.y, &graph.y));
             for (name, value) in &mixed.named {
                 let off = relative(value, &graph.named[name]);
-                assert!(off <= if chain { 0.4 } else { 2e-2 }, "{}: {name} off by {off:e}", case.name);
+                assert!(off <= bound, "{}: {name} off by {off:e}", case.name);
             }
         }
     }

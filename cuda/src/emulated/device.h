@@ -25,7 +25,7 @@ void barrier();
 #define __syncthreads() emulated::barrier()
 #define __global__
 #define __device__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 // A block is run to its end before the next one begins, so its shared memory can be the only one.
 #define __shared__ static
 
@@ -39,6 +39,7 @@ static inline unsigned __float_as_uint(float v) {
     std::memcpy(&bits, &v, sizeof bits);
     return bits;
 }
+using std::erfc;
 using std::exp;
 using std::log;
 using std::sqrt;

@@ -32,24 +32,26 @@ __device__ inline void largest(double *shared, double value) {
     }
 }
 
+// log(1 + eˣ); its derivative is e^(x − softplus(x)).
+__device__ inline double softplus(double x) { return (x > 0 ? x : 0) + log(1 + exp(x > 0 ? -x : x)); }
+
 // Each block has one anchor, number `first` + its own. Its products with the candidates are in `near` (those with a gradient: n of them, the
 // first of which is row `offset`) and in `far` (further ones, k). Both become ∂L/∂product, and losses[anchor] gets the anchor's part of
 //
-//     L = Σ weight · Σ_p (log Σ exp s − s_p)         s = product / temperature, p the positives, the inner sum over the denominator
+//     L = Σ weight · Σ_p (log Σ exp s − s_p)         s = product · sharp, p the positives, the inner sum over the denominator
 //     L = Σ weight · Σ_p log(1 + exp(log Σ exp s − s_p))   for EACH
 //
 // names has the names of all rows with a gradient, further those of the others; weights the weight of a positive of each row.
 #define PARAMETERS(T)                                                                                                                      \
-    (T * near, T * far, int n, int k, int first, int offset, const u32 *names, const u32 *further, const double *weights, double temperature, \
+    (T * near, T * far, int n, int k, int first, int offset, const u32 *names, const u32 *further, const double *weights, double sharp, \
      int denominator, double *losses)
 template <class T>
 __device__ void contrast(T *near, T *far, int n, int k, int first, int offset, const u32 *names, const u32 *further,
-                         const double *weights, double temperature, int denominator, double *losses) {
+                         const double *weights, double sharp, int denominator, double *losses) {
     __shared__ double shared[2 * 256];
     int anchor = first + (int)blockIdx.x;
     u32 name = names[anchor];
     double weight = weights[anchor];
-    T divisor = (T)temperature;
     near += (u32)n * blockIdx.x;
     far += (u32)k * blockIdx.x;
 #define CANDIDATES for (int j = threadIdx.x; j < n + k; j += blockDim.x)
@@ -59,7 +61,7 @@ __device__ void contrast(T *near, T *far, int n, int k, int first, int offset, c
     double top = -1e30;
     CANDIDATES {
         T *at = PLACE;
-        *at = *at / divisor;
+        *at *= (T)sharp;
         if (RELATION.counts && (double)*at > top) top = (double)*at;
     }
     largest(shared, top);
@@ -79,26 +81,22 @@ __device__ void contrast(T *near, T *far, int n, int k, int first, int offset, c
         Relation r = RELATION;
         if (!r.positive) continue;
         double x = whole - (double)*PLACE;
-        if (denominator == EACH) {
-            loss += (x > 0 ? x : 0) + log(1 + exp(x > 0 ? -x : x));
-            draw += 1 / (1 + exp(-x));
-        } else {
-            loss += x;
-            draw += 1;
-        }
+        double part = denominator == EACH ? softplus(x) : x;
+        loss += part;
+        draw += denominator == EACH ? exp(x - part) : 1;
     }
     both_sums(shared, loss, draw);
     __syncthreads();
     loss = shared[0];
     draw = shared[256];
-    double push = sum > 0 ? weight * draw / sum / temperature : 0;
+    double push = sum > 0 ? weight * draw * sharp * exp(-log(sum)) : 0;
     CANDIDATES {
         T *at = PLACE;
         Relation r = RELATION;
         T d = r.counts ? exp(*at - (T)top) * (T)push : (T)0;
         if (r.positive) {
             double x = whole - (double)*at;
-            d -= (T)(weight / temperature * (denominator == EACH ? 1 / (1 + exp(-x)) : 1));
+            d -= (T)(weight * sharp * (denominator == EACH ? exp(x - softplus(x)) : 1));
         }
         *at = d;
     }
@@ -107,5 +105,5 @@ __device__ void contrast(T *near, T *far, int n, int k, int first, int offset, c
 #undef PLACE
 #undef RELATION
 }
-FOR_REAL(contrast, PARAMETERS, (near, far, n, k, first, offset, names, further, weights, temperature, denominator, losses))
+FOR_REAL_LARGE(contrast, PARAMETERS, (near, far, n, k, first, offset, names, further, weights, sharp, denominator, losses))
 #undef PARAMETERS

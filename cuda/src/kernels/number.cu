@@ -54,3 +54,7 @@ __device__ inline u32 threads() { return gridDim.x * blockDim.x; }
 #define FOR_REAL(kernel, parameters, arguments)                                                                                            \
     extern "C" __global__ void __launch_bounds__(256) kernel##_f32 parameters(float) { kernel<float> arguments; }                          \
     extern "C" __global__ void __launch_bounds__(256) kernel##_f64 parameters(double) { kernel<double> arguments; }
+// The same for a kernel of many registers: one block at a time may have them all, where the compiler would rather spill some.
+#define FOR_REAL_LARGE(kernel, parameters, arguments)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, 1) kernel##_f32 parameters(float) { kernel<float> arguments; }                       \
+    extern "C" __global__ void __launch_bounds__(256, 1) kernel##_f64 parameters(double) { kernel<double> arguments; }

@@ -7,7 +7,7 @@ use ctk_kernels::{Cpu, Device, Map};
 
 use super::{emulated, noise, relative};
 use crate::nn::cases::{NORMAL, conv};
-use crate::nn::flow::{Activation, Behaviour, Chain as _, Context, Draws, backward};
+use crate::nn::flow::{Activation, Behaviour, Chain as _, Context, backward};
 use crate::nn::params::{ParamKind, Params};
 use crate::nn::pass::Statistics::Hold;
 use crate::nn::rows::Rows;
@@ -20,7 +20,7 @@ fn rows(samples: u32) -> Rows {
 }
 
 fn behaviour(rows: Rows, step: u64) -> Behaviour {
-    Behaviour { statistics: Hold, draws: Some(Draws { key: Key::new(5).at(step), rows }) }
+    Behaviour { statistics: Hold, rows, key: Some(Key::new(5).at(step)) }
 }
 
 fn network() -> (Vec<Layer>, Params) {
@@ -81,7 +81,7 @@ fn all_roads_drop_the_same_numbers() {
     // Another step drops other values; without draws nothing is dropped.
     let next = run(&Cpu::default(), &net, &x, behaviour(rows(3), 1), false);
     assert_ne!(numbers(&here.y), numbers(&next.y));
-    let all = run(&Cpu::default(), &net, &x, Behaviour { statistics: Hold, draws: None }, false);
+    let all = run(&Cpu::default(), &net, &x, Behaviour { key: None, ..behaviour(rows(3), 0) }, false);
     assert!(numbers(&all.y).iter().all(|&v| v != 0.0));
     net.1.gradient_store().drain();
 }

@@ -32,7 +32,7 @@ fn numbers(t: &Tensor) -> Vec<f64> {
 
 /// The rows looked up, and the table's gradient for `dy`.
 fn run<D: Device>(device: &D, (table, params): &(Embedding, Params), dy: &Tensor) -> (Vec<f64>, Vec<f64>) {
-    let behaviour = Behaviour { statistics: Hold, draws: None };
+    let behaviour = Behaviour { statistics: Hold, rows: Rows::alone(IDS.len()), key: None };
     let context = Context { device: device.clone(), store: params.gradient_store(), behaviour, keep: true, recompute: false };
     let (y, back) = table.forward::<D, f64>(&IDS, &context).unwrap();
     assert!(back.unwrap()(Arc::new(tensors::to_map(dy, device).unwrap()), true).unwrap().is_none());

@@ -1,0 +1,555 @@
+//! Multi-head attention (Vaswani et al. 2017, equation 1) within each row of tokens: a text, or the patches of an image.
+//!
+//! The input has a query, a key and a value for each token, (tokens, 3·width): first all heads' queries. With s = scale·q·k, P = softmax(s)
+//! over the keys of the same row and D = Σ dy·y of a head,
+//!
+//! ```text
+//! y = P·v,   dv = Pᵀ·dy,   dP = dy·vᵀ,   ds = scale·P∘(dP − D),   dq = ds·k,   dk = dsᵀ·q
+//! ```
+//!
+//! Rows have their own lengths, and no padding is computed. Only the scores of a block of queries are in memory at a time; the backward pass
+//! computes them again from the logarithm of each sum, which the forward pass keeps. Where causal, a token attends to itself and to those
+//! before it. With dropout, P is dropped before it meets the values; draws are keyed by the row, the query's position, head and key.
+
+#![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::buffer::{Buffer, BufferPool};
+use crate::dropout::{Dropout, Identity};
+use crate::element::{Bf16, Element};
+use crate::fast::{Factor, Fast, Interleave};
+use crate::geometry::Geometry;
+use crate::math::Functions;
+use crate::micro::{Columns, Places, Rows, Stretch, panel_width};
+use crate::panels::{Weights, widths};
+use crate::simd::{lanes, run, wide};
+
+/// What attends to what.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// The rows of tokens.
+    pub rows: Identity<'a>,
+    /// Tokens of each row, if the rows have no offsets.
+    pub each: usize,
+    /// Heads, which divide the width.
+    pub heads: usize,
+    /// Values of a token in all heads.
+    pub width: usize,
+    /// The factor of the scores.
+    pub scale: f64,
+    /// Whether a token attends to none that follow it.
+    pub causal: bool,
+    /// What is dropped of the probabilities.
+    pub dropout: Option<Dropout>,
+}
+
+/// Queries at once.
+const BLOCK: usize = 64;
+
+/// Lanes of a sum.
+const LANES: usize = 16;
+
+impl Attention<'_> {
+    /// The channel by which dropout draws for a head's key.
+    pub fn channel(head: usize, key: usize) -> usize {
+        head << 20 | key
+    }
+
+    /// Values of a head.
+    fn head(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Keys of the query at a position of a row of `count` tokens.
+    fn keys(&self, query: usize, count: usize) -> usize {
+        if self.causal { query + 1 } else { count }
+    }
+
+    /// The factor of a probability: 0 where it is dropped.
+    fn factors(&self, row: usize, query: usize, head: usize) -> impl Fn(usize) -> f64 {
+        let drawn = self.dropout.map(|dropout| {
+            let stream = dropout.stream(self.rows.places[row], self.rows.views[row], query as u32);
+            (dropout, stream)
+        });
+        move |key| match &drawn {
+            None => 1.0,
+            Some((dropout, stream)) if dropout.keeps(*stream, Attention::channel(head, key)) => dropout.scale,
+            Some(_) => 0.0,
+        }
+    }
+}
+
+/// A number type for which there is attention.
+pub trait Attend: Element {
+    /// Computes y, (tokens, width), and for each token and head log Σ exp s.
+    fn attention(of: &Attention, x: &[Self], y: &mut [Self], sums: &mut [Self::Real], pool: &Arc<BufferPool>);
+
+    /// Computes dx from x, y, the sums and dy.
+    fn attention_gradient(of: &Attention, from: [&[Self]; 3], sums: &[Self::Real], dx: &mut [Self], pool: &Arc<BufferPool>);
+}
+
+/// A block of tokens of a row: the row, all of its tokens, the block's first one, and its parts of two slices.
+type Task<'a, A, B> = (usize, Range<usize>, usize, &'a mut [A], &'a mut [B]);
+
+/// Blocks of at most `block` tokens, with their parts of slices that have so many values for each token.
+fn tasks<'a, A, B>(
+    of: &Attention,
+    block: usize,
+    [a_width, b_width]: [usize; 2],
+    mut a: &'a mut [A],
+    mut b: &'a mut [B],
+) -> Vec<Task<'a, A, B>> {
+    let mut all = Vec::new();
+    for row in 0..of.rows.places.len() {
+        let tokens = of.rows.positions(row, of.each);
+        for first in tokens.clone().step_by(block) {
+            let count = block.min(tokens.end - first);
+            let (own_a, rest_a) = a.split_at_mut(count * a_width);
+            let (own_b, rest_b) = b.split_at_mut(count * b_width);
+            all.push((row, tokens.clone(), first, own_a, own_b));
+            (a, b) = (rest_a, rest_b);
+        }
+    }
+    assert!(a.is_empty() && b.is_empty(), "more values than tokens");
+    all
+}
+
+/// In f64: plain loops.
+impl Attend for f64 {
+    fn attention(of: &Attention, x: &[f64], y: &mut [f64], sums: &mut [f64], _: &Arc<BufferPool>) {
+        let (c, d) = (of.width, of.head());
+        tasks(of, usize::MAX, [c, of.heads], y, sums).into_par_iter().for_each(|(row, tokens, _, y, sums)| {
+            y.fill(0.0);
+            for (query, head) in (0..tokens.len()).flat_map(|query| (0..of.heads).map(move |head| (query, head))) {
+                let part = |token: usize, which: usize| &x[((tokens.start + token) * 3 + which) * c + head * d..][..d];
+                let scores: Vec<f64> = (0..of.keys(query, tokens.len()))
+                    .map(|key| of.scale * part(query, 0).iter().zip(part(key, 1)).map(|(q, k)| q * k).sum::<f64>())
+                    .collect();
+                let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let sum = top + scores.iter().map(|s| (s - top).exp()).sum::<f64>().ln();
+                sums[query * of.heads + head] = sum;
+                let factor = of.factors(row, query, head);
+                for (key, score) in scores.iter().enumerate() {
+                    let p = (score - sum).exp() * factor(key);
+                    y[query * c + head * d..][..d].iter_mut().zip(part(key, 2)).for_each(|(y, v)| *y += p * v);
+                }
+            }
+        });
+    }
+
+    fn attention_gradient(of: &Attention, [x, y, dy]: [&[f64]; 3], sums: &[f64], dx: &mut [f64], _: &Arc<BufferPool>) {
+        let (c, d) = (of.width, of.head());
+        tasks(of, usize::MAX, [3 * c, 0], dx, &mut [0u8; 0]).into_par_iter().for_each(|(row, tokens, _, dx, _)| {
+            dx.fill(0.0);
+            for (query, head) in (0..tokens.len()).flat_map(|query| (0..of.heads).map(move |head| (query, head))) {
+                let part = |token: usize, which: usize| &x[((tokens.start + token) * 3 + which) * c + head * d..][..d];
+                let own = |values: &[f64]| values[(tokens.start + query) * c + head * d..][..d].to_vec();
+                let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+                let (y, dy) = (own(y), own(dy));
+                let total = dot(&y, &dy);
+                let factor = of.factors(row, query, head);
+                for key in 0..of.keys(query, tokens.len()) {
+                    let p = (of.scale * dot(part(query, 0), part(key, 1)) - sums[(tokens.start + query) * of.heads + head]).exp();
+                    let ds = of.scale * p * (dot(&dy, part(key, 2)) * factor(key) - total);
+                    let mut add = |token: usize, which: usize, by: f64, values: &[f64]| {
+                        let to = &mut dx[(token * 3 + which) * c + head * d..][..d];
+                        to.iter_mut().zip(values).for_each(|(to, v)| *to += by * v);
+                    };
+                    add(query, 0, ds, part(key, 1));
+                    add(key, 1, ds, part(query, 0));
+                    add(key, 2, p * factor(key), &dy);
+                }
+            }
+        });
+    }
+}
+
+macro_rules! fast {
+    ($number:ty) => {
+        impl Attend for $number {
+            fn attention(of: &Attention, x: &[Self], y: &mut [Self], sums: &mut [f32], pool: &Arc<BufferPool>) {
+                forward(of, x, y, sums, pool);
+            }
+
+            fn attention_gradient(of: &Attention, from: [&[Self]; 3], sums: &[f32], dx: &mut [Self], pool: &Arc<BufferPool>) {
+                backward(of, from, sums, dx, pool);
+            }
+        }
+    };
+}
+
+fast!(f32);
+fast!(Bf16);
+
+fn depth<T: Fast>() -> usize {
+    T::Factor::DEPTH
+}
+
+/// Some rows of a head, contiguous, with zeros up to a whole number of factors; as factors they are left sides of products.
+struct Head<T: Fast> {
+    rows: Buffer<T>,
+    count: usize,
+    width: usize,
+    line: usize,
+}
+
+impl<T: Fast> Head<T> {
+    /// `count` rows of `width` values, which are `stride` apart from `at` on.
+    fn new(x: &[T], at: usize, stride: usize, [count, width]: [usize; 2], pool: &Arc<BufferPool>) -> Head<T> {
+        let line = width.next_multiple_of(depth::<T>());
+        let mut rows = Buffer::new(count * line, pool);
+        for (i, to) in rows.chunks_exact_mut(line).enumerate() {
+            to[..width].copy_from_slice(&x[at + i * stride..][..width]);
+            to[width..].fill(T::zeroed());
+        }
+        Head { rows, count, width, line }
+    }
+
+    /// As the right side of a product over tokens, with zeros up to `tokens` of them: rows of factors of as many tokens as a factor is deep, in
+    /// panels.
+    fn right(&self, tokens: usize, pool: &Arc<BufferPool>) -> Buffer<T::Factor> {
+        let cells = tokens.div_ceil(depth::<T>());
+        let mut to = Buffer::new(cells * self.width.next_multiple_of(lanes()), pool);
+        let mut offset = 0;
+        for (j, (width, line)) in widths(self.width).enumerate() {
+            let start = |row: usize| (row < self.count).then(|| row * self.line + j * panel_width());
+            let at: Vec<Option<usize>> = (0..cells * depth::<T>()).map(start).collect();
+            run(Interleave { rows: &self.rows, at: &at, width, line, to: &mut to[offset..][..cells * line] });
+            offset += cells * line;
+        }
+        to
+    }
+
+    /// As the right side of a product over the head's values, turned: its columns are tokens.
+    fn turned(&self, pool: &Arc<BufferPool>) -> Buffer<T::Factor> {
+        let mut numbers = Buffer::<f32>::new(self.count * self.width, pool);
+        for (to, from) in numbers.chunks_exact_mut(self.width).zip(self.rows.chunks_exact(self.line)) {
+            to.iter_mut().zip(from).for_each(|(to, v)| *to = v.up());
+        }
+        let of = Geometry { n: 1, h: 1, w: 1, c: self.width, o: self.count, oh: 1, ow: 1, kernel: 1, stride: 1, padding: 0 };
+        let weights = Weights::forward(&numbers, &of);
+        let rows = weights.depth::<T::Factor>();
+        let mut to = Buffer::new(rows * self.count.next_multiple_of(lanes()), pool);
+        let mut offset = 0;
+        for (j, (_, line)) in widths(self.count).enumerate() {
+            weights.panel(j, &mut to[offset..][..rows * line]);
+            offset += rows * line;
+        }
+        to
+    }
+
+    /// The products of every row with the columns of `right`, of which there are `columns`: row i from `to[i·line]` on.
+    fn times<C: Fast>(&self, right: &[T::Factor], columns: usize, to: &mut [C], line: usize) {
+        times::<T, C>(&self.rows, [self.count, self.line], right, columns, to, line);
+    }
+}
+
+/// The products of `count` rows of `a`, which are `line` values apart, with panels of `columns` columns; row i from `to[i·stride]` on.
+fn times<T: Fast, C: Fast>(a: &[T], [count, line]: [usize; 2], b: &[T::Factor], columns: usize, to: &mut [C], stride: usize) {
+    let factors: &[T::Factor] = bytemuck::cast_slice(&a[..count * line]);
+    let rows = line / depth::<T>();
+    let a_at: Places = (0..count).map(|i| i * rows).collect();
+    let c_at: Places = (0..count).map(|i| i * stride).collect();
+    let (runs, mut offset) = ([Stretch { a: 0, b: 0, len: rows }], 0);
+    for (j, (width, panel)) in widths(columns).enumerate() {
+        let (b, c) = (&b[offset..][..rows * panel], &mut to[j * panel_width()..]);
+        Rows { a: factors, a_at: a_at.all(), runs: &runs, b, c, c_at: c_at.all(), width, add: false }.run();
+        offset += rows * panel;
+    }
+}
+
+/// Adds the products over rows, `c[i] += Σ a[row][i]·right[row]`, of `count` rows of `height` values that are `line` apart; c has rows of
+/// `width` values that are `stride` apart.
+fn add_turned<T: Fast>(
+    a: &[T],
+    [count, line]: [usize; 2],
+    height: usize,
+    right: &[T::Factor],
+    c: &mut [f32],
+    [width, stride]: [usize; 2],
+    pool: &Arc<BufferPool>,
+) {
+    let cells = count.div_ceil(depth::<T>());
+    let mut packed = Buffer::<T::Factor>::new(if depth::<T>() > 1 { cells * height } else { 0 }, pool);
+    let (a, apart): (&[T::Factor], usize) = if depth::<T>() > 1 {
+        let at: Vec<Option<usize>> = (0..count).map(|row| Some(row * line)).collect();
+        run(Interleave { rows: a, at: &at, width: height, line: height, to: &mut packed });
+        (&packed, height)
+    } else {
+        (bytemuck::cast_slice(&a[..count * line]), line)
+    };
+    let a_at: Places = (0..cells).map(|cell| cell * apart).collect();
+    let mut offset = 0;
+    for (j, (panel, whole)) in widths(width).enumerate() {
+        let b_at: Places = (0..cells).map(|cell| cell * whole).collect();
+        Columns {
+            a,
+            a_at: a_at.all(),
+            height,
+            b: &right[offset..][..cells * whole],
+            b_at: b_at.all(),
+            c: &mut c[j * panel_width()..],
+            stride,
+            width: panel,
+            add: true,
+        }
+        .run();
+        offset += cells * whole;
+    }
+}
+
+fn forward<T: Fast>(of: &Attention, x: &[T], y: &mut [T], sums: &mut [f32], pool: &Arc<BufferPool>) {
+    let (c, d) = (of.width, of.head());
+    let one = |(row, tokens, first, y, sums): Task<T, f32>| {
+        let (count, before) = (y.len() / c, first - tokens.start);
+        let keys = of.keys(before + count - 1, tokens.len());
+        let line = keys.next_multiple_of(LANES);
+        let mut scores = Buffer::<f32>::new(count * line, pool);
+        let mut p = Buffer::<T>::new(count * line, pool);
+        for head in 0..of.heads {
+            let part =
+                |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d], pool);
+            let queries = part(0, first, count);
+            queries.times(&part(1, tokens.start, keys).turned(pool), keys, &mut scores, line);
+            for i in 0..count {
+                let n = of.keys(before + i, tokens.len());
+                let (scores, p) = (&mut scores[i * line..][..line], &mut p[i * line..][..line]);
+                sums[i * of.heads + head] = wide(|| soften(of.scale as f32, scores, n, p));
+                drop_some(of, [row, before + i, head], &mut p[..n]);
+            }
+            let values = part(2, tokens.start, keys).right(line, pool);
+            times::<T, T>(&p, [count, line], &values, d, &mut y[head * d..], c);
+        }
+    };
+    tasks(of, BLOCK, [c, of.heads], y, sums).into_par_iter().for_each(one);
+}
+
+/// Writes softmax(scale·scores) of the first `n` scores to p, zeros behind them; returns log Σ exp(scale·score).
+#[inline(always)]
+fn soften<T: Fast>(scale: f32, scores: &mut [f32], n: usize, p: &mut [T]) -> f32 {
+    // Behind the last score: far below all, so that whole vectors can be used.
+    scores[n..].fill(f32::MIN);
+    let mut tops = [f32::MIN; LANES];
+    for chunk in scores.chunks_exact(LANES) {
+        for lane in 0..LANES {
+            tops[lane] = if chunk[lane] > tops[lane] { chunk[lane] } else { tops[lane] };
+        }
+    }
+    let top = scale * tops.iter().copied().fold(f32::MIN, f32::max);
+    let mut sums = [0f32; LANES];
+    for chunk in scores[..n.next_multiple_of(LANES)].chunks_exact_mut(LANES) {
+        for lane in 0..LANES {
+            chunk[lane] = (scale * chunk[lane] - top).exponential();
+        }
+        for lane in 0..LANES {
+            sums[lane] += chunk[lane];
+        }
+    }
+    // What stands behind the last score has added nothing that counts: each is below 10⁻³⁷.
+    let sum: f32 = sums.iter().sum();
+    let inverse = 1.0 / sum;
+    for (p, e) in p[..n].iter_mut().zip(scores.iter()) {
+        *p = T::down(e * inverse);
+    }
+    p[n..].fill(T::zeroed());
+    top + sum.ln()
+}
+
+fn drop_some<T: Fast>(of: &Attention, [row, query, head]: [usize; 3], p: &mut [T]) {
+    if of.dropout.is_some() {
+        let factor = of.factors(row, query, head);
+        p.iter_mut().enumerate().for_each(|(key, p)| *p = T::down(p.up() * factor(key) as f32));
+    }
+}
+
+fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &mut [T], pool: &Arc<BufferPool>) {
+    let (c, d) = (of.width, of.head());
+    let stride = d.next_multiple_of(lanes());
+    let one = |(row, tokens, _, dx, _): Task<T, u8>| {
+        let (length, most) = (tokens.len(), BLOCK.min(tokens.len()));
+        let line = length.next_multiple_of(LANES);
+        let [mut scores, mut dp] = [(); 2].map(|()| Buffer::<f32>::new(most * line, pool));
+        let [mut p, mut ds] = [(); 2].map(|()| Buffer::<T>::new(most * line, pool));
+        let [mut dk, mut dv] = [(); 2].map(|()| Buffer::<f32>::new(length * stride, pool));
+        for head in 0..of.heads {
+            let part =
+                |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d], pool);
+            let (k, v) = (part(1, tokens.start, length), part(2, tokens.start, length));
+            let (k_turned, v_turned) = (k.turned(pool), v.turned(pool));
+            let k_right = k.right(line, pool);
+            dk.fill(0.0);
+            dv.fill(0.0);
+            for before in (0..length).step_by(BLOCK) {
+                let (first, count) = (tokens.start + before, BLOCK.min(length - before));
+                let q = part(0, first, count);
+                let from_above = Head::new(dy, first * c + head * d, c, [count, d], pool);
+                q.times(&k_turned, length, &mut scores, line);
+                from_above.times(&v_turned, length, &mut dp, line);
+                for i in 0..count {
+                    let own = |values: &[T]| -> f32 {
+                        let at = (first + i) * c + head * d;
+                        values[at..][..d].iter().zip(&dy[at..][..d]).map(|(y, dy)| y.up() * dy.up()).sum()
+                    };
+                    let (n, at) = (of.keys(before + i, length), i * line);
+                    let total = own(y);
+                    let (scores, dp) = (&mut scores[at..][..line], &mut dp[at..][..line]);
+                    let (p, ds) = (&mut p[at..][..line], &mut ds[at..][..line]);
+                    let sum = sums[(first + i) * of.heads + head];
+                    if of.dropout.is_some() {
+                        let factor = of.factors(row, before + i, head);
+                        for key in 0..n {
+                            let e = (of.scale as f32 * scores[key] - sum).exponential();
+                            let factor = factor(key) as f32;
+                            p[key] = T::down(e * factor);
+                            ds[key] = T::down(of.scale as f32 * e * (dp[key] * factor - total));
+                        }
+                    } else {
+                        wide(|| {
+                            soften_gradient(of.scale as f32, [sum, total], &scores[..n], &dp[..n], &mut p[..n], &mut ds[..n])
+                        });
+                    }
+                    p[n..].fill(T::zeroed());
+                    ds[n..].fill(T::zeroed());
+                }
+                times::<T, T>(&ds, [count, line], &k_right, d, &mut dx[before * 3 * c + head * d..], 3 * c);
+                add_turned(&ds, [count, line], length, &q.right(count, pool), &mut dk, [d, stride], pool);
+                add_turned(&p, [count, line], length, &from_above.right(count, pool), &mut dv, [d, stride], pool);
+            }
+            for (which, from) in [(1, &dk), (2, &dv)] {
+                for (token, from) in from.chunks_exact(stride).enumerate() {
+                    let to = &mut dx[(token * 3 + which) * c + head * d..][..d];
+                    to.iter_mut().zip(from).for_each(|(to, v)| *to = T::down(*v));
+                }
+            }
+        }
+    };
+    tasks(of, usize::MAX, [3 * c, 0], dx, &mut [0u8; 0]).into_par_iter().for_each(one);
+}
+
+/// p = exp(scale·score − sum) and ds = scale·p·(dp − total).
+#[inline(always)]
+fn soften_gradient<T: Fast>(scale: f32, [sum, total]: [f32; 2], scores: &[f32], dp: &[f32], p: &mut [T], ds: &mut [T]) {
+    let n = p.len();
+    let (scores, dp, ds) = (&scores[..n], &dp[..n], &mut ds[..n]);
+    for key in 0..n {
+        let e = (scale * scores[key] - sum).exponential();
+        p[key] = T::down(e);
+        ds[key] = T::down(scale * e * (dp[key] - total));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::element::Real;
+
+    /// sin of a quadratic: values that repeat nowhere.
+    fn values(n: usize, seed: f64) -> Vec<f64> {
+        (0..n).map(|i| (0.37 * (i as f64 + 1.0) + 0.011 * ((i * i) % 7919) as f64 + seed).sin()).collect()
+    }
+
+    struct Case {
+        offsets: Vec<u32>,
+        heads: usize,
+        width: usize,
+        causal: bool,
+        dropout: Option<Dropout>,
+    }
+
+    impl Case {
+        fn run<T: Attend>(&self, x: &[f64], dy: &[f64]) -> [Vec<f64>; 2] {
+            let n = self.offsets.len() - 1;
+            let (places, views): (Vec<u32>, Vec<u16>) = (0..n as u32).map(|row| (row, 1)).unzip();
+            let rows = Identity { places: &places, views: &views, offsets: Some(&self.offsets) };
+            let scale = 1.0 / ((self.width / self.heads) as f64).sqrt();
+            let (heads, width, causal, dropout) = (self.heads, self.width, self.causal, self.dropout);
+            let of = Attention { rows, each: 0, heads, width, scale, causal, dropout };
+            let tokens = self.offsets[n] as usize;
+            let pool = Arc::default();
+            let down = |values: &[f64]| values.iter().map(|v| T::down(T::Real::of(*v))).collect::<Vec<T>>();
+            let (x, dy) = (down(x), down(dy));
+            let (mut y, mut sums) = (down(&vec![f64::NAN; tokens * width]), vec![T::Real::of(0.0); tokens * heads]);
+            let mut dx = down(&vec![f64::NAN; 3 * tokens * width]);
+            T::attention(&of, &x, &mut y, &mut sums, &pool);
+            T::attention_gradient(&of, [&x, &y, &dy], &sums, &mut dx, &pool);
+            [y, dx].map(|values| values.into_iter().map(|v| v.up().wide()).collect())
+        }
+    }
+
+    fn cases() -> Vec<Case> {
+        let case = |offsets: &[u32], heads, width, causal, rate: f64| Case {
+            offsets: offsets.to_vec(),
+            heads,
+            width,
+            causal,
+            dropout: (rate > 0.0).then(|| Dropout::new(3, rate)),
+        };
+        vec![
+            case(&[0, 1, 4, 9], 2, 6, false, 0.0),
+            case(&[0, 5, 5, 7], 1, 5, true, 0.0),
+            case(&[0, 70, 83], 3, 12, false, 0.3),
+            case(&[0, 150], 2, 64, true, 0.2),
+            case(&[0, 17, 48, 200], 2, 140, false, 0.0),
+        ]
+    }
+
+    #[test]
+    fn the_gradient_is_the_difference_in_f64() {
+        for case in cases().into_iter().take(3) {
+            let tokens = *case.offsets.last().unwrap() as usize;
+            let (x, dy) = (values(3 * tokens * case.width, 0.0), values(tokens * case.width, 1.0));
+            let [_, dx] = case.run::<f64>(&x, &dy);
+            for at in (0..x.len()).step_by(x.len().div_ceil(40)) {
+                let loss = |h: f64| {
+                    let mut moved = x.clone();
+                    moved[at] += h;
+                    case.run::<f64>(&moved, &dy)[0].iter().zip(&dy).map(|(y, dy)| y * dy).sum::<f64>()
+                };
+                let difference = (loss(1e-5) - loss(-1e-5)) / 2e-5;
+                assert!((dx[at] - difference).abs() < 1e-8, "value {at}: {}, by difference {difference}", dx[at]);
+            }
+        }
+    }
+
+    #[test]
+    fn fast_types_follow_f64() {
+        for (number, case) in cases().iter().enumerate() {
+            let tokens = *case.offsets.last().unwrap() as usize;
+            let bf16 = |values: Vec<f64>| values.into_iter().map(|v| f64::from(Bf16::down(v as f32).up())).collect::<Vec<_>>();
+            let (x, dy) = (bf16(values(3 * tokens * case.width, 0.0)), bf16(values(tokens * case.width, 1.0)));
+            let exact = case.run::<f64>(&x, &dy);
+            let near = |found: [Vec<f64>; 2], bound: f64| {
+                for (what, (exact, found)) in ["y", "dx"].iter().zip(exact.iter().zip(&found)) {
+                    let largest = exact.iter().fold(1.0f64, |largest, v| largest.max(v.abs()));
+                    for (at, (e, f)) in exact.iter().zip(found).enumerate() {
+                        assert!((e - f).abs() <= bound * largest, "case {number}: {what}[{at}] is {f}, not {e}");
+                    }
+                }
+            };
+            near(case.run::<f32>(&x, &dy), 2e-6);
+            near(case.run::<Bf16>(&x, &dy), 2e-2);
+        }
+    }
+
+    #[test]
+    fn a_row_is_the_same_alone_and_on_any_number_of_threads() {
+        let case = &cases()[4];
+        let tokens = *case.offsets.last().unwrap() as usize;
+        let (x, dy) = (values(3 * tokens * case.width, 0.0), values(tokens * case.width, 1.0));
+        let run = || case.run::<f32>(&x, &dy);
+        let whole = run();
+        for threads in [1, 2, 3, 8] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert!(pool.install(run) == whole, "{threads} threads");
+        }
+        let (c, first, last) = (case.width, 17, 48);
+        let alone = Case { offsets: vec![0, last - first], heads: 2, width: c, causal: false, dropout: None };
+        let cut = |values: &[f64], each: usize| values[first as usize * each..last as usize * each].to_vec();
+        let [y, dx] = alone.run::<f32>(&cut(&x, 3 * c), &cut(&dy, c));
+        assert!(y == cut(&whole[0], c) && dx == cut(&whole[1], 3 * c));
+    }
+}
