@@ -14,7 +14,8 @@ const BLOCK: usize = 512;
 /// The name of rows that are nobody's positives.
 pub const NOBODY: u32 = u32::MAX;
 
-/// Which candidates are in the denominator of an anchor's softmax. An anchor itself never is, and never is its own positive.
+/// Which candidates are in the denominator of an anchor's softmax: the numbers of `contrast.cu`, in its order. An anchor itself never is, and
+/// never is its own positive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denominator {
     /// Positives and negatives.
@@ -47,8 +48,8 @@ pub struct Contrast<'a> {
 }
 
 impl Cuda {
-    /// The loss of `rows` (m, width) with the candidates of `memory` (k, width), and its gradient with respect to the rows. With s = anchor·candidate/temperature, w an anchor's weight and p its
-    /// positives, the loss is the sum over anchors of
+    /// The loss of `rows` (m, width) with the candidates of `memory` (k, width), and its gradient with respect to the rows. With
+    /// s = anchor·candidate/temperature, w an anchor's weight and p its positives, the loss is the sum over anchors of
     ///
     /// ```text
     /// w · Σ_p (log Σ exp s − s_p)                 the inner sum over the denominator

@@ -3,6 +3,7 @@
 //! - [`word2vec`] trains word vectors by skip-gram or CBOW.
 //! - [`subwords`] cuts words into n-grams, [`fasttext`] reads and writes fastText's models.
 //! - [`static_embedding`] writes word vectors as a folder for sentence-transformers.
+//! - [`transformer`] encodes texts by networks like BERT.
 //! - [`texts`] makes a feature row of a text, by which word vectors are evaluated.
 //! - [`vectors`] reads and writes files of word vectors, of ctk and of other programs.
 
@@ -10,6 +11,7 @@ pub mod fasttext;
 pub mod static_embedding;
 pub mod subwords;
 pub mod texts;
+pub mod transformer;
 pub mod vectors;
 pub mod word2vec;
 
