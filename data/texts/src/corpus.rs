@@ -26,6 +26,7 @@ use numbers::Numbers;
 
 pub use numbers::Room;
 pub use phrases::{Found, Phrases};
+pub use tokenizer::read as read_tokenizer;
 pub use tokens::{Invalid, Normalise, Tokens};
 
 /// The largest number of words in a block. Blocks are the samples of training: small enough to balance threads, large enough that starting

@@ -3,11 +3,13 @@
 //! - [`word2vec`] trains word vectors by skip-gram or CBOW.
 //! - [`subwords`] cuts words into n-grams, [`fasttext`] reads and writes fastText's models.
 //! - [`static_embedding`] writes word vectors as a folder for sentence-transformers.
+//! - [`sentences`] opens encoders of sentences that other programs wrote.
 //! - [`transformer`] encodes texts by networks like BERT.
 //! - [`texts`] makes a feature row of a text, by which word vectors are evaluated.
 //! - [`vectors`] reads and writes files of word vectors, of ctk and of other programs.
 
 pub mod fasttext;
+pub mod sentences;
 pub mod static_embedding;
 pub mod subwords;
 pub mod texts;

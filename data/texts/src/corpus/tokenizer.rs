@@ -16,7 +16,7 @@ const CHARSMAP: &str = "precompiled_charsmap";
 ///
 /// # Errors
 /// A file that cannot be read, or is not a tokenizer.
-pub(super) fn read(path: &Path) -> Result<Tokenizer> {
+pub fn read(path: &Path) -> Result<Tokenizer> {
     let place = path.display();
     let bytes = opened::read(path).at(&place)?;
     let no_tokenizer = |e: String| Error::usage(format!("not a tokenizers file: {e}")).at(&place);
