@@ -234,7 +234,8 @@ mod tests {
         let rows = normalise(&random(1, 8, 4).to_dtype(DType::F32).unwrap()).unwrap();
         let near = Tensor::cat(&[&rows, &(&rows + 1e-4).unwrap()], 0).unwrap();
         for positives in ALL {
-            let (loss, gradient) = supcon(&crate::Device::Cpu, &near, &[0, 0, 1, 1, 2, 2, 3, 4, 0, 0, 1, 1, 2, 5, 5, 6], 0.01, positives).unwrap();
+            let (loss, gradient) =
+                supcon(&crate::Device::Cpu, &near, &[0, 0, 1, 1, 2, 2, 3, 4, 0, 0, 1, 1, 2, 5, 5, 6], 0.01, positives).unwrap();
             assert!(loss.to_scalar::<f32>().unwrap().is_finite());
             assert!(gradient.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().is_finite());
         }
