@@ -4,6 +4,7 @@
 //! Snappy, GZIP, Zstandard or LZ4; other codecs and encrypted files are refused by name.
 
 mod guard;
+mod pages;
 mod read;
 mod write;
 
@@ -96,6 +97,25 @@ mod tests {
             }
         }
         assert!(refused > 0, "one of them is the number of rows");
+    }
+
+    #[test]
+    fn files_that_made_the_library_panic_or_run_for_ever_are_errors() {
+        for (folder, name) in [
+            ("parquet", "without-its-dictionary"),
+            ("parquet", "dictionary-beyond-its-bytes"),
+            ("images-parquet", "cut-short"),
+            ("images-parquet", "reads-beyond-the-end"),
+        ] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(folder).join(name);
+            let table = Parquet::open(&path).unwrap();
+            let read = |column: usize| match table.columns()[column].kind {
+                Kind::Bytes => table.bytes(column, |_, _| Ok(())),
+                _ => table.texts(column).map(drop),
+            };
+            let error = (0..table.columns().len()).find_map(|column| read(column).err());
+            assert!(error.is_some_and(|error| error.to_string().contains("cannot read the column")), "{name}");
+        }
     }
 
     #[test]

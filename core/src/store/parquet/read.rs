@@ -1,11 +1,10 @@
 //! Reads the columns of a Parquet file from the first row to the last. Errors do not name the file; the caller adds its path.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use parquet::basic::{Compression, ConvertedType, LogicalType, Type};
-use parquet::column::reader::get_typed_column_reader;
+use parquet::column::reader::{get_column_reader, get_typed_column_reader};
 use parquet::data_type::{BoolType, ByteArrayType, DataType, DoubleType, FloatType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -13,6 +12,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
 use super::guard::guarded;
+use super::pages::{Bounded, Pages};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::opened;
@@ -27,7 +27,7 @@ const DAMAGED: &str = "the file is damaged or cut short: fetch it again";
 
 /// An open file.
 pub struct Parquet {
-    file: SerializedFileReader<File>,
+    file: SerializedFileReader<Bounded>,
     columns: Vec<Column>,
     rows: usize,
 }
@@ -126,7 +126,7 @@ impl Parquet {
             _ => return Err(Error::usage("this is not a Parquet file").hint("Parquet files begin with the letters PAR1")),
         }
         let bytes = file.metadata()?.len();
-        let file = guarded(|| SerializedFileReader::new(file))
+        let file = guarded(|| SerializedFileReader::new(Bounded(file)))
             .map_err(|e| Error::new(format!("cannot read this Parquet file: {e}")).hint(DAMAGED))?;
         let metadata = file.metadata().file_metadata();
         let columns = metadata.schema_descr().columns().iter().map(|column| Column::of(column)).collect();
@@ -304,13 +304,18 @@ impl Parquet {
             return Err(Error::usage(format!("the column `{}` holds {}, expected bytes", of.name(), of.holds())));
         }
         let (mut levels, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let descriptor = self.file.metadata().file_metadata().schema_descr().column(column);
         for group in 0..self.file.num_row_groups() {
             let group = guarded(|| self.file.get_row_group(group)).map_err(wrong)?;
             if let Some(codec) = unread(group.metadata().column(column).compression()) {
                 return Err(Error::usage(format!("this Parquet file is compressed by {codec}, which ctk cannot read"))
                     .hint("write it again with Snappy or Zstandard: pandas.read_parquet(FILE).to_parquet(OUT)"));
             }
-            let mut reader = guarded(|| Ok(get_typed_column_reader::<T>(group.get_column_reader(column)?))).map_err(wrong)?;
+            let reader = guarded(|| {
+                let pages = Pages::new(group.get_column_page_reader(column)?, &descriptor);
+                Ok(get_typed_column_reader::<T>(get_column_reader(descriptor.clone(), Box::new(pages))))
+            });
+            let mut reader = reader.map_err(wrong)?;
             loop {
                 levels.clear();
                 repeated.clear();
