@@ -49,7 +49,7 @@ impl Argument {
 /// The number of threads of every block.
 pub const THREADS: u32 = 256;
 
-/// The number of inboxes: one is filled while the other's content is used.
+/// The number of inboxes, which are buffers for uploads: one is filled while the content of the other is used (double buffering).
 pub const INBOXES: usize = 2;
 
 /// How products may be computed.
@@ -162,8 +162,9 @@ pub trait Calls: Send + Sync + 'static {
     /// The device failed.
     fn upload(&self, from: &[u8], to: Address) -> Result<(), Fault>;
 
-    /// Copies bytes to the device beside the calls that are under way; later calls wait for them. The memory at `to` is inbox `slot`, below
-    /// [`INBOXES`]: the copy waits until its last content was [received](Calls::received).
+    /// Copies bytes to the device while earlier calls still run; later calls wait for the copy. `to` is the memory of inbox number `slot`,
+    /// which is below [`INBOXES`]. The copy waits for the calls that read the inbox's last content, up to the last
+    /// [`received`](Calls::received).
     ///
     /// # Errors
     /// The device failed.

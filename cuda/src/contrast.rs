@@ -89,7 +89,7 @@ impl Cuda {
                     Argument::Address(side),
                 ];
                 self.launch(&named("contrast", R::KIND), [b, 1], &arguments);
-                // The anchors by all candidates, then the candidates by these anchors.
+                // The gradient of these anchors, from all candidates; then that of the candidates, from these anchors.
                 let (of_own, of_others) = (row(&gradient, first), row(&gradient, candidates.start));
                 self.similarities::<R>([b, width, n], [false, false], [near.at, others], 1.0, of_own);
                 self.similarities::<R>([b, width, k], [false, false], [far.at, memory.at], 1.0, of_own);

@@ -6,7 +6,7 @@ use crate::calls::{Argument, Fault, THREADS};
 use crate::launch::{Cuda, at, count, int, named, ok, to};
 use crate::memory::{Block, View, ViewMut};
 
-/// An attention's rows, in the device's memory.
+/// Which text each token belongs to, and the texts' keys for dropout, in the device's memory.
 struct Placed {
     places: Block<u32>,
     views: Block<u16>,

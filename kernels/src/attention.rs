@@ -43,7 +43,7 @@ pub struct Attention<'a> {
     pub scale: f64,
     /// Whether a token attends to none that follow it.
     pub causal: bool,
-    /// What is dropped of the probabilities.
+    /// Dropout of the probabilities, in training.
     pub dropout: Option<Dropout>,
 }
 

@@ -141,7 +141,7 @@ __device__ inline Range row_of(const u32 *offsets, int rows, int each, u32 token
     return r;
 }
 
-// What is dropped of the probabilities; nothing if the threshold is 0.
+// Dropout of the probabilities; there is none if the threshold is 0.
 struct Drops {
     u64 seed;
     u32 threshold;

@@ -139,7 +139,7 @@ impl Sentences {
     }
 }
 
-/// The tokenizer, which cuts texts to the model's length and pads none.
+/// The tokenizer, set to truncate texts to the model's length and not to pad them.
 fn cutting(mut tokenizer: Tokenizer, shape: &Shape, layout: &Layout) -> Result<Tokenizer> {
     let longest = layout.longest.unwrap_or(usize::MAX).min(shape.longest());
     let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
@@ -202,7 +202,7 @@ impl Layout {
         layout.with_lengths()
     }
 
-    /// Adds what `sentence_bert_config.json` says, if there is one.
+    /// The same with the largest number of tokens and the lower-casing that `sentence_bert_config.json` asks for, if there is such a file.
     fn with_lengths(self) -> Result<Layout> {
         let path = self.transformer.join("sentence_bert_config.json");
         if !path.is_file() {

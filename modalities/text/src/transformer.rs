@@ -35,7 +35,7 @@ pub struct Shape {
     pub positions: usize,
     /// The row of a text's first token: 0, and 2 in RoBERTa.
     pub first_position: usize,
-    /// Types of tokens, of which all tokens have type 0; none in DistilBERT.
+    /// Rows of the table of token types (BERT's segments); every token is of type 0. 0 if there is no such table, as in DistilBERT.
     pub types: usize,
     /// The form of the MLP's GELU.
     pub gelu: Gelu,
