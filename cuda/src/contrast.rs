@@ -11,8 +11,8 @@ use crate::memory::Block;
 /// Anchors in a block: only so many rows of similarities are in memory at a time.
 const BLOCK: usize = 512;
 
-/// The name of rows that are nobody's positives.
-pub const NOBODY: u32 = u32::MAX;
+/// The label of rows that are no anchor's positives.
+pub const NO_LABEL: u32 = u32::MAX;
 
 /// Which candidates are in the denominator of an anchor's softmax: the numbers of `contrast.cu`, in its order. An anchor itself never is, and
 /// never is its own positive.
@@ -24,16 +24,16 @@ pub enum Denominator {
     Negatives,
     /// One for each positive: it and the negatives.
     Each,
-    /// Positives, and candidates whose name is [`NOBODY`]; others are left out.
-    Unnamed,
+    /// Positives, and candidates whose label is [`NO_LABEL`]; others are left out.
+    Unlabelled,
 }
 
-/// A loss over m rows, and k rows of a memory as further candidates. A candidate of an anchor's name is its positive; all others are negatives.
+/// A loss over m rows, and k rows of a memory as further candidates. A candidate with the anchor's label is its positive; all others are negatives.
 #[derive(Clone, Debug)]
 pub struct Contrast<'a> {
-    /// The names of the rows.
-    pub names: &'a [u32],
-    /// The names of the memory's rows.
+    /// The labels of the rows.
+    pub labels: &'a [u32],
+    /// The labels of the memory's rows.
     pub memory: &'a [u32],
     /// The weight of a positive of each row, as an anchor.
     pub weights: &'a [f64],
@@ -57,12 +57,12 @@ impl Cuda {
     /// ```
     ///
     /// # Panics
-    /// If there are not as many names, weights and values as rows.
+    /// If there are not as many labels, weights and values as rows.
     pub fn contrast<R: Real>(&self, of: &Contrast, rows: &[R], memory: &[R]) -> (f64, Vec<R>) {
-        let (m, k, width) = (of.names.len(), of.memory.len(), of.width);
+        let (m, k, width) = (of.labels.len(), of.memory.len(), of.width);
         assert!(rows.len() == m * width && of.weights.len() == m && memory.len() == k * width, "as many values as rows");
         let (rows, memory) = (self.uploaded(rows), self.uploaded(memory));
-        let (names, memory_names) = (self.uploaded(of.names), self.uploaded(of.memory));
+        let (labels, memory_labels) = (self.uploaded(of.labels), self.uploaded(of.memory));
         let weights = self.uploaded(of.weights);
         let mut sum = self.block::<f64>(1);
         let (losses, gradient) = (self.zeros::<f64>(m * of.sides.len()), self.zeros::<R>(m * width));
@@ -81,8 +81,8 @@ impl Cuda {
                     int(k),
                     int(first),
                     int(candidates.start),
-                    at(names.view()),
-                    at(memory_names.view()),
+                    at(labels.view()),
+                    at(memory_labels.view()),
                     at(weights.view()),
                     Argument::Double(1.0 / of.temperature),
                     Argument::Int(of.denominator as i32),

@@ -417,7 +417,17 @@ impl Device for Cuda {
         dy: View<T>,
         dx: ViewMut<T>,
     ) -> [Block<T::Real>; 2] {
-        self.layer_norm_gradients(x, statistics, gamma, dy, dx)
+        let c = gamma.len;
+        let rows = x.len / c;
+        let arguments = [at(x), at(statistics), at(gamma), at(dy), to(&dx), int(c)];
+        self.launch(&named("layer_norm_gradient", T::KIND), [rows, 1], &arguments);
+        let sums = self.reduced(&named("layer_norm_sums", T::KIND), rows, c, 2, &[at(x), at(dy), at(statistics)], &[]);
+        [0, 1].map(|half| {
+            let mut narrow = self.block::<T::Real>(c);
+            let from = Argument::Address(sums.at + (half * c * size_of::<f64>()) as u64);
+            self.each(&named("narrow", T::Real::KIND), c, &[from, to(&narrow.view_mut()), count(c)]);
+            narrow
+        })
     }
 
     fn attention<T: Number>(&self, of: &Attention, x: View<T>, y: ViewMut<T>, sums: ViewMut<T::Real>) {

@@ -5,6 +5,7 @@
 //!
 //! Reductions have a fixed order, nothing is added atomically, and work is divided by shapes alone: the same input gives the same bits.
 
+mod attention;
 mod calls;
 mod contrast;
 mod device;
@@ -14,12 +15,11 @@ mod found;
 mod launch;
 mod memory;
 mod steps;
-mod texts;
 #[cfg(feature = "cuda")]
 mod vendor;
 
 pub use calls::{Address, Argument, Calls, Convolution, Fault, INBOXES, Mark, MatrixProduct, Product, Rules, THREADS};
-pub use contrast::{Contrast, Denominator, NOBODY};
+pub use contrast::{Contrast, Denominator, NO_LABEL};
 #[cfg(feature = "emulated")]
 pub use emulated::{Emulated, Limits};
 pub use found::{CAPABILITY, Library, Listed, chosen, usable};

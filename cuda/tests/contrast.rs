@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use ctk_cuda::{Contrast, Cuda, Denominator, Emulated, Limits, NOBODY};
+use ctk_cuda::{Contrast, Cuda, Denominator, Emulated, Limits, NO_LABEL};
 use ctk_kernels::Real;
 
-const ALL: [Denominator; 4] = [Denominator::All, Denominator::Negatives, Denominator::Each, Denominator::Unnamed];
+const ALL: [Denominator; 4] = [Denominator::All, Denominator::Negatives, Denominator::Each, Denominator::Unlabelled];
 
 /// Values in [−1, 1), of a linear congruential generator.
 fn values(seed: u64, n: usize) -> Vec<f64> {
@@ -25,17 +25,17 @@ fn defined(of: &Contrast, rows: &[f64], memory: &[f64]) -> f64 {
     for (anchors, candidates) in of.sides {
         for anchor in anchors.clone() {
             let own = row(rows, anchor);
-            let near = candidates.clone().filter(|j| *j != anchor).map(|j| (of.names[j], row(rows, j)));
+            let near = candidates.clone().filter(|j| *j != anchor).map(|j| (of.labels[j], row(rows, j)));
             let far = of.memory.iter().enumerate().map(|(j, name)| (*name, row(memory, j)));
             let all: Vec<(u32, f64)> = near
                 .chain(far)
                 .map(|(name, row)| (name, own.iter().zip(&row).map(|(a, b)| a * b).sum::<f64>() / of.temperature))
                 .collect();
-            let positive = |name: u32| name == of.names[anchor] && name != NOBODY;
+            let positive = |name: u32| name == of.labels[anchor] && name != NO_LABEL;
             let counts = |name: u32| match of.denominator {
                 Denominator::All => true,
                 Denominator::Negatives | Denominator::Each => !positive(name),
-                Denominator::Unnamed => positive(name) || name == NOBODY,
+                Denominator::Unlabelled => positive(name) || name == NO_LABEL,
             };
             let sum: f64 = all.iter().filter(|(name, _)| counts(*name)).map(|(_, s)| s.exp()).sum();
             for (_, s) in all.iter().filter(|(name, _)| positive(*name)) {
@@ -63,7 +63,7 @@ fn of<R: Real>(device: &Cuda, of: &Contrast, rows: &[f64], memory: &[f64]) -> (f
 /// Compares loss and gradient with the definition and its finite differences at `places` values.
 fn check(what: &Contrast, rows: &[f64], memory: &[f64], places: usize) {
     let expected = defined(what, rows, memory);
-    let name = format!("{:?} of {} rows, sides {:?}", what.denominator, what.names.len(), what.sides);
+    let name = format!("{:?} of {} rows, sides {:?}", what.denominator, what.labels.len(), what.sides);
     let (loss, gradient) = of::<f64>(&device(), what, rows, memory);
     assert!((loss - expected).abs() <= 1e-11 * expected.abs().max(1.0), "{name}: {loss}, not {expected}");
     for place in (0..rows.len()).step_by(rows.len().div_ceil(places)) {
@@ -88,9 +88,9 @@ fn check(what: &Contrast, rows: &[f64], memory: &[f64], places: usize) {
 fn losses_and_gradients_are_as_defined() {
     for denominator in ALL {
         for (m, k, width, classes) in [(2, 0, 1, 1), (7, 0, 3, 2), (9, 5, 4, 3), (6, 300, 2, 6)] {
-            // Unnamed needs an unnamed candidate for every anchor without a positive, and Negatives another class.
-            let names: Vec<u32> = (0..m as u32).map(|i| i % classes).collect();
-            let memory_names: Vec<u32> = (0..k as u32).map(|j| if j % 2 == 0 { NOBODY } else { j % classes }).collect();
+            // Unlabelled needs an unlabelled candidate for every anchor without a positive, and Negatives another class.
+            let labels: Vec<u32> = (0..m as u32).map(|i| i % classes).collect();
+            let memory_labels: Vec<u32> = (0..k as u32).map(|j| if j % 2 == 0 { NO_LABEL } else { j % classes }).collect();
             if denominator == Denominator::Negatives && classes == 1 {
                 continue;
             }
@@ -100,8 +100,8 @@ fn losses_and_gradients_are_as_defined() {
             let halves = [(0..m / 2, m / 2..m), (m / 2..m, 0..m / 2)];
             for sides in [&whole[..], &halves[..]] {
                 let what = Contrast {
-                    names: &names,
-                    memory: &memory_names,
+                    labels: &labels,
+                    memory: &memory_labels,
                     weights: &weights,
                     width,
                     temperature: 0.3,
@@ -115,16 +115,16 @@ fn losses_and_gradients_are_as_defined() {
 }
 
 /// A contrast of `m` rows of two classes with themselves.
-fn two_classes<'a>(names: &'a [u32], weights: &'a [f64], sides: &'a [(Range<usize>, Range<usize>)]) -> Contrast<'a> {
-    Contrast { names, memory: &[], weights, width: 2, temperature: 0.5, sides, denominator: Denominator::All }
+fn two_classes<'a>(labels: &'a [u32], weights: &'a [f64], sides: &'a [(Range<usize>, Range<usize>)]) -> Contrast<'a> {
+    Contrast { labels, memory: &[], weights, width: 2, temperature: 0.5, sides, denominator: Denominator::All }
 }
 
 #[test]
 fn blocks_of_anchors_add_up_in_any_order_of_threads() {
     let m = 530;
-    let (names, weights): (Vec<u32>, Vec<f64>) = (0..m as u32).map(|i| (i % 2, 1e-3)).unzip();
+    let (labels, weights): (Vec<u32>, Vec<f64>) = (0..m as u32).map(|i| (i % 2, 1e-3)).unzip();
     let sides = [(0..m, 0..m)];
-    let (what, rows) = (two_classes(&names, &weights, &sides), values(4, 2 * m));
+    let (what, rows) = (two_classes(&labels, &weights, &sides), values(4, 2 * m));
     check(&what, &rows, &[], 6);
     let device = device();
     let [once, again] = [(); 2].map(|()| of::<f32>(&device, &what, &rows, &[]));
@@ -134,14 +134,14 @@ fn blocks_of_anchors_add_up_in_any_order_of_threads() {
 #[test]
 fn sharp_temperatures_and_anchors_without_candidates_stay_finite() {
     let rows = [1.0, 0.0, 1.0, 1e-6, -1.0, 0.0, 0.6, 0.8];
-    for (denominator, names) in ALL.into_iter().zip([[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 1]]) {
+    for (denominator, labels) in ALL.into_iter().zip([[0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 1]]) {
         let sides = [(0..4, 0..4)];
-        let what = Contrast { temperature: 0.005, denominator, ..two_classes(&names, &[1.0; 4], &sides) };
+        let what = Contrast { temperature: 0.005, denominator, ..two_classes(&labels, &[1.0; 4], &sides) };
         let (loss, gradient) = of::<f32>(&device(), &what, &rows, &[]);
         assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite()), "{denominator:?}: {loss} {gradient:?}");
     }
     // Nobody has a positive.
-    let (names, sides) = ([0, 1, NOBODY, NOBODY], [(0..4, 0..4)]);
-    let (loss, gradient) = of::<f32>(&device(), &two_classes(&names, &[1.0; 4], &sides), &rows, &[]);
+    let (labels, sides) = ([0, 1, NO_LABEL, NO_LABEL], [(0..4, 0..4)]);
+    let (loss, gradient) = of::<f32>(&device(), &two_classes(&labels, &[1.0; 4], &sides), &rows, &[]);
     assert!(loss == 0.0 && gradient.iter().all(|g| *g == 0.0));
 }

@@ -399,18 +399,13 @@ fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &m
                     let (scores, dp) = (&mut scores[at..][..line], &mut dp[at..][..line]);
                     let (p, ds) = (&mut p[at..][..line], &mut ds[at..][..line]);
                     let sum = sums[(first + i) * of.heads + head];
+                    let from = [&scores[..n], &dp[..n]];
+                    let (own_p, own_ds, scale) = (&mut p[..n], &mut ds[..n], of.scale as f32);
                     if of.dropout.is_some() {
                         let factor = of.factors(row, before + i, head);
-                        for key in 0..n {
-                            let e = (of.scale as f32 * scores[key] - sum).exponential();
-                            let factor = factor(key) as f32;
-                            p[key] = T::down(e * factor);
-                            ds[key] = T::down(of.scale as f32 * e * (dp[key] * factor - total));
-                        }
+                        soften_gradient(scale, [sum, total], from, |key| factor(key) as f32, own_p, own_ds);
                     } else {
-                        wide(|| {
-                            soften_gradient(of.scale as f32, [sum, total], &scores[..n], &dp[..n], &mut p[..n], &mut ds[..n])
-                        });
+                        wide(|| soften_gradient(scale, [sum, total], from, |_| 1.0, own_p, own_ds));
                     }
                     p[n..].fill(T::zeroed());
                     ds[n..].fill(T::zeroed());
@@ -430,15 +425,22 @@ fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &m
     tasks(of, usize::MAX, [3 * c, 0], dx, &mut [0u8; 0]).into_par_iter().for_each(one);
 }
 
-/// p = exp(scale·score − sum) and ds = scale·p·(dp − total).
+/// p = e·factor and ds = scale·e·(dp·factor − total), where e = exp(scale·score − sum).
 #[inline(always)]
-fn soften_gradient<T: Fast>(scale: f32, [sum, total]: [f32; 2], scores: &[f32], dp: &[f32], p: &mut [T], ds: &mut [T]) {
+fn soften_gradient<T: Fast>(
+    scale: f32,
+    [sum, total]: [f32; 2],
+    [scores, dp]: [&[f32]; 2],
+    factor: impl Fn(usize) -> f32,
+    p: &mut [T],
+    ds: &mut [T],
+) {
     let n = p.len();
     let (scores, dp, ds) = (&scores[..n], &dp[..n], &mut ds[..n]);
     for key in 0..n {
-        let e = (scale * scores[key] - sum).exponential();
-        p[key] = T::down(e);
-        ds[key] = T::down(scale * e * (dp[key] - total));
+        let (e, factor) = ((scale * scores[key] - sum).exponential(), factor(key));
+        p[key] = T::down(e * factor);
+        ds[key] = T::down(scale * e * (dp[key] * factor - total));
     }
 }
 

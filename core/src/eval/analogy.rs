@@ -8,9 +8,9 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::Table;
 use super::sets::{self, Columns, Set};
 use super::words::Words;
+use super::{Table, normalise};
 use crate::error::{Context, Error, Result};
 
 /// The question "a is to b as c is to what?", with its answer.
@@ -199,16 +199,6 @@ fn answers(table: &dyn Table, count: usize, asked: &[[usize; 4]]) -> Result<Vec<
         }
     }
     Ok(best.into_iter().map(|(row, _)| row).collect())
-}
-
-/// Scales each row to length 1 (zero rows stay zero).
-fn normalise(rows: &mut [f32], width: usize) {
-    rows.par_chunks_exact_mut(width.max(1)).for_each(|row| {
-        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        if norm > 0.0 {
-            row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-        }
-    });
 }
 
 /// Updates the highest score and its row; the scores are those of rows from `from` on, and the rows `except` are skipped.

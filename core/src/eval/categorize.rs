@@ -10,6 +10,7 @@ use std::path::Path;
 use rand::Rng as _;
 use rayon::prelude::*;
 
+use super::normalise;
 use super::sets;
 use super::words::Words;
 use crate::error::{Error, Result};
@@ -127,7 +128,7 @@ pub fn categorize(table: &dyn super::Table, set: &Set, seed: u64) -> Result<Cate
         }
         points.rows.extend_from_slice(row);
         let from = points.rows.len() - points.width;
-        unit(&mut points.rows[from..]);
+        normalise(&mut points.rows[from..], points.width);
     }
     let truth: Vec<usize> = found.iter().map(|(category, _)| numbers[category]).collect();
     let key = Key::new(seed).of("categorize");
@@ -142,14 +143,6 @@ pub fn categorize(table: &dyn super::Table, set: &Set, seed: u64) -> Result<Cate
         missing: set.members.len() - found.len(),
         categories: count,
     })
-}
-
-/// Scales to length 1; a zero row stays zero.
-fn unit(row: &mut [f32]) {
-    let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    if norm > 0.0 {
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-    }
 }
 
 /// Rows of length 1.

@@ -18,6 +18,8 @@ pub mod spread;
 mod table;
 mod words;
 
+use rayon::prelude::*;
+
 use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
 
@@ -180,14 +182,19 @@ impl Features {
     /// The rows scaled to length 1 (zero rows stay zero).
     pub fn normalised(&self) -> Features {
         let mut out = self.clone();
-        for row in out.rows.chunks_exact_mut(self.width.max(1)) {
-            let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            if norm > 0.0 {
-                row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
-            }
-        }
+        normalise(&mut out.rows, self.width);
         out
     }
+}
+
+/// Scales each row of `width` values to length 1 (zero rows stay zero).
+pub fn normalise(rows: &mut [f32], width: usize) {
+    rows.par_chunks_exact_mut(width.max(1)).for_each(|row| {
+        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+        }
+    });
 }
 
 /// Rows are samples, too: vectors to learn from, and raw values before anything has learned of them.

@@ -61,23 +61,20 @@ impl AddedRow {
                 (0..rows.len()).flat_map(each).collect()
             }
         };
-        match ids.iter().find(|id| **id as usize >= count) {
-            Some(_) => {
-                let longest = (0..rows.len()).map(|row| rows.tokens(row, h * w).len()).max().unwrap_or(0);
-                let what = format!("a text of {longest} tokens for a table of {count} rows");
-                Err(Error::new(what).at(self.weight.name()).hint("cut texts to the length that the model was made for"))
-            }
-            None => Ok(ids),
+        if ids.iter().any(|id| *id as usize >= count) {
+            let longest = (0..rows.len()).map(|row| rows.tokens(row, h * w).len()).max().unwrap_or(0);
+            let what = format!("a text of {longest} tokens for a table of {count} rows");
+            return Err(Error::new(what).at(self.weight.name()).hint("cut texts to the length that the model was made for"));
         }
+        Ok(ids)
     }
 
     pub(crate) fn forward<D: Device, T: Number>(&self, x: SharedMap<D, T>, context: &Context<D>) -> Forward<D, T> {
         let (shape, device) = (x.shape(), context.device.clone());
         let ids = self.ids(&context.behaviour.rows, shape)?;
-        let mut there = device.allocate(ids.len());
-        device.upload(&ids, device.view_mut(&mut there));
+        let there = device.vector(&ids);
         let mut added = Map::<D, T>::new(shape, &device);
-        self.weight.view(&device, |table| device.gather(table, shape[3], device.view(&there), added.data_mut()))?;
+        self.weight.view(&device, |table| device.gather(table, shape[3], device.read(&there), added.data_mut()))?;
         let mut y = Map::own(x);
         device.add(y.data_mut(), added.data());
         let (weight, own) = (self.weight.clone(), context.clone());

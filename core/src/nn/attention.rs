@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::D::Minus1;
 use candle_core::Tensor;
-use ctk_kernels::{self as kernels, Device, Identity, Map, Number};
+use ctk_kernels::{self as kernels, Device, Map, Number};
 
 use super::dropout::Dropout;
 use super::flow::{Behaviour, Context, Forward, SharedMap};
@@ -63,23 +63,18 @@ impl Attention {
         let Behaviour { rows, key, .. } = &context.behaviour;
         let width = self.width(rows, n, h * w, c)?;
         let device = &context.device;
-        let (heads, causal, scale, each) = (self.heads, self.causal, self.scale(width), h * w);
         let dropout = self.dropout.as_ref().zip(key.as_ref()).map(|(dropout, key)| dropout.drawn(key));
+        let of = Described { attention: self.clone(), rows: rows.clone(), each: h * w, width, dropout };
         let mut y = Map::new([n, h, w, width], device);
-        let mut sums = device.allocate(y.rows() * heads);
-        let rows = rows.clone();
-        let described = move |rows: &Rows, run: &mut dyn FnMut(&kernels::Attention)| {
-            let rows = Identity { places: rows.places(), views: rows.views(), offsets: rows.offsets() };
-            run(&kernels::Attention { rows, each, heads, width, scale, causal, dropout });
-        };
-        described(&rows, &mut |of| device.attention(of, x.data(), y.data_mut(), device.view_mut(&mut sums)));
+        let mut sums = device.allocate(y.rows() * self.heads);
+        device.attention(&of.kernel(), x.data(), y.data_mut(), device.view_mut(&mut sums));
         let y = Arc::new(y);
         let kept = y.clone();
         let back = context.back(move |dy: SharedMap<D, T>, _| {
             let device = dy.device();
             let mut dx = Map::new(x.shape(), device);
             let from = [x.data(), kept.data(), dy.data()];
-            described(&rows, &mut |of| device.attention_gradient(of, from, device.view(&sums), dx.data_mut()));
+            device.attention_gradient(&of.kernel(), from, device.view(&sums), dx.data_mut());
             Ok(Some(Arc::new(dx)))
         });
         Ok((y, back))
@@ -121,6 +116,24 @@ impl Attention {
             all.push(p.matmul(&part(2)?)?.transpose(0, 1)?.reshape((count, width))?);
         }
         Ok(Tensor::cat(&all, 0)?.reshape((n, h, w, width))?)
+    }
+}
+
+/// The attention of one pass.
+struct Described {
+    attention: Attention,
+    rows: Rows,
+    each: usize,
+    width: usize,
+    dropout: Option<kernels::Dropout>,
+}
+
+impl Described {
+    /// As kernels take it.
+    fn kernel(&self) -> kernels::Attention<'_> {
+        let Attention { heads, causal, .. } = self.attention;
+        let (scale, rows) = (self.attention.scale(self.width), self.rows.identity());
+        kernels::Attention { rows, each: self.each, heads, width: self.width, scale, causal, dropout: self.dropout }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use ctk_kernels::{self as kernels, Device, Identity, Map, Number};
+use ctk_kernels::{self as kernels, Device, Map, Number};
 use rand::RngCore as _;
 
 use super::flow::{Behaviour, Context, Forward, SharedMap};
@@ -56,9 +56,8 @@ impl Dropout {
         let dropout = self.drawn(key);
         let drop = move |x: SharedMap<D, T>| {
             let mut y = Map::own(x);
-            let identity = Identity { places: rows.places(), views: rows.views(), offsets: rows.offsets() };
             let device = y.device().clone();
-            device.dropout(&dropout, identity, pixels, c, y.data_mut());
+            device.dropout(&dropout, rows.identity(), pixels, c, y.data_mut());
             Arc::new(y)
         };
         let y = drop(x);

@@ -43,10 +43,9 @@ impl Embedding {
     /// The rows as maps of one pixel. The backward pass ends here.
     pub(crate) fn forward<D: Device, T: Number>(&self, ids: &[u32], context: &Context<D>) -> Forward<D, T> {
         let ([_, width], device) = (self.check(ids)?, &context.device);
-        let mut there = device.allocate(ids.len());
-        device.upload(ids, device.view_mut(&mut there));
+        let there = device.vector(ids);
         let mut y = Map::new([ids.len(), 1, 1, width], device);
-        self.weight.view(device, |table| device.gather(table, width, device.view(&there), y.data_mut()))?;
+        self.weight.view(device, |table| device.gather(table, width, device.read(&there), y.data_mut()))?;
         let (weight, own, ids) = (self.weight.clone(), context.clone(), ids.to_vec());
         let back = context.back(move |dy, _| {
             own.store.add(&weight, row_gradient(&ids, &*dy)?)?;
@@ -68,12 +67,7 @@ impl Embedding {
 pub(crate) fn row_gradient<D: Device, T: Number>(ids: &[u32], dy: &Map<D, T>) -> Result<RowGradient> {
     let device = dy.device();
     let groups = Groups::new(ids);
-    let there = |numbers: &[u32]| {
-        let mut buffer = device.allocate(numbers.len());
-        device.upload(numbers, device.view_mut(&mut buffer));
-        buffer
-    };
-    let (order, starts) = (there(&groups.order), there(&groups.starts));
-    let sums = device.sum_groups(dy.data(), dy.c, device.view(&order), device.view(&starts));
+    let (order, starts) = (device.vector(&groups.order), device.vector(&groups.starts));
+    let sums = device.sum_groups(dy.data(), dy.c, device.read(&order), device.read(&starts));
     RowGradient::new(&groups.ids, &tensors::from_vec(device.host(sums), (groups.ids.len(), dy.c))?)
 }

@@ -149,13 +149,6 @@ fn check_window(kernel: usize, stride: usize, padding: Padding) {
     assert!(kernel > 0 && stride > 0 && fits, "a window of {kernel}, stride {stride} with {padding:?} could be empty");
 }
 
-/// Numbers in the memory of a device.
-fn placed<D: Device>(numbers: &[u32], device: &D) -> D::Buffer<u32> {
-    let mut there = device.allocate(numbers.len());
-    device.upload(numbers, device.view_mut(&mut there));
-    there
-}
-
 fn check(rows: &Rows, n: usize, pixels: usize) -> Result<()> {
     match rows.covers(n, pixels) {
         true => Ok(()),
@@ -170,13 +163,13 @@ pub(crate) fn global_average<D: Device, T: Number>(x: &Map<D, T>, context: &Cont
     let rows = &context.behaviour.rows;
     if let Some(offsets) = rows.offsets() {
         check(rows, n, h * w)?;
-        let ends = placed(offsets, device);
+        let ends = device.vector(offsets);
         let mut y = Map::new([rows.len(), 1, 1, c], device);
-        device.means(x.data(), device.view(&ends), c, y.data_mut());
+        device.means(x.data(), device.read(&ends), c, y.data_mut());
         let back = context.back(move |dy: SharedMap<D, T>, _| {
             let device = dy.device();
             let mut dx = Map::new(shape, device);
-            device.means_gradient(dy.data(), device.view(&ends), c, dx.data_mut());
+            device.means_gradient(dy.data(), device.read(&ends), c, dx.data_mut());
             Ok(Some(Arc::new(dx)))
         });
         return Ok((Arc::new(y), back));
@@ -222,13 +215,13 @@ fn firsts(rows: &Rows, n: usize, pixels: usize) -> Result<Vec<u32>> {
 pub(crate) fn first<D: Device, T: Number>(x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
     let device = &context.device;
     let shape @ [n, h, w, c] = x.shape();
-    let at = placed(&firsts(&context.behaviour.rows, n, h * w)?, device);
+    let at = device.vector(&firsts(&context.behaviour.rows, n, h * w)?);
     let mut y = Map::new([context.behaviour.rows.len(), 1, 1, c], device);
-    device.pick(x.data(), device.view(&at), c, y.data_mut());
+    device.pick(x.data(), device.read(&at), c, y.data_mut());
     let back = context.back(move |dy: SharedMap<D, T>, _| {
         let device = dy.device();
         let mut dx = Map::new(shape, device);
-        device.pick_gradient(dy.data(), device.view(&at), c, dx.data_mut());
+        device.pick_gradient(dy.data(), device.read(&at), c, dx.data_mut());
         Ok(Some(Arc::new(dx)))
     });
     Ok((Arc::new(y), back))

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ctk_kernels::Identity;
+
 /// The identity of an input's rows, in their order. What a layer draws for a row (dropout) depends on it and never on the row's position in
 /// memory, so parts, groups and ranks change nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,11 @@ impl Rows {
     pub fn with_offsets(self, offsets: Vec<u32>) -> Rows {
         assert_eq!(offsets.len(), self.len() + 1, "a row's tokens lie between two offsets");
         Rows { offsets: Some(offsets.into()), ..self }
+    }
+
+    /// The same for kernels.
+    pub(crate) fn identity(&self) -> Identity<'_> {
+        Identity { places: &self.places, views: &self.views, offsets: self.offsets() }
     }
 
     /// Number of rows.

@@ -84,7 +84,7 @@ impl InfoNce {
     fn on_cuda(&self, cuda: &Cuda, q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
         let (n, width) = q.dims2()?;
         let described = Contrast {
-            names: &[numbered(0, n), numbered(0, n)].concat(),
+            labels: &[numbered(0, n), numbered(0, n)].concat(),
             memory: &[],
             weights: &vec![1.0; 2 * n],
             width,

@@ -10,7 +10,7 @@
 //! Keys come from a momentum encoder and get no gradient.
 
 use candle_core::Tensor;
-use ctk_cuda::{Contrast, Cuda, Denominator, NOBODY};
+use ctk_cuda::{Contrast, Cuda, Denominator, NO_LABEL};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -124,20 +124,20 @@ impl Moco {
         Ok(((top - logits.narrow(1, 0, 1)?)?.sum_all()?, gradient))
     }
 
-    /// The same on a device. The keys of other queries have names, so they are in no denominator.
+    /// The same on a device. The keys of other queries have labels, so they are in no denominator.
     fn on_cuda(&self, cuda: &Cuda, q: &Tensor, key: &Tensor, negatives: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let (n, width) = q.dims2()?;
         let candidates = negatives.map_or(Ok(key.clone()), |negatives| Tensor::cat(&[key, negatives], 0))?;
-        let mut names = numbered(0, n);
-        names.resize(candidates.dim(0)?, NOBODY);
+        let mut labels = numbered(0, n);
+        labels.resize(candidates.dim(0)?, NO_LABEL);
         let described = Contrast {
-            names: &names[..n],
-            memory: &names,
+            labels: &labels[..n],
+            memory: &labels,
             weights: &vec![1.0; n],
             width,
             temperature: self.temperature,
             sides: &[(0..n, 0..0)],
-            denominator: Denominator::Unnamed,
+            denominator: Denominator::Unlabelled,
         };
         let (sum, gradient) = on_cuda(cuda, &described, q, Some(&candidates))?;
         Ok((sum, (gradient * self.temperature)?))

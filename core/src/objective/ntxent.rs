@@ -14,7 +14,7 @@
 //! .01 the exponents reach 100, and exp overflows f32 at 89.
 
 use candle_core::Tensor;
-use ctk_cuda::{Contrast, Denominator, NOBODY};
+use ctk_cuda::{Contrast, Denominator, NO_LABEL};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -131,10 +131,10 @@ pub(super) fn pairs(inputs: &Inputs, of: &Pairs) -> Result<Terms> {
     let positive = |i: usize| (i + n) % (2 * n);
 
     let mean = of.scale / (2 * n) as f64;
-    let names = [numbered(0, n), numbered(0, n)].concat();
-    let further = of.memory.as_ref().map_or(Ok(0), |memory| memory.dim(0)).map(|k| vec![NOBODY; k])?;
+    let labels = [numbered(0, n), numbered(0, n)].concat();
+    let further = of.memory.as_ref().map_or(Ok(0), |memory| memory.dim(0)).map(|k| vec![NO_LABEL; k])?;
     let described = Contrast {
-        names: &names,
+        labels: &labels,
         memory: &further,
         weights: &vec![1.0; 2 * n],
         width,

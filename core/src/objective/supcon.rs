@@ -114,7 +114,7 @@ fn supcon(device: &Device, rows: &Tensor, labels: &[u32], temperature: f64, posi
     };
     let weights: Vec<f64> = (0..labels.len()).map(weight).collect();
     let described = Contrast {
-        names: labels,
+        labels,
         memory: &[],
         weights: &weights,
         width: rows.dim(1)?,

@@ -4,10 +4,10 @@
 #define ALL 0       // positives and negatives
 #define NEGATIVES 1 // negatives
 #define EACH 2      // for each positive, itself and the negatives
-#define UNNAMED 3   // positives, and candidates without a name
+#define UNLABELLED 3   // positives, and candidates without a label
 
-// The name of a candidate that is nobody's positive.
-#define NOBODY 0xffffffffu
+// The label of a candidate that is no anchor's positive.
+#define NO_LABEL 0xffffffffu
 
 // What a candidate is to an anchor.
 struct Relation {
@@ -16,8 +16,8 @@ struct Relation {
 
 __device__ inline Relation related(u32 anchor, u32 candidate, bool itself, int denominator) {
     Relation r;
-    r.positive = !itself && anchor == candidate && anchor != NOBODY;
-    r.counts = !itself && (r.positive ? denominator == ALL || denominator == UNNAMED : denominator != UNNAMED || candidate == NOBODY);
+    r.positive = !itself && anchor == candidate && anchor != NO_LABEL;
+    r.counts = !itself && (r.positive ? denominator == ALL || denominator == UNLABELLED : denominator != UNLABELLED || candidate == NO_LABEL);
     return r;
 }
 
@@ -38,30 +38,30 @@ __device__ inline double softplus(double x) { return (x > 0 ? x : 0) + log(1 + e
 // Each block has one anchor, number `first` + its own. Its products with the candidates are in `near` (those with a gradient: n of them, the
 // first of which is row `offset`) and in `far` (further ones, k). Both become ∂L/∂product, and losses[anchor] gets the anchor's part of
 //
-//     L = Σ weight · Σ_p (log Σ exp s − s_p)         s = product · sharp, p the positives, the inner sum over the denominator
+//     L = Σ weight · Σ_p (log Σ exp s − s_p)         s = product · inverse_temperature, p the positives, the inner sum over the denominator
 //     L = Σ weight · Σ_p log(1 + exp(log Σ exp s − s_p))   for EACH
 //
-// names has the names of all rows with a gradient, further those of the others; weights the weight of a positive of each row.
+// labels has the labels of all rows with a gradient, memory_labels those of the others; weights the weight of a positive of each row.
 #define PARAMETERS(T)                                                                                                                      \
-    (T * near, T * far, int n, int k, int first, int offset, const u32 *names, const u32 *further, const double *weights, double sharp, \
+    (T * near, T * far, int n, int k, int first, int offset, const u32 *labels, const u32 *memory_labels, const double *weights, double inverse_temperature, \
      int denominator, double *losses)
 template <class T>
-__device__ void contrast(T *near, T *far, int n, int k, int first, int offset, const u32 *names, const u32 *further,
-                         const double *weights, double sharp, int denominator, double *losses) {
+__device__ void contrast(T *near, T *far, int n, int k, int first, int offset, const u32 *labels, const u32 *memory_labels,
+                         const double *weights, double inverse_temperature, int denominator, double *losses) {
     __shared__ double shared[2 * 256];
     int anchor = first + (int)blockIdx.x;
-    u32 name = names[anchor];
+    u32 label = labels[anchor];
     double weight = weights[anchor];
     near += (u32)n * blockIdx.x;
     far += (u32)k * blockIdx.x;
 #define CANDIDATES for (int j = threadIdx.x; j < n + k; j += blockDim.x)
 #define PLACE (j < n ? near + j : far + (j - n))
-#define RELATION (j < n ? related(name, names[offset + j], offset + j == anchor, denominator) : related(name, further[j - n], false, denominator))
+#define RELATION (j < n ? related(label, labels[offset + j], offset + j == anchor, denominator) : related(label, memory_labels[j - n], false, denominator))
     // Far below any similarity: what an anchor has without a denominator.
     double top = -1e30;
     CANDIDATES {
         T *at = PLACE;
-        *at *= (T)sharp;
+        *at *= (T)inverse_temperature;
         if (RELATION.counts && (double)*at > top) top = (double)*at;
     }
     largest(shared, top);
@@ -75,28 +75,28 @@ __device__ void contrast(T *near, T *far, int n, int k, int first, int offset, c
     sum = shared[0];
     __syncthreads();
     double whole = top + log(sum);
-    // The losses of the positives, and the sum of what draws the anchor to them, by which the others push it away.
-    double loss = 0, draw = 0;
+    // The losses of the positives, and the sum of their pulls, which the candidates of the denominator share as a push.
+    double loss = 0, pull = 0;
     CANDIDATES {
         Relation r = RELATION;
         if (!r.positive) continue;
         double x = whole - (double)*PLACE;
         double part = denominator == EACH ? softplus(x) : x;
         loss += part;
-        draw += denominator == EACH ? exp(x - part) : 1;
+        pull += denominator == EACH ? exp(x - part) : 1;
     }
-    both_sums(shared, loss, draw);
+    both_sums(shared, loss, pull);
     __syncthreads();
     loss = shared[0];
-    draw = shared[256];
-    double push = sum > 0 ? weight * draw * sharp * exp(-log(sum)) : 0;
+    pull = shared[256];
+    double push = sum > 0 ? weight * pull * inverse_temperature * exp(-log(sum)) : 0;
     CANDIDATES {
         T *at = PLACE;
         Relation r = RELATION;
         T d = r.counts ? exp(*at - (T)top) * (T)push : (T)0;
         if (r.positive) {
             double x = whole - (double)*at;
-            d -= (T)(weight * sharp * (denominator == EACH ? exp(x - softplus(x)) : 1));
+            d -= (T)(weight * inverse_temperature * (denominator == EACH ? exp(x - softplus(x)) : 1));
         }
         *at = d;
     }
@@ -105,5 +105,5 @@ __device__ void contrast(T *near, T *far, int n, int k, int first, int offset, c
 #undef PLACE
 #undef RELATION
 }
-FOR_REAL_LARGE(contrast, PARAMETERS, (near, far, n, k, first, offset, names, further, weights, sharp, denominator, losses))
+FOR_REAL_LARGE(contrast, PARAMETERS, (near, far, n, k, first, offset, labels, memory_labels, weights, inverse_temperature, denominator, losses))
 #undef PARAMETERS

@@ -113,34 +113,6 @@ template <class T> __device__ void gelu_gradient(const T *x, T *dy, u32 n, int f
 FOR_EACH(gelu_gradient, PARAMETERS, (x, dy, n, form))
 #undef PARAMETERS
 
-// The row that a token belongs to, and where the row's tokens begin and end. `offsets` has the start of each row and the end; rows have `each`
-// tokens if it is null.
-struct Range {
-    int row;
-    u32 from, to;
-};
-
-__device__ inline Range row_of(const u32 *offsets, int rows, int each, u32 token) {
-    Range r;
-    if (!offsets) {
-        r.row = (int)(token / each);
-        r.from = (u32)r.row * each;
-        r.to = r.from + each;
-        return r;
-    }
-    // The last row that begins at or before the token: rows before it may be empty.
-    int low = 0, high = rows;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (offsets[middle] <= token) low = middle;
-        else high = middle;
-    }
-    r.row = low;
-    r.from = offsets[low];
-    r.to = offsets[low + 1];
-    return r;
-}
-
 // Dropout of the probabilities; there is none if the threshold is 0.
 struct Drops {
     u64 seed;
@@ -160,11 +132,34 @@ template <class T> __device__ inline REAL(T) dot(const T *a, const T *b, int n) 
     return sum;
 }
 
-// Attention: one block a token and head, whose threads are keys for the probabilities and values of the head for the result. A token has
-// 3·width values: queries, keys, values of all heads. d = width/heads is at most 256.
+// What attends to what, as the host describes it.
 #define WHOLE                                                                                                                              \
     const u32 *places, const u16 *views, const u32 *offsets, int rows, int each, int heads, int width, double scale, int causal, u64 seed, \
         u32 threshold, double factor
+
+// A query of a head: its values, the keys and values of its row, how many of them it attends to, and its stream of draws. A token has 3·width
+// values: queries, keys, values of all heads. d = width/heads is at most 256.
+template <class T> struct Query {
+    const T *q, *k, *v;
+    u32 keys;
+    u64 stream;
+};
+
+template <class T> __device__ inline Query<T> query_of(const T *x, u32 token, int head, WHOLE) {
+    Range r = row_of(offsets, rows, each, token);
+    u32 query = token - r.from;
+    Query<T> own;
+    own.q = x + token * 3 * width + head * (width / heads);
+    own.k = x + r.from * 3 * width + width + head * (width / heads);
+    own.v = own.k + width;
+    own.keys = causal ? query + 1 : r.to - r.from;
+    own.stream = draw(of_row(seed, places[r.row], views[r.row]), (u64)query);
+    return own;
+}
+#define QUERY_OF(x, token, head) \
+    query_of(x, token, head, places, views, offsets, rows, each, heads, width, scale, causal, seed, threshold, factor)
+
+// Attention: one block a token and head, whose threads are keys for the probabilities and values of the head for the result.
 #define PARAMETERS(T) (const T *x, T *y, REAL(T) * sums, WHOLE)
 template <class T> __device__ void attention(const T *x, T *y, REAL(T) * sums, WHOLE) {
     __shared__ double shared[2 * 256];
@@ -172,12 +167,10 @@ template <class T> __device__ void attention(const T *x, T *y, REAL(T) * sums, W
     __shared__ R p[256];
     u32 token = blockIdx.x;
     int head = blockIdx.y, d = width / heads, own = threadIdx.x;
-    Range r = row_of(offsets, rows, each, token);
-    u32 query = token - r.from, keys = causal ? query + 1 : r.to - r.from;
     Drops drops = {seed, threshold, factor};
-    u64 stream = draw(draw(seed, (u64)places[r.row] << 16 | (u64)views[r.row]), (u64)query);
-    const T *q = x + token * 3 * width + head * d, *k = x + r.from * 3 * width + width + head * d, *v = k + width;
-#define SCORE(key) (dot(q, k + (key) * 3 * width, d) * (R)scale)
+    Query<T> at = QUERY_OF(x, token, head);
+    u32 keys = at.keys;
+#define SCORE(key) (dot(at.q, at.k + (key) * 3 * width, d) * (R)scale)
     double top = -1e30, sum = 0;
     for (u32 key = own; key < keys; key += blockDim.x) {
         double s = (double)SCORE(key);
@@ -195,11 +188,11 @@ template <class T> __device__ void attention(const T *x, T *y, REAL(T) * sums, W
     for (u32 from = 0; from < keys; from += blockDim.x) {
         u32 key = from + own;
         __syncthreads();
-        p[own] = key < keys ? exp(SCORE(key) - (R)top) / (R)sum * (R)kept(drops, stream, head, key) : (R)0;
+        p[own] = key < keys ? exp(SCORE(key) - (R)top) / (R)sum * (R)kept(drops, at.stream, head, key) : (R)0;
         __syncthreads();
         u32 to = keys - from < blockDim.x ? keys - from : blockDim.x;
         if (own < d)
-            for (u32 i = 0; i < to; i++) result += p[i] * up(v[(from + i) * 3 * width + own]);
+            for (u32 i = 0; i < to; i++) result += p[i] * up(at.v[(from + i) * 3 * width + own]);
     }
     if (own < d) y[token * width + head * d + own] = down<T>(result);
     if (own == 0) sums[token * heads + head] = (R)(top + log(sum));
@@ -215,24 +208,22 @@ template <class T> __device__ void attention_queries(const T *x, const T *y, con
     __shared__ R ds[256];
     u32 token = blockIdx.x;
     int head = blockIdx.y, d = width / heads, own = threadIdx.x;
-    Range r = row_of(offsets, rows, each, token);
-    u32 query = token - r.from, keys = causal ? query + 1 : r.to - r.from;
     Drops drops = {seed, threshold, factor};
-    u64 stream = draw(draw(seed, (u64)places[r.row] << 16 | (u64)views[r.row]), (u64)query);
-    const T *q = x + token * 3 * width + head * d, *k = x + r.from * 3 * width + width + head * d, *v = k + width;
+    Query<T> at = QUERY_OF(x, token, head);
+    u32 keys = at.keys;
     const T *above = dy + token * width + head * d;
     R total = dot(y + token * width + head * d, above, d), logarithm = sums[token * heads + head], result = 0;
     for (u32 from = 0; from < keys; from += blockDim.x) {
         u32 key = from + own;
         __syncthreads();
         if (key < keys) {
-            R p = exp(dot(q, k + key * 3 * width, d) * (R)scale - logarithm);
-            ds[own] = (R)scale * p * (dot(above, v + key * 3 * width, d) * (R)kept(drops, stream, head, key) - total);
+            R p = exp(dot(at.q, at.k + key * 3 * width, d) * (R)scale - logarithm);
+            ds[own] = (R)scale * p * (dot(above, at.v + key * 3 * width, d) * (R)kept(drops, at.stream, head, key) - total);
         }
         __syncthreads();
         u32 to = keys - from < blockDim.x ? keys - from : blockDim.x;
         if (own < d)
-            for (u32 i = 0; i < to; i++) result += ds[i] * up(k[(from + i) * 3 * width + own]);
+            for (u32 i = 0; i < to; i++) result += ds[i] * up(at.k[(from + i) * 3 * width + own]);
     }
     if (own < d) dx[token * 3 * width + head * d + own] = down<T>(result);
 }
@@ -251,7 +242,7 @@ template <class T> __device__ void attention_keys(const T *x, const T *y, const 
     Range r = row_of(offsets, rows, each, token);
     u32 key = token - r.from, queries = r.to - r.from;
     Drops drops = {seed, threshold, factor};
-    u64 place = draw(seed, (u64)places[r.row] << 16 | (u64)views[r.row]);
+    u64 place = of_row(seed, places[r.row], views[r.row]);
     const T *k = x + token * 3 * width + width + head * d, *v = k + width;
     R of_key = 0, of_value = 0;
     for (u32 from = causal ? key : 0; from < queries; from += blockDim.x) {
@@ -283,6 +274,7 @@ template <class T> __device__ void attention_keys(const T *x, const T *y, const 
 FOR_EACH(attention_keys, PARAMETERS,
          (x, y, dy, sums, dx, places, views, offsets, rows, each, heads, width, scale, causal, seed, threshold, factor))
 #undef PARAMETERS
+#undef QUERY_OF
 #undef WHOLE
 
 // The mean of each text's rows; n counts y. An empty text has zeros.

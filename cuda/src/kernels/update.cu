@@ -142,6 +142,37 @@ __device__ inline u64 draw(u64 seed, u64 at) {
     return z ^ (z >> 31);
 }
 
+// The stream of a row of the step's batch.
+__device__ inline u64 of_row(u64 seed, u32 place, u16 view) { return draw(seed, (u64)place << 16 | (u64)view); }
+
+// The row that a token belongs to, and where the row's tokens begin and end. `offsets` has the start of each row and the end; rows have `each`
+// tokens if it is null.
+struct Range {
+    int row;
+    u32 from, to;
+};
+
+__device__ inline Range row_of(const u32 *offsets, int rows, int each, u32 token) {
+    Range r;
+    if (!offsets) {
+        r.row = (int)(token / each);
+        r.from = (u32)r.row * each;
+        r.to = r.from + each;
+        return r;
+    }
+    // The last row that begins at or before the token: rows before it may be empty.
+    int low = 0, high = rows;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (offsets[middle] <= token) low = middle;
+        else high = middle;
+    }
+    r.row = low;
+    r.from = offsets[low];
+    r.to = offsets[low + 1];
+    return r;
+}
+
 // Sets dropped values to 0 in place and scales the rest. `offsets` has the start of each of `rows` rows and the end, in positions; rows have
 // `each` positions if it is null.
 #define PARAMETERS(T)                                                                                                                      \
@@ -151,23 +182,8 @@ __device__ void dropout(T *x, u32 n, int c, const u32 *places, const u16 *views,
                         u32 threshold, double scale) {
     REAL(T) factor = (REAL(T))scale;
     for (u32 i = thread(); i < n; i += threads()) {
-        u32 position = i / c;
-        int row;
-        if (offsets) {
-            // The last row that begins at or before this position.
-            int low = 0, high = rows;
-            while (high - low > 1) {
-                int middle = (low + high) / 2;
-                if (offsets[middle] <= position) low = middle;
-                else high = middle;
-            }
-            row = low;
-            position -= offsets[row];
-        } else {
-            row = (int)(position / each);
-            position -= (u32)row * each;
-        }
-        u64 stream = draw(draw(seed, (u64)places[row] << 16 | (u64)views[row]), (u64)position);
+        Range r = row_of(offsets, rows, each, i / c);
+        u64 stream = draw(of_row(seed, places[r.row], views[r.row]), (u64)(i / c - r.from));
         bool keeps = (u32)(draw(stream, (u64)(i % c)) >> 32) >= threshold;
         x[i] = keeps ? down<T>(up(x[i]) * factor) : down<T>(0);
     }

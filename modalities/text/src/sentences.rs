@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::DType;
 use ctk_core::data::pair::HostBatch;
+use ctk_core::eval::normalise;
 use ctk_core::model::encoder::Encoder;
 use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::Pass;
@@ -130,10 +131,7 @@ impl Sentences {
             }
         }
         if self.layout.normalise {
-            rows.par_chunks_exact_mut(self.width()).for_each(|row| {
-                let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt().max(1e-12);
-                row.iter_mut().for_each(|v| *v = (f64::from(*v) / length) as f32);
-            });
+            normalise(&mut rows, self.width());
         }
         Ok(Embedded { rows, cut })
     }

@@ -1,9 +1,9 @@
-//! Layers of texts: layer normalisation, attention, and pooling of tokens.
+//! Attention: its rows in the device's memory, and the launches of its kernels.
 
-use ctk_kernels::{Attention, Element as _, Number};
+use ctk_kernels::{Attention, Number};
 
 use crate::calls::{Argument, Fault, THREADS};
-use crate::launch::{Cuda, at, count, int, named, ok, to};
+use crate::launch::{Cuda, at, int, named, ok, to};
 use crate::memory::{Block, View, ViewMut};
 
 /// Which text each token belongs to, and the texts' keys for dropout, in the device's memory.
@@ -62,26 +62,5 @@ impl Cuda {
         for kernel in ["attention_queries", "attention_keys"] {
             self.launch(&named(kernel, T::KIND), [tokens, of.heads], &arguments);
         }
-    }
-
-    pub(crate) fn layer_norm_gradients<T: Number>(
-        &self,
-        x: View<T>,
-        statistics: View<T::Real>,
-        gamma: View<T::Real>,
-        dy: View<T>,
-        dx: ViewMut<T>,
-    ) -> [Block<T::Real>; 2] {
-        let c = gamma.len;
-        let rows = x.len / c;
-        let arguments = [at(x), at(statistics), at(gamma), at(dy), to(&dx), int(c)];
-        self.launch(&named("layer_norm_gradient", T::KIND), [rows, 1], &arguments);
-        let sums = self.reduced(&named("layer_norm_sums", T::KIND), rows, c, 2, &[at(x), at(dy), at(statistics)], &[]);
-        [0, 1].map(|half| {
-            let mut narrow = self.block::<T::Real>(c);
-            let from = Argument::Address(sums.at + (half * c * size_of::<f64>()) as u64);
-            self.each(&named("narrow", T::Real::KIND), c, &[from, to(&narrow.view_mut()), count(c)]);
-            narrow
-        })
     }
 }
