@@ -11,6 +11,7 @@ use candle_core::{DType, Tensor};
 use rand::Rng as _;
 
 use crate::data::feed::Feed;
+use crate::data::known::Known;
 use crate::data::pair::{Batch, Maps};
 use crate::device::{Device, Rules};
 use crate::error::{Error, Result};
@@ -305,7 +306,7 @@ fn batch(step: usize, images: Range<usize>) -> Result<Batch<Maps, ()>> {
     }
     let samples: Vec<u32> = images.map(|at| at as u32).collect();
     let labels = samples.iter().map(|at| at % 4).collect();
-    Ok(Batch { left, right: vec![], samples, labels: Some(labels) })
+    Ok(Batch { left, right: vec![], samples, known: Known::labels(labels) })
 }
 
 /// The losses of ten steps, and how far parameters, statistics and a momentum copy have moved from where they began.

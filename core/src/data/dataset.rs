@@ -27,6 +27,18 @@ pub trait Dataset: Sync {
         None
     }
 
+    /// How similar the two views of the sample are, if somebody judged that.
+    fn score(&self, _index: usize) -> Option<f32> {
+        None
+    }
+
+    /// A number for what view `view` of the sample shows, if equal contents can be recognised: see [`Known::contents`].
+    ///
+    /// [`Known::contents`]: crate::data::known::Known::contents
+    fn content(&self, _index: usize, _view: usize) -> Option<u32> {
+        None
+    }
+
     /// Whether there are no samples.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -2,6 +2,7 @@
 
 pub mod dataset;
 pub mod feed;
+pub mod known;
 pub mod labels;
 pub mod pair;
 pub mod source;

@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Tensor};
 
+use crate::data::known::Known;
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
@@ -108,8 +109,8 @@ pub struct Batch<L, R> {
     pub right: Vec<R>,
     /// Indices into the dataset.
     pub samples: Vec<u32>,
-    /// Classes; present if every sample has one.
-    pub labels: Option<Vec<u32>>,
+    /// What else is known of them.
+    pub known: Known,
 }
 
 #[cfg(test)]

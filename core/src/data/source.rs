@@ -1,6 +1,7 @@
 //! Sources: a batch as a pure function of (samples, key).
 
 use crate::data::dataset::Dataset;
+use crate::data::known::Known;
 use crate::data::pair::{Batch, PairGenerator};
 use crate::error::Result;
 use crate::rng::Key;
@@ -61,7 +62,13 @@ impl<D: Dataset, G: PairGenerator<Sample = D::Sample>> Source for Paired<D, G> {
                 .and_then(|sample| self.pairs.pairs(&sample, &mut rng, &mut left, &mut right))
                 .map_err(|e| e.at(self.data.name(at)))?;
         }
-        let labels = samples.iter().map(|&s| self.data.label(s as usize)).collect();
-        Ok(Batch { left, right, samples: samples.to_vec(), labels })
+        let at = || samples.iter().map(|&s| s as usize);
+        let contents = |view: usize| at().map(|s| self.data.content(s, view)).collect::<Option<Vec<u32>>>();
+        let known = Known {
+            labels: at().map(|s| self.data.label(s)).collect(),
+            scores: at().map(|s| self.data.score(s)).collect(),
+            contents: (0..lefts + rights).map(contents).collect::<Option<_>>().unwrap_or_default(),
+        };
+        Ok(Batch { left, right, samples: samples.to_vec(), known })
     }
 }

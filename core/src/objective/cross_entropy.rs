@@ -57,7 +57,7 @@ impl Objective for CrossEntropy {
         let mut extras = Vec::new();
         if hard {
             let weight = mean * self.teacher.map_or(1.0, |teacher| 1.0 - teacher.alpha);
-            let labels = check(inputs.labels, n, classes, self.teacher.is_some())?;
+            let labels = check(inputs.labels(), n, classes, self.teacher.is_some())?;
             let (loss, d) = with_labels(&rows, labels)?;
             value = (value + (loss * weight)?)?;
             gradient = (gradient + (d * weight)?)?;

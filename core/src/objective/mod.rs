@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use crate::data::known::Known;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::embeddings::{EmbeddedGradient, Embeddings, ViewSet};
@@ -73,8 +74,8 @@ pub struct Inputs<'a> {
     pub online: &'a Embeddings,
     /// The momentum copy's embeddings, which get no gradient; only for methods with a momentum copy.
     pub target: Option<&'a Embeddings>,
-    /// The samples' classes; present if all samples have one.
-    pub labels: Option<&'a [u32]>,
+    /// What is known of this rank's samples: their classes, scores and contents.
+    pub known: &'a Known,
     /// The fraction of the run that is done before this step, 0 to 1.
     pub progress: f64,
     /// Where similarities of many rows are computed.
@@ -93,6 +94,11 @@ impl<'a> Inputs<'a> {
             Error::usage("this loss compares with a momentum encoder's keys, and the learner has none")
                 .hint("give it a Dense::target")
         })
+    }
+
+    /// The samples' classes, if all samples have one.
+    pub fn labels(&self) -> Option<&'a [u32]> {
+        self.known.labels.as_deref()
     }
 
     /// The terms of `loss`, a scalar that depends through candle's graph on the online embeddings and the variables of the loss's own

@@ -37,7 +37,7 @@ impl Objective for NegativeSampling {
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
         let (v, u) = (&first.query, &second.query);
-        let labels = inputs.labels.ok_or_else(|| Error::new("negative sampling needs to know which rows are positive"))?;
+        let labels = inputs.labels().ok_or_else(|| Error::new("negative sampling needs to know which rows are positive"))?;
         if labels.len() != v.dim(0)? || v.dims() != u.dims() {
             return Err(Error::new(format!("{:?} inputs, {:?} outputs and {} labels", v.dims(), u.dims(), labels.len())));
         }

@@ -81,7 +81,7 @@ impl Objective for SupCon {
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
         let own = paired(&first.query, &second.query)?.0;
-        let labels = inputs.labels.ok_or_else(|| {
+        let labels = inputs.labels().ok_or_else(|| {
             Error::usage("the supervised contrastive loss needs labels, and this data has none")
                 .hint("use [loss.nt-xent], which needs none")
         })?;

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::{Inputs, Objective, Terms, attach};
+use crate::data::known::Known;
 use crate::error::Result;
 use crate::model::embeddings::{EmbeddedGradient, Embeddings};
 use crate::rng::Key;
@@ -54,7 +55,8 @@ pub fn terms_on(
     labels: Option<&[u32]>,
     world: &dyn Collective,
 ) -> Result<Terms> {
-    of.loss(&Inputs { online: &online.leaves()?, target, labels, progress: 0.0, device, world })
+    let known = Known { labels: labels.map(<[u32]>::to_vec), ..Known::default() };
+    of.loss(&Inputs { online: &online.leaves()?, target, known: &known, progress: 0.0, device, world })
 }
 
 /// The loss with its gradients, as a tensor of a graph that begins at `online`.
@@ -85,7 +87,7 @@ pub fn after_step(of: &mut dyn Objective, target: Option<&Embeddings>, world: &d
     of.after_step(&Inputs {
         online: &Embeddings::default(),
         target,
-        labels: None,
+        known: &Known::default(),
         progress: 0.0,
         device: &crate::Device::Cpu,
         world,

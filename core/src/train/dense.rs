@@ -5,6 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 
 use crate::data::feed::Feed;
+use crate::data::known::Known;
 use crate::data::pair::Batch;
 use crate::error::{Error, Result};
 use crate::model::embeddings::Embeddings;
@@ -42,7 +43,6 @@ type BatchOf<T> = Batch<<T as Towers>::Left, <T as Towers>::Right>;
 
 /// A model trained by backpropagation. Parameters that begin with `encoder.` are the encoder's, those with `head.` the projection head's
 /// and predictor's, those with `loss.` the loss's own.
-/// rest, those below `loss.` the loss's own.
 pub struct Dense<T> {
     /// Encoder and heads, from views to embeddings.
     pub towers: T,
@@ -72,7 +72,7 @@ pub struct Dense<T> {
 struct Seen {
     online: Embeddings,
     target: Option<Embeddings>,
-    labels: Option<Vec<u32>>,
+    known: Known,
     /// The places of each part's samples.
     parts: Vec<Places>,
     /// The tape, if the batch is one part.
@@ -113,7 +113,7 @@ impl<T: Towers> Dense<T> {
         let inputs = Inputs {
             online: &leaves,
             target: seen.target.as_ref(),
-            labels: seen.labels.as_deref(),
+            known: &seen.known,
             progress: feed.progress(),
             device: &device,
             world: &*world,
@@ -173,7 +173,7 @@ impl<T: Towers> Dense<T> {
     fn look(&self, feed: &Feed<BatchOf<T>>, pass: &Pass, done: &mut dyn FnMut(Stage)) -> Result<Seen> {
         let (reads, whole) = (self.objective.reads(), feed.parts() == 1);
         let look = if whole { pass.clone() } else { pass.clone().with(pass.statistics.held()).without_tape() };
-        let (mut online, mut target, mut labels, mut places) = (Vec::new(), Vec::new(), Some(Vec::new()), Vec::<Places>::new());
+        let (mut online, mut target, mut known, mut places) = (Vec::new(), Vec::new(), Vec::new(), Vec::<Places>::new());
         let mut tape = None;
         for part in 0..feed.parts() {
             let batch = feed.part(part)?;
@@ -193,13 +193,10 @@ impl<T: Towers> Dense<T> {
             online.push(embeddings);
             tape = whole.then_some(back);
             places.push(at);
-            labels = labels.zip(batch.labels).map(|(mut all, more)| {
-                all.extend(more);
-                all
-            });
+            known.push(batch.known);
         }
         let target = if target.is_empty() { None } else { Some(Embeddings::joined(&target)?) };
-        Ok(Seen { online: Embeddings::joined(&online)?, target, labels, parts: places, tape })
+        Ok(Seen { online: Embeddings::joined(&online)?, target, known: Known::joined(known), parts: places, tape })
     }
 
     /// The gradients of the parameters from those of the embeddings: by the tape of the whole batch, or part by part. The sum over parts is
@@ -349,7 +346,7 @@ mod tests {
             left: vec![Rows((samples.start * 10..samples.end * 10).map(|v| v as f64).collect())],
             right: vec![Rows((samples.start * 4..samples.end * 4).map(|v| v as f64).collect())],
             samples: samples.map(|s| s as u32).collect(),
-            labels: None,
+            known: Known::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 
 use ctk_core::data::dataset::Dataset;
+use ctk_core::data::known::Known;
 use ctk_core::data::pair::Batch;
 use ctk_core::data::source::{Paired, Source};
 use ctk_core::modality::{Job, Summary};
@@ -203,7 +204,7 @@ impl Source for Taught {
         let batch = self.redraw(samples, key)?;
         let right = if samples.is_empty() { Vec::new() } else { vec![self.teacher.logits(&batch.left[0])?] };
         let labels = self.labels.as_ref().map(|labels| samples.iter().map(|&s| labels[s as usize]).collect());
-        Ok(Batch { right, labels, ..batch })
+        Ok(Batch { right, known: Known { labels, ..batch.known }, ..batch })
     }
 
     /// The views alone: the second pass does not compute the loss, so it needs no teacher.

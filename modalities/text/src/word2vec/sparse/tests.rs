@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::DType;
+use ctk_core::data::known::Known;
 use ctk_core::data::pair::{self, HostBatch};
 use ctk_core::data::source::Source;
 use ctk_core::model::encoder::Encoder;
@@ -214,7 +215,7 @@ fn the_fused_update_is_autograds_on_the_same_pairs() {
                     left: vec![Ids(left)],
                     right: vec![Ids(right)],
                     samples: vec![0; all.len()],
-                    labels: Some(labels),
+                    known: Known::labels(labels),
                 })
             };
             // The oracle takes the mean over the words that were seen.
