@@ -15,7 +15,7 @@ use crate::Modalities;
 
 /// The kinds of model that a path may name.
 const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vectors as word2vec, fastText (.bin, .vec), GloVe or \
-                     `ctk export` write them, or features as `ctk embed` does";
+                     `ctk export` write them, or features as `ctk embed` does, or the folder of an encoder of sentences";
 
 /// Opens the model that `args` names: a run, or a file of another program, on this machine or on the hub. Every verb but `train` uses this.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
@@ -27,8 +27,14 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
     if is_features(&file) {
         return Ok(Box::new(Stored::open(&file)?));
     }
+    if let Some(model) = foreign(&file, args, modalities)? {
+        if !args.show.quiet {
+            model.notes().iter().for_each(|note| output::say(format!("note: {note}")));
+        }
+        return Ok(model);
+    }
     if file.is_file() {
-        return foreign(&file, args, modalities);
+        return Err(Error::usage("this is not a file of vectors that ctk knows").at(args.run.display()).hint(KNOWN));
     }
     let checkpoint = Checkpoint::open(&args.run)?;
     let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;
@@ -40,14 +46,13 @@ pub fn query(args: &ModelArgs) -> Query {
     Query { data: args.data.clone(), ..Query::default() }
 }
 
-fn foreign(file: &Path, args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
+/// The model that another program wrote into `path`, if a modality reads such a file or folder.
+fn foreign(path: &Path, args: &ModelArgs, modalities: Modalities) -> Result<Option<Box<dyn Model>>> {
     for modality in modalities {
-        if let Some(model) = modality.open_file(file)? {
-            if !args.show.quiet {
-                model.notes().iter().for_each(|note| output::say(format!("note: {note}")));
-            }
-            return Ok(model);
+        let device = || device::open(&args.device.device, *modality, args.show.quiet);
+        if let Some(model) = modality.open_file(path, &device)? {
+            return Ok(Some(model));
         }
     }
-    Err(Error::usage("this is not a file of vectors that ctk knows").at(args.run.display()).hint(KNOWN))
+    Ok(None)
 }

@@ -49,12 +49,12 @@ pub trait Modality: Sync {
         true
     }
 
-    /// Opens a model from a file that another program wrote; the kind of file is recognised by its content. None if this modality reads no
-    /// such file.
+    /// Opens a model from a file or folder that another program wrote; its kind is recognised by its content. None if this modality reads
+    /// nothing of the kind. `device` opens the device that the model is to run on.
     ///
     /// # Errors
-    /// A file of a known kind that is damaged.
-    fn open_file(&self, _path: &Path) -> Result<Option<Box<dyn Model>>> {
+    /// A file or folder of a known kind that is damaged.
+    fn open_file(&self, _path: &Path, _device: &dyn Fn() -> Result<Device>) -> Result<Option<Box<dyn Model>>> {
         Ok(None)
     }
 
@@ -280,6 +280,14 @@ pub trait Model {
     /// As [`features`](Self::features).
     fn table(&self, query: &Query) -> Result<Box<dyn Table + '_>> {
         Ok(Box::new(self.features(query)?))
+    }
+
+    /// Features of these texts, a row for each, in order.
+    ///
+    /// # Errors
+    /// The model does not read texts.
+    fn texts(&self, _texts: &[String]) -> Result<Features> {
+        Err(Error::usage("this model does not read texts").hint("give a run of sentences or of word2vec, or an encoder's folder"))
     }
 
     /// Whether the file at `path` holds one sample, by its name, so that [`Query::files`] may name it.

@@ -6,6 +6,7 @@ pub mod fit;
 pub mod health;
 pub mod learner;
 mod log;
+pub mod method;
 pub mod plan;
 #[cfg(test)]
 mod tests;

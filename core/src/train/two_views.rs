@@ -10,21 +10,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::dense::Dense;
+use super::method::Method;
 use super::plan::Plan;
 use crate::device::Device;
 use crate::error::{Context, Result};
 use crate::model::encoder::Encoder;
-use crate::model::head::ProjectionHead;
-use crate::model::target::Target;
-use crate::model::tower::{Siamese, Tower};
+use crate::model::tower::Siamese;
 use crate::nn::params::{MODEL, Params, Scope};
-use crate::nn::pass::Groups;
 use crate::objective::LossRecipe;
-use crate::objective::spec::EmbeddingSpace;
-use crate::optim::{Optimizer, Schedule};
+use crate::optim::Schedule;
 use crate::recipe::{
-    CheckpointRecipe, DenseTrainRecipe, HeadRecipe, OnNonfinite, OptimizerRecipe, PathRecipe, PredictorRecipe, Recipe,
-    ScheduleRecipe,
+    CheckpointRecipe, DenseTrainRecipe, HeadRecipe, OptimizerRecipe, PathRecipe, PredictorRecipe, Recipe, ScheduleRecipe,
 };
 use crate::rng::Key;
 use crate::store::checkpoint::Checkpoint;
@@ -87,40 +83,9 @@ impl<P> TwoViews<P> {
     /// # Errors
     /// A state of the loss that cannot be made.
     pub fn learner<E: Encoder>(&self, encoder: impl Fn(Scope) -> E, device: &Device) -> Result<Dense<Siamese<E>>> {
-        let (seed, device) = (Key::new(self.train.seed), &device.by(self.train.rules()));
-        let siamese = |predictor: Option<&PredictorRecipe>, params: &mut Params| {
-            ["encoder", "head"].into_iter().for_each(|section| params.declare(section));
-            let encoder = encoder(params.root().sub("encoder"));
-            let head = ProjectionHead::new(&self.head, encoder.width(), params.root().sub("head"));
-            let width = head.width();
-            let behind = |predictor: &PredictorRecipe| {
-                ProjectionHead::new(&predictor.head(width), width, params.root().sub("head.predictor"))
-            };
-            let predictor = predictor.map(behind);
-            Siamese { tower: Tower { encoder, head, predictor } }
-        };
-        let mut params = Params::new();
-        let towers = siamese(self.predictor.as_ref(), &mut params);
-        let space = EmbeddingSpace { width: towers.tower.head.width(), dtype: DType::F32 };
-        let objective = self.loss.build(&space, params.root().sub("loss"))?;
-        params.materialise(seed, DType::F32, device)?;
-        let needs = self.loss.needs();
-        let copy = |momentum| {
-            // Nothing is predicted from the copy's embeddings.
-            let mut own = Params::new();
-            let towers = siamese(None, &mut own);
-            own.materialise(seed, DType::F32, device)?;
-            Target::new(towers, own, momentum, &params)
-        };
-        let target = needs.momentum.map(copy).transpose()?;
-        Ok(Dense {
-            precision: self.train.precision,
-            recompute: self.train.recompute,
-            groups: self.train.bn_groups.map_or(needs.groups, Groups::Each),
-            leaves_out: self.train.on_nonfinite == OnNonfinite::Skip,
-            target,
-            ..Dense::new(towers, objective, params, Optimizer::new(&self.optimizer))
-        })
+        let TwoViews { head, loss, optimizer, train, .. } = self;
+        let method = Method { head, predictor: self.predictor.as_ref(), loss, optimizer, train };
+        method.learner(|scope| Ok(encoder(scope)), |_| Ok(()), device)
     }
 
     /// The recipe of a checkpoint, and its trained encoder, which is declared as [`learner`](TwoViews::learner) declared it.

@@ -3,8 +3,8 @@
 //! - [`word2vec`] trains word vectors by skip-gram or CBOW.
 //! - [`subwords`] cuts words into n-grams, [`fasttext`] reads and writes fastText's models.
 //! - [`static_embedding`] writes word vectors as a folder for sentence-transformers.
-//! - [`sentences`] opens encoders of sentences that other programs wrote.
-//! - [`transformer`] encodes texts by networks like BERT.
+//! - [`sentences`] is the modality of encoders of sentences, and opens those that other programs wrote.
+//! - [`transformer`] describes networks like BERT, [`tokens`] is texts as their input.
 //! - [`texts`] makes a feature row of a text, by which word vectors are evaluated.
 //! - [`vectors`] reads and writes files of word vectors, of ctk and of other programs.
 
@@ -13,8 +13,10 @@ pub mod sentences;
 pub mod static_embedding;
 pub mod subwords;
 pub mod texts;
+pub mod tokens;
 pub mod transformer;
 pub mod vectors;
 pub mod word2vec;
 
+pub use sentences::Sentences;
 pub use word2vec::Word2Vec;

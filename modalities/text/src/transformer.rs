@@ -1,22 +1,17 @@
-//! Transformer encoders of texts, post-norm as BERT's (Devlin et al. 2019): what describes one, its layers, and texts as its input.
+//! Transformer encoders of texts, post-norm as BERT's (Devlin et al. 2019): what describes one, and its layers.
 //!
-//! A batch of texts is one sequence of tokens with an offset for each text; nothing is padded. [`config`] reads the description that
-//! transformers writes, [`names`] its tensors.
+//! [`config`] reads the description that transformers writes, [`names`] its tensors.
 
 pub mod config;
 pub mod names;
 #[cfg(test)]
 mod tests;
 
-use candle_core::Tensor;
-use ctk_core::data::pair::HostBatch;
 use ctk_core::error::Result;
-use ctk_core::model::encoder::Encoder;
 use ctk_core::nn::params::{Init, ParamKind, Scope};
-use ctk_core::nn::pass::Pass;
-use ctk_core::nn::rows::Rows;
-use ctk_core::nn::tape::Tape;
-use ctk_core::nn::{AddedRow, Attention, Dropout, Embedding, Gelu, Layer, LayerNorm, Linear, Nonlinearity, Residual, Sequential};
+use ctk_core::nn::{AddedRow, Attention, Dropout, Embedding, Gelu, Layer, LayerNorm, Linear, Nonlinearity, Residual};
+
+use crate::tokens::TokenEncoder;
 
 /// What a transformer encoder is.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +89,20 @@ impl Shape {
         }
         Ok(layers)
     }
+
+    /// An encoder of texts with this network, whose parameters are declared in the scope.
+    ///
+    /// # Errors
+    /// As [`network`](Shape::network).
+    pub fn encoder(&self, pooling: Pooling, scope: Scope) -> Result<TokenEncoder> {
+        let store = scope.gradient_store();
+        let mut layers = self.network(scope)?;
+        layers.push(match pooling {
+            Pooling::Mean => Layer::GlobalAverage,
+            Pooling::First => Layer::First,
+        });
+        Ok(TokenEncoder::new(layers, self.width, store))
+    }
 }
 
 /// norm(x + body(x)).
@@ -108,78 +117,4 @@ pub enum Pooling {
     Mean,
     /// The first token's, `[CLS]`.
     First,
-}
-
-/// Texts as tokens of a vocabulary.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tokens {
-    ids: Vec<u32>,
-    ends: Vec<u32>,
-}
-
-impl Tokens {
-    /// Appends a text.
-    pub fn push(&mut self, ids: &[u32]) {
-        self.ids.extend_from_slice(ids);
-        self.ends.push(self.ids.len() as u32);
-    }
-}
-
-/// Texts one after the other: the ids of all tokens, and the number of the first token of each text, at the end that of all.
-pub struct Stacked {
-    ids: Tensor,
-    offsets: Vec<u32>,
-}
-
-impl HostBatch for Tokens {
-    type Stacked = Stacked;
-
-    fn stack(views: &[&Self]) -> Result<Stacked> {
-        let mut offsets = vec![0];
-        for view in views {
-            let before = offsets[offsets.len() - 1];
-            offsets.extend(view.ends.iter().map(|end| before + end));
-        }
-        let ids: Vec<u32> = views.iter().flat_map(|view| view.ids.iter().copied()).collect();
-        let count = ids.len();
-        Ok(Stacked { ids: Tensor::from_vec(ids, count, &candle_core::Device::Cpu)?, offsets })
-    }
-}
-
-/// A transformer encoder of texts.
-pub struct Transformer {
-    network: Sequential,
-    width: usize,
-}
-
-impl Transformer {
-    /// Declares its parameters in the scope.
-    ///
-    /// # Errors
-    /// As [`Shape::network`].
-    pub fn new(shape: &Shape, pooling: Pooling, scope: Scope) -> Result<Transformer> {
-        let store = scope.gradient_store();
-        let mut layers = shape.network(scope)?;
-        layers.push(match pooling {
-            Pooling::Mean => Layer::GlobalAverage,
-            Pooling::First => Layer::First,
-        });
-        Ok(Transformer { network: Sequential::new(layers, store), width: shape.width })
-    }
-}
-
-impl Encoder for Transformer {
-    type Views = Tokens;
-
-    fn width(&self) -> usize {
-        self.width
-    }
-
-    fn encode(&self, x: &Stacked, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
-        self.network.forward(&x.ids, &rows.clone().with_offsets(x.offsets.clone()), pass)
-    }
-
-    fn through(&self, head: &Sequential, x: &Stacked, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
-        self.network.through(head, &x.ids, &rows.clone().with_offsets(x.offsets.clone()), pass)
-    }
 }

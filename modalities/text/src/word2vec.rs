@@ -95,7 +95,10 @@ impl Modality for Word2Vec {
         Ok(Box::new(model::Vectors::open(from)?))
     }
 
-    fn open_file(&self, path: &Path) -> Result<Option<Box<dyn Model>>> {
+    fn open_file(&self, path: &Path, _: &dyn Fn() -> Result<Device>) -> Result<Option<Box<dyn Model>>> {
+        if !path.is_file() {
+            return Ok(None);
+        }
         match vectors::look(path)? {
             Some(vectors::Format::FastText) => {
                 let FastText { vectors: table, notes, .. } = fasttext::open(path)?;

@@ -1,18 +1,11 @@
 //! The network of a recipe, and the learner that trains it.
 
 use candle_core::DType;
-use ctk_core::model::encoder::Encoder as _;
-use ctk_core::model::head::ProjectionHead;
-use ctk_core::model::target::Target;
 use ctk_core::model::tower::{Siamese, Tower};
 use ctk_core::nn::params::Params;
-use ctk_core::nn::pass::Groups;
-use ctk_core::objective::Objective;
-use ctk_core::objective::spec::EmbeddingSpace;
-use ctk_core::optim::Optimizer;
-use ctk_core::recipe::OnNonfinite;
 use ctk_core::rng::Key;
 use ctk_core::train::dense::Dense;
+use ctk_core::train::method::Method;
 use ctk_core::{Device, Result};
 
 use crate::encoder::{Architecture, ImageEncoder};
@@ -28,7 +21,8 @@ pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, I
     let mut params = Params::new();
     let encoder = recipe.encoder.architecture();
     let tower = declared(encoder, recipe, &mut params)?;
-    started(encoder, recipe, &params, device)?;
+    params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
+    begun(encoder, recipe, &params)?;
     Ok((params, tower))
 }
 
@@ -40,23 +34,21 @@ pub(crate) fn fresh(recipe: &VisionRecipe, device: &Device) -> Result<(Params, I
     Ok((params, tower))
 }
 
-/// Gives every declared parameter its initial value.
-fn started(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &Params, device: &Device) -> Result<()> {
-    params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
+/// Gives parameters the values of the weights that the recipe names, if it names any.
+fn begun(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &Params) -> Result<()> {
     encoder.weights().map_or(Ok(()), |file| encoder.load(file, params))?;
     recipe.train.init.as_ref().map_or(Ok(()), |run| init::begin(recipe, run, params))
 }
 
+/// The sections of the recipe that describe its method.
+fn method(recipe: &VisionRecipe) -> Method<'_> {
+    let VisionRecipe { head, loss, optimizer, train, .. } = recipe;
+    Method { head, predictor: recipe.predictor.as_ref(), loss, optimizer, train }
+}
+
 /// `encoder` with the recipe's head and predictor (if it has one), declared in `params`.
 pub(crate) fn declared(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &mut Params) -> Result<ImageTower> {
-    ["encoder", "head"].into_iter().for_each(|section| params.declare(section));
-    let encoder = encoder.build(params.root().sub("encoder"))?;
-    let head = ProjectionHead::new(&recipe.head, encoder.width(), params.root().sub("head"));
-    let predictor = recipe.predictor.as_ref().map(|predictor| {
-        let width = head.width();
-        ProjectionHead::new(&predictor.head(width), width, params.root().sub("head.predictor"))
-    });
-    Ok(Tower { encoder, head, predictor })
+    method(recipe).tower(|scope| encoder.build(scope), params)
 }
 
 /// The learner of `ctk train vision`.
@@ -69,29 +61,5 @@ pub(crate) fn learner(recipe: &VisionRecipe, device: &Device) -> Result<Learner>
 
 /// The learner of a recipe with `encoder` in place of the recipe's own.
 pub(crate) fn learner_of(encoder: &dyn Architecture, recipe: &VisionRecipe, device: &Device) -> Result<Learner> {
-    let device = &device.by(recipe.train.rules());
-    let mut params = Params::new();
-    let tower = declared(encoder, recipe, &mut params)?;
-    let objective = objective(recipe, tower.head.width(), &mut params)?;
-    started(encoder, recipe, &params, device)?;
-    let needs = recipe.loss.needs();
-    let siamese = |tower| Siamese { tower };
-    let copy = |momentum| {
-        // The momentum copy needs no predictor.
-        let mut own = Params::new();
-        let tower = declared(encoder, &VisionRecipe { predictor: None, ..recipe.clone() }, &mut own)?;
-        own.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
-        Target::new(siamese(tower), own, momentum, &params)
-    };
-    let target = needs.momentum.map(copy).transpose()?;
-    let groups = recipe.train.bn_groups.map_or(needs.groups, Groups::Each);
-    let learner = Dense::new(siamese(tower), objective, params, Optimizer::new(&recipe.optimizer));
-    let leaves_out = recipe.train.on_nonfinite == OnNonfinite::Skip;
-    Ok(Dense { precision: recipe.train.precision, recompute: recipe.train.recompute, groups, target, leaves_out, ..learner })
-}
-
-/// The recipe's loss over embeddings of `width` values; its own parameters, if it has any, are declared in `params`.
-fn objective(recipe: &VisionRecipe, width: usize, params: &mut Params) -> Result<Box<dyn Objective>> {
-    let space = EmbeddingSpace { width, dtype: DType::F32 };
-    recipe.loss.build(&space, params.root().sub("loss"))
+    method(recipe).learner(|scope| encoder.build(scope), |params| begun(encoder, recipe, params), device)
 }

@@ -3,7 +3,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use candle_core::DType;
+use ctk_core::nn::params::Params;
+use ctk_core::rng::Key;
+use serde_json::Value;
+
+use super::encoder::SentenceEncoder;
+use super::folder::{Folder, is_folder};
 use super::*;
+use crate::transformer::{Pooling, config};
 
 const NETWORK: &str = r#"{"model_type": "bert", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
     "intermediate_size": 12, "max_position_embeddings": 6, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
@@ -32,7 +40,7 @@ fn write(folder: &Path, modules: &[(&str, &str)], pooling: &str) {
     std::fs::write(folder.join("1_Pooling/config.json"), pooling).unwrap();
     let (_, shape) = config::read(NETWORK).unwrap();
     let mut params = Params::new();
-    Transformer::new(&shape, Pooling::Mean, params.root()).unwrap();
+    shape.encoder(Pooling::Mean, params.root()).unwrap();
     params.materialise(Key::new(1), DType::F32, &Device::Cpu).unwrap();
     // From ctk's names to transformers'.
     let mut tensors = HashMap::new();
@@ -74,18 +82,23 @@ fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(ToString::to_string).collect()
 }
 
-fn opened(modules: &[(&str, &str)], pooling: &str) -> (tempfile::TempDir, Result<Sentences>) {
+fn opened(modules: &[(&str, &str)], pooling: &str) -> (tempfile::TempDir, Result<(SentenceEncoder, Vec<String>)>) {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), modules, pooling);
-    let sentences = Sentences::open(folder.path(), &Device::Cpu);
+    let sentences = open(folder.path(), &Device::Cpu);
     (folder, sentences)
+}
+
+fn open(folder: &Path, device: &Device) -> Result<(SentenceEncoder, Vec<String>)> {
+    let folder = Folder::read(folder)?;
+    Ok((folder.encoder(device)?, folder.notes))
 }
 
 #[test]
 fn texts_are_neither_padded_nor_cut_by_the_tokenizers_settings() {
     let (_, sentences) = opened(&[("Transformer", ""), ("Pooling", "1_Pooling")], MEAN);
-    let sentences = sentences.unwrap();
-    assert_eq!((sentences.width(), sentences.notes.len()), (8, 0));
+    let (sentences, notes) = sentences.unwrap();
+    assert_eq!((sentences.width(), notes.len()), (8, 0));
     let all = texts(&["a b c d", "b", "", "a b c d a b", "a b c d b a", "A"]);
     let found = sentences.embed(&all).unwrap();
     assert_eq!((found.rows.len(), found.cut), (6 * 8, 2), "six positions are four words and two special tokens");
@@ -99,7 +112,7 @@ fn texts_are_neither_padded_nor_cut_by_the_tokenizers_settings() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &[("Transformer", ""), ("Pooling", "1_Pooling")], MEAN);
     std::fs::write(folder.path().join("sentence_bert_config.json"), r#"{"max_seq_length": 4, "do_lower_case": true}"#).unwrap();
-    let short = Sentences::open(folder.path(), &Device::Cpu).unwrap();
+    let (short, _) = open(folder.path(), &Device::Cpu).unwrap();
     let found = short.embed(&texts(&["a b c d", "a b", "A B"])).unwrap();
     assert_eq!((&found.rows[..8], found.cut), (&found.rows[8..16], 1));
     assert_eq!(found.rows[8..16], found.rows[16..]);
@@ -109,8 +122,8 @@ fn texts_are_neither_padded_nor_cut_by_the_tokenizers_settings() {
 fn modules_say_what_becomes_of_the_tokens() {
     let embed = |modules: &[(&str, &str)], pooling: &str| {
         let (_, sentences) = opened(modules, pooling);
-        let sentences = sentences.unwrap();
-        (sentences.embed(&texts(&["a b c"])).unwrap().rows, sentences.notes)
+        let (sentences, notes) = sentences.unwrap();
+        (sentences.embed(&texts(&["a b c"])).unwrap().rows, notes)
     };
     let both = [("Transformer", ""), ("Pooling", "1_Pooling")];
     let (mean, notes) = embed(&both, MEAN);
@@ -125,7 +138,7 @@ fn modules_say_what_becomes_of_the_tokens() {
     if let Ok(device) = device {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &both, MEAN);
-        let there = Sentences::open(folder.path(), &device).unwrap().embed(&texts(&["a b c"])).unwrap().rows;
+        let there = open(folder.path(), &device).unwrap().0.embed(&texts(&["a b c"])).unwrap().rows;
         assert!(there.iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-5), "{there:?} {mean:?}");
     }
 }
@@ -135,29 +148,29 @@ fn what_is_missing_or_unknown_is_named() {
     let both = [("Transformer", ""), ("Pooling", "1_Pooling")];
     let error = |modules: &[(&str, &str)], pooling: &str| opened(modules, pooling).1.err().unwrap().to_string();
     assert!(error(&[both[0], ("Dense", "2_Dense")], MEAN).contains("a module `Dense`"));
-    assert!(error(&[both[1]], MEAN).contains("names no transformer"));
+    assert!(error(&[both[1]], MEAN).contains("names neither a transformer"));
     let two = r#"{"pooling_mode_max_tokens": true, "pooling_mode_mean_tokens": true}"#;
-    assert!(error(&both, two).contains("max_tokens and mean_tokens"));
+    assert!(error(&both, two).contains("max and mean"));
     for (name, said) in
         [("tokenizer.json", "fast tokenizers"), ("model.safetensors", "as safetensors"), ("config.json", "config.json")]
     {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &both, MEAN);
         std::fs::remove_file(folder.path().join(name)).unwrap();
-        let error = Sentences::open(folder.path(), &Device::Cpu).err().unwrap().to_string();
+        let error = open(folder.path(), &Device::Cpu).err().unwrap().to_string();
         assert!(error.contains(name) && error.contains(said), "{error}");
     }
     let (folder, _) = opened(&both, MEAN);
-    assert!(Sentences::is_folder(folder.path()) && !Sentences::is_folder(&folder.path().join("1_Pooling/none")));
+    assert!(is_folder(folder.path()) && !is_folder(&folder.path().join("1_Pooling/none")));
     for (name, text, said) in [
         ("config.json", NETWORK.replace("\"vocab_size\": 9", "\"vocab_size\": 7"), "7, 8]"),
         ("sentence_bert_config.json", r#"{"max_seq_length": 2}"#.to_string(), "max_seq_length"),
         ("modules.json", "[".to_string(), "no JSON"),
-        ("tokenizer.json", TOKENIZER.replace("\"d\": 7", "\"d\": 7, \"e\": 8, \"f\": 9"), "10 tokens, and the network 9"),
+        ("tokenizer.json", TOKENIZER.replace("\"d\": 7", "\"d\": 7, \"e\": 8, \"f\": 9"), "10 tokens, and the encoder knows 9"),
     ] {
         let (folder, _) = opened(&both, MEAN);
         std::fs::write(folder.path().join(name), text).unwrap();
-        let error = Sentences::open(folder.path(), &Device::Cpu).err().unwrap().to_string();
+        let error = open(folder.path(), &Device::Cpu).err().unwrap().to_string();
         assert!(error.contains(said), "{name}: {error}");
     }
 }

@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
+use ctk_core::data::pair::HostBatch;
+use ctk_core::model::encoder::Encoder;
 use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::Pass;
+use ctk_core::nn::rows::Rows;
 use ctk_core::rng::Key;
 use ctk_core::world::solo;
 
 use super::names::{Family, adopt};
 use super::*;
+use crate::tokens::Tokens;
 
 const CONFIG: &str = r#"{"model_type": "bert", "vocab_size": 13, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 16, "max_position_embeddings": 6, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
@@ -53,10 +58,10 @@ fn tensors() -> HashMap<String, Tensor> {
     shapes.into_iter().enumerate().map(of).collect()
 }
 
-fn transformer(pooling: Pooling) -> (Transformer, Params) {
+fn transformer(pooling: Pooling) -> (TokenEncoder, Params) {
     let (family, shape) = config::read(CONFIG).unwrap();
     let mut params = Params::new();
-    let encoder = Transformer::new(&shape, pooling, params.root().sub("encoder")).unwrap();
+    let encoder = shape.encoder(pooling, params.root().sub("encoder")).unwrap();
     params.materialise(Key::new(0), DType::F64, &ctk_core::Device::Cpu).unwrap();
     assert_eq!(params.count(""), 1384);
     params.load_section("encoder", &adopt(family, shape.layers, &tensors()).unwrap()).unwrap();

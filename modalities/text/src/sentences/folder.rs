@@ -1,0 +1,305 @@
+//! Opens the folders of encoders that sentence-transformers, transformers and model2vec write.
+//!
+//! `modules.json` lists a folder's modules: a transformer with a pooling, or a static embedding; perhaps a normalisation. Without it, the
+//! folder is model2vec's or transformers' own; transformers does not say how tokens become a text's features, so the mean is taken, which a
+//! note says. The tokenizer's own settings for truncation and padding are not used: texts are cut to the length that the encoder's folder
+//! names, and nothing is padded.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+use candle_core::{DType, Tensor};
+use ctk_core::nn::params::{Params, Scope};
+use ctk_core::rng::Key;
+use ctk_core::{Context, Device, Error, Result, opened};
+use ctk_texts::corpus::read_tokenizer;
+use serde_json::Value;
+use tokenizers::Tokenizer;
+
+use super::encoder::SentenceEncoder;
+use super::table;
+use super::tokenizing::{Rules, Tokenizing};
+use crate::tokens::TokenEncoder;
+use crate::transformer::{Pooling, Shape, config, names};
+
+/// The tokens of a text that model2vec reads.
+const MODEL2VEC_LONGEST: usize = 512;
+
+/// The kind of network in the description that model2vec writes.
+const MODEL2VEC: &str = "model2vec";
+
+/// An encoder as a folder has it.
+pub struct Folder {
+    /// The network, and its weights under ctk's names in f32.
+    pub network: Network,
+    /// The weights.
+    pub tensors: HashMap<String, Tensor>,
+    /// The tokenizer as its file has it.
+    pub tokenizer: Tokenizer,
+    /// How texts become tokens.
+    pub rules: Rules,
+    /// Whether features are scaled to length 1.
+    pub normalise: bool,
+    /// What was guessed, or is not used, to be said.
+    pub notes: Vec<String>,
+}
+
+/// The network of an encoder of sentences.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Network {
+    /// A transformer, and how a text's features are made of its tokens'.
+    Transformer(Shape, Pooling),
+    /// A table with a row for each token, of which the mean is taken: rows and values of a row.
+    Table([usize; 2]),
+}
+
+/// What a folder says beside the network.
+struct Layout {
+    /// The folder of the transformer or table.
+    place: PathBuf,
+    kind: Kind,
+    pooling: Pooling,
+    normalise: bool,
+    rules: Rules,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Transformer,
+    Table,
+    Model2Vec,
+}
+
+/// Whether `folder` looks like that of an encoder of texts: it has modules, or the description of a network that is not of images.
+pub fn is_folder(folder: &Path) -> bool {
+    let described = || folder.join("config.json").is_file() && !folder.join("preprocessor_config.json").is_file();
+    folder.join("modules.json").is_file() || described() && network_of(folder).is_ok_and(|kind| !kind.is_empty())
+}
+
+/// The kind of network that `config.json` names; empty if it names none.
+fn network_of(folder: &Path) -> Result<String> {
+    Ok(json(&folder.join("config.json"))?["model_type"].as_str().unwrap_or_default().to_string())
+}
+
+impl Folder {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged; a network, a module or a pooling that ctk does not have, by its name.
+    pub fn read(folder: &Path) -> Result<Folder> {
+        let mut notes = Vec::new();
+        let mut layout = Layout::read(folder, &mut notes)?;
+        let file = |name: &str| -> Result<PathBuf> {
+            let path = layout.place.join(name);
+            if path.is_file() { Ok(path) } else { Err(absent(name).at(path.display())) }
+        };
+        let tokenizer = read_tokenizer(&file("tokenizer.json")?)?;
+        let weights = file("model.safetensors")?;
+        let tensors = tensors_of(&weights).at(weights.display())?;
+        let (network, mut tensors) = match layout.kind {
+            Kind::Transformer => {
+                let description = file("config.json")?;
+                let (family, shape) = opened::text(&description).and_then(|text| config::read(&text)).at(description.display())?;
+                let tensors = names::adopt(family, shape.layers, &tensors).at(weights.display())?;
+                layout.rules.longest = Some(layout.rules.longest.unwrap_or(usize::MAX).min(shape.longest()));
+                (Network::Transformer(shape, layout.pooling), tensors)
+            }
+            Kind::Table | Kind::Model2Vec => {
+                let rows = table::adopt(&tensors).at(weights.display())?;
+                let shape = rows.dims2()?;
+                if layout.kind == Kind::Model2Vec {
+                    layout.rules.ignored = table::unknown(&tokenizer);
+                }
+                (Network::Table([shape.0, shape.1]), HashMap::from([(table::ROWS.to_string(), rows)]))
+            }
+        };
+        for tensor in tensors.values_mut() {
+            *tensor = tensor.to_dtype(DType::F32)?;
+        }
+        let Layout { normalise, rules, .. } = layout;
+        Ok(Folder { network, tensors, tokenizer, rules, normalise, notes })
+    }
+
+    /// The encoder on `device`.
+    ///
+    /// # Errors
+    /// Weights or a tokenizer that do not fit the network.
+    pub fn encoder(&self, device: &Device) -> Result<SentenceEncoder> {
+        let mut params = Params::new();
+        let encoder = self.network.encoder(params.root().sub("encoder"))?;
+        params.materialise(Key::new(0), DType::F32, device)?;
+        params.load_section("encoder", &self.tensors)?;
+        let tokenizing = Tokenizing::new(self.tokenizer.clone(), self.rules.clone(), self.network.vocabulary())?;
+        Ok(SentenceEncoder { network: Box::new(encoder), tokenizing, normalise: self.normalise })
+    }
+}
+
+impl Network {
+    /// Declares the network's parameters in the scope.
+    ///
+    /// # Errors
+    /// A rate of dropout that would leave nothing.
+    pub fn encoder(&self, scope: Scope) -> Result<TokenEncoder> {
+        match self {
+            Network::Transformer(shape, pooling) => shape.encoder(*pooling, scope),
+            Network::Table(shape) => Ok(table::encoder(*shape, scope)),
+        }
+    }
+
+    /// Tokens that it knows.
+    pub fn vocabulary(&self) -> usize {
+        match self {
+            Network::Transformer(shape, _) => shape.vocabulary,
+            Network::Table([rows, _]) => *rows,
+        }
+    }
+}
+
+fn absent(name: &str) -> Error {
+    let error = Error::usage(format!("the folder of this encoder lacks {name}"));
+    match name {
+        "model.safetensors" => error.hint("ctk reads one safetensors file: save the model with transformers as safetensors"),
+        "tokenizer.json" => {
+            error.hint("ctk reads fast tokenizers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)")
+        }
+        _ => error,
+    }
+}
+
+impl Layout {
+    fn read(folder: &Path, notes: &mut Vec<String>) -> Result<Layout> {
+        let rules = Rules { special: true, ..Rules::default() };
+        let plain =
+            Layout { place: folder.to_path_buf(), kind: Kind::Transformer, pooling: Pooling::Mean, normalise: false, rules };
+        let path = folder.join("modules.json");
+        if !path.is_file() {
+            if network_of(folder)? == MODEL2VEC {
+                let normalise = json(&folder.join("config.json"))?["normalize"].as_bool() == Some(true);
+                let rules = Rules { longest: Some(MODEL2VEC_LONGEST), ..Rules::default() };
+                return Ok(Layout { kind: Kind::Model2Vec, normalise, rules, ..plain });
+            }
+            notes.push("the folder does not say how tokens become a text's features: the mean is taken".to_string());
+            return plain.with_lengths();
+        }
+        let modules = json(&path)?;
+        let (mut layout, mut network, mut pooled) = (plain, false, false);
+        for module in modules.as_array().map(Vec::as_slice).unwrap_or_default() {
+            let kind = module["type"].as_str().and_then(|kind| kind.rsplit('.').next()).unwrap_or_default();
+            let at = folder.join(inside(module["path"].as_str().unwrap_or_default()).at(path.display())?);
+            match kind {
+                "Transformer" | "StaticEmbedding" if network => {
+                    return Err(Error::usage("modules.json has two networks, and ctk reads one").at(path.display()));
+                }
+                "Transformer" => (layout.place, network) = (at, true),
+                "StaticEmbedding" => {
+                    let own = network_of(&at).is_ok_and(|kind| kind == MODEL2VEC);
+                    let (kind, longest) = if own { (Kind::Model2Vec, Some(MODEL2VEC_LONGEST)) } else { (Kind::Table, None) };
+                    layout = Layout { place: at, kind, rules: Rules { longest, ..Rules::default() }, ..layout };
+                    network = true;
+                }
+                "Pooling" => {
+                    layout.pooling = pooling(&at.join("config.json"))?;
+                    pooled = true;
+                }
+                "Normalize" => layout.normalise = true,
+                other => {
+                    let what = format!("modules.json has a module `{other}`, which ctk does not have");
+                    return Err(Error::usage(what)
+                        .at(path.display())
+                        .hint("ctk has Transformer, StaticEmbedding, Pooling and Normalize"));
+                }
+            }
+        }
+        if !network {
+            return Err(Error::usage("modules.json names neither a transformer nor a static embedding").at(path.display()));
+        }
+        if layout.kind == Kind::Transformer && !pooled {
+            notes.push("modules.json does not say how tokens become a text's features: the mean is taken".to_string());
+        }
+        layout.rules.prompt = prompt(&folder.join("config_sentence_transformers.json"), notes)?;
+        if layout.kind == Kind::Transformer { layout.with_lengths() } else { Ok(layout) }
+    }
+
+    /// The same with the largest number of tokens and the lower-casing that `sentence_bert_config.json` asks for, if there is such a file.
+    fn with_lengths(mut self) -> Result<Layout> {
+        let path = self.place.join("sentence_bert_config.json");
+        if !path.is_file() {
+            return Ok(self);
+        }
+        let of = json(&path)?;
+        self.rules.longest = match &of["max_seq_length"] {
+            Value::Null => None,
+            length => {
+                let length = length.as_u64().filter(|length| (3..1 << 31).contains(length));
+                Some(length.ok_or_else(|| Error::usage("max_seq_length is no length of a text").at(path.display()))? as usize)
+            }
+        };
+        self.rules.lower = of["do_lower_case"].as_bool() == Some(true);
+        Ok(self)
+    }
+}
+
+/// A module's folder, which must be below the encoder's.
+fn inside(path: &str) -> Result<&Path> {
+    let path = Path::new(path);
+    if path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Ok(path);
+    }
+    Err(Error::usage(format!("modules.json names a module outside of the folder: `{}`", path.display())))
+}
+
+/// What stands before every text: the prompt that the folder's settings name as the default.
+fn prompt(path: &Path, notes: &mut Vec<String>) -> Result<String> {
+    if !path.is_file() {
+        return Ok(String::new());
+    }
+    let of = json(path)?;
+    let Some(name) = of["default_prompt_name"].as_str() else {
+        let others = of["prompts"].as_object().into_iter().flatten().filter(|(_, text)| text.as_str() != Some(""));
+        let names: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
+        if !names.is_empty() {
+            notes.push(format!("the folder has prompts for texts ({}); none is put before a text", names.join(", ")));
+        }
+        return Ok(String::new());
+    };
+    let text = of["prompts"][name].as_str();
+    let text = text.ok_or_else(|| Error::usage(format!("there is no prompt `{name}`, the default")).at(path.display()))?;
+    if !text.is_empty() {
+        notes.push(format!("`{text}` is put before every text, the folder's default prompt"));
+    }
+    Ok(text.to_string())
+}
+
+/// The pooling that a module's `config.json` describes.
+fn pooling(path: &Path) -> Result<Pooling> {
+    let of = json(path)?;
+    let entries = of.as_object().into_iter().flatten();
+    let mut chosen: Vec<&str> = entries
+        .filter(|(key, value)| key.starts_with("pooling_mode_") && value.as_bool() == Some(true))
+        .map(|(key, _)| key.trim_start_matches("pooling_mode_").trim_end_matches("_token").trim_end_matches("_tokens"))
+        .collect();
+    match &of["pooling_mode"] {
+        Value::String(mode) => chosen.push(mode),
+        Value::Array(modes) => chosen.extend(modes.iter().filter_map(Value::as_str)),
+        _ => {}
+    }
+    if of["include_prompt"].as_bool() == Some(false) {
+        return Err(Error::usage("this pooling leaves out the prompt's tokens, which ctk does not do").at(path.display()));
+    }
+    match chosen[..] {
+        ["mean"] => Ok(Pooling::Mean),
+        ["cls"] => Ok(Pooling::First),
+        _ => Err(Error::usage(format!("the pooling is {}, which ctk does not have", chosen.join(" and ")))
+            .at(path.display())
+            .hint("ctk has the mean of all tokens, and the first token (cls)")),
+    }
+}
+
+fn tensors_of(path: &Path) -> Result<HashMap<String, Tensor>> {
+    Ok(candle_core::safetensors::load_buffer(&opened::read(path)?, &candle_core::Device::Cpu)?)
+}
+
+fn json(path: &Path) -> Result<Value> {
+    let text = opened::text(path).at(path.display())?;
+    serde_json::from_str(&text).map_err(|e| Error::usage(format!("this is no JSON: {e}")).at(path.display()))
+}
