@@ -475,9 +475,9 @@ impl Device for Cuda {
 
     fn steps<R: Real>(&self, all: Vec<Change<'_, Self, R>>) {
         let mut table = Table::default();
-        for Change { step, w, state, g } in &all {
+        for Change { step, w, state, g, scale } in &all {
             let states = [0, 1].map(|i| state.get(i).map_or(0, |state| state.at));
-            table.add(Some(step), [w.at, states[0], states[1], g.at], w.len);
+            table.add(Some((step, *scale)), [w.at, states[0], states[1], g.at], w.len);
         }
         self.take::<R>(&table);
     }

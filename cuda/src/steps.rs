@@ -9,7 +9,7 @@ use crate::memory::Block;
 /// Values of a chunk, as in `update.cu`.
 const CHUNK: usize = 1 << 14;
 /// Words of 64 bits in a row of the table, which is `Change` in `update.cu`.
-const ROW: usize = 12;
+const ROW: usize = 13;
 
 /// The rules of `update.cu`.
 const BLEND: u32 = 0;
@@ -37,9 +37,10 @@ pub(crate) struct Placed {
 }
 
 impl Table {
-    /// Adds an array of `n` values at the first address, with its states and its gradient at the others; without a step only its norm is
-    /// asked for.
-    pub fn add(&mut self, step: Option<&Step>, addresses: [Address; 4], n: usize) {
+    /// Adds an array of `n` values at the first address, with its states and its gradient at the others, the step that it takes and the
+    /// gradient's factor; without a step only its norm is asked for.
+    pub fn add(&mut self, step: Option<(&Step, f64)>, addresses: [Address; 4], n: usize) {
+        let (step, scale) = step.unzip();
         let (rule, factors) = match step {
             None => (NORM, vec![]),
             Some(Step::Blend { keep, add }) => (BLEND, vec![*keep, *add]),
@@ -56,7 +57,7 @@ impl Table {
         let (number, chunks) = ((self.rows.len() / ROW) as u32, n.div_ceil(CHUNK));
         let factors = (0..6).map(|i| factors.get(i).copied().unwrap_or(0.0).to_bits());
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        self.rows.extend(addresses.into_iter().chain(factors));
+        self.rows.extend(addresses.into_iter().chain(factors).chain([scale.unwrap_or(1.0).to_bits()]));
         self.rows.extend([pair(counted(n), rule), pair(self.owners.len() as u32, chunks as u32)]);
         self.owners.extend(std::iter::repeat_n(number, chunks));
     }

@@ -203,7 +203,7 @@ fn normalisation() {
     }
 }
 
-operation!(Elementwise { x: Vec<f64>, y: Vec<f64> } |self, device, D, T| {
+operation!(Elementwise { x: Vec<f64>, y: Vec<f64>, scale: f64 } |self, device, D, T| {
     let mut results = Vec::new();
     let y = map::<D, T>(device, &self.y);
     type InPlace<D, T> = fn(&D, <D as Device>::ViewMut<'_, T>, <D as Device>::View<'_, T>);
@@ -241,7 +241,7 @@ operation!(Elementwise { x: Vec<f64>, y: Vec<f64> } |self, device, D, T| {
             _ => 1,
         };
         let state = state.iter_mut().take(states).map(|state| device.write(state)).collect();
-        Change { step, w: device.write(w), state, g: device.read(g) }
+        Change { step, w: device.write(w), state, g: device.read(g), scale: self.scale }
     });
     let changes = changes.collect();
     device.steps::<T::Real>(changes);
@@ -264,9 +264,9 @@ operation!(Elementwise { x: Vec<f64>, y: Vec<f64> } |self, device, D, T| {
 #[test]
 fn elementwise_operations() {
     let mut draws = Draws(3);
-    for n in [1, 3, 255, 1024, 1025, 40_000] {
+    for (n, scale) in [(1, 1.0), (3, 0.3), (255, 1.0), (1024, 0.3), (1025, 1.0), (40_000, 0.3)] {
         let (x, y) = (draws.values(n), draws.values(n));
-        check(&format!("{n} values"), &Elementwise { x, y });
+        check(&format!("{n} values, gradients by {scale}"), &Elementwise { x, y, scale });
     }
 }
 

@@ -325,8 +325,8 @@ impl Device for Cpu {
     }
 
     fn steps<R: Real>(&self, all: Vec<Change<'_, Self, R>>) {
-        for Change { step, w, mut state, g } in all {
-            update::step(&step, w, &mut state, g);
+        for Change { step, w, mut state, g, scale } in all {
+            update::step(&step, w, &mut state, g, scale);
         }
     }
 

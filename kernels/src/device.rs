@@ -34,6 +34,8 @@ pub struct Change<'a, D: Device, R: Real> {
     pub state: Vec<D::ViewMut<'a, R>>,
     /// The gradient.
     pub g: D::View<'a, R>,
+    /// The factor of the gradient: 1, and less where gradients are clipped.
+    pub scale: f64,
 }
 
 /// A device: memory, and the operations of layers on it. Outputs are written completely, unless an operation works "in place".

@@ -61,22 +61,25 @@ pub struct Adam {
     pub eps: f64,
 }
 
-/// Takes a step; `state` are the states that it names. All slices have the same length.
-pub fn step<R: Real>(step: &Step, w: &mut [R], state: &mut [&mut [R]], g: &[R]) {
+/// Takes a step with the gradient g·`scale`; `state` are the states that it names. All slices have the same length. A factor of 1 changes no
+/// bit.
+pub fn step<R: Real>(step: &Step, w: &mut [R], state: &mut [&mut [R]], g: &[R], scale: f64) {
     match (*step, state) {
-        (Step::Blend { keep, add }, []) => update(Update::Linear(keep, add, 0.0), w, g, g),
-        (Step::Momentum(step), [v]) => momentum(step, w, v, g),
-        (Step::Lars(step), [v]) => lars(step, w, v, g),
+        (Step::Blend { keep, add }, []) => update(Update::Linear(keep, add * scale, 0.0), w, g, g),
+        (Step::Momentum(Momentum { velocity: [a, b, c], weight: [d, e, f] }), [v]) => {
+            momentum(Momentum { velocity: [a, b * scale, c], weight: [d, e * scale, f] }, w, v, g);
+        }
+        (Step::Lars(step), [v]) => lars(step, w, v, g, scale),
         (Step::Adam(Adam { betas: [b1, b2], keep, rate, root, eps }), [first, second]) => {
-            update(Update::Linear(b1, 1.0 - b1, 0.0), first, g, g);
-            update(Update::Product(b2, 1.0 - b2), second, g, g);
+            update(Update::Linear(b1, (1.0 - b1) * scale, 0.0), first, g, g);
+            update(Update::Product(b2, (1.0 - b2) * scale * scale), second, g, g);
             update(Update::Adaptive { keep, rate, root, eps }, w, first, second);
         }
         (step, state) => panic!("{step:?} with {} states", state.len()),
     }
 }
 
-fn lars<R: Real>(step: Lars, w: &mut [R], v: &mut [R], g: &[R]) {
+fn lars<R: Real>(step: Lars, w: &mut [R], v: &mut [R], g: &[R], scale: f64) {
     let Lars { momentum, decay, rate, trust, popular } = step;
     let ratio = |w: &[R], x: f64| {
         let Some(trust) = trust else { return 1.0 };
@@ -84,14 +87,16 @@ fn lars<R: Real>(step: Lars, w: &mut [R], v: &mut [R], g: &[R]) {
         if weight > 0.0 && x > 0.0 { trust * weight / x } else { 1.0 }
     };
     if popular {
-        update(Update::Linear(momentum, 1.0, decay), v, g, w);
+        update(Update::Linear(momentum, scale, decay), v, g, w);
         let x = if trust.is_some() { squares(v, v, 0.0).sqrt() } else { 0.0 };
         let scaled = rate * ratio(w, x);
         update(Update::Linear(1.0, -scaled, 0.0), w, v, v);
     } else {
-        let x = if trust.is_some() { squares(g, w, decay).sqrt() } else { 0.0 };
+        // ‖scale·g + decay·w‖
+        let x = if trust.is_some() { scale * squares(g, w, decay / scale).sqrt() } else { 0.0 };
         let scaled = rate * ratio(w, x);
-        self::momentum(Momentum { velocity: [momentum, scaled, scaled * decay], weight: [1.0, 0.0, -1.0] }, w, v, g);
+        let velocity = [momentum, scaled * scale, scaled * decay];
+        self::momentum(Momentum { velocity, weight: [1.0, 0.0, -1.0] }, w, v, g);
     }
 }
 
@@ -221,6 +226,41 @@ mod tests {
             update(Update::Linear(weight[0], weight[1], weight[2]), &mut w2, &g, &v2);
             assert_eq!((bits(&w), bits(&v)), (bits(&w2), bits(&v2)), "{velocity:?}");
         }
+    }
+
+    fn a_scale_is_that_of_the_gradient<R: Real>() {
+        let lars = |trust, popular| Step::Lars(Lars { momentum: 0.9, decay: 1e-2, rate: 0.1, trust, popular });
+        let steps = [
+            (Step::Blend { keep: 0.99, add: -0.1 }, 0),
+            (Step::Momentum(Momentum { velocity: [0.9, 1.0, 1e-2], weight: [0.99, -0.05, -0.045] }), 1),
+            (lars(Some(0.01), false), 1),
+            (lars(None, false), 1),
+            (lars(Some(0.01), true), 1),
+            (Step::Adam(Adam { betas: [0.9, 0.99], keep: 0.99, rate: 0.1, root: 1.5, eps: 1e-2 }), 2),
+        ];
+        let n = BLOCK + 19;
+        let g: Vec<R> = wave(n, 0.7);
+        let quarter: Vec<R> = g.iter().map(|g| R::of(0.25 * g.wide())).collect();
+        for (step, states) in steps {
+            let take = |g: &[R], scale: f64| {
+                let mut all = [0.1, 0.3, 0.5].map(|f| wave::<R>(n, f));
+                all[2].iter_mut().for_each(|v| *v = v.abs());
+                let [w, first, second] = &mut all;
+                super::step(&step, w, &mut [&mut first[..], &mut second[..]][..states], g, scale);
+                all.concat()
+            };
+            // A quarter of a gradient is exact; only the norms of LARS are rounded otherwise.
+            for (a, b) in take(&g, 0.25).iter().zip(take(&quarter, 1.0)) {
+                assert!((a.wide() - b.wide()).abs() <= 1e-6 * b.wide().abs().max(1.0), "{step:?}: {} {}", a.wide(), b.wide());
+            }
+            assert_ne!(bits(&take(&g, 0.25)), bits(&take(&g, 1.0)), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn the_factor_of_a_gradient_scales_it_in_every_step() {
+        a_scale_is_that_of_the_gradient::<f32>();
+        a_scale_is_that_of_the_gradient::<f64>();
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl<T: Towers> Target<T> {
             pairs.push((own.array(), theirs.array()));
         }
         let step = Step::Blend { keep: momentum, add: 1.0 - momentum };
-        steps(pairs.iter().map(|(w, g)| Change { step, w, state: &[], g }).collect())
+        steps(pairs.iter().map(|(w, g)| Change { step, w, state: &[], g, scale: 1.0 }).collect())
     }
 
     /// Its parameters and running statistics.

@@ -40,7 +40,7 @@ impl AddedRow {
     }
 
     fn new([rows, width]: [usize; 2], which: Which, init: Init, mut scope: Scope) -> Self {
-        AddedRow { weight: scope.param("weight", (rows, width), ParamKind::Weight, init), which }
+        AddedRow { weight: scope.param("weight", (rows, width), ParamKind::Embedding, init), which }
     }
 
     pub(crate) fn params(&self, into: &mut Vec<Arc<Param>>) {

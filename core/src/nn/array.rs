@@ -110,6 +110,7 @@ impl<D: kernels::Device, R: Real> Numbers for Held<D, R> {
             w: self.device.write(w),
             state: states.iter_mut().map(|state| self.device.write(state)).collect(),
             g: self.device.read(g),
+            scale: change.scale,
         });
         let changes = changes.collect();
         whole(|| {
@@ -155,6 +156,8 @@ pub(crate) struct Change<'a> {
     pub state: &'a [Array],
     /// The gradient.
     pub g: &'a Array,
+    /// The gradient's factor.
+    pub scale: f64,
 }
 
 /// Takes the steps of some parameters in place: those of a device in a few launches. No two arrays may share memory.
@@ -184,7 +187,8 @@ fn step_here<R: Real>(change: &Change) -> Result<()> {
     let cpu = Cpu::default();
     let mut inner = Ok(());
     let step = |g: &[R], state: Vec<&mut [R]>, inner: &mut Result<()>| {
-        *inner = change.w.change::<Cpu, R>(&cpu, |w| cpu.steps(vec![kernels::Change { step: change.step, w, state, g }]));
+        let (step, scale) = (change.step, change.scale);
+        *inner = change.w.change::<Cpu, R>(&cpu, |w| cpu.steps(vec![kernels::Change { step, w, state, g, scale }]));
     };
     change.g.view::<Cpu, R, _>(&cpu, |g| {
         let inner = &mut inner;
@@ -452,7 +456,7 @@ mod tests {
         assert!(update(&f32s(), &array(DType::F64, 2)).unwrap_err().contains("F64"));
         assert!(update(&f32s(), &array(DType::F32, 3)).is_err());
         let step = Step::Momentum(kernels::Momentum { velocity: [0.9, 1.0, 0.0], weight: [1.0, 0.0, -0.1] });
-        let take = |w: &Array, v: Array, g: &Array| steps(vec![Change { step, w, state: &[v], g }]);
+        let take = |w: &Array, v: Array, g: &Array| steps(vec![Change { step, w, state: &[v], g, scale: 1.0 }]);
         assert!(take(&f32s(), f32s(), &array(DType::F32, 3)).is_err() && take(&f32s(), array(DType::F64, 2), &f32s()).is_err());
         assert!(take(&f32s(), f32s(), &f32s()).is_ok());
         let there = Array::on_cuda(&emulated(), &tensor(DType::F32, 2)).unwrap();

@@ -20,7 +20,7 @@ pub struct Embedding {
 impl Embedding {
     /// Declares `weight`, `(rows, width)`, in the scope.
     pub fn new([rows, width]: [usize; 2], init: Init, mut scope: Scope) -> Self {
-        Embedding { weight: scope.param("weight", (rows, width), ParamKind::Weight, init) }
+        Embedding { weight: scope.param("weight", (rows, width), ParamKind::Embedding, init) }
     }
 
     pub(crate) fn params(&self, into: &mut Vec<Arc<Param>>) {

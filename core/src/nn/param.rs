@@ -16,6 +16,8 @@ use crate::rng::Key;
 pub enum ParamKind {
     /// A weight: decayed, and scaled by LARS.
     Weight,
+    /// A table of embeddings, whose rows are looked up: as a weight, but AdamW decays it only if the recipe says so.
+    Embedding,
     /// Scale or shift of a normalisation: neither decayed nor scaled by LARS.
     Norm,
     /// A bias: neither decayed nor scaled by LARS.
@@ -36,7 +38,7 @@ impl ParamKind {
 
     /// Whether weight decay and LARS's layer-wise scaling apply.
     pub fn decayed(self) -> bool {
-        self == ParamKind::Weight
+        matches!(self, ParamKind::Weight | ParamKind::Embedding)
     }
 }
 
@@ -70,6 +72,7 @@ pub struct Param {
     pub(super) shape: Shape,
     pub(super) kind: ParamKind,
     pub(super) init: Init,
+    pub(super) depth: Option<usize>,
     pub(super) values: OnceLock<Values>,
 }
 
@@ -95,6 +98,11 @@ impl Param {
     /// The kind.
     pub fn kind(&self) -> ParamKind {
         self.kind
+    }
+
+    /// The depth of its layer, if it was declared: see [`Scope::depth`](super::params::Scope::depth).
+    pub fn depth(&self) -> Option<usize> {
+        self.depth
     }
 
     /// The type of the values.

@@ -59,7 +59,7 @@ impl Params {
 
     /// The outermost scope in which parameters are declared.
     pub fn root(&mut self) -> Scope<'_> {
-        Scope { params: self, prefix: String::new() }
+        Scope { params: self, prefix: String::new(), depth: None }
     }
 
     /// Gives every declared parameter its initial value, drawn from `key`. Values lie on `device`, where the layers then run; those of a
@@ -202,13 +202,21 @@ fn file(section: &str) -> String {
 pub struct Scope<'a> {
     params: &'a mut Params,
     prefix: String,
+    depth: Option<usize>,
 }
 
 impl Scope<'_> {
+    /// The same scope, in which layers have this depth: 0 for embeddings, k + 1 for block k. Layers without a depth (the final normalisation,
+    /// a head) are behind the deepest block. An optimizer may give each depth a rate of its own (`optimizer.adamw.layer_decay`).
+    pub fn depth(mut self, depth: usize) -> Self {
+        self.depth = Some(depth);
+        self
+    }
+
     /// The scope `name` below this one.
     pub fn sub(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
         let prefix = self.join(&name.to_string());
-        Scope { params: &mut *self.params, prefix }
+        Scope { params: &mut *self.params, prefix, depth: self.depth }
     }
 
     /// Declares a parameter.
@@ -218,7 +226,7 @@ impl Scope<'_> {
     pub fn param(&mut self, name: &str, shape: impl Into<Shape>, kind: ParamKind, init: Init) -> Arc<Param> {
         let name = self.join(name);
         assert!(self.params.list.iter().all(|p| p.name != name), "parameter {name} declared twice");
-        let param = Arc::new(Param { name, shape: shape.into(), kind, init, values: OnceLock::new() });
+        let param = Arc::new(Param { name, shape: shape.into(), kind, init, depth: self.depth, values: OnceLock::new() });
         if let Some((section, _)) = param.name.split_once('.') {
             self.params.declare(section);
         }

@@ -1,9 +1,15 @@
-//! Optimizers (SGD, LARS, AdamW) whose whole state can be saved; the learning rate's schedule.
+//! Optimizers (SGD, LARS, AdamW) whose whole state can be saved; the learning rate's schedule; clipping; rates by depth.
 //!
 //! candle-nn's AdamW does not expose its moments, its SGD has no momentum, and it has no LARS; an exact resume needs all of that. Each
 //! optimizer says the [`Step`] that each parameter takes; the parameters' device takes all of them at once. The [kind](crate::nn::params::ParamKind) of a
-//! parameter decides about decay: only weights are decayed and scaled by LARS; scales, shifts, biases and the supervised head are not.
+//! parameter decides about decay: only weights are decayed and scaled by LARS; scales, shifts, biases and the supervised head are not. AdamW
+//! decays embeddings only if the recipe says so.
+//!
+//! A gradient of rows is a gradient of the whole table that is 0 in other rows, so momentum and the moments also move rows that a batch
+//! lacks. A lazy (sparse) Adam, which moves only the rows of the batch, is another optimizer.
 
+pub(crate) mod clip;
+mod depth;
 mod schedule;
 
 use std::collections::HashMap;
@@ -13,7 +19,7 @@ use ctk_kernels::{Adam, Lars, Momentum, Step};
 
 use crate::error::{Error, Result};
 use crate::nn::array::{Array, Change, steps};
-use crate::nn::params::{Gradients, Param, Params};
+use crate::nn::params::{Gradients, Param, ParamKind, Params};
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe, OptimizerRecipe, SgdRecipe};
 
 pub use schedule::{Rates, Schedule};
@@ -40,11 +46,36 @@ impl Optimizer {
         Optimizer { recipe: recipe.clone(), steps: 0, memory: Vec::new() }
     }
 
+    /// Checks that the optimizer can train `params`; they need no values yet.
+    ///
+    /// # Errors
+    /// AdamW's `layer_decay` is not 1, and no parameter has a depth.
+    pub fn check(&self, params: &Params) -> Result<()> {
+        self.factors(params).map(drop)
+    }
+
+    /// The factor of each parameter's rate.
+    fn factors(&self, params: &Params) -> Result<Vec<f64>> {
+        match &self.recipe {
+            OptimizerRecipe::Adamw(recipe) => depth::factors(params, recipe.layer_decay),
+            _ => Ok(vec![1.0; params.iter().count()]),
+        }
+    }
+
     /// Updates `params` by one step at learning rate `rate`. A parameter without a gradient is not changed.
     ///
     /// # Errors
     /// `gradients` do not match `params` in number, shape or type.
     pub fn step(&mut self, params: &Params, gradients: &Gradients, rate: f64) -> Result<()> {
+        self.step_scaled(params, gradients, rate, 1.0)
+    }
+
+    /// [`step`](Optimizer::step) with `gradients` multiplied by `scale`.
+    ///
+    /// # Errors
+    /// As [`step`](Optimizer::step), and as [`check`](Optimizer::check).
+    pub fn step_scaled(&mut self, params: &Params, gradients: &Gradients, rate: f64, scale: f64) -> Result<()> {
+        let factors = self.factors(params)?;
         let count = params.iter().count();
         if gradients.len() != count || (self.steps > 0 && self.memory.len() != count) {
             return Err(Error::new(format!(
@@ -58,18 +89,18 @@ impl Optimizer {
         }
         self.steps += 1;
         let mut all = Vec::new();
-        for ((param, gradient), memory) in params.iter().zip(gradients).zip(&self.memory) {
+        for (((param, gradient), memory), factor) in params.iter().zip(gradients).zip(&self.memory).zip(factors) {
             let (true, Some(gradient)) = (param.kind().trained(), gradient) else { continue };
-            let (w, decayed) = (param.array(), param.kind().decayed());
+            let (w, kind, rate) = (param.array(), param.kind(), rate * factor);
             let g = gradient.beside(&w).map_err(|e| e.at(param.name()))?;
             let step = match &self.recipe {
-                OptimizerRecipe::Sgd(recipe) => sgd(recipe, decayed, rate),
-                OptimizerRecipe::Lars(recipe) => lars(recipe, decayed, rate),
-                OptimizerRecipe::Adamw(recipe) => adamw(recipe, decayed, rate, self.steps),
+                OptimizerRecipe::Sgd(recipe) => sgd(recipe, kind.decayed(), rate),
+                OptimizerRecipe::Lars(recipe) => lars(recipe, kind.decayed(), rate),
+                OptimizerRecipe::Adamw(recipe) => adamw(recipe, kind, rate, self.steps),
             };
             all.push((step, w, &memory.buffers, g));
         }
-        steps(all.iter().map(|(step, w, state, g)| Change { step: *step, w, state, g }).collect())
+        steps(all.iter().map(|(step, w, state, g)| Change { step: *step, w, state, g, scale }).collect())
     }
 
     /// All state that the next step depends on besides the parameters, by name. On the CPU the tensors share memory with the optimizer:
@@ -161,7 +192,8 @@ fn lars(recipe: &LarsRecipe, decayed: bool, rate: f64) -> Step {
 
 /// PyTorch's AdamW (Loshchilov & Hutter 2019): w ← w·(1 − rate·decay), then Adam with bias correction. One count of steps
 /// serves all parameters.
-fn adamw(recipe: &AdamwRecipe, decayed: bool, rate: f64, steps: u64) -> Step {
+fn adamw(recipe: &AdamwRecipe, kind: ParamKind, rate: f64, steps: u64) -> Step {
+    let decayed = kind.decayed() && (kind != ParamKind::Embedding || recipe.decay_embeddings);
     let decay = if decayed { recipe.decay } else { 0.0 };
     let correction = |beta: f64| 1.0 - beta.powi(i32::try_from(steps).unwrap_or(i32::MAX));
     Step::Adam(Adam {
@@ -177,7 +209,7 @@ fn adamw(recipe: &AdamwRecipe, decayed: bool, rate: f64, steps: u64) -> Step {
 mod tests {
     use super::*;
     use crate::nn::gradient::{Gradient, RowGradient};
-    use crate::nn::params::{Init, ParamKind};
+    use crate::nn::params::Init;
     use crate::rng::Key;
     use candle_core::DType;
 
@@ -260,7 +292,7 @@ mod tests {
 
     #[test]
     fn adamw_is_pytorchs() {
-        let recipe = AdamwRecipe { rate: 1.0, beta1: 0.8, beta2: 0.95, eps: 1e-3, decay: 0.05 };
+        let recipe = AdamwRecipe { rate: 1.0, beta1: 0.8, beta2: 0.95, eps: 1e-3, decay: 0.05, ..AdamwRecipe::default() };
         against(OptimizerRecipe::Adamw(recipe), |w, g, [m, v], decayed, lr, step| {
             for i in 0..w.len() {
                 if decayed {
@@ -377,7 +409,7 @@ mod tests {
         for recipe in recipes() {
             let table = || {
                 let mut params = Params::new();
-                params.root().sub("encoder").param("table", (5, 2), ParamKind::Weight, Init::Normal { std: 1.0 });
+                params.root().sub("encoder").param("table", (5, 2), ParamKind::Embedding, Init::Normal { std: 1.0 });
                 params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
                 (params, Optimizer::new(&recipe))
             };

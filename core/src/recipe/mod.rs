@@ -226,7 +226,10 @@ impl OptimizerRecipe {
         shares.into_iter().try_for_each(|(k, v)| recipe.below_one(&key(k), v))?;
         match self {
             OptimizerRecipe::Lars(o) => recipe.positive(&key("trust"), o.trust, MOST),
-            OptimizerRecipe::Adamw(o) => recipe.positive(&key("eps"), o.eps, 1.0),
+            OptimizerRecipe::Adamw(o) => {
+                recipe.positive(&key("eps"), o.eps, 1.0)?;
+                recipe.positive(&key("layer_decay"), o.layer_decay, 1.0)
+            }
             OptimizerRecipe::Sgd(o) => {
                 recipe.require(!o.nesterov || o.momentum > 0.0, &key("nesterov"), "needs a momentum above 0")
             }
@@ -301,11 +304,18 @@ pub struct AdamwRecipe {
     pub eps: f64,
     /// Decoupled weight decay, of weights only.
     pub decay: f64,
+    /// Whether tables of embeddings (tokens, positions) are decayed, too. As in PyTorch's AdamW, both moments belong to whole tables: rows
+    /// that a batch lacks are moved and decayed with the others.
+    pub decay_embeddings: bool,
+    /// Layer-wise rate decay: the rate of a layer, and its weight decay with it, is multiplied by this number once for each layer behind it.
+    /// The final normalisation and the head have the whole rate, the last block `layer_decay` of it, embeddings the least. For models whose
+    /// layers declare their depth: transformers of texts.
+    pub layer_decay: f64,
 }
 
 impl Default for AdamwRecipe {
     fn default() -> Self {
-        AdamwRecipe { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01 }
+        AdamwRecipe { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, decay_embeddings: false, layer_decay: 1.0 }
     }
 }
 

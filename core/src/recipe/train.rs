@@ -3,7 +3,7 @@
 //! A modality's section is made by [`train_section`](crate::train_section), which puts the shared keys between its own. The result is one
 //! flat struct, so that serde reports a misspelt key with its line and lists every allowed key; `#[serde(flatten)]` would lose both.
 
-use super::{MOST_EPOCHS, Precision, Recipe};
+use super::{MOST, MOST_EPOCHS, Precision, Recipe};
 use crate::device::Rules;
 use crate::error::Result;
 
@@ -149,6 +149,9 @@ train_section! {
         /// Whether residual blocks keep only their input and are recomputed in the backward pass: the same bits in less memory, half of it
         /// for a ResNet-50, and an eighth more time. For encoders that do not fit otherwise.
         recompute: bool = false;
+        /// The largest norm of a step's gradients, all parameters together: larger ones are scaled down to it before the optimizer's step
+        /// (clipping). With it, lines of metrics have the norm before clipping, `gradient_norm`. Default: gradients are not clipped.
+        clip: Option<f64> = None;
         /// What happens at a step whose loss or gradient is not finite: `stop` ends the run with an error; `skip` leaves the step out and
         /// counts it. A hundred such steps in a row end the run.
         on_nonfinite: OnNonfinite = OnNonfinite::Stop;
@@ -178,10 +181,11 @@ impl DenseTrainRecipe {
     /// Checks every value; errors point at its line in `recipe`.
     ///
     /// # Errors
-    /// As for [`TrainRecipe::check`]; also a part without samples, no groups, or groups of one sample.
+    /// As for [`TrainRecipe::check`]; also a part without samples, no groups, groups of one sample, or clipping to nothing.
     pub fn check(&self, recipe: &Recipe) -> Result<()> {
         self.shared().check(recipe)?;
         recipe.require(self.part != Some(0), "train.part", "must be at least 1")?;
+        self.clip.map_or(Ok(()), |clip| recipe.positive("train.clip", clip, MOST))?;
         let groups = self.bn_groups.unwrap_or(1);
         recipe.require(groups > 0, "train.bn_groups", "must be at least 1")?;
         recipe.require(
@@ -253,6 +257,12 @@ mod tests {
             let train: std::collections::HashMap<String, DenseTrainRecipe> = text.parse().unwrap();
             let error = train["train"].check(&text).unwrap_err().to_string();
             assert!(error.contains(&format!("train.{key}: ")) && error.contains("a.toml:2:"), "{error}");
+        }
+        for clip in ["0.0", "-1.0", "nan", "inf"] {
+            let text = Recipe::new("a.toml", format!("[train]\nclip = {clip}\n"));
+            let train: std::collections::HashMap<String, DenseTrainRecipe> = text.parse().unwrap();
+            let error = train["train"].check(&text).unwrap_err().to_string();
+            assert!(error.contains("train.clip: must be above 0") && error.contains("a.toml:2:8"), "{error}");
         }
         let groups = DenseTrainRecipe { batch: 64, part: Some(8), bn_groups: Some(8), ..DenseTrainRecipe::default() };
         assert!(groups.check(&Recipe::new("a.toml", "")).is_err(), "a group of one image");

@@ -30,6 +30,8 @@ pub(super) fn ours(name: &str) -> Option<&'static str> {
         ("cosine-annealing", "cosine"),
         ("sgns", "negative-sampling"),
         ("skipgram", "skip-gram"),
+        ("max_grad_norm", "clip"),
+        ("clip_grad_norm", "clip"),
     ];
     let name = name.to_lowercase();
     known.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours)

@@ -11,13 +11,13 @@ use crate::error::{Error, Result};
 use crate::model::embeddings::Embeddings;
 use crate::model::target::Target;
 use crate::model::tower::{EmbeddingsTape, Places, Towers};
-use crate::nn::array::norms;
 use crate::nn::params::{Gradients, Param, Params};
 use crate::nn::pass::{Groups, Pass, Precision, Statistics};
 use crate::objective::{Inputs, Objective, Terms};
-use crate::optim::Optimizer;
+use crate::optim::{Optimizer, clip};
 use crate::store::checkpoint::{Reader, Writer};
 use crate::train::learner::Learner;
+use crate::train::log::diverged;
 use crate::world::{Collective, solo};
 
 /// The file of the optimizer's state in a checkpoint.
@@ -64,6 +64,8 @@ pub struct Dense<T> {
     pub statistics: Statistics,
     /// Whether a step whose loss or gradient is not finite is skipped, so that the learner stays unchanged.
     pub leaves_out: bool,
+    /// The largest norm of all gradients together; larger ones are scaled down to it.
+    pub clip: Option<f64>,
     /// The other ranks.
     pub world: Arc<dyn Collective>,
 }
@@ -93,6 +95,7 @@ impl<T: Towers> Dense<T> {
             groups: Groups::Together,
             statistics: Statistics::Update,
             leaves_out: false,
+            clip: None,
             world: solo(),
         }
     }
@@ -100,7 +103,7 @@ impl<T: Towers> Dense<T> {
     /// A step (see [`Learner::step`]) that calls `done` as each stage ends; for a batch in parts some stages occur once for each part.
     ///
     /// # Errors
-    /// The batch cannot be drawn, or a computation failed.
+    /// The batch cannot be drawn, or a computation failed; with [`clip`](Dense::clip) a gradient is not finite.
     pub fn stages(&mut self, feed: &Feed<BatchOf<T>>, rate: f64, done: &mut dyn FnMut(Stage)) -> Result<Terms> {
         let pass = Pass { groups: self.groups, recompute: self.recompute, ..Pass::train(feed.key(), &self.world) };
         let pass = pass.at(self.precision).with(self.statistics);
@@ -135,11 +138,22 @@ impl<T: Towers> Dense<T> {
             let at = at.ok_or_else(|| Error::new("the loss has a parameter that the learner does not have").at(param.name()))?;
             gradients[at] = Some(gradient.clone().into());
         }
-        if self.leaves_out && !self.finite(&terms, &gradients)? {
-            buffers.iter().try_for_each(|(param, before)| param.array().set(before))?;
-            return Ok(Terms { left_out: true, ..terms });
+        let mut scale = 1.0;
+        if self.leaves_out || self.clip.is_some() {
+            let norm = clip::norm(&self.params, &mut gradients)?;
+            if self.leaves_out && !(norm.is_finite() && finite(&terms.loss)?) {
+                buffers.iter().try_for_each(|(param, before)| param.array().set(before))?;
+                return Ok(Terms { left_out: true, ..terms });
+            }
+            if let Some(most) = self.clip {
+                if !norm.is_finite() {
+                    return Err(diverged("the gradient is no longer a finite number".to_string()));
+                }
+                scale = clip::factor(norm, most);
+                terms.extras.push(("gradient_norm", Tensor::new(norm, &candle_core::Device::Cpu)?));
+            }
         }
-        self.optimizer.step(&self.params, &gradients, rate)?;
+        self.optimizer.step_scaled(&self.params, &gradients, rate, scale)?;
         self.objective.after_step(&inputs)?;
         self.target.as_ref().map_or(Ok(()), |target| target.follow(&self.params, feed.progress()))?;
         done(Stage::Optimizer);
@@ -150,21 +164,6 @@ impl<T: Towers> Dense<T> {
     fn buffers(&self) -> Result<Vec<(Arc<Param>, Tensor)>> {
         let own = self.params.iter().chain(self.target.iter().flat_map(|target| target.params().iter()));
         own.filter(|p| !p.kind().trained()).map(|p| Ok((p.clone(), p.array().tensor()?.copy()?))).collect()
-    }
-
-    /// Whether the loss and all gradients are finite.
-    fn finite(&self, terms: &Terms, gradients: &Gradients) -> Result<bool> {
-        if !terms.loss.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.iter().all(|loss| loss.is_finite()) {
-            return Ok(false);
-        }
-        let mut here = Vec::new();
-        let mut there = Vec::new();
-        for (param, gradient) in self.params.iter().zip(gradients) {
-            let Some(gradient) = gradient else { continue };
-            let gradients = if param.device().is_cpu() { &mut here } else { &mut there };
-            gradients.push(gradient.beside(&param.array())?);
-        }
-        Ok(norms(&here)?.into_iter().chain(norms(&there)?).all(f64::is_finite))
     }
 
     /// The embeddings of all parts of a batch. A batch of one part keeps its tape. A batch of several parts keeps none (gradient caching,
@@ -262,6 +261,11 @@ impl<T: Towers> Learner for Dense<T> {
         self.target.as_ref().map_or(Ok(()), |target| target.load(reader))?;
         self.objective.load(reader)
     }
+}
+
+/// Whether a loss is finite.
+fn finite(loss: &Tensor) -> Result<bool> {
+    Ok(loss.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?.iter().all(|loss| loss.is_finite()))
 }
 
 fn add(sum: &mut Gradients, more: Gradients) -> Result<()> {

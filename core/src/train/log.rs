@@ -264,7 +264,8 @@ impl Log {
 const ADVICE: &str =
     "The features hardly distinguish images: first try a lower learning rate, a longer warm-up or a larger batch";
 
-fn diverged(what: String) -> Error {
+/// The error of a run that has diverged.
+pub(super) fn diverged(what: String) -> Error {
     Error::diverged(what)
         .hint("lower optimizer.*.rate; where the recipe has them, lengthen schedule.warmup or raise the temperature")
 }

@@ -52,7 +52,7 @@ impl Method<'_> {
     /// `begin`, for weights that a run begins with; a momentum copy begins with the same values.
     ///
     /// # Errors
-    /// Those of `encoder` and `begin`; a state of the loss that cannot be made.
+    /// Those of `encoder` and `begin`; a state of the loss that cannot be made; an optimizer that cannot train this encoder.
     pub fn learner<E: Encoder>(
         &self,
         encoder: impl Fn(Scope) -> Result<E>,
@@ -64,6 +64,8 @@ impl Method<'_> {
         let tower = self.tower(&encoder, &mut params)?;
         let space = EmbeddingSpace { width: tower.head.width(), dtype: DType::F32 };
         let objective = self.loss.build(&space, params.root().sub("loss"))?;
+        let optimizer = Optimizer::new(self.optimizer);
+        optimizer.check(&params)?;
         params.materialise(seed, DType::F32, device)?;
         begin(&params)?;
         let needs = self.loss.needs();
@@ -80,8 +82,9 @@ impl Method<'_> {
             recompute: self.train.recompute,
             groups: self.train.bn_groups.map_or(needs.groups, Groups::Each),
             leaves_out: self.train.on_nonfinite == OnNonfinite::Skip,
+            clip: self.train.clip,
             target,
-            ..Dense::new(Siamese { tower }, objective, params, Optimizer::new(self.optimizer))
+            ..Dense::new(Siamese { tower }, objective, params, optimizer)
         })
     }
 }

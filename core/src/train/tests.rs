@@ -4,10 +4,10 @@
 //! same result whole, in parts, and on several ranks whose shares of the batch differ; that gradients equal finite differences; that dropout
 //! depends on none of these divisions; and that a loss's parameters are saved and loaded.
 //!
-//! [`best`] tests the best checkpoint, [`cuda`] the CUDA device as it is emulated, [`saves`]
-//! saving, resuming, and runs that diverge or collapse.
+//! [`best`] tests the best checkpoint, [`clip`] the clipping of gradients, [`cuda`] the CUDA device as it is emulated, [`saves`] saving, resuming, and runs that diverge or collapse.
 
 mod best;
+mod clip;
 mod cuda;
 mod saves;
 
@@ -214,12 +214,16 @@ fn multi_crop() -> Paired<Waves, Crops> {
 
 /// One step on samples 0..7 in parts of `part`, at `rate`; returns the loss before it.
 fn step(dense: &mut Dense<Siamese<Net>>, part: usize, rate: f64) -> f64 {
+    terms(dense, part, rate).loss.to_scalar().unwrap()
+}
+
+/// The same; returns all terms.
+fn terms(dense: &mut Dense<Siamese<Net>>, part: usize, rate: f64) -> Terms {
     let (source, order) = (multi_crop(), Order::new(7, 7, part, false, false, Key::new(0)));
     let (rank, world) = (dense.world.rank(), dense.world.world());
     let order = order.of_rank(rank, world).with_passes(dense.passes());
     let draw = |unit: usize| order.draw(&source, unit, Key::new(1));
-    let terms = dense.step(&order.feed(0, Key::new(2), &draw), rate).unwrap();
-    terms.loss.to_scalar().unwrap()
+    dense.step(&order.feed(0, Key::new(2), &draw), rate).unwrap()
 }
 
 fn values(params: &Params) -> Vec<(String, Tensor)> {

@@ -81,7 +81,7 @@ impl<P> TwoViews<P> {
     /// and loss behind it, all with fresh values from the recipe's seed.
     ///
     /// # Errors
-    /// A state of the loss that cannot be made.
+    /// A state of the loss that cannot be made; an optimizer that cannot train this encoder.
     pub fn learner<E: Encoder>(&self, encoder: impl Fn(Scope) -> E, device: &Device) -> Result<Dense<Siamese<E>>> {
         let TwoViews { head, loss, optimizer, train, .. } = self;
         let method = Method { head, predictor: self.predictor.as_ref(), loss, optimizer, train };
@@ -185,6 +185,17 @@ mod tests {
     }
 
     #[test]
+    fn clipping_and_rates_by_depth_reach_the_learner() {
+        let learner = |more: &str| {
+            let text = Recipe::new("a.toml", format!("{SHORT}{more}"));
+            TwoViews::<Turned>::check("turned", &text).unwrap().0.learner(encoder, &Device::Cpu)
+        };
+        assert_eq!(learner("clip = 0.5\n").unwrap().clip, Some(0.5));
+        let error = learner("[optimizer.adamw]\nlayer_decay = 0.8\n").err().unwrap().to_string();
+        assert!(error.contains("layer_decay is 0.8"), "{error}");
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_its_line() {
         for (text, said) in [
             ("[pairs]\nfacto = 1.0", "did you mean `factor`?"),
@@ -194,6 +205,8 @@ mod tests {
             ("[head]\nlayers = 4", "head.layers: "),
             ("[loss.byol]\n", "[predictor]"),
             ("[optimizer.sgd]\nrate = 0.0", "optimizer.sgd.rate: "),
+            ("[optimizer.adamw]\nlayer_decay = 0.0", "optimizer.adamw.layer_decay: "),
+            ("[optimizer.adamw]\nlayer_decay = 1.5", "optimizer.adamw.layer_decay: "),
             ("[schedule]\nwarmup = -1.0", "schedule.warmup: "),
             ("data = [\"a\"]\n", "table"),
         ] {

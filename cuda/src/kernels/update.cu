@@ -8,15 +8,15 @@ template <class T> __device__ void linear(T *d, const T *x, const T *y, double a
 FOR_REAL(linear, PARAMETERS, (d, x, y, a, b, c, n))
 #undef PARAMETERS
 
-// A parameter w of n values, its states a and b, its gradient g, and the step that it takes; as `launch.rs` writes it. Its values are cut
-// into `chunks` chunks, which have the numbers from `first` on.
+// A parameter w of n values, its states a and b, its gradient g and the gradient's factor `scale`, and the step that it takes; as `steps.rs`
+// writes it. Its values are cut into `chunks` chunks, which have the numbers from `first` on.
 struct Change {
     u64 w, a, b, g;
-    double f[6];
+    double f[6], scale;
     u32 n, rule, first, chunks;
 };
 
-// The rules, and what f holds.
+// The rules, and what f holds; g is scaled already.
 #define BLEND 0    // w ← w·f0 + g·f1
 #define MOMENTUM 1 // a ← a·f0 + g·f1 + w·f2, then w ← w·f3 + g·f4 + a·f5
 #define CLASSIC 2  // LARS: momentum, decay, rate, trust (below 0: none)
@@ -50,7 +50,7 @@ template <class T> __device__ void step(const Change *all, const u32 *owner, con
     u32 from, to;
     range(c, &from, &to);
     for (u32 i = from + threadIdx.x; i < to; i += blockDim.x) {
-        double old = (double)w[i], gradient = g ? (double)g[i] : 0.0;
+        double old = (double)w[i], gradient = g ? (double)g[i] * c.scale : 0.0;
         if (c.rule == BLEND) {
             w[i] = (T)(old * f[0] + gradient * f[1]);
         } else if (c.rule == MOMENTUM) {
@@ -104,7 +104,7 @@ template <class T> __device__ void squares(const Change *all, const u32 *owner, 
     range(c, &from, &to);
     for (u32 i = from + threadIdx.x; i < to; i += blockDim.x) {
         double weight = (double)w[i], x = 0;
-        if (c.rule == CLASSIC) x = (double)g[i] + weight * c.f[1];
+        if (c.rule == CLASSIC) x = (double)g[i] * c.scale + weight * c.f[1];
         if (c.rule == POPULAR) x = (double)a[i];
         of_w += weight * weight;
         of_x += x * x;

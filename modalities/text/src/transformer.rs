@@ -49,6 +49,7 @@ impl Shape {
     }
 
     /// The layers up to the last token's features. Dropout's layers are named after the scope, in which all parameters are declared.
+    /// Embeddings and their normalisation have depth 0, block k has depth k + 1.
     ///
     /// # Errors
     /// A rate of dropout that would leave nothing.
@@ -64,16 +65,21 @@ impl Shape {
         };
         let w = self.width;
         let mut layers = vec![
-            Layer::Embedding(Embedding::new([self.vocabulary, w], normal, scope.sub("words"))),
-            Layer::AddedRow(AddedRow::by_position([self.positions, w], self.first_position, normal, scope.sub("positions"))),
+            Layer::Embedding(Embedding::new([self.vocabulary, w], normal, scope.sub("words").depth(0))),
+            Layer::AddedRow(AddedRow::by_position(
+                [self.positions, w],
+                self.first_position,
+                normal,
+                scope.sub("positions").depth(0),
+            )),
         ];
         if self.types > 0 {
-            layers.push(Layer::AddedRow(AddedRow::always([self.types, w], 0, normal, scope.sub("types"))));
+            layers.push(Layer::AddedRow(AddedRow::always([self.types, w], 0, normal, scope.sub("types").depth(0))));
         }
-        layers.push(norm(scope.sub("norm")));
+        layers.push(norm(scope.sub("norm").depth(0)));
         dropped(&mut layers, "words".to_string())?;
         for number in 0..self.layers {
-            let mut block = scope.sub(number);
+            let mut block = scope.sub(number).depth(number + 1);
             let mut attention = Attention::new(self.heads);
             if self.attention_dropout > 0.0 {
                 attention = attention.dropout(Dropout::new(format!("{number}.attention"), self.attention_dropout)?);

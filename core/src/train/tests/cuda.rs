@@ -46,8 +46,19 @@ fn sgd() -> OptimizerRecipe {
 fn a_learner_on_cuda_has_the_cpus_values_and_goes_on_from_its_checkpoint() {
     let lars = |form| OptimizerRecipe::Lars(LarsRecipe { momentum: 0.9, decay: 0.02, form, ..LarsRecipe::default() });
     let adamw = OptimizerRecipe::Adamw(AdamwRecipe::default());
-    for (recipe, part) in [(sgd(), 7), (sgd(), 3), (lars(LarsForm::Classic), 7), (lars(LarsForm::Popular), 7), (adamw, 7)] {
+    for (recipe, part, clip) in [
+        (sgd(), 7, None),
+        (sgd(), 3, None),
+        (sgd(), 7, Some(0.05)),
+        (lars(LarsForm::Classic), 7, None),
+        (lars(LarsForm::Classic), 7, Some(0.05)),
+        (lars(LarsForm::Popular), 7, None),
+        (lars(LarsForm::Popular), 3, Some(0.05)),
+        (adamw.clone(), 7, None),
+        (adamw, 3, Some(0.05)),
+    ] {
         let cuda = Device::Cuda(emulated(Limits::default()));
+        let on = |device: &Device, recipe: &OptimizerRecipe| Dense { clip, ..on(device, recipe) };
         let (mut here, mut there) = (on(&Device::Cpu, &recipe), on(&cuda, &recipe));
         for _ in 0..10 {
             let [here, there] = [&mut here, &mut there].map(|dense| step(dense, part, 0.1));
@@ -83,6 +94,12 @@ fn a_step_reads_embeddings_back_and_nothing_else() {
         let rows = 7 * 5;
         // Embeddings of 4 numbers, of the network and its momentum copy.
         assert_eq!(device.read_back() - before, 8 * (2 * rows * 4) as u64, "{recipe:?}");
+        // Clipping reads back norms, two numbers for each parameter on the device.
+        dense.clip = Some(0.05);
+        let before = device.read_back();
+        step(&mut dense, 7, 0.1);
+        let there = dense.params.iter().filter(|p| p.kind().trained() && !p.device().is_cpu()).count();
+        assert_eq!(device.read_back() - before, 8 * (2 * rows * 4 + 2 * there) as u64, "{recipe:?}");
     }
 }
 

@@ -91,8 +91,8 @@ pub(super) fn learner(
     let towers = Supervised { tower };
     let dense = Dense::new(towers, Box::new(CrossEntropy { teacher }), params, Optimizer::new(&recipe.optimizer));
     let leaves_out = recipe.train.on_nonfinite == OnNonfinite::Skip;
-    let (precision, recompute) = (recipe.train.precision, recipe.train.recompute);
-    Dense { precision, recompute, statistics: bn.statistics(), leaves_out, ..dense }
+    let (precision, recompute, clip) = (recipe.train.precision, recipe.train.recompute, recipe.train.clip);
+    Dense { precision, recompute, clip, statistics: bn.statistics(), leaves_out, ..dense }
 }
 
 /// The largest batch up to `wanted` that divides `samples` into nearly equal parts: an epoch leaves out a last, smaller batch, which with

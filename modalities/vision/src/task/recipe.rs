@@ -121,7 +121,7 @@ fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Re
     for own in ["task", "predictor", "loss", "optimizer", "schedule", "checkpoint", "eval", "encoder.resnet.weights"] {
         recipe.remove(own)?;
     }
-    for own in ["max_steps", "part", "bn_groups"] {
+    for own in ["max_steps", "part", "bn_groups", "clip"] {
         recipe.remove(&format!("train.{own}"))?;
     }
     if let Some(data) = data {
