@@ -3,6 +3,7 @@
 pub mod analogy;
 pub mod categorize;
 mod classify;
+pub mod correlation;
 mod cross_entropy;
 mod file;
 pub mod geometry;
@@ -12,9 +13,11 @@ mod lbfgs;
 pub mod linear_probe;
 mod neighbors;
 mod predictions;
+pub mod retrieval;
 mod sets;
 pub mod similarity;
 pub mod spread;
+pub mod sts;
 mod table;
 mod words;
 
@@ -82,6 +85,34 @@ impl Features {
     /// Row `i`.
     pub fn row(&self, i: usize) -> &[f32] {
         &self.rows[i * self.width..(i + 1) * self.width]
+    }
+
+    /// The number of values that are left of a row if it is cut to the first `truncate`, as embeddings of Matryoshka models can be.
+    ///
+    /// # Errors
+    /// None are left, or rows have fewer.
+    pub(crate) fn kept(&self, truncate: Option<usize>) -> Result<usize> {
+        match truncate {
+            Some(values) if values == 0 || values > self.width => {
+                let what = format!("rows of {} values cannot be cut to {values}", self.width);
+                Err(Error::usage(what).hint(format!("give 1 to {}", self.width)))
+            }
+            _ => Ok(truncate.unwrap_or(self.width)),
+        }
+    }
+
+    /// Checks that all values are finite.
+    ///
+    /// # Errors
+    /// One is not; the message has the name of its row.
+    pub(crate) fn finite(&self) -> Result<()> {
+        match self.rows.iter().position(|value| !value.is_finite()) {
+            Some(at) => {
+                let row = at / self.width.max(1);
+                Err(Error::new(format!("row {row} has a value that is not finite")).at(&self.names[row]))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Appends a row; the first one says how wide all are.

@@ -123,9 +123,9 @@ fn unit_sum<'a>(rows: impl Iterator<Item = (f64, &'a [f32])>, width: usize) -> V
 
 /// A row and its cosine. The greatest is the worst one, so that the top of a heap is the one to remove.
 #[derive(Clone, Copy, PartialEq)]
-struct Near {
-    score: f32,
-    row: usize,
+pub(super) struct Near {
+    pub score: f32,
+    pub row: usize,
 }
 
 impl Eq for Near {}
@@ -144,7 +144,7 @@ impl PartialOrd for Near {
 }
 
 /// Adds `near` to the best `count`, if it is one of them.
-fn keep(best: &mut BinaryHeap<Near>, near: Near, count: usize) {
+pub(super) fn keep(best: &mut BinaryHeap<Near>, near: Near, count: usize) {
     if best.len() < count {
         best.push(near);
     } else if best.peek().is_some_and(|worst| near < *worst) {
@@ -174,7 +174,7 @@ fn plain(length: f64) -> bool {
 }
 
 /// The product, in lanes that a compiler keeps in vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     wide(
         #[inline(always)]
         || {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Table;
+use super::correlation::spearman;
 use super::sets::{self, Columns, Set};
 use super::words::{Words, values};
 use crate::error::{Error, Result};
@@ -146,50 +147,16 @@ pub fn similarities(table: &dyn Table, sets: &[&[Pair]]) -> Result<Vec<Ranked>> 
 }
 
 /// The cosine of two rows; 0 if one is zero.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+pub(super) fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let norms = (dot(a, a) * dot(b, b)).sqrt();
     if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
-}
-
-/// Spearman's rank correlation: Pearson's correlation of the ranks, where equal values share the mean of their ranks. None if all values of
-/// a side are equal.
-pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
-    assert_eq!(a.len(), b.len(), "two values each");
-    let (a, b) = (ranks(a), ranks(b));
-    let mean = (a.len() as f64 - 1.0) / 2.0;
-    let covariance = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
-    let scale = (covariance(&a, &a) * covariance(&b, &b)).sqrt();
-    (scale > 0.0).then(|| covariance(&a, &b) / scale)
-}
-
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut place = 0;
-    for tied in order.chunk_by(|&i, &j| values[i] == values[j]) {
-        let mean = place as f64 + (tied.len() as f64 - 1.0) / 2.0;
-        tied.iter().for_each(|&i| ranks[i] = mean);
-        place += tied.len();
-    }
-    ranks
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::eval::Features;
-
-    #[test]
-    fn spearman_with_ties_agrees_with_scipy() {
-        // scipy.stats.spearmanr([1, 2, 2, 4, 5], [2, 1, 3, 3, 9]) = 0.763157894736842
-        let rho = spearman(&[1.0, 2.0, 2.0, 4.0, 5.0], &[2.0, 1.0, 3.0, 3.0, 9.0]).unwrap();
-        assert!((rho - 0.763_157_894_736_842).abs() < 1e-12, "{rho}");
-        assert_eq!(spearman(&[1.0, 2.0, 3.0], &[-1.0, -2.0, -9.0]), Some(-1.0));
-        assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), None);
-        assert_eq!(spearman(&[], &[]), None);
-    }
 
     #[test]
     fn pairs_are_ranked_by_cosine_and_missing_words_are_counted() {
