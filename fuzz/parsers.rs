@@ -16,6 +16,8 @@ use ctk_images::decode;
 use ctk_text::word2vec::recipe::Word2VecRecipe;
 use ctk_texts::corpus::{Corpus, Invalid, Limits, Reading, Room, Tokens};
 use ctk_texts::files::Encoding;
+use ctk_texts::retrieval::{self, Collection};
+use ctk_texts::sts::Sets;
 use ctk_texts::table::Texts;
 use ctk_texts::vocabulary::Vocabulary;
 use ctk_vision::recipe::VisionRecipe;
@@ -29,7 +31,7 @@ pub struct Parser {
 }
 
 /// All parsers.
-pub const PARSERS: [Parser; 26] = [
+pub const PARSERS: [Parser; 28] = [
     Parser { name: "image", read: image },
     Parser { name: "idx", read: |bytes, folder| images(bytes, folder, "train-images-idx3-ubyte", Some(Format::Idx)) },
     Parser { name: "images-csv", read: |bytes, folder| images(bytes, folder, "images.csv", Some(Format::Table)) },
@@ -53,6 +55,8 @@ pub const PARSERS: [Parser; 26] = [
     Parser { name: "tokenizer", read: tokenizer },
     Parser { name: "corpus", read: corpus },
     Parser { name: "texts", read: texts },
+    Parser { name: "sts", read: sts },
+    Parser { name: "retrieval", read: retrieval },
     Parser { name: "recipe", read: recipe },
     Parser { name: "manifest", read: manifest },
     Parser { name: "hub", read: hub },
@@ -148,6 +152,32 @@ fn corpus(bytes: &[u8], folder: &Path) {
 fn texts(bytes: &[u8], folder: &Path) {
     let _ = Texts::read(&file(bytes, folder, "texts.tsv"), Encoding::default(), Invalid::Refuse);
     let _ = Vocabulary::from_bytes(bytes.to_vec());
+}
+
+fn sts(bytes: &[u8], folder: &Path) {
+    let _ = Sets::read(&file(bytes, folder, "pairs.tsv"), Encoding::default(), Invalid::Refuse);
+}
+
+/// The bytes are the corpus, the queries and the judgements in turn.
+fn retrieval(bytes: &[u8], folder: &Path) {
+    let at = folder.join("beir");
+    fs::create_dir_all(at.join("qrels")).expect("a folder can be made");
+    let whole: [(&str, &[u8]); 3] = [
+        ("corpus.jsonl", b"{\"_id\": \"d\", \"text\": \"a\"}\n"),
+        ("queries.jsonl", b"{\"_id\": \"q\", \"text\": \"b\"}\n"),
+        ("qrels/test.tsv", b"query-id\tcorpus-id\tscore\nq\td\t1\n"),
+    ];
+    for odd in 0..whole.len() {
+        for (number, (name, usual)) in whole.iter().enumerate() {
+            file(if number == odd { bytes } else { usual }, &at, name);
+        }
+        let _ = Collection::read(&at, &retrieval::Options::default());
+    }
+    let passages = folder.join("passages");
+    fs::create_dir_all(&passages).expect("a folder can be made");
+    file(bytes, &passages, "passages.tsv");
+    file(bytes, &passages, "questions.tsv");
+    let _ = Collection::read(&passages, &retrieval::Options::default());
 }
 
 fn recipe(bytes: &[u8], folder: &Path) {

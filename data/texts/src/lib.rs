@@ -3,13 +3,17 @@
 //! - [`files`] finds the files that a path names, and reads them in pieces, whether compressed or not.
 //! - [`corpus`] reads them once into word numbers; [`vocabulary`] holds the words and their counts.
 //! - [`table`] reads texts with classes, and holds some of them out.
+//! - [`sts`] reads pairs of sentences with scores, [`retrieval`] queries with documents and their relevance.
 //! - [`recipe`] is how all this is written in a recipe.
 //! - [`language`] is a generated language, so that training can be tried without data.
 
+mod cells;
 pub mod corpus;
 pub mod files;
 pub mod identity;
 pub mod language;
 pub mod recipe;
+pub mod retrieval;
+pub mod sts;
 pub mod table;
 pub mod vocabulary;

@@ -7,15 +7,11 @@ use ctk_core::{Error, Result};
 
 use super::Texts;
 use super::columns::{Columns, is_text};
-
-/// A row's line number, and its fields.
-type Row<'a> = (usize, Vec<&'a str>);
+use crate::cells::{Row, plain_name, quoted, tabbed};
 
 /// Whether a file's name is that of a CSV file.
 pub fn is_csv(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let packed = [".gz", ".bz2", ".xz", ".zst"].iter().find_map(|ending| name.strip_suffix(ending));
-    packed.unwrap_or(&name).ends_with(".csv")
+    plain_name(path).ends_with(".csv")
 }
 
 /// Parses a table.
@@ -27,7 +23,7 @@ pub fn parse(text: &str, csv: bool) -> Result<Texts> {
     let Some((_, first)) = lines().next() else { return Err(Error::new("there is no text in this file")) };
     let separator = if csv { Some(separator(first)) } else { named_cells(first) };
     if let Some(separator) = separator {
-        let cells = cells(text, separator)?;
+        let cells = quoted(text, separator)?;
         let rows: Vec<Row> = cells.iter().map(|(line, record)| (*line, record.iter().collect())).collect();
         if rows.iter().any(|(_, row)| row.len() > 1) {
             return table(rows, usize::MAX);
@@ -38,7 +34,7 @@ pub fn parse(text: &str, csv: bool) -> Result<Texts> {
     if !first.contains('\t') {
         return Ok(bare(lines().map(|(_, line)| line)));
     }
-    table(lines().map(|(number, line)| (number + 1, line.split('\t').collect())).collect(), 2)
+    table(tabbed(text), 2)
 }
 
 /// Texts without classes.
@@ -68,20 +64,6 @@ fn named_cells(first: &str) -> Option<u8> {
             && Columns::named(&names).is_some_and(|c| c.label.is_some())
     };
     [',', ';'].iter().find(|c| named(c)).map(|c| *c as u8)
-}
-
-/// The records of a CSV file, each with its line number.
-fn cells(text: &str, separator: u8) -> Result<Vec<(usize, csv::StringRecord)>> {
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(separator).has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let mut cells = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(Error::new)?;
-        if record.iter().any(|cell| !cell.trim().is_empty()) {
-            cells.push((record.position().map_or(0, |at| at.line() as usize), record));
-        }
-    }
-    Ok(cells)
 }
 
 /// A table of rows, the first of which may name the columns. Without names, rows of different lengths have at most `most` fields: further
