@@ -58,6 +58,7 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
             set("loss.byol", "{}");
             set("predictor.hidden", "8");
         }
+        _ if key.ends_with("matryoshka.weights") => set(&key.replace("weights", "widths"), "[8, 4]"),
         "loss.nt-xent.momentum" => set("loss.nt-xent.memory", "8"),
         "pairs.eval_resize" => set("pairs.eval_fit", "resize"),
         _ if key.starts_with("pairs.normalise") => {
@@ -107,7 +108,8 @@ epochs = 1
 max_steps = 2
 ";
 
-/// Every key that `ctk config keys` prints.
+/// Every key that `ctk config keys` prints, except those of losses that images cannot have: they are refused by the loss's name, whatever the
+/// value is.
 fn keys(modality: &dyn Modality) -> Vec<String> {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_ctk"))
         .args(["config", "keys", modality.name(), "--json"])
@@ -116,7 +118,8 @@ fn keys(modality: &dyn Modality) -> Vec<String> {
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = told["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap().to_string());
     let only = std::env::var("ABSURD").unwrap_or_default();
-    names.filter(|name| name.starts_with(&only)).collect()
+    let refused = ["loss.cosent.", "loss.mse.", "loss.kl."];
+    names.filter(|name| name.starts_with(&only) && !refused.iter().any(|loss| name.starts_with(loss))).collect()
 }
 
 /// Checks every key with every value; returns the number of checks, the accepted values, and mistakes in refusals.

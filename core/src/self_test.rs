@@ -247,15 +247,16 @@ fn texts(precision: Precision, device: &Device) -> Result<Found> {
     Ok((off, if precision == Precision::F32 { 1e-5 } else { 3e-2 }, name))
 }
 
-/// Recipes that together have every loss and every optimizer, with what they show.
+/// Recipes that together have every loss of two views and every optimizer, with what they show.
 fn recipes() -> Vec<(String, String)> {
     const SGD: &str = "[optimizer.sgd]\nrate = 0.01\nmomentum = 0.9\ndecay = 1e-3\n";
     let predictor = "[predictor]\nhidden = 12\n";
-    let losses = ["nt-xent", "dcl", "infonce", "supcon", "moco", "barlow-twins", "vicreg", "byol", "simsiam"].map(|loss| {
-        let queue = if loss == "moco" { "queue = 48\ntemperature = 0.5\n" } else { "" };
-        let more = if ["byol", "simsiam"].contains(&loss) { predictor } else { "" };
-        (loss.to_string(), format!("[loss.{loss}]\n{queue}{more}{SGD}"))
-    });
+    let losses =
+        ["nt-xent", "dcl", "infonce", "ranking", "supcon", "moco", "barlow-twins", "vicreg", "byol", "simsiam"].map(|loss| {
+            let queue = if loss == "moco" { "queue = 48\ntemperature = 0.5\n" } else { "" };
+            let more = if ["byol", "simsiam"].contains(&loss) { predictor } else { "" };
+            (loss.to_string(), format!("[loss.{loss}]\n{queue}{more}{SGD}"))
+        });
     let optimizers = [
         ("sgd without momentum", "[optimizer.sgd]\nrate = 0.01\nmomentum = 0.0\ndecay = 1e-3\n"),
         ("sgd with Nesterov's momentum", "[optimizer.sgd]\nrate = 0.01\nmomentum = 0.9\nnesterov = true\n"),

@@ -123,6 +123,20 @@ impl Embeddings {
         }
     }
 
+    /// The views of the left side, which are the student's, and those of the right side, which are a teacher's.
+    ///
+    /// # Errors
+    /// A side has no view, or a view has no embeddings.
+    pub(crate) fn taught(&self) -> Result<(Vec<&Tensor>, Vec<&Tensor>)> {
+        let of = |views: std::ops::Range<usize>| views.map(|view| Ok(&self.view(view)?.query)).collect::<Result<Vec<_>>>();
+        let missing = "this loss needs a teacher's embeddings, and the batch has none";
+        let hint = "give the teacher's embeddings of the same samples as views of the right side";
+        if self.left == 0 || self.left >= self.views.len() || self.views[self.left].is_none() {
+            return Err(Error::usage(missing).hint(hint));
+        }
+        Ok((of(0..self.left)?, of(self.left..self.views.len())?))
+    }
+
     /// The same views followed by `more`, the views of the right side.
     pub(crate) fn followed_by(mut self, more: Vec<Option<Embedded>>) -> Embeddings {
         self.views.extend(more);
@@ -131,11 +145,26 @@ impl Embeddings {
 
     /// The same views as leaves of a new graph, so that candle can differentiate a loss with respect to them.
     pub(crate) fn leaves(&self) -> Result<Embeddings> {
-        let leaf = |rows: &Tensor| -> Result<Tensor> { Ok(Var::from_tensor(&rows.detach())?.into_inner()) };
+        self.each(|rows| Ok(Var::from_tensor(&rows.detach())?.into_inner()))
+    }
+
+    /// The first `width` values of every embedding, as leaves of a new graph.
+    ///
+    /// # Errors
+    /// A view has fewer values.
+    pub(crate) fn cut(&self, width: usize) -> Result<Embeddings> {
+        self.each(|rows| match rows.dim(1)? {
+            values if values < width => Err(Error::new(format!("embeddings of {values} values cannot be cut to {width}"))),
+            _ => Ok(Var::from_tensor(&rows.detach().narrow(1, 0, width)?.contiguous()?)?.into_inner()),
+        })
+    }
+
+    /// The same views with `of` their rows. Query and key that are one tensor remain one.
+    fn each(&self, of: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Embeddings> {
         let views = self.views.iter().map(|view| {
             let Some(view) = view else { return Ok(None) };
-            let query = leaf(&view.query)?;
-            let key = if view.key.id() == view.query.id() { query.clone() } else { leaf(&view.key)? };
+            let query = of(&view.query)?;
+            let key = if view.key.id() == view.query.id() { query.clone() } else { of(&view.key)? };
             Ok(Some(Embedded { query, key }))
         });
         Ok(Embeddings { views: views.collect::<Result<_>>()?, left: self.left })

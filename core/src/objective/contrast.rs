@@ -32,11 +32,21 @@ pub(super) fn contrast(
     of: &Contrast,
     judge: impl Fn(usize, &Tensor) -> Result<(Tensor, Tensor)>,
 ) -> Result<(Tensor, Tensor)> {
+    match device {
+        Device::Cpu => on_host(rows, memory, of.temperature, judge),
+        Device::Cuda(cuda) => on_cuda(cuda, of, &rows.detach().contiguous()?, memory),
+    }
+}
+
+/// The same on the CPU, for any loss, with the temperature T.
+pub(super) fn on_host(
+    rows: &Tensor,
+    memory: Option<&Tensor>,
+    temperature: f64,
+    judge: impl Fn(usize, &Tensor) -> Result<(Tensor, Tensor)>,
+) -> Result<(Tensor, Tensor)> {
     let rows = rows.detach().contiguous()?;
     let m = rows.dim(0)?;
-    if let Device::Cuda(cuda) = device {
-        return on_cuda(cuda, of, &rows, memory);
-    }
     let candidates = match memory {
         Some(memory) => Tensor::cat(&[&rows, &memory.detach()], 0)?,
         None => rows.clone(),
@@ -46,13 +56,13 @@ pub(super) fn contrast(
     let (mut as_anchor, mut as_candidate) = (Vec::new(), rows.zeros_like()?);
     for first in (0..m).step_by(BLOCK) {
         let anchors = rows.narrow(0, first, BLOCK.min(m - first))?;
-        let (loss, d) = judge(first, &(anchors.matmul(&columns)? / of.temperature)?)?;
+        let (loss, d) = judge(first, &(anchors.matmul(&columns)? / temperature)?)?;
         total = (total + loss)?;
         as_anchor.push(d.matmul(&candidates)?);
         as_candidate = (as_candidate + d.narrow(1, 0, m)?.t()?.matmul(&anchors)?)?;
     }
     let gradient = (Tensor::cat(&as_anchor, 0)? + as_candidate)?;
-    Ok((total, (gradient / of.temperature)?))
+    Ok((total, (gradient / temperature)?))
 }
 
 /// The loss that `of` describes and its gradient with respect to `rows` (m, d), computed by a device's kernel. `memory` (k, d) holds further
@@ -110,6 +120,12 @@ pub(super) fn without(s: &Tensor, rows: &[u32], columns: &[u32]) -> Result<Tenso
 /// The numbers `first..first + count`, as ids of rows.
 pub(super) fn numbered(first: usize, count: usize) -> Vec<u32> {
     (first as u32..(first + count) as u32).collect()
+}
+
+/// The numbers of the rows of all ranks, in rank order; `own` are this rank's. They travel on the device of `like`.
+pub(super) fn numbers_over_ranks(own: &[u32], like: &Tensor, world: &dyn Collective) -> Result<Vec<u32>> {
+    let all = world.gather(&Tensor::from_slice(own, (own.len(), 1), like.device())?)?.rows;
+    Ok(all.flatten_all()?.to_vec1::<u32>()?)
 }
 
 /// Checks that there is more than one pair, so that there are negatives, or statistics.

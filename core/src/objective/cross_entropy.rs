@@ -70,7 +70,7 @@ impl Objective for CrossEntropy {
             if t.dims() != s.dims() {
                 return Err(Error::new(format!("the teacher's logits are {:?}, the student's {:?}", t.dims(), s.dims())));
             }
-            let (loss, d) = with_teacher(&rows, &t, temperature)?;
+            let (loss, d) = with_teacher(&rows, &t, None, temperature)?;
             value = (value + (loss * (alpha * mean))?)?;
             gradient = (gradient + (d * (alpha * mean))?)?;
             extras.push(("agreement", same(&rows.argmax(D::Minus1)?, &t.argmax(D::Minus1)?)?));
@@ -90,10 +90,14 @@ fn with_labels(s: &Tensor, labels: &[u32]) -> Result<(Tensor, Tensor)> {
     Ok((loss, ((p * known)? - truth)?))
 }
 
-/// The sum over all rows, with the factor τ², and its gradient.
-fn with_teacher(s: &Tensor, t: &Tensor, temperature: f64) -> Result<(Tensor, Tensor)> {
+/// The sum of `soft` over all rows, with the factor τ², and its gradient. `mask` is added to the logits of both: −∞ leaves a choice out.
+pub(super) fn with_teacher(s: &Tensor, t: &Tensor, mask: Option<&Tensor>, temperature: f64) -> Result<(Tensor, Tensor)> {
     let scaled = (s / temperature)?;
-    let ((top, p), (_, q)) = (softmax(&scaled)?, softmax(&(t / temperature)?)?);
+    let soft = |logits: &Tensor| match mask {
+        Some(mask) => softmax(&(logits + mask)?),
+        None => softmax(logits),
+    };
+    let ((top, p), (_, q)) = (soft(&scaled)?, soft(&(t / temperature)?)?);
     let loss = (top.sum_all()? - (&q * scaled)?.sum_all()?)?;
     Ok(((loss * temperature.powi(2))?, ((p - q)? * temperature)?))
 }

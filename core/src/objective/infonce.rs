@@ -8,16 +8,15 @@
 //! D = ∂L/∂s = (P + P' − 2·1) / 2N            P the softmax of rows of s, P' that of its columns, 1 the identity
 //! ∂L/∂q = D·k/T,   ∂L/∂k = Dᵀ·q/T
 //! ```
+//!
+//! That is [`Ranking`] in both directions without hard negatives, which computes it.
 
-use candle_core::Tensor;
-use ctk_cuda::{Contrast, Cuda, Denominator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrast::{BLOCK, compare, numbered, on_cuda, paired, softmax};
+use super::ranking::{Directions, Ranking};
 use super::spec::{Checks, EmbeddingSpace, Spec};
-use super::{Inputs, Objective, Terms, attach, normalise};
-use crate::device::Device;
+use super::{Inputs, MatryoshkaRecipe, Objective, Terms};
 use crate::error::Result;
 use crate::nn::params::Scope;
 
@@ -27,11 +26,13 @@ use crate::nn::params::Scope;
 pub struct InfonceRecipe {
     /// Temperature by which similarities are divided.
     pub temperature: f64,
+    /// Also at smaller widths.
+    pub matryoshka: Option<MatryoshkaRecipe>,
 }
 
 impl Default for InfonceRecipe {
     fn default() -> Self {
-        InfonceRecipe { temperature: 0.1 }
+        InfonceRecipe { temperature: 0.1, matryoshka: None }
     }
 }
 
@@ -42,6 +43,10 @@ impl Spec for InfonceRecipe {
 
     fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
         Ok(Box::new(InfoNce { temperature: self.temperature }))
+    }
+
+    fn matryoshka(&self) -> Option<&MatryoshkaRecipe> {
+        self.matryoshka.as_ref()
     }
 }
 
@@ -55,75 +60,18 @@ impl Objective for InfoNce {
     /// `extras` has the mean cosine of positive pairs.
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
-        let own = paired(&first.query, &second.query)?.0;
-        let (left, right) = (normalise(&first.query)?, normalise(&second.query)?);
-        let (of_left, of_right) = (inputs.world.gather(&left.detach())?, inputs.world.gather(&right.detach())?);
-        let (q, k) = (&of_left.rows, &of_right.rows);
-        let n = q.dim(0)?;
-        let (sum, dq, dk) = match inputs.device {
-            Device::Cpu => self.both_ways(q, k)?,
-            Device::Cuda(cuda) => self.on_cuda(cuda, q, k)?,
-        };
-        let share = |of: Tensor| -> Result<Tensor> { Ok((of_left.own(&of, own)? / (2.0 * n as f64 * self.temperature))?) };
-        let gradients = [(&left, share(dq)?), (&right, share(dk)?)];
-        let positive = ((q * k)?.sum_all()? / n as f64)?;
-        let value = (sum / (2 * n) as f64)?;
-        inputs.terms(&attach(&value, &gradients)?, &[], vec![("positive_similarity", positive)])
-    }
-}
-
-impl InfoNce {
-    /// The sum over anchors of both sides, and T times its gradients with respect to both.
-    fn both_ways(&self, q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-        let (forth, dq, dk) = self.one_way(q, k)?;
-        let (back, more_dk, more_dq) = self.one_way(k, q)?;
-        Ok(((forth + back)?, (dq + more_dq)?, (dk + more_dk)?))
-    }
-
-    /// The same on a device.
-    fn on_cuda(&self, cuda: &Cuda, q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-        let (n, width) = q.dims2()?;
-        let described = Contrast {
-            labels: &[numbered(0, n), numbered(0, n)].concat(),
-            memory: &[],
-            weights: &vec![1.0; 2 * n],
-            width,
-            temperature: self.temperature,
-            sides: &[(0..n, n..2 * n), (n..2 * n, 0..n)],
-            denominator: Denominator::All,
-        };
-        let (sum, gradient) = on_cuda(cuda, &described, &Tensor::cat(&[q, k], 0)?, None)?;
-        let gradient = (gradient * self.temperature)?;
-        Ok((sum, gradient.narrow(0, 0, n)?, gradient.narrow(0, n, n)?))
-    }
-
-    /// Σᵢ (log Σⱼ exp sᵢⱼ − sᵢᵢ) for anchors against candidates, and T times its gradients with respect to both; computed block by block,
-    /// so that memory grows with the batch and not with its square.
-    fn one_way(&self, anchors: &Tensor, candidates: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
-        let n = anchors.dim(0)?;
-        let columns = candidates.t()?;
-        let mut total = Tensor::zeros((), anchors.dtype(), anchors.device())?;
-        let (mut of_anchors, mut of_candidates) = (Vec::new(), candidates.zeros_like()?);
-        for first in (0..n).step_by(BLOCK) {
-            let block = anchors.narrow(0, first, BLOCK.min(n - first))?;
-            let s = (block.matmul(&columns)? / self.temperature)?;
-            let (top, p) = softmax(&s)?;
-            let own = compare(&s, &numbered(first, block.dim(0)?), &numbered(0, n), [1.0, 0.0])?;
-            total = (total + (top - (&s * &own)?.sum_keepdim(1)?)?.sum_all()?)?;
-            let d = (p - own)?;
-            of_anchors.push(d.matmul(candidates)?);
-            of_candidates = (of_candidates + d.t()?.matmul(&block)?)?;
-        }
-        Ok((total, Tensor::cat(&of_anchors, 0)?, of_candidates))
+        let ranking = Ranking { temperature: self.temperature, directions: Directions::Both, margin: None };
+        ranking.of(inputs, &[&first.query, &second.query], &[])
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::normalise;
     use super::super::testing::{self, angles, both_differences, distance, gradient, random, two};
     use super::*;
     use crate::world::{Collective, Solo};
-    use candle_core::DType;
+    use candle_core::{DType, Tensor};
 
     fn loss(temperature: f64, left: &Tensor, right: &Tensor, world: &dyn Collective) -> Tensor {
         testing::loss(&InfoNce { temperature }, &two(left, right), None, None, world)

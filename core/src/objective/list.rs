@@ -57,9 +57,13 @@ impl LossRecipe {
     /// The loss over embeddings of `space`. Its own parameters, if it has any, are declared in `scope`.
     ///
     /// # Errors
-    /// Its state cannot be made.
+    /// Its state cannot be made, or it is to be computed at a width that embeddings do not have.
     pub fn build(&self, space: &EmbeddingSpace, scope: Scope) -> Result<Box<dyn Objective>> {
-        self.spec().build(space, scope)
+        let whole = self.spec().build(space, scope)?;
+        match self.spec().matryoshka() {
+            Some(widths) => widths.around(whole, space, self.name()),
+            None => Ok(whole),
+        }
     }
 
     /// Checks every value, and that there is a predictor exactly if the method has one; errors point at the line in `recipe`.
@@ -68,7 +72,9 @@ impl LossRecipe {
     /// The first value that is not allowed.
     pub fn check(&self, predictor: bool, recipe: &Recipe) -> Result<()> {
         let section = format!("loss.{}", self.name());
-        self.spec().check(&Checks::new(recipe, &section))?;
+        let checks = Checks::new(recipe, &section);
+        self.spec().check(&checks)?;
+        self.spec().matryoshka().map_or(Ok(()), |widths| widths.check(&checks))?;
         let needs = self.needs();
         if predictor == needs.predictor {
             return Ok(());
@@ -81,7 +87,29 @@ impl LossRecipe {
         };
         Err(recipe.error(&section, what).hint(hint))
     }
+
+    /// Checks the loss for a modality whose data has no scores; the error points at the loss's line in `recipe`.
+    ///
+    /// # Errors
+    /// The loss needs scores.
+    pub fn without_scores(&self, recipe: &Recipe) -> Result<()> {
+        let key = format!("loss.{}", self.name());
+        let needed = recipe.require(!self.needs().scores, &key, "needs a score for every pair, and this data has none");
+        needed.map_err(|e| e.hint(WITHOUT))
+    }
+
+    /// Checks the loss for a modality without a teacher; the error points at the loss's line in `recipe`.
+    ///
+    /// # Errors
+    /// The loss needs a teacher's embeddings.
+    pub fn without_teacher(&self, recipe: &Recipe) -> Result<()> {
+        let key = format!("loss.{}", self.name());
+        let needed = recipe.require(!self.needs().teacher, &key, "needs a teacher's embeddings, and this modality has none");
+        needed.map_err(|e| e.hint(WITHOUT))
+    }
 }
+
+const WITHOUT: &str = "use a loss that compares two views of a sample, as [loss.nt-xent]";
 
 #[cfg(test)]
 mod tests {
@@ -105,7 +133,7 @@ mod tests {
 
     #[test]
     fn every_method_is_its_table_and_its_defaults_are_sound() {
-        assert_eq!(LossRecipe::NAMES.len(), 9);
+        assert_eq!(LossRecipe::NAMES.len(), 13);
         for name in LossRecipe::NAMES {
             let text = format!("[loss.{name}]\n");
             let loss = parsed(&text);
@@ -139,6 +167,10 @@ mod tests {
             ("supcon", "temperature = -1.0"),
             ("dcl", "temperature = 0.0"),
             ("infonce", "temperature = inf"),
+            ("ranking", "scale = 0.0"),
+            ("ranking", "margin = 2.5"),
+            ("cosent", "scale = -1.0"),
+            ("kl", "temperature = 0.0"),
             ("barlow-twins", "lambda = 0.0"),
             ("vicreg", "variance = 0.0"),
             ("vicreg", "covariance = -1.0"),
@@ -147,6 +179,53 @@ mod tests {
             let error = checked(&format!("[loss.{table}]\n{key}\n"), table == "byol").unwrap_err().to_string();
             let name = key.split(' ').next().unwrap();
             assert!(error.contains(&format!("loss.{table}.{name}")) && error.contains("a.toml:2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn widths_are_checked_with_their_line() {
+        for loss in ["nt-xent", "infonce", "ranking", "cosent", "mse"] {
+            let text = |keys: &str| format!("[loss.{loss}.matryoshka]\n{keys}\n");
+            let sound = text("widths = [4, 8, 2]\nweights = [1.0, 0.5, 2]");
+            checked(&sound, false).unwrap();
+            let build = |width| {
+                let space = EmbeddingSpace { width, dtype: candle_core::DType::F32 };
+                parsed(&sound).build(&space, crate::nn::params::Params::new().root()).map(drop)
+            };
+            build(8).unwrap();
+            let error = build(7).unwrap_err().to_string();
+            assert!(error.contains(&format!("loss.{loss}.matryoshka.widths: 8 is more than the 7")), "{error}");
+            for (keys, name, line) in [
+                ("widths = []", "widths", 2),
+                ("widths = [4, 0]", "widths", 2),
+                ("widths = [4, 2, 4]", "widths", 2),
+                ("widths = [4, 2]\nweights = [1.0]", "weights", 3),
+                ("widths = [4, 2]\nweights = [1.0, 0.0]", "weights", 3),
+            ] {
+                let error = checked(&text(keys), false).unwrap_err().to_string();
+                let key = format!("loss.{loss}.matryoshka.{name}: ");
+                assert!(error.contains(&key) && error.contains(&format!("a.toml:{line}")), "{error}");
+            }
+            assert!(checked(&text("weights = [1.0]"), false).unwrap_err().to_string().contains("widths"));
+        }
+        let error = checked("[loss.nt-xent]\nmemory = 8\nmatryoshka = { widths = [2] }\n", false).unwrap_err().to_string();
+        assert!(error.contains("loss.nt-xent.matryoshka: cannot be with `memory`") && error.contains("a.toml:3"), "{error}");
+    }
+
+    #[test]
+    fn what_a_modality_lacks_is_named_with_the_losss_line() {
+        for name in LossRecipe::NAMES {
+            let recipe = Recipe::new("a.toml", format!("\n[loss.{name}]\n"));
+            let loss = recipe.parse::<Small>().unwrap().loss;
+            for (needed, refused) in
+                [(*name == "cosent", loss.without_scores(&recipe)), (["mse", "kl"].contains(name), loss.without_teacher(&recipe))]
+            {
+                assert_eq!(needed, refused.is_err(), "{name}");
+                let Err(error) = refused else { continue };
+                let error = error.to_string();
+                assert!(error.contains(&format!("loss.{name}: needs ")) && error.contains("a.toml:2"), "{error}");
+                assert!(error.contains("hint: "), "{error}");
+            }
         }
     }
 }

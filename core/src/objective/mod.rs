@@ -8,6 +8,7 @@ mod contrast;
 mod cross_entropy;
 #[macro_use]
 mod list;
+mod matryoshka;
 mod negative_sampling;
 mod predict;
 mod queue;
@@ -30,6 +31,7 @@ use crate::store::checkpoint::{Reader, Writer};
 use crate::world::Collective;
 
 pub use cross_entropy::{CrossEntropy, Distillation, UNLABELLED};
+pub use matryoshka::MatryoshkaRecipe;
 pub use negative_sampling::NegativeSampling;
 pub use queue::Queue;
 
@@ -39,6 +41,10 @@ losses! {
     supcon Supcon(SupconRecipe) "supcon" "Supervised contrast: all images of a class are positives. Needs labels.";
     dcl Dcl(DclRecipe) "dcl" "Decoupled contrastive learning: NT-Xent with only negatives in the denominator.";
     infonce Infonce(InfonceRecipe) "infonce" "InfoNCE both ways: the other side's rows are the candidates, as in CLIP.";
+    ranking Ranking(RankingRecipe) "ranking" "Multiple negatives ranking: the positive among all candidates, with hard negatives.";
+    cosent Cosent(CosentRecipe) "cosent" "CoSENT: pairs with higher scores should be more similar. Needs scores.";
+    mse Mse(MseRecipe) "mse" "Distillation: the squared distance to a teacher's embeddings.";
+    kl Kl(KlRecipe) "kl" "Distillation: similarities like those of a teacher's embeddings.";
     barlow_twins BarlowTwins(BarlowTwinsRecipe) "barlow-twins" "Barlow Twins: the cross-correlation of the views should be the identity.";
     vicreg Vicreg(VicregRecipe) "vicreg" "VICReg: variance, invariance, covariance.";
     simsiam Simsiam(SimsiamRecipe) "simsiam" "SimSiam: a predictor and a stopped gradient. Needs a `[predictor]`.";

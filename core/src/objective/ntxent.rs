@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contrast::{contrast, numbered, paired, several, softmax, without};
 use super::spec::{Checks, EmbeddingSpace, MOMENTUM, Needs, Spec};
-use super::{Inputs, Objective, Queue, Terms, attach, normalise};
+use super::{Inputs, MatryoshkaRecipe, Objective, Queue, Terms, attach, normalise};
 use crate::error::Result;
 use crate::model::target::Momentum;
 use crate::nn::params::Scope;
@@ -38,11 +38,13 @@ pub struct NtXentRecipe {
     pub memory: Option<usize>,
     /// Momentum of that encoder; default: .999.
     pub momentum: Option<f64>,
+    /// Also at smaller widths; not together with `memory`.
+    pub matryoshka: Option<MatryoshkaRecipe>,
 }
 
 impl Default for NtXentRecipe {
     fn default() -> Self {
-        NtXentRecipe { temperature: 0.5, scale: 1.0, memory: None, momentum: None }
+        NtXentRecipe { temperature: 0.5, scale: 1.0, memory: None, momentum: None, matryoshka: None }
     }
 }
 
@@ -58,12 +60,18 @@ impl Spec for NtXentRecipe {
         checks.queue("memory", self.memory)?;
         checks.momentum("momentum", self.momentum.unwrap_or(MOMENTUM))?;
         let idle = self.momentum.is_some() && self.memory.is_none();
-        checks.require(!idle, "momentum", "is of the memory's encoder, and there is no `memory`")
+        checks.require(!idle, "momentum", "is of the memory's encoder, and there is no `memory`")?;
+        let whole = self.matryoshka.is_none() || self.memory.is_none();
+        checks.require(whole, "matryoshka", "cannot be with `memory`, whose keys have the whole width: remove one of them")
     }
 
     fn build(&self, space: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
         let memory = self.memory.map(|keys| Queue::new(keys, space.width, space.dtype)).transpose()?;
         Ok(Box::new(NtXent { memory, ..NtXent::new(self) }))
+    }
+
+    fn matryoshka(&self) -> Option<&MatryoshkaRecipe> {
+        self.matryoshka.as_ref()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 
-use super::Objective;
+use super::{MatryoshkaRecipe, Objective};
 use crate::error::Result;
 use crate::model::target::Momentum;
 use crate::nn::params::Scope;
@@ -27,6 +27,11 @@ pub trait Spec {
     /// # Errors
     /// Its state cannot be made.
     fn build(&self, space: &EmbeddingSpace, scope: Scope) -> Result<Box<dyn Objective>>;
+
+    /// The widths at which the loss is computed, if it may be at several and the recipe says so.
+    fn matryoshka(&self) -> Option<&MatryoshkaRecipe> {
+        None
+    }
 }
 
 /// What a method needs besides its loss.
@@ -42,6 +47,10 @@ pub struct Needs {
     pub predictor: bool,
     /// Whether the method needs labels.
     pub labels: bool,
+    /// Whether it needs a score for every pair.
+    pub scores: bool,
+    /// Whether it needs a teacher's embeddings, as views of the right side.
+    pub teacher: bool,
     /// Whether the loss makes a matrix of the embedding's width squared, which takes memory.
     pub correlates: bool,
 }

@@ -19,7 +19,7 @@ use ctk_cuda::{Contrast, Denominator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrast::{compare, contrast, numbered, paired, softmax, without};
+use super::contrast::{compare, contrast, numbered, numbers_over_ranks, paired, softmax, without};
 use super::spec::{Checks, EmbeddingSpace, Needs, Spec};
 use super::{Inputs, Objective, Terms, attach, normalise};
 use crate::device::Device;
@@ -91,8 +91,7 @@ impl Objective for SupCon {
         let (left, right) = (normalise(&first.query)?, normalise(&second.query)?);
         let (lefts, rights) = (inputs.world.gather(&left.detach())?, inputs.world.gather(&right.detach())?);
         let z = Tensor::cat(&[&lefts.rows, &rights.rows], 0)?;
-        let all = inputs.world.gather(&Tensor::from_slice(labels, (own, 1), left.device())?)?.rows;
-        let all = all.flatten_all()?.to_vec1::<u32>()?;
+        let all = numbers_over_ranks(labels, &left, inputs.world)?;
         let n = all.len();
         let (value, gradient) = supcon(inputs.device, &z, &[&all[..], &all[..]].concat(), self.temperature, self.positives)?;
         let gradients = [(&left, lefts.own(&gradient, own)?), (&right, rights.own(&gradient.narrow(0, n, n)?, own)?)];

@@ -24,6 +24,17 @@ pub fn wave(n: usize, d: usize, f: f64) -> Tensor {
     Tensor::from_vec(values, (n, d), &Device::Cpu).unwrap()
 }
 
+/// sin(m·k) in rows (4, 4), k the number of the value from 1 on: the matrices of the goldens of losses for texts.
+pub fn sines(m: u32) -> Tensor {
+    let values: Vec<f64> = (1..=16).map(|k| f64::from(m * k).sin()).collect();
+    Tensor::from_vec(values, (4, 4), &Device::Cpu).unwrap()
+}
+
+/// The length of all values as one vector.
+pub fn length(x: &Tensor) -> f64 {
+    x.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt()
+}
+
 /// Points of the unit circle at angles in degrees.
 pub fn angles(degrees: &[f64]) -> Tensor {
     let values: Vec<f64> = degrees.iter().flat_map(|a| [a.to_radians().cos(), a.to_radians().sin()]).collect();
@@ -56,7 +67,23 @@ pub fn terms_on(
     world: &dyn Collective,
 ) -> Result<Terms> {
     let known = Known { labels: labels.map(<[u32]>::to_vec), ..Known::default() };
-    of.loss(&Inputs { online: &online.leaves()?, target, known: &known, progress: 0.0, device, world })
+    terms_of(device, of, online, target, &known, world)
+}
+
+/// The terms on the CPU, of a loss without a momentum copy, of samples of which this is known.
+pub fn terms_known(of: &dyn Objective, online: &Embeddings, known: &Known, world: &dyn Collective) -> Result<Terms> {
+    terms_of(&crate::Device::Cpu, of, online, None, known, world)
+}
+
+fn terms_of(
+    device: &crate::Device,
+    of: &dyn Objective,
+    online: &Embeddings,
+    target: Option<&Embeddings>,
+    known: &Known,
+    world: &dyn Collective,
+) -> Result<Terms> {
+    of.loss(&Inputs { online: &online.leaves()?, target, known, progress: 0.0, device, world })
 }
 
 /// The loss with its gradients, as a tensor of a graph that begins at `online`.
@@ -67,7 +94,15 @@ pub fn loss(
     labels: Option<&[u32]>,
     world: &dyn Collective,
 ) -> Tensor {
-    let terms = terms(of, online, target, labels, world).unwrap();
+    as_graph(&terms(of, online, target, labels, world).unwrap(), online)
+}
+
+/// The same for samples of which this is known, without a momentum copy.
+pub fn loss_known(of: &dyn Objective, online: &Embeddings, known: &Known, world: &dyn Collective) -> Tensor {
+    as_graph(&terms_known(of, online, known, world).unwrap(), online)
+}
+
+fn as_graph(terms: &Terms, online: &Embeddings) -> Tensor {
     let mut gradients = Vec::new();
     for (number, view) in online.views() {
         let EmbeddedGradient { query, key } = &terms.gradients[number];
@@ -134,6 +169,32 @@ pub fn two_ranks_are_one(tolerance: f64, loss: impl Fn(&Tensor, &Tensor, &dyn Co
             gradient(&own(&left).unwrap(), |x| loss(x, &own(&right).unwrap(), world))
         });
         assert!(distance(&Tensor::cat(&found, 0).unwrap(), &whole) < tolerance, "cut at {cut}");
+    }
+}
+
+/// Asserts that two ranks have the loss and the gradients of one rank with all six rows of each of `views`, of which `known` is known.
+pub fn two_ranks_of_views_are_one(tolerance: f64, of: &(impl Objective + Sync), views: &[Tensor], known: &Known) {
+    let embeddings =
+        |of: &dyn Fn(&Tensor) -> Tensor| Embeddings::new(views.len(), views.iter().map(|view| Some(of(view).into())).collect());
+    let whole = terms_known(of, &embeddings(&Tensor::clone), known, &Solo).unwrap();
+    for cut in [3, 4] {
+        let found = ranks(2, |world| {
+            let own = [0..cut, cut..6][world.rank()].clone();
+            let rows = embeddings(&|view| view.narrow(0, own.start, own.len()).unwrap());
+            let known = Known {
+                labels: known.labels.as_ref().map(|labels| labels[own.clone()].to_vec()),
+                scores: known.scores.as_ref().map(|scores| scores[own.clone()].to_vec()),
+                contents: known.contents.iter().map(|view| view[own.clone()].to_vec()).collect(),
+            };
+            let terms = terms_known(of, &rows, &known, world).unwrap();
+            (terms.loss, terms.gradients.into_iter().map(|view| view.query.unwrap()).collect::<Vec<_>>())
+        });
+        assert!(found.iter().all(|(loss, _)| distance(loss, &whole.loss) < tolerance), "cut at {cut}");
+        for view in 0..views.len() {
+            let all = Tensor::cat(&[&found[0].1[view], &found[1].1[view]], 0).unwrap();
+            let off = distance(&all, whole.gradients[view].query.as_ref().unwrap());
+            assert!(off < tolerance, "cut at {cut}, view {view}: {off:e}");
+        }
     }
 }
 

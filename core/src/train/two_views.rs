@@ -1,7 +1,7 @@
 //! The usual method over pairs and an encoder of a modality's own: its recipe, the plan and the learner that the recipe means, and the
 //! encoder once it is trained.
 //!
-//! Every loss of the list runs on it, with its predictor or momentum copy. What it does not do is refused: to begin with another run
+//! Every loss of the list that needs no teacher runs on it, with its predictor or momentum copy. What it does not do is refused: to begin with another run
 //! (`train.init`), and to keep the best checkpoint (`checkpoint.keep_best`), which needs somebody who judges.
 
 use candle_core::DType;
@@ -64,6 +64,7 @@ impl<P> TwoViews<P> {
         recipe.head.check(text)?;
         recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;
         recipe.loss.check(recipe.predictor.is_some(), text)?;
+        recipe.loss.without_teacher(text)?;
         recipe.optimizer.check(text)?;
         recipe.schedule.check(text)?;
         let train = &recipe.train;
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn every_loss_trains_an_encoder_that_opens_again() {
         let folder = tempfile::tempdir().unwrap();
-        for loss in ["nt-xent", "moco", "supcon", "dcl", "infonce", "barlow-twins", "vicreg", "simsiam", "byol"] {
+        for loss in ["nt-xent", "moco", "supcon", "dcl", "infonce", "ranking", "barlow-twins", "vicreg", "simsiam", "byol"] {
             let predictor = if ["simsiam", "byol"].contains(&loss) { "[predictor]\nhidden = 4\n" } else { "" };
             let text = Recipe::new("a.toml", format!("{SHORT}{predictor}[loss.{loss}]\n"));
             let (recipe, plan) = TwoViews::<Turned>::check("turned", &text).unwrap();
@@ -204,6 +205,8 @@ mod tests {
             ("[checkpoint]\nkeep_best = true", "checkpoint.keep_best: "),
             ("[head]\nlayers = 4", "head.layers: "),
             ("[loss.byol]\n", "[predictor]"),
+            ("[loss.mse]\n", "loss.mse: needs a teacher's embeddings"),
+            ("[loss.kl]\n", "loss.kl: needs a teacher's embeddings"),
             ("[optimizer.sgd]\nrate = 0.0", "optimizer.sgd.rate: "),
             ("[optimizer.adamw]\nlayer_decay = 0.0", "optimizer.adamw.layer_decay: "),
             ("[optimizer.adamw]\nlayer_decay = 1.5", "optimizer.adamw.layer_decay: "),

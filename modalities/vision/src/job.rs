@@ -231,6 +231,19 @@ mod tests {
     }
 
     #[test]
+    fn what_images_do_not_have_is_refused_with_the_losss_line() {
+        let folder = tempfile::tempdir().unwrap();
+        for (loss, missing) in [("cosent", "score"), ("mse", "teacher"), ("kl", "teacher")] {
+            let run = folder.path().join(loss);
+            let error = train(&[("loss", &format!("{{ {loss} = {{}} }}"))], &run).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(&format!("loss.{loss}: needs a {missing}")) && said.contains("hint: "), "{said}");
+            assert!(said.contains("the default recipe:") && said.contains("loss = "), "{said}");
+            assert_eq!((error.exit_code(), run.exists()), (2, false));
+        }
+    }
+
+    #[test]
     fn labels_that_a_loss_wants_must_be_there_before_a_folder_is_made() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");

@@ -111,6 +111,8 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     recipe.head.check(text)?;
     recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;
     recipe.loss.check(recipe.predictor.is_some(), text)?;
+    recipe.loss.without_scores(text)?;
+    recipe.loss.without_teacher(text)?;
     recipe.optimizer.check(text)?;
     recipe.schedule.check(text)?;
     recipe.eval.check(text)?;

@@ -1,0 +1,498 @@
+//! Multiple negatives ranking (Henderson et al. 2017, section 4.4; sentence-transformers' `MultipleNegativesRankingLoss`).
+//!
+//! View 0 are anchors, view 1 their positives, and every further view hard negatives. With u, v and h their N rows each, of length 1, and
+//! s(a, c) = a·c/T, each sample's positive must be found among candidates:
+//!
+//! ```text
+//! forth   L = 1/N Σᵢ (log Z(uᵢ; v, h) − s(uᵢ, vᵢ))          Z(a; C) = Σ_{c∈C} exp s(a, c)
+//! back    L = 1/N Σᵢ (log Z(vᵢ; u) − s(vᵢ, uᵢ))             both: the mean of forth and back
+//! all     L = 1/N Σᵢ (log (Z(uᵢ; v, h) + Z(uᵢ; u without uᵢ) + Z(vᵢ; u) + Z(vᵢ; v, h without sample i's)) − s(uᵢ, vᵢ))
+//!
+//! ∂L/∂s(a, c) = (P − [(a, c) = (uᵢ, vᵢ)]) / N               P the softmax over all that is in sample i's logarithm
+//! ∂L/∂a = 1/T Σ_c ∂L/∂s(a, c)·c                             ∂L/∂c = 1/T Σ_a ∂L/∂s(a, c)·a
+//! ```
+//!
+//! `back` has no hard negatives, as in `MultipleNegativesSymmetricRankingLoss`. `all` is GTE's loss (Li et al. 2023): the pair
+//! itself is in its logarithm twice, so that it is never below ln 2.
+//!
+//! False negatives are left out of the logarithm. Never left out is a sample's own pair. Left out are candidates that show the same as the
+//! sample's anchor or its positive, and, with a `margin` m, candidates with a·c > uᵢ·vᵢ + m (NV-Retriever, Moreira et al. 2024;
+//! GISTEmbed, Solatorio 2024; the trained network is its own guide). Which these are is constant in the gradient.
+//!
+//! InfoNCE is `both` without hard negatives. Over several ranks, every rank computes the loss of all rows and keeps its own rows' gradient.
+
+use std::ops::Range;
+
+use candle_core::{DType, Tensor};
+use ctk_cuda::{Contrast, Denominator, NO_LABEL};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::contrast::{BLOCK, compare, numbered, numbers_over_ranks, on_cuda, paired, softmax};
+use super::spec::{Checks, EmbeddingSpace, Spec};
+use super::{Inputs, MatryoshkaRecipe, Objective, Terms, attach, normalise};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::nn::params::Scope;
+use crate::world::Gathered;
+
+/// What is ranked for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Directions {
+    /// Positives and hard negatives for each anchor.
+    Forth,
+    /// The mean of that and of anchors for each positive.
+    Both,
+    /// Anchors, positives and hard negatives for each pair, in one softmax (GTE).
+    All,
+}
+
+/// `[loss.ranking]` (Henderson et al. 2017).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RankingRecipe {
+    /// What cosines are multiplied by: one over the temperature.
+    pub scale: f64,
+    /// What is ranked: `forth` the positive for each anchor, `both` also the anchor for each positive, `all` each pair among all views.
+    pub directions: Directions,
+    /// Leaves out a candidate whose cosine is larger than the positive's by more than this; it may be negative. Default: leaves out none.
+    pub margin: Option<f64>,
+    /// Also at smaller widths.
+    pub matryoshka: Option<MatryoshkaRecipe>,
+}
+
+impl Default for RankingRecipe {
+    fn default() -> Self {
+        RankingRecipe { scale: 20.0, directions: Directions::Forth, margin: None, matryoshka: None }
+    }
+}
+
+impl Spec for RankingRecipe {
+    fn check(&self, checks: &Checks) -> Result<()> {
+        checks.positive("scale", self.scale, "; 20 is usual, one over a temperature of .05")?;
+        let sound = self.margin.is_none_or(|margin| (-2.0..=2.0).contains(&margin));
+        checks.require(sound, "margin", "must be -2 to 2: it is a difference of two cosines")
+    }
+
+    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
+        Ok(Box::new(Ranking { temperature: 1.0 / self.scale, directions: self.directions, margin: self.margin }))
+    }
+
+    fn matryoshka(&self) -> Option<&MatryoshkaRecipe> {
+        self.matryoshka.as_ref()
+    }
+}
+
+/// Multiple negatives ranking.
+pub struct Ranking {
+    /// Temperature by which cosines are divided.
+    pub temperature: f64,
+    /// What is ranked for what.
+    pub directions: Directions,
+    /// By how much a candidate's cosine may exceed the positive's.
+    pub margin: Option<f64>,
+}
+
+impl Objective for Ranking {
+    /// `extras` has the mean cosine of positive pairs and, if candidates can be left out, the share of them that is (`masked`).
+    fn loss(&self, inputs: &Inputs) -> Result<Terms> {
+        let views: Vec<&Tensor> =
+            (0..inputs.online.len()).map(|view| Ok(&inputs.online.view(view)?.query)).collect::<Result<_>>()?;
+        self.of(inputs, &views, &inputs.known.contents)
+    }
+}
+
+/// Some of a softmax's logits: the similarities of rows with candidates.
+struct Part {
+    /// The row that is sample 0's: 0 for anchors, N for positives.
+    rows: usize,
+    /// The candidates.
+    candidates: Range<usize>,
+    /// Whether candidates of the row's own sample are left out.
+    others: bool,
+}
+
+/// The rows of all views of all ranks: view after view, N of each.
+struct Rows<'a> {
+    /// (views · N, width), of length 1.
+    z: &'a Tensor,
+    n: usize,
+    /// What each row shows; empty if that is not known.
+    contents: &'a [u32],
+}
+
+/// A loss, its gradient with respect to the rows, and how many candidates there were and were left out.
+struct Found {
+    loss: Tensor,
+    gradient: Tensor,
+    candidates: f64,
+    masked: f64,
+}
+
+impl Ranking {
+    /// The loss of `views`: anchors, positives, and any number of hard negatives. `contents` says what they show, if that is known.
+    pub(super) fn of(&self, inputs: &Inputs, views: &[&Tensor], contents: &[Vec<u32>]) -> Result<Terms> {
+        let [anchors, positives, ..] = views else {
+            let what = format!("this loss compares anchors with positives, and the batch has {} view", views.len());
+            return Err(Error::usage(what).hint("give two views of each sample or more; further ones are hard negatives"));
+        };
+        let own = paired(anchors, positives)?.0;
+        views.iter().try_for_each(|view| paired(anchors, view).map(drop))?;
+        if !contents.is_empty() && (contents.len() != views.len() || contents.iter().any(|view| view.len() != own)) {
+            let what = format!("{} lists of contents for {} views of {own} rows", contents.len(), views.len());
+            return Err(Error::new(what));
+        }
+        let unit: Vec<Tensor> = views.iter().map(|view| normalise(view)).collect::<Result<_>>()?;
+        let gathered: Vec<Gathered> = unit.iter().map(|view| inputs.world.gather(&view.detach())).collect::<Result<_>>()?;
+        let contents: Vec<Vec<u32>> =
+            contents.iter().map(|view| numbers_over_ranks(view, anchors, inputs.world)).collect::<Result<_>>()?;
+        let contents = contents.concat();
+        let z = Tensor::cat(&gathered.iter().map(|view| &view.rows).collect::<Vec<_>>(), 0)?;
+        let rows = Rows { z: &z, n: gathered[0].rows.dim(0)?, contents: &contents };
+
+        let softmaxes = self.softmaxes(rows.n, z.dim(0)?);
+        let masks = self.masks(&rows);
+        let found = match inputs.device {
+            Device::Cuda(cuda) if !masks && self.directions != Directions::All => {
+                let (n, (m, width)) = (rows.n, z.dims2()?);
+                let labels: Vec<u32> = (0..m).map(|row| if row < 2 * n { (row % n) as u32 } else { NO_LABEL }).collect();
+                let sides: Vec<_> = softmaxes.iter().flatten().map(|p| (p.rows..p.rows + n, p.candidates.clone())).collect();
+                let described = Contrast {
+                    labels: &labels,
+                    memory: &[],
+                    weights: &vec![1.0; m],
+                    width,
+                    temperature: self.temperature,
+                    sides: &sides,
+                    denominator: Denominator::All,
+                };
+                let (loss, gradient) = on_cuda(cuda, &described, &z, None)?;
+                Found { loss, gradient, candidates: 0.0, masked: 0.0 }
+            }
+            _ => self.on_host(&rows, &softmaxes)?,
+        };
+        let count = (softmaxes.len() * rows.n) as f64;
+        let gradient = (found.gradient / count)?;
+        let of_view = |at: usize| gathered[at].own(&gradient.narrow(0, at * rows.n, rows.n)?, own);
+        let gradients = unit.iter().enumerate().map(|(at, view)| Ok((view, of_view(at)?))).collect::<Result<Vec<_>>>()?;
+        let positive = ((&gathered[0].rows * &gathered[1].rows)?.sum_all()? / rows.n as f64)?;
+        let mut extras = vec![("positive_similarity", positive)];
+        if masks {
+            let share = found.masked / found.candidates.max(1.0);
+            extras.push(("masked", Tensor::new(share, z.device())?));
+        }
+        inputs.terms(&attach(&(found.loss / count)?, &gradients)?, &[], extras)
+    }
+
+    /// The softmaxes of N samples whose views have m rows; the positive is in the first part of each.
+    fn softmaxes(&self, n: usize, m: usize) -> Vec<Vec<Part>> {
+        let part = |rows, candidates, others| Part { rows, candidates, others };
+        let (forth, back) = (part(0, n..m, false), part(n, 0..n, false));
+        match self.directions {
+            Directions::Forth => vec![vec![forth]],
+            Directions::Both => vec![vec![forth], vec![back]],
+            Directions::All => vec![vec![forth, part(0, 0..n, true), back, part(n, n..m, true)]],
+        }
+    }
+
+    /// The sum over samples and softmaxes, a block of samples at a time, so that memory grows with the batch and not with its square.
+    fn on_host(&self, rows: &Rows, softmaxes: &[Vec<Part>]) -> Result<Found> {
+        let (z, n, m) = (rows.z, rows.n, rows.z.dim(0)?);
+        let mut found = Found { loss: z.zeros_like()?.sum_all()?, gradient: z.zeros_like()?, candidates: 0.0, masked: 0.0 };
+        for (parts, first) in softmaxes.iter().flat_map(|parts| (0..n).step_by(BLOCK).map(move |first| (parts, first))) {
+            let count = BLOCK.min(n - first);
+            let similar = |part: &Part| -> Result<(Tensor, Tensor)> {
+                let candidates = z.narrow(0, part.candidates.start, part.candidates.len())?;
+                let s = (z.narrow(0, part.rows + first, count)?.matmul(&candidates.t()?)? / self.temperature)?;
+                // An anchor's partner lies N rows further on, a positive's N rows further back.
+                let partners = numbered(n - part.rows + first, count);
+                let is_pair = compare(&s, &partners, &numbered(part.candidates.start, part.candidates.len()), [1.0, 0.0])?;
+                Ok((s, is_pair))
+            };
+            let similar = parts.iter().map(similar).collect::<Result<Vec<_>>>()?;
+            let positive = (&similar[0].0 * &similar[0].1)?.sum_keepdim(1)?;
+            let mut logits = Vec::new();
+            for (part, (s, is_pair)) in parts.iter().zip(&similar) {
+                let (of_part, [masked, candidates]) = self.masked(rows, part, first, [s, is_pair, &positive])?;
+                logits.push(of_part);
+                (found.masked, found.candidates) = (found.masked + masked, found.candidates + candidates);
+            }
+            let (top, p) = softmax(&Tensor::cat(&logits, 1)?)?;
+            found.loss = (found.loss + (top - &positive)?.sum_all()?)?;
+            let mut from = 0;
+            for (at, Part { rows, candidates, .. }) in parts.iter().enumerate() {
+                let mut d = p.narrow(1, from, candidates.len())?;
+                if at == 0 {
+                    d = (d - &similar[0].1)?;
+                }
+                from += candidates.len();
+                let place = rows + first;
+                let of_rows = d.matmul(&z.narrow(0, candidates.start, candidates.len())?)?;
+                let of_candidates = d.t()?.matmul(&z.narrow(0, place, count)?)?;
+                found.gradient = (found.gradient + of_rows.pad_with_zeros(0, place, m - place - count)?)?;
+                found.gradient = (found.gradient + of_candidates.pad_with_zeros(0, candidates.start, m - candidates.end)?)?;
+            }
+        }
+        found.gradient = (found.gradient / self.temperature)?;
+        Ok(found)
+    }
+
+    /// Whether candidates can be left out as false negatives.
+    fn masks(&self, rows: &Rows) -> bool {
+        self.margin.is_some() || !rows.contents.is_empty()
+    }
+
+    /// The logits of a part for the samples from number `first` on: its similarities `s` (b, c), and −∞ for candidates that are left out.
+    /// `is_pair` (b, c) is 1 for a row's partner, and `positive` (b, 1) the similarity of each sample's pair. Also returns how many
+    /// candidates were left out as false negatives, and of how many.
+    fn masked(&self, rows: &Rows, part: &Part, first: usize, [s, is_pair, positive]: [&Tensor; 3]) -> Result<(Tensor, [f64; 2])> {
+        if !part.others && !self.masks(rows) {
+            return Ok((s.clone(), [0.0; 2]));
+        }
+        let count = s.dim(0)?;
+        let is_own = match part.others {
+            true => {
+                let samples: Vec<u32> = part.candidates.clone().map(|row| (row % rows.n) as u32).collect();
+                compare(s, &numbered(first, count), &samples, [1.0, 0.0])?
+            }
+            false => is_pair.clone(),
+        };
+        let mut reasons = s.zeros_like()?;
+        if !rows.contents.is_empty() {
+            for view in [0, rows.n] {
+                let shown = &rows.contents[view + first..][..count];
+                reasons = (reasons + compare(s, shown, &rows.contents[part.candidates.clone()], [1.0, 0.0])?)?;
+            }
+        }
+        if let Some(margin) = self.margin {
+            let above = s.broadcast_gt(&(positive + margin / self.temperature)?)?;
+            reasons = (reasons + above.to_dtype(s.dtype())?)?;
+        }
+        let others = (1.0 - &is_own)?;
+        let masked = (reasons * &others)?.ne(0.0)?.to_dtype(s.dtype())?;
+        let left_out = if part.others { (&masked + &is_own)? } else { masked.clone() };
+        let nothing = Tensor::new(f64::NEG_INFINITY, s.device())?.to_dtype(s.dtype())?.broadcast_as(s.shape())?;
+        let number = |of: &Tensor| -> Result<f64> { Ok(of.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?) };
+        Ok((left_out.ne(0.0)?.where_cond(&nothing, s)?, [number(&masked)?, number(&others)?]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::data::known::Known;
+    use crate::model::embeddings::Embeddings;
+    use crate::world::Solo;
+
+    const ALL: [Directions; 3] = [Directions::Forth, Directions::Both, Directions::All];
+
+    fn at(directions: Directions) -> Ranking {
+        Ranking { temperature: 0.05, directions, margin: None }
+    }
+
+    fn embeddings(views: &[&Tensor]) -> Embeddings {
+        Embeddings::new(views.len(), views.iter().map(|view| Some((*view).clone().into())).collect())
+    }
+
+    fn showing(contents: &[Vec<u32>]) -> Known {
+        Known { contents: contents.to_vec(), ..Known::default() }
+    }
+
+    fn loss(of: &Ranking, views: &[&Tensor], known: &Known) -> Tensor {
+        loss_known(of, &embeddings(views), known, &Solo)
+    }
+
+    fn number(of: &Tensor) -> f64 {
+        of.to_dtype(DType::F64).unwrap().to_scalar().unwrap()
+    }
+
+    /// The loss and the share of false negatives as the head of this file defines them.
+    fn defined(of: &Ranking, views: &[Tensor], contents: &[Vec<u32>]) -> (f64, f64) {
+        let rows: Vec<Vec<Vec<f64>>> = views.iter().map(|view| normalise(view).unwrap().to_vec2().unwrap()).collect();
+        let (n, docs) = (rows[0].len(), (1..views.len()).collect::<Vec<_>>());
+        let (forth, back) = ((0, docs.clone(), false), (1, vec![0], false));
+        let softmaxes = match of.directions {
+            Directions::Forth => vec![vec![forth]],
+            Directions::Both => vec![vec![forth], vec![back]],
+            Directions::All => vec![vec![forth, (0, vec![0], true), back, (1, docs, true)]],
+        };
+        let (mut loss, mut candidates, mut masked) = (0.0, 0.0, 0.0);
+        let cosine = |[a, i]: [usize; 2], [c, j]: [usize; 2]| rows[a][i].iter().zip(&rows[c][j]).map(|(x, y)| x * y).sum::<f64>();
+        for (parts, i) in softmaxes.iter().flat_map(|parts| (0..n).map(move |i| (parts, i))) {
+            let positive = cosine([0, i], [1, i]);
+            let mut z = 0.0;
+            for (a, views, others) in parts {
+                for (c, j) in views.iter().flat_map(|c| (0..n).map(move |j| (*c, j))).filter(|(_, j)| !others || *j != i) {
+                    let (pair, s) = (i == j && a + c == 1, cosine([*a, i], [c, j]));
+                    let same = contents.get(c).is_some_and(|of| of[j] == contents[0][i] || of[j] == contents[1][i]);
+                    let out = !pair && (same || of.margin.is_some_and(|margin| s > positive + margin));
+                    candidates += f64::from(u8::from(!pair));
+                    masked += f64::from(u8::from(out));
+                    z += if out { 0.0 } else { (s / of.temperature).exp() };
+                }
+            }
+            loss += z.ln() - positive / of.temperature;
+        }
+        (loss / (n * softmaxes.len()) as f64, masked / candidates)
+    }
+
+    #[test]
+    fn goldens_of_sines() {
+        let [x, y, z] = [1, 2, 3].map(sines);
+        let pair: &[&Tensor] = &[];
+        for (directions, more, value, of_x, of_y) in [
+            (Directions::Forth, pair, 9.5020121163, 10.5509073537, 9.6917461508),
+            (Directions::Forth, &[&z], 9.5853116829, 10.0162636356, 9.2530301345),
+            (Directions::Both, pair, 9.1824780808, 10.8180146976, 8.9497888762),
+            (Directions::All, pair, 13.9207716013, 8.9832507730, 6.8001434654),
+        ] {
+            let of = |x: &Tensor, y: &Tensor| loss(&at(directions), &[&[x, y], more].concat(), &Known::default());
+            let found = number(&of(&x, &y));
+            assert!((found - value).abs() < 1e-9, "{directions:?}: {found}");
+            let [by_x, by_y] = [gradient(&x, |x| of(x, &y)), gradient(&y, |y| of(&x, y))];
+            assert!((length(&by_x) - of_x).abs() < 1e-8 && (length(&by_y) - of_y).abs() < 1e-8, "{directions:?}");
+        }
+        let of = |x: &Tensor| loss(&at(Directions::Forth), &[x, &y, &z], &Known::default());
+        let first = gradient(&x, of).to_vec2::<f64>().unwrap()[0].clone();
+        let golden = [-4.26291055, 1.32640787, 0.82765792, -2.99182046];
+        assert!(first.iter().zip(golden).all(|(found, golden)| (found - golden).abs() < 1e-8), "{first:?}");
+    }
+
+    /// Contents with every kind of repetition: of an anchor, of a positive, across views, and within a sample.
+    fn repeated() -> Vec<Vec<u32>> {
+        vec![vec![0, 1, 2, 0, 4, 5], vec![10, 11, 10, 13, 14, 1], vec![20, 10, 22, 13, 24, 4], vec![30, 31, 2, 33, 34, 35]]
+    }
+
+    #[test]
+    fn it_is_what_its_definition_says() {
+        let views = [1, 2, 3, 4].map(|seed| random(seed, 6, 3));
+        for (directions, count) in ALL.into_iter().flat_map(|directions| (2..=4).map(move |count| (directions, count))) {
+            for (margin, contents) in [(None, vec![]), (None, repeated()), (Some(0.1), vec![]), (Some(-0.05), repeated())] {
+                let of = Ranking { margin, ..at(directions) };
+                let (views, contents) = (&views[..count], &contents[..count.min(contents.len())]);
+                let rows: Vec<&Tensor> = views.iter().collect();
+                let terms = terms_known(&of, &embeddings(&rows), &showing(contents), &Solo).unwrap();
+                let (value, share) = defined(&of, views, contents);
+                assert!((number(&terms.loss) - value).abs() < 1e-12, "{directions:?}, {count} views, {margin:?}");
+                match terms.extras.iter().find(|(name, _)| *name == "masked") {
+                    Some((_, found)) => assert!((number(found) - share).abs() < 1e-12 && share > 0.0 && share < 1.0),
+                    None => assert!(margin.is_none() && contents.is_empty() && share == 0.0),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_the_difference() {
+        let views = [1, 2, 3].map(|seed| random(seed, 4, 3));
+        let contents: Vec<Vec<u32>> = repeated().iter().take(3).map(|view| view[..4].to_vec()).collect();
+        for directions in ALL {
+            for (margin, known) in [
+                (None, Known::default()),
+                (None, showing(&contents)),
+                (Some(0.1), Known::default()),
+                (Some(0.1), showing(&contents)),
+            ] {
+                let of = Ranking { margin, temperature: 0.2, directions };
+                for at in 0..3 {
+                    finite_difference(&views[at], |moved| {
+                        let mut views: Vec<&Tensor> = views.iter().collect();
+                        views[at] = moved;
+                        loss(&of, &views, &known)
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_anchors_add_up() {
+        // The oracle is the whole matrix at once, differentiated by candle.
+        let views = [1, 2, 3].map(|seed| random(seed, 700, 3));
+        let oracle = |views: &[&Tensor]| {
+            let [u, v, h] = [0, 1, 2].map(|at| normalise(views[at]).unwrap());
+            let s = (u.matmul(&Tensor::cat(&[v, h], 0).unwrap().t().unwrap()).unwrap() / 0.05).unwrap();
+            let classes = Tensor::arange(0u32, 700, &candle_core::Device::Cpu).unwrap();
+            candle_nn::loss::cross_entropy(&s, &classes).unwrap()
+        };
+        let all: Vec<&Tensor> = views.iter().collect();
+        let (of, none) = (at(Directions::Forth), Known::default());
+        assert!((number(&loss(&of, &all, &none)) - number(&oracle(&all))).abs() < 1e-11);
+        for at in 0..3 {
+            let with = |moved: &Tensor, of: &dyn Fn(&[&Tensor]) -> Tensor| {
+                gradient(moved, |x| {
+                    let mut views = all.clone();
+                    views[at] = x;
+                    of(&views)
+                })
+            };
+            let [ours, theirs] = [with(all[at], &|views| loss(&of, views, &none)), with(all[at], &oracle)];
+            assert!(distance(&ours, &theirs) < 1e-13, "view {at}");
+        }
+        // With masks the definition, sample by sample.
+        let contents: Vec<Vec<u32>> = (0..3).map(|view| (0..700).map(|row| (row * (view + 3)) % 650).collect()).collect();
+        for directions in ALL {
+            let of = Ranking { margin: Some(0.3), ..at(directions) };
+            let found = number(&loss(&of, &all, &showing(&contents)));
+            assert!((found - defined(&of, &views, &contents).0).abs() < 1e-10, "{directions:?}");
+        }
+    }
+
+    #[test]
+    fn two_ranks_are_one() {
+        let views = [1, 2, 3, 4].map(|seed| random(seed, 6, 3));
+        for (directions, count) in ALL.into_iter().flat_map(|directions| [(directions, 2), (directions, 4)]) {
+            for contents in [vec![], repeated()] {
+                let known = showing(&contents[..count.min(contents.len())]);
+                two_ranks_of_views_are_one(1e-13, &at(directions), &views[..count], &known);
+            }
+        }
+    }
+
+    #[test]
+    fn the_own_pair_is_never_left_out() {
+        let (x, y) = (random(1, 5, 3), random(2, 5, 3));
+        let same = showing(&[vec![7; 5], vec![7; 5]]);
+        for (directions, least) in ALL.into_iter().zip([0.0, 0.0, 2f64.ln()]) {
+            // Where all texts are one, only the pair is left; so it is where every candidate is too similar.
+            assert!((number(&loss(&at(directions), &[&x, &y], &same)) - least).abs() < 1e-12);
+            let all = Ranking { margin: Some(-2.0), ..at(directions) };
+            assert!((number(&loss(&all, &[&x, &y], &Known::default())) - least).abs() < 1e-12);
+            // One sample has its pair alone.
+            let one = [x.narrow(0, 0, 1).unwrap(), y.narrow(0, 0, 1).unwrap()];
+            assert!((number(&loss(&at(directions), &[&one[0], &one[1]], &Known::default())) - least).abs() < 1e-12);
+        }
+        let none = showing(&[vec![0, 1, 2, 3, 4], vec![0, 1, 2, 3, 4]]);
+        let [with, without] = [&none, &Known::default()].map(|known| number(&loss(&at(Directions::All), &[&x, &y], known)));
+        assert_eq!(with, without, "texts that differ are all negatives, and a pair of the same text is a pair");
+    }
+
+    #[test]
+    fn sharp_temperatures_and_zero_rows_stay_finite_in_f32() {
+        let rows = random(1, 6, 8).to_dtype(DType::F32).unwrap();
+        let zeros = rows.zeros_like().unwrap();
+        for directions in ALL {
+            let of = Ranking { temperature: 0.005, directions, margin: Some(0.0) };
+            for (left, right) in [(&rows, &rows), (&rows, &zeros), (&zeros, &zeros)] {
+                assert!(number(&loss(&of, &[left, right], &Known::default())).is_finite());
+                let pull = gradient(left, |x| loss(&of, &[x, right], &Known::default()));
+                assert!(number(&pull.sqr().unwrap().sum_all().unwrap()).is_finite());
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_ranked_is_an_error() {
+        let x = random(1, 3, 2);
+        let said = |views: &[&Tensor], known: &Known| {
+            terms_known(&at(Directions::Forth), &embeddings(views), known, &Solo).err().unwrap().to_string()
+        };
+        assert!(said(&[&x], &Known::default()).contains("hint: give two views"));
+        assert!(said(&[&x, &x, &random(2, 4, 2)], &Known::default()).contains("pairs of rows"));
+        assert!(said(&[&x, &x, &random(2, 3, 4)], &Known::default()).contains("pairs of rows"));
+        assert!(said(&[&x, &x], &showing(&[vec![1, 2, 3]])).contains("1 lists of contents for 2 views"));
+        assert!(said(&[&x, &x], &showing(&[vec![1, 2, 3], vec![1, 2]])).contains("of 3 rows"));
+    }
+}
