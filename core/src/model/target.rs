@@ -110,6 +110,7 @@ mod tests {
 
     use super::*;
     use crate::data::feed::Feed;
+    use crate::data::known::Known;
     use crate::data::pair::HostBatch;
     use crate::model::encoder::Encoder;
     use crate::model::head::ProjectionHead;
@@ -187,7 +188,7 @@ mod tests {
             left: vec![wave(1.3), wave(1.31)],
             right: vec![],
             samples: rows.clone().map(|r| r as u32).collect(),
-            labels: None,
+            known: Known::default(),
         }
     }
 
