@@ -1,5 +1,6 @@
 //! A dataset: samples by index, before any pair is made of them.
 
+use crate::data::distinct::Arranged;
 use crate::error::Result;
 
 /// A finite, indexed collection of samples. The order of the indices is part of the data: it must be the same at every start.
@@ -37,6 +38,16 @@ pub trait Dataset: Sync {
     /// [`Known::contents`]: crate::data::known::Known::contents
     fn content(&self, _index: usize, _view: usize) -> Option<u32> {
         None
+    }
+
+    /// Number of samples that an epoch has: see [`Source::per_epoch`](crate::data::source::Source::per_epoch).
+    fn per_epoch(&self) -> usize {
+        self.len()
+    }
+
+    /// Changes the order of an epoch: see [`Source::arrange`](crate::data::source::Source::arrange).
+    fn arrange(&self, _order: &mut Vec<u32>, _batch: usize, _epoch: usize) -> Arranged {
+        Arranged::default()
     }
 
     /// Whether there are no samples.

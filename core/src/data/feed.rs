@@ -13,13 +13,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rand::seq::SliceRandom;
 
+use crate::data::distinct::Arranged;
 use crate::data::source::Source;
 use crate::error::{Error, Result};
 use crate::rng::Key;
 
-/// Which samples each step holds: a pure function of (key, epoch).
-pub struct Order {
+/// How a source changes the order of an epoch: see [`Source::arrange`].
+type Arrange<'a> = Box<dyn Fn(&mut Vec<u32>, usize, usize) -> Arranged + Send + Sync + 'a>;
+
+/// Which samples each step holds: a pure function of (key, epoch), and of the source if it arranges its samples.
+pub struct Order<'a> {
+    // Samples of an epoch, and all samples: a source may leave some out of an epoch.
     len: usize,
+    all: usize,
     batch: usize,
     part: usize,
     shuffle: bool,
@@ -28,17 +34,50 @@ pub struct Order {
     rank: usize,
     world: usize,
     passes: usize,
+    arrange: Option<Arrange<'a>>,
     // Two epochs are in use while the loader crosses from one to the next.
-    recent: Mutex<Vec<(usize, Arc<Vec<u32>>)>>,
+    recent: Mutex<Vec<Epoch>>,
 }
 
-impl Order {
+/// The order of an epoch.
+struct Epoch {
+    number: usize,
+    order: Arc<Vec<u32>>,
+    arranged: Arranged,
+}
+
+impl<'a> Order<'a> {
     /// Orders `len` samples in batches of `batch`, each in parts of `part` samples; a `batch` above `len` means one batch of all samples.
     pub fn new(len: usize, batch: usize, part: usize, shuffle: bool, drop_last: bool, key: Key) -> Self {
         let batch = batch.clamp(1, len.max(1));
         let key = key.of("order");
-        let (rank, world, passes) = (0, 1, 1);
-        Order { len, batch, part: part.clamp(1, batch), shuffle, drop_last, key, rank, world, passes, recent: Mutex::default() }
+        let part = part.clamp(1, batch);
+        Order {
+            len,
+            all: len,
+            batch,
+            part,
+            shuffle,
+            drop_last,
+            key,
+            rank: 0,
+            world: 1,
+            passes: 1,
+            arrange: None,
+            recent: Mutex::default(),
+        }
+    }
+
+    /// The order of `source`, which may leave samples out of an epoch and arrange the others. The order has to be made for
+    /// [`Source::per_epoch`] samples.
+    pub fn arranged_by<S: Source>(self, source: &'a S) -> Self {
+        let arrange = move |order: &mut Vec<u32>, batch: usize, epoch: usize| source.arrange(order, batch, epoch);
+        Order { all: source.len(), arrange: Some(Box::new(arrange)), ..self }
+    }
+
+    /// What the source changed in the last epoch that was drawn.
+    pub fn arranged(&self) -> Arranged {
+        lock(&self.recent).iter().max_by_key(|epoch| epoch.number).map(|epoch| epoch.arranged).unwrap_or_default()
     }
 
     /// The same order for rank `rank` of `world` ranks. Each rank has a contiguous stretch of every step's batch, and all stretches
@@ -87,7 +126,7 @@ impl Order {
         let from = (own.start + part * self.part).min(own.end);
         let to = (from + self.part).min(own.end);
         let (from, to) = (step * self.batch + from, step * self.batch + to);
-        if !self.shuffle {
+        if !self.shuffle && self.arrange.is_none() {
             return (from as u32..to as u32).collect();
         }
         self.permutation(epoch)[from..to].to_vec()
@@ -110,23 +149,27 @@ impl Order {
     ///
     /// # Errors
     /// The feed returns the errors of `draw`.
-    pub fn feed<'a, B>(&self, step: usize, key: Key, draw: &'a (dyn Fn(usize) -> Result<B> + Sync)) -> Feed<'a, B> {
+    pub fn feed<'d, B>(&self, step: usize, key: Key, draw: &'d (dyn Fn(usize) -> Result<B> + Sync)) -> Feed<'d, B> {
         let (own, count) = self.share(step % self.steps().max(1));
         Feed { places: own, count, passes: self.passes, ..Feed::new(self.parts(), count, key, draw) }
     }
 
     fn permutation(&self, epoch: usize) -> Arc<Vec<u32>> {
         let mut recent = lock(&self.recent);
-        if let Some((_, order)) = recent.iter().find(|(e, _)| *e == epoch) {
-            return order.clone();
+        if let Some(epoch) = recent.iter().find(|known| known.number == epoch) {
+            return epoch.order.clone();
         }
-        let mut order: Vec<u32> = (0..self.len as u32).collect();
-        order.shuffle(&mut self.key.at(epoch as u64).rng());
+        let mut order: Vec<u32> = (0..self.all as u32).collect();
+        if self.shuffle {
+            order.shuffle(&mut self.key.at(epoch as u64).rng());
+        }
+        let arranged = self.arrange.as_ref().map(|arrange| arrange(&mut order, self.batch, epoch)).unwrap_or_default();
+        debug_assert_eq!(order.len(), self.len, "an epoch has as many samples as its source says");
         let order = Arc::new(order);
         if recent.len() == 2 {
             recent.remove(0);
         }
-        recent.push((epoch, order.clone()));
+        recent.push(Epoch { number: epoch, order: order.clone(), arranged });
         order
     }
 }

@@ -1,6 +1,7 @@
 //! From samples to batches: datasets, positive pairs, and batches in order, drawn ahead.
 
 pub mod dataset;
+pub mod distinct;
 pub mod feed;
 pub mod known;
 pub mod labels;

@@ -1,6 +1,7 @@
 //! Sources: a batch as a pure function of (samples, key).
 
 use crate::data::dataset::Dataset;
+use crate::data::distinct::Arranged;
 use crate::data::known::Known;
 use crate::data::pair::{Batch, PairGenerator};
 use crate::error::Result;
@@ -29,6 +30,19 @@ pub trait Source: Sync {
         self.draw(samples, key)
     }
 
+    /// Number of samples that an epoch has. By default each sample is in every epoch; a source whose samples have weights leaves some of
+    /// them out in [`arrange`](Source::arrange).
+    fn per_epoch(&self) -> usize {
+        self.len()
+    }
+
+    /// Changes the order of epoch `epoch`, which is called once for each epoch. `order` has all samples, shuffled; afterwards it has
+    /// [`per_epoch`](Source::per_epoch) different ones. Each `batch` of them, from the first on, are a step's batch over all ranks. What it
+    /// does depends on its arguments alone. By default nothing is changed.
+    fn arrange(&self, _order: &mut Vec<u32>, _batch: usize, _epoch: usize) -> Arranged {
+        Arranged::default()
+    }
+
     /// Whether there is nothing to draw.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -48,6 +62,14 @@ impl<D: Dataset, G: PairGenerator<Sample = D::Sample>> Source for Paired<D, G> {
 
     fn len(&self) -> usize {
         self.data.len()
+    }
+
+    fn per_epoch(&self) -> usize {
+        self.data.per_epoch()
+    }
+
+    fn arrange(&self, order: &mut Vec<u32>, batch: usize, epoch: usize) -> Arranged {
+        self.data.arrange(order, batch, epoch)
     }
 
     fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {

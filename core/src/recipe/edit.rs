@@ -130,7 +130,7 @@ fn unplaced(section: &mut toml_edit::Table) {
 }
 
 /// The entry `key` of a table; `Item::get_mut` would create an empty table if there is none.
-pub(super) fn below<'a>(item: &'a mut toml_edit::Item, key: &str) -> Option<&'a mut toml_edit::Item> {
+fn below<'a>(item: &'a mut toml_edit::Item, key: &str) -> Option<&'a mut toml_edit::Item> {
     item.as_table_like_mut()?.get_mut(key)
 }
 

@@ -110,7 +110,8 @@ impl Recipe {
         Error::usage(format!("{key}: {what}")).at(self.place_of(key))
     }
 
-    /// Where `key` is written: line and column, or the recipe's origin if the value is a default.
+    /// Where `key` is written: line and column, or the recipe's origin if the value is a default. In a key, an element of a list is named by
+    /// its number from 0 on.
     pub fn place_of(&self, key: &str) -> String {
         self.span_of(key).map_or(self.origin.clone(), |span| self.place(span.start))
     }
@@ -149,7 +150,7 @@ impl Recipe {
         let document = toml_edit::Document::parse(self.text.clone()).ok()?;
         let mut item = document.as_item();
         for name in key.split('.') {
-            item = item.get(name)?;
+            item = item.get(name).or_else(|| item.get(name.parse::<usize>().ok()?))?;
         }
         item.span()
     }

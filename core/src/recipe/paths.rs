@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use toml_edit::{Item, TableLike, Value};
+
 use super::Recipe;
 use crate::error::Result;
 
 impl Recipe {
-    /// Makes relative paths at `keys` (each a string or a list of strings) relative to the recipe's own file. A path that exists only in
+    /// Makes relative paths at `keys` (each a string or a list of strings; of a list of tables, in each table) relative to the recipe's own file. A path that exists only in
     /// the current folder is left unchanged, with a note. Addresses (`hf://…`) and `-` are not paths. Returns the notes.
     ///
     /// # Errors
@@ -41,7 +43,7 @@ impl Recipe {
         let mut document: toml_edit::DocumentMut =
             self.text.parse().map_err(|e: toml_edit::TomlError| self.syntax(e.message(), e.span()))?;
         let mut changed = false;
-        let mut new = |value: &mut toml_edit::Value| {
+        let mut new = |value: &mut Value| {
             let Some(written) = value.as_str() else { return };
             let path = Path::new(written);
             if written.is_empty() || written == "-" || written.contains("://") || path.is_absolute() {
@@ -55,17 +57,26 @@ impl Recipe {
             }
         };
         for key in keys {
-            let item = key.split('.').try_fold(document.as_item_mut(), super::edit::below);
-            let Some(value) = item.and_then(toml_edit::Item::as_value_mut) else { continue };
-            match value {
-                toml_edit::Value::Array(list) => list.iter_mut().for_each(&mut new),
-                one => new(one),
-            }
+            each_value(document.as_table_mut(), &key.split('.').collect::<Vec<_>>(), &mut new);
         }
         if changed {
             self.text = document.to_string();
         }
         Ok(())
+    }
+}
+
+/// Calls `each` for the value at `key` below `table`, or for each value of a list there. Of a list of tables all are looked into.
+fn each_value(table: &mut dyn TableLike, key: &[&str], each: &mut dyn FnMut(&mut Value)) {
+    let Some((item, rest)) = key.split_first().and_then(|(first, rest)| Some((table.get_mut(first)?, rest))) else { return };
+    match item {
+        Item::Value(Value::Array(list)) if rest.is_empty() => list.iter_mut().for_each(each),
+        Item::Value(value) if rest.is_empty() => each(value),
+        Item::ArrayOfTables(tables) => tables.iter_mut().for_each(|table| each_value(table, rest, each)),
+        Item::Value(Value::Array(list)) => {
+            list.iter_mut().filter_map(Value::as_inline_table_mut).for_each(|table| each_value(table, rest, each));
+        }
+        other => other.as_table_like_mut().into_iter().for_each(|table| each_value(table, rest, each)),
     }
 }
 
@@ -105,6 +116,23 @@ mod tests {
         // A key that is not written stays unwritten.
         recipe.absolute(&["data.path", "task.finetune.from", "train.init"]).unwrap();
         assert_eq!(recipe.text(), before);
+    }
+
+    #[test]
+    fn paths_in_lists_of_tables_are_paths_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        ["a.tsv", "b.tsv", "c.tsv"].iter().for_each(|name| std::fs::write(at(name), "").unwrap());
+        let text = "[[data.source]]\npath = \"a.tsv\"\n[[data.source]]\nweight = -1\npath = \"b.tsv\"\n";
+        for text in [text, "[data]\nsource = [{ path = \"a.tsv\" }, { weight = -1, path = \"b.tsv\" }]\n"] {
+            std::fs::write(at("recipe.toml"), text).unwrap();
+            let mut recipe = Recipe::read(&at("recipe.toml")).unwrap();
+            assert!(recipe.beside_its_file(&["data.source.path"]).unwrap().is_empty());
+            assert!(["a.tsv", "b.tsv"].iter().all(|name| recipe.text().contains(&at(name).display().to_string())));
+            let place = recipe.place_of("data.source.1.weight");
+            assert!(place.contains("recipe.toml:") && place.contains("weight = -1"), "{place}");
+            assert!(!recipe.states("data.source.2.weight"));
+        }
     }
 
     #[test]

@@ -266,7 +266,8 @@ where
 {
     let train = &plan.train;
     let key = Key::new(train.seed);
-    let order = Order::new(source.len(), train.batch, plan.part, true, true, key).with_passes(learner.passes());
+    let order =
+        Order::new(source.per_epoch(), train.batch, plan.part, true, true, key).arranged_by(source).with_passes(learner.passes());
     let draw = |unit: usize| order.draw(source, unit, key.of("views"));
     let (steps, units) = (WARM + steps.max(1), order.units());
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::data::distinct::Arranged;
 use crate::data::feed::{Loader, Order};
 use crate::data::source::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -79,6 +80,8 @@ pub struct Fitted {
     pub health: Option<Health>,
     /// Steps since the start of the run that were skipped because they were not finite.
     pub left_out: usize,
+    /// How the source arranged the last epoch that this process ran.
+    pub arranged: Arranged,
 }
 
 impl Fitted {
@@ -91,6 +94,9 @@ impl Fitted {
         if self.left_out > 0 {
             figures.push(("left_out", json!(self.left_out)));
         }
+        let Arranged { moved, unplaced } = self.arranged;
+        figures
+            .extend([("moved", moved), ("unplaced", unplaced)].into_iter().filter(|(_, n)| *n > 0).map(|(k, n)| (k, json!(n))));
         figures
     }
 }
@@ -201,14 +207,16 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     if source.is_empty() {
         return Err(Error::new("there is nothing to train on: the data is empty"));
     }
-    let batch = train.batch.min(source.len());
+    let samples = source.per_epoch();
+    let batch = train.batch.min(samples);
     learner.join(process.world());
-    let order = Order::new(source.len(), batch, plan.part, plan.shuffle, plan.drop_last, key)
+    let order = Order::new(samples, batch, plan.part, plan.shuffle, plan.drop_last, key)
+        .arranged_by(source)
         .of_rank(process.world().rank(), process.world().world())
         .with_passes(learner.passes());
     let (per_epoch, units) = (order.steps(), order.units());
     let last = (train.epochs * per_epoch).min(train.max_steps.unwrap_or(usize::MAX));
-    let rates = plan.schedule.over(source.len(), batch, train.epochs, per_epoch);
+    let rates = plan.schedule.over(samples, batch, train.epochs, per_epoch);
 
     let _listening = process.listen();
     let mut kept = Kept { plan, last, log: Log::new(last, per_epoch, batch), best: None, run, process };
@@ -328,6 +336,14 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
     })?;
     let Kept { log, best, process, .. } = kept;
     log.last_words(process);
+    let arranged = order.arranged();
+    if arranged.unplaced > 0 {
+        process.tell(&Event::Note(&format!(
+            "in the last epoch {} of {samples} samples stood in a batch with an equal one, or with another positive of their anchor: there \
+             was no batch without one; smaller batches (train.batch) leave fewer of them",
+            arranged.unplaced
+        )));
+    }
     process.tell(&Event::Finished);
     let steps = last.max(start);
     Ok(Fitted {
@@ -339,6 +355,7 @@ pub fn fit_judged<S: Source, L: Learner<Batch = S::Batch>>(
         best,
         health: log.health(),
         left_out: log.left_out(),
+        arranged,
     })
 }
 
