@@ -238,7 +238,7 @@ mod tests {
             let error = train(&[("loss", &format!("{{ {loss} = {{}} }}"))], &run).unwrap_err();
             let said = error.to_string();
             assert!(said.contains(&format!("loss.{loss}: needs a {missing}")) && said.contains("hint: "), "{said}");
-            assert!(said.contains("the default recipe:") && said.contains("loss = "), "{said}");
+            assert!(said.contains("the default recipe:"), "{said}");
             assert_eq!((error.exit_code(), run.exists()), (2, false));
         }
     }
