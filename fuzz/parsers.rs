@@ -16,6 +16,8 @@ use ctk_images::decode;
 use ctk_text::word2vec::recipe::Word2VecRecipe;
 use ctk_texts::corpus::{Corpus, Invalid, Limits, Reading, Room, Tokens};
 use ctk_texts::files::Encoding;
+use ctk_texts::pairs::recipe::SentencesDataRecipe;
+use ctk_texts::recipe::Paths;
 use ctk_texts::table::Texts;
 use ctk_texts::vocabulary::Vocabulary;
 use ctk_vision::recipe::VisionRecipe;
@@ -29,7 +31,7 @@ pub struct Parser {
 }
 
 /// All parsers.
-pub const PARSERS: [Parser; 26] = [
+pub const PARSERS: [Parser; 29] = [
     Parser { name: "image", read: image },
     Parser { name: "idx", read: |bytes, folder| images(bytes, folder, "train-images-idx3-ubyte", Some(Format::Idx)) },
     Parser { name: "images-csv", read: |bytes, folder| images(bytes, folder, "images.csv", Some(Format::Table)) },
@@ -53,6 +55,9 @@ pub const PARSERS: [Parser; 26] = [
     Parser { name: "tokenizer", read: tokenizer },
     Parser { name: "corpus", read: corpus },
     Parser { name: "texts", read: texts },
+    Parser { name: "pairs-tsv", read: |bytes, folder| pairs(bytes, folder, "pairs.tsv") },
+    Parser { name: "pairs-csv", read: |bytes, folder| pairs(bytes, folder, "pairs.csv") },
+    Parser { name: "pairs-jsonl", read: |bytes, folder| pairs(bytes, folder, "pairs.jsonl") },
     Parser { name: "recipe", read: recipe },
     Parser { name: "manifest", read: manifest },
     Parser { name: "hub", read: hub },
@@ -148,6 +153,16 @@ fn corpus(bytes: &[u8], folder: &Path) {
 fn texts(bytes: &[u8], folder: &Path) {
     let _ = Texts::read(&file(bytes, folder, "texts.tsv"), Encoding::default(), Invalid::Refuse);
     let _ = Vocabulary::from_bytes(bytes.to_vec());
+}
+
+fn pairs(bytes: &[u8], folder: &Path, name: &str) {
+    let path = Some(Paths::One(file(bytes, folder, name).display().to_string()));
+    let Ok(sentences) = (SentencesDataRecipe { path, ..SentencesDataRecipe::default() }).open() else { return };
+    let mut order: Vec<u32> = (0..sentences.train.len() as u32).collect();
+    let _ = sentences.train.arrange(&mut order, 4, 0);
+    for index in 0..sentences.train.len().min(4) {
+        let _ = (sentences.train.name(index), sentences.train.label(index), sentences.train.get(index));
+    }
 }
 
 fn recipe(bytes: &[u8], folder: &Path) {

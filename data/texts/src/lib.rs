@@ -3,6 +3,7 @@
 //! - [`files`] finds the files that a path names, and reads them in pieces, whether compressed or not.
 //! - [`corpus`] reads them once into word numbers; [`vocabulary`] holds the words and their counts.
 //! - [`table`] reads texts with classes, and holds some of them out.
+//! - [`pairs`] reads texts, pairs and triplets of texts to learn sentence embeddings from, and cuts views out of texts without pairs.
 //! - [`recipe`] is how all this is written in a recipe.
 //! - [`language`] is a generated language, so that training can be tried without data.
 
@@ -10,6 +11,7 @@ pub mod corpus;
 pub mod files;
 pub mod identity;
 pub mod language;
+pub mod pairs;
 pub mod recipe;
 pub mod table;
 pub mod vocabulary;
