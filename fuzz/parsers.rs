@@ -18,6 +18,8 @@ use ctk_texts::corpus::{Corpus, Invalid, Limits, Reading, Room, Tokens};
 use ctk_texts::files::Encoding;
 use ctk_texts::retrieval::{self, Collection};
 use ctk_texts::sts::Sets;
+use ctk_texts::pairs::recipe::SentencesDataRecipe;
+use ctk_texts::recipe::Paths;
 use ctk_texts::table::Texts;
 use ctk_texts::vocabulary::Vocabulary;
 use ctk_vision::recipe::VisionRecipe;
@@ -31,7 +33,7 @@ pub struct Parser {
 }
 
 /// All parsers.
-pub const PARSERS: [Parser; 28] = [
+pub const PARSERS: [Parser; 31] = [
     Parser { name: "image", read: image },
     Parser { name: "idx", read: |bytes, folder| images(bytes, folder, "train-images-idx3-ubyte", Some(Format::Idx)) },
     Parser { name: "images-csv", read: |bytes, folder| images(bytes, folder, "images.csv", Some(Format::Table)) },
@@ -57,6 +59,9 @@ pub const PARSERS: [Parser; 28] = [
     Parser { name: "texts", read: texts },
     Parser { name: "sts", read: sts },
     Parser { name: "retrieval", read: retrieval },
+    Parser { name: "pairs-tsv", read: |bytes, folder| pairs(bytes, folder, "pairs.tsv") },
+    Parser { name: "pairs-csv", read: |bytes, folder| pairs(bytes, folder, "pairs.csv") },
+    Parser { name: "pairs-jsonl", read: |bytes, folder| pairs(bytes, folder, "pairs.jsonl") },
     Parser { name: "recipe", read: recipe },
     Parser { name: "manifest", read: manifest },
     Parser { name: "hub", read: hub },
@@ -178,6 +183,16 @@ fn retrieval(bytes: &[u8], folder: &Path) {
     file(bytes, &passages, "passages.tsv");
     file(bytes, &passages, "questions.tsv");
     let _ = Collection::read(&passages, &retrieval::Options::default());
+}
+
+fn pairs(bytes: &[u8], folder: &Path, name: &str) {
+    let path = Some(Paths::One(file(bytes, folder, name).display().to_string()));
+    let Ok(sentences) = (SentencesDataRecipe { path, ..SentencesDataRecipe::default() }).open() else { return };
+    let mut order: Vec<u32> = (0..sentences.train.len() as u32).collect();
+    let _ = sentences.train.arrange(&mut order, 4, 0);
+    for index in 0..sentences.train.len().min(4) {
+        let _ = (sentences.train.name(index), sentences.train.label(index), sentences.train.get(index));
+    }
 }
 
 fn recipe(bytes: &[u8], folder: &Path) {

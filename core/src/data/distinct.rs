@@ -88,7 +88,7 @@ impl Distinct {
         let columns = columns.max(1);
         let mut pairs: Vec<(u32, u32)> = Vec::new();
         if columns > 1 {
-            pairs.extend(cells.chunks_exact(columns).filter(|row| row[0] != row[1]).map(|row| (row[0], row[1])));
+            pairs.extend(cells.chunks_exact(columns).map(|row| (row[0], row[1])));
         }
         pairs.sort_unstable();
         pairs.dedup();

@@ -4,6 +4,7 @@
 //! - [`corpus`] reads them once into word numbers; [`vocabulary`] holds the words and their counts.
 //! - [`table`] reads texts with classes, and holds some of them out.
 //! - [`sts`] reads pairs of sentences with scores, [`retrieval`] queries with documents and their relevance.
+//! - [`pairs`] reads texts, pairs and triplets of texts to learn sentence embeddings from, and cuts views out of texts without pairs.
 //! - [`recipe`] is how all this is written in a recipe.
 //! - [`language`] is a generated language, so that training can be tried without data.
 
@@ -12,6 +13,7 @@ pub mod corpus;
 pub mod files;
 pub mod identity;
 pub mod language;
+pub mod pairs;
 pub mod recipe;
 pub mod retrieval;
 pub mod sts;

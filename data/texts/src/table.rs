@@ -1,6 +1,6 @@
 //! Tables of texts with classes: reading them, and holding out a part for testing.
 
-mod columns;
+pub(crate) mod columns;
 mod rows;
 
 use std::path::Path;

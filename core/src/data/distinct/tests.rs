@@ -98,6 +98,7 @@ fn sorted(order: &[u32]) -> Vec<u32> {
 
 #[test]
 fn no_batch_has_a_conflict_and_no_sample_is_lost() {
+    let mut conflicts = 0;
     for seed in 0..40 {
         for (count, columns, batch, share) in
             [(300, 2, 16, 0.1), (301, 2, 16, 0.2), (400, 3, 10, 0.1), (250, 4, 8, 0.05), (200, 1, 20, 0.3)]
@@ -105,13 +106,15 @@ fn no_batch_has_a_conflict_and_no_sample_is_lost() {
             let samples = random(count, columns, share, seed);
             let (before, order, arranged) = samples.arranged(batch, seed);
             let case = format!("seed {seed}, {count} samples of {columns} in batches of {batch}");
-            assert!(samples.conflicts(&before, batch) > 0, "{case}: there is something to do");
+            let there = samples.conflicts(&before, batch);
             assert_eq!((samples.conflicts(&order, batch), arranged.unplaced), (0, 0), "{case}");
-            assert!(arranged.moved > 0, "{case}");
+            assert_eq!(arranged.moved > 0, there > 0, "{case}");
+            conflicts += there;
             assert_eq!(sorted(&order), sorted(&before), "{case}");
             assert_eq!(samples.arranged(batch, seed).1, order, "{case}: the same again");
         }
     }
+    assert!(conflicts > 1000, "there was something to do: {conflicts}");
 }
 
 #[test]
@@ -168,8 +171,8 @@ fn known_positives_of_an_anchor_are_kept_apart() {
 fn what_cannot_be_kept_apart_is_counted_and_batches_stay_full() {
     let equal = Samples::new(vec![0; 50], 2);
     let (before, order, arranged) = equal.arranged(5, 0);
-    // Of each batch of five the first one conflicts with nothing.
-    assert_eq!((arranged, sorted(&order)), (Arranged { moved: 0, unplaced: 20 }, sorted(&before)));
+    // Of each batch of five the first one conflicts with nothing; but for the very first one, these had to wait.
+    assert_eq!((arranged, sorted(&order)), (Arranged { moved: 4, unplaced: 20 }, sorted(&before)));
     // Three different positives in batches of six: at most three of each batch can be without a conflict, and each stands twice.
     let cells: Vec<u32> = (0..60).flat_map(|sample| [3 + sample, sample % 3]).collect();
     let classes = Samples::new(cells, 2);

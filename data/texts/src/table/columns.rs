@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 /// Common names of labels, the surest first.
-const LABELS: [&str; 14] = [
+pub const LABELS: [&str; 14] = [
     "label",
     "labels",
     "gold_label",
