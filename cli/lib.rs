@@ -3,7 +3,7 @@
 //! ```no_run
 //! // In a crate of your own, beside the built-in ones:
 //! fn main() -> std::process::ExitCode {
-//!     ctk::main(&[&ctk_vision::Vision, &ctk_text::Word2Vec /*, &Mine */])
+//!     ctk::main(&[&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences /*, &Mine */])
 //! }
 //! ```
 //!
@@ -24,7 +24,8 @@ use ctk_core::modality::Modality;
 use shared::args::{Args, Verb};
 use shared::{args, keys, output, signals};
 use verbs::{
-    bench, config, data, devices, distill, embed, eval, export, finetune, import, man, neighbors, predict, preview, train,
+    bench, config, data, devices, distill, embed, eval, export, finetune, import, man, neighbors, predict, preview, tokenizer,
+    train,
 };
 
 pub use studies::matrix;
@@ -117,6 +118,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Finetune(verb) => finetune::run(verb, modalities),
         Verb::Distill(verb) => distill::run(verb, modalities),
         Verb::Predict(verb) => predict::run(verb, modalities),
+        Verb::Tokenizer(verb) => tokenizer::run(verb),
         Verb::Eval(verb) => eval::run(verb, modalities),
         Verb::Import(verb) => import::run(verb, modalities),
         Verb::Embed(verb) => embed::run(verb, modalities),

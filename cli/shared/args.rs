@@ -1,5 +1,6 @@
 //! The command line as types: the flags of every verb. Each verb's help ends with an example.
 
+mod eval;
 mod groups;
 mod labels;
 mod results;
@@ -10,6 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 
 use ctk_core::store::run::Place;
 
+pub use eval::{Eval, Fit};
 pub use groups::grouped;
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
 pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Predict};
@@ -65,6 +67,9 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  ctk predict runs/vision-2 --data photos/ --out photos.csv\n  \
         ctk predict runs/vision-2 photo.jpg --top 3\n  ctk predict runs/vision-2 photos/*.jpg --out photos.jsonl")]
     Predict(Predict),
+    /// Train a tokenizer on texts: WordPiece as BERT's, or byte-level BPE as RoBERTa's; the same texts give the same file
+    #[command(subcommand, after_help = "Example:\n  ctk tokenizer train --data corpus.txt --size 8000 --out tokenizer.json")]
+    Tokenizer(Tokenizer),
     /// Evaluate a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
     Eval(Eval),
@@ -227,8 +232,8 @@ pub struct Train {
 /// A trained model, and the data to run it on.
 #[derive(ClapArgs)]
 pub struct ModelArgs {
-    /// A run folder; a checkpoint; a file of word vectors (word2vec text or binary, fastText .vec or .bin, GloVe, safetensors); or a file
-    /// of features written by `ctk embed`
+    /// A run folder; a checkpoint; a file of word vectors (word2vec text or binary, fastText .vec or .bin, GloVe, safetensors); the folder
+    /// of an encoder of sentences (sentence-transformers, transformers, model2vec); or a file of features written by `ctk embed`
     #[arg(value_name = "RUN", value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// Use this data instead of the run's own
@@ -241,122 +246,34 @@ pub struct ModelArgs {
 }
 
 #[derive(Subcommand)]
-pub enum Eval {
-    /// Linear probe: multinomial logistic regression on frozen features
-    #[command(after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --data cifar10/ --baseline --json")]
-    LinearProbe {
-        #[command(flatten)]
-        model: ModelArgs,
-        /// Also probe baselines that learned nothing: the untrained network, raw pixels, a colour histogram
-        #[arg(long)]
-        baseline: bool,
-        /// How the classifier is fitted
-        #[arg(long, value_enum, default_value_t = Fit::Lbfgs)]
-        method: Fit,
-        #[command(flatten)]
-        few: Few,
-    },
-    /// k-nearest-neighbour classification, weighted, on frozen features
-    #[command(after_help = "Example:\n  ctk eval knn runs/vision-1 --json")]
-    Knn {
-        #[command(flatten)]
-        model: ModelArgs,
-        /// Also classify by baselines that learned nothing: the untrained network, raw pixels, a colour histogram
-        #[arg(long)]
-        baseline: bool,
-    },
-    /// Judge the classifier of a fine-tuned or distilled run: accuracy, figures for each class, confusion matrix, calibration
-    ///
-    /// The images are the test part of the run's data, or its hold-out. With --data they are the test part of that data if it has one, else
-    /// all of it. Classes are matched by name. Images of a class that the run does not know count as wrong, and a note says how many
-    /// classes these are.
-    #[command(after_help = "Examples:\n  ctk eval classify runs/vision-2\n  \
-        ctk eval classify runs/vision-2 --data photos/ --csv confusion.csv --svg confusion.svg\n  \
-        ctk eval classify runs/vision-2 --calibrate --json")]
-    Classify(Classify),
-    /// Word similarity: Spearman correlation of cosine similarity with human judgements of word pairs
-    #[command(after_help = "Examples:\n  ctk eval similarity runs/word2vec-1 --pairs wordsim353.tsv\n  \
-        ctk eval similarity vectors.bin --pairs word-benchmarks/      # every set below the folder, a line each")]
-    Similarity {
-        #[command(flatten)]
-        model: ModelArgs,
-        /// Lines of `word word score`, separated by tabs, commas or spaces, or a table with columns word1, word2, similarity; or a
-        /// folder of such files
+pub enum Tokenizer {
+    /// Train a tokenizer, and write it as tokenizer.json, which transformers and `tokenizer.file` of `ctk train sentences` read
+    #[command(after_help = "Examples:\n  ctk tokenizer train --data corpus.txt --size 8000 --out tokenizer.json\n  \
+        ctk tokenizer train --data pairs.tsv --kind bpe --out tokenizer.json")]
+    Train {
+        /// The texts: a file with one text a line or with columns of texts (.tsv, .csv, .jsonl, .parquet), a folder of them, or a glob
         #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-        pairs: PathBuf,
-    },
-    /// Word analogies `a is to b as c is to ?`, answered by 3CosAdd
-    #[command(after_help = "Examples:\n  ctk eval analogy runs/word2vec-1 --questions questions-words.txt\n  \
-        ctk eval analogy vectors.bin --questions word-benchmarks/      # every set below the folder, a line each")]
-    Analogy {
+        data: PathBuf,
+        /// wordpiece (BERT's) or bpe (RoBERTa's, on bytes)
+        #[arg(long, value_name = "KIND", default_value = "wordpiece", value_parser = ["wordpiece", "bpe"])]
+        kind: String,
+        /// Pieces of the vocabulary, special tokens included
+        #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(300..=1_000_000))]
+        size: u32,
+        /// Keep capitals and accents (wordpiece; bpe always does)
+        #[arg(long)]
+        cased: bool,
+        /// Do not merge pairs of pieces that are rarer
+        #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+        min_frequency: u64,
+        /// The file to write
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        out: PathBuf,
         #[command(flatten)]
-        model: ModelArgs,
-        /// Google's format: `: section` lines, then four words a line; or a table with columns word1, word2, word3, target; or a
-        /// folder of such files
-        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
-        questions: PathBuf,
-        /// Look for answers among the N most frequent words
-        #[arg(long, value_name = "N", default_value_t = 30_000)]
-        restrict: usize,
-    },
-    /// Cluster the words of categories (k-means on unit vectors) and compare clusters with categories: purity (the share of words in a
-    /// cluster whose most frequent category is theirs) and normalised mutual information, 0 to 1
-    #[command(after_help = "Example:\n  ctk eval categorize runs/word2vec-1 word-categorization/ --json")]
-    Categorize {
+        over: Over,
         #[command(flatten)]
-        model: ModelArgs,
-        /// Files with lines `category,word` (comma or tab); a folder stands for all sets in it
-        #[arg(required = true, value_name = "SET", value_hint = ValueHint::AnyPath)]
-        sets: Vec<PathBuf>,
-        /// Seed of the starting points of k-means
-        #[arg(long, value_name = "N", default_value_t = 0)]
-        seed: u64,
+        show: Show,
     },
-    /// Classify texts by the mean of their words' vectors: logistic regression, its L2 strength chosen by cross-validation on the training
-    /// texts
-    ///
-    /// Texts are cut into words as the run's recipe says. Each word is looked up as it is, and then lower-cased. `missing` is the fraction
-    /// of the test texts' words that have no vector. Without TEST, the column `split` of TRAIN says which texts are the test texts; without
-    /// that column, a seeded fifth of each class is held out.
-    #[command(after_help = "Examples:\n  ctk eval text-classification runs/word2vec-1 train.tsv test.tsv --baseline random\n  \
-        ctk eval text-classification runs/word2vec-1 20news.tsv --json")]
-    TextClassification {
-        #[command(flatten)]
-        model: ModelArgs,
-        /// Lines of label, tab, text; or a .csv file. The first line may name the columns (`label`, `text`, `split`)
-        #[arg(value_name = "TRAIN", value_hint = ValueHint::FilePath)]
-        train: PathBuf,
-        /// The test texts, in the same format
-        #[arg(value_name = "TEST", value_hint = ValueHint::FilePath)]
-        test: Option<PathBuf>,
-        /// Also classify by a baseline that learned nothing: `random`, random vectors of the learned vectors' lengths
-        #[arg(long, value_name = "NAME")]
-        baseline: Option<String>,
-        /// Draws of the random baseline, with seeds 0 to N - 1
-        #[arg(long, value_name = "N", default_value_t = 5, requires = "baseline", value_parser = clap::value_parser!(u64).range(1..=1000))]
-        seeds: u64,
-    },
-    /// Compare supervised training, linear probe, fine-tuning and distillation with 1 %, 10 % and all labels
-    ///
-    /// Each cell of the table is a run that is trained and kept. The same command continues a study that was stopped. Prints mean and
-    /// standard deviation over label subsets, and the methods' paired differences; writes results.json, results.csv and plot.svg.
-    #[command(after_help = "Examples:\n  ctk eval label-efficiency runs/vision-1\n  \
-        ctk eval label-efficiency runs/vision-1 --labels 1% --methods probe,finetune --seeds 5 --epochs 20")]
-    LabelEfficiency(LabelEfficiency),
-    /// Alignment, uniformity and signs of collapse of the embeddings; needs no labels
-    #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]
-    Geometry {
-        #[command(flatten)]
-        model: ModelArgs,
-    },
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Fit {
-    /// L-BFGS, to the optimum; the L2 strength is chosen on held-out training rows
-    Lbfgs,
-    /// SimCLR's protocol: 100 epochs of SGD with Nesterov momentum, no weight decay
-    Sgd,
 }
 
 #[derive(ClapArgs)]

@@ -1,5 +1,6 @@
 //! Opens the trained model that the arguments name.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use ctk_core::error::{Error, Result};
@@ -19,11 +20,15 @@ const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vecto
 
 /// Opens the model that `args` names: a run, or a file of another program, on this machine or on the hub. Every verb but `train` uses this.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
-    let file = ctk_hub::local(&args.run)?;
-    if !file.exists() {
-        return Err(Error::usage("there is no run and no file here").at(args.run.display()).hint(KNOWN));
+    // A modality itself knows which files of a repository it needs.
+    let repository = ctk_hub::is_repository(&args.run);
+    let file = if repository { Cow::Borrowed(args.run.as_path()) } else { ctk_hub::local(&args.run)? };
+    if !repository {
+        if !file.exists() {
+            return Err(Error::usage("there is no run and no file here").at(args.run.display()).hint(KNOWN));
+        }
+        opened::check(&file)?;
     }
-    opened::check(&file)?;
     if is_features(&file) {
         return Ok(Box::new(Stored::open(&file)?));
     }
@@ -33,8 +38,10 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
         }
         return Ok(model);
     }
-    if file.is_file() {
-        return Err(Error::usage("this is not a file of vectors that ctk knows").at(args.run.display()).hint(KNOWN));
+    if file.is_file() || repository {
+        return Err(Error::usage("this is neither a file of vectors nor an encoder that ctk knows")
+            .at(args.run.display())
+            .hint(KNOWN));
     }
     let checkpoint = Checkpoint::open(&args.run)?;
     let modality = crate::modality(modalities, &checkpoint.manifest().modality)?;

@@ -15,4 +15,6 @@ pub mod man;
 pub mod neighbors;
 pub mod predict;
 pub mod preview;
+pub mod sentences;
+pub mod tokenizer;
 pub mod train;

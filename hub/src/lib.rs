@@ -62,6 +62,42 @@ pub fn beside(path: &Path, name: &str) -> Result<()> {
     fetched.map(|_| ()).map_err(|e| e.at(&file))
 }
 
+/// The local folder of `path`: itself, or for a repository of the hub its folder in the cache, to which the files of these names are
+/// downloaded if needed, as far as the repository has them.
+///
+/// # Errors
+/// Those of [`local`], except for a file that does not exist; a repository that has none of them.
+pub fn folder<'a>(path: &'a Path, names: &[&str]) -> Result<Cow<'a, Path>> {
+    if !is_repository(path) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let place = Place::from_env()?;
+    let mut folder = None;
+    for name in names {
+        let file: Remote = path.join(name).to_string_lossy().parse()?;
+        let found = match place.cache.found(&file)? {
+            None if place.offline => None,
+            None => {
+                let fetched = place.server().and_then(|server| download::fetch(&server, &place.cache, &file));
+                fetched.map_err(|e| e.at(&file))?
+            }
+            found => found,
+        };
+        folder = folder.or(found.and_then(|found| found.ancestors().nth(name.split('/').count()).map(Path::to_path_buf)));
+    }
+    folder.map(Cow::Owned).ok_or_else(|| {
+        let what = format!("this repository has none of the files {}", names.join(", "));
+        let hint = if place.offline { "HF_HUB_OFFLINE forbids to ask for them" } else { "is the name right?" };
+        Error::usage(what).at(path.display()).hint(hint)
+    })
+}
+
+/// Whether `path` names a repository of the hub as a whole, `hf://owner/name` or `hf://owner/name@revision`.
+pub fn is_repository(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.strip_prefix(SCHEME).is_some_and(|rest| rest.trim_end_matches('/').split('/').count() == 2)
+}
+
 /// Whether `path` names a file of the hub.
 pub fn is_remote(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(SCHEME))
@@ -102,5 +138,19 @@ mod tests {
     fn a_path_of_this_machine_is_itself() {
         let path = Path::new("a/b");
         assert_eq!(local(path).unwrap(), path);
+        assert_eq!(folder(path, &["config.json"]).unwrap(), path);
+    }
+
+    #[test]
+    fn a_repository_has_an_owner_and_a_name() {
+        for (path, is) in [
+            ("hf://owner/name", true),
+            ("hf://owner/name@v1/", true),
+            ("hf://owner/name/file", false),
+            ("hf://datasets/owner/name", false),
+            ("owner/name", false),
+        ] {
+            assert_eq!(is_repository(Path::new(path)), is, "{path}");
+        }
     }
 }

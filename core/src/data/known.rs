@@ -1,5 +1,7 @@
 //! What is known of the samples of a batch besides their views.
 
+use crate::data::dataset::Dataset;
+
 /// Classes, scores and contents; rows are in the order of the batch's samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Known {
@@ -16,6 +18,17 @@ impl Known {
     /// Only classes.
     pub fn labels(labels: Vec<u32>) -> Known {
         Known { labels: Some(labels), ..Known::default() }
+    }
+
+    /// What `data` knows of these samples, which have so many views.
+    pub fn of<D: Dataset>(data: &D, samples: &[u32], views: usize) -> Known {
+        let each = || samples.iter().map(|&sample| sample as usize);
+        let contents = |view: usize| each().map(|at| data.content(at, view)).collect::<Option<Vec<u32>>>();
+        Known {
+            labels: each().map(|at| data.label(at)).collect(),
+            scores: each().map(|at| data.score(at)).collect(),
+            contents: (0..views).map(contents).collect::<Option<_>>().unwrap_or_default(),
+        }
     }
 
     /// What is known of the samples of all `parts` of a batch, in order.

@@ -84,13 +84,7 @@ impl<D: Dataset, G: PairGenerator<Sample = D::Sample>> Source for Paired<D, G> {
                 .and_then(|sample| self.pairs.pairs(&sample, &mut rng, &mut left, &mut right))
                 .map_err(|e| e.at(self.data.name(at)))?;
         }
-        let at = || samples.iter().map(|&s| s as usize);
-        let contents = |view: usize| at().map(|s| self.data.content(s, view)).collect::<Option<Vec<u32>>>();
-        let known = Known {
-            labels: at().map(|s| self.data.label(s)).collect(),
-            scores: at().map(|s| self.data.score(s)).collect(),
-            contents: (0..lefts + rights).map(contents).collect::<Option<_>>().unwrap_or_default(),
-        };
+        let known = Known::of(&self.data, samples, lefts + rights);
         Ok(Batch { left, right, samples: samples.to_vec(), known })
     }
 }

@@ -198,34 +198,71 @@ fn topics(kind: usize, lexeme: usize) -> Vec<&'static str> {
     TOPICS.choose_multiple(&mut rng, TOPICS_EACH).copied().collect()
 }
 
+/// The topics of every lexeme of every kind.
+fn all_topics() -> Vec<Vec<Vec<&'static str>>> {
+    KINDS.iter().enumerate().map(|(k, kind)| (0..kind.lexemes.len()).map(|l| topics(k, l)).collect()).collect()
+}
+
+/// For each word of the language its kind, so that drawing from it makes all words about equally frequent.
+fn kinds() -> Vec<usize> {
+    KINDS.iter().enumerate().flat_map(|(k, kind)| vec![k; kind.lexemes.len() * kind.forms.len()]).collect()
+}
+
 /// About `words` words of the language, one sentence on each line. The same key gives the same text.
 pub fn text(words: usize, key: Key) -> String {
     let mut rng = key.of("language").rng();
-    let topics: Vec<Vec<Vec<&str>>> =
-        KINDS.iter().enumerate().map(|(k, kind)| (0..kind.lexemes.len()).map(|l| topics(k, l)).collect()).collect();
-    // A kind is drawn in proportion to its number of words, so that all words are about equally frequent.
-    let kinds: Vec<usize> =
-        KINDS.iter().enumerate().flat_map(|(k, kind)| vec![k; kind.lexemes.len() * kind.forms.len()]).collect();
+    let (topics, kinds) = (all_topics(), kinds());
     let mut out = String::with_capacity(words * 6);
     let mut written = 0;
     while written < words {
         let k = *kinds.choose(&mut rng).expect("there are kinds");
         let lexeme = rng.random_range(0..KINDS[k].lexemes.len());
         let form = rng.random_range(0..KINDS[k].forms.len());
-        written += sentence(&KINDS[k], lexeme, form, &topics[k][lexeme], &mut rng, &mut out);
+        written += sentence(&KINDS[k], form, KINDS[k].lexemes[lexeme][form], &topics[k][lexeme], &mut rng, &mut out);
         out.push('\n');
     }
     out
 }
 
-fn sentence(kind: &Category, lexeme: usize, form: usize, topics: &[&str], rng: &mut Rng, out: &mut String) -> usize {
+/// Sentences of a text of [`text_pairs`].
+const SENTENCES: usize = 3;
+
+/// Pairs of texts of three sentences each. Both are about the same three words, in any order; the first names them, the second says `it`. So
+/// a text's other half is found by who has learned what belongs to which word.
+pub fn text_pairs(count: usize, key: Key) -> Vec<[String; 2]> {
+    let (topics, kinds) = (all_topics(), kinds());
+    let pair = |number: usize| {
+        let mut rng = key.of("pairs of texts").at(number as u64).rng();
+        let mut words = [(); SENTENCES].map(|()| {
+            let k = *kinds.choose(&mut rng).expect("there are kinds");
+            (k, rng.random_range(0..KINDS[k].lexemes.len()), rng.random_range(0..KINDS[k].forms.len()))
+        });
+        let mut text = |named: bool, words: &[(usize, usize, usize)]| {
+            let mut out = String::new();
+            for &(k, lexeme, form) in words {
+                let word = if named { KINDS[k].lexemes[lexeme][form] } else { "it" };
+                let before = if out.is_empty() { "" } else { ". " };
+                out.push_str(before);
+                sentence(&KINDS[k], form, word, &topics[k][lexeme], &mut rng, &mut out);
+            }
+            out
+        };
+        let first = text(true, &words);
+        words.rotate_left(number % SENTENCES);
+        [first, text(false, &words)]
+    };
+    (0..count).map(pair).collect()
+}
+
+/// Appends a sentence about `word`, and returns its number of words.
+fn sentence(kind: &Category, form: usize, word: &str, topics: &[&str], rng: &mut Rng, out: &mut String) -> usize {
     let template = kind.sentences.choose(rng).expect("a kind has sentences");
     let mut topics = topics.to_vec();
     topics.shuffle(rng);
     let mut words = 0;
     for slot in template.split(' ') {
         let word = match slot {
-            "X" => kind.lexemes[lexeme][form],
+            "X" => word,
             "M" => kind.forms[form].1.choose(rng).expect("a form has markers"),
             "T" => topics.pop().expect("no sentence has more topics than a lexeme"),
             other => other,
@@ -309,6 +346,22 @@ mod tests {
             let filler = kind.sentences.iter().flat_map(|s| s.split(' ')).filter(|w| !["X", "M", "T"].contains(w));
             filler.for_each(|word| assert!(!seen.contains(word), "{word} is filler and more"));
         }
+    }
+
+    #[test]
+    fn both_texts_of_a_pair_are_about_the_same_words() {
+        let pairs = text_pairs(200, Key::new(1));
+        assert_eq!(pairs, text_pairs(200, Key::new(1)));
+        assert_ne!(pairs[0], text_pairs(1, Key::new(2))[0]);
+        let topics: HashSet<&str> = TOPICS.into_iter().collect();
+        let of =
+            |text: &str| text.split([' ', '.']).filter(|word| topics.contains(word)).map(String::from).collect::<HashSet<_>>();
+        let common = |a: usize, b: usize| of(&pairs[a][0]).intersection(&of(&pairs[b][1])).count();
+        let own: usize = (0..200).map(|i| common(i, i)).sum();
+        let other: usize = (0..200).map(|i| common(i, (i + 1) % 200)).sum();
+        assert!(own > 3 * other, "{own} common topics within pairs, {other} between them");
+        assert!(pairs.iter().all(|[first, second]| first.split(". ").count() == 3 && second.split(". ").count() == 3));
+        assert!(pairs.iter().all(|[_, second]| !second.contains("france")));
     }
 
     #[test]

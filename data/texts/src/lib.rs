@@ -5,6 +5,7 @@
 //! - [`table`] reads texts with classes, and holds some of them out.
 //! - [`sts`] reads pairs of sentences with scores, [`retrieval`] queries with documents and their relevance.
 //! - [`pairs`] reads texts, pairs and triplets of texts to learn sentence embeddings from, and cuts views out of texts without pairs.
+//! - [`tokenizer`] trains tokenizers.
 //! - [`recipe`] is how all this is written in a recipe.
 //! - [`language`] is a generated language, so that training can be tried without data.
 
@@ -18,4 +19,5 @@ pub mod recipe;
 pub mod retrieval;
 pub mod sts;
 pub mod table;
+pub mod tokenizer;
 pub mod vocabulary;

@@ -138,6 +138,11 @@ impl Pairs {
         self.texts.text(self.row(index)[column])
     }
 
+    /// The texts of all samples, without prompts, one for each time that a sample has it.
+    pub fn all_texts(&self) -> impl Iterator<Item = &str> {
+        self.cells.iter().map(|text| self.texts.text(*text))
+    }
+
     /// What is put before the texts of `column`.
     pub fn prompt(&self, column: usize) -> &str {
         &self.prompts[column]

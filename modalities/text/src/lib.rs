@@ -9,6 +9,7 @@
 //! - [`vectors`] reads and writes files of word vectors, of ctk and of other programs.
 
 pub mod fasttext;
+mod modules;
 pub mod sentences;
 pub mod static_embedding;
 pub mod subwords;

@@ -1,56 +1,81 @@
-//! Encoders of sentences.
+//! Sentences: encoders of texts, trained on pairs of texts or on texts alone.
 //!
-//! - [`encoder`] is one as it is used, [`tokenizing`] how texts become tokens, `model` what verbs know of it.
-//! - [`folder`] opens the folders that sentence-transformers, transformers and model2vec write; [`table`] is static embeddings.
+//! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
+//! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs.
+//! - Use: [`encoder`] embeds texts, `model` is what verbs know of it.
+//! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
+//!   sentence-transformers, transformers and model2vec write, and `export` writes one.
 
+use std::path::Path;
+
+use ctk_core::modality::{Job, Modality, Model};
+use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::{Device, Result};
+
+pub mod data;
+mod dev;
 pub mod encoder;
+mod export;
 pub mod folder;
+pub mod job;
+pub mod learner;
 mod model;
+pub mod network;
+pub mod recipe;
+pub mod start;
 pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod tokenizing;
 
-use std::path::Path;
+const NAME: &str = "sentences";
 
-use ctk_core::modality::{Job, Modality};
-use ctk_core::recipe::Recipe;
-use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::{Context, Device, Error, Result, modality};
-
-use folder::Folder;
-use model::Model;
-
-/// `ctk train sentences`.
+/// The modality.
 pub struct Sentences;
 
 impl Modality for Sentences {
     fn name(&self) -> &'static str {
-        "sentences"
+        NAME
     }
 
-    fn recipe(&self, _data: Option<&Path>) -> Result<String> {
-        Err(Error::new("not yet"))
+    fn recipe(&self, data: Option<&Path>) -> Result<String> {
+        Ok(data.map_or_else(|| recipe::DEFAULT.to_string(), recipe::general))
     }
 
     fn schema(&self) -> serde_json::Value {
-        serde_json::Value::Null
+        schemars::schema_for!(recipe::SentencesRecipe).to_value()
     }
 
-    fn plan(&self, _recipe: &Recipe) -> Result<Box<dyn Job>> {
-        Err(Error::new("not yet"))
+    fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
+        Ok(Box::new(job::Train::new(recipe)?))
     }
 
-    fn open(&self, _from: &Checkpoint, _device: &Device) -> Result<Box<dyn modality::Model>> {
-        Err(Error::new("not yet"))
+    fn complete(&self, recipe: &mut Recipe) -> Result<()> {
+        recipe::complete(recipe)
     }
 
-    fn open_file(&self, path: &Path, device: &dyn Fn() -> Result<Device>) -> Result<Option<Box<dyn modality::Model>>> {
-        if !path.is_dir() || !folder::is_folder(path) {
+    fn paths(&self) -> &'static [&'static str] {
+        &["data.path", "data.dev", "tokenizer.file", "encoder.transformer.weights", "encoder.static.weights"]
+    }
+
+    fn set_weights(&self, recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {
+        let transformer =
+            matches!(folder::Folder::read(&folder::local(file)?)?.described.network, network::Network::Transformer { .. });
+        let (own, other) = if transformer { ("transformer", "static") } else { ("static", "transformer") };
+        recipe.remove(&format!("encoder.{other}"))?;
+        recipe.set_path(&format!("encoder.{own}.weights"), file)
+    }
+
+    fn open(&self, from: &Checkpoint, device: &Device) -> Result<Box<dyn Model>> {
+        Ok(Box::new(model::Model::of_run(from, device)?))
+    }
+
+    fn open_file(&self, path: &Path, device: &dyn Fn() -> Result<Device>) -> Result<Option<Box<dyn Model>>> {
+        let folder = folder::local(path)?;
+        if !folder.is_dir() || !folder::is_folder(&folder) {
             return Ok(None);
         }
-        let mut folder = Folder::read(path)?;
-        let encoder = folder.encoder(&device()?).at(path.display())?;
-        Ok(Some(Box::new(Model { encoder, notes: std::mem::take(&mut folder.notes) })))
+        Ok(Some(Box::new(model::Model::of_folder(&folder, &device()?)?)))
     }
 }

@@ -11,7 +11,6 @@ use std::path::Path;
 use ctk_core::eval::Table;
 use ctk_core::{Error, Result, store::files, store::safetensors_header};
 use ctk_texts::corpus::{Normalise, Reading, Tokens};
-use serde_json::json;
 use tokenizers::Tokenizer;
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::normalizers::replace::{Replace, ReplacePattern};
@@ -19,6 +18,8 @@ use tokenizers::normalizers::{Lowercase, NFC, NFKC, NormalizerWrapper, Sequence}
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::whitespace::{Whitespace, WhitespaceSplit};
+
+use crate::modules;
 
 /// Rows that are read at once.
 const BLOCK: usize = 256;
@@ -55,16 +56,7 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<Stri
         files::write(&module.join("tokenizer.json"), text.as_bytes())?;
         weights(words, &rows, &module.join("model.safetensors"))?;
         files::sync_folder(&module)?;
-        // The name by which every release since 3.2 finds the module.
-        let modules = json!([{"idx": 0, "name": "0", "path": MODULE, "type": "sentence_transformers.models.StaticEmbedding"}]);
-        files::write(&folder.join("modules.json"), &serde_json::to_vec_pretty(&modules)?)?;
-        let config = json!({
-            "__version__": {"sentence_transformers": "3.2.0"},
-            "prompts": {},
-            "default_prompt_name": null,
-            "similarity_fn_name": "cosine",
-        });
-        files::write(&folder.join("config_sentence_transformers.json"), &serde_json::to_vec_pretty(&config)?)?;
+        modules::write(folder, &[("StaticEmbedding", MODULE)])?;
         files::write(&folder.join("README.md"), card(words).as_bytes())
     })?;
     Ok(notes)

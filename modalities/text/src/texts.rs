@@ -22,7 +22,6 @@ use serde_json::json;
 ///
 /// # Errors
 /// The tokenizer fails; or, in a list of words (no classes, no white space), a word has no vector.
-/// A tokenizer that fails. Of a list of words (no classes, no white space), one without a vector.
 pub fn features(
     texts: Texts,
     words: &Features,
@@ -99,6 +98,15 @@ pub fn answer(table: &impl Table, query: &Query, reading: impl FnOnce() -> Resul
         features.extras.push((NOTES, notes.into()));
     }
     Ok(features)
+}
+
+/// The features of texts that are not in a file, read by `reading`.
+///
+/// # Errors
+/// As for [`features`].
+pub(crate) fn of_texts(table: &impl Table, texts: &[String], reading: &Reading) -> Result<Features> {
+    let texts = Texts { names: texts.to_vec(), texts: texts.to_vec(), ..Texts::default() };
+    features(texts, &table.features()?, reading, |word| table.unseen(word))
 }
 
 /// The error that word vectors have no classifier; its hint says what to use instead.

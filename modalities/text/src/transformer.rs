@@ -10,6 +10,8 @@ mod tests;
 use ctk_core::error::Result;
 use ctk_core::nn::params::{Init, ParamKind, Scope};
 use ctk_core::nn::{AddedRow, Attention, Dropout, Embedding, Gelu, Layer, LayerNorm, Linear, Nonlinearity, Residual};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::tokens::TokenEncoder;
 
@@ -117,10 +119,13 @@ fn after(body: Vec<Layer>, norm: Layer) -> Layer {
 }
 
 /// How a text's features are made of its tokens'.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// Their mean, special tokens included.
+    #[default]
     Mean,
     /// The first token's, `[CLS]`.
+    #[serde(rename = "cls")]
     First,
 }

@@ -4,6 +4,7 @@
 //! Snappy, GZIP, Zstandard or LZ4; other codecs and encrypted files are refused by name.
 
 mod guard;
+mod headers;
 mod pages;
 mod read;
 mod write;
@@ -104,6 +105,7 @@ mod tests {
         for (folder, name) in [
             ("parquet", "without-its-dictionary"),
             ("parquet", "dictionary-beyond-its-bytes"),
+            ("parquet", "unpacked-size"),
             ("images-parquet", "cut-short"),
             ("images-parquet", "reads-beyond-the-end"),
         ] {
@@ -113,8 +115,9 @@ mod tests {
                 Kind::Bytes => table.bytes(column, |_, _| Ok(())),
                 _ => table.texts(column).map(drop),
             };
-            let error = (0..table.columns().len()).find_map(|column| read(column).err());
-            assert!(error.is_some_and(|error| error.to_string().contains("cannot read the column")), "{name}");
+            let error = (0..table.columns().len()).find_map(|column| read(column).err()).unwrap().to_string();
+            assert!(error.contains("cannot read the column"), "{name}: {error}");
+            assert_eq!(error.contains("once it is unpacked"), name == "unpacked-size", "{name}: {error}");
         }
     }
 

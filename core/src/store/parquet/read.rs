@@ -1,5 +1,6 @@
 //! Reads the columns of a Parquet file from the first row to the last. Errors do not name the file; the caller adds its path.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
 use super::guard::guarded;
+use super::headers;
 use super::pages::{Bounded, Pages};
 use crate::error::{Error, Result};
 use crate::memory;
@@ -28,6 +30,8 @@ const DAMAGED: &str = "the file is damaged or cut short: fetch it again";
 /// An open file.
 pub struct Parquet {
     file: SerializedFileReader<Bounded>,
+    /// The same file, to look at headers of pages.
+    bytes: File,
     columns: Vec<Column>,
     rows: usize,
 }
@@ -125,7 +129,8 @@ impl Parquet {
             }
             _ => return Err(Error::usage("this is not a Parquet file").hint("Parquet files begin with the letters PAR1")),
         }
-        let bytes = file.metadata()?.len();
+        let length = file.metadata()?.len();
+        let bytes = file.try_clone()?;
         let file = guarded(|| SerializedFileReader::new(Bounded(file)))
             .map_err(|e| Error::new(format!("cannot read this Parquet file: {e}")).hint(DAMAGED))?;
         let metadata = file.metadata().file_metadata();
@@ -137,14 +142,14 @@ impl Parquet {
             return Err(Error::new(what).hint(DAMAGED));
         }
         let chunks = file.metadata().row_groups().iter().flat_map(|group| group.columns());
-        if let Some(outside) = chunks.into_iter().find(|chunk| !inside(chunk, bytes)) {
+        if let Some(outside) = chunks.into_iter().find(|chunk| !inside(chunk, length)) {
             let what = format!("the column `{}` is said to lie outside of this Parquet file", outside.column_path().string());
             return Err(Error::new(what).hint(DAMAGED));
         }
         // A row takes little space in a compressed file, and more once it is read.
         let what = format!("this Parquet file is said to have {rows} rows: a list of them");
         memory::require(&what, (rows as u64).saturating_mul(ROW), |_| DAMAGED.to_string())?;
-        Ok(Parquet { columns, rows, file })
+        Ok(Parquet { columns, rows, file, bytes })
     }
 
     /// Number of rows.
@@ -312,6 +317,7 @@ impl Parquet {
                     .hint("write it again with Snappy or Zstandard: pandas.read_parquet(FILE).to_parquet(OUT)"));
             }
             let reader = guarded(|| {
+                headers::check(&self.bytes, group.metadata().column(column))?;
                 let pages = Pages::new(group.get_column_page_reader(column)?, &descriptor);
                 Ok(get_typed_column_reader::<T>(get_column_reader(descriptor.clone(), Box::new(pages))))
             });

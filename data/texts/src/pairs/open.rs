@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 
 use super::arena::Arena;
@@ -13,6 +14,7 @@ use super::rows::{Reading, Table};
 use super::weights::Weights;
 use super::{Kind, Origins, Pairs, Sentences, split};
 use crate::files::{self, Encoding, shown};
+use crate::language;
 
 /// What all files have in common while they are read.
 #[derive(Default)]
@@ -41,9 +43,12 @@ pub(super) fn open(recipe: &SentencesDataRecipe) -> Result<Sentences> {
     let reading = Reading { format: recipe.format, encoding: Encoding::named(&recipe.encoding)?, invalid: recipe.invalid };
     let mut reader = Reader::default();
     let mut train = Samples::default();
-    let sources = recipe.sources()?;
+    let sources = recipe.sources();
     for source in &sources {
         reader.source(source, recipe, &reading, &mut train)?;
+    }
+    if recipe.generated() {
+        reader.generated(recipe.pairs, &mut train)?;
     }
     let dev = match &recipe.dev {
         Some(paths) => {
@@ -92,6 +97,20 @@ impl Reader {
             self.file(&path, wish, recipe.kind, reading, samples).at(shown(&path))?;
         }
         samples.sources.push((samples.origins.rows.len(), source.weight));
+        Ok(())
+    }
+
+    /// Appends pairs of the generated language to `samples`. They are data: they do not change with the seed of the training.
+    fn generated(&mut self, count: usize, samples: &mut Samples) -> Result<()> {
+        for (row, pair) in language::text_pairs(count, Key::new(0)).iter().enumerate() {
+            for text in pair {
+                samples.cells.push(self.texts.number(text)?);
+            }
+            samples.origins.rows.push(row as u32 + 1);
+        }
+        samples.origins.files.push(("the generated language".into(), "pair", count));
+        samples.sources.push((count, 1.0));
+        self.first = Some(("the generated language".to_string(), Kind::Pairs, 2));
         Ok(())
     }
 

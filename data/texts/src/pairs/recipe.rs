@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
+use ctk_core::Result;
 use ctk_core::recipe::Recipe;
-use ctk_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ use crate::recipe::Paths;
 /// The largest weight of a source; its samples are numbered once for each time that an epoch meets them.
 const HEAVIEST: f64 = 1000.0;
 
+/// The largest number of generated pairs, which are made in memory.
+const MOST_GENERATED: usize = 10_000_000;
+
 /// `[data]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -22,6 +25,8 @@ pub struct SentencesDataRecipe {
     /// Files (.txt, .tsv, .csv, .jsonl, .parquet; texts may be packed by gzip, bzip2, xz or zstd), folders of them, or globs; one or a
     /// list.
     pub path: Option<Paths>,
+    /// Pairs of the generated language, which is used if no file is named.
+    pub pairs: usize,
     /// `[[data.source]]`: files with a weight or with columns of their own, in place of `path`.
     pub source: Vec<SourceRecipe>,
     /// The kind of the data: `texts`, `labelled` (texts with classes), `pairs`, `scored` (pairs with scores) or `triplets`. Default:
@@ -49,6 +54,7 @@ impl Default for SentencesDataRecipe {
     fn default() -> Self {
         SentencesDataRecipe {
             path: None,
+            pairs: 20_000,
             source: Vec::new(),
             kind: None,
             format: None,
@@ -201,6 +207,7 @@ impl SentencesDataRecipe {
         text.require(self.dev.as_ref().is_none_or(|p| !p.list().is_empty()), "data.dev", "names no file")?;
         let both = self.path.is_some() && !self.source.is_empty();
         text.require(!both, "data.path", "cannot be beside [[data.source]]: write this path as a source, too")?;
+        text.within("data.pairs", self.pairs, 2..=MOST_GENERATED)?;
         self.columns.check(text, "data.columns")?;
         for (at, source) in self.source.iter().enumerate() {
             let key = |name: &str| format!("data.source.{at}.{name}");
@@ -213,23 +220,23 @@ impl SentencesDataRecipe {
         Encoding::named(&self.encoding).map(drop).map_err(|e| e.at(text.place_of("data.encoding")))
     }
 
+    /// Whether no file is named, so that the pairs are generated.
+    pub fn generated(&self) -> bool {
+        self.path.is_none() && self.source.is_empty()
+    }
+
     /// The sources: those of `source`, or all of `path` with weight 1.
-    pub(super) fn sources(&self) -> Result<Vec<SourceRecipe>> {
+    pub(super) fn sources(&self) -> Vec<SourceRecipe> {
         let of = |path: &String| SourceRecipe { path: path.clone(), weight: 1.0, columns: None };
-        match &self.path {
-            Some(paths) => Ok(paths.list().iter().map(of).collect()),
-            None if self.source.is_empty() => Err(Error::usage("there is no data to train on: no file is named")
-                .hint("give a file of pairs: --data pairs.tsv, or data.path in the recipe")),
-            None => Ok(self.source.clone()),
-        }
+        self.path.as_ref().map_or_else(|| self.source.clone(), |paths| paths.list().iter().map(of).collect())
     }
 
     /// All files that the recipe names, those to train on first.
     ///
     /// # Errors
-    /// As for [`files::find`]; no file is named.
+    /// As for [`files::find`].
     pub fn files(&self) -> Result<Vec<PathBuf>> {
-        let mut paths: Vec<String> = self.sources()?.into_iter().map(|source| source.path).collect();
+        let mut paths: Vec<String> = self.sources().into_iter().map(|source| source.path).collect();
         paths.extend(self.dev.iter().flat_map(|paths| paths.list().to_vec()));
         files::find(&paths)
     }

@@ -1,15 +1,22 @@
 //! An encoder of sentences as it is used: texts in, a row for each out.
 
-use candle_core::DType;
-use ctk_core::Result;
+use std::collections::HashMap;
+
+use candle_core::{DType, Tensor};
 use ctk_core::data::pair::HostBatch;
 use ctk_core::eval::normalise;
 use ctk_core::model::encoder::Encoder;
+use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::Pass;
 use ctk_core::nn::rows::Rows;
+use ctk_core::observer::advanced;
 use ctk_core::process::Stop;
+use ctk_core::rng::Key;
+use ctk_core::{Device, Result};
+use tokenizers::Tokenizer;
 
-use super::tokenizing::{Cut, Tokenizing};
+use super::network::Described;
+use super::tokenizing::Tokenizing;
 use crate::tokens::Tokens;
 
 /// Tokens that are encoded at once: enough for products of full speed.
@@ -36,6 +43,25 @@ pub struct Embedded {
 }
 
 impl SentenceEncoder {
+    /// The encoder that `described` and its `tensors` (under ctk's names) are, on `device`.
+    ///
+    /// # Errors
+    /// Tensors or a tokenizer that do not fit the network.
+    pub fn new(
+        described: &Described,
+        tensors: &HashMap<String, Tensor>,
+        tokenizer: Tokenizer,
+        device: &Device,
+    ) -> Result<SentenceEncoder> {
+        let Described { network, rules, normalise } = described;
+        let mut params = Params::new();
+        let encoder = network.encoder(params.root().sub("encoder"))?;
+        params.materialise(Key::new(0), DType::F32, device)?;
+        params.load_section("encoder", tensors)?;
+        let tokenizing = Tokenizing::new(tokenizer, rules.clone(), network.vocabulary())?;
+        Ok(SentenceEncoder { network: Box::new(encoder), tokenizing, normalise: *normalise })
+    }
+
     /// Values of a row.
     pub fn width(&self) -> usize {
         self.network.width()
@@ -46,35 +72,41 @@ impl SentenceEncoder {
     /// # Errors
     /// The tokenizer or the device fails; the process was asked to end.
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Embedded> {
+        let count = texts.len();
         let mut all = Embedded { rows: Vec::with_capacity(texts.len() * self.width()), cut: 0, empty: 0 };
         // So many texts that their tokens are not in memory all at once.
         for texts in texts.chunks(AT_ONCE) {
             let tokens = self.tokenizing.cut_all(texts)?;
             all.cut += tokens.iter().filter(|text| text.short).count();
             all.empty += tokens.iter().filter(|text| text.ids.is_empty()).count();
-            self.encode(&tokens, &mut all.rows)?;
+            let ids: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
+            encode(&*self.network, &ids, &mut all.rows)?;
+            advanced(all.rows.len() / self.width().max(1), count);
         }
         if self.normalise {
             normalise(&mut all.rows, self.width());
         }
         Ok(all)
     }
+}
 
-    /// Appends the network's features of texts, which are not normalised.
-    fn encode(&self, texts: &[Cut], rows: &mut Vec<f32>) -> Result<()> {
-        let (mut from, stop) = (0, Stop::here());
-        while from < texts.len() {
-            stop.check()?;
-            let (mut batch, mut count, mut to) = (Tokens::default(), 0, from);
-            while to < texts.len() && (to == from || count + texts[to].ids.len() <= AT_ONCE) {
-                batch.push(&texts[to].ids);
-                count += texts[to].ids.len();
-                to += 1;
-            }
-            let (y, _) = self.network.encode(&Tokens::stack(&[&batch])?, &Rows::alone(to - from), &Pass::eval())?;
-            rows.extend(y.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
-            from = to;
+/// Appends the features that `network` has for texts of these tokens; they are not normalised.
+///
+/// # Errors
+/// The device fails; the process was asked to end.
+pub fn encode<E: Encoder<Views = Tokens> + ?Sized>(network: &E, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
+    let (mut from, stop) = (0, Stop::here());
+    while from < texts.len() {
+        stop.check()?;
+        let (mut batch, mut count, mut to) = (Tokens::default(), 0, from);
+        while to < texts.len() && (to == from || count + texts[to].len() <= AT_ONCE) {
+            batch.push(texts[to]);
+            count += texts[to].len();
+            to += 1;
         }
-        Ok(())
+        let (y, _) = network.encode(&Tokens::stack(&[&batch])?, &Rows::alone(to - from), &Pass::eval())?;
+        rows.extend(y.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        from = to;
     }
+    Ok(())
 }

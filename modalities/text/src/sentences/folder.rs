@@ -5,22 +5,21 @@
 //! note says. The tokenizer's own settings for truncation and padding are not used: texts are cut to the length that the encoder's folder
 //! names, and nothing is padded.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use candle_core::{DType, Tensor};
-use ctk_core::nn::params::{Params, Scope};
-use ctk_core::rng::Key;
 use ctk_core::{Context, Device, Error, Result, opened};
 use ctk_texts::corpus::read_tokenizer;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::encoder::SentenceEncoder;
+use super::network::{Described, Network};
 use super::table;
-use super::tokenizing::{Rules, Tokenizing};
-use crate::tokens::TokenEncoder;
-use crate::transformer::{Pooling, Shape, config, names};
+use super::tokenizing::Rules;
+use crate::transformer::{Pooling, config, names};
 
 /// The tokens of a text that model2vec reads.
 const MODEL2VEC_LONGEST: usize = 512;
@@ -30,27 +29,14 @@ const MODEL2VEC: &str = "model2vec";
 
 /// An encoder as a folder has it.
 pub struct Folder {
-    /// The network, and its weights under ctk's names in f32.
-    pub network: Network,
-    /// The weights.
+    /// The network, how texts become tokens, and whether features are scaled.
+    pub described: Described,
+    /// The weights under ctk's names, in f32.
     pub tensors: HashMap<String, Tensor>,
     /// The tokenizer as its file has it.
     pub tokenizer: Tokenizer,
-    /// How texts become tokens.
-    pub rules: Rules,
-    /// Whether features are scaled to length 1.
-    pub normalise: bool,
     /// What was guessed, or is not used, to be said.
     pub notes: Vec<String>,
-}
-
-/// The network of an encoder of sentences.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Network {
-    /// A transformer, and how a text's features are made of its tokens'.
-    Transformer(Shape, Pooling),
-    /// A table with a row for each token, of which the mean is taken: rows and values of a row.
-    Table([usize; 2]),
 }
 
 /// What a folder says beside the network.
@@ -68,6 +54,37 @@ enum Kind {
     Transformer,
     Table,
     Model2Vec,
+}
+
+/// The local folder of an encoder: `path` itself, or for a repository of the hub (`hf://owner/name`) its folder in the cache, with all files
+/// that [`Folder::read`] reads.
+///
+/// # Errors
+/// A repository that has no such files; a file that cannot be downloaded.
+pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
+    if !ctk_hub::is_repository(path) {
+        return Ok(Cow::Borrowed(path));
+    }
+    let folder = ctk_hub::folder(path, &["modules.json", "config.json", "config_sentence_transformers.json"])?;
+    let mut names: Vec<String> = Vec::new();
+    let mut add = |place: &str, files: &[&str]| {
+        let place = if place.is_empty() || place == "." { String::new() } else { format!("{}/", place.trim_end_matches('/')) };
+        names.extend(files.iter().map(|file| format!("{place}{file}")));
+    };
+    let network = ["config.json", "sentence_bert_config.json", "tokenizer.json", "model.safetensors"];
+    match folder.join("modules.json").is_file() {
+        true => {
+            for module in json(&folder.join("modules.json"))?.as_array().into_iter().flatten() {
+                let place = module["path"].as_str().unwrap_or_default();
+                inside(place)?;
+                let pooling = module["type"].as_str().is_some_and(|kind| kind.ends_with(".Pooling"));
+                add(place, if pooling { &network[..1] } else { &network });
+            }
+        }
+        false => add("", &network),
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Ok(Cow::Owned(ctk_hub::folder(path, &names)?.into_owned()))
 }
 
 /// Whether `folder` looks like that of an encoder of texts: it has modules, or the description of a network that is not of images.
@@ -102,7 +119,7 @@ impl Folder {
                 let (family, shape) = opened::text(&description).and_then(|text| config::read(&text)).at(description.display())?;
                 let tensors = names::adopt(family, shape.layers, &tensors).at(weights.display())?;
                 layout.rules.longest = Some(layout.rules.longest.unwrap_or(usize::MAX).min(shape.longest()));
-                (Network::Transformer(shape, layout.pooling), tensors)
+                (Network::Transformer { family, shape, pooling: layout.pooling }, tensors)
             }
             Kind::Table | Kind::Model2Vec => {
                 let rows = table::adopt(&tensors).at(weights.display())?;
@@ -117,7 +134,7 @@ impl Folder {
             *tensor = tensor.to_dtype(DType::F32)?;
         }
         let Layout { normalise, rules, .. } = layout;
-        Ok(Folder { network, tensors, tokenizer, rules, normalise, notes })
+        Ok(Folder { described: Described { network, rules, normalise }, tensors, tokenizer, notes })
     }
 
     /// The encoder on `device`.
@@ -125,33 +142,7 @@ impl Folder {
     /// # Errors
     /// Weights or a tokenizer that do not fit the network.
     pub fn encoder(&self, device: &Device) -> Result<SentenceEncoder> {
-        let mut params = Params::new();
-        let encoder = self.network.encoder(params.root().sub("encoder"))?;
-        params.materialise(Key::new(0), DType::F32, device)?;
-        params.load_section("encoder", &self.tensors)?;
-        let tokenizing = Tokenizing::new(self.tokenizer.clone(), self.rules.clone(), self.network.vocabulary())?;
-        Ok(SentenceEncoder { network: Box::new(encoder), tokenizing, normalise: self.normalise })
-    }
-}
-
-impl Network {
-    /// Declares the network's parameters in the scope.
-    ///
-    /// # Errors
-    /// A rate of dropout that would leave nothing.
-    pub fn encoder(&self, scope: Scope) -> Result<TokenEncoder> {
-        match self {
-            Network::Transformer(shape, pooling) => shape.encoder(*pooling, scope),
-            Network::Table(shape) => Ok(table::encoder(*shape, scope)),
-        }
-    }
-
-    /// Tokens that it knows.
-    pub fn vocabulary(&self) -> usize {
-        match self {
-            Network::Transformer(shape, _) => shape.vocabulary,
-            Network::Table([rows, _]) => *rows,
-        }
+        SentenceEncoder::new(&self.described, &self.tensors, self.tokenizer.clone(), device)
     }
 }
 

@@ -1,23 +1,55 @@
 //! Implements the model interface for encoders of sentences.
 
+use std::path::Path;
+
+use candle_core::Tensor;
 use ctk_core::eval::{Features, NOTES};
 use ctk_core::modality::{self, Classifier, Query};
-use ctk_core::{Context, Error, Result};
+use ctk_core::nn::params::MODEL;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::{Context, Device, Error, Result};
 use ctk_texts::corpus::Invalid;
 use ctk_texts::files::Encoding;
 use ctk_texts::table::Texts;
 
 use super::encoder::SentenceEncoder;
+use super::export;
+use super::folder::Folder;
+use super::start::Start;
+
+/// The format of export.
+const FORMAT: &str = "sentence-transformers";
 
 /// A trained encoder of sentences.
 pub struct Model {
-    /// The encoder.
-    pub encoder: SentenceEncoder,
-    /// Notes from opening it.
-    pub notes: Vec<String>,
+    encoder: SentenceEncoder,
+    notes: Vec<String>,
+    /// What is exported; none for another program's encoder, which is a folder already.
+    run: Option<(Start, Checkpoint)>,
 }
 
 impl Model {
+    /// The encoder of another program's folder.
+    ///
+    /// # Errors
+    /// As for [`Folder::read`] and [`Folder::encoder`].
+    pub fn of_folder(path: &Path, device: &Device) -> Result<Model> {
+        let folder = Folder::read(path)?;
+        let encoder = folder.encoder(device).at(path.display())?;
+        Ok(Model { encoder, notes: folder.notes, run: None })
+    }
+
+    /// The encoder of a run.
+    ///
+    /// # Errors
+    /// A damaged checkpoint.
+    pub fn of_run(from: &Checkpoint, device: &Device) -> Result<Model> {
+        let start = Start::again(from).at(from.folder().display())?;
+        let tensors = from.reader().tensors(MODEL)?;
+        let encoder = SentenceEncoder::new(&start.described, &tensors, start.tokenizer.clone(), device);
+        Ok(Model { encoder: encoder.at(from.folder().display())?, notes: Vec::new(), run: Some((start, from.clone())) })
+    }
+
     /// The features of texts that have these names.
     fn rows<T: AsRef<str> + Sync>(&self, texts: &[T], names: Vec<String>, mut notes: Vec<String>) -> Result<Features> {
         let found = self.encoder.embed(texts)?;
@@ -66,5 +98,22 @@ impl modality::Model for Model {
 
     fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    fn formats(&self) -> &'static [&'static str] {
+        if self.run.is_some() { &[FORMAT] } else { &[] }
+    }
+
+    /// `sentence-transformers` is a folder; transformers opens that of a transformer, too, and model2vec that of a static embedding.
+    fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
+        match &self.run {
+            Some((start, checkpoint)) if format == FORMAT => {
+                let mut tensors: Vec<(String, Tensor)> = checkpoint.reader().tensors(MODEL)?.into_iter().collect();
+                tensors.sort_by(|a, b| a.0.cmp(&b.0));
+                export::write(&start.described, &tensors, &start.tokenizer, out)?;
+                Ok(Vec::new())
+            }
+            _ => Err(Error::usage(format!("this encoder cannot be exported as `{format}`"))),
+        }
     }
 }

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use ctk_core::{Error, Result};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use tokenizers::{Tokenizer, TruncationParams};
 
 /// What an encoder asks of a tokenizer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// The largest number of tokens of a text, special tokens included; none: texts of any length.
     pub longest: Option<usize>,

@@ -3,7 +3,7 @@
 
 use ctk_core::error::{Error, Result};
 use ctk_core::nn::Gelu;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Shape;
 use super::names::Family;
@@ -51,6 +51,37 @@ pub fn read(text: &str) -> Result<(Family, Shape)> {
         return Err(Error::usage(format!("config.json has {} positions, of which the first are not used", shape.positions)));
     }
     Ok((family, shape))
+}
+
+/// The description of a network as transformers writes it: [`read`] gives the same network again.
+pub fn write(family: Family, shape: &Shape) -> Value {
+    let Shape { vocabulary, width, layers, heads, inner, positions, first_position, types, gelu, epsilon, .. } = shape;
+    let (dropout, attention_dropout) = (shape.dropout, shape.attention_dropout);
+    let gelu = match gelu {
+        Gelu::Erf => "gelu",
+        Gelu::Tanh => "gelu_new",
+        Gelu::Quick => "quick_gelu",
+    };
+    match family {
+        Family::Distilbert => json!({
+            "model_type": "distilbert", "architectures": ["DistilBertModel"], "vocab_size": vocabulary, "dim": width,
+            "n_layers": layers, "n_heads": heads, "hidden_dim": inner, "max_position_embeddings": positions, "activation": gelu,
+            "dropout": dropout, "attention_dropout": attention_dropout, "pad_token_id": 0,
+        }),
+        Family::Bert | Family::Roberta => {
+            let (kind, architecture) = match family {
+                Family::Roberta => ("roberta", "RobertaModel"),
+                _ => ("bert", "BertModel"),
+            };
+            json!({
+                "model_type": kind, "architectures": [architecture], "vocab_size": vocabulary, "hidden_size": width,
+                "num_hidden_layers": layers, "num_attention_heads": heads, "intermediate_size": inner,
+                "max_position_embeddings": positions, "type_vocab_size": types, "hidden_act": gelu, "layer_norm_eps": epsilon,
+                "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": attention_dropout,
+                "pad_token_id": first_position.saturating_sub(1),
+            })
+        }
+    }
 }
 
 struct Config<'a>(&'a Value);

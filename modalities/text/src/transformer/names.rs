@@ -96,3 +96,31 @@ pub fn adopt(family: Family, layers: usize, from: &HashMap<String, Tensor>) -> R
         None => Ok(all),
     }
 }
+
+/// The inverse of [`adopt`]: a file's tensors from the network's, in the order of the network.
+///
+/// # Errors
+/// A tensor that the network does not have.
+pub fn give(family: Family, from: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+    let [_, blocks] = family.places();
+    let theirs = if family == Family::Distilbert { 1 } else { 0 };
+    let embeddings = family.embeddings();
+    let unknown = |name: &str| Error::new(format!("`{name}` has no name in files of transformers"));
+    let mut all = Vec::new();
+    for (name, tensor) in from {
+        if let Some((_, name)) = embeddings.iter().find(|(own, _)| own == name) {
+            all.push((name.to_string(), tensor.clone()));
+            continue;
+        }
+        let [number, layer, kind] = name.splitn(3, '.').collect::<Vec<_>>()[..] else { return Err(unknown(name)) };
+        if layer == "qkv" {
+            for (names, part) in QKV.iter().zip(tensor.chunk(3, 0)?) {
+                all.push((format!("{blocks}.{number}.{}.{kind}", names[theirs]), part.contiguous()?));
+            }
+            continue;
+        }
+        let names = BLOCK.iter().find(|names| names[0] == layer).ok_or_else(|| unknown(name))?;
+        all.push((format!("{blocks}.{number}.{}.{kind}", names[1 + theirs]), tensor.clone()));
+    }
+    Ok(all)
+}

@@ -31,6 +31,10 @@ impl<T: Table> modality::Model for Model<T> {
         texts::answer_table(&self.table, query, || Ok(Reading::default()))
     }
 
+    fn texts(&self, texts: &[String]) -> Result<Features> {
+        texts::of_texts(&self.table, texts, &Reading::default())
+    }
+
     fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
         Err(texts::no_classifier())
     }

@@ -82,6 +82,10 @@ impl Model for Vectors {
         texts::answer_table(&self.vectors, query, || self.reading())
     }
 
+    fn texts(&self, texts: &[String]) -> Result<Features> {
+        texts::of_texts(&self.vectors, texts, &self.reading()?)
+    }
+
     fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
         Err(texts::no_classifier())
     }

@@ -1,0 +1,172 @@
+//! The flags of `ctk eval`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand, ValueHint};
+
+use super::{Classify, Few, LabelEfficiency, ModelArgs};
+
+/// Fewer values of each row.
+#[derive(ClapArgs)]
+pub struct Truncate {
+    /// Use only the first N values of each row, as rows of Matryoshka models can be cut
+    #[arg(long, value_name = "N")]
+    pub truncate_dim: Option<usize>,
+}
+
+#[derive(Subcommand)]
+pub enum Eval {
+    /// Linear probe: multinomial logistic regression on frozen features
+    #[command(after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --data cifar10/ --baseline --json")]
+    LinearProbe {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Also probe baselines that learned nothing: the untrained network, raw pixels, a colour histogram
+        #[arg(long)]
+        baseline: bool,
+        /// How the classifier is fitted
+        #[arg(long, value_enum, default_value_t = Fit::Lbfgs)]
+        method: Fit,
+        #[command(flatten)]
+        few: Few,
+    },
+    /// k-nearest-neighbour classification, weighted, on frozen features
+    #[command(after_help = "Example:\n  ctk eval knn runs/vision-1 --json")]
+    Knn {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Also classify by baselines that learned nothing: the untrained network, raw pixels, a colour histogram
+        #[arg(long)]
+        baseline: bool,
+    },
+    /// Judge the classifier of a fine-tuned or distilled run: accuracy, figures for each class, confusion matrix, calibration
+    ///
+    /// The images are the test part of the run's data, or its hold-out. With --data they are the test part of that data if it has one, else
+    /// all of it. Classes are matched by name. Images of a class that the run does not know count as wrong, and a note says how many
+    /// classes these are.
+    #[command(after_help = "Examples:\n  ctk eval classify runs/vision-2\n  \
+        ctk eval classify runs/vision-2 --data photos/ --csv confusion.csv --svg confusion.svg\n  \
+        ctk eval classify runs/vision-2 --calibrate --json")]
+    Classify(Classify),
+    /// Word similarity: Spearman correlation of cosine similarity with human judgements of word pairs
+    #[command(after_help = "Examples:\n  ctk eval similarity runs/word2vec-1 --pairs wordsim353.tsv\n  \
+        ctk eval similarity vectors.bin --pairs word-benchmarks/      # every set below the folder, a line each")]
+    Similarity {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Lines of `word word score`, separated by tabs, commas or spaces, or a table with columns word1, word2, similarity; or a
+        /// folder of such files
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        pairs: PathBuf,
+    },
+    /// Word analogies `a is to b as c is to ?`, answered by 3CosAdd
+    #[command(after_help = "Examples:\n  ctk eval analogy runs/word2vec-1 --questions questions-words.txt\n  \
+        ctk eval analogy vectors.bin --questions word-benchmarks/      # every set below the folder, a line each")]
+    Analogy {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Google's format: `: section` lines, then four words a line; or a table with columns word1, word2, word3, target; or a
+        /// folder of such files
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        questions: PathBuf,
+        /// Look for answers among the N most frequent words
+        #[arg(long, value_name = "N", default_value_t = 30_000)]
+        restrict: usize,
+    },
+    /// Cluster the words of categories (k-means on unit vectors) and compare clusters with categories: purity (the share of words in a
+    /// cluster whose most frequent category is theirs) and normalised mutual information, 0 to 1
+    #[command(after_help = "Example:\n  ctk eval categorize runs/word2vec-1 word-categorization/ --json")]
+    Categorize {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Files with lines `category,word` (comma or tab); a folder stands for all sets in it
+        #[arg(required = true, value_name = "SET", value_hint = ValueHint::AnyPath)]
+        sets: Vec<PathBuf>,
+        /// Seed of the starting points of k-means
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        seed: u64,
+    },
+    /// Classify texts by the mean of their words' vectors: logistic regression, its L2 strength chosen by cross-validation on the training
+    /// texts
+    ///
+    /// Texts are cut into words as the run's recipe says. Each word is looked up as it is, and then lower-cased. `missing` is the fraction
+    /// of the test texts' words that have no vector. Without TEST, the column `split` of TRAIN says which texts are the test texts; without
+    /// that column, a seeded fifth of each class is held out.
+    #[command(after_help = "Examples:\n  ctk eval text-classification runs/word2vec-1 train.tsv test.tsv --baseline random\n  \
+        ctk eval text-classification runs/word2vec-1 20news.tsv --json")]
+    TextClassification {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Lines of label, tab, text; or a .csv file. The first line may name the columns (`label`, `text`, `split`)
+        #[arg(value_name = "TRAIN", value_hint = ValueHint::FilePath)]
+        train: PathBuf,
+        /// The test texts, in the same format
+        #[arg(value_name = "TEST", value_hint = ValueHint::FilePath)]
+        test: Option<PathBuf>,
+        /// Also classify by a baseline that learned nothing: `random`, random vectors of the learned vectors' lengths
+        #[arg(long, value_name = "NAME")]
+        baseline: Option<String>,
+        /// Draws of the random baseline, with seeds 0 to N - 1
+        #[arg(long, value_name = "N", default_value_t = 5, requires = "baseline", value_parser = clap::value_parser!(u64).range(1..=1000))]
+        seeds: u64,
+    },
+    /// Sentence similarity: Spearman and Pearson correlation of cosines with human judgements of pairs of sentences, for each set and for
+    /// all pairs in one list
+    #[command(after_help = "Examples:\n  ctk eval sts runs/sentences-1 --pairs sts.tsv\n  \
+        ctk eval sts all-MiniLM-L6-v2/ --pairs sts/ --json\n  \
+        ctk eval sts runs/sentences-1 --pairs sts.tsv --truncate-dim 64")]
+    Sts {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// Tables of sentence, sentence and score (.tsv, .csv), with names in the first line or STS's usual columns; or a folder of them
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        pairs: PathBuf,
+        /// Leave out this set; may be given several times
+        #[arg(long, value_name = "SET")]
+        without: Vec<String>,
+        #[command(flatten)]
+        truncate: Truncate,
+    },
+    /// Retrieval: search the documents that are relevant for each query, by cosine and exactly; nDCG@10, recall, MRR@10
+    ///
+    /// `first` is the share of queries whose nearest document is relevant. `recall@k` is the share of a query's relevant documents among the
+    /// nearest k. All are means over the queries that have a relevant document.
+    #[command(after_help = "Examples:\n  ctk eval retrieval runs/sentences-1 scifact/\n  \
+        ctk eval retrieval all-MiniLM-L6-v2/ squad-dev/ --json")]
+    Retrieval {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// A folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/), or with passages.tsv and questions.tsv
+        #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+        /// The judgements of this part, a file in BEIR's qrels/. Default: test, or the only one there is
+        #[arg(long, value_name = "NAME")]
+        split: Option<String>,
+        /// A query does not find a document of its own name, for sets whose queries are documents, too
+        #[arg(long)]
+        exclude_same: bool,
+        #[command(flatten)]
+        truncate: Truncate,
+    },
+    /// Compare supervised training, linear probe, fine-tuning and distillation with 1 %, 10 % and all labels
+    ///
+    /// Each cell of the table is a run that is trained and kept. The same command continues a study that was stopped. Prints mean and
+    /// standard deviation over label subsets, and the methods' paired differences; writes results.json, results.csv and plot.svg.
+    #[command(after_help = "Examples:\n  ctk eval label-efficiency runs/vision-1\n  \
+        ctk eval label-efficiency runs/vision-1 --labels 1% --methods probe,finetune --seeds 5 --epochs 20")]
+    LabelEfficiency(LabelEfficiency),
+    /// Alignment, uniformity and signs of collapse of the embeddings; needs no labels
+    #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]
+    Geometry {
+        #[command(flatten)]
+        model: ModelArgs,
+    },
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Fit {
+    /// L-BFGS, to the optimum; the L2 strength is chosen on held-out training rows
+    Lbfgs,
+    /// SimCLR's protocol: 100 epochs of SGD with Nesterov momentum, no weight decay
+    Sgd,
+}

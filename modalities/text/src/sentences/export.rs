@@ -1,0 +1,124 @@
+//! Writes an encoder of sentences as a folder that sentence-transformers, transformers and model2vec open.
+
+use std::path::Path;
+
+use candle_core::Tensor;
+use ctk_core::store::files;
+use ctk_core::{Error, Result};
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+
+use super::network::{Described, Network};
+use super::table;
+use crate::modules;
+use crate::transformer::{Pooling, config, names};
+
+/// The folder of a static embedding.
+const TABLE: &str = "0_StaticEmbedding";
+const POOLING: &str = "1_Pooling";
+const NORMALISE: &str = "2_Normalize";
+
+/// Writes the folder `out`: `tensors` are the encoder's under ctk's names, `tokenizer` is without settings for truncation and padding.
+///
+/// # Errors
+/// Something other than an empty folder exists at `out`; tensors of another network; a file cannot be written.
+pub fn write(of: &Described, tensors: &[(String, Tensor)], tokenizer: &Tokenizer, out: &Path) -> Result<()> {
+    let normalise = of.normalise.then_some(("Normalize", NORMALISE));
+    files::folder_with(out, |folder| {
+        if of.normalise {
+            // The module has no file, but its folder must be there.
+            files::write(&folder.join(NORMALISE).join("README.md"), b"Scales rows to length 1.\n")?;
+        }
+        match &of.network {
+            Network::Transformer { family, shape, pooling } => {
+                let mut list = vec![("Transformer", ""), ("Pooling", POOLING)];
+                list.extend(normalise);
+                modules::write(folder, &list)?;
+                write_json(&folder.join("config.json"), &config::write(*family, shape))?;
+                write_json(&folder.join(POOLING).join("config.json"), &pooled(shape.width, *pooling))?;
+                let longest = of.rules.longest.unwrap_or(shape.longest());
+                let lengths = json!({ "max_seq_length": longest, "do_lower_case": of.rules.lower });
+                write_json(&folder.join("sentence_bert_config.json"), &lengths)?;
+                weights(&names::give(*family, tensors)?, &folder.join("model.safetensors"))?;
+                write_tokenizer(tokenizer, Some(longest), folder)?;
+            }
+            Network::Table(_) => {
+                let mut list = vec![("StaticEmbedding", TABLE)];
+                list.extend(normalise);
+                modules::write(folder, &list)?;
+                let place = folder.join(TABLE);
+                let rows = tensors.iter().find(|(name, _)| name == table::ROWS);
+                let rows = rows.ok_or_else(|| Error::new("the encoder has no table"))?;
+                weights(&[("embedding.weight".to_string(), rows.1.clone())], &place.join("model.safetensors"))?;
+                write_tokenizer(tokenizer, None, &place)?;
+            }
+        }
+        files::write(&folder.join("README.md"), card(of).as_bytes())
+    })
+}
+
+/// The description of a pooling.
+fn pooled(width: usize, pooling: Pooling) -> Value {
+    json!({
+        "word_embedding_dimension": width,
+        "pooling_mode_cls_token": pooling == Pooling::First,
+        "pooling_mode_mean_tokens": pooling == Pooling::Mean,
+        "pooling_mode_max_tokens": false,
+        "pooling_mode_mean_sqrt_len_tokens": false,
+        "pooling_mode_weightedmean_tokens": false,
+        "pooling_mode_lasttoken": false,
+        "include_prompt": true,
+    })
+}
+
+fn weights(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
+    let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
+    let bytes = safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), Some(metadata))?;
+    files::write(path, &bytes)
+}
+
+/// Writes the tokenizer, and what transformers needs to know about it.
+fn write_tokenizer(tokenizer: &Tokenizer, longest: Option<usize>, folder: &Path) -> Result<()> {
+    let mut tokenizer = tokenizer.clone();
+    tokenizer.with_padding(None).with_truncation(None).map_err(Error::new)?;
+    let text = tokenizer.to_string(true).map_err(Error::new)?;
+    files::write(&folder.join("tokenizer.json"), text.as_bytes())?;
+    let named = |names: &[&str]| names.iter().find(|name| tokenizer.token_to_id(name).is_some()).map(ToString::to_string);
+    let mut config = json!({ "tokenizer_class": "PreTrainedTokenizerFast" });
+    for (key, names) in [
+        ("unk_token", &["[UNK]", "<unk>"][..]),
+        ("pad_token", &["[PAD]", "<pad>"]),
+        ("cls_token", &["[CLS]", "<s>"]),
+        ("sep_token", &["[SEP]", "</s>"]),
+        ("mask_token", &["[MASK]", "<mask>"]),
+    ] {
+        if let Some(name) = named(names) {
+            config[key] = name.into();
+        }
+    }
+    if let Some(longest) = longest {
+        config["model_max_length"] = longest.into();
+    }
+    write_json(&folder.join("tokenizer_config.json"), &config)
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    files::write(path, &serde_json::to_vec_pretty(value)?)
+}
+
+fn card(of: &Described) -> String {
+    let what = match &of.network {
+        Network::Transformer { shape, .. } => {
+            format!("A transformer of {} layers of {} values, {} heads", shape.layers, shape.width, shape.heads)
+        }
+        Network::Table([rows, width]) => {
+            format!("A static embedding: {rows} tokens of {width} values, of which the mean is taken")
+        }
+    };
+    format!(
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n- sentence-transformers\n---\n\n\
+         # An encoder of sentences trained by ctk\n\n{what}.\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n\
+         model = SentenceTransformer(\"this folder\")\nvectors = model.encode([\"a text\", \"another\"])\n\
+         print(model.similarity(vectors[0], vectors[1]))\n```\n"
+    )
+}

@@ -1,0 +1,154 @@
+//! A training run of sentences: data, tokenizer, network, `fit`, and what the held-out pairs show.
+
+use ctk_core::data::dataset::Dataset;
+use ctk_core::modality::{Job, Summary};
+use ctk_core::observer::Event;
+use ctk_core::process::Process;
+use ctk_core::recipe::Recipe;
+use ctk_core::store::run::Run;
+use ctk_core::train::fit::{Judge, Probe, fit_judged};
+use ctk_core::train::plan::Plan;
+use ctk_core::{Error, Result};
+use ctk_texts::identity::identity;
+use ctk_texts::pairs::Sentences;
+use serde_json::json;
+
+use super::data::{TokenPairs, fits};
+use super::dev;
+use super::learner::Trainee;
+use super::network::Network;
+use super::recipe::SentencesRecipe;
+use super::start::Start;
+use super::tokenizing::Tokenizing;
+
+/// A checked recipe, ready to run.
+pub struct Train {
+    recipe: SentencesRecipe,
+    plan: Plan,
+}
+
+impl Train {
+    /// Checks the recipe.
+    ///
+    /// # Errors
+    /// The first mistake in it.
+    pub fn new(text: &Recipe) -> Result<Train> {
+        let (recipe, plan) = SentencesRecipe::check(text)?;
+        Ok(Train { recipe, plan })
+    }
+}
+
+impl Job for Train {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn run(self: Box<Self>, run: &mut Run, process: &mut Process) -> Result<Summary> {
+        let Train { recipe, plan } = *self;
+        if recipe.data.generated() {
+            process.tell(&Event::Note("no data is named (--data), so the pairs are generated"));
+        } else {
+            run.set_data(identity(&recipe.data.files()?)?);
+        }
+        let Sentences { train, dev, notes } = recipe.data.open()?;
+        notes.iter().for_each(|note| process.tell(&Event::Note(note)));
+        fits(&recipe.loss, train.kind())?;
+        if train.per_epoch() < 2 {
+            return Err(Error::usage("one sample cannot be trained on: a loss compares the samples of a batch"));
+        }
+        let start = match run.latest()? {
+            Some(checkpoint) => Start::again(&checkpoint)?,
+            None => Start::new(&recipe, &plan.recipe, &train)?,
+        };
+        start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
+        let network = &start.described.network;
+        let tokenizing = Tokenizing::new(start.tokenizer.clone(), start.described.rules.clone(), network.vocabulary())?;
+        let source = TokenPairs::new(&train, &tokenizing, recipe.pairs.cut)?;
+        let dev = dev.as_ref().map(|dev| TokenPairs::new(dev, &tokenizing, recipe.pairs.cut)).transpose()?;
+        let begin = |params: &ctk_core::nn::params::Params| {
+            start.tensors.as_ref().map_or(Ok(()), |tensors| params.load_section("encoder", tensors))
+        };
+        let dense = recipe.method().learner(|scope| network.encoder(scope), begin, process.device())?;
+        let mut learner = Trainee { dense, files: start.files()? };
+        about(&recipe, &source, network, &learner).iter().for_each(|line| process.tell(&Event::About(line)));
+        if let Some((short, all)) = source.short().filter(|(short, _)| *short > 0) {
+            let longest = start.described.rules.longest.unwrap_or_default();
+            let said =
+                format!("texts longer than {longest} tokens, so that their ends are left out: {short} of {all} different ones");
+            process.tell(&Event::Note(&said));
+        }
+        process.tell(&Event::About(&format!("run: {}", run.folder()?.display())));
+
+        let measured = dev.as_ref().and_then(dev::Measure::of);
+        let mut probes = Vec::new();
+        if let Some(measure) = &measured {
+            let value =
+                |learner: &Trainee| Ok(vec![(measure.name().to_string(), measure.value(&learner.dense.towers.tower.encoder)?)]);
+            probes.push(Probe { every: recipe.eval.every, measure: Box::new(value) });
+        }
+        let judge = match (&measured, recipe.checkpoint.keep_best) {
+            (Some(measure), true) => Some(Judge {
+                measure: measure.name(),
+                on: "held-out pairs",
+                samples: measure.samples(),
+                value: Box::new(|learner: &Trainee| measure.value(&learner.dense.towers.tower.encoder)),
+            }),
+            (None, true) => {
+                let what = "needs held-out pairs, triplets or scored pairs to judge by";
+                return Err(plan
+                    .recipe
+                    .error("checkpoint.keep_best", what)
+                    .hint("name some: data.dev, or data.dev_share = 0.05"));
+            }
+            _ => None,
+        };
+        let fitted = fit_judged(&source, &mut learner, &plan, &mut probes, judge, run, process)?;
+        drop(probes);
+
+        let speed = fitted.samples as f64 / fitted.seconds.max(1e-9);
+        let texts = train.columns().max(1) as f64;
+        let mut summary = Summary {
+            figures: vec![("samples_per_second", json!(speed)), ("texts_per_second", json!(speed * texts))],
+            next: vec!["ctk embed RUN --data texts.txt --out texts.npy", "ctk eval sts RUN --pairs sts.tsv"],
+            ..Summary::default()
+        };
+        summary.figures.extend(fitted.figures());
+        if let Some(measure) = &measured {
+            let value = measure.value(&learner.dense.towers.tower.encoder)?;
+            summary.figures.push((measure.name(), json!(value)));
+            summary.text = format!("{}: {}\n", measure.what(), measure.shown(value));
+        }
+        if let Some(best) = &fitted.best {
+            summary.figures.push(("best", json!({ "step": best.step, "measure": best.measure, "value": best.value })));
+            summary.text.push_str(&format!(
+                "the best checkpoint is that of step {}: {}\n",
+                best.step,
+                measured.as_ref().map_or(String::new(), |m| m.shown(best.value))
+            ));
+        }
+        Ok(Summary { steps: fitted.steps, epochs: fitted.epochs, loss: fitted.loss, seconds: fitted.seconds, ..summary })
+    }
+}
+
+/// Describes the run, one sentence on each line.
+fn about(recipe: &SentencesRecipe, source: &TokenPairs, network: &Network, learner: &Trainee) -> Vec<String> {
+    let pairs = source.pairs();
+    let per_epoch = pairs.per_epoch();
+    let data = format!("data: {} {} of {} different texts", pairs.samples(), pairs.kind().word(), pairs.different_texts());
+    let length = source.mean_length().map_or(String::new(), |mean| format!("; a text has {mean:.1} tokens on average"));
+    let params = &learner.dense.params;
+    let kind = match network {
+        Network::Transformer { shape, .. } => {
+            format!("a transformer of {} layers of {} values", shape.layers, shape.width)
+        }
+        Network::Table([rows, width]) => format!("a static embedding, {rows} tokens of {width} values"),
+    };
+    let batch = recipe.train.batch.min(per_epoch);
+    let steps = per_epoch / batch.max(1);
+    let whole = (steps * recipe.train.epochs).min(recipe.train.max_steps.unwrap_or(usize::MAX));
+    vec![
+        format!("{data}{length}"),
+        format!("network: {kind}; {} parameters, and {} in its head", params.count("encoder."), params.count("head.")),
+        format!("training by [loss.{}]: {whole} steps of {batch} samples, {steps} an epoch", recipe.loss.name()),
+    ]
+}

@@ -1,0 +1,121 @@
+//! What a run begins with: the network, the tokenizer and the weights, from the recipe or from the checkpoint that the run is resumed from.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::{Context, Error, Result};
+use ctk_texts::corpus::read_tokenizer;
+use ctk_texts::pairs::Pairs;
+use tokenizers::Tokenizer;
+
+use super::folder::{self, Folder};
+use super::learner::{DESCRIPTION, TOKENIZER};
+use super::network::{Described, Network};
+use super::recipe::{EncoderRecipe, SentencesRecipe, TransformerRecipe};
+use super::tokenizing::Rules;
+use crate::transformer::names::Family;
+
+/// Tokens of a text that a new transformer reads.
+const LONGEST: usize = 128;
+
+/// An encoder before training.
+pub struct Start {
+    /// Everything but weights and tokenizer.
+    pub described: Described,
+    /// The tokenizer as in a file.
+    pub tokenizer: Tokenizer,
+    /// Weights to begin with under ctk's names; none: fresh ones.
+    pub tensors: Option<HashMap<String, Tensor>>,
+    /// What was chosen or guessed, to be said.
+    pub notes: Vec<String>,
+}
+
+impl Start {
+    /// The encoder of a run that is resumed from `checkpoint`, which also has the weights.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn again(checkpoint: &Checkpoint) -> Result<Start> {
+        let reader = checkpoint.reader();
+        let described = Described::from_bytes(&reader.bytes(DESCRIPTION)?).at(DESCRIPTION)?;
+        let tokenizer = Tokenizer::from_bytes(reader.bytes(TOKENIZER)?);
+        let tokenizer = tokenizer.map_err(|e| Error::new(format!("not a tokenizers file: {e}")).at(TOKENIZER))?;
+        Ok(Start { described, tokenizer, tensors: None, notes: Vec::new() })
+    }
+
+    /// The encoder of a new run by `recipe` (as written: `text`) over `pairs`.
+    ///
+    /// # Errors
+    /// A folder or a tokenizer that cannot be read, or is of another kind than the recipe says; texts without a word; a length that the
+    /// network cannot read.
+    pub fn new(recipe: &SentencesRecipe, text: &Recipe, pairs: &Pairs) -> Result<Start> {
+        let mut start = match recipe.encoder.weights() {
+            Some(path) => Start::of_folder(recipe, Folder::read(&folder::local(path)?)?).at(path.display())?,
+            None => Start::fresh(recipe, pairs)?,
+        };
+        let most = start.described.network.longest();
+        let longest = &mut start.described.rules.longest;
+        *longest = recipe.tokenizer.longest.or(*longest);
+        if let (Some(longest), Some(most)) = (*longest, most) {
+            let what = format!("is more than the {most} tokens that the network reads");
+            text.require(longest <= most, "tokenizer.longest", what)?;
+        }
+        Ok(start)
+    }
+
+    fn of_folder(recipe: &SentencesRecipe, folder: Folder) -> Result<Start> {
+        let Folder { mut described, tensors, tokenizer, notes } = folder;
+        match (&recipe.encoder, &mut described.network) {
+            (EncoderRecipe::Transformer(of), Network::Transformer { shape, pooling, .. }) => {
+                let TransformerRecipe { dropout, attention_dropout, .. } = *of;
+                shape.dropout = dropout.unwrap_or(shape.dropout);
+                shape.attention_dropout = attention_dropout.unwrap_or(shape.attention_dropout);
+                *pooling = of.pooling.unwrap_or(*pooling);
+            }
+            (EncoderRecipe::Static(_), Network::Table(_)) => {}
+            (EncoderRecipe::Transformer(_), _) => {
+                return Err(Error::usage("this is a static embedding, and the recipe asks for a transformer")
+                    .hint("write the weights into [encoder.static]"));
+            }
+            (EncoderRecipe::Static(_), _) => {
+                return Err(Error::usage("this is a transformer, and the recipe asks for a static embedding")
+                    .hint("write the weights into [encoder.transformer]"));
+            }
+        }
+        Ok(Start { described, tokenizer, tensors: Some(tensors), notes })
+    }
+
+    fn fresh(recipe: &SentencesRecipe, pairs: &Pairs) -> Result<Start> {
+        let (tokenizer, mut notes) = match &recipe.tokenizer.file {
+            Some(file) => (read_tokenizer(file)?, Vec::new()),
+            None => {
+                let trained = recipe.tokenizer.train.train(&pairs.all_texts().collect::<Vec<_>>())?;
+                (trained.tokenizer, trained.notes)
+            }
+        };
+        let vocabulary = tokenizer.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
+        if recipe.tokenizer.file.is_none() {
+            notes.push(format!("a tokenizer was trained on the texts: {vocabulary} pieces"));
+        }
+        let (network, rules) = match &recipe.encoder {
+            EncoderRecipe::Static(of) => (Network::Table([vocabulary, of.width]), Rules::default()),
+            EncoderRecipe::Transformer(of) => {
+                let shape = of.shape(vocabulary);
+                let rules = Rules { longest: Some(LONGEST.min(shape.longest())), special: true, ..Rules::default() };
+                (Network::Transformer { family: Family::Bert, shape, pooling: of.pooling.unwrap_or_default() }, rules)
+            }
+        };
+        Ok(Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes })
+    }
+
+    /// The files of a checkpoint that describe the encoder.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be written.
+    pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 2]> {
+        let tokenizer = self.tokenizer.to_string(false).map_err(Error::new)?;
+        Ok([(TOKENIZER, tokenizer.into_bytes()), (DESCRIPTION, self.described.to_bytes()?)])
+    }
+}
