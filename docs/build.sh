@@ -31,4 +31,5 @@ page() {
 
 page vision images >"$docs/src/keys-vision.md"
 page word2vec words >"$docs/src/keys-word2vec.md"
+page sentences sentences >"$docs/src/keys-sentences.md"
 mdbook build "$docs"

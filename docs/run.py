@@ -20,7 +20,7 @@ Comments are for the next block of one of these two, and say what a reader need 
     <!-- run: python MODULE … -->       run the block of Python, if these modules are there (CTK_PYTHON: the interpreter, default this)
 
 `fixtures` is this file itself: `fixtures images DIR CLASS … COUNT [SIZE]` writes COUNT small pictures a class (without a class: `-`),
-`fixtures text FILE LINES` a text of simple sentences. Sizes are for real data; SMALL has flags that make commands short.
+`fixtures text FILE LINES` a text of simple sentences, `fixtures pairs FILE LINES` questions with answers. Sizes are for real data; SMALL has flags that make commands short.
 
 The program must be of this tree: the book is true of that one alone.
 """
@@ -47,13 +47,14 @@ SMALL = [
     ("train vision --resume", ""),
     ("train vision", "--set train.max_steps=2"),
     ("train word2vec", "--set train.epochs=1"),
+    ("train sentences", "--set train.batch=32 --set tokenizer.train.size=400"),
     ("finetune", "--rates 0.02 --epochs 1 --folds 2"),
     ("distill", "--set train.epochs=1"),
     ("eval label-efficiency", "--seeds 1 --rates 0.02 --epochs 1 --folds 2 --distill-epochs 1"),
     ("bench vision", "--steps 1"),
     ("bench word2vec", "--steps 2"),
 ]
-GENERATED = [SRC / "keys-vision.md", SRC / "keys-word2vec.md"]  # docs/build.sh writes them
+GENERATED = [SRC / "keys-vision.md", SRC / "keys-word2vec.md", SRC / "keys-sentences.md"]  # docs/build.sh writes them
 LIMIT = 300  # seconds that a command may take
 
 
@@ -364,6 +365,9 @@ def fixtures(arguments):
         text = "\n".join(sentence(number) for number in range(int(rest[0]))) + "\n"
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).write_bytes(gzip.compress(text.encode()) if target.endswith(".gz") else text.encode())
+    elif kind == "pairs":
+        pairs = (f"who {sentence(number).split(' ', 2)[-1]} {number}?\t{number}: {sentence(number)}" for number in range(int(rest[0])))
+        Path(target).write_text("question\tanswer\n" + "\n".join(pairs) + "\n")
     else:
         sys.exit(f"no fixture {kind}")
 

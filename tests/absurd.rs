@@ -267,6 +267,10 @@ fn sweep_flags(one_in: usize) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     std::fs::write(folder.path().join("pairs.tsv"), "king\tqueen\t9\nking\tman\t3\nman\tking\t1\n").unwrap();
     std::fs::write(folder.path().join("questions.txt"), ": all\nking queen man woman\n").unwrap();
+    std::fs::write(folder.path().join("sts.tsv"), "king man\tqueen\t9\nking\tman\t3\nman queen\tking\t1\n").unwrap();
+    std::fs::create_dir(folder.path().join("collection")).unwrap();
+    std::fs::write(folder.path().join("collection/passages.tsv"), "0\tking man\n1\tqueen\n").unwrap();
+    std::fs::write(folder.path().join("collection/questions.tsv"), "0\tking\tman\n1\tqueen king\tqueen\n").unwrap();
     let (lines, untried) = flags::lines(folder.path());
     assert!(untried.is_empty(), "tests/absurd/flags.rs does not say how to try {untried:?}");
     assert!(lines.len() > 500, "{}", lines.len());

@@ -1,11 +1,13 @@
 //! Opens ctk's exports with the programs that they are for: gensim, fastText, sentence-transformers, spaCy; torchvision, timm, transformers
-//! (`resnets`). Each must get the vectors that ctk reports.
+//! (`resnets`); sentence-transformers, transformers, model2vec (`sentences`). Each must get the vectors that ctk reports.
 //!
 //!     python3 -m venv venv && venv/bin/pip install -r tests/python/requirements.txt
 //!     CTK_PYTHON=venv/bin/python cargo test --test clients -- --ignored
 
 #[path = "clients/resnets.rs"]
 mod resnets;
+#[path = "clients/sentences.rs"]
+mod sentences;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

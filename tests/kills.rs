@@ -18,6 +18,10 @@ const VISION: &str = "[data]\ntrain = 24\ntest = 12\n[pairs]\nsize = 8\n[encoder
 const WORDS: &str = "[data]\nwords = 30_000\n[vocabulary]\nmin_count = 5\n[encoder.table]\nwidth = 8\n\
     [train]\nepochs = 4\nbatch = 4\nlog_every = 3\ndeterministic = true\n[checkpoint]\nevery = \"1 step\"\n";
 
+const SENTENCES: &str = "[data]\npairs = 60\ndev_share = 0.2\n[tokenizer]\nlongest = 32\n[tokenizer.train]\nsize = 300\n\
+    [encoder.transformer]\nlayers = 1\nwidth = 8\nheads = 2\n[train]\nepochs = 4\nbatch = 12\nlog_every = 3\n\
+    [checkpoint]\nevery = \"1 step\"\nkeep_best = true\n";
+
 /// Pseudo-random numbers, the same in every run of the test.
 struct Chance(u64);
 
@@ -48,8 +52,18 @@ fn command(at: &Path, modality: &str, run: &str) -> Command {
 fn outcome(at: &Path, run: &str, told: &str) -> (Value, Vec<Value>, Value) {
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let mut figures = json(told.lines().last().unwrap());
-    let clocks =
-        ["run", "checkpoint", "seconds", "images_per_second", "words_per_second", "ingest_seconds", "total_seconds", "report"];
+    let clocks = [
+        "run",
+        "checkpoint",
+        "seconds",
+        "images_per_second",
+        "words_per_second",
+        "samples_per_second",
+        "texts_per_second",
+        "ingest_seconds",
+        "total_seconds",
+        "report",
+    ];
     clocks.iter().for_each(|name| drop(figures.as_object_mut().unwrap().remove(*name)));
     let metrics = fs::read_to_string(at.join(run).join("metrics.jsonl")).unwrap();
     let lines = metrics.lines().map(|line| {
@@ -112,4 +126,9 @@ fn vision_ends_as_it_would_have() {
 #[test]
 fn word2vec_ends_as_it_would_have() {
     killed_runs_end_as_straight_ones("word2vec", WORDS);
+}
+
+#[test]
+fn sentences_end_as_they_would_have() {
+    killed_runs_end_as_straight_ones("sentences", SENTENCES);
 }

@@ -9,7 +9,7 @@ use ctk_core::recipe::Recipe;
 use ctk_core::{Error, Result};
 use libtest_mimic::{Arguments, Trial};
 
-const MODALITIES: &[&dyn Modality] = &[&ctk_vision::Vision, &ctk_text::Word2Vec];
+const MODALITIES: &[&dyn Modality] = &[&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences];
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -65,6 +65,10 @@ fn tiny(modality: &str, labelled: bool, data: &Path) -> Result<()> {
     std::fs::create_dir(data)?;
     if modality == "word2vec" {
         return Ok(std::fs::write(data.join("text.txt"), "the quick brown fox jumps over the lazy dog\n".repeat(100))?);
+    }
+    if modality == "sentences" {
+        let row = |i: usize| format!("the colour of thing number {i}\tthing {i} is of colour {}\n", i % 7);
+        return Ok(std::fs::write(data.join("pairs.tsv"), (0..40).map(row).collect::<String>())?);
     }
     let set = |seed: u8| format!("train.seed={seed}");
     ["a", "b"].iter().filter(|_| labelled).try_for_each(|class| std::fs::create_dir(data.join(class)))?;

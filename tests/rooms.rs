@@ -158,7 +158,7 @@ fn every_file_says_what_it_is_for_and_is_one_room() {
 
 #[test]
 fn every_config_opens_with_its_command_and_its_result() {
-    for modality in ["vision", "word2vec"] {
+    for modality in ["vision", "word2vec", "sentences"] {
         let folder = root().join("configs").join(modality);
         let mut count = 0;
         for entry in fs::read_dir(&folder).unwrap() {

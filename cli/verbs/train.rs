@@ -21,7 +21,8 @@ pub fn run(args: Train, modalities: Modalities) -> Result<()> {
 fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
     let Some(init) = &args.init else { return recipe::recipe(&args.recipe, modality) };
     // A file, on this machine or on the hub, is another program's weights. A folder may be too; runs have a recipe or a manifest.
-    let foreign = init.is_file() || ctk_hub::is_remote(init) || init.join("config.json").is_file();
+    let described = ["config.json", "modules.json"].iter().any(|name| init.join(name).is_file());
+    let foreign = init.is_file() || ctk_hub::is_remote(init) || described;
     let own = args.recipe.config.is_none();
     if foreign {
         let mut recipe = recipe::recipe(&args.recipe, modality)?;

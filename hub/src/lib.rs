@@ -86,8 +86,9 @@ pub fn folder<'a>(path: &'a Path, names: &[&str]) -> Result<Cow<'a, Path>> {
         folder = folder.or(found.and_then(|found| found.ancestors().nth(name.split('/').count()).map(Path::to_path_buf)));
     }
     folder.map(Cow::Owned).ok_or_else(|| {
-        let what = format!("this repository has none of the files {}", names.join(", "));
-        let hint = if place.offline { "HF_HUB_OFFLINE forbids to ask for them" } else { "is the name right?" };
+        let what = format!("this names no file, and the repository has none of {}", names.join(", "));
+        let form = remote::FORM;
+        let hint = if place.offline { format!("HF_HUB_OFFLINE forbids to ask for them; {form}") } else { form.to_string() };
         Error::usage(what).at(path.display()).hint(hint)
     })
 }

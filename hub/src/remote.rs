@@ -7,7 +7,8 @@ use ctk_core::{Error, Result};
 use hf_hub::{Repo, RepoType};
 
 pub(crate) const SCHEME: &str = "hf://";
-const FORM: &str = "write hf://owner/name/file or hf://owner/name@revision/file; of a dataset hf://datasets/owner/name/file";
+pub(crate) const FORM: &str =
+    "write hf://owner/name/file or hf://owner/name@revision/file; of a dataset hf://datasets/owner/name/file";
 
 /// A file in a repository. Each part is a name that is safe as a folder's name in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -71,6 +71,9 @@ fn usual(verb: &str, runs: &Path) -> Option<Vec<String>> {
         "eval analogy" => vec![at("words"), "--questions".into(), at("questions.txt")],
         "eval categorize" => vec![at("words"), at("pairs.tsv")],
         "eval text-classification" => vec![at("words"), at("pairs.tsv"), "--baseline".into(), "random".into()],
+        "eval sts" => vec![at("words"), "--pairs".into(), at("sts.tsv")],
+        "eval retrieval" => vec![at("words"), at("collection")],
+        "tokenizer train" => vec!["--data".into(), at("pairs.tsv"), "--out".into(), at("written"), "--size".into(), "300".into()],
         "neighbors" => vec![at("words"), "king".into()],
         "analogy" => vec![at("words"), "king".into(), "queen".into(), "man".into()],
         "export" => vec![at("words"), "--format".into(), "glove".into(), "--out".into(), at("written")],
@@ -96,7 +99,7 @@ pub struct Line {
 /// Every flag of every verb with every value; and verbs for which this test has no usual arguments.
 pub fn lines(runs: &Path) -> (Vec<Line>, Vec<String>) {
     let (mut lines, mut untried) = (Vec::new(), Vec::new());
-    let nested = ["eval", "config", "data"];
+    let nested = ["eval", "config", "data", "tokenizer"];
     let all: Vec<String> = verbs(&[])
         .into_iter()
         .flat_map(|verb| match nested.contains(&verb.as_str()) {

@@ -37,7 +37,11 @@ impl MatryoshkaRecipe {
         checks.require(!self.widths.is_empty(), widths, "must be one width or more, such as [256, 128, 64]")?;
         checks.require(!self.widths.contains(&0), widths, "must be 1 or more each")?;
         let different: BTreeSet<&usize> = self.widths.iter().collect();
-        checks.require(different.len() == self.widths.len(), widths, "has a width twice: give it a larger weight instead")?;
+        checks.require(
+            different.len() == self.widths.len(),
+            widths,
+            "must not have a width twice: give it a larger weight instead",
+        )?;
         let Some(weights) = &self.weights else { return Ok(()) };
         let what = format!("must be as many as widths: {}, not {}", self.widths.len(), weights.len());
         checks.require(weights.len() == self.widths.len(), "matryoshka.weights", &what)?;

@@ -31,8 +31,30 @@ pub(crate) fn quoted(text: &str, separator: u8) -> Result<Vec<(usize, csv::Strin
     for record in reader.records() {
         let record = record.map_err(Error::new)?;
         if record.iter().any(|cell| !cell.trim().is_empty()) {
-            cells.push((record.position().map_or(0, |at| at.line() as usize), record));
+            cells.push((line_of(text, &record), record));
         }
     }
     Ok(cells)
+}
+
+/// The line of `text`, from 1, in which a record of it begins.
+pub(crate) fn line_of(text: &str, record: &csv::StringRecord) -> usize {
+    let Some(at) = record.position() else { return 0 };
+    // The library stands before what is left of the line end of the record before, and before empty lines.
+    let before = text.as_bytes().get(at.byte() as usize..).unwrap_or_default().iter();
+    at.line() as usize + before.take_while(|byte| matches!(byte, b'\n' | b'\r')).filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_begin_in_the_line_that_an_editor_shows() {
+        for end in ["\n", "\r\n"] {
+            let text = ["a,b", "\"one", "two\",2", "", "", "c,d", "e,f"].join(end);
+            let lines: Vec<usize> = quoted(&text, b',').unwrap().iter().map(|(line, _)| *line).collect();
+            assert_eq!(lines, [1, 2, 6, 7], "{end:?}");
+        }
+    }
 }

@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn pieces(tokenizer: &Tokenizer, text: &str) -> Vec<String> {
-        tokenizer.encode_fast(text, true).unwrap().get_tokens().to_vec()
+        tokenizer.encode(text, true).unwrap().get_tokens().to_vec()
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
             assert!(files[0] == files[1] && files[0] == files[2], "{kind:?}");
             // The digest is the same in every process and on every machine.
             let digest = blake3::hash(files[0].as_bytes()).to_hex()[..16].to_string();
-            let expected = if kind == Kind::Wordpiece { "WORDPIECE" } else { "BYTEPAIRS" };
+            let expected = if kind == Kind::Wordpiece { "f1ea78073fed0791" } else { "57603c9ac3c5079d" };
             assert_eq!(digest, expected, "{kind:?}");
         }
     }
@@ -248,8 +248,7 @@ mod tests {
         let Trained { tokenizer, notes } = trained(TrainingRecipe::default());
         assert!(notes.is_empty());
         assert_eq!(pieces(&tokenizer, "The newest"), ["[CLS]", "the", "newest", "[SEP]"]);
-        let cut = pieces(&tokenizer, "lowed");
-        assert!(cut.len() > 3 && cut[1..].iter().all(|piece| piece.starts_with("##") || piece == "[SEP]"), "{cut:?}");
+        assert_eq!(pieces(&tokenizer, "lowed"), ["[CLS]", "lo", "##we", "##d", "[SEP]"]);
         assert_eq!(pieces(&tokenizer, "x"), ["[CLS]", "[UNK]", "[SEP]"]);
         assert_eq!(pieces(&tokenizer, "cafe"), pieces(&tokenizer, "CAFÉ"));
         for (name, id) in [("[PAD]", 0), ("[UNK]", 1), ("[CLS]", 2), ("[SEP]", 3), ("[MASK]", 4)] {
@@ -263,7 +262,7 @@ mod tests {
 
     #[test]
     fn rare_characters_are_left_out_and_counted() {
-        let Trained { tokenizer, notes } = trained(TrainingRecipe { alphabet: 18, ..TrainingRecipe::default() });
+        let Trained { tokenizer, notes } = trained(TrainingRecipe { alphabet: 12, ..TrainingRecipe::default() });
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(pieces(&tokenizer, "日").contains(&"[UNK]".to_string()));
         let none: [&str; 1] = [" "];

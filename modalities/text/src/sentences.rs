@@ -56,7 +56,7 @@ impl Modality for Sentences {
     }
 
     fn paths(&self) -> &'static [&'static str] {
-        &["data.path", "data.dev", "tokenizer.file", "encoder.transformer.weights", "encoder.static.weights"]
+        &["data.path", "data.source.path", "data.dev", "tokenizer.file", "encoder.transformer.weights", "encoder.static.weights"]
     }
 
     fn set_weights(&self, recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {

@@ -117,7 +117,7 @@ mod tests {
             };
             let error = (0..table.columns().len()).find_map(|column| read(column).err()).unwrap().to_string();
             assert!(error.contains("cannot read the column"), "{name}: {error}");
-            assert_eq!(error.contains("once it is unpacked"), name == "unpacked-size", "{name}: {error}");
+            assert!(error.contains("no header of a page") || name != "unpacked-size", "{name}: {error}");
         }
     }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::columns::{Known, short_cell};
 use super::recipe::Format;
+use crate::cells::line_of;
 use crate::corpus::Invalid;
 use crate::files::{self, Encoding, Whole, whole};
 
@@ -165,7 +166,7 @@ impl Table {
                 reader.delimiter(*delimiter).has_headers(false).flexible(true);
                 for record in reader.from_reader(text.as_bytes()).records() {
                     let record = record.map_err(Error::new)?;
-                    let line = record.position().map_or(0, |at| at.line() as usize);
+                    let line = line_of(text, &record);
                     if !each(line, &record.iter().collect::<Vec<_>>())? {
                         break;
                     }

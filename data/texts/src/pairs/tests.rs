@@ -296,7 +296,8 @@ fn mistakes_in_a_recipe_are_told_with_their_line() {
         let said = recipe(&format!("[data]\n{more}")).expect_err("this is refused").to_string();
         assert!(wanted.iter().all(|wanted| said.contains(wanted)), "{more}: {said}");
     }
-    assert!(recipe("[data]").unwrap().open().err().unwrap().to_string().contains("--data"));
+    let generated = recipe("[data]\npairs = 30").unwrap().open().unwrap().train;
+    assert_eq!((generated.samples(), generated.kind()), (30, Kind::Pairs), "without a file");
     assert_eq!(recipe("[data]").unwrap(), SentencesDataRecipe::default());
 }
 

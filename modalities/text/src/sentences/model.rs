@@ -1,10 +1,12 @@
 //! Implements the model interface for encoders of sentences.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use candle_core::Tensor;
+use ctk_core::data::dataset::Dataset;
 use ctk_core::eval::{Features, NOTES};
-use ctk_core::modality::{self, Classifier, Query};
+use ctk_core::modality::{self, Classifier, Query, Split, View};
 use ctk_core::nn::params::MODEL;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result};
@@ -15,6 +17,7 @@ use ctk_texts::table::Texts;
 use super::encoder::SentenceEncoder;
 use super::export;
 use super::folder::Folder;
+use super::recipe::SentencesRecipe;
 use super::start::Start;
 
 /// The format of export.
@@ -66,18 +69,39 @@ impl Model {
         let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, notes.into())] };
         Ok(Features { rows: found.rows, width: self.encoder.width(), names, extras, ..Features::default() })
     }
+
+    /// The features of the run's own texts: each different one once or, of one view, that of each sample.
+    fn own(&self, query: &Query) -> Result<Features> {
+        let Some((_, checkpoint)) = &self.run else {
+            return Err(Error::usage("this encoder is another program's, and has no texts of its own")
+                .hint("give --data: a file with a text on each line, or a table with a column `text`"));
+        };
+        if query.split != Split::All {
+            return Err(Error::usage("the texts of a run have no parts").hint("give --data: a table with classes"));
+        }
+        let data = checkpoint.recipe().parse::<SentencesRecipe>()?.data.open()?;
+        let pairs = &data.train;
+        let texts: Vec<String> = match query.view {
+            None => {
+                let mut seen = HashSet::new();
+                pairs.all_texts().filter(|text| seen.insert(*text)).map(String::from).collect()
+            }
+            Some(view) => {
+                let column = if view == View::Left { 0 } else { pairs.columns().min(2) - 1 };
+                (0..pairs.len()).map(|at| [pairs.prompt(column), pairs.text(at, column)].concat()).collect()
+            }
+        };
+        self.rows(&texts, texts.clone(), data.notes)
+    }
 }
 
 impl modality::Model for Model {
-    /// A row for each text of the data: lines, or a table with a column of texts.
+    /// A row for each text of the data: lines, or a table with a column of texts. Without data, the texts that a run was trained on.
     fn features(&self, query: &Query) -> Result<Features> {
         if let Some(name) = &query.baseline {
             return Err(Error::usage(format!("encoders of sentences have no baseline `{name}`")));
         }
-        let path = query.data.as_ref().ok_or_else(|| {
-            Error::usage("an encoder of sentences has no texts of its own")
-                .hint("give --data: a file with a text on each line, or a table with a column `text`")
-        })?;
+        let Some(path) = &query.data else { return self.own(query) };
         let texts = Texts::read(path, Encoding::default(), Invalid::Refuse)?;
         let (texts, origin) = texts.part(query.split).at(path.display())?;
         let mut features = self.rows(&texts.texts, texts.names, texts.notes)?;
@@ -98,6 +122,10 @@ impl modality::Model for Model {
 
     fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    fn views(&self) -> bool {
+        self.run.is_some()
     }
 
     fn formats(&self) -> &'static [&'static str] {

@@ -99,6 +99,18 @@ fn a_tiny_bert_is_transformers() {
 }
 
 #[test]
+fn embeddings_have_depth_0_and_blocks_follow() {
+    let (_, params) = transformer(Pooling::Mean);
+    for param in params.iter() {
+        let name = param.name();
+        let depth = ["encoder.0.", "encoder.1."].iter().position(|block| name.starts_with(block)).map_or(0, |block| block + 1);
+        assert_eq!(param.depth(), Some(depth), "{name}");
+        let table = ["encoder.words.", "encoder.positions.", "encoder.types."].iter().any(|table| name.starts_with(table));
+        assert_eq!(param.kind() == ParamKind::Embedding, table, "{name}");
+    }
+}
+
+#[test]
 fn old_names_prefixes_and_heads_are_read_and_strangers_are_not() {
     let whole = tensors();
     let renamed: HashMap<String, Tensor> = whole
