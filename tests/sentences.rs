@@ -69,6 +69,9 @@ fn a_run_embeds_texts_is_exported_and_opens_again_with_the_same_features() {
             let (_, stderr) = said(at, &format!("embed {model} --data texts.txt --out {model}.csv"));
             (fs::read_to_string(at.join(format!("{model}.csv"))).unwrap(), stderr)
         };
+        let asked = ctk(at, &format!("neighbors {name} castle --data texts.txt --count 1 --quiet"));
+        let asked = String::from_utf8(asked.stdout).unwrap();
+        assert!(name == "transformer" || asked.contains("a castle"), "a query is a text: {asked}");
         let (own, _) = rows(name);
         let (exported, _) = rows(&format!("{name}-folder"));
         assert_eq!(own, exported, "{name}");

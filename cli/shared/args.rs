@@ -237,7 +237,7 @@ pub struct ModelArgs {
     #[arg(value_name = "RUN", value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// Use this data instead of the run's own
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    #[arg(long, alias = "in", value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub data: Option<PathBuf>,
     #[command(flatten)]
     pub device: Device,

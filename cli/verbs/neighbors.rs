@@ -66,14 +66,14 @@ fn find(args: &ModelArgs, sums: &[Sum], count: usize, modalities: Modalities) ->
     search(&Gallery::open(&*model, args, asked)?, sums, count)
 }
 
-/// The rows that are searched, and the images from elsewhere whose neighbours are asked for.
+/// The rows that are searched, and the images and texts from elsewhere whose neighbours are asked for.
 struct Gallery<'a> {
     rows: Box<dyn Table + 'a>,
     outside: Features,
 }
 
 impl<'a> Gallery<'a> {
-    /// The rows of the model's data, or of the features that `--data` names, and those images of `asked` that are not among them.
+    /// The rows of the model's data, or of the features that `--data` names, and those images or texts of `asked` that are not among them.
     ///
     /// # Errors
     /// An image that is neither among the rows nor a file, or rows of another width than the image's features.
@@ -83,9 +83,13 @@ impl<'a> Gallery<'a> {
             Some(data) => Box::new(Features::load(data)?),
             None => model.table(&query(args))?,
         };
-        let mut files: Vec<PathBuf> = Vec::new();
+        let (mut files, mut texts): (Vec<PathBuf>, Vec<String>) = (Vec::new(), Vec::new());
         for word in asked {
             let path = Path::new(word);
+            if model.embeds_names() {
+                texts.push(word.to_string());
+                continue;
+            }
             // Row names are looked up as files only where they might be files; a word of a vocabulary is none.
             let sample = model.is_sample(path) || model.views();
             if !(sample || path.is_file()) || (0..rows.len()).any(|row| rows.name(row) == word) {
@@ -105,10 +109,14 @@ impl<'a> Gallery<'a> {
                     .hint("for an image: ctk neighbors RUN IMAGE, with --data FEATURES to search stored features"));
             }
         }
-        let outside = if files.is_empty() {
+        let outside = if files.is_empty() && texts.is_empty() {
             Features::default()
         } else {
-            let found = model.features(&Query { files, ..Query::default() })?;
+            let mut found = match texts.is_empty() {
+                true => model.features(&Query { files, ..Query::default() })?,
+                false => model.texts(&texts)?,
+            };
+            output::notes(&mut found, args.show.quiet);
             if found.width != rows.width() {
                 return Err(Error::usage(format!(
                     "the rows that are searched have {} values, and features of this run have {}",

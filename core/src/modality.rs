@@ -290,6 +290,11 @@ pub trait Model {
         Err(Error::usage("this model does not read texts").hint("give a run of sentences or of word2vec, or an encoder's folder"))
     }
 
+    /// Whether a name without a row is itself a text, whose features [`texts`](Model::texts) computes.
+    fn embeds_names(&self) -> bool {
+        false
+    }
+
     /// Whether the file at `path` holds one sample, by its name, so that [`Query::files`] may name it.
     fn is_sample(&self, _path: &Path) -> bool {
         false

@@ -111,6 +111,10 @@ impl modality::Model for Model {
         Ok(features)
     }
 
+    fn embeds_names(&self) -> bool {
+        true
+    }
+
     fn texts(&self, texts: &[String]) -> Result<Features> {
         self.rows(texts, texts.to_vec(), Vec::new())
     }
