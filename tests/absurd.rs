@@ -22,7 +22,7 @@ use ctk_core::recipe::Recipe;
 
 use child::{Ended, ctk};
 
-const MODALITIES: [&dyn Modality; 2] = [&ctk_vision::Vision, &ctk_text::Word2Vec];
+const MODALITIES: [&dyn Modality; 3] = [&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences];
 
 /// Processes that run at once in the whole test.
 const WORKERS: usize = 2;
@@ -40,7 +40,11 @@ struct Accepted {
 
 /// A recipe of a few small steps in which `key` has an effect; runs to begin with are in `runs`.
 fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
-    let text = if modality.name() == "vision" { VISION } else { WORD2VEC };
+    let text = match modality.name() {
+        "vision" => VISION,
+        "word2vec" => WORD2VEC,
+        _ => SENTENCES,
+    };
     let mut recipe = Recipe::new("small.toml", text);
     let run = |name: &str| format!("{:?}", runs.join(name).display().to_string());
     let (learned, taught) = (run("learned"), run("taught"));
@@ -74,6 +78,16 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
         _ if key.starts_with("task.distill") => set("task.distill.teacher", &taught),
         _ if key.starts_with("encoder.subwords") && key != "encoder.subwords.buckets" => set("encoder.subwords.buckets", "100"),
         _ if key.starts_with("vocabulary.phrases") && !key.ends_with("passes") => set("vocabulary.phrases.passes", "1"),
+        "encoder.transformer.weights" => set("encoder.transformer", "{}"),
+        _ if key.starts_with("encoder.transformer") => {
+            set("encoder.transformer", "{ layers = 1, width = 8, heads = 2, positions = 40 }")
+        }
+        _ if key.starts_with("data.columns.") && key != "data.columns.anchor" => {
+            set("data.columns.anchor", "\"a\"");
+            if key != "data.columns.label" {
+                set("data.columns.positive", "\"b\"");
+            }
+        }
         "train.shards" => set("train.deterministic", "true"),
         _ => {}
     }
@@ -104,6 +118,20 @@ words = 3000
 width = 8
 [train]
 batch = 2
+epochs = 1
+max_steps = 2
+";
+
+const SENTENCES: &str = "[data]
+pairs = 40
+[tokenizer]
+longest = 32
+[tokenizer.train]
+size = 300
+[encoder.static]
+width = 8
+[train]
+batch = 8
 epochs = 1
 max_steps = 2
 ";

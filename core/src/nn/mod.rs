@@ -94,6 +94,8 @@ pub struct Sequential {
     /// The first parameter, on whose device the chain runs.
     first: Option<Arc<Param>>,
     reference: bool,
+    /// The CPU with the buffers of passes that are over, which the next pass uses again.
+    cpu: Cpu,
 }
 
 impl Sequential {
@@ -101,7 +103,7 @@ impl Sequential {
     pub fn new(layers: Vec<Layer>, store: GradientStore) -> Self {
         let mut params = Vec::new();
         layers.params(&mut params);
-        Sequential { layers, store, first: params.into_iter().next(), reference: false }
+        Sequential { layers, store, first: params.into_iter().next(), reference: false, cpu: Cpu::default() }
     }
 
     /// The same chain in candle's operations with candle's own gradients: the oracle of tests, many times slower.
@@ -172,7 +174,7 @@ impl Sequential {
         }
         let layers = self.layers.iter().chain(&next.layers).cloned().collect();
         let joined = Sequential::new(layers, self.store.clone());
-        Sequential { reference: self.reference, ..joined }.forward(x, rows, pass)
+        Sequential { reference: self.reference, cpu: self.cpu.clone(), ..joined }.forward(x, rows, pass)
     }
 
     fn run(&self, x: &Tensor, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
@@ -193,7 +195,7 @@ impl Sequential {
         let behaviour = Behaviour { statistics: pass.statistics, rows: rows.clone(), key };
         let (y, tape) = match self.device() {
             _ if self.reference => self.in_candle(x, behaviour, pass)?,
-            device::Device::Cpu => self.on(&Cpu::default(), x, behaviour, pass)?,
+            device::Device::Cpu => self.on(&self.cpu, x, behaviour, pass)?,
             // Features are computed exactly.
             device::Device::Cuda(cuda) if pass.mode == Mode::Evaluate => {
                 let exact = cuda.by(Rules { exact: true, ..cuda.rules() });

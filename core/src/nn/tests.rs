@@ -8,7 +8,7 @@ use rand::Rng as _;
 
 use super::*;
 use crate::nn::cases::{Case, biased, cases, conv, select};
-use crate::nn::params::Params;
+use crate::nn::params::{Init, ParamKind, Params};
 use crate::nn::pass::Statistics::{self, Frozen, Hold, Update};
 use crate::rng::Key;
 use crate::world::solo;
@@ -429,4 +429,29 @@ fn groups_run_as_if_each_were_alone() {
     let whole = slope(&x, &who, &pull, &shuffled);
     let own = slope(&of_group(&x, 1), &Rows::alone(6), &of_group(&pull, 1), &one);
     assert!(difference(&of_group(&whole, 1), &own) < 1e-15, "of a permuted group, too");
+}
+
+#[test]
+fn a_pass_uses_the_buffers_of_the_one_before() {
+    let mut params = Params::new();
+    let mut linear = |shape, name: &str| {
+        let mut root = params.root();
+        let scope = root.sub(name);
+        Layer::Linear(Linear::new(shape, true, ParamKind::Weight, Init::Normal { std: 1.0 }, scope))
+    };
+    let [first, second] = [linear([64, 32], "encoder"), linear([16, 64], "head")];
+    let [encoder, head] = [vec![first, Layer::Relu], vec![second]].map(|layers| Sequential::new(layers, params.gradient_store()));
+    params.materialise(Key::new(0), DType::F32, &crate::Device::Cpu).unwrap();
+    let x = noise(&[100, 32], Key::new(1)).to_dtype(DType::F32).unwrap();
+    let held = || {
+        // Both chains run as one, and its buffers are the first one's.
+        let (y, tape) = encoder.through(&head, &x, &Rows::alone(100), &Pass::train(Key::new(0), &solo())).unwrap();
+        assert!(encoder.cpu.pool().held()[0] > 0, "the tape keeps maps");
+        tape.play(&y.ones_like().unwrap(), false).unwrap();
+        params.gradients().unwrap();
+        encoder.cpu.pool().held()
+    };
+    let [used, free] = held();
+    assert!(used == 0 && free > 100 * 64 * 4, "{used} bytes in use, {free} free");
+    assert_eq!((held(), held()), ([0, free], [0, free]));
 }

@@ -2,13 +2,14 @@
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::modality::{Job, Summary};
+use ctk_core::nn::params::Params;
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Judge, Probe, fit_judged};
 use ctk_core::train::plan::Plan;
-use ctk_core::{Error, Result};
+use ctk_core::{Error, Result, memory};
 use ctk_texts::identity::identity;
 use ctk_texts::pairs::Sentences;
 use serde_json::json;
@@ -65,9 +66,8 @@ impl Job for Train {
         let tokenizing = Tokenizing::new(start.tokenizer.clone(), start.described.rules.clone(), network.vocabulary())?;
         let source = TokenPairs::new(&train, &tokenizing, recipe.pairs.cut)?;
         let dev = dev.as_ref().map(|dev| TokenPairs::new(dev, &tokenizing, recipe.pairs.cut)).transpose()?;
-        let begin = |params: &ctk_core::nn::params::Params| {
-            start.tensors.as_ref().map_or(Ok(()), |tensors| params.load_section("encoder", tensors))
-        };
+        fits_memory(&recipe, network)?;
+        let begin = |params: &Params| start.tensors.as_ref().map_or(Ok(()), |tensors| params.load_section("encoder", tensors));
         let dense = recipe.method().learner(|scope| network.encoder(scope), begin, process.device())?;
         let mut learner = Trainee { dense, files: start.files()? };
         about(&recipe, &source, network, &learner).iter().for_each(|line| process.tell(&Event::About(line)));
@@ -128,6 +128,17 @@ impl Job for Train {
         }
         Ok(Summary { steps: fitted.steps, epochs: fitted.epochs, loss: fitted.loss, seconds: fitted.seconds, ..summary })
     }
+}
+
+/// Refuses a network whose values, gradients and optimizer's state do not fit into memory; nothing is allocated for that.
+fn fits_memory(recipe: &SentencesRecipe, network: &Network) -> Result<()> {
+    let mut params = Params::new();
+    recipe.method().tower(|scope| network.encoder(scope), &mut params)?;
+    let copies = 4 + usize::from(recipe.loss.needs().momentum.is_some());
+    let bytes = (params.count("") as u64).saturating_mul(4 * copies as u64);
+    memory::require("this network and its optimizer", bytes, |_| {
+        "use fewer layers or a smaller width (encoder.*), or fewer tokens (tokenizer.train.size)".to_string()
+    })
 }
 
 /// Describes the run, one sentence on each line.

@@ -280,11 +280,7 @@ impl SentencesRecipe {
         let train = &recipe.train;
         train.check(text)?;
         text.require(train.batch > 1, "train.batch", "must be at least 2: a loss compares the samples of a batch")?;
-        text.require(
-            train.init.is_none(),
-            "train.init",
-            "is not for sentences: the encoder's `weights` name what to begin with",
-        )?;
+        text.require(train.init.is_none(), "train.init", "has to be left out: the encoder's `weights` say what to begin with")?;
         text.require(recipe.eval.every > 0, "eval.every", "must be at least 1 epoch")?;
         let schedule = Schedule::new(&recipe.schedule, recipe.optimizer.rate());
         let saves = recipe.checkpoint.saves(&train.shared(), text)?;
