@@ -70,7 +70,7 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
             set("pairs.normalise.deviation", "[1, 1, 1]");
         }
         "encoder.resnet.sk_ratio" => set("encoder.resnet.depth", "50"),
-        _ if key.starts_with("eval.") => set("eval.knn.every", "1"),
+        _ if key.starts_with("eval.") && modality.name() == "vision" => set("eval.knn.every", "1"),
         _ if key.starts_with("task.finetune") => {
             set("task.finetune.from", &learned);
             set("task.finetune.folds", "2");
@@ -82,7 +82,7 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
         _ if key.starts_with("encoder.transformer") => {
             set("encoder.transformer", "{ layers = 1, width = 8, heads = 2, positions = 40 }")
         }
-        _ if key.starts_with("data.columns.") && key != "data.columns.anchor" => {
+        _ if key.starts_with("data.columns.") && key != "data.columns.anchor" && modality.name() == "sentences" => {
             set("data.columns.anchor", "\"a\"");
             if key != "data.columns.label" {
                 set("data.columns.positive", "\"b\"");

@@ -16,7 +16,7 @@ use crate::recipe::Paths;
 const HEAVIEST: f64 = 1000.0;
 
 /// The largest number of generated pairs, which are made in memory.
-const MOST_GENERATED: usize = 10_000_000;
+const MOST_GENERATED: usize = 200_000;
 
 /// `[data]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,7 +183,7 @@ impl ColumnsRecipe {
         let given = self.given();
         for (at, (name, column)) in given.iter().enumerate() {
             let key = format!("{key}.{name}");
-            text.require(**column != ColumnRecipe::Number(0), &key, "columns are numbered from 1 on")?;
+            text.require(**column != ColumnRecipe::Number(0), &key, "must be 1 or more: columns are numbered from 1 on")?;
             let twice = given[..at].iter().any(|(_, other)| other == column);
             text.require(!twice, &key, "names a column that has another meaning already")?;
         }
