@@ -44,7 +44,7 @@ def opens(path, expected):
         from model2vec import StaticModel
 
         # It does not normalise a folder of sentence-transformers.
-        found = StaticModel.from_pretrained(Path(path) / "0_StaticEmbedding").encode(texts)
+        found = StaticModel.from_pretrained(path).encode(texts)
         same("model2vec", found / np.linalg.norm(found, axis=1, keepdims=True), rows)
 
 

@@ -21,7 +21,10 @@ use super::table;
 use super::tokenizing::Rules;
 use crate::transformer::{Pooling, config, names};
 
-/// The tokens of a text that model2vec reads.
+/// A length of texts that stands for none.
+const UNLIMITED: f64 = 1e9;
+
+/// The tokens of a text that model2vec reads if its folder does not say so.
 const MODEL2VEC_LONGEST: usize = 512;
 
 /// The kind of network in the description that model2vec writes.
@@ -71,7 +74,7 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
         let place = if place.is_empty() || place == "." { String::new() } else { format!("{}/", place.trim_end_matches('/')) };
         names.extend(files.iter().map(|file| format!("{place}{file}")));
     };
-    let network = ["config.json", "sentence_bert_config.json", "tokenizer.json", "model.safetensors"];
+    let network = ["config.json", "sentence_bert_config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors"];
     match folder.join("modules.json").is_file() {
         true => {
             for module in json(&folder.join("modules.json"))?.as_array().into_iter().flatten() {
@@ -93,9 +96,21 @@ pub fn is_folder(folder: &Path) -> bool {
     folder.join("modules.json").is_file() || described() && network_of(folder).is_ok_and(|kind| !kind.is_empty())
 }
 
-/// The kind of network that `config.json` names; empty if it names none.
+/// The kind of network that `config.json` describes; empty if that is not said. model2vec does not always name itself.
 fn network_of(folder: &Path) -> Result<String> {
-    Ok(json(&folder.join("config.json"))?["model_type"].as_str().unwrap_or_default().to_string())
+    let of = json(&folder.join("config.json"))?;
+    let named = of["model_type"].as_str().unwrap_or_default();
+    Ok(if named.is_empty() && of["embedding_dtype"].is_string() { MODEL2VEC } else { named }.to_string())
+}
+
+/// How model2vec reads texts by the folder's `config.json`, and whether it scales rows to length 1.
+fn by_model2vec(folder: &Path) -> Result<(Rules, bool)> {
+    let of = json(&folder.join("config.json"))?;
+    let longest = match &of["max_length"] {
+        Value::Null if of.get("max_length").is_some() => None,
+        length => Some(length.as_u64().map_or(MODEL2VEC_LONGEST, |length| length as usize)),
+    };
+    Ok((Rules { longest, ..Rules::default() }, of["normalize"].as_bool() == Some(true)))
 }
 
 impl Folder {
@@ -165,8 +180,7 @@ impl Layout {
         let path = folder.join("modules.json");
         if !path.is_file() {
             if network_of(folder)? == MODEL2VEC {
-                let normalise = json(&folder.join("config.json"))?["normalize"].as_bool() == Some(true);
-                let rules = Rules { longest: Some(MODEL2VEC_LONGEST), ..Rules::default() };
+                let (rules, normalise) = by_model2vec(folder)?;
                 return Ok(Layout { kind: Kind::Model2Vec, normalise, rules, ..plain });
             }
             notes.push("the folder does not say how tokens become a text's features: the mean is taken".to_string());
@@ -184,8 +198,9 @@ impl Layout {
                 "Transformer" => (layout.place, network) = (at, true),
                 "StaticEmbedding" => {
                     let own = network_of(&at).is_ok_and(|kind| kind == MODEL2VEC);
-                    let (kind, longest) = if own { (Kind::Model2Vec, Some(MODEL2VEC_LONGEST)) } else { (Kind::Table, None) };
-                    layout = Layout { place: at, kind, rules: Rules { longest, ..Rules::default() }, ..layout };
+                    let (kind, rules) =
+                        if own { (Kind::Model2Vec, by_model2vec(&at)?.0) } else { (Kind::Table, Rules::default()) };
+                    layout = Layout { place: at, kind, rules, ..layout };
                     network = true;
                 }
                 "Pooling" => {
@@ -211,21 +226,30 @@ impl Layout {
         if layout.kind == Kind::Transformer { layout.with_lengths() } else { Ok(layout) }
     }
 
-    /// The same with the largest number of tokens and the lower-casing that `sentence_bert_config.json` asks for, if there is such a file.
+    /// The same with the largest number of tokens and the lower-casing that the folder asks for: in `sentence_bert_config.json`, or, since
+    /// sentence-transformers 6 and in transformers' own folders, in `tokenizer_config.json`.
     fn with_lengths(mut self) -> Result<Layout> {
         let path = self.place.join("sentence_bert_config.json");
-        if !path.is_file() {
-            return Ok(self);
-        }
-        let of = json(&path)?;
-        self.rules.longest = match &of["max_seq_length"] {
+        let of = if path.is_file() { json(&path)? } else { Value::Null };
+        self.rules.lower = of["do_lower_case"].as_bool() == Some(true);
+        let (path, key, length) = match &of["max_seq_length"] {
+            Value::Null => {
+                let path = self.place.join("tokenizer_config.json");
+                let of = if path.is_file() { json(&path)? } else { Value::Null };
+                // Without a limit it is a number of thirty digits.
+                let length = of["model_max_length"].clone();
+                let none = length.as_f64().is_some_and(|length| length >= UNLIMITED);
+                (path, "model_max_length", if none { Value::Null } else { length })
+            }
+            length => (path, "max_seq_length", length.clone()),
+        };
+        self.rules.longest = match length {
             Value::Null => None,
             length => {
                 let length = length.as_u64().filter(|length| (3..1 << 31).contains(length));
-                Some(length.ok_or_else(|| Error::usage("max_seq_length is no length of a text").at(path.display()))? as usize)
+                Some(length.ok_or_else(|| Error::usage(format!("{key} is no length of a text")).at(path.display()))? as usize)
             }
         };
-        self.rules.lower = of["do_lower_case"].as_bool() == Some(true);
         Ok(self)
     }
 }

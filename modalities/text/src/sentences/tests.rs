@@ -119,6 +119,23 @@ fn texts_are_neither_padded_nor_cut_by_the_tokenizers_settings() {
 }
 
 #[test]
+fn the_length_may_stand_beside_the_tokenizer() {
+    let cut = |length: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        write(
+            folder.path(),
+            &[("Transformer", ""), ("Pooling", "1_Pooling")],
+            r#"{"pooling_mode": "mean", "include_prompt": true}"#,
+        );
+        std::fs::write(folder.path().join("sentence_bert_config.json"), r#"{"transformer_task": "feature-extraction"}"#).unwrap();
+        std::fs::write(folder.path().join("tokenizer_config.json"), format!("{{\"model_max_length\": {length}}}")).unwrap();
+        open(folder.path(), &Device::Cpu).map(|(encoder, _)| encoder.embed(&texts(&["a b c d", "a b", "a b c d a"])).unwrap().cut)
+    };
+    assert_eq!((cut("4").unwrap(), cut("6").unwrap(), cut("1000000000000000019884624838656").unwrap()), (2, 1, 1));
+    assert!(cut("2").unwrap_err().to_string().contains("model_max_length"));
+}
+
+#[test]
 fn modules_say_what_becomes_of_the_tokens() {
     let embed = |modules: &[(&str, &str)], pooling: &str| {
         let (_, sentences) = opened(modules, pooling);
