@@ -54,12 +54,7 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
 /// Those of [`local`], except for a file that does not exist.
 pub fn beside(path: &Path, name: &str) -> Result<()> {
     let file = path.to_string_lossy().parse::<Remote>()?.beside(name);
-    let place = Place::from_env()?;
-    if place.offline || place.cache.found(&file)?.is_some() {
-        return Ok(());
-    }
-    let fetched = place.server().and_then(|server| download::fetch(&server, &place.cache, &file));
-    fetched.map(|_| ()).map_err(|e| e.at(&file))
+    Place::from_env()?.if_there(&file).map(drop)
 }
 
 /// The local folder of `path`: itself, or for a repository of the hub its folder in the cache, to which the files of these names are
@@ -75,14 +70,7 @@ pub fn folder<'a>(path: &'a Path, names: &[&str]) -> Result<Cow<'a, Path>> {
     let mut folder = None;
     for name in names {
         let file: Remote = path.join(name).to_string_lossy().parse()?;
-        let found = match place.cache.found(&file)? {
-            None if place.offline => None,
-            None => {
-                let fetched = place.server().and_then(|server| download::fetch(&server, &place.cache, &file));
-                fetched.map_err(|e| e.at(&file))?
-            }
-            found => found,
-        };
+        let found = place.if_there(&file)?;
         folder = folder.or(found.and_then(|found| found.ancestors().nth(name.split('/').count()).map(Path::to_path_buf)));
     }
     folder.map(Cow::Owned).ok_or_else(|| {
@@ -120,6 +108,15 @@ impl Place {
         let yes = |value: String| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on");
         // Links inside the cache are made relative, which needs an absolute path of the cache.
         Ok(Place { cache: Cache(std::path::absolute(cache)?), home, offline: set("HF_HUB_OFFLINE").is_some_and(yes) })
+    }
+
+    /// The path of `file` in the cache, to which it is downloaded if needed; none if there is no such file, or if it is not available offline.
+    fn if_there(&self, file: &Remote) -> Result<Option<PathBuf>> {
+        match self.cache.found(file)? {
+            None if self.offline => Ok(None),
+            None => self.server().and_then(|server| download::fetch(&server, &self.cache, file)).map_err(|e| e.at(file)),
+            found => Ok(found),
+        }
     }
 
     fn server(&self) -> Result<Server> {

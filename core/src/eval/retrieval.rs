@@ -129,7 +129,7 @@ fn positive(queries: &Features, relevance: &[Relevant]) -> Result<Vec<HashMap<us
     relevance.iter().zip(&queries.names).map(one).collect()
 }
 
-/// The documents of the same name as each query.
+/// For each query the numbers of the documents that have its name.
 fn same(queries: &Features, documents: &Features) -> Vec<Vec<usize>> {
     let mut numbers: HashMap<&str, Vec<usize>> = HashMap::new();
     documents.names.iter().enumerate().for_each(|(number, name)| numbers.entry(name).or_default().push(number));

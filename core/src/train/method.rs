@@ -14,7 +14,7 @@ use crate::nn::pass::Groups;
 use crate::objective::LossRecipe;
 use crate::objective::spec::EmbeddingSpace;
 use crate::optim::Optimizer;
-use crate::recipe::{DenseTrainRecipe, HeadRecipe, OnNonfinite, OptimizerRecipe, PredictorRecipe};
+use crate::recipe::{DenseTrainRecipe, HeadRecipe, OnNonfinite, OptimizerRecipe, PredictorRecipe, Recipe};
 use crate::rng::Key;
 
 /// The sections of a recipe that describe a method.
@@ -33,6 +33,17 @@ pub struct Method<'a> {
 }
 
 impl Method<'_> {
+    /// Checks every setting of head, predictor, loss and optimizer; errors point at its line in `text`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn check(&self, text: &Recipe) -> Result<()> {
+        self.head.check(text)?;
+        self.predictor.map_or(Ok(()), |predictor| predictor.check(text))?;
+        self.loss.check(self.predictor.is_some(), text)?;
+        self.optimizer.check(text)
+    }
+
     /// `encoder`, declared in the scope that it is given, with the recipe's head and predictor; all declared in `params`.
     ///
     /// # Errors

@@ -61,11 +61,8 @@ impl<P> TwoViews<P> {
     {
         text.tables(&schemars::schema_for!(Self).to_value())?;
         let recipe: Self = text.parse()?;
-        recipe.head.check(text)?;
-        recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;
-        recipe.loss.check(recipe.predictor.is_some(), text)?;
+        recipe.method().check(text)?;
         recipe.loss.without_teacher(text)?;
-        recipe.optimizer.check(text)?;
         recipe.schedule.check(text)?;
         let train = &recipe.train;
         train.check(text)?;
@@ -84,9 +81,13 @@ impl<P> TwoViews<P> {
     /// # Errors
     /// A state of the loss that cannot be made; an optimizer that cannot train this encoder.
     pub fn learner<E: Encoder>(&self, encoder: impl Fn(Scope) -> E, device: &Device) -> Result<Dense<Siamese<E>>> {
+        self.method().learner(|scope| Ok(encoder(scope)), |_| Ok(()), device)
+    }
+
+    /// The sections that describe the method.
+    fn method(&self) -> Method<'_> {
         let TwoViews { head, loss, optimizer, train, .. } = self;
-        let method = Method { head, predictor: self.predictor.as_ref(), loss, optimizer, train };
-        method.learner(|scope| Ok(encoder(scope)), |_| Ok(()), device)
+        Method { head, predictor: self.predictor.as_ref(), loss, optimizer, train }
     }
 
     /// The recipe of a checkpoint, and its trained encoder, which is declared as [`learner`](TwoViews::learner) declared it.

@@ -6,6 +6,17 @@ use ctk_core::Result;
 use ctk_core::store::files;
 use serde_json::json;
 
+/// The README of an encoder's folder: a title, a sentence or two about the encoder, and how it is opened.
+pub fn card(tags: &[&str], title: &str, about: &str) -> String {
+    let tags: String = tags.iter().map(|tag| format!("- {tag}\n")).collect();
+    format!(
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n- sentence-transformers\n{tags}---\n\n\
+         # {title}\n\n{about}\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n\
+         model = SentenceTransformer(\"this folder\")\nvectors = model.encode([\"a text\", \"another\"])\n\
+         print(model.similarity(vectors[0], vectors[1]))\n```\n"
+    )
+}
+
 /// Writes `modules.json` and the settings beside it. Modules have their kind, as sentence-transformers calls it, and their folder, empty for
 /// the folder itself.
 ///

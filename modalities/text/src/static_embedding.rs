@@ -152,15 +152,12 @@ fn weights(words: &dyn Table, rows: &[Option<usize>], out: &Path) -> Result<()> 
 }
 
 fn card(words: &dyn Table) -> String {
-    format!(
-        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n- sentence-transformers\n\
-         - static-embedding\n---\n\n# Word vectors trained by ctk\n\n{} words of {} values. A text's vector is the mean of its \
-         words'; words that are not known count as zeros.\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n\
-         model = SentenceTransformer(\"this folder\")\nvectors = model.encode([\"a text\", \"another\"])\n\
-         print(model.similarity(vectors[0], vectors[1]))\n```\n",
+    let about = format!(
+        "{} words of {} values. A text's vector is the mean of its words'; words that are not known count as zeros.",
         words.len(),
         words.width()
-    )
+    );
+    modules::card(&["static-embedding"], "Word vectors trained by ctk", &about)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn begun(encoder: &dyn Architecture, recipe: &VisionRecipe, params: &Params) -> 
 }
 
 /// The sections of the recipe that describe its method.
-fn method(recipe: &VisionRecipe) -> Method<'_> {
+pub(crate) fn method(recipe: &VisionRecipe) -> Method<'_> {
     let VisionRecipe { head, loss, optimizer, train, .. } = recipe;
     Method { head, predictor: recipe.predictor.as_ref(), loss, optimizer, train }
 }

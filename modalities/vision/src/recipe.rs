@@ -108,12 +108,9 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
         e.at(text.place_of(&place))
     })?;
     recipe.data.check(text)?;
-    recipe.head.check(text)?;
-    recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;
-    recipe.loss.check(recipe.predictor.is_some(), text)?;
+    crate::network::method(&recipe).check(text)?;
     recipe.loss.without_scores(text)?;
     recipe.loss.without_teacher(text)?;
-    recipe.optimizer.check(text)?;
     recipe.schedule.check(text)?;
     recipe.eval.check(text)?;
     if recipe.task.is_none() {

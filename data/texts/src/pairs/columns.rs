@@ -116,7 +116,7 @@ impl Known {
         Known { anchor, positive, negatives, score: find(&SCORES, &[]), label: find(&LABELS, &[anchor, positive]) }
     }
 
-    /// Whether a first row has names: two common ones or, in a table of one column, one.
+    /// Whether a first row has names of columns: two common names, or one in a table of a single column.
     pub fn is_header(cells: &[String]) -> bool {
         let Known { anchor, positive, negatives, score, label } = Known::of(cells);
         let texts = usize::from(anchor.is_some()) + usize::from(positive.is_some()) + negatives.len();

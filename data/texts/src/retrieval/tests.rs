@@ -1,4 +1,4 @@
-//! Tests of both layouts, of what does not fit together, and of what is refused.
+//! Tests of BEIR's layout and that of passages with questions: ids that do not match, and what is refused.
 
 use std::fs;
 

@@ -13,7 +13,7 @@ use ctk_core::{Error, Result};
 use ctk_texts::pairs::cut::Cut;
 use ctk_texts::pairs::{Kind, Pairs};
 
-use super::tokenizing::{Cut as Tokenised, Tokenizing};
+use super::tokenizing::{Tokenised, Tokenizing};
 use crate::tokens::Tokens;
 
 /// Texts that are tokenised at once.

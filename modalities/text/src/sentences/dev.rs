@@ -67,6 +67,7 @@ impl<'a> Measure<'a> {
         let all: Vec<usize> = (0..self.samples()).collect();
         if self.scored() {
             let scores: Vec<f64> = all.iter().map(|&at| self.data.pairs().score(at).unwrap_or_default().into()).collect();
+            // Without an order, if all scores are equal, there is no correlation: 0.
             return Ok(sts::sts(&rows(0, &all)?, &rows(1, &all)?, &scores, None)?.spearman.unwrap_or_default());
         }
         // Equal texts are one query, or one document; a query has all positives of its anchor.

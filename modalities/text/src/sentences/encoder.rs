@@ -17,7 +17,7 @@ use tokenizers::Tokenizer;
 
 use super::network::Described;
 use super::tokenizing::Tokenizing;
-use crate::tokens::Tokens;
+use crate::tokens::{TokenEncoder, Tokens};
 
 /// Tokens that are encoded at once: enough for products of full speed.
 const AT_ONCE: usize = 8192;
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 8192;
 /// An encoder with its tokenizer.
 pub struct SentenceEncoder {
     /// From tokens to features.
-    pub network: Box<dyn Encoder<Views = Tokens>>,
+    pub network: TokenEncoder,
     /// From texts to tokens.
     pub tokenizing: Tokenizing,
     /// Whether features are scaled to length 1.
@@ -55,11 +55,11 @@ impl SentenceEncoder {
     ) -> Result<SentenceEncoder> {
         let Described { network, rules, normalise } = described;
         let mut params = Params::new();
-        let encoder = network.encoder(params.root().sub("encoder"))?;
+        let chain = network.encoder(params.root().sub("encoder"))?;
         params.materialise(Key::new(0), DType::F32, device)?;
         params.load_section("encoder", tensors)?;
         let tokenizing = Tokenizing::new(tokenizer, rules.clone(), network.vocabulary())?;
-        Ok(SentenceEncoder { network: Box::new(encoder), tokenizing, normalise: *normalise })
+        Ok(SentenceEncoder { network: chain, tokenizing, normalise: *normalise })
     }
 
     /// Values of a row.
@@ -80,7 +80,7 @@ impl SentenceEncoder {
             all.cut += tokens.iter().filter(|text| text.short).count();
             all.empty += tokens.iter().filter(|text| text.ids.is_empty()).count();
             let ids: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
-            encode(&*self.network, &ids, &mut all.rows)?;
+            encode(&self.network, &ids, &mut all.rows)?;
             advanced(all.rows.len() / self.width().max(1), count);
         }
         if self.normalise {
@@ -94,7 +94,7 @@ impl SentenceEncoder {
 ///
 /// # Errors
 /// The device fails; the process was asked to end.
-pub fn encode<E: Encoder<Views = Tokens> + ?Sized>(network: &E, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
+pub fn encode(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
     let (mut from, stop) = (0, Stop::here());
     while from < texts.len() {
         stop.check()?;

@@ -115,10 +115,5 @@ fn card(of: &Described) -> String {
             format!("A static embedding: {rows} tokens of {width} values, of which the mean is taken")
         }
     };
-    format!(
-        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\ntags:\n- sentence-transformers\n---\n\n\
-         # An encoder of sentences trained by ctk\n\n{what}.\n\n```python\nfrom sentence_transformers import SentenceTransformer\n\n\
-         model = SentenceTransformer(\"this folder\")\nvectors = model.encode([\"a text\", \"another\"])\n\
-         print(model.similarity(vectors[0], vectors[1]))\n```\n"
-    )
+    modules::card(&[], "An encoder of sentences trained by ctk", &format!("{what}."))
 }

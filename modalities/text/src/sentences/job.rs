@@ -1,5 +1,7 @@
 //! A training run of sentences: data, tokenizer, network, `fit`, and what the held-out pairs show.
 
+use std::cell::Cell;
+
 use ctk_core::data::dataset::Dataset;
 use ctk_core::modality::{Job, Summary};
 use ctk_core::nn::params::Params;
@@ -80,10 +82,14 @@ impl Job for Train {
         process.tell(&Event::About(&format!("run: {}", run.folder()?.display())));
 
         let measured = dev.as_ref().and_then(dev::Measure::of);
+        let last = Cell::new(None);
         let mut probes = Vec::new();
         if let Some(measure) = &measured {
-            let value =
-                |learner: &Trainee| Ok(vec![(measure.name().to_string(), measure.value(&learner.dense.towers.tower.encoder)?)]);
+            let value = |learner: &Trainee| {
+                let found = measure.value(&learner.dense.towers.tower.encoder)?;
+                last.set(Some(found));
+                Ok(vec![(measure.name().to_string(), found)])
+            };
             probes.push(Probe { every: recipe.eval.every, measure: Box::new(value) });
         }
         let judge = match (&measured, recipe.checkpoint.keep_best) {
@@ -114,7 +120,11 @@ impl Job for Train {
         };
         summary.figures.extend(fitted.figures());
         if let Some(measure) = &measured {
-            let value = measure.value(&learner.dense.towers.tower.encoder)?;
+            let value = match last.get().filter(|_| fitted.epochs % recipe.eval.every as f64 == 0.0) {
+                // Measured at the end of the last epoch.
+                Some(value) => value,
+                None => measure.value(&learner.dense.towers.tower.encoder)?,
+            };
             summary.figures.push((measure.name(), json!(value)));
             summary.text = format!("{}: {}\n", measure.what(), measure.shown(value));
         }

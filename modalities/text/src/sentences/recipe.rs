@@ -271,11 +271,8 @@ impl SentencesRecipe {
         text.require(own, "tokenizer.file", "cannot be beside the encoder's `weights`, which have their own tokenizer")?;
         recipe.tokenizer.train.check(text, "tokenizer.train")?;
         recipe.encoder.check(text)?;
-        recipe.head.check(text)?;
-        recipe.predictor.as_ref().map_or(Ok(()), |predictor| predictor.check(text))?;
-        recipe.loss.check(recipe.predictor.is_some(), text)?;
+        recipe.method().check(text)?;
         recipe.loss.without_teacher(text)?;
-        recipe.optimizer.check(text)?;
         recipe.schedule.check(text)?;
         let train = &recipe.train;
         train.check(text)?;

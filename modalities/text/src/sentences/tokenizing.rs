@@ -30,7 +30,7 @@ pub struct Tokenizing {
 }
 
 /// The tokens of one text.
-pub struct Cut {
+pub struct Tokenised {
     /// Their numbers.
     pub ids: Vec<u32>,
     /// Whether the text was longer than the encoder reads, so that its end is missing.
@@ -60,7 +60,7 @@ impl Tokenizing {
     ///
     /// # Errors
     /// The tokenizer fails.
-    pub fn cut(&self, text: &str) -> Result<Cut> {
+    pub fn cut(&self, text: &str) -> Result<Tokenised> {
         let Rules { lower, special, ignored, prompt, .. } = &self.rules;
         let mut text = Cow::Borrowed(text);
         if !prompt.is_empty() {
@@ -71,14 +71,14 @@ impl Tokenizing {
         }
         let found = self.tokenizer.encode_fast(&*text, *special).map_err(|e| Error::new(format!("the tokenizer fails: {e}")))?;
         let ids = found.get_ids().iter().copied().filter(|id| Some(*id) != *ignored).collect();
-        Ok(Cut { ids, short: !found.get_overflowing().is_empty() })
+        Ok(Tokenised { ids, short: !found.get_overflowing().is_empty() })
     }
 
     /// The tokens of many texts, in order, cut on all threads.
     ///
     /// # Errors
     /// As [`cut`](Tokenizing::cut).
-    pub fn cut_all<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Cut>> {
+    pub fn cut_all<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Tokenised>> {
         texts.par_iter().map(|text| self.cut(text.as_ref())).collect()
     }
 
