@@ -1,7 +1,7 @@
 //! Implements [`Device`]: each operation as launches of kernels and products.
 
 use ctk_kernels::{
-    Attention, Change, Cpu, Device, Dropout, Element as _, Gelu, Geometry, Identity, Number, Plain, Read, Real, Windows,
+    Attention, Change, Cpu, Device, Dropout, Element as _, Finish, Gelu, Geometry, Identity, Number, Plain, Read, Real, Windows,
 };
 
 use crate::calls::{Argument, Calls, Product};
@@ -125,6 +125,30 @@ impl Device for Cuda {
         let weight = packed.as_ref().map_or(weight.at, |packed| packed.at);
         self.product::<T>(Product::Output, g, [x, weight], 0.0, y.at);
         None
+    }
+
+    fn transform<T: Number>(
+        &self,
+        g: &Geometry,
+        x: View<T>,
+        weight: View<T::Real>,
+        finish: Finish<Self, T::Real>,
+        before: Option<ViewMut<T>>,
+        y: ViewMut<T>,
+    ) {
+        let mut y = y;
+        self.convolve::<T>(g, (x, None), weight, y.again(), false);
+        if let Some(bias) = finish.bias {
+            self.add_bias(y.again(), bias);
+        }
+        if let Some(before) = before {
+            self.copy(y.seen(), before);
+        }
+        if let Some(form) = finish.gelu {
+            // In place: each thread reads a value before it writes it.
+            let arguments = [at(y.seen()), to(&y), count(y.len), Argument::Int(form as i32)];
+            self.each(&named("gelu", T::KIND), y.len, &arguments);
+        }
     }
 
     fn input_gradient<T: Number>(
@@ -466,6 +490,18 @@ impl Device for Cuda {
         let arguments = [at(dy), at(order), at(starts), to(&sums.view_mut()), count(n), int(width)];
         self.each(&named("sum_groups", T::KIND), n, &arguments);
         sums
+    }
+
+    fn gather_means<T: Number>(&self, table: View<T::Real>, width: usize, ids: View<u32>, offsets: View<u32>, y: ViewMut<T>) {
+        let mut rows = self.allocate::<T>(ids.len * width);
+        self.gather::<T>(table, width, ids, self.view_mut(&mut rows));
+        self.means(self.view(&rows), offsets, width, y);
+    }
+
+    fn sum_shares<T: Number>(&self, dy: View<T>, width: usize, offsets: View<u32>, order: View<u32>, starts: View<u32>) -> Block<T::Real> {
+        let mut rows = self.allocate::<T>(order.len * width);
+        self.means_gradient(dy, offsets, width, self.view_mut(&mut rows));
+        self.sum_groups(self.view(&rows), width, order, starts)
     }
 
     fn linear<R: Real>(&self, factors: [f64; 3], d: ViewMut<R>, x: View<R>, y: View<R>) {

@@ -201,6 +201,18 @@ pub struct ViewMut<'a, T> {
     block: PhantomData<&'a mut T>,
 }
 
+impl<T> ViewMut<'_, T> {
+    /// The same values, for reading.
+    pub(crate) fn seen(&self) -> View<'_, T> {
+        View { at: self.at, len: self.len, block: PhantomData }
+    }
+
+    /// The same values for another write.
+    pub(crate) fn again(&mut self) -> ViewMut<'_, T> {
+        ViewMut { at: self.at, len: self.len, block: PhantomData }
+    }
+}
+
 impl<T> Block<T> {
     pub(crate) fn view(&self) -> View<'_, T> {
         View { at: self.at, len: self.len, block: PhantomData }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::blocks::{BlockMoments, BlockSums, Sums, split};
 use crate::buffer::BufferPool;
-use crate::element::Bf16;
+use crate::element::{Bf16, Element, Real};
 use crate::elementwise;
+use crate::gelu::Gelu;
 use crate::fast::Fast;
 use crate::geometry::Geometry;
 use crate::norm::{Affine, Read};
@@ -29,6 +30,17 @@ pub trait Convolve: BlockSums {
         pool: &Arc<BufferPool>,
     ) -> Option<Vec<BlockMoments>>;
 
+    /// Y = X·Wᵀ for each row of X, and then what `finish` says. `before` is set to what the GELU is taken of.
+    fn transform(
+        g: &Geometry,
+        x: &[Self],
+        weight: &[Self::Real],
+        finish: Finish<Self::Real>,
+        before: Option<&mut [Self]>,
+        y: &mut [Self],
+        pool: &Arc<BufferPool>,
+    );
+
     /// Computes dX from dY and the weight, plus the gradient `beside`. dX is written completely. If X came from the normalisation `before`,
     /// returns its gradient sums if the kernel computes them cheaply.
     fn input_gradient(
@@ -43,6 +55,28 @@ pub trait Convolve: BlockSums {
 
     /// dW in OIHW from X, normalised first if that [is possible](Convolve::normalises), and dY.
     fn weight_gradient(g: &Geometry, x: Read<Self>, dy: &[Self], pool: &Arc<BufferPool>) -> Vec<Self::Real>;
+}
+
+/// What is done with a product while it is in cache: a bias is added to each row, then the GELU is taken.
+#[derive(Clone, Copy)]
+pub struct Finish<'a, R> {
+    pub bias: Option<&'a [R]>,
+    pub gelu: Option<Gelu>,
+}
+
+impl<R: Real> Finish<'_, R> {
+    /// Finishes some rows; `before` is set to what the GELU is taken of.
+    fn run<T: Element<Real = R>>(&self, y: &mut [T], before: Option<&mut [T]>) {
+        if let Some(bias) = self.bias {
+            elementwise::add_bias_here(y, bias);
+        }
+        if let Some(before) = before {
+            before.copy_from_slice(y);
+        }
+        if let Some(gelu) = self.gelu {
+            gelu.in_place(y);
+        }
+    }
 }
 
 impl Convolve for f64 {
@@ -60,6 +94,19 @@ impl Convolve for f64 {
     ) -> Option<Vec<BlockMoments>> {
         im2col::forward(g, x.0, &im2col::pack(weight, g), y, pool);
         None
+    }
+
+    fn transform(
+        g: &Geometry,
+        x: &[f64],
+        weight: &[f64],
+        finish: Finish<f64>,
+        before: Option<&mut [f64]>,
+        y: &mut [f64],
+        pool: &Arc<BufferPool>,
+    ) {
+        im2col::forward(g, x, weight, y, pool);
+        finish.run(y, before);
     }
 
     fn input_gradient(
@@ -102,6 +149,18 @@ macro_rules! fast {
                 forward(g, x, weight, y, watch, pool)
             }
 
+            fn transform(
+                g: &Geometry,
+                x: &[Self],
+                weight: &[f32],
+                finish: Finish<f32>,
+                before: Option<&mut [Self]>,
+                y: &mut [Self],
+                pool: &Arc<BufferPool>,
+            ) {
+                direct::forward(g, x, weight, y, before, |_, y, before| finish.run(y, before), pool);
+            }
+
             fn input_gradient(
                 g: &Geometry,
                 dy: &[Self],
@@ -137,7 +196,7 @@ fn forward<T: Fast + Convolve>(
         winograd::forward(g, (x, affine.map(Affine::plain)), weight, y, each, pool)
     } else {
         debug_assert!(affine.is_none(), "only tiles are normalised as they are read");
-        direct::forward(g, x, weight, y, each, pool)
+        direct::forward(g, x, weight, y, None, |at, y, _| each(at, y), pool)
     };
     seen.into_iter().collect()
 }

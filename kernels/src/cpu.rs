@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::attention::Attention;
 use crate::blocks::{self, BlockMoments, Sums};
 use crate::buffer::{Buffer, BufferPool};
-use crate::device::{Change, Device, Plain, Read};
+use crate::conv;
+use crate::device::{Change, Device, Finish, Plain, Read};
 use crate::dropout::{Dropout, Identity};
 use crate::element::Real;
 use crate::gelu::Gelu;
@@ -13,7 +14,7 @@ use crate::geometry::Geometry;
 use crate::norm::{self, Affine};
 use crate::number::Number;
 use crate::pool::{self, Windows};
-use crate::update::{self, Update};
+use crate::update;
 use crate::{elementwise, layer_norm, table, texts};
 
 /// The CPU. Clones share the pool.
@@ -115,6 +116,18 @@ impl Device for Cpu {
         watch: bool,
     ) -> Option<Vec<BlockMoments>> {
         T::convolve(g, x, weight, y, watch, &self.pool)
+    }
+
+    fn transform<T: Number>(
+        &self,
+        g: &Geometry,
+        x: &[T],
+        weight: &[T::Real],
+        Finish { bias, gelu }: Finish<Self, T::Real>,
+        before: Option<&mut [T]>,
+        y: &mut [T],
+    ) {
+        T::transform(g, x, weight, conv::Finish { bias, gelu }, before, y, &self.pool);
     }
 
     fn input_gradient<T: Number>(
@@ -316,12 +329,20 @@ impl Device for Cpu {
         table::gather(table, width, ids, y);
     }
 
+    fn gather_means<T: Number>(&self, table: &[T::Real], width: usize, ids: &[u32], offsets: &[u32], y: &mut [T]) {
+        table::gather_means(table, width, ids, offsets, y);
+    }
+
+    fn sum_shares<T: Number>(&self, dy: &[T], width: usize, offsets: &[u32], order: &[u32], starts: &[u32]) -> Vec<T::Real> {
+        table::sum_shares(dy, width, offsets, order, starts)
+    }
+
     fn sum_groups<T: Number>(&self, dy: &[T], width: usize, order: &[u32], starts: &[u32]) -> Vec<T::Real> {
         table::sum_groups(dy, width, order, starts)
     }
 
-    fn linear<R: Real>(&self, [a, b, c]: [f64; 3], d: &mut [R], x: &[R], y: &[R]) {
-        update::update(Update::Linear(a, b, c), d, x, y);
+    fn linear<R: Real>(&self, factors: [f64; 3], d: &mut [R], x: &[R], y: &[R]) {
+        update::linear(factors, d, x, y);
     }
 
     fn steps<R: Real>(&self, all: Vec<Change<'_, Self, R>>) {

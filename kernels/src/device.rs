@@ -24,6 +24,14 @@ impl<T: Pod + Send + Sync> Plain for T {}
 /// A map's values, and a normalisation that is still to be applied to them.
 pub type Read<'a, D, T> = (<D as Device>::View<'a, T>, Option<&'a <D as Device>::Affine<<T as Element>::Real>>);
 
+/// What is done with the rows of a product: a bias is added to each, and then the GELU is taken.
+pub struct Finish<'a, D: Device, R: Real> {
+    /// The bias.
+    pub bias: Option<D::View<'a, R>>,
+    /// The GELU.
+    pub gelu: Option<Gelu>,
+}
+
 /// A parameter, and the step of an optimizer that it takes.
 pub struct Change<'a, D: Device, R: Real> {
     /// The step.
@@ -126,6 +134,17 @@ pub trait Device: Clone + Send + Sync + 'static {
         y: Self::ViewMut<'_, T>,
         watch: bool,
     ) -> Option<Self::Moments>;
+
+    /// Y = X·Wᵀ for each row of X, and then what `finish` says. `before` is set to what the GELU is taken of.
+    fn transform<T: Number>(
+        &self,
+        g: &Geometry,
+        x: Self::View<'_, T>,
+        weight: Self::View<'_, T::Real>,
+        finish: Finish<'_, Self, T::Real>,
+        before: Option<Self::ViewMut<'_, T>>,
+        y: Self::ViewMut<'_, T>,
+    );
 
     /// Computes dX from dY and the weight, plus the gradient `beside`. If X came from the normalisation `before`, returns its gradient sums
     /// if the device computes them cheaply.
@@ -349,6 +368,28 @@ pub trait Device: Clone + Send + Sync + 'static {
         &self,
         dy: Self::View<'_, T>,
         width: usize,
+        order: Self::View<'_, u32>,
+        starts: Self::View<'_, u32>,
+    ) -> Self::Vector<T::Real>;
+
+    /// The mean of the rows `ids` of each text, which lie between two offsets: [`gather`](Device::gather) and [`means`](Device::means) in
+    /// one, with the same bits.
+    fn gather_means<T: Number>(
+        &self,
+        table: Self::View<'_, T::Real>,
+        width: usize,
+        ids: Self::View<'_, u32>,
+        offsets: Self::View<'_, u32>,
+        y: Self::ViewMut<'_, T>,
+    );
+
+    /// The gradient of the rows that [`gather_means`](Device::gather_means) looked up: [`means_gradient`](Device::means_gradient) and
+    /// [`sum_groups`](Device::sum_groups) in one, with the same bits.
+    fn sum_shares<T: Number>(
+        &self,
+        dy: Self::View<'_, T>,
+        width: usize,
+        offsets: Self::View<'_, u32>,
         order: Self::View<'_, u32>,
         starts: Self::View<'_, u32>,
     ) -> Self::Vector<T::Real>;

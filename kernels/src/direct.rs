@@ -21,17 +21,19 @@ const FEW: usize = 16;
 /// The number of tasks aimed at for small problems: enough for many cores.
 const TASKS: usize = 16;
 
-/// Computes Y from X. Y is written completely; `each` gets every block of it (its start and its values) while it is in cache.
+/// Computes Y from X. Y is written completely; `each` gets every block of it (its start and its values) while it is in cache, and the same
+/// block of `beside`.
 pub fn forward<T: Fast, R: Send>(
     g: &Geometry,
     x: &[T],
     weight: &[f32],
     y: &mut [T],
-    each: impl Fn(usize, &mut [T]) -> R + Sync,
+    beside: Option<&mut [T]>,
+    each: impl Fn(usize, &mut [T], Option<&mut [T]>) -> R + Sync,
     pool: &Arc<BufferPool>,
 ) -> Vec<R> {
     let taps = Taps::forward(&Geometry { c: g.c.div_ceil(depth::<T>()), ..*g });
-    with_factors(x, g.c, pool, |x| product(&taps, g.n, x, Weights::forward(weight, g), y, each, pool))
+    with_factors(x, g.c, pool, |x| product(&taps, g.n, x, Weights::forward(weight, g), (y, beside), each, pool))
 }
 
 /// Computes dX from dY. dX is written completely, and passed to `each` block by block.
@@ -44,7 +46,8 @@ pub fn input_gradient<T: Fast, R: Send>(
     pool: &Arc<BufferPool>,
 ) -> Vec<R> {
     let taps = Taps::backward(&Geometry { o: g.o.div_ceil(depth::<T>()), ..*g });
-    with_factors(dy, g.o, pool, |dy| product(&taps, g.n, dy, Weights::backward(weight, g), dx, each, pool))
+    let each = |at: usize, dx: &mut [T], _: Option<&mut [T]>| each(at, dx);
+    with_factors(dy, g.o, pool, |dy| product(&taps, g.n, dy, Weights::backward(weight, g), (dx, None), each, pool))
 }
 
 /// Values that one multiplication takes from each side.
@@ -72,8 +75,8 @@ fn product<T: Fast, R: Send>(
     n: usize,
     a: &[T::Factor],
     weights: Weights,
-    c: &mut [T],
-    each: impl Fn(usize, &mut [T]) -> R + Sync,
+    (c, beside): (&mut [T], Option<&mut [T]>),
+    each: impl Fn(usize, &mut [T], Option<&mut [T]>) -> R + Sync,
     pool: &Arc<BufferPool>,
 ) -> Vec<R> {
     let ([rows, width], columns) = (taps.output(), weights.columns());
@@ -83,7 +86,7 @@ fn product<T: Fast, R: Send>(
         let block = block.min(rows.div_ceil(TASKS));
         let size = block * width * columns;
         let panels: Panels<T::Factor> = weights.panels(pool);
-        let one = |(i, c): (usize, &mut [T])| {
+        let one = |(i, (c, beside)): (usize, (&mut [T], Option<&mut [T]>))| {
             let (from, to) = (i * block, ((i + 1) * block).min(rows));
             for (runs, pixels) in taps.classes() {
                 let (a_at, c_at) = places(&pixels, from, to, columns);
@@ -95,9 +98,10 @@ fn product<T: Fast, R: Send>(
                     Rows { a, a_at, runs: &runs, b, c, c_at, width, add: false }.run();
                 }
             }
-            each(i * size, c)
+            each(i * size, c, beside)
         };
-        return c.par_chunks_mut(size).enumerate().map(one).collect();
+        let besides = blocks(beside, size, c.len().div_ceil(size));
+        return c.par_chunks_mut(size).zip(besides).enumerate().map(one).collect();
     }
     // Few pixels, many channels: a task is a panel, which packs its weights and uses them while they are in cache; its columns are moved to
     // their places afterwards.
@@ -115,7 +119,7 @@ fn product<T: Fast, R: Send>(
     });
     let parts = &*parts;
     let size = columns * pixels.div_ceil(TASKS);
-    let one = |(i, c): (usize, &mut [T])| {
+    let one = |(i, (c, beside)): (usize, (&mut [T], Option<&mut [T]>))| {
         for (j, c) in c.chunks_exact_mut(columns).enumerate() {
             let pixel = i * pixels.div_ceil(TASKS) + j;
             for (k, &(width, _)) in panels.iter().enumerate() {
@@ -123,9 +127,18 @@ fn product<T: Fast, R: Send>(
                 c[k * panel_width()..][..width].copy_from_slice(part);
             }
         }
-        each(i * size, c)
+        each(i * size, c, beside)
     };
-    c.par_chunks_mut(size).enumerate().map(one).collect()
+    let besides = blocks(beside, size, c.len().div_ceil(size));
+    c.par_chunks_mut(size).zip(besides).enumerate().map(one).collect()
+}
+
+/// The blocks of `size` values of a slice, or so many times nothing.
+fn blocks<T>(all: Option<&mut [T]>, size: usize, count: usize) -> Vec<Option<&mut [T]>> {
+    match all {
+        Some(all) => all.chunks_mut(size).map(Some).collect(),
+        None => (0..count).map(|_| None).collect(),
+    }
 }
 
 /// The starts of inputs and outputs of a class's pixels, in output rows `from..to` with `stride` values for each pixel.

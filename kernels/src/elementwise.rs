@@ -26,10 +26,19 @@ pub fn add<T: Element>(x: &mut [T], y: &[T]) {
 
 /// Every row of y += bias.
 pub fn add_bias<T: Element>(y: &mut [T], bias: &[T::Real]) {
-    let c = bias.len();
-    y.par_chunks_mut(block_rows(c) * c).for_each(|y| {
-        y.chunks_exact_mut(c).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, &b)| *y = T::down(y.up() + b)));
-    });
+    y.par_chunks_mut(block_rows(bias.len()) * bias.len()).for_each(|y| add_bias_here(y, bias));
+}
+
+/// The same on one thread.
+pub(crate) fn add_bias_here<T: Element>(y: &mut [T], bias: &[T::Real]) {
+    wide(
+        #[inline(always)]
+        || {
+            for row in y.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(y, &b)| *y = T::down(y.up() + b));
+            }
+        },
+    );
 }
 
 /// Converts values to the stored type.

@@ -6,6 +6,7 @@ use crate::blocks::BLOCK;
 use crate::element::{Element, Real};
 use crate::math::sigmoid;
 use crate::passes::{Alone, Apply, Op, pass};
+use crate::simd::wide;
 
 /// The form of a GELU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,13 @@ fn each<T: Element>(y: &mut [T], x: &[T], op: impl Op<T::Real> + Sync) {
     y.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK)).for_each(|(y, x)| pass(y, x, x, x.len(), op));
 }
 
+fn alone<T: Element>(x: &mut [T], f: impl Alone<T::Real>) {
+    wide(
+        #[inline(always)]
+        || x.iter_mut().for_each(|x| *x = T::down(f.of(0, x.up()))),
+    );
+}
+
 impl Gelu {
     /// y = f(x).
     pub fn forward<T: Element>(self, x: &[T], y: &mut [T]) {
@@ -102,6 +110,15 @@ impl Gelu {
             Gelu::Erf => each(y, x, Apply(Erf)),
             Gelu::Tanh => each(y, x, Apply(Tanh)),
             Gelu::Quick => each(y, x, Apply(Quick)),
+        }
+    }
+
+    /// x becomes f(x), on one thread.
+    pub(crate) fn in_place<T: Element>(self, x: &mut [T]) {
+        match self {
+            Gelu::Erf => alone(x, Erf),
+            Gelu::Tanh => alone(x, Tanh),
+            Gelu::Quick => alone(x, Quick),
         }
     }
 

@@ -1,12 +1,10 @@
-//! The steps of optimizers: new values from old ones, in place, computed in f64 for every type.
-//!
-//! A ResNet-18 has 11 million parameters, and the speed of an SGD step is limited by memory: work is divided into blocks over all threads,
-//! and [`momentum`] updates velocity and weight in one pass.
+//! The steps of optimizers: new values from old ones, in place, in one pass each: a network has millions of parameters, and the speed of a
+//! step is limited by memory. They are computed in f64 for every type, except Adam's, whose root and quotient cost too much in f64.
 
 use rayon::prelude::*;
 
 use super::blocks::BLOCK;
-use super::element::Real;
+use super::element::{Real, zero};
 use super::elementwise::squares;
 use super::simd::wide;
 
@@ -46,7 +44,8 @@ pub struct Lars {
     pub popular: bool,
 }
 
-/// A step of Adam: m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², w ← w·`keep` − `rate`·m / (√v·`root` + `eps`).
+/// A step of Adam: m ← β₁·m + (1 − β₁)·g, v ← β₂·v + (1 − β₂)·g², w ← w·`keep` − `rate`·m / (√v·`root` + `eps`), computed in the type of
+/// the values. Averages that are too small for a normal number become 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// β₁ and β₂.
@@ -65,16 +64,12 @@ pub struct Adam {
 /// bit.
 pub fn step<R: Real>(step: &Step, w: &mut [R], state: &mut [&mut [R]], g: &[R], scale: f64) {
     match (*step, state) {
-        (Step::Blend { keep, add }, []) => update(Update::Linear(keep, add * scale, 0.0), w, g, g),
+        (Step::Blend { keep, add }, []) => linear([keep, add * scale, 0.0], w, g, g),
         (Step::Momentum(Momentum { velocity: [a, b, c], weight: [d, e, f] }), [v]) => {
             momentum(Momentum { velocity: [a, b * scale, c], weight: [d, e * scale, f] }, w, v, g);
         }
         (Step::Lars(step), [v]) => lars(step, w, v, g, scale),
-        (Step::Adam(Adam { betas: [b1, b2], keep, rate, root, eps }), [first, second]) => {
-            update(Update::Linear(b1, (1.0 - b1) * scale, 0.0), first, g, g);
-            update(Update::Product(b2, (1.0 - b2) * scale * scale), second, g, g);
-            update(Update::Adaptive { keep, rate, root, eps }, w, first, second);
-        }
+        (Step::Adam(step), [first, second]) => adam(&step, w, first, second, g, scale),
         (step, state) => panic!("{step:?} with {} states", state.len()),
     }
 }
@@ -87,10 +82,10 @@ fn lars<R: Real>(step: Lars, w: &mut [R], v: &mut [R], g: &[R], scale: f64) {
         if weight > 0.0 && x > 0.0 { trust * weight / x } else { 1.0 }
     };
     if popular {
-        update(Update::Linear(momentum, scale, decay), v, g, w);
+        linear([momentum, scale, decay], v, g, w);
         let x = if trust.is_some() { squares(v, v, 0.0).sqrt() } else { 0.0 };
         let scaled = rate * ratio(w, x);
-        update(Update::Linear(1.0, -scaled, 0.0), w, v, v);
+        linear([1.0, -scaled, 0.0], w, v, v);
     } else {
         // ‖scale·g + decay·w‖
         let x = if trust.is_some() { scale * squares(g, w, decay / scale).sqrt() } else { 0.0 };
@@ -100,24 +95,147 @@ fn lars<R: Real>(step: Lars, w: &mut [R], v: &mut [R], g: &[R], scale: f64) {
     }
 }
 
-/// A new value of d from d, x and y, elementwise.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Update {
-    /// d ← d·`.0` + x·`.1` + y·`.2`
-    Linear(f64, f64, f64),
-    /// d ← d·`.0` + x·y·`.1`
-    Product(f64, f64),
-    /// d ← d·`keep` − `rate`·x / (√y·`root` + `eps`)
-    Adaptive {
-        /// d's factor.
-        keep: f64,
-        /// x's factor.
-        rate: f64,
-        /// √y's factor.
-        root: f64,
-        /// Added below the line.
-        eps: f64,
-    },
+/// Adam's factors in the type of the values.
+#[derive(Clone, Copy)]
+struct Factors<R> {
+    betas: [R; 2],
+    of_gradient: [R; 2],
+    keep: R,
+    rate: R,
+    root: R,
+    eps: R,
+}
+
+impl<R: Real> Factors<R> {
+    fn new(step: &Adam, scale: f64) -> Factors<R> {
+        let Adam { betas: [b1, b2], keep, rate, root, eps } = *step;
+        Factors {
+            betas: [R::of(b1), R::of(b2)],
+            of_gradient: [R::of((1.0 - b1) * scale), R::of((1.0 - b2) * scale * scale)],
+            keep: R::of(keep),
+            rate: R::of(rate),
+            root: R::of(root),
+            eps: R::of(eps),
+        }
+    }
+
+    /// The new w, m and v.
+    #[inline(always)]
+    fn step(&self, [w, m, v]: [R; 3], g: R) -> [R; 3] {
+        let normal = |x: R| if x.abs() < R::min_positive_value() { zero::<R>() } else { x };
+        let m = normal(m * self.betas[0] + g * self.of_gradient[0]);
+        let v = normal(v * self.betas[1] + g * g * self.of_gradient[1]);
+        [w * self.keep - self.rate * m / (v.sqrt() * self.root + self.eps), m, v]
+    }
+}
+
+/// A step of Adam; all slices have the same length.
+fn adam<R: Real>(step: &Adam, w: &mut [R], m: &mut [R], v: &mut [R], g: &[R], scale: f64) {
+    let factors = Factors::<R>::new(step, scale);
+    let states = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
+    w.par_chunks_mut(BLOCK).zip(states).zip(g.par_chunks(BLOCK)).for_each(|((w, (m, v)), g)| {
+        wide(
+            #[inline(always)]
+            || {
+                for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+                    [*w, *m, *v] = factors.step([*w, *m, *v], *g);
+                }
+            },
+        );
+    });
+}
+
+/// A table whose rows take steps of Adam at different times. All three have rows of `width` values.
+pub struct AdamRows<'a, R> {
+    /// The table.
+    pub w: &'a mut [R],
+    /// The moving averages of its gradient and of the gradient's square.
+    pub states: [&'a mut [R]; 2],
+    /// Values of a row.
+    pub width: usize,
+}
+
+/// A row with steps to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LateRow {
+    /// Its number in the table.
+    pub row: u32,
+    /// How many of the steps it has taken.
+    pub taken: u32,
+}
+
+/// Rows that are worth a task.
+const ROWS: usize = 32;
+/// Values of a row that stay in registers while all its steps are taken.
+const HELD: usize = 64;
+
+impl<R: Real> AdamRows<'_, R> {
+    /// Lets `rows` (each once, ascending) take those of `steps` that they have not taken, with a gradient of zeros. The last of the steps is
+    /// taken with the gradients `last` if they are given, a row for each of `rows` times a factor. The bits are those of whole steps, in
+    /// which rows without a gradient have one of zeros.
+    ///
+    /// # Panics
+    /// If a row is not in the table, or rows are not ascending.
+    pub fn catch_up(&mut self, rows: &[LateRow], steps: &[Adam], last: Option<(&[R], f64)>) {
+        let width = self.width;
+        let scale = last.map_or(1.0, |(_, scale)| scale);
+        let mut factors: Vec<Factors<R>> = steps.iter().map(|step| Factors::new(step, 1.0)).collect();
+        if let (Some(last), Some(step)) = (factors.last_mut(), steps.last()) {
+            *last = Factors::new(step, scale);
+        }
+        let mut tasks = Vec::with_capacity(rows.len().div_ceil(ROWS));
+        let [m, v] = &mut self.states;
+        let (mut w, mut m, mut v) = (&mut *self.w, &mut **m, &mut **v);
+        let mut start = 0;
+        for (number, some) in rows.chunks(ROWS).enumerate() {
+            let [first, end] = [some[0].row as usize, some[some.len() - 1].row as usize + 1];
+            let parts = [&mut w, &mut m, &mut v].map(|all| {
+                let (own, rest) = std::mem::take(all)[(first - start) * width..].split_at_mut((end - first) * width);
+                *all = rest;
+                own
+            });
+            start = end;
+            let gradients = last.map(|(g, _)| &g[number * ROWS * width..][..some.len() * width]);
+            tasks.push((parts, some, gradients));
+        }
+        tasks.into_par_iter().for_each(|([w, m, v], rows, gradients)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for (at, row) in rows.iter().enumerate() {
+                        let from = (row.row - rows[0].row) as usize * width;
+                        let g = gradients.map(|g| &g[at * width..][..width]);
+                        let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|all| &mut all[from..][..width]);
+                        take(&factors[row.taken as usize..], w, m, v, g);
+                    }
+                },
+            );
+        });
+    }
+}
+
+/// Takes all steps of a row, [`HELD`] values at a time; the last one with the gradient `g`, if there is one.
+#[inline(always)]
+fn take<R: Real>(steps: &[Factors<R>], w: &mut [R], m: &mut [R], v: &mut [R], g: Option<&[R]>) {
+    let nothing = [zero::<R>(); HELD];
+    for from in (0..w.len()).step_by(HELD) {
+        let count = HELD.min(w.len() - from);
+        let [mut wide_w, mut wide_m, mut wide_v, mut gradient] = [nothing; 4];
+        wide_w[..count].copy_from_slice(&w[from..][..count]);
+        wide_m[..count].copy_from_slice(&m[from..][..count]);
+        wide_v[..count].copy_from_slice(&v[from..][..count]);
+        for (number, step) in steps.iter().enumerate() {
+            if let (true, Some(g)) = (number + 1 == steps.len(), g) {
+                gradient[..count].copy_from_slice(&g[from..][..count]);
+            }
+            for i in 0..HELD {
+                [wide_w[i], wide_m[i], wide_v[i]] = step.step([wide_w[i], wide_m[i], wide_v[i]], gradient[i]);
+            }
+        }
+        w[from..][..count].copy_from_slice(&wide_w[..count]);
+        m[from..][..count].copy_from_slice(&wide_m[..count]);
+        v[from..][..count].copy_from_slice(&wide_v[..count]);
+    }
 }
 
 /// v ← v·`velocity[0]` + g·`velocity[1]` + w·`velocity[2]`, then w ← w·`weight[0]` + g·`weight[1]` + v·`weight[2]`.
@@ -129,29 +247,21 @@ pub struct Momentum {
     pub weight: [f64; 3],
 }
 
-/// Updates d. All three have the same length.
-pub(crate) fn update<R: Real>(update: Update, d: &mut [R], x: &[R], y: &[R]) {
-    match update {
-        Update::Linear(a, b, c) => zip(d, x, y, |d, x, y| d * a + x * b + y * c),
-        Update::Product(a, b) => zip(d, x, y, |d, x, y| d * a + x * y * b),
-        Update::Adaptive { keep, rate, root, eps } => zip(d, x, y, |d, x, y| d * keep - rate * x / (y.sqrt() * root + eps)),
-    }
-}
-
-fn zip<R: Real>(d: &mut [R], x: &[R], y: &[R], f: impl Fn(f64, f64, f64) -> f64 + Sync) {
+/// d ← d·a + x·b + y·c. All three have the same length.
+pub(crate) fn linear<R: Real>([a, b, c]: [f64; 3], d: &mut [R], x: &[R], y: &[R]) {
     d.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK).zip(y.par_chunks(BLOCK))).for_each(|(d, (x, y))| {
         wide(
             #[inline(always)]
             || {
                 for (d, (x, y)) in d.iter_mut().zip(x.iter().zip(y)) {
-                    *d = R::of(f(d.wide(), x.wide(), y.wide()));
+                    *d = R::of(d.wide() * a + x.wide() * b + y.wide() * c);
                 }
             },
         );
     });
 }
 
-/// Updates w and v. All three have the same length. Each value is rounded as by two [updates](update), so the bits are the same.
+/// Updates w and v. All three have the same length. Each value is rounded as by two calls of [`linear`], so the bits are the same.
 fn momentum<R: Real>(step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
     let Momentum { velocity: [a, b, c], weight: [d, e, f] } = step;
     w.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)).zip(g.par_chunks(BLOCK)).for_each(|((w, v), g)| {
@@ -180,34 +290,97 @@ mod tests {
         numbers.iter().map(|v| v.wide().to_bits()).collect()
     }
 
-    fn updates_are_their_formula<R: Real>() {
+    /// A value that was computed in R, and the same computed in f64.
+    fn near<R: Real>(found: R, exact: f64) -> bool {
+        let bound = if R::KIND == crate::Kind::F64 { 1e-14 } else { 1e-6 };
+        (found.wide() - exact).abs() <= bound * exact.abs().max(1.0)
+    }
+
+    fn sums_are_their_formula<R: Real>() {
         let n = BLOCK * 2 + 17;
-        let (x, y): (Vec<R>, Vec<R>) = (wave(n, 0.3), wave::<R>(n, 0.7).into_iter().map(|v| v.abs()).collect());
-        type Formula = fn(f64, f64, f64) -> f64;
-        let updates: [(Update, Formula); 3] = [
-            (Update::Linear(0.9, 0.5, -0.25), |d, x, y| d * 0.9 + x * 0.5 + y * -0.25),
-            (Update::Product(0.9, 0.1), |d, x, y| d * 0.9 + x * y * 0.1),
-            (Update::Adaptive { keep: 0.99, rate: 0.1, root: 1.5, eps: 1e-8 }, |d, x, y| {
-                d * 0.99 - 0.1 * x / (y.sqrt() * 1.5 + 1e-8)
-            }),
-        ];
-        for (rule, plain) in updates {
-            let mut d: Vec<R> = wave(n, 0.1);
-            let expected: Vec<f64> = (0..n).map(|i| plain(d[i].wide(), x[i].wide(), y[i].wide())).collect();
-            let mut alone = d.clone();
-            update(rule, &mut d, &x, &y);
-            for (found, expected) in d.iter().zip(&expected) {
-                // A fused product, where a machine has one, is more precise by a bit.
-                let bound = if R::KIND == crate::Kind::F64 { 1e-14 } else { 1e-6 };
-                assert!(
-                    (found.wide() - expected).abs() <= bound * expected.abs().max(1.0),
-                    "{rule:?}: {} {expected}",
-                    found.wide()
-                );
+        let (x, y, d): (Vec<R>, Vec<R>, Vec<R>) = (wave(n, 0.3), wave(n, 0.7), wave(n, 0.1));
+        let (mut found, mut alone) = (d.clone(), d.clone());
+        linear([0.9, 0.5, -0.25], &mut found, &x, &y);
+        for i in 0..n {
+            assert!(near(found[i], d[i].wide() * 0.9 + x[i].wide() * 0.5 + y[i].wide() * -0.25), "{i}");
+        }
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        one.install(|| linear([0.9, 0.5, -0.25], &mut alone, &x, &y));
+        assert_eq!(bits(&alone), bits(&found), "threads");
+    }
+
+    /// The `number`th of some steps of Adam.
+    fn step_of_adam(number: usize) -> Adam {
+        let taken = number as f64 + 1.0;
+        let root = 1.0 / (1.0 - 0.99f64.powf(taken)).sqrt();
+        Adam { betas: [0.9, 0.99], keep: 0.999, rate: 0.1 / taken, root, eps: 1e-8 }
+    }
+
+    fn adam_is_its_formula<R: Real>() {
+        let n = BLOCK * 2 + 17;
+        let (g, start): (Vec<R>, [Vec<R>; 3]) = (wave(n, 0.3), [wave(n, 0.1), wave(n, 0.5), wave(n, 0.7)]);
+        let [w, m, mut v] = start;
+        v.iter_mut().for_each(|v| *v = v.abs());
+        let Adam { betas: [b1, b2], keep, rate, root, eps } = step_of_adam(3);
+        let run = || {
+            let mut new = [w.clone(), m.clone(), v.clone()];
+            let [w, m, v] = &mut new;
+            adam(&step_of_adam(3), w, m, v, &g, 0.5);
+            new
+        };
+        let new = run();
+        for i in 0..n {
+            let g = 0.5 * g[i].wide();
+            let (m, v) = (b1 * m[i].wide() + (1.0 - b1) * g, b2 * v[i].wide() + (1.0 - b2) * g * g);
+            let w = w[i].wide() * keep - rate * m / (v.sqrt() * root + eps);
+            assert!([w, m, v].iter().zip(&new).all(|(exact, found)| near(found[i], *exact)), "{i}");
+        }
+        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(one.install(run).map(|x| bits(&x)), new.map(|x| bits(&x)), "threads");
+    }
+
+    /// Rows that take their steps late have the bits of whole steps, whenever they catch up and on any number of threads.
+    fn late_rows_are_whole_steps<R: Real>(width: usize) {
+        let (rows, steps) = (200usize, 30usize);
+        // Row r has a gradient in step s; row 7 has none.
+        let met = |row: usize, step: usize| row != 7 && (row * 7 + step * 11) % (row % 13 + 1) == 0;
+        let gradient = |row: usize, step: usize| -> Vec<R> { wave(width, (row + 31 * step) as f64 * 0.01 + 0.1) };
+        let start: Vec<R> = wave(rows * width, 0.1);
+        let mut whole = [start.clone(), vec![R::of(0.0); rows * width], vec![R::of(0.0); rows * width]];
+        for step in 0..steps {
+            let one = |row| if met(row, step) { gradient(row, step) } else { vec![R::of(0.0); width] };
+            let g: Vec<R> = (0..rows).flat_map(one).collect();
+            let [w, m, v] = &mut whole;
+            adam(&step_of_adam(step), w, m, v, &g, 0.25);
+        }
+        // All at once, or also all rows after every fourth step.
+        for (threads, pause) in [(1, usize::MAX), (3, usize::MAX), (2, 4)] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut late = [start.clone(), vec![R::of(0.0); rows * width], vec![R::of(0.0); rows * width]];
+            let (mut taken, mut history) = (vec![0u32; rows], Vec::new());
+            let [w, m, v] = &mut late;
+            let mut table = AdamRows { w, states: [m, v], width };
+            let all = |taken: &[u32]| -> Vec<LateRow> {
+                taken.iter().zip(0..).map(|(taken, row)| LateRow { row, taken: *taken }).collect()
+            };
+            for step in 0..steps {
+                history.push(step_of_adam(step));
+                let some: Vec<LateRow> = all(&taken).into_iter().filter(|late| met(late.row as usize, step)).collect();
+                let g: Vec<R> = some.iter().flat_map(|late| gradient(late.row as usize, step)).collect();
+                // Before a row is read, it catches up.
+                let (before, now) = history.split_at(step);
+                let waiting: Vec<LateRow> = some.iter().copied().filter(|late| late.taken < step as u32).collect();
+                pool.install(|| table.catch_up(&waiting, before, None));
+                let some: Vec<LateRow> = some.iter().map(|late| LateRow { taken: 0, ..*late }).collect();
+                pool.install(|| table.catch_up(&some, now, Some((&g, 0.25))));
+                some.iter().for_each(|late| taken[late.row as usize] = step as u32 + 1);
+                if step % pause == pause - 1 {
+                    pool.install(|| table.catch_up(&all(&taken), &history, None));
+                    taken.fill(step as u32 + 1);
+                }
             }
-            let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-            one.install(|| update(rule, &mut alone, &x, &y));
-            assert_eq!(bits(&alone), bits(&d), "{rule:?}: threads");
+            pool.install(|| table.catch_up(&all(&taken), &history, None));
+            assert_eq!(late.map(|x| bits(&x)), whole.clone().map(|x| bits(&x)), "{threads} threads, pause {pause}");
         }
     }
 
@@ -222,8 +395,8 @@ mod tests {
             let [mut w, mut v, g] = [0.1, 0.3, 0.7].map(|f| wave::<R>(n, f));
             let (mut w2, mut v2) = (w.clone(), v.clone());
             momentum(Momentum { velocity, weight }, &mut w, &mut v, &g);
-            update(Update::Linear(velocity[0], velocity[1], velocity[2]), &mut v2, &g, &w2);
-            update(Update::Linear(weight[0], weight[1], weight[2]), &mut w2, &g, &v2);
+            linear([velocity[0], velocity[1], velocity[2]], &mut v2, &g, &w2);
+            linear([weight[0], weight[1], weight[2]], &mut w2, &g, &v2);
             assert_eq!((bits(&w), bits(&v)), (bits(&w2), bits(&v2)), "{velocity:?}");
         }
     }
@@ -264,9 +437,27 @@ mod tests {
     }
 
     #[test]
-    fn updates_do_what_they_say_on_any_number_of_threads() {
-        updates_are_their_formula::<f32>();
-        updates_are_their_formula::<f64>();
+    fn steps_are_their_formula_on_any_number_of_threads() {
+        sums_are_their_formula::<f32>();
+        sums_are_their_formula::<f64>();
+        adam_is_its_formula::<f32>();
+        adam_is_its_formula::<f64>();
+    }
+
+    #[test]
+    fn rows_may_take_their_steps_late() {
+        for width in [1, 64, 130] {
+            late_rows_are_whole_steps::<f32>(width);
+            late_rows_are_whole_steps::<f64>(width);
+        }
+    }
+
+    #[test]
+    fn averages_end_at_zero() {
+        let mut all = [[1.0f32], [1e-30], [1e-30]];
+        let [w, m, v] = &mut all;
+        (0..2000).for_each(|_| adam(&step_of_adam(0), w, m, v, &[0.0], 1.0));
+        assert_eq!([m[0], v[0]], [0.0; 2], "and not at a subnormal number, which is slow");
     }
 
     #[test]

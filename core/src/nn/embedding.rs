@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use ctk_kernels::{Device, Groups, Map, Number};
+use ctk_kernels::{Device, Groups, Map, Number, Real};
 
-use super::flow::{Context, Forward};
+use super::flow::{Context, Forward, SharedMap};
 use super::tensors;
 use crate::error::{Error, Result};
 use crate::nn::gradient::RowGradient;
@@ -40,12 +40,36 @@ impl Embedding {
         }
     }
 
+    /// The mean of each text's rows, `(texts, width)`: this layer and a mean over all tokens as one. The backward pass ends here.
+    pub(crate) fn means<D: Device, T: Number>(&self, ids: &[u32], context: &Context<D>) -> Forward<D, T> {
+        let ([_, width], device) = (self.check(ids)?, &context.device);
+        let rows = &context.behaviour.rows;
+        let Some(offsets) = rows.offsets().filter(|_| rows.covers(ids.len(), 1)) else {
+            return Err(Error::new(format!("{} tokens are not those of {} texts", ids.len(), rows.len())));
+        };
+        let (there, ends) = (device.vector(ids), device.vector(offsets));
+        let mut y = Map::new([rows.len(), 1, 1, width], device);
+        self.weight.view_rows(ids, device, |table| {
+            device.gather_means(table, width, device.read(&there), device.read(&ends), y.data_mut());
+        })?;
+        let (weight, own, ids) = (self.weight.clone(), context.clone(), ids.to_vec());
+        let back = context.back(move |dy: SharedMap<D, T>, _| {
+            let device = dy.device();
+            let groups = Groups::new(&ids);
+            let (order, starts) = (device.vector(&groups.order), device.vector(&groups.starts));
+            let sums = device.sum_shares(dy.data(), dy.c, device.read(&ends), device.read(&order), device.read(&starts));
+            own.store.add(&weight, rows_of(groups.ids, device.host(sums), dy.c)?)?;
+            Ok(None)
+        });
+        Ok((Arc::new(y), back))
+    }
+
     /// The rows as maps of one pixel. The backward pass ends here.
     pub(crate) fn forward<D: Device, T: Number>(&self, ids: &[u32], context: &Context<D>) -> Forward<D, T> {
         let ([_, width], device) = (self.check(ids)?, &context.device);
         let there = device.vector(ids);
         let mut y = Map::new([ids.len(), 1, 1, width], device);
-        self.weight.view(device, |table| device.gather(table, width, device.read(&there), y.data_mut()))?;
+        self.weight.view_rows(ids, device, |table| device.gather(table, width, device.read(&there), y.data_mut()))?;
         let (weight, own, ids) = (self.weight.clone(), context.clone(), ids.to_vec());
         let back = context.back(move |dy, _| {
             own.store.add(&weight, row_gradient(&ids, &*dy)?)?;
@@ -69,5 +93,11 @@ pub(crate) fn row_gradient<D: Device, T: Number>(ids: &[u32], dy: &Map<D, T>) ->
     let groups = Groups::new(ids);
     let (order, starts) = (device.vector(&groups.order), device.vector(&groups.starts));
     let sums = device.sum_groups(dy.data(), dy.c, device.read(&order), device.read(&starts));
-    RowGradient::new(&groups.ids, &tensors::from_vec(device.host(sums), (groups.ids.len(), dy.c))?)
+    rows_of(groups.ids, device.host(sums), dy.c)
+}
+
+/// The gradient of the rows `ids`, each once and ascending, of `width` values.
+fn rows_of<R: Real>(ids: Vec<u32>, values: Vec<R>, width: usize) -> Result<RowGradient> {
+    let values = tensors::from_vec(values, (ids.len(), width))?;
+    RowGradient::ascending(ids, values)
 }

@@ -141,6 +141,12 @@ pub(crate) struct Context<D> {
 }
 
 impl<D: Device> Context<D> {
+    /// The same for one row of each text, which is left after its tokens were pooled.
+    pub fn pooled(&self) -> Context<D> {
+        let behaviour = Behaviour { rows: self.behaviour.rows.pooled(), ..self.behaviour.clone() };
+        Context { behaviour, ..self.clone() }
+    }
+
     /// Makes a layer's backward step, if the pass keeps a tape.
     pub fn back<T: Number>(
         &self,

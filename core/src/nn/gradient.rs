@@ -66,6 +66,18 @@ impl RowGradient {
         Ok(RowGradient { ids: slots.into_keys().collect(), values })
     }
 
+    /// The gradients `values` (n, width) of the rows `ids`, each once and ascending.
+    ///
+    /// # Errors
+    /// `ids` and `values` have different numbers of rows, or the ids are not ascending.
+    pub fn ascending(ids: Vec<u32>, values: Tensor) -> Result<RowGradient> {
+        let (n, _) = values.dims2()?;
+        if n != ids.len() || !ids.is_sorted_by(|a, b| a < b) {
+            return Err(Error::new(format!("{} ids, each once and ascending, for {n} rows of gradients", ids.len())));
+        }
+        Ok(RowGradient { ids, values })
+    }
+
     /// The row numbers, each once, ascending.
     pub fn ids(&self) -> &[u32] {
         &self.ids

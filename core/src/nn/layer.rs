@@ -93,7 +93,7 @@ impl Layer {
             Layer::Conv2d(conv) => return conv.forward(x, context),
             Layer::BatchNorm(norm) => return norm.forward(x, context),
             Layer::Residual(block) => return block.forward(x.plain(), context),
-            Layer::Linear(linear) => linear.forward(x.plain(), context),
+            Layer::Linear(linear) => linear.forward(None, x.plain(), context),
             Layer::Relu => Ok(relu(x.plain(), context)),
             Layer::MaxPool(pool) => pool.forward(x.plain(), context),
             Layer::AvgPool(pool) => pool.forward(x.plain(), context),
@@ -179,14 +179,23 @@ fn run<D: Device, T: Number>(
     steps: &mut Steps<D, T>,
     context: &Context<D>,
 ) -> Result<Activation<D, T>> {
-    let mut pooled = None;
-    for layer in layers {
-        let (y, back) = layer.forward(x, pooled.as_ref().unwrap_or(context))?;
+    let (mut pooled, mut rest) = (None, layers);
+    while let [layer, after @ ..] = rest {
+        rest = after;
+        let context = pooled.as_ref().unwrap_or(context);
+        let (y, back) = match (layer, after) {
+            // Both at once, while the product is in cache.
+            (Layer::Linear(linear), [Layer::Gelu(form), after @ ..]) => {
+                rest = after;
+                let (y, back) = linear.forward(Some(*form), x.plain(), context)?;
+                (y.into(), back)
+            }
+            _ => layer.forward(x, context)?,
+        };
         steps.extend(back);
         x = y;
         if layer.pools() && context.behaviour.rows.offsets().is_some() {
-            let behaviour = Behaviour { rows: context.behaviour.rows.pooled(), ..context.behaviour.clone() };
-            pooled = Some(Context { behaviour, ..context.clone() });
+            pooled = Some(context.pooled());
         }
     }
     Ok(x)
@@ -207,9 +216,13 @@ fn reference_of(layers: &[Layer], mut x: Tensor, behaviour: &Behaviour) -> Resul
 /// Runs a chain that begins with an embedding table and reads ids.
 pub(crate) fn look_up<D: Device, T: Number>(layers: &[Layer], ids: &[u32], context: &Context<D>) -> Chained<D, T> {
     let Some((Layer::Embedding(table), rest)) = layers.split_first() else { return Err(no_table()) };
-    let (x, back) = table.forward(ids, context)?;
+    let texts = context.behaviour.rows.offsets().is_some();
+    let ((x, back), rest, after) = match rest {
+        [Layer::GlobalAverage, rest @ ..] if texts => (table.means(ids, context)?, rest, context.pooled()),
+        _ => (table.forward(ids, context)?, rest, context.clone()),
+    };
     let mut steps: Steps<D, T> = back.into_iter().collect();
-    let x = run(rest, x.into(), &mut steps, context)?;
+    let x = run(rest, x.into(), &mut steps, &after)?;
     Ok((x, context.keep.then_some(steps)))
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use ctk_kernels::{Device, Geometry, Map, Number};
+use ctk_kernels::{Device, Finish, Gelu, Geometry, Map, Number};
 
-use super::conv::{add_bias, apply, input_gradient};
+use super::conv::input_gradient;
 use super::flow::{Context, Forward, SharedMap};
 use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
@@ -42,14 +42,36 @@ impl Linear {
         Ok(Geometry { n: n * h * w, h: 1, w: 1, c, o, oh: 1, ow: 1, kernel: 1, stride: 1, padding: 0 })
     }
 
-    pub(crate) fn forward<D: Device, T: Number>(&self, x: SharedMap<D, T>, context: &Context<D>) -> Forward<D, T> {
+    /// The rows, and then their GELU if there is one.
+    pub(crate) fn forward<D: Device, T: Number>(
+        &self,
+        gelu: Option<Gelu>,
+        x: SharedMap<D, T>,
+        context: &Context<D>,
+    ) -> Forward<D, T> {
         let shape @ [n, h, w, _] = x.shape();
-        let g = self.geometry(shape)?;
-        let (y, _) = apply(&g, &self.weight, (x.data(), None), false, &context.device)?;
-        let mut y = Map::shaped(y, [n, h, w, g.o]);
-        add_bias(&mut y, self.bias.as_deref())?;
+        let (g, device) = (self.geometry(shape)?, &context.device);
+        let mut y = Map::new([n, h, w, g.o], device);
+        // The gradient of the GELU needs what it is taken of.
+        let mut before = (gelu.is_some() && context.keep).then(|| Map::new(y.shape(), device));
+        self.weight.view(device, |weight| {
+            let before = before.as_mut().map(|before| before.data_mut());
+            let run = |bias: Option<D::View<'_, T::Real>>| device.transform(&g, x.data(), weight, Finish { bias, gelu }, before, y.data_mut());
+            match &self.bias {
+                Some(bias) => bias.view(device, |bias| run(Some(bias))),
+                None => {
+                    run(None);
+                    Ok(())
+                }
+            }
+        })??;
         let (Linear { weight, bias }, own) = (self.clone(), context.clone());
-        let back = context.back(move |dy, want| {
+        let back = context.back(move |mut dy: SharedMap<D, T>, want| {
+            if let (Some(form), Some(before)) = (gelu, before) {
+                let mut through = Map::own(dy);
+                own.device.gelu_gradient(form, before.data(), through.data_mut());
+                dy = Arc::new(through);
+            }
             let dw = own.device.weight_gradient(&g, (x.data(), None), dy.data());
             drop(x);
             own.leave(&weight, dw)?;

@@ -21,6 +21,7 @@ mod dropout;
 mod embedding;
 mod flow;
 pub mod gradient;
+mod late;
 mod layer;
 mod layer_norm;
 mod linear;

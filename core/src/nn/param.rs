@@ -1,12 +1,14 @@
 //! One parameter: its name, its shape, its kind, its initial values and its values.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use candle_core::{DType, Shape, Tensor, Var};
-use ctk_kernels::{self as kernels, Real};
+use ctk_kernels::{self as kernels, Adam, Real};
 use rand_distr::{Distribution, Normal, Uniform};
 
 use super::array::Array;
+use super::gradient::RowGradient;
+use super::late::Late;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::rng::Key;
@@ -74,6 +76,8 @@ pub struct Param {
     pub(super) init: Init,
     pub(super) depth: Option<usize>,
     pub(super) values: OnceLock<Values>,
+    /// The steps that rows of a table have yet to take. Whoever reads the values of all rows lets them be taken first.
+    pub(super) late: Mutex<Option<Late>>,
 }
 
 /// A parameter's values, on the device of the layers that use it.
@@ -110,7 +114,10 @@ impl Param {
     /// # Panics
     /// Before [`Params::materialise`].
     pub fn dtype(&self) -> DType {
-        self.array().dtype()
+        match self.values() {
+            Values::Cpu(var) => var.dtype(),
+            Values::Device(array) => array.dtype(),
+        }
     }
 
     /// The variable.
@@ -119,6 +126,7 @@ impl Param {
     /// Before [`Params::materialise`] (no model runs before it has values), and if the values are on another device than the CPU, which
     /// candle cannot access.
     pub fn var(&self) -> &Var {
+        self.catch_up();
         match self.values() {
             Values::Cpu(var) => var,
             Values::Device(array) => panic!("parameter {} is {array:?}, which candle cannot see", self.name),
@@ -130,10 +138,42 @@ impl Param {
     /// # Panics
     /// Before [`Params::materialise`].
     pub fn array(&self) -> Array {
+        self.catch_up();
+        self.raw()
+    }
+
+    /// The values, of which some rows may be late.
+    fn raw(&self) -> Array {
         match self.values() {
             Values::Cpu(var) => Array::from(var.as_tensor().clone()),
             Values::Device(array) => array.clone(),
         }
+    }
+
+    /// Lets all rows take the steps that they have yet to take.
+    pub(crate) fn catch_up(&self) {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut late) = late {
+            // Types and shapes were checked when the first of these steps was taken.
+            late.catch_up(&self.raw(), None).unwrap_or_else(|e| panic!("rows of {} cannot take their steps: {e}", self.name));
+        }
+    }
+
+    /// Takes a step of Adam with the gradient of some rows, times `scale`. The other rows of the table take theirs when they are read.
+    /// `states` are the table's, and are complete after [`catch_up`](Param::catch_up).
+    ///
+    /// # Errors
+    /// The gradient has other rows, or another type, than the table.
+    pub(crate) fn step_rows(&self, step: Adam, states: &[Array; 2], gradient: &RowGradient, scale: f64) -> Result<()> {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let late_rows = late.get_or_insert_with(|| Late::new(self.dims()[0], states));
+        late_rows.step(&self.raw(), step, gradient, scale).map_err(|e| e.at(&self.name))?;
+        let long = late_rows.is_long();
+        drop(late);
+        if long {
+            self.catch_up();
+        }
+        Ok(())
     }
 
     /// The device of its values, on which the layers run that it belongs to.
@@ -156,6 +196,7 @@ impl Param {
     /// # Errors
     /// An error of candle.
     pub fn tensor(&self) -> Result<Tensor> {
+        self.catch_up();
         match self.values() {
             Values::Cpu(var) => Ok(var.as_detached_tensor()),
             Values::Device(array) => array.tensor(),
@@ -167,6 +208,7 @@ impl Param {
     /// # Errors
     /// The shape differs.
     pub fn set(&self, from: &Tensor) -> Result<()> {
+        self.catch_up();
         match self.values() {
             Values::Cpu(var) => Ok(var.set(&from.to_dtype(var.dtype())?)?),
             Values::Device(array) => array.set(&from.to_dtype(array.dtype())?),
@@ -181,6 +223,19 @@ impl Param {
         use_it: impl FnOnce(D::View<'_, R>) -> Out,
     ) -> Result<Out> {
         self.array().view(device, use_it).map_err(|e| e.at(&self.name))
+    }
+
+    /// Gives a device read access to the values of the rows `ids` of a table; other rows may be late.
+    pub(crate) fn view_rows<D: kernels::Device, R: Real, Out>(
+        &self,
+        ids: &[u32],
+        device: &D,
+        use_it: impl FnOnce(D::View<'_, R>) -> Out,
+    ) -> Result<Out> {
+        if let Some(late) = &mut *self.late.lock().unwrap_or_else(PoisonError::into_inner) {
+            late.catch_up(&self.raw(), Some(ids)).map_err(|e| e.at(&self.name))?;
+        }
+        self.raw().view(device, use_it).map_err(|e| e.at(&self.name))
     }
 
     /// Gives a device write access to the values.

@@ -5,7 +5,7 @@
 //! layer's initial values. Candle's own `VarMap` is a `HashMap` over a generator that cannot be seeded.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use candle_core::{DType, Shape, Tensor, Var};
 
@@ -226,7 +226,7 @@ impl Scope<'_> {
     pub fn param(&mut self, name: &str, shape: impl Into<Shape>, kind: ParamKind, init: Init) -> Arc<Param> {
         let name = self.join(name);
         assert!(self.params.list.iter().all(|p| p.name != name), "parameter {name} declared twice");
-        let param = Arc::new(Param { name, shape: shape.into(), kind, init, depth: self.depth, values: OnceLock::new() });
+        let param = Arc::new(Param { name, shape: shape.into(), kind, init, depth: self.depth, values: OnceLock::new(), late: Mutex::new(None) });
         if let Some((section, _)) = param.name.split_once('.') {
             self.params.declare(section);
         }

@@ -20,13 +20,15 @@ mod tests;
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use ctk_kernels::Real;
 
 use crate::data::known::Known;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::embeddings::{EmbeddedGradient, Embeddings, ViewSet};
 use crate::nn::params::Param;
+use crate::nn::tensors;
 use crate::store::checkpoint::{Reader, Writer};
 use crate::world::Collective;
 
@@ -190,6 +192,52 @@ pub fn attach(value: &Tensor, gradients: &[(&Tensor, Tensor)]) -> Result<Tensor>
         out = (out + (&dot - dot.detach())?)?;
     }
     Ok(out)
+}
+
+/// Rows scaled to length 1, as by [`normalise`] but outside of a graph, and the way back through that.
+pub(crate) struct Unit {
+    /// The rows (n, d).
+    pub rows: Tensor,
+    /// What each row was multiplied by (n).
+    inverse: Tensor,
+}
+
+impl Unit {
+    /// The rows of `x` (n, d).
+    ///
+    /// # Errors
+    /// An error of candle.
+    pub fn new(x: &Tensor) -> Result<Unit> {
+        fn of<R: Real>(x: &Tensor) -> Result<Unit> {
+            let (n, width) = x.dims2()?;
+            let (mut z, mut inverse) = (vec![R::of(0.0); n * width], vec![R::of(0.0); n]);
+            tensors::read(x, |x| ctk_kernels::unit_rows(x, width, &mut z, &mut inverse))?;
+            Ok(Unit { rows: tensors::from_vec(z, (n, width))?, inverse: tensors::from_vec(inverse, n)? })
+        }
+        match x.dtype() {
+            DType::F64 => of::<f64>(x),
+            _ => of::<f32>(x),
+        }
+    }
+
+    /// The gradient with respect to x of what has the gradient `of_rows` (n, d) with respect to the rows.
+    ///
+    /// # Errors
+    /// An error of candle.
+    pub fn back(&self, of_rows: &Tensor) -> Result<Tensor> {
+        fn of<R: Real>(unit: &Unit, of_rows: &Tensor) -> Result<Tensor> {
+            let mut dz: Vec<R> = tensors::read(of_rows, <[R]>::to_vec)?;
+            let width = of_rows.dim(1)?;
+            tensors::read(&unit.rows, |z| {
+                tensors::read(&unit.inverse, |inverse| ctk_kernels::unit_rows_gradient(z, inverse, width, &mut dz))
+            })??;
+            tensors::from_vec(dz, of_rows.shape())
+        }
+        match of_rows.dtype() {
+            DType::F64 => of::<f64>(self, of_rows),
+            _ => of::<f32>(self, of_rows),
+        }
+    }
 }
 
 /// The rows of `x` (n, d) scaled to length 1; a zero row stays finite.

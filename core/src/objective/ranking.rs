@@ -25,15 +25,18 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 use ctk_cuda::{Contrast, Denominator, NO_LABEL};
+use ctk_kernels::{Candidates, Ranked, Ranks, Real};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::contrast::{BLOCK, compare, numbered, numbers_over_ranks, on_cuda, paired, softmax};
+use super::contrast::{BLOCK, numbers_over_ranks, on_cuda, paired};
 use super::spec::{Checks, EmbeddingSpace, Spec};
-use super::{Inputs, MatryoshkaRecipe, Objective, Terms, attach, normalise};
+use super::{Inputs, MatryoshkaRecipe, Objective, Terms, Unit};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::model::embeddings::EmbeddedGradient;
 use crate::nn::params::Scope;
+use crate::nn::tensors;
 use crate::world::Gathered;
 
 /// What is ranked for what.
@@ -104,6 +107,7 @@ impl Objective for Ranking {
 }
 
 /// Some of a softmax's logits: the similarities of rows with candidates.
+#[derive(Clone)]
 struct Part {
     /// The row that is sample 0's: 0 for anchors, N for positives.
     rows: usize,
@@ -122,10 +126,12 @@ struct Rows<'a> {
     contents: &'a [u32],
 }
 
-/// A loss, its gradient with respect to the rows, and how many candidates there were and were left out.
+/// The sum of the losses, its gradient with respect to the rows, and how many candidates there were and were left out.
 struct Found {
     loss: Tensor,
     gradient: Tensor,
+    /// The mean cosine of pairs.
+    similarity: f64,
     candidates: f64,
     masked: f64,
 }
@@ -143,8 +149,8 @@ impl Ranking {
             let what = format!("{} lists of contents for {} views of {own} rows", contents.len(), views.len());
             return Err(Error::new(what));
         }
-        let unit: Vec<Tensor> = views.iter().map(|view| normalise(view)).collect::<Result<_>>()?;
-        let gathered: Vec<Gathered> = unit.iter().map(|view| inputs.world.gather(&view.detach())).collect::<Result<_>>()?;
+        let unit: Vec<Unit> = views.iter().map(|view| Unit::new(view)).collect::<Result<_>>()?;
+        let gathered: Vec<Gathered> = unit.iter().map(|view| inputs.world.gather(&view.rows)).collect::<Result<_>>()?;
         let contents: Vec<Vec<u32>> =
             contents.iter().map(|view| numbers_over_ranks(view, anchors, inputs.world)).collect::<Result<_>>()?;
         let contents = contents.concat();
@@ -168,21 +174,25 @@ impl Ranking {
                     denominator: Denominator::All,
                 };
                 let (loss, gradient) = on_cuda(cuda, &described, &z, None)?;
-                Found { loss, gradient, candidates: 0.0, masked: 0.0 }
+                let right = (&gathered[0].rows * &gathered[1].rows)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+                Found { loss, gradient, similarity: right / n as f64, candidates: 0.0, masked: 0.0 }
             }
-            _ => self.on_host(&rows, &softmaxes)?,
+            _ if z.dtype() == DType::F64 => tensors::read(&z, |numbers: &[f64]| self.on_host(&rows, numbers, &softmaxes))??,
+            _ => tensors::read(&z, |numbers: &[f32]| self.on_host(&rows, numbers, &softmaxes))??,
         };
         let count = (softmaxes.len() * rows.n) as f64;
         let gradient = (found.gradient / count)?;
-        let of_view = |at: usize| gathered[at].own(&gradient.narrow(0, at * rows.n, rows.n)?, own);
-        let gradients = unit.iter().enumerate().map(|(at, view)| Ok((view, of_view(at)?))).collect::<Result<Vec<_>>>()?;
-        let positive = ((&gathered[0].rows * &gathered[1].rows)?.sum_all()? / rows.n as f64)?;
-        let mut extras = vec![("positive_similarity", positive)];
+        let of_view = |(at, unit): (usize, &Unit)| -> Result<EmbeddedGradient> {
+            let own = gathered[at].own(&gradient.narrow(0, at * rows.n, rows.n)?, own)?;
+            Ok(EmbeddedGradient { query: Some(unit.back(&own)?), key: None })
+        };
+        let gradients = unit.iter().enumerate().map(of_view).collect::<Result<Vec<_>>>()?;
+        let mut extras = vec![("positive_similarity", Tensor::new(found.similarity, z.device())?.to_dtype(z.dtype())?)];
         if masks {
             let share = found.masked / found.candidates.max(1.0);
             extras.push(("masked", Tensor::new(share, z.device())?));
         }
-        inputs.terms(&attach(&(found.loss / count)?, &gradients)?, &[], extras)
+        Ok(Terms { extras, gradients, ..Terms::of((found.loss / count)?) })
     }
 
     /// The softmaxes of N samples whose views have m rows; the positive is in the first part of each.
@@ -197,89 +207,44 @@ impl Ranking {
     }
 
     /// The sum over samples and softmaxes, a block of samples at a time, so that memory grows with the batch and not with its square.
-    fn on_host(&self, rows: &Rows, softmaxes: &[Vec<Part>]) -> Result<Found> {
-        let (z, n, m) = (rows.z, rows.n, rows.z.dim(0)?);
-        let mut found = Found { loss: z.zeros_like()?.sum_all()?, gradient: z.zeros_like()?, candidates: 0.0, masked: 0.0 };
+    fn on_host<R: Real>(&self, rows: &Rows, z: &[R], softmaxes: &[Vec<Part>]) -> Result<Found> {
+        let (n, width) = (rows.n, rows.z.dim(1)?);
+        let mut gradient = vec![R::of(0.0); z.len()];
+        let mut found = Ranked::default();
         for (parts, first) in softmaxes.iter().flat_map(|parts| (0..n).step_by(BLOCK).map(move |first| (parts, first))) {
-            let count = BLOCK.min(n - first);
-            let similar = |part: &Part| -> Result<(Tensor, Tensor)> {
-                let candidates = z.narrow(0, part.candidates.start, part.candidates.len())?;
-                let s = (z.narrow(0, part.rows + first, count)?.matmul(&candidates.t()?)? / self.temperature)?;
-                // An anchor's partner lies N rows further on, a positive's N rows further back.
-                let partners = numbered(n - part.rows + first, count);
-                let is_pair = compare(&s, &partners, &numbered(part.candidates.start, part.candidates.len()), [1.0, 0.0])?;
-                Ok((s, is_pair))
+            let of_block = |part: &Part| {
+                let Part { rows, candidates, others } = part.clone();
+                Candidates { anchors: rows + first, rows: candidates, own: first, others }
             };
-            let similar = parts.iter().map(similar).collect::<Result<Vec<_>>>()?;
-            let positive = (&similar[0].0 * &similar[0].1)?.sum_keepdim(1)?;
-            let mut logits = Vec::new();
-            for (part, (s, is_pair)) in parts.iter().zip(&similar) {
-                let (of_part, [masked, candidates]) = self.masked(rows, part, first, [s, is_pair, &positive])?;
-                logits.push(of_part);
-                (found.masked, found.candidates) = (found.masked + masked, found.candidates + candidates);
-            }
-            let (top, p) = softmax(&Tensor::cat(&logits, 1)?)?;
-            found.loss = (found.loss + (top - &positive)?.sum_all()?)?;
-            let mut from = 0;
-            for (at, Part { rows, candidates, .. }) in parts.iter().enumerate() {
-                let mut d = p.narrow(1, from, candidates.len())?;
-                if at == 0 {
-                    d = (d - &similar[0].1)?;
-                }
-                from += candidates.len();
-                let place = rows + first;
-                let of_rows = d.matmul(&z.narrow(0, candidates.start, candidates.len())?)?;
-                let of_candidates = d.t()?.matmul(&z.narrow(0, place, count)?)?;
-                found.gradient = (found.gradient + of_rows.pad_with_zeros(0, place, m - place - count)?)?;
-                found.gradient = (found.gradient + of_candidates.pad_with_zeros(0, candidates.start, m - candidates.end)?)?;
-            }
+            let shown = [0, n].map(|view| rows.contents.get(view + first..).unwrap_or_default());
+            let block = Ranks {
+                z,
+                width,
+                count: BLOCK.min(n - first),
+                parts: &parts.iter().map(of_block).collect::<Vec<_>>(),
+                period: n,
+                temperature: self.temperature,
+                contents: rows.contents,
+                shown,
+                margin: self.margin,
+            };
+            found += block.run(&mut gradient);
         }
-        found.gradient = (found.gradient / self.temperature)?;
-        Ok(found)
+        let loss = tensors::from_vec(vec![R::of(found.loss)], ())?;
+        let gradient = (tensors::from_vec(gradient, rows.z.shape())? / self.temperature)?;
+        let similarity = found.right * self.temperature / (softmaxes.len() * n) as f64;
+        Ok(Found { loss, gradient, similarity, candidates: found.candidates, masked: found.masked })
     }
 
     /// Whether candidates can be left out as false negatives.
     fn masks(&self, rows: &Rows) -> bool {
         self.margin.is_some() || !rows.contents.is_empty()
     }
-
-    /// The logits of a part for the samples from number `first` on: its similarities `s` (b, c), and −∞ for candidates that are left out.
-    /// `is_pair` (b, c) is 1 for a row's partner, and `positive` (b, 1) the similarity of each sample's pair. Also returns how many
-    /// candidates were left out as false negatives, and of how many.
-    fn masked(&self, rows: &Rows, part: &Part, first: usize, [s, is_pair, positive]: [&Tensor; 3]) -> Result<(Tensor, [f64; 2])> {
-        if !part.others && !self.masks(rows) {
-            return Ok((s.clone(), [0.0; 2]));
-        }
-        let count = s.dim(0)?;
-        let is_own = match part.others {
-            true => {
-                let samples: Vec<u32> = part.candidates.clone().map(|row| (row % rows.n) as u32).collect();
-                compare(s, &numbered(first, count), &samples, [1.0, 0.0])?
-            }
-            false => is_pair.clone(),
-        };
-        let mut reasons = s.zeros_like()?;
-        if !rows.contents.is_empty() {
-            for view in [0, rows.n] {
-                let shown = &rows.contents[view + first..][..count];
-                reasons = (reasons + compare(s, shown, &rows.contents[part.candidates.clone()], [1.0, 0.0])?)?;
-            }
-        }
-        if let Some(margin) = self.margin {
-            let above = s.broadcast_gt(&(positive + margin / self.temperature)?)?;
-            reasons = (reasons + above.to_dtype(s.dtype())?)?;
-        }
-        let others = (1.0 - &is_own)?;
-        let masked = (reasons * &others)?.ne(0.0)?.to_dtype(s.dtype())?;
-        let left_out = if part.others { (&masked + &is_own)? } else { masked.clone() };
-        let nothing = Tensor::new(f64::NEG_INFINITY, s.device())?.to_dtype(s.dtype())?.broadcast_as(s.shape())?;
-        let number = |of: &Tensor| -> Result<f64> { Ok(of.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?) };
-        Ok((left_out.ne(0.0)?.where_cond(&nothing, s)?, [number(&masked)?, number(&others)?]))
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::normalise;
     use super::super::testing::*;
     use super::*;
     use crate::data::known::Known;

@@ -2,14 +2,15 @@
 
 use crate::error::Result;
 use crate::nn::array::norms;
+use crate::nn::gradient::Gradient;
 use crate::nn::params::{Gradients, Params};
 
 /// Added to the norm, as in PyTorch's `clip_grad_norm_`.
 const EPSILON: f64 = 1e-6;
 
-/// ‖g‖₂ over all `gradients` of `params` together, in f64 and in a fixed order. Each is placed on its parameter's device in the parameter's shape
-/// (a gradient of rows becomes that of the whole table), so that an optimizer's step does not do it again. From a device only norms are
-/// read back.
+/// ‖g‖₂ over all `gradients` of `params` together, in f64 and in a fixed order. On another device than the CPU each is placed in the
+/// parameter's shape (a gradient of rows becomes that of the whole table), so that an optimizer's step does not do it again. From a device
+/// only norms are read back.
 ///
 /// # Errors
 /// A gradient has another shape than its parameter.
@@ -17,6 +18,10 @@ pub(crate) fn norm(params: &Params, gradients: &mut Gradients) -> Result<f64> {
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for (param, gradient) in params.iter().zip(gradients) {
         let Some(own) = gradient else { continue };
+        if let (Gradient::Rows(rows), true) = (&*own, param.device().is_cpu()) {
+            here.push(rows.values().clone().into());
+            continue;
+        }
         let whole = own.beside(&param.array()).map_err(|e| e.at(param.name()))?;
         let side = if param.device().is_cpu() { &mut here } else { &mut there };
         side.push(whole.clone());
@@ -35,7 +40,7 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
 
     use super::*;
-    use crate::nn::gradient::{Gradient, RowGradient};
+    use crate::nn::gradient::RowGradient;
     use crate::nn::params::{Init, ParamKind};
     use crate::optim::Optimizer;
     use crate::recipe::{AdamwRecipe, OptimizerRecipe};
@@ -57,7 +62,7 @@ mod tests {
         for _ in 0..2 {
             assert!((norm(&params, &mut gradients).unwrap() - expected).abs() < 1e-14);
         }
-        assert!(matches!(&gradients[0], Some(Gradient::Dense(whole)) if whole.dims() == [4, 2]) && gradients[1].is_none());
+        assert!(matches!(&gradients[0], Some(Gradient::Rows(rows)) if rows.ids() == [1, 3]) && gradients[1].is_none());
         assert!((factor(expected, 1.0) - 1.0 / (expected + 1e-6)).abs() < 1e-16);
         assert_eq!((factor(0.5, 1.0), factor(0.0, 1.0)), (1.0, 1.0));
         gradients[2] = Some(Tensor::new(f64::NAN, &Device::Cpu).unwrap().into());

@@ -6,7 +6,8 @@
 //! decays embeddings only if the recipe says so.
 //!
 //! A gradient of rows is a gradient of the whole table that is 0 in other rows, so momentum and the moments also move rows that a batch
-//! lacks. A lazy (sparse) Adam, which moves only the rows of the batch, is another optimizer.
+//! lacks. A lazy (sparse) Adam, which moves only the rows of the batch, is another optimizer. With AdamW on the CPU these rows take their
+//! steps when they are read, with the same bits (`nn/late.rs`).
 
 pub(crate) mod clip;
 mod depth;
@@ -19,6 +20,7 @@ use ctk_kernels::{Adam, Lars, Momentum, Step};
 
 use crate::error::{Error, Result};
 use crate::nn::array::{Array, Change, steps};
+use crate::nn::gradient::Gradient;
 use crate::nn::params::{Gradients, Param, ParamKind, Params};
 use crate::recipe::{AdamwRecipe, LarsForm, LarsRecipe, OptimizerRecipe, SgdRecipe};
 
@@ -91,24 +93,34 @@ impl Optimizer {
         let mut all = Vec::new();
         for (((param, gradient), memory), factor) in params.iter().zip(gradients).zip(&self.memory).zip(factors) {
             let (true, Some(gradient)) = (param.kind().trained(), gradient) else { continue };
-            let (w, kind, rate) = (param.array(), param.kind(), rate * factor);
+            let (kind, rate) = (param.kind(), rate * factor);
+            if let (OptimizerRecipe::Adamw(recipe), Gradient::Rows(rows), [first, second]) =
+                (&self.recipe, gradient, &memory.buffers[..])
+                && param.device().is_cpu()
+            {
+                let step = adam(recipe, kind, rate, self.steps);
+                param.step_rows(step, &[first.clone(), second.clone()], rows, scale)?;
+                continue;
+            }
+            let w = param.array();
             let g = gradient.beside(&w).map_err(|e| e.at(param.name()))?;
             let step = match &self.recipe {
                 OptimizerRecipe::Sgd(recipe) => sgd(recipe, kind.decayed(), rate),
                 OptimizerRecipe::Lars(recipe) => lars(recipe, kind.decayed(), rate),
-                OptimizerRecipe::Adamw(recipe) => adamw(recipe, kind, rate, self.steps),
+                OptimizerRecipe::Adamw(recipe) => Step::Adam(adam(recipe, kind, rate, self.steps)),
             };
             all.push((step, w, &memory.buffers, g));
         }
         steps(all.iter().map(|(step, w, state, g)| Change { step: *step, w, state, g, scale }).collect())
     }
 
-    /// All state that the next step depends on besides the parameters, by name. On the CPU the tensors share memory with the optimizer:
+    /// All state that the next step depends on besides `params`, by name. On the CPU the tensors share memory with the optimizer:
     /// save or copy them before the next step.
     ///
     /// # Errors
     /// An error of candle.
-    pub fn state(&self) -> Result<Vec<(String, Tensor)>> {
+    pub fn state(&self, params: &Params) -> Result<Vec<(String, Tensor)>> {
+        params.iter().for_each(|param| param.catch_up());
         let mut state = vec![(STEPS.to_string(), Tensor::new(self.steps as i64, &Device::Cpu)?)];
         for memory in &self.memory {
             for (name, buffer) in self.buffer_names().iter().zip(&memory.buffers) {
@@ -124,6 +136,7 @@ impl Optimizer {
     /// An entry is missing, or has another shape or type.
     pub fn restore(&mut self, params: &Params, state: &HashMap<String, Tensor>) -> Result<()> {
         let find = |name: &str| state.get(name).ok_or_else(|| Error::new(format!("the optimizer's state lacks `{name}`")));
+        params.iter().for_each(|param| param.catch_up());
         let steps = find(STEPS)?.to_scalar::<i64>()?;
         let steps = u64::try_from(steps).map_err(|_| Error::new(format!("the optimizer's state counts {steps} steps")))?;
         let mut memory = Vec::new();
@@ -192,23 +205,23 @@ fn lars(recipe: &LarsRecipe, decayed: bool, rate: f64) -> Step {
 
 /// PyTorch's AdamW (Loshchilov & Hutter 2019): w ← w·(1 − rate·decay), then Adam with bias correction. One count of steps
 /// serves all parameters.
-fn adamw(recipe: &AdamwRecipe, kind: ParamKind, rate: f64, steps: u64) -> Step {
+fn adam(recipe: &AdamwRecipe, kind: ParamKind, rate: f64, steps: u64) -> Adam {
     let decayed = kind.decayed() && (kind != ParamKind::Embedding || recipe.decay_embeddings);
     let decay = if decayed { recipe.decay } else { 0.0 };
     let correction = |beta: f64| 1.0 - beta.powi(i32::try_from(steps).unwrap_or(i32::MAX));
-    Step::Adam(Adam {
+    Adam {
         betas: [recipe.beta1, recipe.beta2],
         keep: 1.0 - rate * decay,
         rate: rate / correction(recipe.beta1),
         root: 1.0 / correction(recipe.beta2).sqrt(),
         eps: recipe.eps,
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::gradient::{Gradient, RowGradient};
+    use crate::nn::gradient::RowGradient;
     use crate::nn::params::Init;
     use crate::rng::Key;
     use candle_core::DType;
@@ -351,7 +364,7 @@ mod tests {
                     if s == 5 {
                         let weights: Vec<Tensor> = through.iter().map(|p| p.var().copy().unwrap()).collect();
                         let state: HashMap<_, _> =
-                            optimizer.state().unwrap().into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
+                            optimizer.state(&through).unwrap().into_iter().map(|(n, t)| (n, t.copy().unwrap())).collect();
                         saved = Some((weights, state));
                     }
                     optimizer.step(&through, &gradients(&through, s), rate(s)).unwrap();
@@ -373,10 +386,10 @@ mod tests {
         let params = params(DType::F32);
         for recipe in recipes() {
             let mut optimizer = Optimizer::new(&recipe);
-            let fresh: HashMap<_, _> = optimizer.state().unwrap().into_iter().collect();
+            let fresh: HashMap<_, _> = optimizer.state(&params).unwrap().into_iter().collect();
             Optimizer::new(&recipe).restore(&params, &fresh).unwrap();
             optimizer.step(&params, &gradients(&params, 0), 0.1).unwrap();
-            let whole: HashMap<_, _> = optimizer.state().unwrap().into_iter().collect();
+            let whole: HashMap<_, _> = optimizer.state(&params).unwrap().into_iter().collect();
             for name in whole.keys() {
                 let mut lacking = whole.clone();
                 lacking.remove(name);
@@ -414,15 +427,38 @@ mod tests {
                 (params, Optimizer::new(&recipe))
             };
             let ((by_rows, mut first), (by_all, mut second)) = (table(), table());
-            for s in 0..3u32 {
-                let values = Tensor::arange(0f64, 6.0, &Device::Cpu).unwrap().reshape((3, 2)).unwrap();
-                let rows = RowGradient::new(&[s, 4, s], &values).unwrap();
-                let all = rows.dense(5).unwrap();
-                first.step(&by_rows, &vec![Some(Gradient::Rows(rows))], 0.1).unwrap();
-                second.step(&by_all, &vec![Some(Gradient::from(all))], 0.1).unwrap();
-            }
             let bits = |p: &Params| values(p).concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            for s in 0..20u32 {
+                let values = Tensor::arange(0f64, 6.0, &Device::Cpu).unwrap().reshape((3, 2)).unwrap();
+                let rows = RowGradient::new(&[s % 4, 4, s % 4], &(values - 2.0).unwrap()).unwrap();
+                let all = rows.dense(5).unwrap();
+                // In the middle a dense gradient comes, then none, and the state is read.
+                let of_rows = if s == 9 { Gradient::from(all.clone()) } else { Gradient::Rows(rows) };
+                let given = |gradient| vec![(s != 10).then_some(gradient)];
+                first.step_scaled(&by_rows, &given(of_rows), 0.1, 0.5).unwrap();
+                second.step_scaled(&by_all, &given(Gradient::from(all)), 0.1, 0.5).unwrap();
+                if s == 14 {
+                    let [one, other] = [first.state(&by_rows), second.state(&by_all)].map(Result::unwrap);
+                    for ((name, a), (_, b)) in one.iter().zip(&other) {
+                        let [a, b] = [a, b].map(|t| t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>());
+                        assert_eq!(a.unwrap(), b.unwrap(), "{recipe:?}: {name}");
+                    }
+                }
+            }
             assert_eq!(bits(&by_rows), bits(&by_all), "{recipe:?}");
         }
+        // Rows that are no rows of the table.
+        let mut params = Params::new();
+        params.root().sub("encoder").param("table", (5, 2), ParamKind::Embedding, Init::Normal { std: 1.0 });
+        params.materialise(Key::new(1), DType::F32, &crate::Device::Cpu).unwrap();
+        let step = |ids: &[u32], width: usize, dtype: DType| {
+            let values = Tensor::zeros((ids.len(), width), dtype, &Device::Cpu).unwrap();
+            let rows = Gradient::Rows(RowGradient::new(ids, &values).unwrap());
+            Optimizer::new(&recipes()[4]).step(&params, &vec![Some(rows)], 0.1).map_err(|e| e.to_string())
+        };
+        for wrong in [step(&[5], 2, DType::F32), step(&[0], 3, DType::F32), step(&[0], 2, DType::F64)] {
+            assert!(wrong.unwrap_err().contains("table"));
+        }
+        assert!(step(&[4], 2, DType::F32).is_ok());
     }
 }

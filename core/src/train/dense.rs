@@ -250,7 +250,7 @@ impl<T: Towers> Learner for Dense<T> {
 
     fn save(&self, writer: &mut Writer) -> Result<()> {
         self.params.save(writer)?;
-        writer.tensors(TRAINER, &self.optimizer.state()?)?;
+        writer.tensors(TRAINER, &self.optimizer.state(&self.params)?)?;
         self.target.as_ref().map_or(Ok(()), |target| target.save(writer))?;
         self.objective.save(writer)
     }

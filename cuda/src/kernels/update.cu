@@ -1,4 +1,4 @@
-// The steps of optimizers, computed in double for every type, for all parameters at once; norms; dropout; the layouts of weights.
+// The steps of optimizers, computed in double for every type but for Adam's, for all parameters at once; norms; dropout; the layouts of weights.
 
 // d ← d·a + x·b + y·c
 #define PARAMETERS(T) (T * d, const T *x, const T *y, double a, double b, double c, u32 n)
@@ -67,10 +67,13 @@ template <class T> __device__ void step(const Change *all, const u32 *owner, con
         } else if (c.rule == POPULAR) {
             w[i] = (T)(old - f[2] * ratio * (double)a[i]);
         } else if (c.rule == ADAM) {
-            T mean = (T)((double)a[i] * f[0] + gradient * (1 - f[0])), square = (T)((double)b[i] * f[1] + gradient * gradient * (1 - f[1]));
-            a[i] = mean;
-            b[i] = square;
-            w[i] = (T)(old * f[2] - f[3] * (double)mean / (sqrt((double)square) * f[4] + f[5]));
+            // In the type of the values, as on the CPU. Averages that are too small for a normal number become 0.
+            T least = sizeof(T) == 4 ? (T)1.17549435e-38 : (T)2.2250738585072014e-308, slope = g ? g[i] : (T)0;
+            T mean = a[i] * (T)f[0] + slope * (T)((1 - f[0]) * c.scale);
+            T square = b[i] * (T)f[1] + slope * slope * (T)((1 - f[1]) * c.scale * c.scale);
+            a[i] = mean = mean < least && mean > -least ? (T)0 : mean;
+            b[i] = square = square < least ? (T)0 : square;
+            w[i] = w[i] * (T)f[2] - (T)f[3] * mean / ((T)sqrt((double)square) * (T)f[4] + (T)f[5]);
         }
     }
 }

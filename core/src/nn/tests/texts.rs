@@ -74,6 +74,67 @@ fn kernels_and_graph_agree_on_every_device() {
     }
 }
 
+/// The outputs and the gradients of a table whose texts' means are taken, with a layer behind.
+fn means(device: Option<&Device>) -> Vec<(String, Tensor)> {
+    let mut params = Params::new();
+    let mut root = params.root();
+    let layers = vec![
+        Layer::Embedding(Embedding::new([6, 5], NORMAL, root.sub("words"))),
+        Layer::GlobalAverage,
+        Layer::Linear(Linear::new([3, 5], true, ParamKind::Weight, NORMAL, root.sub("head"))),
+        Layer::Dropout(Dropout::new("pooled", 0.3).unwrap()),
+    ];
+    let net = Sequential::new(layers, params.gradient_store());
+    params.materialise(Key::new(1), DType::F64, device.unwrap_or(&Device::Cpu)).unwrap();
+    let net = if device.is_none() { net.reference() } else { net };
+    // The third text is empty.
+    let rows = Rows::alone(5).with_offsets(vec![0, 2, 3, 3, 7, 9]);
+    let (y, tape) = net.forward(&ids(&IDS), &rows, &Pass::train(Key::new(7), &solo())).unwrap();
+    assert!(tape.play(&noise(&[5, 3], Key::new(2)), true).unwrap().is_none());
+    let gradients = params.iter().zip(params.gradients().unwrap());
+    let gradients = gradients.map(|(p, g)| (p.name().to_string(), g.unwrap().dense(p.dims()).unwrap()));
+    [("output".to_string(), y)].into_iter().chain(gradients).collect()
+}
+
+#[test]
+fn means_of_rows_and_graph_agree_on_every_device() {
+    let graph = means(None);
+    for device in [Device::Cpu, Device::Cuda(emulated())] {
+        for ((name, found), (_, exact)) in means(Some(&device)).iter().zip(&graph) {
+            assert!(relative(found, exact) < 1e-12, "{name} on {device}: {:e}", relative(found, exact));
+        }
+    }
+}
+
+#[test]
+fn a_network_reads_no_row_that_is_late() {
+    use crate::optim::Optimizer;
+    use crate::recipe::{AdamwRecipe, OptimizerRecipe};
+    // Two networks take the same steps; the table of one is read as a whole after each, so that no row of it is ever late.
+    let run = |whole: bool| {
+        let mut params = Params::new();
+        let table = Layer::Embedding(Embedding::new([40, 3], NORMAL, params.root().sub("words")));
+        let net = Sequential::new(vec![table, Layer::GlobalAverage], params.gradient_store());
+        params.materialise(Key::new(1), DType::F32, &Device::Cpu).unwrap();
+        let mut optimizer = Optimizer::new(&OptimizerRecipe::Adamw(AdamwRecipe::default()));
+        let mut outputs = Vec::new();
+        for step in 0..60u32 {
+            let some: Vec<u32> = (0..6).map(|i| (step * step + i * i * 7) % 40).collect();
+            let rows = Rows::alone(2).with_offsets(vec![0, 4, 6]);
+            let (y, tape) = net.forward(&ids(&some), &rows, &Pass::train(Key::new(7), &solo())).unwrap();
+            outputs.push(y.to_vec2::<f32>().unwrap());
+            tape.play(&noise(&[2, 3], Key::new(2)).to_dtype(DType::F32).unwrap(), false).unwrap();
+            optimizer.step(&params, &params.gradients().unwrap(), 0.05).unwrap();
+            if whole {
+                params.section("").unwrap();
+            }
+        }
+        let table = params.iter().next().unwrap().tensor().unwrap().to_vec2::<f32>().unwrap();
+        (outputs, table)
+    };
+    assert_eq!(run(true), run(false));
+}
+
 #[test]
 fn a_text_is_the_same_alone_and_among_others() {
     let mut params = Params::new();

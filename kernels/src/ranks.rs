@@ -1,0 +1,270 @@
+//! Rows of similarities with candidates, of which one is right: the softmax over those that count, and the loss.
+//!
+//! A block of rows is computed at once: the products, the softmax in place, and the products of the gradient. Work is divided by rows, so
+//! results do not depend on the number of threads.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::element::{Real, zero};
+use crate::gemm::{gemm, matrix, transposed};
+use crate::simd::wide;
+
+/// Rows of a product that are computed as one task.
+const ROWS: usize = 64;
+/// Lanes in which a row is summed.
+const LANES: usize = 16;
+
+/// Some of the candidates of a block of anchors. Anchors and candidates are rows of one matrix z.
+#[derive(Clone, Debug)]
+pub struct Candidates {
+    /// The row of z that is the first anchor's.
+    pub anchors: usize,
+    /// The rows of z that are candidates.
+    pub rows: Range<usize>,
+    /// The first anchor's own candidate, counted from the first candidate; the next anchor's is one further, and every `period` candidates
+    /// there is another one of the same sample.
+    pub own: usize,
+    /// Whether an anchor's own candidates are left out. Otherwise only the first is its own, and it always counts.
+    pub others: bool,
+}
+
+/// Anchors against their candidates.
+pub struct Ranks<'a, R> {
+    /// All rows, of `width` values.
+    pub z: &'a [R],
+    /// Values of a row.
+    pub width: usize,
+    /// Anchors of the block.
+    pub count: usize,
+    /// The parts of each anchor's softmax. The own candidate of the first part is the right one.
+    pub parts: &'a [Candidates],
+    /// Samples: after so many rows of z the next view begins.
+    pub period: usize,
+    /// What dot products are divided by.
+    pub temperature: f64,
+    /// What each row of z shows, or nothing: candidates are left out that show one of the two things which their anchor must not meet.
+    pub contents: &'a [u32],
+    /// These two things, for each anchor of the block.
+    pub shown: [&'a [u32]; 2],
+    /// Candidates are left out whose dot product is larger than the right one's by more than this.
+    pub margin: Option<f64>,
+}
+
+/// What was found for a block of anchors.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ranked {
+    /// The sum of the losses, log Σ exp s − s of the right one.
+    pub loss: f64,
+    /// The sum of s of the right ones.
+    pub right: f64,
+    /// Candidates that are not an anchor's own.
+    pub candidates: f64,
+    /// Those of them that were left out.
+    pub masked: f64,
+}
+
+impl std::ops::AddAssign for Ranked {
+    fn add_assign(&mut self, more: Ranked) {
+        self.loss += more.loss;
+        self.right += more.right;
+        self.candidates += more.candidates;
+        self.masked += more.masked;
+    }
+}
+
+impl<R: Real> Ranks<'_, R> {
+    /// The sum of the losses of the block; adds its gradient with respect to z to `gradient`, times the temperature.
+    pub fn run(&self, gradient: &mut [R]) -> Ranked {
+        let (width, total) = (self.width, self.parts.iter().map(|part| part.rows.len()).sum::<usize>());
+        let mut s = vec![zero::<R>(); self.count * total];
+        let ranked: Vec<Ranked> = s
+            .par_chunks_mut(ROWS * total)
+            .enumerate()
+            .map(|(block, s)| {
+                let (first, mut from) = (block * ROWS, 0);
+                let count = s.len() / total;
+                for part in self.parts {
+                    let anchors = matrix(&self.z[(part.anchors + first) * width..][..count * width], width);
+                    let candidates = transposed(&self.z[part.rows.start * width..part.rows.end * width], width);
+                    gemm([count, part.rows.len(), width], &mut s[from..], total, false, anchors, candidates);
+                    from += part.rows.len();
+                }
+                let mut ranked = Ranked::default();
+                for (at, s) in s.chunks_exact_mut(total).enumerate() {
+                    ranked += wide(
+                        #[inline(always)]
+                        || self.softmax(first + at, s),
+                    );
+                }
+                ranked
+            })
+            .collect();
+        let mut from = 0;
+        for part in self.parts {
+            let d = &s[from..];
+            let of_anchors = &mut gradient[part.anchors * width..][..self.count * width];
+            of_anchors.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, y)| {
+                let candidates = matrix(&self.z[part.rows.start * width..part.rows.end * width], width);
+                let shape = [y.len() / width, width, part.rows.len()];
+                gemm(shape, y, width, true, matrix(&d[block * ROWS * total..], total), candidates);
+            });
+            let of_candidates = &mut gradient[part.rows.start * width..part.rows.end * width];
+            of_candidates.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, y)| {
+                let anchors = matrix(&self.z[part.anchors * width..][..self.count * width], width);
+                let shape = [y.len() / width, width, self.count];
+                gemm(shape, y, width, true, transposed(&d[block * ROWS..], total), anchors);
+            });
+            from += part.rows.len();
+        }
+        let mut sum = Ranked::default();
+        ranked.into_iter().for_each(|block| sum += block);
+        sum
+    }
+
+    /// Dot products of anchor number `at` become the softmax's probabilities, less 1 for the right one.
+    #[inline(always)]
+    fn softmax(&self, at: usize, s: &mut [R]) -> Ranked {
+        let (sharp, nothing) = (R::of(1.0 / self.temperature), R::neg_infinity());
+        let right = self.parts[0].own + at;
+        let positive = s[right] * sharp;
+        let limit = self.margin.map_or(R::infinity(), |margin| positive + R::of(margin / self.temperature));
+        let (mut from, mut ranked) = (0, Ranked::default());
+        for part in self.parts {
+            let s = &mut s[from..][..part.rows.len()];
+            from += s.len();
+            let own = (part.own + at..s.len()).step_by(if part.others { self.period } else { s.len() });
+            let kept: Vec<R> = own.clone().map(|own| s[own] * sharp).collect();
+            let mut masked = 0u32;
+            if self.contents.is_empty() {
+                for s in s.iter_mut() {
+                    *s *= sharp;
+                    masked += u32::from(*s > limit);
+                    *s = if *s > limit { nothing } else { *s };
+                }
+            } else {
+                let [one, other] = self.shown.map(|shown| shown[at]);
+                for (s, content) in s.iter_mut().zip(&self.contents[part.rows.clone()]) {
+                    *s *= sharp;
+                    let out = (*content == one) | (*content == other) | (*s > limit);
+                    masked += u32::from(out);
+                    *s = if out { nothing } else { *s };
+                }
+            }
+            ranked.candidates += (s.len() - kept.len()) as f64;
+            ranked.masked += f64::from(masked);
+            for (own, kept) in own.zip(kept) {
+                ranked.masked -= f64::from(u8::from(s[own] == nothing));
+                s[own] = if part.others { nothing } else { kept };
+            }
+        }
+        let top = reduce(s, nothing, |top, s| if s > top { s } else { top });
+        let (mut sums, lowest) = ([zero::<R>(); LANES], R::of(-1e30));
+        for s in s.chunks_mut(LANES) {
+            for (s, sum) in s.iter_mut().zip(&mut sums) {
+                *s = if *s < lowest { zero::<R>() } else { (*s - top).exponential() };
+                *sum += *s;
+            }
+        }
+        let sum = sums.iter().fold(0.0, |sum, lane| sum + lane.wide());
+        let share = R::of(1.0 / sum);
+        s.iter_mut().for_each(|s| *s *= share);
+        s[right] = s[right] - R::of(1.0);
+        Ranked { loss: sum.ln() + top.wide() - positive.wide(), right: positive.wide(), ..ranked }
+    }
+}
+
+/// Combines the values of a row, lane by lane and then the lanes.
+#[inline(always)]
+fn reduce<R: Real>(row: &[R], start: R, f: impl Fn(R, R) -> R) -> R {
+    let mut lanes = [start; LANES];
+    for values in row.chunks(LANES) {
+        lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = f(*lane, *value));
+    }
+    lanes.iter().fold(start, |all, lane| f(all, *lane))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave<R: Real>(n: usize) -> Vec<R> {
+        (0..n).map(|i| R::of((i as f64 * 0.37 + 0.1).sin())).collect()
+    }
+
+    /// Loss, gradient and counts in plain loops in f64.
+    fn plain(of: &Ranks<f64>) -> (Vec<f64>, Ranked) {
+        let (mut gradient, mut found) = (vec![0.0; of.z.len()], Ranked::default());
+        let row = |at: usize| &of.z[at * of.width..][..of.width];
+        for at in 0..of.count {
+            let dot = |a: usize, b: usize| row(a).iter().zip(row(b)).map(|(x, y)| x * y).sum::<f64>() / of.temperature;
+            let first = &of.parts[0];
+            let pair = [first.anchors + at, first.rows.start + first.own + at];
+            let positive = dot(pair[0], pair[1]);
+            let mut terms = Vec::new();
+            for part in of.parts {
+                for candidate in part.rows.clone() {
+                    let place = candidate - part.rows.start;
+                    let own = if part.others { place % of.period == (part.own + at) % of.period } else { place == part.own + at };
+                    let s = dot(part.anchors + at, candidate);
+                    let shows = !of.contents.is_empty() && of.shown.iter().any(|shown| shown[at] == of.contents[candidate]);
+                    let out = !own && (shows || of.margin.is_some_and(|margin| s > positive + margin / of.temperature));
+                    found.candidates += f64::from(u8::from(!own));
+                    found.masked += f64::from(u8::from(out));
+                    if !out && !(own && part.others) {
+                        terms.push((part.anchors + at, candidate, s));
+                    }
+                }
+            }
+            let sum: f64 = terms.iter().map(|(_, _, s)| s.exp()).sum();
+            found.loss += sum.ln() - positive;
+            found.right += positive;
+            let mut add = |a: usize, b: usize, d: f64| {
+                for k in 0..of.width {
+                    gradient[a * of.width + k] += d * row(b)[k];
+                    gradient[b * of.width + k] += d * row(a)[k];
+                }
+            };
+            terms.iter().for_each(|(a, b, s)| add(*a, *b, s.exp() / sum));
+            add(pair[0], pair[1], -1.0);
+        }
+        (gradient, found)
+    }
+
+    #[test]
+    fn a_block_is_its_definition() {
+        let (n, views, width) = (70, 3, 5);
+        let z: Vec<f64> = wave(n * views * width);
+        let contents: Vec<u32> = (0..n as u32 * 3).map(|i| i * 7 % 50).collect();
+        let (first, count) = (2, 67);
+        let forth = Candidates { anchors: first, rows: n..views * n, own: first, others: false };
+        let back = Candidates { anchors: n + first, rows: 0..n, own: first, others: false };
+        let same = Candidates { anchors: first, rows: 0..n, own: first, others: true };
+        let docs = Candidates { anchors: n + first, rows: n..views * n, own: first, others: true };
+        for parts in [vec![forth.clone()], vec![back.clone()], vec![forth, same, back, docs]] {
+            for (contents, margin) in [(&[][..], None), (&contents[..], None), (&[], Some(0.1)), (&contents, Some(-0.2))] {
+                let shown = if contents.is_empty() { [&[][..]; 2] } else { [&contents[first..], &contents[n + first..]] };
+                let parts = &parts[..];
+                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin };
+                let (expected, counts) = plain(&of);
+                let mut gradient = vec![0.0; z.len()];
+                let found = of.run(&mut gradient);
+                assert!((found.loss - counts.loss).abs() < 1e-10, "{found:?} {counts:?}");
+                assert!((found.right - counts.right).abs() < 1e-10, "{found:?} {counts:?}");
+                assert_eq!((found.candidates, found.masked), (counts.candidates, counts.masked));
+                assert!(gradient.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-11), "{margin:?}");
+                let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+                let mut alone = vec![0.0; z.len()];
+                assert_eq!(one.install(|| of.run(&mut alone)), found);
+                assert_eq!(alone, gradient, "threads");
+                // The same in f32.
+                let z: Vec<f32> = z.iter().map(|z| *z as f32).collect();
+                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin };
+                let mut near = vec![0.0; z.len()];
+                assert!((of.run(&mut near).loss - counts.loss).abs() < 1e-3);
+                assert!(near.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4));
+            }
+        }
+    }
+}
