@@ -68,14 +68,27 @@ impl Params {
     /// # Errors
     /// An error of candle or of the device.
     pub fn materialise(&self, key: Key, dtype: DType, device: &Device) -> Result<()> {
+        self.give(device, |param| param.draw(key, dtype))
+    }
+
+    /// Gives every declared parameter the value 0, so that it can be loaded: drawing values that are then replaced takes as long as reading
+    /// them. The device is that of [`materialise`](Params::materialise).
+    ///
+    /// # Errors
+    /// An error of candle or of the device.
+    pub fn blank(&self, dtype: DType, device: &Device) -> Result<()> {
+        self.give(device, |param| Ok(Tensor::zeros(param.shape.clone(), dtype, &candle_core::Device::Cpu)?))
+    }
+
+    fn give(&self, device: &Device, values: impl Fn(&Param) -> Result<Tensor>) -> Result<()> {
         for p in &self.list {
-            let drawn = p.draw(key, dtype).at(&p.name)?;
+            let given = values(p).at(&p.name)?;
             match p.values.get() {
-                Some(_) => p.set(&drawn)?,
+                Some(_) => p.set(&given)?,
                 None => {
                     let values = match device {
-                        Device::Cuda(cuda) if p.kind != ParamKind::Scalar => Values::Device(Array::on_cuda(cuda, &drawn)?),
-                        _ => Values::Cpu(Var::from_tensor(&drawn)?),
+                        Device::Cuda(cuda) if p.kind != ParamKind::Scalar => Values::Device(Array::on_cuda(cuda, &given)?),
+                        _ => Values::Cpu(Var::from_tensor(&given)?),
                     };
                     drop(p.values.set(values));
                 }

@@ -32,7 +32,7 @@ impl Trained {
     pub fn open(from: &Checkpoint, device: &Device) -> Result<Self> {
         let checked = check(&from.recipe())?;
         // The weights that it started from may no longer exist; the checkpoint has everything.
-        let (params, tower) = network::fresh(&checked.recipe, device)?;
+        let (params, tower) = network::blank(&checked.recipe, device)?;
         params.load_section("encoder", &from.reader().tensors(MODEL)?).at(from.folder().display())?;
         Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone() })
     }

@@ -26,11 +26,11 @@ pub(crate) fn build(recipe: &VisionRecipe, device: &Device) -> Result<(Params, I
     Ok((params, tower))
 }
 
-/// The tower of a recipe with fresh values, even if the recipe names weights.
-pub(crate) fn fresh(recipe: &VisionRecipe, device: &Device) -> Result<(Params, ImageTower)> {
+/// The tower of a recipe with zeros in place of values, which are loaded next.
+pub(crate) fn blank(recipe: &VisionRecipe, device: &Device) -> Result<(Params, ImageTower)> {
     let mut params = Params::new();
     let tower = declared(recipe.encoder.architecture(), recipe, &mut params)?;
-    params.materialise(Key::new(recipe.train.seed), DType::F32, device)?;
+    params.blank(DType::F32, device)?;
     Ok((params, tower))
 }
 

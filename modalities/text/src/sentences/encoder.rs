@@ -11,7 +11,6 @@ use ctk_core::nn::pass::Pass;
 use ctk_core::nn::rows::Rows;
 use ctk_core::observer::advanced;
 use ctk_core::process::Stop;
-use ctk_core::rng::Key;
 use ctk_core::{Device, Result};
 use tokenizers::Tokenizer;
 
@@ -56,7 +55,7 @@ impl SentenceEncoder {
         let Described { network, rules, normalise } = described;
         let mut params = Params::new();
         let chain = network.encoder(params.root().sub("encoder"))?;
-        params.materialise(Key::new(0), DType::F32, device)?;
+        params.blank(DType::F32, device)?;
         params.load_section("encoder", tensors)?;
         let tokenizing = Tokenizing::new(tokenizer, rules.clone(), network.vocabulary())?;
         Ok(SentenceEncoder { network: chain, tokenizing, normalise: *normalise })
