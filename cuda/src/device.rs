@@ -498,7 +498,14 @@ impl Device for Cuda {
         self.means(self.view(&rows), offsets, width, y);
     }
 
-    fn sum_shares<T: Number>(&self, dy: View<T>, width: usize, offsets: View<u32>, order: View<u32>, starts: View<u32>) -> Block<T::Real> {
+    fn sum_shares<T: Number>(
+        &self,
+        dy: View<T>,
+        width: usize,
+        offsets: View<u32>,
+        order: View<u32>,
+        starts: View<u32>,
+    ) -> Block<T::Real> {
         let mut rows = self.allocate::<T>(order.len * width);
         self.means_gradient(dy, offsets, width, self.view_mut(&mut rows));
         self.sum_groups(self.view(&rows), width, order, starts)

@@ -25,34 +25,38 @@ fn dot<R: Real>(a: &[R], b: &[R]) -> R {
 /// z = x/√(‖x‖² + 10⁻²⁴) for each row of `width` values; `inverse` is set to what each row was multiplied by.
 pub fn unit_rows<R: Real>(x: &[R], width: usize, z: &mut [R], inverse: &mut [R]) {
     let block = block_rows(width);
-    z.par_chunks_mut(block * width).zip(inverse.par_chunks_mut(block)).zip(x.par_chunks(block * width)).for_each(|((z, inverse), x)| {
-        wide(
-            #[inline(always)]
-            || {
-                for ((z, inverse), x) in z.chunks_exact_mut(width).zip(inverse).zip(x.chunks_exact(width)) {
-                    let scale = R::of(1.0) / (dot(x, x) + R::of(FLOOR)).sqrt();
-                    *inverse = scale;
-                    z.iter_mut().zip(x).for_each(|(z, x)| *z = *x * scale);
-                }
-            },
-        );
-    });
+    z.par_chunks_mut(block * width).zip(inverse.par_chunks_mut(block)).zip(x.par_chunks(block * width)).for_each(
+        |((z, inverse), x)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for ((z, inverse), x) in z.chunks_exact_mut(width).zip(inverse).zip(x.chunks_exact(width)) {
+                        let scale = R::of(1.0) / (dot(x, x) + R::of(FLOOR)).sqrt();
+                        *inverse = scale;
+                        z.iter_mut().zip(x).for_each(|(z, x)| *z = *x * scale);
+                    }
+                },
+            );
+        },
+    );
 }
 
 /// dz becomes dx = (dz − z(z·dz))·inverse in place, the gradient of [`unit_rows`].
 pub fn unit_rows_gradient<R: Real>(z: &[R], inverse: &[R], width: usize, dz: &mut [R]) {
     let block = block_rows(width);
-    dz.par_chunks_mut(block * width).zip(z.par_chunks(block * width)).zip(inverse.par_chunks(block)).for_each(|((dz, z), inverse)| {
-        wide(
-            #[inline(always)]
-            || {
-                for ((dz, z), inverse) in dz.chunks_exact_mut(width).zip(z.chunks_exact(width)).zip(inverse) {
-                    let along = dot(z, dz);
-                    dz.iter_mut().zip(z).for_each(|(dz, z)| *dz = (*dz - *z * along) * *inverse);
-                }
-            },
-        );
-    });
+    dz.par_chunks_mut(block * width).zip(z.par_chunks(block * width)).zip(inverse.par_chunks(block)).for_each(
+        |((dz, z), inverse)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for ((dz, z), inverse) in dz.chunks_exact_mut(width).zip(z.chunks_exact(width)).zip(inverse) {
+                        let along = dot(z, dz);
+                        dz.iter_mut().zip(z).for_each(|(dz, z)| *dz = (*dz - *z * along) * *inverse);
+                    }
+                },
+            );
+        },
+    );
 }
 
 #[cfg(test)]

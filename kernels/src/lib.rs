@@ -55,4 +55,4 @@ pub use pool::Windows;
 pub use ranks::{Candidates, Ranked, Ranks};
 pub use simd::{isa, quick_pairs, wide};
 pub use table::Groups;
-pub use update::{Adam, AdamRows, LateRow, Lars, Momentum, Step};
+pub use update::{Adam, AdamRows, Lars, LateRow, Momentum, Step};

@@ -12,7 +12,7 @@ use crate::gemm::{gemm, matrix, transposed};
 use crate::simd::wide;
 
 /// Rows of a product that are computed as one task.
-const ROWS: usize = 64;
+const ROWS: usize = 128;
 /// Lanes in which a row is summed.
 const LANES: usize = 16;
 
@@ -50,6 +50,8 @@ pub struct Ranks<'a, R> {
     pub shown: [&'a [u32]; 2],
     /// Candidates are left out whose dot product is larger than the right one's by more than this.
     pub margin: Option<f64>,
+    /// The factor of the gradient.
+    pub factor: f64,
 }
 
 /// What was found for a block of anchors.
@@ -75,7 +77,7 @@ impl std::ops::AddAssign for Ranked {
 }
 
 impl<R: Real> Ranks<'_, R> {
-    /// The sum of the losses of the block; adds its gradient with respect to z to `gradient`, times the temperature.
+    /// The sum of the losses of the block; adds its gradient with respect to z to `gradient`, times the factor.
     pub fn run(&self, gradient: &mut [R]) -> Ranked {
         let (width, total) = (self.width, self.parts.iter().map(|part| part.rows.len()).sum::<usize>());
         let mut s = vec![zero::<R>(); self.count * total];
@@ -135,7 +137,7 @@ impl<R: Real> Ranks<'_, R> {
             let s = &mut s[from..][..part.rows.len()];
             from += s.len();
             let own = (part.own + at..s.len()).step_by(if part.others { self.period } else { s.len() });
-            let kept: Vec<R> = own.clone().map(|own| s[own] * sharp).collect();
+            let kept = s[part.own + at] * sharp;
             let mut masked = 0u32;
             if self.contents.is_empty() {
                 for s in s.iter_mut() {
@@ -152,9 +154,10 @@ impl<R: Real> Ranks<'_, R> {
                     *s = if out { nothing } else { *s };
                 }
             }
-            ranked.candidates += (s.len() - kept.len()) as f64;
+            ranked.candidates += s.len() as f64;
             ranked.masked += f64::from(masked);
-            for (own, kept) in own.zip(kept) {
+            for own in own {
+                ranked.candidates -= 1.0;
                 ranked.masked -= f64::from(u8::from(s[own] == nothing));
                 s[own] = if part.others { nothing } else { kept };
             }
@@ -168,9 +171,11 @@ impl<R: Real> Ranks<'_, R> {
             }
         }
         let sum = sums.iter().fold(0.0, |sum, lane| sum + lane.wide());
-        let share = R::of(1.0 / sum);
+        // ∂s/∂z has the temperature's inverse.
+        let factor = self.factor / self.temperature;
+        let share = R::of(factor / sum);
         s.iter_mut().for_each(|s| *s *= share);
-        s[right] = s[right] - R::of(1.0);
+        s[right] = s[right] - R::of(factor);
         Ranked { loss: sum.ln() + top.wide() - positive.wide(), right: positive.wide(), ..ranked }
     }
 }
@@ -221,6 +226,7 @@ mod tests {
             found.loss += sum.ln() - positive;
             found.right += positive;
             let mut add = |a: usize, b: usize, d: f64| {
+                let d = d * of.factor / of.temperature;
                 for k in 0..of.width {
                     gradient[a * of.width + k] += d * row(b)[k];
                     gradient[b * of.width + k] += d * row(a)[k];
@@ -246,7 +252,7 @@ mod tests {
             for (contents, margin) in [(&[][..], None), (&contents[..], None), (&[], Some(0.1)), (&contents, Some(-0.2))] {
                 let shown = if contents.is_empty() { [&[][..]; 2] } else { [&contents[first..], &contents[n + first..]] };
                 let parts = &parts[..];
-                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin };
+                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin, factor: 0.3 };
                 let (expected, counts) = plain(&of);
                 let mut gradient = vec![0.0; z.len()];
                 let found = of.run(&mut gradient);
@@ -260,7 +266,7 @@ mod tests {
                 assert_eq!(alone, gradient, "threads");
                 // The same in f32.
                 let z: Vec<f32> = z.iter().map(|z| *z as f32).collect();
-                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin };
+                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin, factor: 0.3 };
                 let mut near = vec![0.0; z.len()];
                 assert!((of.run(&mut near).loss - counts.loss).abs() < 1e-3);
                 assert!(near.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4));

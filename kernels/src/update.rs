@@ -217,25 +217,44 @@ impl<R: Real> AdamRows<'_, R> {
 /// Takes all steps of a row, [`HELD`] values at a time; the last one with the gradient `g`, if there is one.
 #[inline(always)]
 fn take<R: Real>(steps: &[Factors<R>], w: &mut [R], m: &mut [R], v: &mut [R], g: Option<&[R]>) {
-    let nothing = [zero::<R>(); HELD];
-    for from in (0..w.len()).step_by(HELD) {
-        let count = HELD.min(w.len() - from);
-        let [mut wide_w, mut wide_m, mut wide_v, mut gradient] = [nothing; 4];
-        wide_w[..count].copy_from_slice(&w[from..][..count]);
-        wide_m[..count].copy_from_slice(&m[from..][..count]);
-        wide_v[..count].copy_from_slice(&v[from..][..count]);
-        for (number, step) in steps.iter().enumerate() {
-            if let (true, Some(g)) = (number + 1 == steps.len(), g) {
-                gradient[..count].copy_from_slice(&g[from..][..count]);
-            }
-            for i in 0..HELD {
-                [wide_w[i], wide_m[i], wide_v[i]] = step.step([wide_w[i], wide_m[i], wide_v[i]], gradient[i]);
-            }
-        }
-        w[from..][..count].copy_from_slice(&wide_w[..count]);
-        m[from..][..count].copy_from_slice(&wide_m[..count]);
-        v[from..][..count].copy_from_slice(&wide_v[..count]);
+    let ((w, w_rest), (m, m_rest), (v, v_rest)) = (w.as_chunks_mut(), m.as_chunks_mut(), v.as_chunks_mut());
+    let (g, g_rest) = g.map_or((None, None), |g| (Some(g.as_chunks::<HELD>().0), Some(g.as_chunks::<HELD>().1)));
+    for (at, ((w, m), v)) in w.iter_mut().zip(m).zip(v).enumerate() {
+        take_held(steps, w, m, v, g.map(|g| &g[at]));
     }
+    let count = w_rest.len();
+    if count > 0 {
+        let padded = |from: &[R]| {
+            let mut held = [zero::<R>(); HELD];
+            held[..count].copy_from_slice(from);
+            held
+        };
+        let [mut w, mut m, mut v] = [&*w_rest, m_rest, v_rest].map(padded);
+        take_held(steps, &mut w, &mut m, &mut v, g_rest.map(padded).as_ref());
+        w_rest.copy_from_slice(&w[..count]);
+        m_rest.copy_from_slice(&m[..count]);
+        v_rest.copy_from_slice(&v[..count]);
+    }
+}
+
+/// The same for values that stay in registers.
+#[inline(always)]
+fn take_held<R: Real>(
+    steps: &[Factors<R>],
+    to_w: &mut [R; HELD],
+    to_m: &mut [R; HELD],
+    to_v: &mut [R; HELD],
+    g: Option<&[R; HELD]>,
+) {
+    let (mut w, mut m, mut v) = (*to_w, *to_m, *to_v);
+    let nothing = [zero::<R>(); HELD];
+    for (number, step) in steps.iter().enumerate() {
+        let g = g.filter(|_| number + 1 == steps.len()).unwrap_or(&nothing);
+        for i in 0..HELD {
+            [w[i], m[i], v[i]] = step.step([w[i], m[i], v[i]], g[i]);
+        }
+    }
+    (*to_w, *to_m, *to_v) = (w, m, v);
 }
 
 /// v ← v·`velocity[0]` + g·`velocity[1]` + w·`velocity[2]`, then w ← w·`weight[0]` + g·`weight[1]` + v·`weight[2]`.

@@ -56,7 +56,9 @@ impl Linear {
         let mut before = (gelu.is_some() && context.keep).then(|| Map::new(y.shape(), device));
         self.weight.view(device, |weight| {
             let before = before.as_mut().map(|before| before.data_mut());
-            let run = |bias: Option<D::View<'_, T::Real>>| device.transform(&g, x.data(), weight, Finish { bias, gelu }, before, y.data_mut());
+            let run = |bias: Option<D::View<'_, T::Real>>| {
+                device.transform(&g, x.data(), weight, Finish { bias, gelu }, before, y.data_mut())
+            };
             match &self.bias {
                 Some(bias) => bias.view(device, |bias| run(Some(bias))),
                 None => {

@@ -239,7 +239,15 @@ impl Scope<'_> {
     pub fn param(&mut self, name: &str, shape: impl Into<Shape>, kind: ParamKind, init: Init) -> Arc<Param> {
         let name = self.join(name);
         assert!(self.params.list.iter().all(|p| p.name != name), "parameter {name} declared twice");
-        let param = Arc::new(Param { name, shape: shape.into(), kind, init, depth: self.depth, values: OnceLock::new(), late: Mutex::new(None) });
+        let param = Arc::new(Param {
+            name,
+            shape: shape.into(),
+            kind,
+            init,
+            depth: self.depth,
+            values: OnceLock::new(),
+            late: Mutex::new(None),
+        });
         if let Some((section, _)) = param.name.split_once('.') {
             self.params.declare(section);
         }

@@ -126,12 +126,15 @@ struct Rows<'a> {
     contents: &'a [u32],
 }
 
-/// The sum of the losses, its gradient with respect to the rows, and how many candidates there were and were left out.
+/// What was found for all samples.
 struct Found {
+    /// The sum of the losses.
     loss: Tensor,
+    /// The gradient of their mean with respect to the rows.
     gradient: Tensor,
     /// The mean cosine of pairs.
     similarity: f64,
+    /// Candidates that are no sample's own, and those of them that were left out.
     candidates: f64,
     masked: f64,
 }
@@ -175,15 +178,15 @@ impl Ranking {
                 };
                 let (loss, gradient) = on_cuda(cuda, &described, &z, None)?;
                 let right = (&gathered[0].rows * &gathered[1].rows)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+                let gradient = (gradient / (softmaxes.len() * n) as f64)?;
                 Found { loss, gradient, similarity: right / n as f64, candidates: 0.0, masked: 0.0 }
             }
             _ if z.dtype() == DType::F64 => tensors::read(&z, |numbers: &[f64]| self.on_host(&rows, numbers, &softmaxes))??,
             _ => tensors::read(&z, |numbers: &[f32]| self.on_host(&rows, numbers, &softmaxes))??,
         };
         let count = (softmaxes.len() * rows.n) as f64;
-        let gradient = (found.gradient / count)?;
         let of_view = |(at, unit): (usize, &Unit)| -> Result<EmbeddedGradient> {
-            let own = gathered[at].own(&gradient.narrow(0, at * rows.n, rows.n)?, own)?;
+            let own = gathered[at].own(&found.gradient.narrow(0, at * rows.n, rows.n)?, own)?;
             Ok(EmbeddedGradient { query: Some(unit.back(&own)?), key: None })
         };
         let gradients = unit.iter().enumerate().map(of_view).collect::<Result<Vec<_>>>()?;
@@ -227,11 +230,12 @@ impl Ranking {
                 contents: rows.contents,
                 shown,
                 margin: self.margin,
+                factor: 1.0 / (softmaxes.len() * n) as f64,
             };
             found += block.run(&mut gradient);
         }
         let loss = tensors::from_vec(vec![R::of(found.loss)], ())?;
-        let gradient = (tensors::from_vec(gradient, rows.z.shape())? / self.temperature)?;
+        let gradient = tensors::from_vec(gradient, rows.z.shape())?;
         let similarity = found.right * self.temperature / (softmaxes.len() * n) as f64;
         Ok(Found { loss, gradient, similarity, candidates: found.candidates, masked: found.masked })
     }
