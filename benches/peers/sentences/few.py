@@ -1,0 +1,118 @@
+"""Classifiers of texts by few labels: `ctk finetune` beside SetFit and a linear probe, on the same labelled texts.
+
+    CTK_DATA=DATA venv/bin/python few.py ../../../target/release/ctk --log few.jsonl
+    CTK_DATA=DATA venv/bin/python few.py ../../../target/release/ctk --cases trec:2 --seeds 2 --test-limit 100 --max-steps 5
+
+A case is a set and its labels a class. For each of --seeds the labelled texts are drawn once and written as a table (`label`, `text`)
+into --files, so that all sides read the same. Sides: `ctk`, `setfit` (its own settings) and `probe` (a logistic regression on MiniLM's
+rows, standardised, its strength chosen by three folds of the labelled texts where there are three of each class). The commands of ctk are
+--ctk-finetune and --ctk-predict, in which {model}, {train}, {test}, {longest}, {seed}, {out} and {predicted} (a CSV with the column
+`predicted`) are replaced.
+
+Accuracy is on the whole test part. Differences are ctk's accuracy less the other's, on the same subset, with 95 % by Student's t. Seconds and
+memory are those of the processes that train and predict; a probe's are not compared.
+"""
+
+import csv
+import pathlib
+
+import data
+import scores
+from shared import Bench, Failed, compare, line, option_of_model, options
+
+CASES = ["sst2:8", "sst2:64", "trec:8", "trec:64", "20news:8"]
+FIGURES = [("whole_seconds", "s", False), ("peak_mb", "MB", False)]
+
+
+class Case:
+    def __init__(self, bench, there, case):
+        self.bench, self.a, self.there, self.case = bench, bench.a, there, case
+        name, each = case.split(":")
+        self.train, test = data.classes(self.a.data, name)
+        self.each = int(each)
+        limit = self.a.test_limit
+        self.test = [test[at * len(test) // limit] for at in range(min(limit, len(test)))] if limit else test
+        self.files = pathlib.Path(self.a.files) if self.a.files else there / "subsets"
+        self.files.mkdir(parents=True, exist_ok=True)
+        self.test_file = self.write(f"{name}-test.tsv", self.test)
+
+    def write(self, name, samples):
+        return data.write(self.files / name, [(label, text) for text, label in samples], ("label", "text"))
+
+    def subset(self, seed):
+        drawn = data.few(self.train, self.each, seed)
+        return drawn, self.write(f"{self.case.replace(':', '-')}-{seed}.tsv", drawn)
+
+    def ctk(self, seed):
+        _, train = self.subset(seed)
+        number = 0
+        while (out := self.there / f"{self.case.replace(':', '-')}-{seed}.{number}").exists():
+            number += 1
+        predicted = self.there / "predicted.csv"
+        told = {"model": self.a.model, "train": train, "test": self.test_file, "longest": self.a.longest, "seed": seed, "out": out, "predicted": predicted}
+        # Cut first, so that a path with blanks stays one word.
+        command = lambda text: [part.format(**told) for part in text.split()]
+        predicted.unlink(missing_ok=True)
+        trained = self.bench.ctk(*command(self.a.ctk_finetune))
+        after = self.bench.ctk(*command(self.a.ctk_predict), json_line=False)
+        with open(predicted, newline="", encoding="utf-8") as file:
+            found = [row["predicted"] for row in csv.DictReader(file)]
+        if len(found) != len(self.test):
+            raise Failed(f"ctk predict gave {len(found)} rows for {len(self.test)} texts")
+        right = sum(one == label for one, (_, label) in zip(found, self.test)) / len(found)
+        whole = trained["whole_seconds"] + after["whole_seconds"]
+        return {"accuracy": right, "whole_seconds": whole, "peak_mb": max(trained["peak_mb"], after["peak_mb"])}
+
+    def setfit(self, seed):
+        _, train = self.subset(seed)
+        steps = ["--max-steps", self.a.max_steps] if self.a.max_steps else []
+        files = ["--train", train, "--test", self.test_file, "--longest", self.a.longest]
+        return self.bench.peer("few_peer.py", "--model", self.a.model, *files, *steps, "--seed", seed, python=self.a.setfit_python)
+
+    def probe(self, seed):
+        drawn, _ = self.subset(seed)
+        texts = list(dict.fromkeys(text for part in (drawn, self.test) for text, _ in part))
+        rows = scores.unit(self.bench.embed(self.a.model, texts, self.there / "rows"))
+        places = {text: at for at, text in enumerate(texts)}
+        of = lambda part: (rows[[places[text] for text, _ in part]], [label for _, label in part])
+        return {"accuracy": scores.accuracy(*of(drawn), *of(self.test))}
+
+    def run(self):
+        sides = [("ctk", self.ctk, True), ("setfit", self.setfit, False), ("probe", self.probe, True)]
+        found = self.bench.in_turn(self.case, [side for side in sides if side[0] in self.a.sides], self.a.seeds)
+        compare(self.case, {name: of for name, of in found.items() if name != "probe"}, FIGURES, labels=len(self.subset(0)[0]))
+        for name, of in found.items():
+            line(scores.mean(self.case, name, [{"accuracy": one["accuracy"]} for one in of]))
+        for name in [name for name in found if name != "ctk" and "ctk" in found]:
+            ours, theirs = ([one["accuracy"] for one in found[side]] for side in ("ctk", name))
+            line({"row": self.case, "side": "ctk", "peer": name, "differences": {"accuracy": scores.paired(ours, theirs)}})
+
+
+def main():
+    parser = options(__doc__, seeds=5)
+    option_of_model(parser)
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="SET:LABELS")
+    parser.add_argument("--sides", nargs="+", choices=["ctk", "setfit", "probe"], default=["ctk", "setfit", "probe"])
+    parser.add_argument("--files", help="a folder for the labelled texts; default: with the other files on the way")
+    parser.add_argument("--longest", type=int, default=128, help="tokens of a text")
+    parser.add_argument("--max-steps", type=int, help="of SetFit, at most; default: its own number")
+    parser.add_argument("--test-limit", type=int, help="test texts at most")
+    parser.add_argument("--ctk-finetune", default="finetune {model} --data {train} --out {out}", metavar="COMMAND")
+    parser.add_argument("--ctk-predict", default="predict {out} --data {test} --out {predicted}", metavar="COMMAND")
+    parser.add_argument("--setfit-python", help="another interpreter for SetFit")
+    a = parser.parse_args()
+    bench = Bench(parser, a)
+    for case in a.cases:
+        name, _, each = case.partition(":")
+        if name not in [*data.CLASSES, "20news"] or not each.isdigit() or int(each) < 1:
+            parser.error(f"there is no case {case}: a case is a set and its labels a class, as in trec:8")
+    with bench.folder() as there:
+        for case in a.cases:
+            Case(bench, there, case).run()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as why:
+        raise SystemExit(f"{why}")
