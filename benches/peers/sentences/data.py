@@ -1,12 +1,13 @@
-"""The data sets that the comparisons of sentences read, as lists of texts. White space within a text is one blank, so that a text is a line.
+"""The data sets that the comparisons of sentences read, as lists of texts. White space within a text is one blank: a text is a line.
 
 What may choose a setting and what may not: STS 2012's train part and SICK's train and trial parts choose, STS 2012's test part, 2013, 2014
-and SICK's test part are looked at once, at the end (`final`). The sets OnWN and FNWN are definitions of WordNet, which some encoders here
-are trained on, so STS is judged without them; figures with them stand beside. Nothing is trained on `qa-nli`.
+and SICK's test part are looked at once, at the end (`final`). The sets OnWN and FNWN are definitions like those that
+some encoders here are trained on, so STS is judged without them; figures with them stand beside. Nothing is trained on `qa-nli`.
 """
 
 import pathlib
 import random
+import re
 
 # Definitions of WordNet's and FrameNet's.
 SEEN = ("OnWN", "FNWN")
@@ -38,9 +39,10 @@ def sts(folder, final=False):
         if final == source.endswith(".test"):
             name = f"sts{year}" if final else f"sts{year}-train"
             sets.setdefault(name, []).append((source, clean(first), clean(second), float(score)))
+    sick = sets.setdefault("sick-test" if final else "sick-train-trial", [])
     for part, score, _, first, second in table(folder / "sick2014.tsv"):
         if final == (part == "test"):
-            sets.setdefault("sick-test" if final else "sick-train-trial", []).append(("SICK", clean(first), clean(second), float(score)))
+            sick.append(("SICK", clean(first), clean(second), float(score)))
     return sets
 
 
@@ -55,9 +57,9 @@ def pairs(folder, name, part):
 def newsgroups(folder):
     """Texts (subject and body) and classes: train, test."""
     parts = {"train": [], "test": []}
+    plain = lambda found: "\\" if found[1] == "\\" else " "
     for part, group, _, subject, body in table(pathlib.Path(folder) / "text" / "20news.tsv"):
-        text = clean(f"{subject} " + body.replace("\\\\", "\0").replace("\\n", " ").replace("\\t", " ").replace("\\r", " ").replace("\0", "\\"))
-        parts[part].append((text, group))
+        parts[part].append((clean(f"{subject} " + re.sub(r"\\([ntr\\])", plain, body)), group))
     return parts["train"], parts["test"]
 
 

@@ -16,7 +16,7 @@ import numpy
 
 import data
 import scores
-from shared import Bench, Failed, compare, line, option_of_model, options
+from shared import Bench, Failed, compare, fresh, line, option_of_model, options
 
 CLASSES = ["sst2", "trec", "subj", "cr", "mpqa", "20news"]
 FIGURES = [("whole_seconds", "s", False), ("peak_mb", "MB", False)]
@@ -36,15 +36,8 @@ class Work:
             data.write(self.texts, [(text,) for text in data.windows(self.a.data, self.a.words, self.a.texts)])
         return self.texts
 
-    def fresh(self, name):
-        """A folder that is not there yet."""
-        number = 0
-        while (self.there / f"{name}.{number}").exists():
-            number += 1
-        return self.there / f"{name}.{number}"
-
     def ctk(self, row, seed):
-        out = self.fresh(f"ctk-{row}-{seed}")
+        out = fresh(self.there, f"ctk-{row}-{seed}")
         command = self.a.ctk_vocabulary if row == "vocabulary" else self.a.ctk_texts
         texts = self.news() if row == "texts" else ""
         # Cut first, so that a path with blanks stays one word.
@@ -56,8 +49,9 @@ class Work:
     def peer(self, row, seed):
         kind = "model2vec" if row == "vocabulary" else "tokenlearn"
         out, rows = self.there / f"{kind}-{seed}", self.there / "rows.npy"
+        told = ["--teacher", self.a.model, "--width", self.a.width, "--seed", seed, "--out", out]
         texts = ["--texts", self.news()] if row == "texts" else []
-        done = self.bench.peer("distil_peer.py", kind, "--teacher", self.a.model, "--width", self.a.width, "--seed", seed, *texts, "--out", out)
+        done = self.bench.peer("distil_peer.py", kind, *told, *texts)
         self.bench.peer("distil_peer.py", "embed", "--model", out, "--texts", self.judged, "--out", rows)
         return done | {"scores": self.judge(numpy.load(rows))}
 
@@ -69,12 +63,7 @@ class Work:
         sides = [("ctk", lambda seed: self.ctk(row, seed), True), (name, lambda seed: self.peer(row, seed), False)]
         found = self.bench.in_turn(row, sides, 1 if row == "vocabulary" else self.a.seeds)
         compare(row, found, FIGURES)
-        for side, of in found.items():
-            line(scores.mean(row, side, [one["scores"] for one in of]))
-        if len(found) == 2:
-            ours, theirs = ([one["scores"] for one in found[side]] for side in ("ctk", name))
-            differences = {key: scores.paired([one[key] for one in ours], [one[key] for one in theirs]) for key in ours[0]}
-            line({"row": row, "side": "ctk", "peer": name, "differences": differences})
+        scores.report(row, {side: [one["scores"] for one in of] for side, of in found.items()})
 
 
 def main():

@@ -1,4 +1,4 @@
-"""Speed of `ctk embed` beside PyTorch (sentence-transformers) and ONNX Runtime: MiniLM on sentences and on documents, tokenizer included.
+"""Speed of `ctk embed` beside PyTorch (sentence-transformers) and ONNX Runtime: MiniLM on sentences and documents, with tokenizer.
 
     CTK_DATA=DATA venv/bin/python embed.py ../../../target/release/ctk
     CTK_DATA=DATA venv/bin/python embed.py ../../../target/release/ctk --rows sick-f32 --pairs 2 --sentences 500
@@ -12,7 +12,6 @@ quantised dynamically to int8, which is compared with ctk in f32. Batches are ch
 `cosine` is the least cosine between ctk's and the peer's row of a text.
 """
 
-import pathlib
 
 import numpy
 
@@ -23,8 +22,10 @@ FIGURES = [("seconds", "s", False), ("whole_seconds", "s", False), ("peak_mb", "
 
 
 def texts_of(a, name):
+    """Different texts."""
     if name == "sick":
-        found = [text for final in (False, True) for pair in data.sts(a.data, final).items() if pair[0].startswith("sick") for row in pair[1] for text in row[1:3]]
+        sets = data.sts(a.data) | data.sts(a.data, final=True)
+        found = [text for of, pairs in sets.items() if of.startswith("sick") for _, *both, _ in pairs for text in both]
         return list(dict.fromkeys(found))[:a.sentences]
     documents = [text for text, _ in data.newsgroups(a.data)[1]] if name == "20news" else data.windows(a.data, 400, a.documents)
     documents = list(dict.fromkeys(documents))
@@ -73,12 +74,11 @@ class Row:
 
     def best(self, name, kind, flags):
         """The batch and the flags of the fastest run."""
-        tried = {
-            (batch, tuple(more)): self.bench.once(
-                f"{self.row}-batch-{batch}-{'-'.join(more[1:])}", name, 0, lambda: self.peer(kind, batch, more, 0), False
-            )
-            for batch in self.a.batches for more in flags
-        }
+        tried = {}
+        for batch in self.a.batches:
+            for more in flags:
+                row = "-".join([self.row, "batch", str(batch), *(more[1:] if kind == "torch" else [])])
+                tried[batch, tuple(more)] = self.bench.once(row, name, 0, lambda: self.peer(kind, batch, more, 0), False)
         return chosen(tried, "seconds", False)
 
     def run(self):
@@ -86,7 +86,7 @@ class Row:
         for name, kind, flags in self.peers():
             best = self.best(name, kind, flags)
             if best is not None:
-                found[name] = {"batch": best[0], "flags": [part for part in best[1] if not part.endswith(".onnx")]}
+                found[name] = {"batch": best[0], **({"bf16": best[1][1]} if kind == "torch" and best[1] else {})}
                 sides.append((name, lambda turn, kind=kind, best=best: self.peer(kind, *best, turn), False))
         results = self.bench.in_turn(self.row, sides, self.a.pairs)
         cosines = {name: min(one["cosine"] or 0 for one in of) for name, of in results.items() if name != "ctk"}
@@ -103,7 +103,7 @@ def main():
     parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--longest", type=int, default=256, help="tokens of a text that peers read; ctk reads what the folder says")
     parser.add_argument("--networks", nargs="*", default=["f32", "int8"], help="of ONNX Runtime")
-    parser.add_argument("--ctk-bf16", default="", metavar="FLAGS", help="what makes `ctk embed` compute in bf16; without, its f32 is compared")
+    parser.add_argument("--ctk-bf16", default="", metavar="FLAGS", help="by which `ctk embed` computes in bf16; without, it is f32's")
     a = parser.parse_args()
     bench = Bench(parser, a)
     for row in a.rows:

@@ -1,4 +1,4 @@
-"""What a user would run instead of `ctk embed`: sentence-transformers on PyTorch, or ONNX Runtime. One piece of work, one JSON line on stdout.
+"""What a user would run instead of `ctk embed`: sentence-transformers on PyTorch, or ONNX Runtime. One JSON line on stdout.
 
 embed.py calls it; by hand:
 

@@ -18,7 +18,7 @@ import pathlib
 
 import data
 import scores
-from shared import Bench, Failed, compare, line, option_of_model, options
+from shared import Bench, Failed, compare, fresh, option_of_model, options
 
 CASES = ["sst2:8", "sst2:64", "trec:8", "trec:64", "20news:8"]
 FIGURES = [("whole_seconds", "s", False), ("peak_mb", "MB", False)]
@@ -45,11 +45,9 @@ class Case:
 
     def ctk(self, seed):
         _, train = self.subset(seed)
-        number = 0
-        while (out := self.there / f"{self.case.replace(':', '-')}-{seed}.{number}").exists():
-            number += 1
-        predicted = self.there / "predicted.csv"
-        told = {"model": self.a.model, "train": train, "test": self.test_file, "longest": self.a.longest, "seed": seed, "out": out, "predicted": predicted}
+        out, predicted = fresh(self.there, f"{self.case.replace(':', '-')}-{seed}"), self.there / "predicted.csv"
+        told = {"model": self.a.model, "train": train, "test": self.test_file, "longest": self.a.longest, "seed": seed}
+        told |= {"out": out, "predicted": predicted}
         # Cut first, so that a path with blanks stays one word.
         command = lambda text: [part.format(**told) for part in text.split()]
         predicted.unlink(missing_ok=True)
@@ -81,11 +79,7 @@ class Case:
         sides = [("ctk", self.ctk, True), ("setfit", self.setfit, False), ("probe", self.probe, True)]
         found = self.bench.in_turn(self.case, [side for side in sides if side[0] in self.a.sides], self.a.seeds)
         compare(self.case, {name: of for name, of in found.items() if name != "probe"}, FIGURES, labels=len(self.subset(0)[0]))
-        for name, of in found.items():
-            line(scores.mean(self.case, name, [{"accuracy": one["accuracy"]} for one in of]))
-        for name in [name for name in found if name != "ctk" and "ctk" in found]:
-            ours, theirs = ([one["accuracy"] for one in found[side]] for side in ("ctk", name))
-            line({"row": self.case, "side": "ctk", "peer": name, "differences": {"accuracy": scores.paired(ours, theirs)}})
+        scores.report(self.case, {name: [{"accuracy": one["accuracy"]} for one in of] for name, of in found.items()})
 
 
 def main():

@@ -40,7 +40,9 @@ def main():
     model = SetFitModel.from_pretrained(a.model, device="cpu")
     model.model_body.max_seq_length = a.longest
     with tempfile.TemporaryDirectory() as there:
-        told = TrainingArguments(output_dir=there, seed=a.seed, max_steps=a.max_steps, save_strategy="no", report_to="none", show_progress_bar=False)
+        told = TrainingArguments(
+            output_dir=there, seed=a.seed, max_steps=a.max_steps, save_strategy="no", report_to="none", show_progress_bar=False
+        )
         data = Dataset.from_dict({"text": texts, "label": [names.index(label) for label in labels]})
         start = time.perf_counter()
         trainer = Trainer(model=model, args=told, train_dataset=data)

@@ -8,6 +8,7 @@ from scipy import sparse, stats
 from sklearn.preprocessing import normalize
 
 import data
+from shared import line
 
 
 def unit(rows):
@@ -86,7 +87,8 @@ class Classes:
         return [text for part in (self.train, self.test) for text, _ in part]
 
     def scores(self, rows):
-        return {self.name: accuracy(*(side for part in (self.train, self.test) for side in (rows([t for t, _ in part]), [c for _, c in part])))}
+        of = lambda part: (rows([text for text, _ in part]), [label for _, label in part])
+        return {self.name: accuracy(*of(self.train), *of(self.test))}
 
 
 def accuracy(train, labels, test, truth):
@@ -118,8 +120,19 @@ class Judge:
         return {name: value for task in self.tasks for name, value in task.scores(find).items()}
 
 
+def report(row, judged):
+    """Lines: each side's mean scores over the seeds with their deviation, and ctk's differences from each other side, seed by seed.
+    `judged` has a side's scores, a dictionary a seed."""
+    for side, found in judged.items():
+        line(mean(row, side, found))
+    for side in [side for side in judged if side != "ctk" and "ctk" in judged]:
+        of = lambda key, side: [one[key] for one in judged[side]]
+        differences = {key: paired(of(key, "ctk"), of(key, side)) for key in judged[side][0]}
+        line({"row": row, "side": "ctk", "peer": side, "differences": differences})
+
+
 def mean(row, side, found):
-    """A line with the mean of every score over the seeds, and its deviation between them."""
+    """The mean of every score, and its deviation."""
     means = {key: statistics.mean(one[key] for one in found) for key in found[0]}
     spread = {key: statistics.stdev([one[key] for one in found]) for key in found[0]} if len(found) > 1 else None
     return {"row": row, "side": side, "seeds": len(found), "mean": means, "sd": spread}

@@ -172,6 +172,19 @@ def compare(row, found, figures, **more):
                 })
 
 
+def flags(a, *names):
+    """Options of a script as another one is given them."""
+    return [part for name in names for part in (f"--{name}", getattr(a, name))]
+
+
+def fresh(there, name):
+    """A folder that is not there yet: a run that failed before may have left one."""
+    number = 0
+    while (there / f"{name}.{number}").exists():
+        number += 1
+    return there / f"{name}.{number}"
+
+
 def chosen(tried, key, more):
     """The setting whose figure is best."""
     known = {setting: result for setting, result in tried.items() if result is not None}

@@ -4,9 +4,9 @@
     CTK_DATA=DATA venv/bin/python simcse.py ../../../target/release/ctk quality --log simcse.jsonl
     CTK_DATA=DATA venv/bin/python simcse.py ../../../target/release/ctk quality --steps 20 --batch 16 --layers 1 --width 64 --seeds 2
 
-`losses`: both begin with the same folder of transformers (a tokenizer that ctk trains on the texts, fresh weights), without dropout. A batch is the
-whole file, so that the order of samples does not matter. Cases: `same` (texts alone, each its own positive), `pairs` (a text's two halves),
-`long` (pairs with lengths from 1 word to --longest-words). The greatest difference between the losses of --loss-steps steps must be at most
+`losses`: both begin with the same folder of transformers (a tokenizer that ctk trains on the texts, fresh weights), without dropout. A batch
+is the whole file, so that the order of samples does not matter. Cases: `same` (texts alone, each its own positive), `pairs` (a text's halves),
+`drawn` (pairs of 1 word to --longest-words). The greatest difference between the losses of --loss-steps steps must be at most
 --within, or the exit code is 1.
 
 `quality`: SimCSE on windows of 32 words of news and reviews. For each seed both begin with the same weights; orders and dropout differ.
@@ -22,7 +22,7 @@ import numpy
 
 import data
 import scores
-from shared import Bench, Failed, compare, line, options
+from shared import Bench, Failed, compare, flags, fresh, line, options
 
 RECIPE = """[data]
 path = {path}
@@ -63,9 +63,6 @@ class Work:
     def __init__(self, bench, there):
         self.bench, self.a, self.there = bench, bench.a, there
 
-    def shape(self, *names):
-        return [part for name in names for part in (f"--{name}", getattr(self.a, name))]
-
     def tokenizer(self, name, texts):
         """A tokenizer of these texts: the same texts give the same file."""
         file, out = self.there / f"{name}.txt", self.there / f"{name}.json"
@@ -76,8 +73,9 @@ class Work:
     def make(self, name, tokenizer, seed, dropout):
         """A folder of transformers: the tokenizer, and weights that are drawn by `seed`."""
         folder = self.there / name
-        shape = self.shape("layers", "width", "heads")
-        self.bench.peer("simcse_peer.py", "make", "--tokenizer", tokenizer, "--out", folder, *shape, "--dropout", dropout, "--seed", seed)
+        shape = flags(self.a, "layers", "width", "heads")
+        told = ["--tokenizer", tokenizer, "--out", folder, "--dropout", dropout, "--seed", seed]
+        self.bench.peer("simcse_peer.py", "make", *told, *shape)
         return folder
 
     def ctk(self, name, texts, paired, folder, **more):
@@ -85,11 +83,7 @@ class Work:
         columns = "anchor = 1\npositive = 2" if paired else ""
         told = {"path": json.dumps(str(texts)), "weights": json.dumps(str(folder)), "kind": "pairs" if paired else "texts"}
         path.write_text(RECIPE.format(**told, columns=columns, longest=self.a.longest, scale=self.a.scale, **more))
-        run = self.there / name
-        number = 0
-        while run.exists():
-            number += 1
-            run = self.there / f"{name}.{number}"
+        run = fresh(self.there, name)
         done = self.bench.ctk("train", "sentences", "--config", path, "--out", run)
         lines = [json.loads(one) for one in (run / "metrics.jsonl").read_text().splitlines()]
         return run, done, [one["loss"] for one in lines if "loss" in one]
@@ -104,29 +98,29 @@ class Work:
         _, _, ours = self.ctk(
             name, texts, len(samples[0]) == 2, folder, **told, warmup=0.0, schedule="constant", epochs=steps, seed=0
         )
-        flags = [part for key, value in told.items() for part in (f"--{key}", value)]
-        peer = ["train", "--model", folder, "--texts", texts, "--steps", steps, "--constant", *self.shape("scale", "longest"), *flags]
-        theirs = self.bench.peer("simcse_peer.py", *peer)["losses"]
+        same = [part for key, value in told.items() for part in (f"--{key}", value)] + flags(a, "scale", "longest")
+        peer = ["--model", folder, "--texts", texts, "--steps", steps, "--constant", *same]
+        theirs = self.bench.peer("simcse_peer.py", "train", *peer)["losses"]
         if len(ours) != steps or len(theirs) != steps:
             raise Failed(f"{len(ours)} losses of ctk and {len(theirs)} of PyTorch, in place of {steps}")
         off = [abs(left - right) for left, right in zip(ours, theirs)]
         line({
-            "row": f"losses-{name}", "steps": steps, "samples": batch, "greatest_difference": max(off), "at_step": 1 + off.index(max(off)),
-            "within": max(off) <= a.within, "first": [ours[0], theirs[0]], "last": [ours[-1], theirs[-1]],
+            "row": f"losses-{name}", "steps": steps, "samples": batch,
+            "greatest_difference": max(off), "at_step": 1 + off.index(max(off)), "within": max(off) <= a.within,
+            "first": [ours[0], theirs[0]], "last": [ours[-1], theirs[-1]],
         })
         return max(off) <= a.within
 
     def losses(self):
         a = self.a
-        texts = data.windows(a.data, 24, a.samples)
-        cut = lambda text: text.split()
+        texts, long = data.windows(a.data, 24, a.samples), data.windows(a.data, a.longest_words, a.samples)
         draw = random.Random(0)
-        some = lambda text: " ".join(cut(text)[:draw.randint(1, a.longest_words)])
+        some = lambda text: " ".join(text.split()[:draw.randint(1, a.longest_words)])
         cases = {
             "same": [(text,) for text in texts],
-            "pairs": [(" ".join(cut(text)[:12]), " ".join(cut(text)[12:])) for text in texts],
+            "pairs": [(" ".join(text.split()[:12]), " ".join(text.split()[12:])) for text in texts],
             # Numbers keep short texts apart: a text that stands twice would be another loss.
-            "long": [(f"{at} {some(text)}", f"{some(text)} {at}") for at, text in enumerate(data.windows(a.data, a.longest_words, a.samples))],
+            "drawn": [(f"{at} {some(text)}", f"{some(text)} {at}") for at, text in enumerate(long)],
         }
         # All of them, also after one that failed.
         return all([self.case(name, samples) for name, samples in cases.items()])
@@ -152,27 +146,20 @@ class Work:
             told = {"dropout": a.dropout, "rate": a.rate, "decay": a.decay, "batch": a.batch, "seed": seed}
             run, done, losses = self.ctk(f"ctk-{seed}", texts, False, folder(seed), **told, warmup=0.1, schedule="linear", epochs=1)
             rows = self.bench.embed(run, judge.texts, self.there / "rows")
-            return {key: done[key] for key in ("samples_per_second", "whole_seconds", "peak_mb")} | {"scores": judge(rows), "loss": losses[-1]}
+            return {"samples_per_second": done["samples_per_second"], "scores": judge(rows), "loss": losses[-1]}
 
         def torch(seed):
             rows = self.there / "rows.npy"
-            shape = self.shape("dropout", "rate", "decay", "batch", "scale", "longest")
-            flags = ["--steps", steps, "--warmup", steps // 10, "--seed", seed, "--judge", judged, "--rows", rows]
-            done = self.bench.peer("simcse_peer.py", "train", "--model", folder(seed), "--texts", texts, *shape, *flags)
-            return {key: done[key] for key in ("samples_per_second", "peak_mb")} | {"scores": judge(numpy.load(rows)), "loss": done["losses"][-1]}
+            same = flags(a, "dropout", "rate", "decay", "batch", "scale", "longest")
+            told = ["--steps", steps, "--warmup", steps // 10, "--seed", seed, "--judge", judged, "--rows", rows]
+            done = self.bench.peer("simcse_peer.py", "train", "--model", folder(seed), "--texts", texts, *same, *told)
+            return {"samples_per_second": done["samples_per_second"], "scores": judge(numpy.load(rows)), "loss": done["losses"][-1]}
 
         start = lambda seed: {"scores": judge(self.bench.embed(folder(seed), judge.texts, self.there / "rows"))}
         found = self.bench.in_turn("quality", [("ctk", ctk, True), ("torch", torch, False), ("start", start, True)], a.seeds)
-        judged = {name: [one["scores"] for one in of] for name, of in found.items()}
-        speeds = {name: of for name, of in found.items() if name != "start"}
-        compare("quality", speeds, [("samples_per_second", "samples/s", True)], steps=steps)
-        for name, of in judged.items():
-            line(scores.mean("quality", name, of))
-        if {"ctk", "torch"} <= judged.keys():
-            keys = judged["ctk"][0]
-            differences = {key: scores.paired([one[key] for one in judged["ctk"]], [one[key] for one in judged["torch"]]) for key in keys}
-            line({"row": "quality", "side": "ctk", "peer": "torch", "differences": differences})
-        return "ctk" in judged
+        compare("quality", found, [("samples_per_second", "samples/s", True)], steps=steps)
+        scores.report("quality", {name: [one["scores"] for one in of] for name, of in found.items()})
+        return "ctk" in found
 
 
 def main():
@@ -188,7 +175,7 @@ def main():
     parser.add_argument("--decay", type=float, default=0.01, help="of weights")
     parser.add_argument("--longest", type=int, default=64, help="tokens of a text")
     parser.add_argument("--samples", type=int, default=64, help="of a case of `losses`")
-    parser.add_argument("--longest-words", type=int, default=40, help="of the case `long`")
+    parser.add_argument("--longest-words", type=int, default=40, help="of the case `drawn`")
     parser.add_argument("--loss-steps", type=int, default=50)
     parser.add_argument("--loss-rate", type=float, default=1e-4)
     parser.add_argument("--within", type=float, default=1e-3)

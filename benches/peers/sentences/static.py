@@ -27,7 +27,7 @@ import numpy
 
 import data
 import scores
-from shared import Bench, Failed, chosen, compare, line, option_of_model, options
+from shared import Bench, Failed, chosen, compare, flags, fresh, line, option_of_model, options
 
 SETS = ("debian", "wordnet")
 FIGURES = [("texts_per_second", "texts/s", True), ("whole_seconds", "s", False), ("peak_mb", "MB", False)]
@@ -64,7 +64,7 @@ class Work:
         return [part for change in changes for part in ("--set", change)]
 
     def ctk(self, rate, seed, judge):
-        run = self.fresh(f"ctk-{rate}-{seed}")
+        run = fresh(self.there, f"ctk-{rate}-{seed}")
         done = self.bench.ctk("train", "sentences", "--data", self.pairs, "--out", run, *self.changes(rate, seed))
         rows = self.bench.embed(run, judge.texts, self.there / "ctk-rows")
         kept = {key: done[key] for key in ("texts_per_second", "whole_seconds", "peak_mb", "seconds", "steps")}
@@ -73,20 +73,13 @@ class Work:
     def peer(self, kind, rate, seed, judge):
         out = self.there / f"{kind}-{rate}-{seed}"
         widths = ["--matryoshka", self.a.width, self.a.width // 4] if self.a.matryoshka else []
-        shape = [part for key in ("width", "batch", "epochs", "scale") for part in (f"--{key}", getattr(self.a, key))]
+        shape = flags(self.a, "width", "batch", "epochs", "scale")
         files = ["--pairs", self.pairs, "--tokenizer", self.tokenizer, "--out", out]
         done = self.bench.peer("static_peer.py", kind, *files, *shape, "--rate", rate, "--seed", seed, *widths)
         texts, rows = self.there / "texts.txt", self.there / "rows.npy"
         texts.write_text("".join(f"{text}\n" for text in judge.texts), encoding="utf-8")
         self.bench.peer("static_peer.py", "embed", "--model", out, "--texts", texts, "--out", rows)
         return done | self.judged(judge, numpy.load(rows))
-
-    def fresh(self, name):
-        """A folder that is not there yet: a run that failed before may have left one."""
-        number = 0
-        while (self.there / f"{name}.{number}").exists():
-            number += 1
-        return self.there / f"{name}.{number}"
 
     def judged(self, judge, rows):
         quarter = {f"quarter_{key}": value for key, value in judge(rows[:, :self.a.width // 4]).items()}
@@ -104,7 +97,7 @@ class Work:
         parts = [WORD.findall(text.lower()) for text in texts]
 
         def words(weight):
-            file, run, out = self.there / "words.txt", self.fresh("words"), self.there / "words.bin"
+            file, run, out = self.there / "words.txt", fresh(self.there, "words"), self.there / "words.bin"
             file.write_text("".join(" ".join(part) + "\n" for part in parts), encoding="utf-8")
             sets = ["--set", f"encoder.table.width={self.a.width}", "--set", f"train.epochs={self.a.word_epochs}"]
             self.bench.ctk("train", "word2vec", "--data", file, "--out", run, *sets)
@@ -156,12 +149,7 @@ def main():
         turns = [(name, lambda seed, name=name: sides[name](rates[name], seed, work.judge), name == "ctk") for name in known]
         found = bench.in_turn("static", turns, a.seeds)
         compare("static", found, FIGURES, pairs_of_texts=len(work.train), rates=rates)
-        judged = {name: [one["scores"] for one in of] for name, of in found.items()}
-        for name, of in judged.items():
-            line(scores.mean("static", name, of))
-        for name in [name for name in judged if name != "ctk" and "ctk" in judged]:
-            differences = {key: scores.paired([one[key] for one in judged["ctk"]], [one[key] for one in judged[name]]) for key in judged[name][0]}
-            line({"row": "static", "side": "ctk", "peer": name, "differences": differences})
+        scores.report("static", {name: [one["scores"] for one in of] for name, of in found.items()})
         for name, of in work.baselines():
             result = bench.once("static", name, 0, of, name != "tfidf")
             if result:

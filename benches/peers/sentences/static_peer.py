@@ -1,5 +1,5 @@
-"""What a user would run instead of `ctk train sentences` with `[encoder.static]`: sentence-transformers' trainer, or PyTorch by hand. One
-JSON line on stdout.
+"""What a user would run instead of `ctk train sentences` with `[encoder.static]`: sentence-transformers' trainer, or PyTorch.
+One JSON line on stdout.
 
 static.py calls it; by hand:
 
@@ -52,7 +52,8 @@ def trainer(a):
         warmup_steps=0.1, lr_scheduler_type="linear", weight_decay=0.0, seed=a.seed, batch_sampler=BatchSamplers.NO_DUPLICATES,
         dataloader_drop_last=True, save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
     )
-    work = SentenceTransformerTrainer(model, told, train_dataset=Dataset.from_dict({"anchor": anchors, "positive": positives}), loss=loss)
+    pairs = Dataset.from_dict({"anchor": anchors, "positive": positives})
+    work = SentenceTransformerTrainer(model, told, train_dataset=pairs, loss=loss)
     done = work.train()
     seconds = done.metrics["train_runtime"]
     model.save(a.out, create_model_card=False)

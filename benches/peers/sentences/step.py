@@ -1,4 +1,4 @@
-"""Speed and memory of a training step of `[encoder.transformer]` beside BERT on PyTorch: 6 layers of 384 values, pairs, in-batch ranking.
+"""Speed and memory of a training step of `[encoder.transformer]` beside BERT on PyTorch: 6 layers of 384 values, pairs, ranking.
 
     CTK_DATA=DATA venv/bin/python step.py ../../../target/release/ctk
     venv/bin/python step.py ../../../target/release/ctk --data . --rows fixed-f32 --layers 2 --width 64 --heads 2 --batch 8 --pairs 1
@@ -17,7 +17,7 @@ import random
 import statistics
 import sys
 
-from shared import Bench, chosen, compare, line, options
+from shared import Bench, chosen, compare, flags, line, options
 
 WARM = 2
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -102,15 +102,15 @@ class Row:
         return {**done, "step_ms": statistics.median(times)}
 
     def by_bench(self, _):
-        flags = ["--config", self.recipe(), "--steps", self.a.steps, "--precision", self.precision]
-        done = self.bench.ctk("bench", "sentences", *flags)
+        told = ["--config", self.recipe(), "--steps", self.a.steps, "--precision", self.precision]
+        done = self.bench.ctk("bench", "sentences", *told)
         found = done
         for name in self.a.bench_key.split("."):
             found = found[name]
         return {**done, "step_ms": found["median"] if isinstance(found, dict) else found}
 
     def peer(self, buckets):
-        shape = [part for key in ("layers", "width", "heads", "dropout", "batch", "steps", "scale", "rate") for part in (f"--{key}", getattr(self.a, key))]
+        shape = flags(self.a, "layers", "width", "heads", "dropout", "batch", "steps", "scale", "rate")
         bf16 = ["--bf16"] if self.precision == "bf16" else []
         files = ["--pairs", self.pairs, "--tokenizer", self.words]
         return self.bench.peer("step_peer.py", *files, *shape, "--buckets", buckets, *bf16)
@@ -124,8 +124,8 @@ class Row:
             if best:
                 settings["buckets"] = best
                 sides.append(("bucketed", lambda _: self.peer(best), False))
-        tokens = statistics.mean(self.lengths)
-        compare(self.row, self.bench.in_turn(self.row, sides, self.a.pairs), FIGURES, mean_tokens=tokens, settings=settings, by=self.a.by)
+        found = self.bench.in_turn(self.row, sides, self.a.pairs)
+        compare(self.row, found, FIGURES, mean_tokens=statistics.mean(self.lengths), settings=settings, by=self.a.by)
 
 
 def main():
@@ -152,10 +152,9 @@ def main():
         if row.partition("-")[0] not in ("fixed", "drawn") or row.partition("-")[2] not in ("f32", "bf16"):
             parser.error(f"there is no row {row}: a row is fixed or drawn, and f32 or bf16, as in fixed-bf16")
     with bench.folder() as there:
-        idle = [bench.process(program, *flags)[1]["peak_mb"] for program, *flags in (
-            (a.ctk, "--version"), (sys.executable, "-c", "import torch, transformers; from transformers import BertModel"),
-        )]
-        line({"row": "idle", "figure": "peak_mb", "unit": "MB", "ctk": idle[0], "torch": idle[1]})
+        idle = {"ctk": [a.ctk, "--version"], "torch": [sys.executable, "-c", "import torch; from transformers import BertModel"]}
+        idle = {name: bench.process(*command)[1]["peak_mb"] for name, command in idle.items()}
+        line({"row": "idle", "figure": "peak_mb", "unit": "MB", **idle})
         for row in a.rows:
             Row(bench, there, *row.split("-")).run()
 
