@@ -145,7 +145,7 @@ def main():
     parser.add_argument("--steps", type=int, default=5, help="by the clock in a process")
     parser.add_argument("--buckets", nargs="+", type=int, default=[2, 4, 8])
     parser.add_argument("--by", choices=["train", "bench"], default="train", help="what times ctk")
-    parser.add_argument("--bench-key", default="step_ms", help="the figure of `ctk bench sentences --json`")
+    parser.add_argument("--bench-key", default="step_ms.total", help="the figure of `ctk bench sentences --json`")
     a = parser.parse_args()
     bench = Bench(parser, a)
     for row in a.rows:
