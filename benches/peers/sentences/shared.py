@@ -77,7 +77,7 @@ class Bench:
         """Where files on the way go."""
         if self.a.work:
             pathlib.Path(self.a.work).mkdir(parents=True, exist_ok=True)
-            yield pathlib.Path(self.a.work)
+            yield pathlib.Path(self.a.work).resolve()
         else:
             with tempfile.TemporaryDirectory() as there:
                 yield pathlib.Path(there)
