@@ -8,8 +8,8 @@ random words, each of which is one token of a vocabulary of 30,522 pieces that t
 tokens. Peers: `padded`, and for drawn lengths `bucketed`: a batch sorted by length in several passes, the fastest number of --buckets.
 
 `step_ms` is the median of the steps' times: for ctk by its metrics (`--by train`, a run of --steps steps; a step's batch is drawn ahead) or
-by `ctk bench sentences` (`--by bench`). `peak_mb` is the highest memory of the process: with PyTorch it includes the libraries, some
-hundred MB, which a line of its own tells (`idle`).
+by `ctk bench sentences` (`--by bench`). `peak_mb` is the highest memory of the process. PyTorch's includes its libraries; the row `idle` has
+the memory of both programs that do nothing.
 """
 
 import json
