@@ -25,6 +25,8 @@ from compare import Failed  # noqa: E402
 from finished import Finished, digest  # noqa: E402
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+# All programs compute on the CPU, also where there is another device.
+CPU = {"CUDA_VISIBLE_DEVICES": ""}
 # Options that say what is run, and where, and change no result.
 ASIDE = ("ctk", "log", "work", "files", "pairs", "seeds", "rows", "cases", "sides", "peers")
 
@@ -86,7 +88,7 @@ class Bench:
         """Runs a program: its output, seconds and highest memory."""
         threads = str(self.a.threads)
         counts = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")}
-        environment = {**os.environ, **OFFLINE, **counts, "TOKENIZERS_PARALLELISM": "true"}
+        environment = {**os.environ, **OFFLINE, **CPU, **counts, "TOKENIZERS_PARALLELISM": "true"}
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
             start = time.perf_counter()
             child = subprocess.Popen([str(part) for part in command], stdout=out, stderr=said, env=environment)
