@@ -3,33 +3,47 @@
     CTK_DATA=DATA venv/bin/python few.py ../../../target/release/ctk --log few.jsonl
     CTK_DATA=DATA venv/bin/python few.py ../../../target/release/ctk --cases trec:2 --seeds 2 --test-limit 100 --max-steps 5
 
-A case is a set and its labels a class. For each of --seeds the labelled texts are drawn once and written as a table (`label`, `text`)
-into --files, so that all sides read the same. Sides: `ctk`, `setfit` (its own settings) and `probe` (a logistic regression on MiniLM's
-rows, standardised, its strength chosen by three folds of the labelled texts where there are three of each class). The commands of ctk are
---ctk-finetune and --ctk-predict, in which {model}, {train}, {test}, {longest}, {seed}, {out} and {predicted} (a CSV with the column
-`predicted`) are replaced. Settings are each program's own, also the number of pairs: SetFit takes all of them, so that 64 labels a class
-take hours; --max-steps ends it earlier, with the schedule of so many steps.
+A case is a set and its labels a class. For each of --seeds the labelled texts are drawn once and written as a table (`label`, `text`) into
+--files, so that all sides read the same; all begin with a copy of --model that cuts texts to --longest tokens. Sides: `ctk`, `setfit` (its
+own settings) and `probe` (a logistic regression on the encoder's rows, standardised, its strength chosen by three folds of the labelled
+texts where there are three of each class). The commands of ctk are --ctk-finetune and --ctk-predict, in which {model}, {train}, {test},
+{seed}, {out} and {predicted} (a CSV with the column `predicted`) are replaced. Settings are each program's own, also the number of pairs:
+SetFit takes all of them, so that 64 labels a class take hours; --max-steps ends it earlier, with the schedule of so many steps.
 
 Accuracy is on the whole test part, by the predictions; if `ctk finetune` names another one, its side is left out. Differences are ctk's
 accuracy less the other's, on the same subset, with 95 % by Student's t. Seconds and memory are those of the process that trains and tests.
 """
 
 import csv
+import json
 import pathlib
+import shutil
 
 import data
 import scores
 from shared import Bench, Failed, compare, fresh, option_of_model, options
 
 CASES = ["sst2:8", "sst2:64", "trec:8", "trec:64", "20news:8"]
-FINETUNE = "finetune {model} --data {train} --test {test} --labels 100% --seed {seed} --set tokenizer.longest={longest} --out {out}"
+FINETUNE = "finetune {model} --data {train} --test {test} --labels 100% --seed {seed} --out {out}"
 PREDICT = "predict {out} --data {test} --out {predicted}"
 FIGURES = [("whole_seconds", "s", False), ("peak_mb", "MB", False)]
 
 
+def short(model, there, longest):
+    """A copy of a folder of sentence-transformers whose texts are cut to `longest` tokens."""
+    shutil.copytree(model, there, dirs_exist_ok=True)
+    listed = there / "modules.json"
+    modules = json.loads(listed.read_text()) if listed.is_file() else []
+    place = there / next((module["path"] for module in modules if module["type"].endswith(".Transformer")), "")
+    told = place / "sentence_bert_config.json"
+    of = json.loads(told.read_text()) if told.is_file() else {}
+    told.write_text(json.dumps({**of, "max_seq_length": longest}))
+    return there
+
+
 class Case:
-    def __init__(self, bench, there, case):
-        self.bench, self.a, self.there, self.case = bench, bench.a, there, case
+    def __init__(self, bench, there, case, model):
+        self.bench, self.a, self.there, self.case, self.model = bench, bench.a, there, case, model
         name, each = case.split(":")
         self.train, test = data.classes(self.a.data, name)
         self.each = int(each)
@@ -49,8 +63,7 @@ class Case:
     def ctk(self, seed):
         _, train = self.subset(seed)
         out, predicted = fresh(self.there, f"{self.case.replace(':', '-')}-{seed}"), self.there / "predicted.csv"
-        told = {"model": self.a.model, "train": train, "test": self.test_file, "longest": self.a.longest, "seed": seed}
-        told |= {"out": out, "predicted": predicted}
+        told = {"model": self.model, "train": train, "test": self.test_file, "seed": seed, "out": out, "predicted": predicted}
         # Cut first, so that a path with blanks stays one word.
         command = lambda text: [part.format(**told) for part in text.split()]
         predicted.unlink(missing_ok=True)
@@ -69,12 +82,12 @@ class Case:
         _, train = self.subset(seed)
         steps = ["--max-steps", self.a.max_steps] if self.a.max_steps else []
         files = ["--train", train, "--test", self.test_file, "--longest", self.a.longest]
-        return self.bench.peer("few_peer.py", "--model", self.a.model, *files, *steps, "--seed", seed, python=self.a.setfit_python)
+        return self.bench.peer("few_peer.py", "--model", self.model, *files, *steps, "--seed", seed, python=self.a.setfit_python)
 
     def probe(self, seed):
         drawn, _ = self.subset(seed)
         texts = list(dict.fromkeys(text for part in (drawn, self.test) for text, _ in part))
-        rows = scores.unit(self.bench.embed(self.a.model, texts, self.there / "rows"))
+        rows = scores.unit(self.bench.embed(self.model, texts, self.there / "rows"))
         places = {text: at for at, text in enumerate(texts)}
         of = lambda part: (rows[[places[text] for text, _ in part]], [label for _, label in part])
         return {"accuracy": scores.accuracy(*of(drawn), *of(self.test))}
@@ -105,8 +118,9 @@ def main():
         if name not in [*data.CLASSES, "20news"] or not each.isdigit() or int(each) < 1:
             parser.error(f"there is no case {case}: a case is a set and its labels a class, as in trec:8")
     with bench.folder() as there:
+        model = short(a.model, there / "model", a.longest)
         for case in a.cases:
-            Case(bench, there, case).run()
+            Case(bench, there, case, model).run()
 
 
 if __name__ == "__main__":
