@@ -153,6 +153,62 @@ fn a_tokenizer_is_trained_alone_and_used() {
 }
 
 #[test]
+fn hard_negatives_are_mined_and_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("my pairs.tsv"), pairs()).unwrap();
+    fs::write(at.join("static.toml"), format!("[data]\npath = \"my pairs.tsv\"\n{STATIC}")).unwrap();
+    said(at, "train sentences --config static.toml --out run --quiet");
+    let known: Vec<String> = pairs().lines().skip(1).map(String::from).collect();
+    let mine = |more: &str| {
+        let mut words = vec!["mine", "run", "--data", "my pairs.tsv"];
+        words.extend(more.split(' '));
+        let output = Command::new(env!("CARGO_BIN_EXE_ctk")).current_dir(at).args(words).output().unwrap();
+        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{more}\n{stderr}");
+        (serde_json::from_str::<Value>(stdout.lines().last().unwrap_or_default()).unwrap_or_default(), stderr)
+    };
+    let (found, _) = mine("--negatives 2 --out top.tsv --json --threads 1");
+    assert!(found["rows"] == 96 && found["anchors"] == 48 && found["candidates"] == 48 && found["anchors_with_fewer"] == 0, "{found}");
+    assert!(found["mean_positive_cosine"].as_f64() > found["mean_negative_cosine"].as_f64(), "{found}");
+    let top = fs::read_to_string(at.join("top.tsv")).unwrap();
+    assert!(top.starts_with("anchor\tpositive\tnegative\n") && top.lines().count() == 97, "{top}");
+    for line in top.lines().skip(1) {
+        let cells: Vec<&str> = line.split('\t').collect();
+        assert!(known.contains(&format!("{}\t{}", cells[0], cells[1])), "{line}");
+        assert!(!known.contains(&format!("{}\t{}", cells[0], cells[2])), "{line}");
+    }
+    mine("--negatives 2 --out again.tsv --quiet --threads 2");
+    assert_eq!(top, fs::read_to_string(at.join("again.tsv")).unwrap(), "threads change nothing");
+    let (tuples, stderr) = mine("--negatives 4 --rank 0..9 --margin 0.25 --format n-tuple --sampling random --out some.jsonl --json");
+    let short = tuples["anchors_with_fewer"].as_u64().unwrap();
+    assert_eq!(tuples["rows"].as_u64().unwrap(), 48 - short, "{tuples}");
+    assert!(short == 0 || stderr.contains(&format!("{short} of 48 anchors have fewer than 4 negatives")), "{stderr}");
+    assert!(tuples["too_near"].as_u64().unwrap() > 0, "{tuples}");
+    said(at, "train sentences --data top.tsv --set train.max_steps=2 --set train.batch=8 --out again --quiet");
+    // None is far enough: that is said, and no error.
+    let (none, stderr) = mine("--most -0.999 --out none.csv --json");
+    assert!(none["rows"] == 0 && none["anchors_without"] == 48 && none["mean_negative_cosine"].is_null(), "{none}");
+    assert!(stderr.contains("48 of 48 anchors") && stderr.contains("warning: no row was written"), "{stderr}");
+    // Other texts, in a table; a single pair.
+    fs::write(at.join("one.tsv"), "the old river\tit is far away\n").unwrap();
+    fs::write(at.join("corpus.csv"), "id,passage\n1,the quiet violin\n2,the old river\n3,\"a river, old\"\n").unwrap();
+    fails(at, "mine run --data one.tsv --corpus corpus.csv --out x.tsv", &["corpus.csv", "passage"]);
+    let (found, _) = said(at, "mine run --data one.tsv --corpus corpus.csv --corpus-column passage --negatives 2 --out x.csv --json");
+    assert!(found["candidates"] == 3 && found["rows"] == 2, "{found}");
+    assert!(!fs::read_to_string(at.join("x.csv")).unwrap().contains(",the old river"), "the anchor's own text");
+    fails(at, "mine run --data one.tsv --out x.csv", &["x.csv", "--force"]);
+    fails(at, "mine run --data one.tsv --out x.txt", &["x.txt", ".jsonl"]);
+    fails(at, "mine run --out y.tsv", &["--data"]);
+    fails(at, "mine run --data one.tsv --rank 3..4 --out y.tsv", &["3..4", "3 negatives"]);
+    fails(at, "mine run --data one.tsv --rank 4..3 --out y.tsv", &["--rank"]);
+    fails(at, "mine run --data corpus.csv --anchor id --positive nothing --out y.tsv", &["nothing", "passage"]);
+    fs::write(at.join("lines.jsonl"), "{\"anchor\": \"a\", \"positive\": \"b\\nc\"}\n{\"anchor\": \"d\", \"positive\": \"e\"}\n").unwrap();
+    fails(at, "mine run --data lines.jsonl --negatives 1 --out y.tsv", &["line end", ".jsonl"]);
+    assert!(!at.join("y.tsv").exists());
+}
+
+#[test]
 fn what_cannot_be_trained_on_is_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -3,6 +3,7 @@
 mod eval;
 mod groups;
 mod labels;
+mod mine;
 mod results;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use ctk_core::store::run::Place;
 
 pub use eval::{Eval, Fit};
 pub use groups::grouped;
+pub use mine::{Layout, Mine, Sampling};
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
 pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Predict};
 
@@ -70,6 +72,17 @@ pub enum Verb {
     /// Train a tokenizer on texts: WordPiece as BERT's, or byte-level BPE as RoBERTa's; the same texts give the same file
     #[command(subcommand, after_help = "Example:\n  ctk tokenizer train --data corpus.txt --size 8000 --out tokenizer.json")]
     Tokenizer(Tokenizer),
+    /// Mine hard negatives for pairs: texts that a model finds near an anchor, and that are not known to belong to it
+    ///
+    /// The candidates are all different positives, or the texts of --corpus. They are ranked by their cosines with the anchor, by exact
+    /// search. The anchor's own text and every text that stands beside it in a pair, on either side, are left out before ranks are counted;
+    /// the nearest other text has rank 0. Of the ranks up to the end of --rank those are dropped that --margin, --relative-margin, --most or
+    /// --least forbid. Of those that are left the first ones are skipped, as many as the start of --rank says, and --negatives of the others
+    /// are taken. This is what mine_hard_negatives of sentence-transformers does.
+    #[command(after_help = "Examples:\n  ctk mine runs/sentences-1 --data pairs.tsv --out triplets.tsv\n  \
+        ctk mine all-MiniLM-L6-v2/ --data pairs.tsv --rank 10..60 --relative-margin 0.05 --negatives 5 --sampling random \\\n    \
+        --format n-tuple --out mined.jsonl\n  ctk train sentences --data triplets.tsv")]
+    Mine(Mine),
     /// Evaluate a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
     Eval(Eval),

@@ -11,6 +11,8 @@ mod judgement;
 pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
+pub mod mining;
+mod nearest;
 mod neighbors;
 mod predictions;
 pub mod retrieval;

@@ -140,6 +140,13 @@ pub enum NegativesRecipe {
     Many(Vec<ColumnRecipe>),
 }
 
+/// A column as a command line names it: a number, or else a name.
+impl From<&str> for ColumnRecipe {
+    fn from(named: &str) -> ColumnRecipe {
+        named.parse().map_or_else(|_| ColumnRecipe::Name(named.to_string()), ColumnRecipe::Number)
+    }
+}
+
 impl NegativesRecipe {
     /// All columns.
     pub fn list(&self) -> &[ColumnRecipe] {
@@ -246,6 +253,14 @@ impl SentencesDataRecipe {
     /// # Errors
     /// A file that cannot be found or read; columns that are not recognised; a bad cell; files of different kinds; too few samples.
     pub fn open(&self) -> Result<Sentences> {
-        super::open::open(self)
+        super::open::open(self, 2)
+    }
+
+    /// Reads all files, which may have a single sample, as is of use where nothing is trained.
+    ///
+    /// # Errors
+    /// As for [`open`](SentencesDataRecipe::open).
+    pub fn open_any(&self) -> Result<Sentences> {
+        super::open::open(self, 1)
     }
 }
