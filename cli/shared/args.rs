@@ -12,11 +12,11 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 
 use ctk_core::store::run::Place;
 
-pub use eval::{Eval, Fit};
+pub use eval::{Eval, Fewer, Fit};
 pub use groups::grouped;
 pub use mine::{Layout, Mine, Sampling};
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
-pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Predict};
+pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Precision, Predict};
 
 /// The contrastive toolkit: learn representations from images and text without labels.
 #[derive(Parser)]
@@ -88,7 +88,8 @@ pub enum Verb {
     Eval(Eval),
     /// Write the features of images or words to a file, with names, labels and parts
     #[command(after_help = "Examples:\n  ctk embed runs/vision-1 --data photos/ --out photos.npy\n  \
-        ctk embed runs/vision-1 photo.jpg other.jpg --out two.csv")]
+        ctk embed runs/vision-1 photo.jpg other.jpg --out two.csv\n  \
+        ctk embed runs/sentences-1 --data texts.txt --truncate-dim 128 --precision int8 --out codes.npy")]
     Embed(Embed),
     /// Find the nearest neighbours of words or images by cosine similarity: of each word alone, of several together, or with words
     /// subtracted

@@ -14,6 +14,7 @@ pub mod linear_probe;
 pub mod mining;
 mod nearest;
 mod neighbors;
+pub mod precision;
 mod predictions;
 pub mod retrieval;
 mod sets;
@@ -29,7 +30,7 @@ use crate::data::dataset::Dataset;
 use crate::error::{Error, Result};
 
 pub use cross_entropy::cross_entropy;
-pub use file::{files_of, is_features};
+pub use file::{files_of, holds_codes, is_features};
 pub use judgement::{ClassFigures, Judgement, temperature};
 pub use neighbors::{Sum, doesnt_match, neighbors, search};
 pub use predictions::Predictions;
