@@ -4,6 +4,7 @@ mod eval;
 mod groups;
 mod labels;
 mod mine;
+mod prompts;
 mod results;
 
 use std::path::PathBuf;
@@ -14,8 +15,9 @@ use ctk_core::store::run::Place;
 
 pub use eval::{Eval, Fewer, Fit};
 pub use groups::grouped;
-pub use mine::{Layout, Mine, Sampling};
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
+pub use mine::{Layout, Mine, Sampling};
+pub use prompts::{Prompted, Roles};
 pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Precision, Predict};
 
 /// The contrastive toolkit: learn representations from images and text without labels.

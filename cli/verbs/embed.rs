@@ -25,12 +25,13 @@ pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
     }
     let quiet = args.model.show.quiet;
     let model = model::open(&args.model, modalities)?;
+    let prompt = model.prompt(&args.prompt.wanted())?;
     let _progress = progress::of_samples(args.model.show.quiet);
     let queries = samples::queries(&*model, &args.model, &args.samples);
     let features = samples::all(
         queries,
         |query| {
-            let mut features = model.features(query)?;
+            let mut features = model.features(&Query { prompt: prompt.clone(), ..query.clone() })?;
             output::notes(&mut features, quiet);
             Ok(features)
         },
@@ -42,10 +43,13 @@ pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
     }
     let features = shaped(features, &args, true)?;
     let mut figures = json!({ "out": args.out.display().to_string(), "rows": features.len(), "width": features.width });
+    if let Some(prompt) = &prompt {
+        figures["prompt"] = prompt.as_str().into();
+    }
     if precision == Precision::Float32 {
         features.save(&args.out)?;
     } else {
-        let ranges = args.calibration.as_deref().map(|path| calibration(&*model, &args, path)).transpose()?;
+        let ranges = args.calibration.as_deref().map(|path| calibration(&*model, &args, &prompt, path)).transpose()?;
         let codes = precision.codes(&features, ranges.as_ref())?;
         if let Some(doubt) = codes.ranges.as_ref().and_then(Ranges::doubt).filter(|_| !quiet) {
             output::note(&doubt);
@@ -89,10 +93,10 @@ fn shaped(features: Features, args: &Embed, say: bool) -> Result<Features> {
 }
 
 /// The ranges of the columns of the data in `path`, or of the features in it.
-fn calibration(model: &dyn Model, args: &Embed, path: &Path) -> Result<Ranges> {
+fn calibration(model: &dyn Model, args: &Embed, prompt: &Option<String>, path: &Path) -> Result<Ranges> {
     let mut features = match is_features(path) {
         true => Features::load(path)?,
-        false => model.features(&Query { data: Some(path.to_path_buf()), ..Query::default() })?,
+        false => model.features(&Query { data: Some(path.to_path_buf()), prompt: prompt.clone(), ..Query::default() })?,
     };
     output::notes(&mut features, args.model.show.quiet);
     // Stored features may have been cut already.

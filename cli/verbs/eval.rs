@@ -87,9 +87,11 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             let baseline = baseline.as_deref().map(|name| (name, seeds));
             text_classification(&model, &train, test.as_deref(), baseline, modalities)
         }
-        Eval::Sts { model, pairs, without, fewer } => sentences::sts(&model, &pairs, &without, &fewer, modalities),
-        Eval::Retrieval { model, folder, split, exclude_same, fewer } => {
-            sentences::retrieval(&model, &folder, split.as_deref(), exclude_same, &fewer, modalities)
+        Eval::Sts { model, pairs, without, prompt, fewer } => {
+            sentences::sts(&model, &pairs, &without, &prompt, &fewer, modalities)
+        }
+        Eval::Retrieval { model, folder, split, exclude_same, roles, fewer } => {
+            sentences::retrieval(&model, &folder, split.as_deref(), exclude_same, &roles, &fewer, modalities)
         }
         Eval::LabelEfficiency(study) => label_efficiency::run(study, modalities),
         Eval::Geometry { model } => {

@@ -3,21 +3,20 @@
 use std::path::Path;
 
 use ctk_core::error::{Error, Result};
-use ctk_core::eval::Features;
 use ctk_core::eval::mining::{Mined, Options, mine};
-use ctk_core::modality::Model;
 use ctk_core::rng::Key;
 use ctk_texts::pairs::mining::Mining;
 use ctk_texts::pairs::recipe::{ColumnRecipe, ColumnsRecipe, SentencesDataRecipe};
 use ctk_texts::pairs::write::Layout as File;
 use ctk_texts::pairs::{Kind, Pairs};
 use ctk_texts::recipe::Paths;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Modalities;
 use crate::shared::args::{Layout, Mine, Sampling};
 use crate::shared::model::open;
 use crate::shared::{output, progress};
+use crate::verbs::sentences::{self, rows};
 
 pub fn run(args: Mine, modalities: Modalities) -> Result<()> {
     let file = File::of(&args.out)?;
@@ -50,11 +49,15 @@ pub fn run(args: Mine, modalities: Modalities) -> Result<()> {
     options.check()?;
     let model = open(&args.model, modalities)?;
     let _progress = progress::of_samples(quiet);
-    let anchors = rows(&*model, &mining.anchors, quiet)?;
-    let documents = rows(&*model, &mining.documents, quiet)?;
+    let [query, document] = args.roles.wanted().map(|wanted| model.prompt(&wanted));
+    let (query, document) = (query?, document?);
+    let anchors = rows(&*model, query.as_deref(), &mining.anchors, quiet)?;
+    let documents = rows(&*model, document.as_deref(), &mining.documents, quiet)?;
     let mined = mine(&anchors, &documents, mining.candidates, &mining.positives, &mining.without, &options)?;
-    let rows = write(&args, file, &mining, &mined)?;
-    report(&args, &mining, &mined, rows)
+    let count = write(&args, file, &mining, &mined)?;
+    let mut figures = report(&args, &mining, &mined, count);
+    sentences::prompts(&mut figures, &[("query_prompt", &query), ("document_prompt", &document)]);
+    output::figures(args.model.show.json, &figures)
 }
 
 /// The samples of `path`; what is to be said of them is said, unless `quiet`.
@@ -63,13 +66,6 @@ fn read(path: &Path, columns: ColumnsRecipe, kind: Option<Kind>, quiet: bool) ->
     let read = SentencesDataRecipe { path, columns, kind, ..SentencesDataRecipe::default() }.open_any()?;
     read.notes.iter().filter(|_| !quiet).for_each(|note| output::note(note));
     Ok(read.train)
-}
-
-/// The features of texts; what is to be said of them is said, unless `quiet`.
-fn rows(model: &dyn Model, texts: &[String], quiet: bool) -> Result<Features> {
-    let mut rows = model.texts(texts)?;
-    output::notes(&mut rows, quiet);
-    Ok(rows)
 }
 
 /// Writes a row for each negative, or for each pair that has enough of them. Returns the number of rows.
@@ -96,8 +92,8 @@ fn write(args: &Mine, file: File, mining: &Mining, mined: &Mined) -> Result<usiz
     }
 }
 
-/// Says what was found.
-fn report(args: &Mine, mining: &Mining, mined: &Mined, rows: usize) -> Result<()> {
+/// Says which anchors have fewer negatives than asked for. Returns the figures.
+fn report(args: &Mine, mining: &Mining, mined: &Mined, rows: usize) -> Value {
     let count = usize::from(args.negatives);
     let having = |wanted: &dyn Fn(usize) -> bool| mined.negatives.iter().filter(|list| wanted(list.len())).count();
     let (fewer, none) = (having(&|found| found < count), having(&|found| found == 0));
@@ -116,12 +112,11 @@ fn report(args: &Mine, mining: &Mining, mined: &Mined, rows: usize) -> Result<()
         let (sum, count) = cosines.fold((0.0, 0usize), |(sum, count), cosine| (sum + f64::from(cosine), count + 1));
         (count > 0).then(|| sum / count as f64)
     };
-    let figures = json!({
+    json!({
         "out": args.out.display().to_string(), "rows": rows, "anchors": all, "pairs": mining.pairs.len(),
         "candidates": mining.candidates, "negatives": mined.negatives.iter().map(Vec::len).sum::<usize>(),
         "anchors_with_fewer": fewer, "anchors_without": none, "too_near": mined.too_near, "too_far": mined.too_far,
         "mean_positive_cosine": mean(&mut mined.positives.iter().flatten().copied()),
         "mean_negative_cosine": mean(&mut mined.negatives.iter().flatten().map(|(_, cosine)| *cosine)),
-    });
-    output::figures(args.model.show.json, &figures)
+    })
 }

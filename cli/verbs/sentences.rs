@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use ctk_core::error::Result;
 use clap::ValueEnum;
+use ctk_core::error::Result;
 use ctk_core::eval::precision::{Precision, Ranges};
 use ctk_core::eval::{Features, retrieval, sts};
 use ctk_core::modality::Model;
@@ -15,15 +15,22 @@ use ctk_texts::sts::{Set, Sets};
 use serde_json::{Value, json};
 
 use crate::Modalities;
-use crate::shared::args::{self, Fewer, ModelArgs};
+use crate::shared::args::{self, Fewer, ModelArgs, Prompted, Roles};
 use crate::shared::model::open;
 use crate::shared::{evals, output, progress};
 
-/// The features of texts; what is to be said of them is said, unless `quiet`.
-fn rows(model: &dyn Model, texts: &[String], quiet: bool) -> Result<Features> {
-    let mut rows = model.texts(texts)?;
+/// The features of texts behind `prompt`; what is to be said of them is said, unless `quiet`.
+pub fn rows(model: &dyn Model, prompt: Option<&str>, texts: &[String], quiet: bool) -> Result<Features> {
+    let mut rows = model.prompted(prompt, texts)?;
     output::notes(&mut rows, quiet);
     Ok(rows)
+}
+
+/// Writes what was put before texts into `figures`, unless it was what the model usually puts there.
+pub fn prompts(figures: &mut Value, prompts: &[(&str, &Option<String>)]) {
+    prompts.iter().filter_map(|(key, prompt)| Some((*key, prompt.as_ref()?))).for_each(|(key, prompt)| {
+        figures[key] = prompt.as_str().into();
+    });
 }
 
 /// Says the notes of reading.
@@ -67,7 +74,14 @@ impl Fewer {
 }
 
 /// Ranks pairs of sentences by their cosines, and compares with people's scores: each set, and all pairs in one list.
-pub fn sts(args: &ModelArgs, path: &Path, without: &[String], fewer: &Fewer, modalities: Modalities) -> Result<()> {
+pub fn sts(
+    args: &ModelArgs,
+    path: &Path,
+    without: &[String],
+    prompt: &Prompted,
+    fewer: &Fewer,
+    modalities: Modalities,
+) -> Result<()> {
     let Sets { sets, notes } = Sets::read(path, Encoding::default(), Invalid::Refuse)?;
     say(&notes, args);
     let (sets, left_out): (Vec<Set>, Vec<Set>) = sets.into_iter().partition(|set| !without.contains(&set.name));
@@ -77,6 +91,7 @@ pub fn sts(args: &ModelArgs, path: &Path, without: &[String], fewer: &Fewer, mod
             .hint(format!("there are {}", known.join(", "))));
     }
     let model = open(args, modalities)?;
+    let prompt = model.prompt(&prompt.wanted())?;
     let _progress = progress::of_samples(args.show.quiet);
     // A sentence of several pairs is embedded once.
     let mut numbers: HashMap<&str, usize> = HashMap::new();
@@ -87,10 +102,9 @@ pub fn sts(args: &ModelArgs, path: &Path, without: &[String], fewer: &Fewer, mod
             texts.len() - 1
         });
     }
-    let features = rows(&*model, &texts, args.show.quiet)?;
+    let features = rows(&*model, prompt.as_deref(), &texts, args.show.quiet)?;
     let judge = |set: &Set, features: &Features| -> Result<Value> {
-        let side =
-            |texts: &[String]| features.select(&texts.iter().map(|text| numbers[text.as_str()]).collect::<Vec<_>>());
+        let side = |texts: &[String]| features.select(&texts.iter().map(|text| numbers[text.as_str()]).collect::<Vec<_>>());
         let found = sts::sts(&side(&set.left), &side(&set.right), &set.scores, None)?;
         Ok(json!({ "set": set.name, "spearman": found.spearman, "pearson": found.pearson, "pairs": found.pairs }))
     };
@@ -106,6 +120,7 @@ pub fn sts(args: &ModelArgs, path: &Path, without: &[String], fewer: &Fewer, mod
     let all = line(&Set::joined("all", &sets))?;
     let mut whole = all.clone();
     whole.as_object_mut().and_then(|whole| whole.shift_remove("set"));
+    prompts(&mut whole, &[("prompt", &prompt)]);
     if !left_out.is_empty() {
         whole["without"] = without.into();
     }
@@ -126,6 +141,7 @@ pub fn retrieval(
     path: &Path,
     split: Option<&str>,
     exclude_same: bool,
+    roles: &Roles,
     fewer: &Fewer,
     modalities: Modalities,
 ) -> Result<()> {
@@ -133,22 +149,25 @@ pub fn retrieval(
     say(&collection.notes, args);
     let model = open(args, modalities)?;
     let _progress = progress::of_samples(args.show.quiet);
-    let named = |texts: &[String], names: &[String]| -> Result<Features> {
-        Ok(Features { names: names.to_vec(), ..rows(&*model, texts, args.show.quiet)? })
+    let [query, document] = roles.wanted().map(|wanted| model.prompt(&wanted));
+    let (query, document) = (query?, document?);
+    let named = |prompt: &Option<String>, texts: &[String], names: &[String]| -> Result<Features> {
+        Ok(Features { names: names.to_vec(), ..rows(&*model, prompt.as_deref(), texts, args.show.quiet)? })
     };
-    let queries = named(&collection.queries, &collection.query_ids)?;
-    let documents = named(&collection.documents, &collection.document_ids)?;
+    let queries = named(&query, &collection.queries, &collection.query_ids)?;
+    let documents = named(&document, &collection.documents, &collection.document_ids)?;
     let options = retrieval::Options { truncate: None, exclude_same };
     let judge = |queries: &Features, documents: &Features| -> Result<Value> {
         Ok(figures(&collection, &retrieval::retrieval(queries, documents, &collection.relevance, &options)?))
     };
-    let full = judge(&queries, &documents)?;
-    if fewer.nothing() {
-        return evals::figures(args, "retrieval", &full);
+    let mut found = judge(&queries, &documents)?;
+    if !fewer.nothing() {
+        let full = found;
+        // The ranges are those of what is stored and searched.
+        found = judge(&fewer.apply(&queries, &documents)?, &fewer.apply(&documents, &documents)?)?;
+        fewer.compare(&mut found, &full, "ndcg@10");
     }
-    // The ranges are those of what is stored and searched.
-    let mut found = judge(&fewer.apply(&queries, &documents)?, &fewer.apply(&documents, &documents)?)?;
-    fewer.compare(&mut found, &full, "ndcg@10");
+    prompts(&mut found, &[("query_prompt", &query), ("document_prompt", &document)]);
     evals::figures(args, "retrieval", &found)
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueHint};
 
-use super::{Classify, Few, LabelEfficiency, ModelArgs, Precision};
+use super::{Classify, Few, LabelEfficiency, ModelArgs, Precision, Prompted, Roles};
 
 /// Fewer values of each row, or fewer bits of each value; the figures of whole rows in float32 are printed beside.
 #[derive(ClapArgs)]
@@ -129,6 +129,8 @@ pub enum Eval {
         #[arg(long, value_name = "SET")]
         without: Vec<String>,
         #[command(flatten)]
+        prompt: Prompted,
+        #[command(flatten)]
         fewer: Fewer,
     },
     /// Retrieval: search the documents that are relevant for each query, by cosine and exactly; nDCG@10, recall, MRR@10
@@ -149,6 +151,8 @@ pub enum Eval {
         /// A query does not find a document of its own name, for sets whose queries are documents, too
         #[arg(long)]
         exclude_same: bool,
+        #[command(flatten)]
+        roles: Roles,
         #[command(flatten)]
         fewer: Fewer,
     },

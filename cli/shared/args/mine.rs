@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum, ValueHint};
 
-use super::{ModelArgs, Over};
+use super::{ModelArgs, Over, Roles};
 
 #[derive(ClapArgs)]
 pub struct Mine {
@@ -39,6 +39,8 @@ pub struct Mine {
     /// The smallest cosine of a negative
     #[arg(long, value_name = "COSINE", allow_negative_numbers = true, value_parser = finite)]
     pub least: Option<f64>,
+    #[command(flatten)]
+    pub roles: Roles,
     /// Negatives for each anchor
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub negatives: u16,

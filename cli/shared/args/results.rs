@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, ValueEnum, ValueHint};
 use ctk_core::error::{Error, Result};
 
-use super::ModelArgs;
+use super::{ModelArgs, Prompted};
 
 /// Samples given by their paths, beside or in place of `--data`.
 #[derive(ClapArgs)]
@@ -109,6 +109,8 @@ pub struct Embed {
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub calibration: Option<PathBuf>,
     #[command(flatten)]
+    pub prompt: Prompted,
+    #[command(flatten)]
     pub over: Over,
 }
 
@@ -155,6 +157,14 @@ pub struct Neighbors {
     /// Say which word does not belong with the others: the one farthest from their mean
     #[arg(long, conflicts_with_all = ["negative", "together"])]
     pub doesnt_match: bool,
+    #[command(flatten)]
+    pub prompt: Prompted,
+    /// Put the prompt of this name before each text of --data, in place of that of --prompt
+    #[arg(long, value_name = "NAME")]
+    pub document_prompt: Option<String>,
+    /// Put this text before each text of --data, in place of that of --prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "document_prompt")]
+    pub document_prompt_text: Option<String>,
     /// Neighbours to print for each word
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub count: usize,

@@ -2,7 +2,7 @@
 //!
 //! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
 //! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs.
-//! - Use: [`encoder`] embeds texts, `model` is what verbs know of it.
+//! - Use: [`encoder`] embeds texts, `model` is what verbs know of it, `prompts` are what may stand before texts.
 //! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
 //!   sentence-transformers, transformers and model2vec write, and `export` writes one.
 
@@ -22,6 +22,7 @@ pub mod job;
 pub mod learner;
 mod model;
 pub mod network;
+mod prompts;
 pub mod recipe;
 pub mod start;
 pub mod table;
