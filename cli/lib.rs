@@ -24,8 +24,8 @@ use ctk_core::modality::Modality;
 use shared::args::{Args, Verb};
 use shared::{args, keys, output, signals};
 use verbs::{
-    bench, config, data, devices, distill, embed, eval, export, finetune, import, man, mine, neighbors, predict, preview, tokenizer,
-    train,
+    bench, config, data, devices, distill, embed, eval, export, finetune, import, man, mine, neighbors, predict, preview,
+    tokenizer, train,
 };
 
 pub use studies::matrix;

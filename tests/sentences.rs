@@ -169,7 +169,10 @@ fn hard_negatives_are_mined_and_trained_on() {
         (serde_json::from_str::<Value>(stdout.lines().last().unwrap_or_default()).unwrap_or_default(), stderr)
     };
     let (found, _) = mine("--negatives 2 --out top.tsv --json --threads 1");
-    assert!(found["rows"] == 96 && found["anchors"] == 48 && found["candidates"] == 48 && found["anchors_with_fewer"] == 0, "{found}");
+    assert!(
+        found["rows"] == 96 && found["anchors"] == 48 && found["candidates"] == 48 && found["anchors_with_fewer"] == 0,
+        "{found}"
+    );
     assert!(found["mean_positive_cosine"].as_f64() > found["mean_negative_cosine"].as_f64(), "{found}");
     let top = fs::read_to_string(at.join("top.tsv")).unwrap();
     assert!(top.starts_with("anchor\tpositive\tnegative\n") && top.lines().count() == 97, "{top}");
@@ -180,7 +183,8 @@ fn hard_negatives_are_mined_and_trained_on() {
     }
     mine("--negatives 2 --out again.tsv --quiet --threads 2");
     assert_eq!(top, fs::read_to_string(at.join("again.tsv")).unwrap(), "threads change nothing");
-    let (tuples, stderr) = mine("--negatives 4 --rank 0..9 --margin 0.25 --format n-tuple --sampling random --out some.jsonl --json");
+    let (tuples, stderr) =
+        mine("--negatives 4 --rank 0..9 --margin 0.25 --format n-tuple --sampling random --out some.jsonl --json");
     let short = tuples["anchors_with_fewer"].as_u64().unwrap();
     assert_eq!(tuples["rows"].as_u64().unwrap(), 48 - short, "{tuples}");
     assert!(short == 0 || stderr.contains(&format!("{short} of 48 anchors have fewer than 4 negatives")), "{stderr}");
@@ -194,7 +198,8 @@ fn hard_negatives_are_mined_and_trained_on() {
     fs::write(at.join("one.tsv"), "the old river\tit is far away\n").unwrap();
     fs::write(at.join("corpus.csv"), "id,passage\n1,the quiet violin\n2,the old river\n3,\"a river, old\"\n").unwrap();
     fails(at, "mine run --data one.tsv --corpus corpus.csv --out x.tsv", &["corpus.csv", "passage"]);
-    let (found, _) = said(at, "mine run --data one.tsv --corpus corpus.csv --corpus-column passage --negatives 2 --out x.csv --json");
+    let (found, _) =
+        said(at, "mine run --data one.tsv --corpus corpus.csv --corpus-column passage --negatives 2 --out x.csv --json");
     assert!(found["candidates"] == 3 && found["rows"] == 2, "{found}");
     assert!(!fs::read_to_string(at.join("x.csv")).unwrap().contains(",the old river"), "the anchor's own text");
     fails(at, "mine run --data one.tsv --out x.csv", &["x.csv", "--force"]);
@@ -203,7 +208,8 @@ fn hard_negatives_are_mined_and_trained_on() {
     fails(at, "mine run --data one.tsv --rank 3..4 --out y.tsv", &["3..4", "3 negatives"]);
     fails(at, "mine run --data one.tsv --rank 4..3 --out y.tsv", &["--rank"]);
     fails(at, "mine run --data corpus.csv --anchor id --positive nothing --out y.tsv", &["nothing", "passage"]);
-    fs::write(at.join("lines.jsonl"), "{\"anchor\": \"a\", \"positive\": \"b\\nc\"}\n{\"anchor\": \"d\", \"positive\": \"e\"}\n").unwrap();
+    fs::write(at.join("lines.jsonl"), "{\"anchor\": \"a\", \"positive\": \"b\\nc\"}\n{\"anchor\": \"d\", \"positive\": \"e\"}\n")
+        .unwrap();
     fails(at, "mine run --data lines.jsonl --negatives 1 --out y.tsv", &["line end", ".jsonl"]);
     assert!(!at.join("y.tsv").exists());
 }
@@ -225,6 +231,10 @@ fn what_cannot_be_trained_on_is_refused_with_a_reason() {
         ("--data pairs.tsv --set loss={cosent={}}", &["[loss.cosent] needs a score"]),
         ("--data pairs.tsv --set loss={supcon={}}", &["[loss.supcon] needs a class"]),
         ("--data pairs.tsv --set loss={mse={}}", &["loss.mse", "teacher"]),
+        (
+            "--data pairs.tsv --set loss={moco={matryoshka={widths=[8]}}}",
+            &["loss.moco.matryoshka: [loss.moco] has no", "[loss.ranking]"],
+        ),
         ("--data pairs.tsv --set train.batch=1", &["train.batch"]),
         ("--data pairs.tsv --set encoder={transformer={width=10,heads=3}}", &["encoder.transformer.heads", "10"]),
         ("--data pairs.tsv --set checkpoint.keep_best=true", &["checkpoint.keep_best", "data.dev"]),

@@ -10,6 +10,7 @@ use crate::eval::{Features, Predictions, Table};
 use crate::observer::Observer;
 use crate::process::Process;
 use crate::recipe::Recipe;
+use crate::store::best::Best;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::run::Run;
 use crate::task::TaskRequest;
@@ -217,6 +218,25 @@ pub struct Summary {
     pub text: String,
     /// Commands to suggest; `RUN` in them stands for the run's folder.
     pub next: Vec<&'static str>,
+}
+
+impl Summary {
+    /// Adds the best checkpoint, if there is one, and the command `next` for it. `shown` writes a value of its measure for people.
+    pub fn best(&mut self, best: Option<&Best>, shown: impl Fn(f64) -> String, next: &'static str) {
+        let Some(Best { step, measure, value, on, samples }) = best else { return };
+        self.figures.extend([
+            ("best_step", (*step).into()),
+            ("best_value", (*value).into()),
+            ("best_measure", measure.as_str().into()),
+            ("best_on", on.as_str().into()),
+        ]);
+        self.text.push_str(&format!(
+            "best checkpoint: step {step}, {} {} on {samples} samples ({on}); the folder checkpoints/best stands for it\n",
+            measure.replace('_', " "),
+            shown(*value)
+        ));
+        self.next.push(next);
+    }
 }
 
 impl From<Fitted> for Summary {

@@ -164,8 +164,7 @@ impl Features {
 
     /// Writes a safetensors file: `features` of this type and width, and perhaps labels and ranges.
     fn write_tensors(&self, path: &Path, (kind, width, bytes): (Dtype, usize, &[u8]), ranges: Option<&[f32]>) -> Result<()> {
-        let labels: Vec<u8> =
-            self.labels.iter().flatten().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
+        let labels: Vec<u8> = self.labels.iter().flatten().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
         let ranges: Option<Vec<u8>> = ranges.map(|ranges| ranges.iter().flat_map(|value| value.to_le_bytes()).collect());
         let mut tensors = vec![("features", TensorView::new(kind, vec![self.len(), width], bytes)?)];
         if self.labels.is_some() {

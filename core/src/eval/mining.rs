@@ -155,7 +155,11 @@ mod tests {
             (mined.negatives[0].iter().map(|(at, _)| *at).collect::<Vec<_>>(), mined.too_near, mined.too_far)
         };
         assert_eq!(found(&PLAIN), (vec![1, 6, 2, 3], 0, 0));
-        assert_eq!(found(&Options { ranks: 0..9, negatives: 9, ..PLAIN }).0, [1, 6, 2, 3, 5, 4], "ties by number; no more than there are");
+        assert_eq!(
+            found(&Options { ranks: 0..9, negatives: 9, ..PLAIN }).0,
+            [1, 6, 2, 3, 5, 4],
+            "ties by number; no more than there are"
+        );
         assert_eq!(found(&Options { ranks: 2..4, negatives: 2, ..PLAIN }).0, [2, 3]);
         assert_eq!(found(&Options { margin: Some(0.05), ..PLAIN }), (vec![2, 3], 2, 0));
         // Dropped candidates are not among the ranks that are skipped.
@@ -191,9 +195,8 @@ mod tests {
             let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
             row.iter().map(|v| f64::from(*v) / length).collect::<Vec<f64>>()
         };
-        let cosine = |a: usize, d: usize| {
-            unit(anchors.row(a)).iter().zip(unit(documents.row(d))).map(|(a, b)| a * b).sum::<f64>()
-        };
+        let cosine =
+            |a: usize, d: usize| unit(anchors.row(a)).iter().zip(unit(documents.row(d))).map(|(a, b)| a * b).sum::<f64>();
         let found = mine(&anchors, &documents, count, &positives, &positives, &options).unwrap();
         for (a, own) in positives.iter().enumerate() {
             let mut all: Vec<(f64, usize)> = (0..count).filter(|d| !own.contains(d)).map(|d| (cosine(a, d), d)).collect();

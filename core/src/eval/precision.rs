@@ -61,7 +61,10 @@ impl Ranges {
     /// A sentence if they are taken from so few rows that other rows have many values outside.
     pub fn doubt(&self) -> Option<String> {
         (self.rows < FEW).then(|| {
-            format!("the ranges of the codes are those of {} rows only; {FEW} or more (--calibration) are more reliable", self.rows)
+            format!(
+                "the ranges of the codes are those of {} rows only; {FEW} or more (--calibration) are more reliable",
+                self.rows
+            )
         })
     }
 

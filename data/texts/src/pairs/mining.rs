@@ -63,7 +63,9 @@ impl Mining {
         }
         let (mut anchors, mut documents) = (Numbers::default(), Numbers::default());
         if let Some(corpus) = corpus {
-            corpus.all_texts().for_each(|text| drop(documents.number(text)));
+            for text in corpus.all_texts() {
+                documents.number(text);
+            }
         }
         let given = documents.texts.len();
         let mut seen = HashSet::new();
@@ -79,7 +81,11 @@ impl Mining {
             }
         }
         if list.len() < pairs.samples() {
-            notes.push(format!("{} of {} pairs repeat another one, and are used once", pairs.samples() - list.len(), pairs.samples()));
+            notes.push(format!(
+                "{} of {} pairs repeat another one, and are used once",
+                pairs.samples() - list.len(),
+                pairs.samples()
+            ));
         }
         let mut positives = vec![Vec::new(); anchors.texts.len()];
         list.iter().for_each(|(anchor, positive)| positives[*anchor].push(*positive));
@@ -122,7 +128,10 @@ mod tests {
         // b is an anchor and a positive; a has two positives; one pair stands twice.
         let pairs = open(&folder, "a.tsv", "anchor\tpositive\na\tx\nb\ty\na\tb\na\tx\nc\tc\n");
         let found = Mining::of(&pairs, None).unwrap();
-        assert_eq!((&found.anchors[..], &found.documents[..]), (&["a", "b", "c"].map(String::from)[..], &["x", "y", "b", "c"].map(String::from)[..]));
+        assert_eq!(
+            (&found.anchors[..], &found.documents[..]),
+            (&["a", "b", "c"].map(String::from)[..], &["x", "y", "b", "c"].map(String::from)[..])
+        );
         assert_eq!(found.candidates, 4);
         assert_eq!(found.positives, [vec![0, 2], vec![1], vec![3]]);
         // b is not its own negative; a is a known partner of b, and no document.

@@ -232,6 +232,11 @@ impl SentencesDataRecipe {
         self.path.is_none() && self.source.is_empty()
     }
 
+    /// The paths to train on, for people.
+    pub fn named(&self) -> String {
+        self.sources().into_iter().map(|source| source.path).collect::<Vec<_>>().join(", ")
+    }
+
     /// The sources: those of `source`, or all of `path` with weight 1.
     pub(super) fn sources(&self) -> Vec<SourceRecipe> {
         let of = |path: &String| SourceRecipe { path: path.clone(), weight: 1.0, columns: None };
