@@ -65,7 +65,9 @@ impl Fewer {
         if self.precision != args::Precision::Float32 {
             figures["precision"] = named(self.precision).into();
         }
-        for (key, value) in full.as_object().into_iter().flatten().filter(|(_, value)| !value.is_u64() && !value.is_string()) {
+        // Counts and names are the same for both.
+        let judged = |key: &str, value: &Value| value.is_f64() || value.is_null() && key != "split";
+        for (key, value) in full.as_object().into_iter().flatten().filter(|(key, value)| judged(key, value)) {
             figures[format!("full_{key}")] = value.clone();
         }
         let (now, before) = (figures[main].as_f64(), full[main].as_f64());
