@@ -101,8 +101,8 @@ fn report(args: &Mine, mining: &Mining, mined: &Mined, rows: usize) -> Value {
     if fewer > 0 && !args.model.show.quiet {
         let left_out = if args.format == Layout::NTuple { "they are left out" } else { "those without one are left out" };
         output::say(format!(
-            "note: {fewer} of {all} anchors have fewer than {count} negatives, {none} of them none; {left_out}; more --rank, a smaller \
-             --margin or a larger --corpus finds more"
+            "note: {fewer} of {all} anchors have fewer than {count} negatives, {none} of them none; {left_out}; more --rank, looser limits \
+             (--margin, --most) or a larger --corpus find more"
         ));
     }
     if rows == 0 {

@@ -52,7 +52,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
 
     let load = Load::of(&source)?;
     forecast::check(&recipe, network, &load, device)?;
-    let need = forecast::step(&recipe, network, &load)?;
+    let need = forecast::step(&recipe, network, &load, device.is_cpu())?;
     let before = Memory::now();
     let begin = |params: &Params| start.tensors.as_ref().map_or(Ok(()), |tensors| params.load_section("encoder", tensors));
     let mut learner = recipe.method().learner(|scope| network.encoder(scope), begin, device)?;
@@ -206,14 +206,15 @@ mod tests {
         for more in ["", "recompute = true\n", "precision = \"bf16\"\n", "part = 8\n"] {
             let recipe = Recipe::new("test", format!("{base}{more}{transformer}"));
             let request = |device| Request { changes: Vec::new(), ..request(device) };
-            let here = run(&recipe, &request(ctk_core::Device::Cpu), &mut ctk_core::observer::Silent).unwrap();
-            let value = |key: &str| here.figures.iter().find(|f| f.key == key).unwrap().value.as_f64().unwrap();
-            assert!(value("gflops") > 0.0 && value("tokens_per_second") > value("texts_per_second"));
-            let forecast = (value("forecast_mb") * 1e6) as u64;
             let timed = |bytes: u64| {
                 let device = ctk_core::Device::open(&format!("emulated:{bytes}")).unwrap().0;
                 run(&recipe, &request(device), &mut ctk_core::observer::Silent)
             };
+            let there = timed(1 << 30).unwrap();
+            let value = |key: &str| there.figures.iter().find(|f| f.key == key).unwrap().value.as_f64().unwrap();
+            assert!(value("gflops") > 0.0 && value("tokens_per_second") > value("texts_per_second"));
+            let (forecast, peak) = ((value("forecast_mb") * 1e6) as u64, value("peak_device_mb"));
+            println!("{more:?}: {peak} MB, forecast {forecast}");
             assert!(timed(forecast).is_ok(), "{more}: {forecast} bytes");
             let error = timed(forecast / 4).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains("memory of an emulated CUDA device"), "{more}: {error}");

@@ -26,9 +26,13 @@ use super::recipe::SentencesRecipe;
 /// A run is refused if it needs this many times the free memory: the estimate is not exact, and a run that fits must not be refused.
 const SURE: f64 = 1.25;
 
-/// How much memory a step takes for each byte that this module counts: buffers that products pack their factors into, and those that are
-/// kept for the next step. Measured with `ctk bench sentences`.
+/// How much memory a step takes for each byte that this module counts: buffers that products pack their factors into, too.
 const SPARE: f64 = 1.15;
+
+/// Memory of freed blocks that the program's allocator keeps for the next step on the CPU: at most so many bytes, and no more than this
+/// multiple of what a step needs, since texts of other lengths ask for blocks of other sizes. Measured with `ctk bench sentences`.
+const IDLE: f64 = 256e6;
+const IDLE_SHARE: f64 = 2.0;
 
 /// What a step reads.
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +73,11 @@ fn values(network: &Network, recompute: bool) -> (f64, f64) {
     }
 }
 
-/// Bytes that a step by `recipe` needs, the data apart.
+/// Bytes that a step by `recipe` needs on the CPU or on another device, the data apart.
 ///
 /// # Errors
 /// A network that cannot be declared.
-pub fn step(recipe: &SentencesRecipe, network: &Network, load: &Load) -> Result<u64> {
+pub fn step(recipe: &SentencesRecipe, network: &Network, load: &Load, cpu: bool) -> Result<u64> {
     let mut params = Params::new();
     recipe.method().tower(|scope| network.encoder(scope), &mut params)?;
     let train = &recipe.train;
@@ -86,7 +90,9 @@ pub fn step(recipe: &SentencesRecipe, network: &Network, load: &Load) -> Result<
     let of_texts = batch as f64 * load.texts * width as f64 * 4.0 * 4.0;
     let copies = 4 + usize::from(recipe.loss.needs().momentum.is_some());
     let of_params = params.count("") as f64 * 4.0 * copies as f64;
-    Ok(((of_tokens + of_texts) * SPARE + of_params) as u64)
+    let of_step = (of_tokens + of_texts) * SPARE;
+    let idle = if cpu { IDLE.min(IDLE_SHARE * of_step) } else { 0.0 };
+    Ok((of_step + idle + of_params) as u64)
 }
 
 /// Refuses a run that does not fit into the free memory of `device`. Returns a sentence about what a step needs.
@@ -95,7 +101,8 @@ pub fn step(recipe: &SentencesRecipe, network: &Network, load: &Load) -> Result<
 /// It does not fit; the hint says what would.
 pub fn check(recipe: &SentencesRecipe, network: &Network, load: &Load, device: &Device) -> Result<String> {
     let free = device.free_memory();
-    let need = fits(recipe, network, load, free.unwrap_or(u64::MAX)).map_err(|e| e.at(format!("memory of {device}")))?;
+    let need = fits(recipe, network, load, device.is_cpu(), free.unwrap_or(u64::MAX))
+        .map_err(|e| e.at(format!("memory of {device}")))?;
     let place = if device.is_cpu() { String::new() } else { format!(" of {device}") };
     let have = free.map_or(String::new(), |free| {
         let doubt = if need > free { ": it may not fit" } else { "" };
@@ -104,13 +111,13 @@ pub fn check(recipe: &SentencesRecipe, network: &Network, load: &Load, device: &
     Ok(format!("memory: a step needs about {}{place}, the texts apart{have}", memory::size(need)))
 }
 
-fn fits(recipe: &SentencesRecipe, network: &Network, load: &Load, free: u64) -> Result<u64> {
-    let need = step(recipe, network, load)?;
+fn fits(recipe: &SentencesRecipe, network: &Network, load: &Load, cpu: bool, free: u64) -> Result<u64> {
+    let need = step(recipe, network, load, cpu)?;
     if need as f64 <= free as f64 * SURE {
         return Ok(need);
     }
     let what = format!("a step of this run needs about {}, and {} are free", memory::size(need), memory::size(free));
-    let fits = |changed: &SentencesRecipe| step(changed, network, load).map(|need| need <= free);
+    let fits = |changed: &SentencesRecipe| step(changed, network, load, cpu).map(|need| need <= free);
     let part = recipe.train.part().min(load.samples);
     let parts = std::iter::successors(Some(part.next_power_of_two() / 2), |part| Some(part / 2)).take_while(|part| *part > 1);
     let mut changed = recipe.clone();
@@ -156,7 +163,7 @@ mod tests {
 
     fn of(text: &str) -> f64 {
         let recipe = recipe(text);
-        step(&recipe, &network(&recipe), &LOAD).unwrap() as f64
+        step(&recipe, &network(&recipe), &LOAD, false).unwrap() as f64
     }
 
     #[test]
@@ -177,7 +184,7 @@ mod tests {
     fn what_cannot_fit_is_refused_with_what_would() {
         let said = |train: &str, free: u64| {
             let recipe = recipe(&format!("[encoder.transformer]\nlayers = 6\nwidth = 384\nheads = 12\n[train]\n{train}"));
-            fits(&recipe, &network(&recipe), &LOAD, free).err().map(|e| e.to_string())
+            fits(&recipe, &network(&recipe), &LOAD, false, free).err().map(|e| e.to_string())
         };
         const GB: u64 = 1_000_000_000;
         assert_eq!(said("batch = 64", 4 * GB), None);
