@@ -113,6 +113,28 @@ fn codes_are_those_of_sentence_transformers() {
 
 #[test]
 #[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
+fn negatives_are_those_of_sentence_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = trained(folder.path());
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let out = at("folder");
+    ctk(&["export", &run, "--format", "sentence-transformers", "--out", &out, "--quiet"]);
+    let mut pairs = String::from("anchor\tpositive\n");
+    for (i, thing) in ["river", "castle", "king", "queen", "dog", "mayor", "house", "street"].iter().enumerate() {
+        for (j, way) in ["old", "cold", "quiet", "new", "great", "small"].iter().enumerate() {
+            pairs +=
+                &format!("where is the {way} {thing} number {i}?\tthe {thing} of paris is {way} and has {} dogs\n", i * 7 + j);
+        }
+    }
+    std::fs::write(at("pairs.tsv"), pairs).unwrap();
+    let (pairs, mined) = (at("pairs.tsv"), at("mined.tsv"));
+    let limits = ["--margin", "0.02", "--relative-margin", "0.05", "--most", "0.95", "--least", "-0.9", "--rank", "2..30"];
+    ctk(&[&["mine", &out, "--data", &pairs, "--out", &mined, "--quiet"], &limits[..]].concat());
+    python("mined", folder.path(), &Map::new());
+}
+
+#[test]
+#[ignore = "needs python with tests/python/requirements.txt; CTK_PYTHON names the interpreter"]
 fn prompts_are_those_of_sentence_transformers() {
     let folder = tempfile::tempdir().unwrap();
     let run = trained(folder.path());
