@@ -245,7 +245,7 @@ fn rows_are_cut_and_written_with_fewer_bits() {
     let (figures, stderr) = embed("--precision int8 --out codes.safetensors");
     assert!(figures["outside"] == 0 && stderr.contains("3 rows only"), "{figures} {stderr}");
     let codes = fs::read(at.join("codes.safetensors")).unwrap();
-    let header = String::from_utf8_lossy(&codes[8..400]).to_string();
+    let header = String::from_utf8_lossy(&codes).to_string();
     assert!(header.contains("\"I8\"") && header.contains("ranges") && header.contains("[3,16]"), "{header}");
     // Ranges of other texts: some values are outside.
     let (figures, stderr) = embed("--precision uint8 --calibration pairs.tsv --out other.npy");
@@ -363,23 +363,23 @@ fn prompts_are_put_before_texts_by_name_and_kept() {
 fn a_step_is_timed_and_its_memory_is_what_was_forecast() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let shape = "--set encoder.transformer.width=128 --set encoder.transformer.heads=4 --set tokenizer.train.size=400";
-    let bench = |more: &str| said(at, &format!("bench sentences --steps 1 --batch 128 --json --quiet {shape} {more}")).0;
-    let whole = bench("--set encoder.transformer.layers=4");
+    let shape = "--set encoder.transformer.width=128 --set encoder.transformer.heads=4 --set tokenizer.train.size=400 --set data.pairs=500";
+    let bench = |more: &str| said(at, &format!("bench sentences --steps 1 --batch 64 --json --quiet {shape} {more}")).0;
+    let whole = bench("--set encoder.transformer.layers=2");
     for key in ["gflops", "tokens_per_second", "texts_per_second", "epoch_seconds", "peak_rss_mb", "forecast_mb"] {
         assert!(whole[key].as_f64().unwrap() > 0.0, "{key}: {whole}");
     }
     for stage in ["batch", "forward", "loss", "backward", "optimizer", "total"] {
         assert!(whole["step_ms"][stage].is_f64(), "{stage}: {whole}");
     }
-    assert!(whole["tokenizing"]["tokens_per_second"].as_f64().unwrap() > 0.0 && whole["epoch_samples"] == 2000, "{whole}");
+    assert!(whole["tokenizing"]["tokens_per_second"].as_f64().unwrap() > 0.0 && whole["epoch_samples"] == 500, "{whole}");
     let ratio = |of: &Value| of["peak_rss_mb"].as_f64().unwrap() / of["forecast_mb"].as_f64().unwrap();
     assert!((0.6..1.5).contains(&ratio(&whole)), "{whole}");
-    let less = bench("--set encoder.transformer.layers=4 --set train.recompute=true");
+    let less = bench("--set encoder.transformer.layers=2 --set train.recompute=true");
     assert!(less["forecast_mb"].as_f64() < whole["forecast_mb"].as_f64(), "{less}");
     assert!((0.5..1.7).contains(&ratio(&less)), "{less}");
     fails(at, "bench sentences --size 32", &["--size", "--set"]);
-    let small = "--set data.pairs=2000 --set tokenizer.train.size=400 --set encoder.static.width=32";
+    let small = "--set data.pairs=500 --set tokenizer.train.size=400 --set encoder.static.width=32";
     fs::write(at.join("static.toml"), "[encoder.static]\n").unwrap();
     let (table, _) = said(at, &format!("bench sentences --steps 1 --config static.toml --json --quiet {small}"));
     assert!(table.get("gflops").is_none() && table["encoder"] == "static", "{table}");

@@ -199,23 +199,40 @@ mod tests {
         assert_eq!(of.shape(100).products(3), 2 * (4 * 3 * 64 + 2 * 3 * 96 + 2 * 9 * 8));
     }
 
+    /// What a step by `text` needs of a device.
+    fn forecast(text: &Recipe) -> u64 {
+        let mut text = text.clone();
+        super::super::recipe::complete(&mut text).unwrap();
+        let (recipe, _) = SentencesRecipe::check(&text).unwrap();
+        let pairs = recipe.data.open().unwrap().train;
+        let start = Start::new(&recipe, &text, &pairs).unwrap();
+        let network = &start.described.network;
+        let tokenizing = Tokenizing::new(start.tokenizer.clone(), start.described.rules.clone(), network.vocabulary()).unwrap();
+        let source = TokenPairs::new(&pairs, &tokenizing, recipe.pairs.cut).unwrap();
+        forecast::step(&recipe, network, &Load::of(&source).unwrap(), false).unwrap()
+    }
+
     #[test]
     fn a_step_runs_on_a_cuda_device_with_the_memory_that_is_forecast() {
-        let base = "[data]\npairs = 40\n[tokenizer.train]\nsize = 320\n[train]\nbatch = 32\n";
-        let transformer = "[encoder.transformer]\nlayers = 3\nwidth = 48\nheads = 4\n";
-        for more in ["", "recompute = true\n", "precision = \"bf16\"\n", "part = 8\n"] {
+        let base = "[data]\npairs = 40\n[tokenizer.train]\nsize = 320\n[train]\nbatch = 8\n";
+        let transformer = "[encoder.transformer]\nlayers = 2\nwidth = 32\nheads = 4\n";
+        for more in ["", "recompute = true\n"] {
             let recipe = Recipe::new("test", format!("{base}{more}{transformer}"));
             let request = |device| Request { changes: Vec::new(), ..request(device) };
             let timed = |bytes: u64| {
                 let device = ctk_core::Device::open(&format!("emulated:{bytes}")).unwrap().0;
                 run(&recipe, &request(device), &mut ctk_core::observer::Silent)
             };
-            let there = timed(1 << 30).unwrap();
+            let forecast = forecast(&recipe);
+            let there = timed(forecast).unwrap_or_else(|e| panic!("{more}: {forecast} bytes: {e}"));
             let value = |key: &str| there.figures.iter().find(|f| f.key == key).unwrap().value.as_f64().unwrap();
             assert!(value("gflops") > 0.0 && value("tokens_per_second") > value("texts_per_second"));
-            let (forecast, peak) = ((value("forecast_mb") * 1e6) as u64, value("peak_device_mb"));
-            println!("{more:?}: {peak} MB, forecast {forecast}");
-            assert!(timed(forecast).is_ok(), "{more}: {forecast} bytes");
+            // It is not much more than is used.
+            assert!(
+                value("peak_device_mb") * 1e6 > 0.4 * forecast as f64,
+                "{more}: {} MB of {forecast}",
+                value("peak_device_mb")
+            );
             let error = timed(forecast / 4).err().map(|e| e.to_string()).unwrap_or_default();
             assert!(error.contains("memory of an emulated CUDA device"), "{more}: {error}");
         }

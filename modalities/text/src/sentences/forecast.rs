@@ -29,10 +29,13 @@ const SURE: f64 = 1.25;
 /// How much memory a step takes for each byte that this module counts: buffers that products pack their factors into, too.
 const SPARE: f64 = 1.15;
 
-/// Memory of freed blocks that the program's allocator keeps for the next step on the CPU: at most so many bytes, and no more than this
-/// multiple of what a step needs, since texts of other lengths ask for blocks of other sizes. Measured with `ctk bench sentences`.
+/// Freed blocks that the program's allocator keeps for the next step on the CPU: at most so many bytes.
 const IDLE: f64 = 256e6;
-const IDLE_SHARE: f64 = 2.0;
+
+/// No more than this multiple of what a step needs is kept: texts of other lengths ask for blocks of other sizes, and the parts of a step
+/// more often. Measured with `ctk bench sentences`.
+const IDLE_WHOLE: f64 = 1.0;
+const IDLE_IN_PARTS: f64 = 2.0;
 
 /// What a step reads.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +94,8 @@ pub fn step(recipe: &SentencesRecipe, network: &Network, load: &Load, cpu: bool)
     let copies = 4 + usize::from(recipe.loss.needs().momentum.is_some());
     let of_params = params.count("") as f64 * 4.0 * copies as f64;
     let of_step = (of_tokens + of_texts) * SPARE;
-    let idle = if cpu { IDLE.min(IDLE_SHARE * of_step) } else { 0.0 };
+    let share = if train.part() < batch { IDLE_IN_PARTS } else { IDLE_WHOLE };
+    let idle = if cpu { IDLE.min(share * of_step) } else { 0.0 };
     Ok((of_step + idle + of_params) as u64)
 }
 
