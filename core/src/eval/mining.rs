@@ -209,13 +209,13 @@ mod tests {
         assert!(found.negatives.iter().any(Vec::is_empty) && found.negatives.iter().any(|list| list.len() == 5));
         let drawn = Options { drawn: Some(Key::new(4)), ..options.clone() };
         let random = mine(&anchors, &documents, count, &positives, &positives, &drawn).unwrap();
-        let (mut nearer, mut same) = (0, 0);
+        let mut different = 0;
         for (random, top) in random.negatives.iter().zip(&found.negatives) {
             assert!(random.len() == top.len() && random.is_sorted_by(|a, b| a.1 >= b.1));
-            nearer += usize::from(random != top);
-            same += usize::from(random == top);
+            different += usize::from(random != top);
         }
-        assert!(nearer > same, "{nearer} {same}");
+        // Where five or fewer are left, all are taken.
+        assert!(different > 40, "{different}");
         for threads in [1, 3] {
             for (options, found) in [(&options, &found), (&drawn, &random)] {
                 let again = with_threads(threads, || mine(&anchors, &documents, count, &positives, &positives, options));

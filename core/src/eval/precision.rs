@@ -209,22 +209,22 @@ mod tests {
 
     #[test]
     fn codes_of_ranges_are_those_computed_by_hand() {
-        // Ranges 0 to 255, −1 to 1, and 7 alone.
-        let some = features(vec![0.0, -1.0, 7.0, 255.0, 1.0, 7.0, 100.9, 0.0, 7.0], 3);
+        // Ranges 0 to 255, −51 to 459, and 7 alone: steps of 1, 2 and 1.
+        let some = features(vec![0.0, -51.0, 7.0, 255.0, 459.0, 7.0, 100.9, 100.0, 7.0], 3);
         let codes = Precision::Uint8.codes(&some, None).unwrap();
-        assert_eq!((codes.bytes.as_slice(), codes.width, codes.outside), (&[0, 0, 0, 255, 255, 0, 100, 127, 0][..], 3, 0));
+        assert_eq!((codes.bytes.as_slice(), codes.width, codes.outside), (&[0, 0, 0, 255, 255, 0, 100, 75, 0][..], 3, 0));
         let signed = Precision::Int8.codes(&some, None).unwrap();
-        assert_eq!(signed.bytes.iter().map(|b| *b as i8).collect::<Vec<_>>(), [-128, -128, -128, 127, 127, -128, -28, -1, -128]);
+        assert_eq!(signed.bytes.iter().map(|b| *b as i8).collect::<Vec<_>>(), [-128, -128, -128, 127, 127, -128, -28, -53, -128]);
         // Other rows with these ranges: what is outside gets the last code.
         let ranges = Ranges::of(&some).unwrap();
-        let other = features(vec![-3.0, 0.5, 8.0, 300.0, 2.0, 6.0], 3);
+        let other = features(vec![-3.0, 332.0, 8.0, 300.0, 500.0, 6.0], 3);
         let codes = Precision::Uint8.codes(&other, Some(&ranges)).unwrap();
         assert_eq!((codes.bytes.as_slice(), codes.outside), (&[0, 191, 1, 255, 255, 0][..], 5));
         assert!(ranges.doubt().unwrap().contains("3 rows"));
-        assert_eq!(ranges.values(), [0.0, -1.0, 7.0, 255.0, 1.0, 7.0]);
+        assert_eq!(ranges.values(), [0.0, -51.0, 7.0, 255.0, 459.0, 7.0]);
         let back = some.clone().rounded(Precision::Int8, None).unwrap().rows;
         assert_eq!((back[0], back[2], back[6]), (0.5, 7.0, 100.5));
-        back.iter().zip(&some.rows).for_each(|(a, b)| assert!((a - b).abs() <= 0.51, "{a} {b}"));
+        back.iter().zip(&some.rows).for_each(|(a, b)| assert!((a - b).abs() <= 1.01, "{a} {b}"));
         let error = Precision::Int8.codes(&features(vec![1.0; 2], 2), Some(&ranges)).unwrap_err();
         assert!(error.to_string().contains("3 columns"), "{error}");
         assert!(Precision::Int8.codes(&features(vec![f32::NAN], 1), None).is_err());
