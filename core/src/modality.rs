@@ -177,7 +177,8 @@ pub trait Modality: Sync {
 }
 
 fn untimed(modality: &str) -> Error {
-    Error::usage(format!("{modality} has no step to time")).hint("`ctk bench vision`, `ctk bench word2vec` and `ctk bench sentences` time theirs")
+    Error::usage(format!("{modality} has no step to time"))
+        .hint("`ctk bench vision`, `ctk bench word2vec` and `ctk bench sentences` time theirs")
 }
 
 /// The result of a check of data.
