@@ -24,8 +24,8 @@ use ctk_core::modality::Modality;
 use shared::args::{Args, Verb};
 use shared::{args, keys, output, signals};
 use verbs::{
-    bench, config, data, devices, distill, embed, eval, export, finetune, import, man, neighbors, predict, preview, tokenizer,
-    train,
+    bench, config, data, devices, distill, embed, eval, export, finetune, import, man, mine, neighbors, predict, preview,
+    tokenizer, train,
 };
 
 pub use studies::matrix;
@@ -118,6 +118,7 @@ fn run(args: Args, modalities: Modalities) -> Result<()> {
         Verb::Finetune(verb) => finetune::run(verb, modalities),
         Verb::Distill(verb) => distill::run(verb, modalities),
         Verb::Predict(verb) => predict::run(verb, modalities),
+        Verb::Mine(verb) => mine::run(verb, modalities),
         Verb::Tokenizer(verb) => tokenizer::run(verb),
         Verb::Eval(verb) => eval::run(verb, modalities),
         Verb::Import(verb) => import::run(verb, modalities),

@@ -53,6 +53,7 @@ SMALL = [
     ("eval label-efficiency", "--seeds 1 --rates 0.02 --epochs 1 --folds 2 --distill-epochs 1"),
     ("bench vision", "--steps 1"),
     ("bench word2vec", "--steps 2"),
+    ("bench sentences", "--steps 1 --batch 8 --set encoder.transformer.layers=2"),
 ]
 GENERATED = [SRC / "keys-vision.md", SRC / "keys-word2vec.md", SRC / "keys-sentences.md"]  # docs/build.sh writes them
 LIMIT = 300  # seconds that a command may take

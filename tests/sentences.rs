@@ -153,6 +153,239 @@ fn a_tokenizer_is_trained_alone_and_used() {
 }
 
 #[test]
+fn hard_negatives_are_mined_and_trained_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("my pairs.tsv"), pairs()).unwrap();
+    fs::write(at.join("static.toml"), format!("[data]\npath = \"my pairs.tsv\"\n{STATIC}")).unwrap();
+    said(at, "train sentences --config static.toml --out run --quiet");
+    let known: Vec<String> = pairs().lines().skip(1).map(String::from).collect();
+    let mine = |more: &str| {
+        let mut words = vec!["mine", "run", "--data", "my pairs.tsv"];
+        words.extend(more.split(' '));
+        let output = Command::new(env!("CARGO_BIN_EXE_ctk")).current_dir(at).args(words).output().unwrap();
+        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert!(output.status.success(), "{more}\n{stderr}");
+        (serde_json::from_str::<Value>(stdout.lines().last().unwrap_or_default()).unwrap_or_default(), stderr)
+    };
+    let (found, _) = mine("--negatives 2 --out top.tsv --json --threads 1");
+    assert!(
+        found["rows"] == 96 && found["anchors"] == 48 && found["candidates"] == 48 && found["anchors_with_fewer"] == 0,
+        "{found}"
+    );
+    assert!(found["mean_positive_cosine"].as_f64() > found["mean_negative_cosine"].as_f64(), "{found}");
+    let top = fs::read_to_string(at.join("top.tsv")).unwrap();
+    assert!(top.starts_with("anchor\tpositive\tnegative\n") && top.lines().count() == 97, "{top}");
+    for line in top.lines().skip(1) {
+        let cells: Vec<&str> = line.split('\t').collect();
+        assert!(known.contains(&format!("{}\t{}", cells[0], cells[1])), "{line}");
+        assert!(!known.contains(&format!("{}\t{}", cells[0], cells[2])), "{line}");
+    }
+    mine("--negatives 2 --out again.tsv --quiet --threads 2");
+    assert_eq!(top, fs::read_to_string(at.join("again.tsv")).unwrap(), "threads change nothing");
+    let (tuples, stderr) =
+        mine("--negatives 4 --rank 0..9 --margin 0.25 --format n-tuple --sampling random --out some.jsonl --json");
+    let short = tuples["anchors_with_fewer"].as_u64().unwrap();
+    assert_eq!(tuples["rows"].as_u64().unwrap(), 48 - short, "{tuples}");
+    assert!(short == 0 || stderr.contains(&format!("{short} of 48 anchors have fewer than 4 negatives")), "{stderr}");
+    assert!(tuples["too_near"].as_u64().unwrap() > 0, "{tuples}");
+    said(at, "train sentences --data top.tsv --set train.max_steps=2 --set train.batch=8 --out again --quiet");
+    // None is far enough: that is said, and no error.
+    let (none, stderr) = mine("--most -0.999 --out none.csv --json");
+    assert!(none["rows"] == 0 && none["anchors_without"] == 48 && none["mean_negative_cosine"].is_null(), "{none}");
+    assert!(stderr.contains("48 of 48 anchors") && stderr.contains("warning: no row was written"), "{stderr}");
+    // Other texts, in a table; a single pair.
+    fs::write(at.join("one.tsv"), "the old river\tit is far away\n").unwrap();
+    fs::write(at.join("corpus.csv"), "id,passage\n1,the quiet violin\n2,the old river\n3,\"a river, old\"\n").unwrap();
+    fails(at, "mine run --data one.tsv --corpus corpus.csv --out x.tsv", &["corpus.csv", "passage"]);
+    let (found, _) =
+        said(at, "mine run --data one.tsv --corpus corpus.csv --corpus-column passage --negatives 2 --out x.csv --json");
+    assert!(found["candidates"] == 3 && found["rows"] == 2, "{found}");
+    assert!(!fs::read_to_string(at.join("x.csv")).unwrap().contains(",the old river"), "the anchor's own text");
+    fails(at, "mine run --data one.tsv --out x.csv", &["x.csv", "--force"]);
+    fails(at, "mine run --data one.tsv --out x.txt", &["x.txt", ".jsonl"]);
+    fails(at, "mine run --out y.tsv", &["--data"]);
+    fails(at, "mine run --data one.tsv --rank 3..4 --out y.tsv", &["3..4", "3 negatives"]);
+    fails(at, "mine run --data one.tsv --rank 4..3 --out y.tsv", &["--rank"]);
+    fails(at, "mine run --data corpus.csv --anchor id --positive nothing --out y.tsv", &["nothing", "passage"]);
+    fs::write(at.join("lines.jsonl"), "{\"anchor\": \"a\", \"positive\": \"b\\nc\"}\n{\"anchor\": \"d\", \"positive\": \"e\"}\n")
+        .unwrap();
+    fails(at, "mine run --data lines.jsonl --negatives 1 --out y.tsv", &["line end", ".jsonl"]);
+    assert!(!at.join("y.tsv").exists());
+}
+
+/// The bytes of an array in a `.npy` file, behind its header, and the header.
+fn array(path: &Path) -> (Vec<u8>, String) {
+    let bytes = fs::read(path).unwrap();
+    let start = 10 + u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
+    (bytes[start..].to_vec(), String::from_utf8_lossy(&bytes[10..start]).to_string())
+}
+
+#[test]
+fn rows_are_cut_and_written_with_fewer_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("pairs.tsv"), pairs()).unwrap();
+    fs::write(at.join("texts.txt"), "the old river\na castle\nthe quiet violin\n").unwrap();
+    fs::write(at.join("static.toml"), format!("[data]\npath = \"pairs.tsv\"\n{STATIC}")).unwrap();
+    said(at, "train sentences --config static.toml --out run --quiet");
+    let embed = |more: &str| said(at, &format!("embed run --data texts.txt --json {more}"));
+    embed("--out rows.npy");
+    let rows: Vec<f32> = array(&at.join("rows.npy")).0.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    assert_eq!(rows.len(), 3 * 16);
+    let (figures, stderr) = embed("--truncate-dim 9 --precision ubinary --out bits.npy");
+    assert!(figures["width"] == 9 && figures["row_bytes"] == 2 && figures["precision"] == "ubinary", "{figures}");
+    assert!(stderr.contains("first 9 of 16 values") && stderr.contains("--normalize"), "{stderr}");
+    let (bits, header) = array(&at.join("bits.npy"));
+    assert!(header.contains("'|u1'") && header.contains("(3, 2)"), "{header}");
+    for (row, bits) in rows.chunks(16).zip(bits.chunks(2)) {
+        (0..9).for_each(|at| assert_eq!(row[at] > 0.0, bits[at / 8] >> (7 - at % 8) & 1 == 1));
+        assert_eq!(bits[1] & 0x7f, 0);
+    }
+    let (figures, stderr) = embed("--precision int8 --out codes.safetensors");
+    assert!(figures["outside"] == 0 && stderr.contains("3 rows only"), "{figures} {stderr}");
+    let codes = fs::read(at.join("codes.safetensors")).unwrap();
+    let header = String::from_utf8_lossy(&codes).to_string();
+    assert!(header.contains("\"I8\"") && header.contains("ranges") && header.contains("[3,16]"), "{header}");
+    // Ranges of other texts: some values are outside.
+    let (figures, stderr) = embed("--precision uint8 --calibration pairs.tsv --out other.npy");
+    assert!(figures["outside"].is_u64() && !stderr.contains("rows only"), "{figures} {stderr}");
+    assert_eq!(array(&at.join("other.npy")).0.len(), 3 * 16);
+    embed("--truncate-dim 4 --normalize --out short.npy");
+    let short: Vec<f32> = array(&at.join("short.npy")).0.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let length: f32 = rows[..4].iter().map(|v| v * v).sum::<f32>().sqrt();
+    assert!(short.len() == 12 && (0..4).all(|at| (short[at] - rows[at] / length).abs() < 1e-6), "{short:?}");
+    for (arguments, parts) in [
+        ("embed run --data texts.txt --precision int8 --out x.csv", &["x.csv", ".safetensors"][..]),
+        ("embed run --data texts.txt --precision int8 --out x.parquet", &["x.parquet", ".npy"]),
+        ("embed run --data texts.txt --calibration pairs.tsv --out x.npy", &["--calibration", "int8"]),
+        ("embed run --data texts.txt --truncate-dim 17 --out x.npy", &["17", "1 to 16"]),
+        ("neighbors bits.npy 0", &["codes", "float32"]),
+        ("neighbors codes.safetensors 0", &["codes", "float32"]),
+    ] {
+        fails(at, arguments, parts);
+    }
+
+    let mut sts = String::from("score\tsentence1\tsentence2\n");
+    for (number, thing) in THINGS.iter().enumerate() {
+        let far = THINGS[(number + 3) % 8];
+        writeln!(sts, "5\tthe {thing} is old\twhere is the old {thing}\n1\tthe {thing} is old\tthe hidden {far}").unwrap();
+    }
+    fs::write(at.join("sts.tsv"), sts).unwrap();
+    let (full, _) = said(at, "eval sts run --pairs sts.tsv --json");
+    assert!(full.get("full_spearman").is_none() && full.get("loss").is_none(), "{full}");
+    for precision in ["int8", "uint8", "binary", "ubinary"] {
+        let (found, _) = said(at, &format!("eval sts run --pairs sts.tsv --precision {precision} --json"));
+        assert!(found["precision"] == *precision && found["full_spearman"] == full["spearman"], "{found}");
+        assert_eq!(found["full_pearson"], full["pearson"]);
+        let [now, before, loss] = ["spearman", "full_spearman", "loss"].map(|key| found[key].as_f64().unwrap());
+        assert!((before - now - loss).abs() < 1e-12 && loss < 0.3, "{found}");
+    }
+    let (cut, _) = said(at, "eval sts run --pairs sts.tsv --truncate-dim 4 --precision int8 --json");
+    assert!(cut["width"] == 4 && cut["full_spearman"] == full["spearman"] && cut["precision"] == "int8", "{cut}");
+}
+
+#[test]
+fn prompts_are_put_before_texts_by_name_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("pairs.tsv"), pairs()).unwrap();
+    fs::write(at.join("static.toml"), format!("[data]\npath = \"pairs.tsv\"\n{STATIC}")).unwrap();
+    said(at, "train sentences --config static.toml --out run --quiet");
+    said(at, "export run --format sentence-transformers --out folder --quiet");
+    let config = |folder: &str| at.join(folder).join("config_sentence_transformers.json");
+    let mut settings: Value = serde_json::from_slice(&fs::read(config("folder")).unwrap()).unwrap();
+    assert!(settings["prompts"].as_object().unwrap().is_empty() && settings["default_prompt_name"].is_null());
+    settings["prompts"] = serde_json::json!({ "query": "where is ", "passage": "they say that " });
+    fs::write(config("folder"), settings.to_string()).unwrap();
+    fs::write(at.join("texts.txt"), "the old river\na castle\n").unwrap();
+    fs::write(at.join("asked.txt"), "where is the old river\nwhere is a castle\n").unwrap();
+    let rows = |arguments: &str| {
+        let (figures, stderr) = said(at, &format!("embed {arguments} --out rows.npy --force --json"));
+        (array(&at.join("rows.npy")).0, figures, stderr)
+    };
+    let (plain, figures, stderr) = rows("folder --data texts.txt");
+    assert!(stderr.contains("(passage, query)") && figures.get("prompt").is_none(), "{stderr}");
+    let (asked, ..) = rows("folder --data asked.txt");
+    let (named, figures, stderr) = rows("folder --data texts.txt --prompt query");
+    assert!(named == asked && named != plain && figures["prompt"] == "where is ", "{figures}");
+    assert!(stderr.contains("`where is ` is put before these texts (2)"), "{stderr}");
+    let output = Command::new(env!("CARGO_BIN_EXE_ctk"))
+        .current_dir(at)
+        .args(["embed", "run", "--data", "texts.txt", "--prompt-text", "where is ", "--out", "rows.npy", "--force"])
+        .output()
+        .unwrap();
+    assert!(output.status.success() && array(&at.join("rows.npy")).0 == asked, "a text of its own, for a run without prompts");
+    fails(
+        at,
+        "embed folder --data texts.txt --prompt question --out x.npy",
+        &["`question`", "passage (`they say that `), query"],
+    );
+    fails(at, "embed run --data texts.txt --prompt query --out x.npy", &["none by name", "--prompt-text"]);
+    fails(at, "embed folder --data texts.txt --prompt query --prompt-text x --out x.npy", &["cannot be used with"]);
+    let near = |more: &str| {
+        let output = ctk(at, &format!("neighbors folder castle --data texts.txt --count 2 --quiet {more}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_ne!(near("--prompt query"), near("--prompt query --document-prompt passage"));
+    said(at, "embed folder --data texts.txt --out stored.npy --quiet");
+    fails(at, "neighbors folder castle --data stored.npy --document-prompt passage", &["features already"]);
+
+    // Retrieval takes them by their roles.
+    fs::create_dir(at.join("set")).unwrap();
+    fs::write(at.join("set/passages.tsv"), "1\tthe old river\n2\ta quiet castle\n").unwrap();
+    fs::write(at.join("set/questions.tsv"), "1\told river\tx\n2\tquiet castle\tx\n").unwrap();
+    let retrieval = |more: &str| said(at, &format!("eval retrieval folder set --json{more}"));
+    let (found, stderr) = retrieval("");
+    assert!(found["query_prompt"] == "where is " && found["document_prompt"] == "they say that ", "{found}");
+    assert!(stderr.contains("`they say that ` is put before these texts (2)"), "{stderr}");
+    let (other, _) = retrieval(" --document-prompt query --precision binary");
+    assert!(other["document_prompt"] == "where is " && other["full_ndcg@10"].is_f64() && other["loss"].is_f64(), "{other}");
+    fails(at, "eval retrieval folder set --query-prompt nothing", &["`nothing`", "query (`where is `)"]);
+    fails(at, "eval retrieval folder set --query-prompt query --query-prompt-text x", &["cannot be used with"]);
+
+    // A run that begins with the folder keeps them, and its export has them.
+    said(at, "train sentences --init folder --data pairs.tsv --set train.max_steps=1 --set train.batch=8 --out next --quiet");
+    let (kept, ..) = rows("next --data texts.txt --prompt query");
+    assert_eq!(kept.len(), asked.len());
+    settings["default_prompt_name"] = "query".into();
+    fs::write(config("folder"), settings.to_string()).unwrap();
+    let (usual, figures, stderr) = rows("folder --data texts.txt");
+    assert!(usual == asked && stderr.contains("`where is ` is put before every text") && figures.get("prompt").is_none());
+    said(at, "train sentences --init folder --data pairs.tsv --set train.max_steps=1 --set train.batch=8 --out last --quiet");
+    said(at, "export last --format sentence-transformers --out again --quiet");
+    let written: Value = serde_json::from_slice(&fs::read(config("again")).unwrap()).unwrap();
+    assert_eq!((&written["prompts"], &written["default_prompt_name"]), (&settings["prompts"], &"query".into()));
+}
+
+#[test]
+fn a_step_is_timed_and_its_memory_is_what_was_forecast() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let shape = "--set encoder.transformer.width=128 --set encoder.transformer.heads=4 --set tokenizer.train.size=400 --set data.pairs=500";
+    let bench = |more: &str| said(at, &format!("bench sentences --steps 1 --batch 64 --json --quiet {shape} {more}")).0;
+    let whole = bench("--set encoder.transformer.layers=2");
+    for key in ["gflops", "tokens_per_second", "texts_per_second", "epoch_seconds", "peak_rss_mb", "forecast_mb"] {
+        assert!(whole[key].as_f64().unwrap() > 0.0, "{key}: {whole}");
+    }
+    for stage in ["batch", "forward", "loss", "backward", "optimizer", "total"] {
+        assert!(whole["step_ms"][stage].is_f64(), "{stage}: {whole}");
+    }
+    assert!(whole["tokenizing"]["tokens_per_second"].as_f64().unwrap() > 0.0 && whole["epoch_samples"] == 500, "{whole}");
+    let ratio = |of: &Value| of["peak_rss_mb"].as_f64().unwrap() / of["forecast_mb"].as_f64().unwrap();
+    assert!((0.6..1.5).contains(&ratio(&whole)), "{whole}");
+    let less = bench("--set encoder.transformer.layers=2 --set train.recompute=true");
+    assert!(less["forecast_mb"].as_f64() < whole["forecast_mb"].as_f64(), "{less}");
+    assert!((0.5..1.7).contains(&ratio(&less)), "{less}");
+    fails(at, "bench sentences --size 32", &["--size", "--set"]);
+    let small = "--set data.pairs=500 --set tokenizer.train.size=400 --set encoder.static.width=32";
+    fs::write(at.join("static.toml"), "[encoder.static]\n").unwrap();
+    let (table, _) = said(at, &format!("bench sentences --steps 1 --config static.toml --json --quiet {small}"));
+    assert!(table.get("gflops").is_none() && table["encoder"] == "static", "{table}");
+}
+
+#[test]
 fn what_cannot_be_trained_on_is_refused_with_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -169,6 +402,10 @@ fn what_cannot_be_trained_on_is_refused_with_a_reason() {
         ("--data pairs.tsv --set loss={cosent={}}", &["[loss.cosent] needs a score"]),
         ("--data pairs.tsv --set loss={supcon={}}", &["[loss.supcon] needs a class"]),
         ("--data pairs.tsv --set loss={mse={}}", &["loss.mse", "teacher"]),
+        (
+            "--data pairs.tsv --set loss={moco={matryoshka={widths=[8]}}}",
+            &["loss.moco.matryoshka: [loss.moco] has no", "[loss.ranking]"],
+        ),
         ("--data pairs.tsv --set train.batch=1", &["train.batch"]),
         ("--data pairs.tsv --set encoder={transformer={width=10,heads=3}}", &["encoder.transformer.heads", "10"]),
         ("--data pairs.tsv --set checkpoint.keep_best=true", &["checkpoint.keep_best", "data.dev"]),

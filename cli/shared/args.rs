@@ -3,6 +3,8 @@
 mod eval;
 mod groups;
 mod labels;
+mod mine;
+mod prompts;
 mod results;
 
 use std::path::PathBuf;
@@ -11,10 +13,12 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
 
 use ctk_core::store::run::Place;
 
-pub use eval::{Eval, Fit};
+pub use eval::{Eval, Fewer, Fit};
 pub use groups::grouped;
 pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
-pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Predict};
+pub use mine::{Layout, Mine, Sampling};
+pub use prompts::{Prompted, Roles};
+pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Precision, Predict};
 
 /// The contrastive toolkit: learn representations from images and text without labels.
 #[derive(Parser)]
@@ -70,12 +74,24 @@ pub enum Verb {
     /// Train a tokenizer on texts: WordPiece as BERT's, or byte-level BPE as RoBERTa's; the same texts give the same file
     #[command(subcommand, after_help = "Example:\n  ctk tokenizer train --data corpus.txt --size 8000 --out tokenizer.json")]
     Tokenizer(Tokenizer),
+    /// Mine hard negatives for pairs: texts that a model finds near an anchor, and that are not known to belong to it
+    ///
+    /// The candidates are all different positives, or the texts of --corpus. They are ranked by their cosines with the anchor, by exact
+    /// search. The anchor's own text and every text that stands beside it in a pair, on either side, are left out before ranks are counted;
+    /// the nearest other text has rank 0. Of the ranks up to the end of --rank those are dropped that --margin, --relative-margin, --most or
+    /// --least forbid. Of those that are left the first ones are skipped, as many as the start of --rank says, and --negatives of the others
+    /// are taken. This is what mine_hard_negatives of sentence-transformers does.
+    #[command(after_help = "Examples:\n  ctk mine runs/sentences-1 --data pairs.tsv --out triplets.tsv\n  \
+        ctk mine all-MiniLM-L6-v2/ --data pairs.tsv --rank 10..60 --relative-margin 0.05 --negatives 5 --sampling random \\\n    \
+        --format n-tuple --out mined.jsonl\n  ctk train sentences --data triplets.tsv")]
+    Mine(Mine),
     /// Evaluate a trained model; the model is never changed
     #[command(subcommand, after_help = "Example:\n  ctk eval linear-probe runs/vision-1 --baseline")]
     Eval(Eval),
     /// Write the features of images or words to a file, with names, labels and parts
     #[command(after_help = "Examples:\n  ctk embed runs/vision-1 --data photos/ --out photos.npy\n  \
-        ctk embed runs/vision-1 photo.jpg other.jpg --out two.csv")]
+        ctk embed runs/vision-1 photo.jpg other.jpg --out two.csv\n  \
+        ctk embed runs/sentences-1 --data texts.txt --truncate-dim 128 --precision int8 --out codes.npy")]
     Embed(Embed),
     /// Find the nearest neighbours of words or images by cosine similarity: of each word alone, of several together, or with words
     /// subtracted
@@ -110,9 +126,13 @@ pub enum Verb {
     /// time; negatives are drawn inside training, and timed separately as well. GFLOP/s count three products of two operations a value, for
     /// each pair of a context (with cbow, of a bag's mean) and its centre or a negative. Bytes are those of the rows that the steps name,
     /// each read and written once, in cache or not.
+    ///
+    /// sentences, without --config and --data: a transformer of MiniLM's size (6 layers of 384 values), a batch of 64 generated pairs. Texts
+    /// are tokenised once, before training; this is timed apart. GFLOP/s count the products of a transformer, three times for a step.
+    /// "Forecast" is the memory that training says it needs.
     #[command(after_help = "Examples:\n  ctk bench vision --encoder resnet50 --size 64 --batch 32\n  \
         ctk bench vision --config configs/vision/cifar10.toml --data cifar10/ --threads 2 --json\n  \
-        ctk bench word2vec --data news.txt --set encoder.table.width=300")]
+        ctk bench word2vec --data news.txt --set encoder.table.width=300\n  ctk bench sentences --data pairs.tsv --precision bf16")]
     Bench(Bench),
     /// Run a matrix file: cases (configs and properties that must hold) and studies (variants of a recipe, each with several seeds)
     #[command(after_help = "Examples:\n  ctk matrix tests/matrix/vision.toml --only tiny\n  \

@@ -160,6 +160,21 @@ mod tests {
     }
 
     #[test]
+    fn losses_that_a_modality_refuses_are_not_among_its_keys() {
+        let losses = |modality: &dyn Modality| {
+            let all = keys(modality).into_iter().filter_map(|key| key.name.strip_prefix("loss.").map(String::from));
+            all.map(|name| name.split('.').next().unwrap_or_default().to_string()).collect::<std::collections::BTreeSet<_>>()
+        };
+        let (images, texts) = (losses(&Vision), losses(&ctk_text::Sentences));
+        for name in ["mse", "kl"] {
+            assert!(!images.contains(name) && !texts.contains(name), "{name}");
+        }
+        assert!(
+            !images.contains("cosent") && texts.contains("cosent") && images.contains("nt-xent") && texts.contains("ranking")
+        );
+    }
+
+    #[test]
     fn what_other_programs_say_is_understood() {
         assert_eq!(meant(&Vision, "epochs")[0], "train.epochs");
         assert!(meant(&Vision, "train.batch-size").contains(&"train.batch".to_string()));

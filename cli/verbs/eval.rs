@@ -5,7 +5,7 @@ use std::path::Path;
 use ctk_core::data::labels::{Amount, Subset};
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::categorize::Categories;
-use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, retrieval, similarity, spread};
+use ctk_core::eval::{Features, analogy, categorize, geometry, knn, linear_probe, similarity, spread};
 use ctk_core::modality::{Query, Split, View};
 use serde_json::{Value, json};
 
@@ -87,12 +87,11 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
             let baseline = baseline.as_deref().map(|name| (name, seeds));
             text_classification(&model, &train, test.as_deref(), baseline, modalities)
         }
-        Eval::Sts { model, pairs, without, truncate } => {
-            sentences::sts(&model, &pairs, &without, truncate.truncate_dim, modalities)
+        Eval::Sts { model, pairs, without, prompt, fewer } => {
+            sentences::sts(&model, &pairs, &without, &prompt, &fewer, modalities)
         }
-        Eval::Retrieval { model, folder, split, exclude_same, truncate } => {
-            let options = retrieval::Options { truncate: truncate.truncate_dim, exclude_same };
-            sentences::retrieval(&model, &folder, split.as_deref(), &options, modalities)
+        Eval::Retrieval { model, folder, split, exclude_same, roles, fewer } => {
+            sentences::retrieval(&model, &folder, split.as_deref(), exclude_same, &roles, &fewer, modalities)
         }
         Eval::LabelEfficiency(study) => label_efficiency::run(study, modalities),
         Eval::Geometry { model } => {

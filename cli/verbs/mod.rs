@@ -12,6 +12,7 @@ pub mod export;
 pub mod finetune;
 pub mod import;
 pub mod man;
+pub mod mine;
 pub mod neighbors;
 pub mod predict;
 pub mod preview;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::{Features, Sum, Table, doesnt_match, is_features, search};
-use ctk_core::modality::{Model, Query};
+use ctk_core::modality::{Model, Prompt, Query};
 use ctk_core::opened;
 use serde_json::{Value, json};
 
@@ -15,20 +15,28 @@ use crate::shared::model::{open, query};
 use crate::shared::{output, progress};
 
 pub fn run(args: Neighbors, modalities: Modalities) -> Result<()> {
+    let prompts = args.prompts();
+    if args.document_prompt.as_ref().or(args.document_prompt_text.as_ref()).is_some()
+        && let Some(data) = args.model.data.as_deref().filter(|data| is_features(data))
+    {
+        return Err(Error::usage("these are features already, and no texts that a prompt can be put before")
+            .at(data.display())
+            .hint("give the prompt to the `ctk embed` that writes them"));
+    }
     let words: Vec<&str> = args.words.iter().map(String::as_str).collect();
     if args.doesnt_match {
-        return odd(&args.model, &words, modalities);
+        return odd(&args.model, &words, &prompts, modalities);
     }
     if args.together || !args.negative.is_empty() {
         let sum = Sum { positive: words, negative: args.negative.iter().map(String::as_str).collect() };
-        let near = find(&args.model, std::slice::from_ref(&sum), args.count, modalities)?.remove(0);
+        let near = find(&args.model, std::slice::from_ref(&sum), &prompts, args.count, modalities)?.remove(0);
         if args.model.show.json {
             return output::line(json!({ "positive": sum.positive, "negative": sum.negative, "neighbors": objects(&near) }));
         }
         return print("", &near);
     }
     let sums: Vec<Sum> = words.iter().map(|word| Sum { positive: vec![word], negative: Vec::new() }).collect();
-    let found = find(&args.model, &sums, args.count, modalities)?;
+    let found = find(&args.model, &sums, &prompts, args.count, modalities)?;
     if args.model.show.json {
         return output::line(words.iter().zip(&found).map(|(word, near)| (word.to_string(), objects(near))).collect::<Value>());
     }
@@ -41,16 +49,16 @@ pub fn run(args: Neighbors, modalities: Modalities) -> Result<()> {
 /// `ctk analogy`: a is to b as c is to what?
 pub fn analogy(args: Analogy, modalities: Modalities) -> Result<()> {
     let sum = Sum { positive: vec![&args.b, &args.c], negative: vec![&args.a] };
-    let near = find(&args.model, &[sum], args.count, modalities)?.remove(0);
+    let near = find(&args.model, &[sum], &Default::default(), args.count, modalities)?.remove(0);
     match args.model.show.json {
         true => output::line(json!({ "question": [args.a, args.b, args.c], "answers": objects(&near) })),
         false => print("", &near),
     }
 }
 
-fn odd(args: &ModelArgs, words: &[&str], modalities: Modalities) -> Result<()> {
+fn odd(args: &ModelArgs, words: &[&str], prompts: &[Prompt; 2], modalities: Modalities) -> Result<()> {
     let model = open(args, modalities)?;
-    let (odd, cosines) = doesnt_match(&Gallery::open(&*model, args, words.iter().copied())?, words)?;
+    let (odd, cosines) = doesnt_match(&Gallery::open(&*model, args, prompts, words.iter().copied())?, words)?;
     if !args.show.json {
         return output::line(words[odd]);
     }
@@ -60,10 +68,10 @@ fn odd(args: &ModelArgs, words: &[&str], modalities: Modalities) -> Result<()> {
 
 type Near = Vec<(String, f32)>;
 
-fn find(args: &ModelArgs, sums: &[Sum], count: usize, modalities: Modalities) -> Result<Vec<Near>> {
+fn find(args: &ModelArgs, sums: &[Sum], prompts: &[Prompt; 2], count: usize, modalities: Modalities) -> Result<Vec<Near>> {
     let model = open(args, modalities)?;
     let asked = sums.iter().flat_map(|sum| sum.positive.iter().chain(&sum.negative).copied());
-    search(&Gallery::open(&*model, args, asked)?, sums, count)
+    search(&Gallery::open(&*model, args, prompts, asked)?, sums, count)
 }
 
 /// The rows that are searched, and the images and texts from elsewhere whose neighbours are asked for.
@@ -77,11 +85,17 @@ impl<'a> Gallery<'a> {
     ///
     /// # Errors
     /// An image that is neither among the rows nor a file, or rows of another width than the image's features.
-    fn open<'b>(model: &'a dyn Model, args: &ModelArgs, asked: impl Iterator<Item = &'b str>) -> Result<Gallery<'a>> {
+    fn open<'b>(
+        model: &'a dyn Model,
+        args: &ModelArgs,
+        [before, of_rows]: &[Prompt; 2],
+        asked: impl Iterator<Item = &'b str>,
+    ) -> Result<Gallery<'a>> {
+        let (before, of_rows) = (model.prompt(before)?, model.prompt(of_rows)?);
         let _progress = progress::of_samples(args.show.quiet);
         let rows: Box<dyn Table> = match args.data.as_deref().filter(|data| is_features(data)) {
             Some(data) => Box::new(Features::load(data)?),
-            None => model.table(&query(args))?,
+            None => model.table(&Query { prompt: of_rows, ..query(args) })?,
         };
         let (mut files, mut texts): (Vec<PathBuf>, Vec<String>) = (Vec::new(), Vec::new());
         for word in asked {
@@ -114,7 +128,7 @@ impl<'a> Gallery<'a> {
         } else {
             let mut found = match texts.is_empty() {
                 true => model.features(&Query { files, ..Query::default() })?,
-                false => model.texts(&texts)?,
+                false => model.prompted(before.as_deref(), &texts)?,
             };
             output::notes(&mut found, args.show.quiet);
             if found.width != rows.width() {

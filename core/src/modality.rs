@@ -10,6 +10,7 @@ use crate::eval::{Features, Predictions, Table};
 use crate::observer::Observer;
 use crate::process::Process;
 use crate::recipe::Recipe;
+use crate::store::best::Best;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::run::Run;
 use crate::task::TaskRequest;
@@ -176,7 +177,8 @@ pub trait Modality: Sync {
 }
 
 fn untimed(modality: &str) -> Error {
-    Error::usage(format!("{modality} has no step to time")).hint("`ctk bench vision` and `ctk bench word2vec` time theirs")
+    Error::usage(format!("{modality} has no step to time"))
+        .hint("`ctk bench vision`, `ctk bench word2vec` and `ctk bench sentences` time theirs")
 }
 
 /// The result of a check of data.
@@ -219,6 +221,25 @@ pub struct Summary {
     pub next: Vec<&'static str>,
 }
 
+impl Summary {
+    /// Adds the best checkpoint, if there is one, and the command `next` for it. `shown` writes a value of its measure for people.
+    pub fn best(&mut self, best: Option<&Best>, shown: impl Fn(f64) -> String, next: &'static str) {
+        let Some(Best { step, measure, value, on, samples }) = best else { return };
+        self.figures.extend([
+            ("best_step", (*step).into()),
+            ("best_value", (*value).into()),
+            ("best_measure", measure.as_str().into()),
+            ("best_on", on.as_str().into()),
+        ]);
+        self.text.push_str(&format!(
+            "best checkpoint: step {step}, {} {} on {samples} samples ({on}); the folder checkpoints/best stands for it\n",
+            measure.replace('_', " "),
+            shown(*value)
+        ));
+        self.next.push(next);
+    }
+}
+
 impl From<Fitted> for Summary {
     /// The training loop's report, without a modality's own figures and words.
     fn from(fitted: Fitted) -> Summary {
@@ -243,6 +264,24 @@ pub struct Query {
     pub seed: u64,
     /// One view of the positive pairs of training, in place of the evaluation view: see [`Model::views`].
     pub view: Option<View>,
+    /// What is put before each text, as [`Model::prompt`] says it; none: what the model usually puts there.
+    pub prompt: Option<String>,
+}
+
+/// What is put before texts: some encoders were trained with other words before queries than before documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prompt {
+    /// What the model puts before all texts, perhaps nothing.
+    #[default]
+    Usual,
+    /// What it puts before queries; if it has nothing of its own for them, what is usual.
+    Query,
+    /// The same for documents.
+    Document,
+    /// The prompt that has this name in the model.
+    Named(String),
+    /// This text.
+    Text(String),
 }
 
 /// A side of a positive pair.
@@ -288,6 +327,29 @@ pub trait Model {
     /// The model does not read texts.
     fn texts(&self, _texts: &[String]) -> Result<Features> {
         Err(Error::usage("this model does not read texts").hint("give a run of sentences or of word2vec, or an encoder's folder"))
+    }
+
+    /// What `wanted` puts before texts; none: what the model usually puts there.
+    ///
+    /// # Errors
+    /// A name that the model does not know, or a model that puts nothing before texts.
+    fn prompt(&self, wanted: &Prompt) -> Result<Option<String>> {
+        match wanted {
+            Prompt::Usual | Prompt::Query | Prompt::Document => Ok(None),
+            Prompt::Named(_) | Prompt::Text(_) => Err(Error::usage("this model puts nothing before texts")
+                .hint("leave out the prompt: encoders of sentences have some")),
+        }
+    }
+
+    /// Features of these texts behind `prompt`, which [`prompt`](Model::prompt) gave.
+    ///
+    /// # Errors
+    /// As [`texts`](Model::texts).
+    fn prompted(&self, prompt: Option<&str>, texts: &[String]) -> Result<Features> {
+        match prompt {
+            None => self.texts(texts),
+            Some(_) => Err(Error::usage("this model puts nothing before texts")),
+        }
     }
 
     /// Whether a name without a row is itself a text, whose features [`texts`](Model::texts) computes.

@@ -74,6 +74,11 @@ fn usual(verb: &str, runs: &Path) -> Option<Vec<String>> {
         "eval sts" => vec![at("words"), "--pairs".into(), at("sts.tsv")],
         "eval retrieval" => vec![at("words"), at("collection")],
         "tokenizer train" => vec!["--data".into(), at("pairs.tsv"), "--out".into(), at("written"), "--size".into(), "300".into()],
+        "mine" => {
+            ["--anchor", "1", "--positive", "2", "--out", &at("mined.tsv"), "--data", &at("pairs.tsv"), "--force", &at("words")]
+                .map(String::from)
+                .into()
+        }
         "neighbors" => vec![at("words"), "king".into()],
         "analogy" => vec![at("words"), "king".into(), "queen".into(), "man".into()],
         "export" => vec![at("words"), "--format".into(), "glove".into(), "--out".into(), at("written")],

@@ -1,5 +1,6 @@
 """Encoders of sentences, both ways: `opens PATH EXPECTED` opens a folder that ctk exported with sentence-transformers and, where it is
-theirs, with transformers and model2vec; `makes PATH _` makes folders with these programs and prints what features texts have.
+theirs, with transformers and model2vec; `makes PATH _` makes folders with these programs and prints what features texts have; `codes PATH _`,
+`mined PATH _` and `prompts PATH EXPECTED` compare codes of fewer bits, mined negatives, and texts behind prompts.
 
     pip install -r tests/python/requirements.txt
     CTK_PYTHON=python3 cargo test --test clients -- --ignored sentences
@@ -72,7 +73,54 @@ def makes(path, _):
     print(json.dumps({folder: {text: row.tolist() for text, row in zip(TEXTS, rows)} for folder, rows in made.items()}))
 
 
+def codes(path, _):
+    """Rows and their codes that ctk wrote, beside those of sentence-transformers."""
+    try:
+        from sentence_transformers.util import quantize_embeddings
+    except ImportError:
+        from sentence_transformers.quantization import quantize_embeddings
+
+    rows, other = np.load(path + "/rows.npy"), np.load(path + "/other.npy")
+    for precision in ["int8", "uint8", "binary", "ubinary"]:
+        found, expected = np.load(f"{path}/{precision}.npy"), quantize_embeddings(rows, precision)
+        assert found.dtype == expected.dtype and found.shape == expected.shape, (precision, found.dtype, found.shape)
+        assert (found == expected).all(), f"{precision}: {(found != expected).sum()} codes differ"
+    expected = quantize_embeddings(rows, "int8", calibration_embeddings=other)
+    assert (np.load(path + "/calibrated.npy") == expected).all()
+    from safetensors.numpy import load_file
+
+    stored = load_file(path + "/int8.safetensors")
+    assert (stored["features"] == quantize_embeddings(rows, "int8", ranges=stored["ranges"])).all()
+
+
+def mined(path, _):
+    """Triplets that ctk mined, beside those of sentence-transformers."""
+    import csv
+
+    from datasets import Dataset
+    from sentence_transformers.util import mine_hard_negatives
+
+    def table(name):
+        with open(f"{path}/{name}", encoding="utf-8", newline="") as file:
+            return [tuple(row) for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)][1:]
+
+    pairs = table("pairs.tsv")
+    data = Dataset.from_dict({"anchor": [row[0] for row in pairs], "positive": [row[1] for row in pairs]})
+    limits = {"absolute_margin": 0.02, "relative_margin": 0.05, "max_score": 0.95, "min_score": -0.9}
+    model = SentenceTransformer(path + "/folder", device="cpu")
+    found = mine_hard_negatives(data, model, range_min=2, range_max=30, num_negatives=3, sampling_strategy="top", verbose=False, **limits)
+    expected = list(zip(found["anchor"], found["positive"], found["negative"]))
+    assert len(expected) > 100 and table("mined.tsv") == expected, f"{len(expected)} triplets"
+
+
+def prompts(path, expected):
+    """Texts behind the prompts of a folder that ctk exported."""
+    model = SentenceTransformer(path, device="cpu")
+    for name, rows in expected.items():
+        same(name, model.encode(list(rows), prompt_name=None if name == "default" else name), list(rows.values()))
+
+
 if __name__ == "__main__":
     _, check, path, expected = sys.argv
     with open(expected, encoding="utf-8") as file:
-        {"opens": opens, "makes": makes}[check](path, json.load(file))
+        {"opens": opens, "makes": makes, "codes": codes, "mined": mined, "prompts": prompts}[check](path, json.load(file))

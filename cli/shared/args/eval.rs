@@ -4,14 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueHint};
 
-use super::{Classify, Few, LabelEfficiency, ModelArgs};
+use super::{Classify, Few, LabelEfficiency, ModelArgs, Precision, Prompted, Roles};
 
-/// Fewer values of each row.
+/// Fewer values of each row, or fewer bits of each value; the figures of whole rows in float32 are printed beside.
 #[derive(ClapArgs)]
-pub struct Truncate {
-    /// Use only the first N values of each row, as rows of Matryoshka models can be cut
+pub struct Fewer {
+    /// Use only the first N values of each row, as rows of Matryoshka models can be cut; the figures of whole rows are printed beside
     #[arg(long, value_name = "N")]
     pub truncate_dim: Option<usize>,
+    /// Judge rows that are kept with this precision, and print the figures in float32 beside. Codes of int8 and uint8 are compared by the
+    /// values that they stand for, codes of bits by their Hamming distance
+    #[arg(long, value_enum, default_value_t = Precision::Float32)]
+    pub precision: Precision,
 }
 
 #[derive(Subcommand)]
@@ -114,7 +118,7 @@ pub enum Eval {
     /// all pairs in one list
     #[command(after_help = "Examples:\n  ctk eval sts runs/sentences-1 --pairs sts.tsv\n  \
         ctk eval sts all-MiniLM-L6-v2/ --pairs sts/ --json\n  \
-        ctk eval sts runs/sentences-1 --pairs sts.tsv --truncate-dim 64")]
+        ctk eval sts runs/sentences-1 --pairs sts.tsv --truncate-dim 64 --precision int8")]
     Sts {
         #[command(flatten)]
         model: ModelArgs,
@@ -125,7 +129,9 @@ pub enum Eval {
         #[arg(long, value_name = "SET")]
         without: Vec<String>,
         #[command(flatten)]
-        truncate: Truncate,
+        prompt: Prompted,
+        #[command(flatten)]
+        fewer: Fewer,
     },
     /// Retrieval: search the documents that are relevant for each query, by cosine and exactly; nDCG@10, recall, MRR@10
     ///
@@ -146,7 +152,9 @@ pub enum Eval {
         #[arg(long)]
         exclude_same: bool,
         #[command(flatten)]
-        truncate: Truncate,
+        roles: Roles,
+        #[command(flatten)]
+        fewer: Fewer,
     },
     /// Compare supervised training, linear probe, fine-tuning and distillation with 1 %, 10 % and all labels
     ///

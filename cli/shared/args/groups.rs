@@ -9,7 +9,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Judge", &["eval"]),
     ("Use", &["predict", "embed", "neighbors", "analogy"]),
     ("Files of other programs", &["import", "export"]),
-    ("Tools", &["preview", "data", "tokenizer", "config", "devices", "bench", "matrix", "completions", "man"]),
+    ("Tools", &["preview", "data", "tokenizer", "mine", "config", "devices", "bench", "matrix", "completions", "man"]),
 ];
 
 /// Columns of a line of help.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, ValueEnum, ValueHint};
 use ctk_core::error::{Error, Result};
 
-use super::ModelArgs;
+use super::{ModelArgs, Prompted};
 
 /// Samples given by their paths, beside or in place of `--data`.
 #[derive(ClapArgs)]
@@ -95,8 +95,49 @@ pub struct Embed {
     /// in the file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
+    /// Write only the first N values of each row, as rows of Matryoshka models can be cut. They are not scaled again
+    #[arg(long, value_name = "N")]
+    pub truncate_dim: Option<usize>,
+    /// Scale each row to length 1, after it was cut
+    #[arg(long)]
+    pub normalize: bool,
+    /// The precision of the values in the file, .npy or .safetensors; others than float32 are codes, as those of quantize_embeddings in
+    /// sentence-transformers
+    #[arg(long, value_enum, default_value_t = Precision::Float32)]
+    pub precision: Precision,
+    /// Take the columns' ranges for int8 and uint8 from this data, or from a file of features, in place of the rows that are written
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub calibration: Option<PathBuf>,
+    #[command(flatten)]
+    pub prompt: Prompted,
     #[command(flatten)]
     pub over: Over,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    /// The values as they are
+    Float32,
+    /// A byte for each value, -128 to 127, by the range of its column in 255 steps
+    Int8,
+    /// The same from 0 to 255
+    Uint8,
+    /// A bit for each value, whether it is above 0; eight in a byte of -128 to 127
+    Binary,
+    /// The same in bytes of 0 to 255, as numpy's packbits
+    Ubinary,
+}
+
+impl From<Precision> for ctk_core::eval::precision::Precision {
+    fn from(named: Precision) -> Self {
+        match named {
+            Precision::Float32 => Self::Float32,
+            Precision::Int8 => Self::Int8,
+            Precision::Uint8 => Self::Uint8,
+            Precision::Binary => Self::Binary,
+            Precision::Ubinary => Self::Ubinary,
+        }
+    }
 }
 
 #[derive(ClapArgs)]
@@ -116,6 +157,14 @@ pub struct Neighbors {
     /// Say which word does not belong with the others: the one farthest from their mean
     #[arg(long, conflicts_with_all = ["negative", "together"])]
     pub doesnt_match: bool,
+    #[command(flatten)]
+    pub prompt: Prompted,
+    /// Put the prompt of this name before each text of --data, in place of that of --prompt
+    #[arg(long, value_name = "NAME")]
+    pub document_prompt: Option<String>,
+    /// Put this text before each text of --data, in place of that of --prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "document_prompt")]
+    pub document_prompt_text: Option<String>,
     /// Neighbours to print for each word
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub count: usize,

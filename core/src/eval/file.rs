@@ -5,6 +5,9 @@
 //! - `x.npy.names.tsv` or `x.safetensors.names.tsv` beside these: a header, then one line for each row: the name and, if known, label,
 //!   class name and part. Backslash, tab, line feed and carriage return in a name are written `\\`, `\t`, `\n`, `\r`.
 //! - `x.csv`, `x.parquet`: everything in one table (`csv.rs`, `parquet.rs`).
+//! - Codes of fewer bits ([`Codes`]) are written to the first two alone: `.npy` of int8 or uint8, `(n, bytes of a row)`; `.safetensors` with
+//!   `features` of I8 or U8 and, where codes have ranges, `ranges` (2, width) f32, the least and the largest value of each column. They are
+//!   not read back.
 
 mod csv;
 mod npy;
@@ -15,9 +18,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
 use crate::error::{Context, Error, Result};
 use crate::eval::Features;
+use crate::eval::precision::{Codes, Precision};
 use crate::memory;
 use crate::opened;
 use crate::store::files;
@@ -40,6 +46,30 @@ fn format(path: &Path) -> Result<Format> {
             .at(path.display())
             .hint("features are kept in .npy, .safetensors, .csv or .parquet files")),
     }
+}
+
+/// The format that codes are written in to `path`.
+fn format_of_codes(path: &Path) -> Result<Format> {
+    match format(path)? {
+        format @ (Format::Npy | Format::Safetensors) => Ok(format),
+        Format::Csv | Format::Parquet => Err(Error::usage("a file of this format has values in f32, and no codes of fewer bits")
+            .at(path.display())
+            .hint("codes are written to .npy or .safetensors files")),
+    }
+}
+
+/// Checks that codes can be written to `path`, before features are computed.
+///
+/// # Errors
+/// A format that holds values in f32 alone.
+pub fn holds_codes(path: &Path) -> Result<()> {
+    format_of_codes(path).map(drop)
+}
+
+/// Codes in a file are refused: without their ranges, or the number of their bits, they would be taken for values.
+fn coded() -> Error {
+    Error::usage("this file has whole numbers of one byte, as `ctk embed --precision` writes them: codes, and no values")
+        .hint("write the features with --precision float32 as well, and use these")
 }
 
 /// The files that [`Features::save`] writes for `path`, so that they can be announced before features are computed.
@@ -85,13 +115,7 @@ impl Features {
     /// An unknown ending, or a file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let format = format(path)?;
-        let labels = self.labels.as_ref().map_or(self.len(), Vec::len);
-        let parts = if self.parts.is_empty() { self.len() } else { self.parts.len() };
-        if self.rows.len() != self.len() * self.width || labels != self.len() || parts != self.len() {
-            return Err(
-                Error::new(format!("{} names, {labels} labels, {} values", self.len(), self.rows.len())).at(path.display())
-            );
-        }
+        self.consistent(self.rows.len() == self.len() * self.width).at(path.display())?;
         if matches!(format, Format::Npy | Format::Safetensors) {
             files::write_with(&names_path(path), |out| self.write_names(out))?;
         }
@@ -100,14 +124,56 @@ impl Features {
             Format::Parquet => files::write_with(path, |out| parquet::write(self, out)),
             Format::Npy => files::write_with(path, |out| self.write_npy(out)),
             Format::Safetensors => {
-                let mut tensors = vec![("features", Tensor::from_slice(&self.rows, (self.len(), self.width), &Device::Cpu)?)];
-                if let Some(labels) = &self.labels {
-                    let labels: Vec<i64> = labels.iter().map(|l| i64::from(*l)).collect();
-                    tensors.push(("labels", Tensor::from_vec(labels, self.len(), &Device::Cpu)?));
-                }
-                files::write(path, &safetensors::serialize(tensors, None)?)
+                let values: Vec<u8> = self.rows.iter().flat_map(|value| value.to_le_bytes()).collect();
+                self.write_tensors(path, (Dtype::F32, self.width, &values), None)
             }
         }
+    }
+
+    /// Writes `codes` of the rows in place of the rows, to a `.npy` or `.safetensors` file with the names beside it.
+    ///
+    /// # Errors
+    /// Another ending, or a file that cannot be written.
+    pub fn save_codes(&self, path: &Path, codes: &Codes) -> Result<()> {
+        let format = format_of_codes(path)?;
+        self.consistent(codes.bytes.len() == self.len() * codes.width).at(path.display())?;
+        files::write_with(&names_path(path), |out| self.write_names(out))?;
+        let signed = matches!(codes.precision, Precision::Int8 | Precision::Binary);
+        match format {
+            Format::Safetensors => {
+                let kind = if signed { Dtype::I8 } else { Dtype::U8 };
+                let ranges = codes.ranges.as_ref().map(|ranges| ranges.values());
+                self.write_tensors(path, (kind, codes.width, &codes.bytes), ranges.as_deref())
+            }
+            _ => files::write_with(path, |out| {
+                npy::header(out, if signed { "|i1" } else { "|u1" }, [self.len(), codes.width])?;
+                Ok(out.write_all(&codes.bytes)?)
+            }),
+        }
+    }
+
+    /// Checks that there is a label and a part for each row, or for none, and that the rows are `whole`.
+    fn consistent(&self, whole: bool) -> Result<()> {
+        let labels = self.labels.as_ref().map_or(self.len(), Vec::len);
+        let parts = if self.parts.is_empty() { self.len() } else { self.parts.len() };
+        if whole && labels == self.len() && parts == self.len() {
+            return Ok(());
+        }
+        Err(Error::new(format!("{} names, {labels} labels, {} values", self.len(), self.rows.len())))
+    }
+
+    /// Writes a safetensors file: `features` of this type and width, and perhaps labels and ranges.
+    fn write_tensors(&self, path: &Path, (kind, width, bytes): (Dtype, usize, &[u8]), ranges: Option<&[f32]>) -> Result<()> {
+        let labels: Vec<u8> = self.labels.iter().flatten().flat_map(|label| i64::from(*label).to_le_bytes()).collect();
+        let ranges: Option<Vec<u8>> = ranges.map(|ranges| ranges.iter().flat_map(|value| value.to_le_bytes()).collect());
+        let mut tensors = vec![("features", TensorView::new(kind, vec![self.len(), width], bytes)?)];
+        if self.labels.is_some() {
+            tensors.push(("labels", TensorView::new(Dtype::I64, vec![self.len()], &labels)?));
+        }
+        if let Some(ranges) = &ranges {
+            tensors.push(("ranges", TensorView::new(Dtype::F32, vec![2, width], ranges)?));
+        }
+        files::write(path, &safetensors::serialize(tensors, None)?)
     }
 
     /// Reads what [`save`](Features::save) wrote, or any two-dimensional `.npy` file of numbers, or a `.safetensors` file with `features`.
@@ -135,13 +201,7 @@ impl Features {
     }
 
     fn write_npy(&self, out: &mut impl Write) -> Result<()> {
-        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}", self.len(), self.width);
-        // Magic, version and length take 10 bytes; the header ends in a newline at a multiple of 64 bytes.
-        let padding = 63 - (10 + header.len()) % 64;
-        header.extend(std::iter::repeat_n(' ', padding).chain(['\n']));
-        out.write_all(b"\x93NUMPY\x01\x00")?;
-        out.write_all(&(header.len() as u16).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
+        npy::header(out, "<f4", [self.len(), self.width])?;
         for value in &self.rows {
             out.write_all(&value.to_le_bytes())?;
         }
@@ -177,10 +237,16 @@ fn read(path: &Path) -> Result<Features> {
         Format::Csv => return csv::read(path),
         Format::Parquet => return parquet::read(path),
         Format::Npy => {
-            npy::check(path)?;
+            if npy::check(path)? {
+                return Err(coded());
+            }
             (Tensor::read_npy(path)?, None)
         }
         Format::Safetensors => {
+            let header = opened::open(path).and_then(|file| Header::read(&file))?;
+            if header.tensors.info("features").is_some_and(|info| matches!(info.dtype, Dtype::I8 | Dtype::U8)) {
+                return Err(coded());
+            }
             let mut tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
             let rows = tensors.remove("features").ok_or_else(|| Error::new("the file holds no tensor `features`"))?;
             let labels = tensors.remove("labels").map(|l| numbers(&l)).transpose()?;

@@ -2,24 +2,17 @@
 //!
 //! Of equal cosines the document with the smaller number comes first, so that the result is unique and does not depend on the threads.
 
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use rayon::prelude::*;
-
-use super::neighbors::{Near, dot, keep};
-use super::{Features, normalise};
+use super::Features;
+use super::nearest::{Units, nearest};
 use crate::error::{Error, Result};
-use crate::process::Stop;
 
 /// The numbers of first documents within which the recall is measured.
 pub const CUTOFFS: [usize; 4] = [1, 5, 10, 100];
 
 /// The number of first documents that nDCG@10 and MRR@10 look at.
 const FIRST: usize = 10;
-
-/// Queries that are compared with all documents at once, and documents of a block: both fit into a core's cache.
-const QUERIES: usize = 64;
-const DOCUMENTS: usize = 128;
 
 /// The relevant documents of a query: a document's number and its gain, above 0. Documents with another gain are not relevant.
 pub type Relevant = Vec<(usize, f64)>;
@@ -144,40 +137,10 @@ fn search(
     same: &[Vec<usize>],
     options: &Options,
 ) -> Result<Vec<Vec<usize>>> {
-    let count = CUTOFFS[CUTOFFS.len() - 1].min(documents.len());
-    let (width, all) = units(documents, options.truncate)?;
-    let (_, asked) = units(queries, options.truncate)?;
-    let stop = Stop::here();
-    let block = |block: &[usize]| -> Result<Vec<Vec<usize>>> {
-        stop.check()?;
-        let mut best = vec![BinaryHeap::new(); block.len()];
-        for (number, rows) in all.chunks(DOCUMENTS * width).enumerate() {
-            for (query, best) in block.iter().zip(&mut best) {
-                let unit = &asked[query * width..][..width];
-                for (at, row) in rows.chunks_exact(width).enumerate() {
-                    let row = Near { score: dot(row, unit) as f32 + 0.0, row: number * DOCUMENTS + at };
-                    if !same[*query].contains(&row.row) {
-                        keep(best, row, count);
-                    }
-                }
-            }
-        }
-        Ok(best.into_iter().map(|best| best.into_sorted_vec().into_iter().map(|near| near.row).collect()).collect())
-    };
-    Ok(judged.par_chunks(QUERIES).map(block).collect::<Result<Vec<_>>>()?.concat())
-}
-
-/// The number of values that are kept of a row, and the rows cut to them and scaled to length 1.
-fn units(features: &Features, truncate: Option<usize>) -> Result<(usize, Vec<f32>)> {
-    let kept = features.kept(truncate)?;
-    features.finite()?;
-    let mut rows: Vec<f32> = if kept == features.width {
-        features.rows.clone()
-    } else {
-        features.rows.chunks_exact(features.width).flat_map(|row| &row[..kept]).copied().collect()
-    };
-    normalise(&mut rows, kept);
-    Ok((kept, rows))
+    let count = CUTOFFS[CUTOFFS.len() - 1];
+    let (queries, documents) = (Units::of(queries, options.truncate)?, Units::of(documents, options.truncate)?);
+    let found = nearest(&queries, &documents, judged, same, count)?;
+    Ok(found.into_iter().map(|near| near.into_iter().map(|near| near.row).collect()).collect())
 }
 
 /// The figures of one query, or their sums.

@@ -35,6 +35,11 @@ macro_rules! losses {
                 }
             }
 
+            /// Every loss with the settings that it has by default, in the order of the list.
+            fn all() -> Vec<LossRecipe> {
+                vec![$(LossRecipe::$variant(Default::default()),)*]
+            }
+
             /// All names, in the order of the list.
             #[cfg(test)]
             const NAMES: &[&str] = &[$($name),*];
@@ -86,6 +91,25 @@ impl LossRecipe {
             }
         };
         Err(recipe.error(&section, what).hint(hint))
+    }
+
+    /// Takes the losses whose needs are `refused` out of the JSON schema of a recipe, so that nobody is told of keys that are of no use.
+    ///
+    /// ```
+    /// use ctk_core::objective::LossRecipe;
+    ///
+    /// let mut schema = schemars::schema_for!(LossRecipe).to_value();
+    /// assert!(schema.to_string().contains("\"mse\""));
+    /// LossRecipe::leave_out(&mut schema, |needs| needs.teacher);
+    /// assert!(!schema.to_string().contains("\"mse\"") && schema.to_string().contains("\"cosent\""));
+    /// ```
+    pub fn leave_out(schema: &mut serde_json::Value, refused: impl Fn(&Needs) -> bool) {
+        let gone: Vec<&str> = LossRecipe::all().iter().filter(|loss| refused(&loss.needs())).map(LossRecipe::name).collect();
+        let of_losses = schema["$defs"]["LossRecipe"]["oneOf"].is_array();
+        let choices = if of_losses { &mut schema["$defs"]["LossRecipe"]["oneOf"] } else { &mut schema["oneOf"] };
+        if let Some(choices) = choices.as_array_mut() {
+            choices.retain(|choice| !gone.iter().any(|name| !choice["properties"][name].is_null()));
+        }
     }
 
     /// Checks the loss for a modality whose data has no scores; the error points at the loss's line in `recipe`.

@@ -12,20 +12,31 @@ impl Recipe {
     /// keys.
     ///
     /// # Errors
-    /// The first such list, with its line; or all unknown keys, if there are several. A single one, and a recipe that is not TOML, are left
-    /// to [`parse`](Recipe::parse).
+    /// The first such list, with its line; all unknown keys, if there are several; a single one that another choice of the same section has,
+    /// as another loss. Any other single one, and a recipe that is not TOML, are left to [`parse`](Recipe::parse).
     pub fn tables(&self, schema: &Value) -> Result<()> {
         let Ok(document) = toml_edit::Document::parse(self.text.clone()) else { return Ok(()) };
         let mut unknown = Vec::new();
-        unknown_keys(schema, schema, document.as_item(), "", &mut unknown);
-        if let [(first, _), _, ..] = &unknown[..] {
-            let each = unknown.iter().map(|(key, known)| {
-                let wrong = key.rsplit('.').next().unwrap_or(key);
-                let meant = near(wrong, known.iter().map(String::as_str)).map(|meant| format!(" (did you mean `{meant}`?)"));
-                format!("`{}`{}", short(key, words::LONGEST), meant.unwrap_or_default())
-            });
-            let what = format!("{} keys are not known: {}", unknown.len(), each.collect::<Vec<_>>().join(", "));
-            return Err(Error::usage(what).at(self.place_of(first)).hint(EVERY_KEY));
+        unknown_keys(schema, schema, &[], document.as_item(), "", &mut unknown);
+        match &unknown[..] {
+            [Unknown { key, beside, .. }] if !beside.is_empty() => {
+                let (table, wrong) = key.rsplit_once('.').unwrap_or(("", key));
+                let what = format!("[{table}] has no `{wrong}`; it belongs to {}", tables_of(beside));
+                return Err(self.error(key, what).hint("choose one of these in its place, or leave the key out"));
+            }
+            [first, _, ..] => {
+                let each = unknown.iter().map(|Unknown { key, known, beside }| {
+                    let wrong = key.rsplit('.').next().unwrap_or(key);
+                    let meant = match beside.is_empty() {
+                        true => near(wrong, known.iter().map(String::as_str)).map(|meant| format!(" (did you mean `{meant}`?)")),
+                        false => Some(format!(" (it belongs to {})", tables_of(beside))),
+                    };
+                    format!("`{}`{}", short(key, words::LONGEST), meant.unwrap_or_default())
+                });
+                let what = format!("{} keys are not known: {}", unknown.len(), each.collect::<Vec<_>>().join(", "));
+                return Err(Error::usage(what).at(self.place_of(&first.key)).hint(EVERY_KEY));
+            }
+            _ => {}
         }
         self.walk(schema, schema, document.as_item(), "")
     }
@@ -51,8 +62,23 @@ impl Recipe {
     }
 }
 
-/// Adds every key below `item` that the schema does not have, with the names that it has in its place; `key` is the name of `item`.
-fn unknown_keys(root: &Value, node: &Value, item: &Item, key: &str, found: &mut Vec<(String, Vec<String>)>) {
+/// A key that the schema does not have.
+struct Unknown {
+    key: String,
+    /// The names that the schema has in its place.
+    known: Vec<String>,
+    /// Other choices of the same section, as other losses, that have a key of this name.
+    beside: Vec<String>,
+}
+
+/// Sections as a recipe writes them, for people.
+fn tables_of(names: &[String]) -> String {
+    names.iter().map(|name| format!("[{name}]")).collect::<Vec<_>>().join(", ")
+}
+
+/// Adds every key below `item` that the schema does not have. `key` is the name of `item`, and `siblings` are the names and schemas of the
+/// other choices in its place.
+fn unknown_keys(root: &Value, node: &Value, siblings: &[(String, &Value)], item: &Item, key: &str, found: &mut Vec<Unknown>) {
     let choices = choices(root, node);
     let known: Vec<&serde_json::Map<String, Value>> =
         choices.iter().filter_map(|choice| choice["properties"].as_object()).collect();
@@ -62,8 +88,23 @@ fn unknown_keys(root: &Value, node: &Value, item: &Item, key: &str, found: &mut 
     for (name, below) in item.as_table_like().into_iter().flat_map(|table| table.iter()) {
         let full = if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
         match known.iter().find_map(|names| names.get(name)) {
-            Some(node) => unknown_keys(root, node, below, &full, found),
-            None => found.push((full, known.iter().flat_map(|names| names.keys().cloned()).collect())),
+            Some(node) => {
+                // Each choice is a table with one key, its name.
+                let others = known.iter().filter(|names| names.len() == 1 && !names.contains_key(name));
+                let siblings: Vec<(String, &Value)> = others
+                    .flat_map(|names| names.iter())
+                    .map(|(other, node)| (if key.is_empty() { other.clone() } else { format!("{key}.{other}") }, node))
+                    .collect();
+                unknown_keys(root, node, &siblings, below, &full, found);
+            }
+            None => {
+                let has = |node: &Value| self::choices(root, node).iter().any(|choice| !choice["properties"][name].is_null());
+                found.push(Unknown {
+                    key: full,
+                    known: known.iter().flat_map(|names| names.keys().cloned()).collect(),
+                    beside: siblings.iter().filter(|(_, node)| has(node)).map(|(name, _)| name.clone()).collect(),
+                });
+            }
         }
     }
 }
@@ -115,6 +156,12 @@ mod tests {
             "{two}"
         );
         assert!(two.contains("--> a.toml:2:"), "{two}");
+        let other = said("[optimizer.lars]\nrate = 0.1\nbeta1 = 0.9\n").unwrap();
+        assert!(
+            other.starts_with("optimizer.lars.beta1: [optimizer.lars] has no `beta1`; it belongs to [optimizer.adamw]"),
+            "{other}"
+        );
+        assert!(other.contains("--> a.toml:3:"), "{other}");
         let long = said("pair = [1, 2, 3]\n").unwrap();
         assert!(long.starts_with("pair: must be 2 values, and has 3\n  --> a.toml:1:"), "{long}");
         for (wrong, key) in [

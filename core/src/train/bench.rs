@@ -175,6 +175,21 @@ fn status(name: &str) -> f64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
+/// The calls of a device in one step, each with its time and how often it was made; those that took longest are printed.
+pub fn of_calls(calls: &Times) -> Vec<Figure> {
+    const PRINTED: usize = 12;
+    let mut calls: Vec<(f64, &String, u64)> =
+        calls.iter().map(|(name, (count, took))| (took.as_secs_f64() * 1e3, name, *count)).collect();
+    calls.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+    let all: f64 = calls.iter().map(|(took, ..)| took).sum();
+    let of_call = |(at, (took, name, count)): (usize, (f64, &String, u64))| {
+        let figure = Figure::new(format!("device_calls_ms.{name}"), took);
+        let share = format!("ms, {:.1} % of all calls, {count} of them", 100.0 * took / all);
+        if at < PRINTED { figure.line(format!("  {name}"), took, share) } else { figure }
+    };
+    calls.into_iter().enumerate().map(of_call).collect()
+}
+
 /// The number of computing threads.
 pub fn threads() -> usize {
     rayon::current_num_threads()

@@ -2,15 +2,18 @@
 //!
 //! [`recipe`] is how they are written in a recipe. [`SentencesDataRecipe::open`](recipe::SentencesDataRecipe::open) reads all files into
 //! [`Sentences`]: [`Pairs`] to train on and, if wanted, others to measure on. [`cut`] makes two views of a text that has no pair.
+//! [`mining`] says what may become a negative of a pair, and [`write`] writes samples.
 
 mod arena;
 mod columns;
 pub mod cut;
+pub mod mining;
 mod open;
 pub mod recipe;
 mod rows;
 mod split;
 mod weights;
+pub mod write;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The files of a folder of sentence-transformers that name its modules.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ctk_core::Result;
@@ -18,11 +19,11 @@ pub fn card(tags: &[&str], title: &str, about: &str) -> String {
 }
 
 /// Writes `modules.json` and the settings beside it. Modules have their kind, as sentence-transformers calls it, and their folder, empty for
-/// the folder itself.
+/// the folder itself. `prompts` are texts that may be put before others, by name, and the name of the one that is put before all.
 ///
 /// # Errors
 /// A file cannot be written.
-pub fn write(folder: &Path, modules: &[(&str, &str)]) -> Result<()> {
+pub fn write(folder: &Path, modules: &[(&str, &str)], (prompts, usual): (BTreeMap<String, String>, Option<&str>)) -> Result<()> {
     let modules: Vec<_> = modules
         .iter()
         .enumerate()
@@ -34,8 +35,8 @@ pub fn write(folder: &Path, modules: &[(&str, &str)]) -> Result<()> {
     files::write(&folder.join("modules.json"), &serde_json::to_vec_pretty(&modules)?)?;
     let config = json!({
         "__version__": {"sentence_transformers": "3.2.0"},
-        "prompts": {},
-        "default_prompt_name": null,
+        "prompts": prompts,
+        "default_prompt_name": usual,
         "similarity_fn_name": "cosine",
     });
     files::write(&folder.join("config_sentence_transformers.json"), &serde_json::to_vec_pretty(&config)?)

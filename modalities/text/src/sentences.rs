@@ -1,27 +1,34 @@
 //! Sentences: encoders of texts, trained on pairs of texts or on texts alone.
 //!
 //! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
-//! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs.
-//! - Use: [`encoder`] embeds texts, `model` is what verbs know of it.
+//! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs; `forecast` says how much memory
+//!   a step needs, `bench` how long it takes.
+//! - Use: [`encoder`] embeds texts, `model` is what verbs know of it, `prompts` are what may stand before texts.
 //! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
 //!   sentence-transformers, transformers and model2vec write, and `export` writes one.
 
 use std::path::Path;
 
 use ctk_core::modality::{Job, Modality, Model};
+use ctk_core::objective::LossRecipe;
+use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::train::bench::{Report, Request};
 use ctk_core::{Device, Result};
 
+mod bench;
 pub mod data;
 mod dev;
 pub mod encoder;
 mod export;
 pub mod folder;
+mod forecast;
 pub mod job;
 pub mod learner;
 mod model;
 pub mod network;
+mod prompts;
 pub mod recipe;
 pub mod start;
 pub mod table;
@@ -44,7 +51,9 @@ impl Modality for Sentences {
     }
 
     fn schema(&self) -> serde_json::Value {
-        schemars::schema_for!(recipe::SentencesRecipe).to_value()
+        let mut schema = schemars::schema_for!(recipe::SentencesRecipe).to_value();
+        LossRecipe::leave_out(&mut schema, |needs| needs.teacher);
+        schema
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
@@ -57,6 +66,14 @@ impl Modality for Sentences {
 
     fn paths(&self) -> &'static [&'static str] {
         &["data.path", "data.source.path", "data.dev", "tokenizer.file", "encoder.transformer.weights", "encoder.static.weights"]
+    }
+
+    fn yardstick(&self) -> Result<&'static str> {
+        Ok(bench::YARDSTICK)
+    }
+
+    fn bench(&self, recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
+        bench::run(recipe, request, observer)
     }
 
     fn set_weights(&self, recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {

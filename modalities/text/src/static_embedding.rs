@@ -56,7 +56,7 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<Stri
         files::write(&module.join("tokenizer.json"), text.as_bytes())?;
         weights(words, &rows, &module.join("model.safetensors"))?;
         files::sync_folder(&module)?;
-        modules::write(folder, &[("StaticEmbedding", MODULE)])?;
+        modules::write(folder, &[("StaticEmbedding", MODULE)], Default::default())?;
         files::write(&folder.join("README.md"), card(words).as_bytes())
     })?;
     Ok(notes)

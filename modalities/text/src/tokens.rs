@@ -25,6 +25,11 @@ impl Tokens {
         self.ids.extend_from_slice(ids);
         self.ends.push(self.ids.len() as u32);
     }
+
+    /// Tokens of each text.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> {
+        self.ends.iter().scan(0, |before, end| Some((end - std::mem::replace(before, *end)) as usize))
+    }
 }
 
 /// Texts one after the other: the ids of all tokens, and the number of the first token of each text, at the end that of all.

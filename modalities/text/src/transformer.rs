@@ -50,6 +50,12 @@ impl Shape {
         self.positions - self.first_position
     }
 
+    /// Products of numbers in a forward pass over a text of `tokens` tokens: those of the linear layers and of attention.
+    pub fn products(&self, tokens: usize) -> usize {
+        let (n, w) = (tokens, self.width);
+        self.layers * (4 * n * w * w + 2 * n * w * self.inner + 2 * n * n * w)
+    }
+
     /// The layers up to the last token's features. Dropout's layers are named after the scope, in which all parameters are declared.
     /// Embeddings and their normalisation have depth 0, block k has depth k + 1.
     ///

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::source::Paired;
-use ctk_core::device::Times;
 use ctk_core::observer::{Event, Observer};
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Key;
@@ -106,7 +105,7 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
         figure("epoch_seconds", samples as f64 / speed, "an epoch", &format!("s of {samples} images")),
         Figure::new("epoch_images", samples),
     ]);
-    figures.extend(of_calls(&stages.calls));
+    figures.extend(bench::of_calls(&stages.calls));
     Ok(Report {
         what,
         figures,
@@ -115,21 +114,6 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
         threads: bench::threads(),
         isa: ctk_core::device::isa(),
     })
-}
-
-/// The calls of a device in one step, each with its time and how often it was made; those that took longest are printed.
-fn of_calls(calls: &Times) -> Vec<Figure> {
-    const PRINTED: usize = 12;
-    let mut calls: Vec<(f64, &String, u64)> =
-        calls.iter().map(|(name, (count, took))| (took.as_secs_f64() * 1e3, name, *count)).collect();
-    calls.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    let all: f64 = calls.iter().map(|(took, ..)| took).sum();
-    let of_call = |(at, (took, name, count)): (usize, (f64, &String, u64))| {
-        let figure = Figure::new(format!("device_calls_ms.{name}"), took);
-        let share = format!("ms, {:.1} % of all calls, {count} of them", 100.0 * took / all);
-        if at < PRINTED { figure.line(format!("  {name}"), took, share) } else { figure }
-    };
-    calls.into_iter().enumerate().map(of_call).collect()
 }
 
 /// The recipe with the changes of the command line.

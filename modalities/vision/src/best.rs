@@ -1,4 +1,4 @@
-//! `checkpoint.keep_best`: the labelled images on which checkpoints are compared, and the report of the best one.
+//! `checkpoint.keep_best`: the labelled images on which checkpoints are compared.
 //!
 //! They are the part `val` if the data has one, else a tenth of the training labels: stratified and seeded, with copies and groups on one
 //! side, stored in the run. Their labels are not trained on. Test images are not used.
@@ -6,16 +6,13 @@
 use std::collections::HashSet;
 
 use ctk_core::data::dataset::Dataset as _;
-use ctk_core::modality::Summary;
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
-use ctk_core::store::best::Best;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::{Context, Error, Result};
 use ctk_images::dataset::{Images, Splits};
 use ctk_images::holdout::Holdout;
-use serde_json::json;
 
 use crate::recipe::VisionRecipe;
 
@@ -96,19 +93,7 @@ pub(crate) fn held_back(checkpoint: &Checkpoint) -> Result<HashSet<String>> {
     Ok(stored.map(|stored| stored.held_out.into_iter().collect()).unwrap_or_default())
 }
 
-/// Adds the best checkpoint to `summary`, and the command `next` for it.
-pub(crate) fn tell(best: Option<&Best>, next: &'static str, summary: &mut Summary) {
-    let Some(Best { step, measure, value, on, samples }) = best else { return };
-    summary.figures.extend([
-        ("best_step", json!(step)),
-        ("best_value", json!(value)),
-        ("best_measure", json!(measure)),
-        ("best_on", json!(on)),
-    ]);
-    summary.text.push_str(&format!(
-        "best checkpoint: step {step}, {} {:.1} % on {samples} images ({on}); the folder checkpoints/best stands for it\n",
-        measure.replace('_', " "),
-        100.0 * value
-    ));
-    summary.next.push(next);
+/// A share of the images as people read it.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }

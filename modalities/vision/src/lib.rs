@@ -54,7 +54,9 @@ impl Modality for Vision {
     }
 
     fn schema(&self) -> serde_json::Value {
-        schemars::schema_for!(recipe::VisionRecipe).to_value()
+        let mut schema = schemars::schema_for!(recipe::VisionRecipe).to_value();
+        ctk_core::objective::LossRecipe::leave_out(&mut schema, |needs| needs.scores || needs.teacher);
+        schema
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {

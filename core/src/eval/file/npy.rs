@@ -1,7 +1,7 @@
-//! Checks the header of a `.npy` file against the file's length, because candle allocates the claimed size before it reads.
+//! The header of a `.npy` file: written, and checked against the file's length, because candle allocates the claimed size before it reads.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -9,11 +9,28 @@ use crate::error::{Error, Result};
 /// Claims up to this many bytes are always allowed: an array without rows has a width, too.
 const FREE: u64 = 1 << 20;
 
-/// Refuses a file that claims more than it holds.
+/// Writes the header of a file with an array of this shape, whose values have numpy's type `kind`.
+///
+/// # Errors
+/// The file cannot be written.
+pub(super) fn header(out: &mut impl Write, kind: &str, [rows, width]: [usize; 2]) -> Result<()> {
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
+    // Magic, version and length take 10 bytes; the header ends in a newline at a multiple of 64 bytes.
+    let padding = 63 - (10 + header.len()) % 64;
+    header.extend(std::iter::repeat_n(' ', padding).chain(['\n']));
+    out.write_all(b"\x93NUMPY\x01\x00")?;
+    out.write_all(&(header.len() as u16).to_le_bytes())?;
+    Ok(out.write_all(header.as_bytes())?)
+}
+
+/// The ends of numpy's types of one byte, with the quote behind.
+const KINDS: [&[u8; 4]; 2] = [b"|i1'", b"|u1'"];
+
+/// Refuses a file that claims more than it holds. Returns whether its values are whole numbers of one byte.
 ///
 /// # Errors
 /// Not a `.npy` file, or one that is cut short.
-pub(super) fn check(path: &Path) -> Result<()> {
+pub(super) fn check(path: &Path) -> Result<bool> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let short = || Error::new("this .npy file is cut short, or damaged").hint("write it again");
@@ -37,7 +54,7 @@ pub(super) fn check(path: &Path) -> Result<()> {
         claimed = claimed.zip(number).and_then(|(all, number)| all.checked_mul(number.max(1)));
     }
     match claimed {
-        Some(claimed) if claimed <= left.max(FREE) => Ok(()),
+        Some(claimed) if claimed <= left.max(FREE) => Ok(KINDS.iter().any(|kind| header.windows(4).any(|four| four == *kind))),
         _ => Err(short()),
     }
 }

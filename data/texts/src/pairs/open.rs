@@ -38,8 +38,8 @@ struct Samples {
     sources: Vec<(usize, f64)>,
 }
 
-/// Reads the files of `recipe`.
-pub(super) fn open(recipe: &SentencesDataRecipe) -> Result<Sentences> {
+/// Reads the files of `recipe`, which have `least` samples or more.
+pub(super) fn open(recipe: &SentencesDataRecipe, least: usize) -> Result<Sentences> {
     let reading = Reading { format: recipe.format, encoding: Encoding::named(&recipe.encoding)?, invalid: recipe.invalid };
     let mut reader = Reader::default();
     let mut train = Samples::default();
@@ -75,7 +75,7 @@ pub(super) fn open(recipe: &SentencesDataRecipe) -> Result<Sentences> {
             (train, dev)
         }
     };
-    if train.cells.len() / columns < 2 {
+    if train.cells.len() / columns < least {
         return Err(Error::usage(format!("there is one sample to train on ({})", kind.word()))
             .at(sources.iter().map(|source| source.path.as_str()).collect::<Vec<_>>().join(", "))
             .hint("samples are compared with each other: give at least two"));

@@ -140,6 +140,13 @@ pub enum NegativesRecipe {
     Many(Vec<ColumnRecipe>),
 }
 
+/// A column as a command line names it: a number, or else a name.
+impl From<&str> for ColumnRecipe {
+    fn from(named: &str) -> ColumnRecipe {
+        named.parse().map_or_else(|_| ColumnRecipe::Name(named.to_string()), ColumnRecipe::Number)
+    }
+}
+
 impl NegativesRecipe {
     /// All columns.
     pub fn list(&self) -> &[ColumnRecipe] {
@@ -225,6 +232,11 @@ impl SentencesDataRecipe {
         self.path.is_none() && self.source.is_empty()
     }
 
+    /// The paths to train on, for people.
+    pub fn named(&self) -> String {
+        self.sources().into_iter().map(|source| source.path).collect::<Vec<_>>().join(", ")
+    }
+
     /// The sources: those of `source`, or all of `path` with weight 1.
     pub(super) fn sources(&self) -> Vec<SourceRecipe> {
         let of = |path: &String| SourceRecipe { path: path.clone(), weight: 1.0, columns: None };
@@ -246,6 +258,14 @@ impl SentencesDataRecipe {
     /// # Errors
     /// A file that cannot be found or read; columns that are not recognised; a bad cell; files of different kinds; too few samples.
     pub fn open(&self) -> Result<Sentences> {
-        super::open::open(self)
+        super::open::open(self, 2)
+    }
+
+    /// Reads all files, which may have a single sample, as is of use where nothing is trained.
+    ///
+    /// # Errors
+    /// As for [`open`](SentencesDataRecipe::open).
+    pub fn open_any(&self) -> Result<Sentences> {
+        super::open::open(self, 1)
     }
 }

@@ -19,6 +19,9 @@ use crate::tokens::Tokens;
 /// Texts that are tokenised at once.
 const AT_ONCE: usize = 8192;
 
+/// Samples whose lengths tell those of all.
+const SAMPLES: usize = 512;
+
 /// Samples as tokens.
 pub struct TokenPairs<'a> {
     pairs: &'a Pairs,
@@ -95,6 +98,11 @@ impl<'a> TokenPairs<'a> {
         (!self.cuts()).then_some((self.short, self.ends.len()))
     }
 
+    /// Texts that were tokenised, and their tokens; none if texts are cut anew each time.
+    pub fn tokenised(&self) -> Option<(usize, usize)> {
+        (!self.cuts()).then_some((self.ends.len(), self.ids.len()))
+    }
+
     /// Tokens of an average text; none if texts are cut anew each time.
     pub fn mean_length(&self) -> Option<f64> {
         (!self.ends.is_empty()).then(|| self.ids.len() as f64 / self.ends.len() as f64)
@@ -105,6 +113,17 @@ impl<'a> TokenPairs<'a> {
         let place = self.places[index * self.pairs.columns() + column] as usize;
         let start = if place == 0 { 0 } else { self.ends[place - 1] };
         &self.ids[start..self.ends[place]]
+    }
+
+    /// The numbers of tokens of the texts of some samples, spread over the data; texts that are cut anew each time are cut once.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn some_lengths(&self) -> Result<Vec<usize>> {
+        let count = self.pairs.len().min(SAMPLES);
+        let samples: Vec<u32> = (0..count).map(|at| (at * self.pairs.len() / count) as u32).collect();
+        let batch = self.draw(&samples, Key::new(0).of("lengths"))?;
+        Ok(batch.left.iter().flat_map(Tokens::lengths).collect())
     }
 
     /// The samples.

@@ -71,11 +71,19 @@ impl SentenceEncoder {
     /// # Errors
     /// The tokenizer or the device fails; the process was asked to end.
     pub fn embed<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Embedded> {
+        self.embed_behind(None, texts)
+    }
+
+    /// The same with `prompt` before each text, in place of the usual one.
+    ///
+    /// # Errors
+    /// As [`embed`](SentenceEncoder::embed).
+    pub fn embed_behind<T: AsRef<str> + Sync>(&self, prompt: Option<&str>, texts: &[T]) -> Result<Embedded> {
         let count = texts.len();
         let mut all = Embedded { rows: Vec::with_capacity(texts.len() * self.width()), cut: 0, empty: 0 };
         // So many texts that their tokens are not in memory all at once.
         for texts in texts.chunks(AT_ONCE) {
-            let tokens = self.tokenizing.cut_all(texts)?;
+            let tokens = self.tokenizing.cut_all_behind(prompt, texts)?;
             all.cut += tokens.iter().filter(|text| text.short).count();
             all.empty += tokens.iter().filter(|text| text.ids.is_empty()).count();
             let ids: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();

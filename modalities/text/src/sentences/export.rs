@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
 use super::network::{Described, Network};
+use super::prompts;
 use super::table;
 use crate::modules;
 use crate::transformer::{Pooling, config, names};
@@ -33,7 +34,7 @@ pub fn write(of: &Described, tensors: &[(String, Tensor)], tokenizer: &Tokenizer
             Network::Transformer { family, shape, pooling } => {
                 let mut list = vec![("Transformer", ""), ("Pooling", POOLING)];
                 list.extend(normalise);
-                modules::write(folder, &list)?;
+                modules::write(folder, &list, prompts::written(&of.rules))?;
                 write_json(&folder.join("config.json"), &config::write(*family, shape))?;
                 write_json(&folder.join(POOLING).join("config.json"), &pooled(shape.width, *pooling))?;
                 let longest = of.rules.longest.unwrap_or(shape.longest());
@@ -45,7 +46,7 @@ pub fn write(of: &Described, tensors: &[(String, Tensor)], tokenizer: &Tokenizer
             Network::Table(_) => {
                 let mut list = vec![("StaticEmbedding", TABLE)];
                 list.extend(normalise);
-                modules::write(folder, &list)?;
+                modules::write(folder, &list, prompts::written(&of.rules))?;
                 let place = folder.join(TABLE);
                 let rows = tensors.iter().find(|(name, _)| name == table::ROWS);
                 let rows = rows.ok_or_else(|| Error::new("the encoder has no table"))?;

@@ -17,6 +17,7 @@ use tokenizers::Tokenizer;
 
 use super::encoder::SentenceEncoder;
 use super::network::{Described, Network};
+use super::prompts;
 use super::table;
 use super::tokenizing::Rules;
 use crate::transformer::{Pooling, config, names};
@@ -222,7 +223,7 @@ impl Layout {
         if layout.kind == Kind::Transformer && !pooled {
             notes.push("modules.json does not say how tokens become a text's features: the mean is taken".to_string());
         }
-        layout.rules.prompt = prompt(&folder.join("config_sentence_transformers.json"), notes)?;
+        prompts::read(&folder.join("config_sentence_transformers.json"), &mut layout.rules, notes)?;
         if layout.kind == Kind::Transformer { layout.with_lengths() } else { Ok(layout) }
     }
 
@@ -261,28 +262,6 @@ fn inside(path: &str) -> Result<&Path> {
         return Ok(path);
     }
     Err(Error::usage(format!("modules.json names a module outside of the folder: `{}`", path.display())))
-}
-
-/// What stands before every text: the prompt that the folder's settings name as the default.
-fn prompt(path: &Path, notes: &mut Vec<String>) -> Result<String> {
-    if !path.is_file() {
-        return Ok(String::new());
-    }
-    let of = json(path)?;
-    let Some(name) = of["default_prompt_name"].as_str() else {
-        let others = of["prompts"].as_object().into_iter().flatten().filter(|(_, text)| text.as_str() != Some(""));
-        let names: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
-        if !names.is_empty() {
-            notes.push(format!("the folder has prompts for texts ({}); none is put before a text", names.join(", ")));
-        }
-        return Ok(String::new());
-    };
-    let text = of["prompts"][name].as_str();
-    let text = text.ok_or_else(|| Error::usage(format!("there is no prompt `{name}`, the default")).at(path.display()))?;
-    if !text.is_empty() {
-        notes.push(format!("`{text}` is put before every text, the folder's default prompt"));
-    }
-    Ok(text.to_string())
 }
 
 /// The pooling that a module's `config.json` describes.

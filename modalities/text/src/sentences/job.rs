@@ -11,13 +11,14 @@ use ctk_core::recipe::Recipe;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Judge, Probe, fit_judged};
 use ctk_core::train::plan::Plan;
-use ctk_core::{Error, Result, memory};
+use ctk_core::{Error, Result};
 use ctk_texts::identity::identity;
 use ctk_texts::pairs::Sentences;
 use serde_json::json;
 
 use super::data::{TokenPairs, fits};
 use super::dev;
+use super::forecast::{self, Load};
 use super::learner::Trainee;
 use super::network::Network;
 use super::recipe::SentencesRecipe;
@@ -68,11 +69,12 @@ impl Job for Train {
         let tokenizing = Tokenizing::new(start.tokenizer.clone(), start.described.rules.clone(), network.vocabulary())?;
         let source = TokenPairs::new(&train, &tokenizing, recipe.pairs.cut)?;
         let dev = dev.as_ref().map(|dev| TokenPairs::new(dev, &tokenizing, recipe.pairs.cut)).transpose()?;
-        fits_memory(&recipe, network)?;
+        let memory = forecast::check(&recipe, network, &Load::of(&source)?, process.device())?;
         let begin = |params: &Params| start.tensors.as_ref().map_or(Ok(()), |tensors| params.load_section("encoder", tensors));
         let dense = recipe.method().learner(|scope| network.encoder(scope), begin, process.device())?;
         let mut learner = Trainee { dense, files: start.files()? };
         about(&recipe, &source, network, &learner).iter().for_each(|line| process.tell(&Event::About(line)));
+        process.tell(&Event::About(&memory));
         if let Some((short, all)) = source.short().filter(|(short, _)| *short > 0) {
             let longest = start.described.rules.longest.unwrap_or_default();
             let said =
@@ -128,27 +130,10 @@ impl Job for Train {
             summary.figures.push((measure.name(), json!(value)));
             summary.text = format!("{}: {}\n", measure.what(), measure.shown(value));
         }
-        if let Some(best) = &fitted.best {
-            summary.figures.push(("best", json!({ "step": best.step, "measure": best.measure, "value": best.value })));
-            summary.text.push_str(&format!(
-                "the best checkpoint is that of step {}: {}\n",
-                best.step,
-                measured.as_ref().map_or(String::new(), |m| m.shown(best.value))
-            ));
-        }
+        let shown = |value| measured.as_ref().map_or(String::new(), |measure| measure.shown(value));
+        summary.best(fitted.best.as_ref(), shown, "ctk embed RUN/checkpoints/best --data texts.txt --out texts.npy");
         Ok(Summary { steps: fitted.steps, epochs: fitted.epochs, loss: fitted.loss, seconds: fitted.seconds, ..summary })
     }
-}
-
-/// Refuses a network whose values, gradients and optimizer's state do not fit into memory; nothing is allocated for that.
-fn fits_memory(recipe: &SentencesRecipe, network: &Network) -> Result<()> {
-    let mut params = Params::new();
-    recipe.method().tower(|scope| network.encoder(scope), &mut params)?;
-    let copies = 4 + usize::from(recipe.loss.needs().momentum.is_some());
-    let bytes = (params.count("") as u64).saturating_mul(4 * copies as u64);
-    memory::require("this network and its optimizer", bytes, |_| {
-        "use fewer layers or a smaller width (encoder.*), or fewer tokens (tokenizer.train.size)".to_string()
-    })
 }
 
 /// Describes the run, one sentence on each line.

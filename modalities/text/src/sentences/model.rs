@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use ctk_core::data::dataset::Dataset;
 use ctk_core::eval::{Features, NOTES};
-use ctk_core::modality::{self, Classifier, Query, Split, View};
+use ctk_core::modality::{self, Classifier, Prompt, Query, Split, View};
 use ctk_core::nn::params::MODEL;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result};
@@ -17,6 +17,7 @@ use ctk_texts::table::Texts;
 use super::encoder::SentenceEncoder;
 use super::export;
 use super::folder::Folder;
+use super::prompts;
 use super::recipe::SentencesRecipe;
 use super::start::Start;
 
@@ -53,9 +54,21 @@ impl Model {
         Ok(Model { encoder: encoder.at(from.folder().display())?, notes: Vec::new(), run: Some((start, from.clone())) })
     }
 
-    /// The features of texts that have these names.
-    fn rows<T: AsRef<str> + Sync>(&self, texts: &[T], names: Vec<String>, mut notes: Vec<String>) -> Result<Features> {
-        let found = self.encoder.embed(texts)?;
+    /// The features of texts that have these names, behind `prompt` or the usual one.
+    fn rows<T: AsRef<str> + Sync>(
+        &self,
+        texts: &[T],
+        names: Vec<String>,
+        mut notes: Vec<String>,
+        prompt: Option<&str>,
+    ) -> Result<Features> {
+        let found = self.encoder.embed_behind(prompt, texts)?;
+        if let Some(prompt) = prompt.filter(|prompt| *prompt != self.encoder.tokenizing.rules().prompt) {
+            notes.push(match prompt {
+                "" => format!("nothing is put before these texts ({})", texts.len()),
+                _ => format!("`{prompt}` is put before these texts ({})", texts.len()),
+            });
+        }
         if found.cut > 0 {
             notes.push(format!(
                 "texts longer than the encoder reads, so that their ends are left out: {} of {}",
@@ -91,7 +104,7 @@ impl Model {
                 (0..pairs.len()).map(|at| [pairs.prompt(column), pairs.text(at, column)].concat()).collect()
             }
         };
-        self.rows(&texts, texts.clone(), data.notes)
+        self.rows(&texts, texts.clone(), data.notes, query.prompt.as_deref())
     }
 }
 
@@ -104,7 +117,7 @@ impl modality::Model for Model {
         let Some(path) = &query.data else { return self.own(query) };
         let texts = Texts::read(path, Encoding::default(), Invalid::Refuse)?;
         let (texts, origin) = texts.part(query.split).at(path.display())?;
-        let mut features = self.rows(&texts.texts, texts.names, texts.notes)?;
+        let mut features = self.rows(&texts.texts, texts.names, texts.notes, query.prompt.as_deref())?;
         features.labels = texts.labels;
         features.classes = texts.classes;
         features.extras.extend(origin.map(|origin| ("split", origin.into())));
@@ -116,7 +129,15 @@ impl modality::Model for Model {
     }
 
     fn texts(&self, texts: &[String]) -> Result<Features> {
-        self.rows(texts, texts.to_vec(), Vec::new())
+        self.rows(texts, texts.to_vec(), Vec::new(), None)
+    }
+
+    fn prompt(&self, wanted: &Prompt) -> Result<Option<String>> {
+        prompts::choose(self.encoder.tokenizing.rules(), wanted)
+    }
+
+    fn prompted(&self, prompt: Option<&str>, texts: &[String]) -> Result<Features> {
+        self.rows(texts, texts.to_vec(), Vec::new(), prompt)
     }
 
     fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {

@@ -1,6 +1,7 @@
 //! How texts become the numbers of tokens that an encoder reads.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use ctk_core::{Error, Result};
 use rayon::prelude::*;
@@ -21,6 +22,10 @@ pub struct Rules {
     pub ignored: Option<u32>,
     /// What is put before every text.
     pub prompt: String,
+    /// Its name, if it has one.
+    pub usual: Option<String>,
+    /// All prompts by name, one of which may be put before texts in its place.
+    pub prompts: BTreeMap<String, String>,
 }
 
 /// A tokenizer with an encoder's own rules: texts are cut to a length, and nothing is padded, whatever the tokenizer's file says.
@@ -56,12 +61,17 @@ impl Tokenizing {
         Ok(Tokenizing { tokenizer, rules })
     }
 
-    /// The tokens of `text`.
+    /// The tokens of `text` behind the usual prompt.
     ///
     /// # Errors
     /// The tokenizer fails.
     pub fn cut(&self, text: &str) -> Result<Tokenised> {
-        let Rules { lower, special, ignored, prompt, .. } = &self.rules;
+        self.cut_behind(&self.rules.prompt, text)
+    }
+
+    /// The tokens of `text` behind `prompt`.
+    fn cut_behind(&self, prompt: &str, text: &str) -> Result<Tokenised> {
+        let Rules { lower, special, ignored, .. } = &self.rules;
         let mut text = Cow::Borrowed(text);
         if !prompt.is_empty() {
             text.to_mut().insert_str(0, prompt);
@@ -79,7 +89,21 @@ impl Tokenizing {
     /// # Errors
     /// As [`cut`](Tokenizing::cut).
     pub fn cut_all<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Tokenised>> {
-        texts.par_iter().map(|text| self.cut(text.as_ref())).collect()
+        self.cut_all_behind(None, texts)
+    }
+
+    /// The same behind `prompt`, or the usual one.
+    ///
+    /// # Errors
+    /// As [`cut`](Tokenizing::cut).
+    pub fn cut_all_behind<T: AsRef<str> + Sync>(&self, prompt: Option<&str>, texts: &[T]) -> Result<Vec<Tokenised>> {
+        let prompt = prompt.unwrap_or(&self.rules.prompt);
+        texts.par_iter().map(|text| self.cut_behind(prompt, text.as_ref())).collect()
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// The tokenizer.
