@@ -146,7 +146,7 @@ fn keys(modality: &dyn Modality) -> Vec<String> {
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = told["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap().to_string());
     let only = std::env::var("ABSURD").unwrap_or_default();
-    let refused = ["loss.cosent.", "loss.mse.", "loss.kl."];
+    let refused = ["loss.cosent.", "loss.cosine-similarity.", "loss.mse.", "loss.kl."];
     names.filter(|name| name.starts_with(&only) && !refused.iter().any(|loss| name.starts_with(loss))).collect()
 }
 

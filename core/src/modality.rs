@@ -126,7 +126,26 @@ pub trait Modality: Sync {
     fn task(&self, from: &Checkpoint, _request: &TaskRequest) -> Result<Recipe> {
         Err(Error::usage(format!("a run of {} cannot be fine-tuned or distilled", self.name()))
             .at(from.folder().display())
-            .hint("give a run of vision"))
+            .hint("give a run of vision or of sentences"))
+    }
+
+    /// The same for a network that another program wrote into the file or folder that `request` names, which is recognised by its content.
+    /// None if this modality trains no network of the kind.
+    ///
+    /// # Errors
+    /// A network that is damaged or that cannot be used for this task.
+    fn task_of_file(&self, _request: &TaskRequest) -> Result<Option<Recipe>> {
+        Ok(None)
+    }
+
+    /// Whether a fine-tuned run of it can be distilled into a student by its classes.
+    fn distills_classes(&self) -> bool {
+        true
+    }
+
+    /// What its samples are called: `images`, `texts`.
+    fn samples(&self) -> &'static str {
+        "samples"
     }
 
     /// The recipe that [`bench`](Modality::bench) times if the user gave none: the same on every machine.
@@ -243,6 +262,8 @@ pub struct Query {
     pub seed: u64,
     /// One view of the positive pairs of training, in place of the evaluation view: see [`Model::views`].
     pub view: Option<View>,
+    /// Texts in place of data, for models that read texts: see [`Model::embeds_names`].
+    pub texts: Vec<String>,
 }
 
 /// A side of a positive pair.
@@ -352,6 +373,9 @@ pub trait Model {
 
 /// Predicts the classes of samples.
 pub trait Classifier {
+    /// What its samples are called: `images`, `texts`.
+    fn samples(&self) -> &'static str;
+
     /// The predictions for the samples that `query` asks for.
     ///
     /// # Errors

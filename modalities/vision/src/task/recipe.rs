@@ -20,18 +20,34 @@ pub(crate) fn recipe(from: &Checkpoint, request: &TaskRequest) -> Result<Recipe>
     }
 }
 
+/// The optimizer of `request`, which is LARS by default.
+fn chosen(request: &TaskRequest) -> TaskOptimizer {
+    request.optimizer.unwrap_or(TaskOptimizer::Lars)
+}
+
+/// Images in a batch by default.
+const BATCH: usize = 64;
+
 /// Learning rates to choose from: SimCLRv2's first, then larger ones, which training from scratch needs. Multiplied by √batch.
 const RATES: [f64; 3] = [0.005, 0.02, 0.08];
 
 /// The recipe for fine-tuning a run, or for training its network from scratch.
 fn finetune(from: &Checkpoint, task: &Finetune, request: &TaskRequest) -> Result<Recipe> {
     let Finetune { labels, seed, scratch, .. } = *task;
+    if let Some(test) = &task.test {
+        return Err(Error::usage("images to test on belong to the data: a folder `test` beside `train`")
+            .at(test.display())
+            .hint("leave out --test"));
+    }
+    if let Some(scheme) = &task.scheme {
+        return Err(Error::usage(format!("--scheme {scheme}: images are fine-tuned in one way")).hint("leave out --scheme"));
+    }
     let what = if scratch { "The same network trained from scratch" } else { "Fine-tuning" };
     let mut recipe =
-        base(&format!("{what} with {labels} of the labels."), from.recipe(), request.batch, request.data.as_deref())?;
+        base(&format!("{what} with {labels} of the labels."), from.recipe(), request.batch.unwrap_or(BATCH), request.data.as_deref())?;
     let rates =
-        if task.rates.is_empty() { RATES.map(|rate| rate * scale(request.optimizer)).to_vec() } else { task.rates.clone() };
-    optimizer(&mut recipe, request.optimizer, rates[0], scratch)?;
+        if task.rates.is_empty() { RATES.map(|rate| rate * scale(chosen(request))).to_vec() } else { task.rates.clone() };
+    optimizer(&mut recipe, chosen(request), rates[0], scratch)?;
     schedule(&mut recipe, 0.0)?;
     let epochs = epochs(labels, &task.epochs, scratch);
     let key = |name: &str| format!("task.finetune.{name}");
@@ -77,7 +93,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
         Some(_) => "Distillation into a student.",
         None => "Self-distillation.",
     };
-    let mut recipe = base(title, task.student.clone().unwrap_or_else(|| of.recipe()), request.batch, None)?;
+    let mut recipe = base(title, task.student.clone().unwrap_or_else(|| of.recipe()), request.batch.unwrap_or(BATCH), None)?;
     // The student trains on the teacher's data, whatever data its own recipe names.
     recipe.remove("data")?;
     for (key, value) in taught.get("data").and_then(toml::Value::as_table).into_iter().flatten() {
@@ -90,8 +106,8 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     if let Some(seed) = taught.get("train").and_then(|train| train.get("seed")) {
         recipe.set("train.seed", &seed.to_string())?;
     }
-    let rate = task.rate.unwrap_or(scale(request.optimizer) * if scratch { 0.075 } else { 0.02 });
-    optimizer(&mut recipe, request.optimizer, rate, scratch)?;
+    let rate = task.rate.unwrap_or(scale(chosen(request)) * if scratch { 0.075 } else { 0.02 });
+    optimizer(&mut recipe, chosen(request), rate, scratch)?;
     let warmup = if scratch { task.epochs as f64 / 20.0 } else { 0.0 };
     schedule(&mut recipe, warmup)?;
     recipe.set("train.epochs", &task.epochs.to_string())?;
@@ -216,8 +232,8 @@ mod tests {
         let request = TaskRequest {
             run: PathBuf::from("run"),
             data: None,
-            optimizer: TaskOptimizer::Lars,
-            batch: 12,
+            optimizer: None,
+            batch: Some(12),
             from_layer: None,
             frozen_statistics: true,
             task: Task::Finetune(task.clone()),
@@ -242,8 +258,8 @@ mod tests {
             ..task
         };
         let request = TaskRequest {
-            optimizer: TaskOptimizer::Sgd,
-            batch: 64,
+            optimizer: Some(TaskOptimizer::Sgd),
+            batch: Some(64),
             from_layer: Some(0),
             task: Task::Finetune(from_scratch),
             ..request
@@ -269,8 +285,8 @@ mod tests {
         let request = TaskRequest {
             run: PathBuf::from("tuned"),
             data: None,
-            optimizer: TaskOptimizer::Lars,
-            batch: 12,
+            optimizer: None,
+            batch: Some(12),
             from_layer: None,
             frozen_statistics: true,
             task: Task::Distill(task.clone()),
@@ -289,8 +305,8 @@ mod tests {
         let student = "# A small student.\n[encoder.resnet]\ndepth = 32\n\n[train]\nseed = 1\n";
         let student = Distill { student: Some(Recipe::new("small", student)), alpha: 0.5, epochs: 3, ..task };
         let other = TaskRequest {
-            optimizer: TaskOptimizer::Sgd,
-            batch: 64,
+            optimizer: Some(TaskOptimizer::Sgd),
+            batch: Some(64),
             from_layer: Some(0),
             task: Task::Distill(student),
             ..request.clone()
