@@ -129,12 +129,11 @@ pub trait Modality: Sync {
             .hint("give a run of vision or of sentences"))
     }
 
-    /// The same for a network that another program wrote into the file or folder that `request` names, which is recognised by its content.
-    /// None if this modality trains no network of the kind.
+    /// The same for a model that another program wrote; `request` names it. None if this modality reads no such model.
     ///
     /// # Errors
-    /// A network that is damaged or that cannot be used for this task.
-    fn task_of_file(&self, _request: &TaskRequest) -> Result<Option<Recipe>> {
+    /// As [`task`](Self::task).
+    fn foreign_task(&self, _request: &TaskRequest) -> Result<Option<Recipe>> {
         Ok(None)
     }
 

@@ -8,7 +8,7 @@ mod columns;
 pub mod cut;
 mod open;
 pub mod recipe;
-mod rows;
+pub(crate) mod rows;
 mod split;
 mod weights;
 

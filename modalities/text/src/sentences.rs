@@ -2,6 +2,7 @@
 //!
 //! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
 //! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs.
+//! - Few labels: [`finetune`] makes a classifier of an encoder.
 //! - Use: [`encoder`] embeds texts, `model` is what verbs know of it.
 //! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
 //!   sentence-transformers, transformers and model2vec write, and `export` writes one.
@@ -11,12 +12,14 @@ use std::path::Path;
 use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::task::TaskRequest;
 use ctk_core::{Device, Result};
 
 pub mod data;
 mod dev;
 pub mod encoder;
 mod export;
+pub mod finetune;
 pub mod folder;
 pub mod job;
 pub mod learner;
@@ -30,6 +33,18 @@ mod tests;
 pub mod tokenizing;
 
 const NAME: &str = "sentences";
+
+/// The recipe keys that hold paths.
+const PATHS: &[&str] = &[
+    "data.path",
+    "data.source.path",
+    "data.dev",
+    "tokenizer.file",
+    "encoder.transformer.weights",
+    "encoder.static.weights",
+    "task.finetune.from",
+    "task.finetune.test",
+];
 
 /// The modality.
 pub struct Sentences;
@@ -48,7 +63,11 @@ impl Modality for Sentences {
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
-        Ok(Box::new(job::Train::new(recipe)?))
+        let (recipe, plan) = recipe::SentencesRecipe::check(recipe)?;
+        Ok(match recipe.task.clone() {
+            None => Box::new(job::Train::new(recipe, plan)),
+            Some(recipe::TaskRecipe::Finetune(task)) => Box::new(finetune::job::Finetuning::new(task, recipe, plan)),
+        })
     }
 
     fn complete(&self, recipe: &mut Recipe) -> Result<()> {
@@ -56,7 +75,23 @@ impl Modality for Sentences {
     }
 
     fn paths(&self) -> &'static [&'static str] {
-        &["data.path", "data.source.path", "data.dev", "tokenizer.file", "encoder.transformer.weights", "encoder.static.weights"]
+        PATHS
+    }
+
+    fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {
+        finetune::recipe::written(Some(from), request)
+    }
+
+    fn foreign_task(&self, request: &TaskRequest) -> Result<Option<Recipe>> {
+        finetune::recipe::foreign(request)
+    }
+
+    fn distills_classes(&self) -> bool {
+        false
+    }
+
+    fn samples(&self) -> &'static str {
+        "texts"
     }
 
     fn set_weights(&self, recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {

@@ -7,7 +7,6 @@ use ctk_core::modality::{Job, Summary};
 use ctk_core::nn::params::Params;
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
-use ctk_core::recipe::Recipe;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Judge, Probe, fit_judged};
 use ctk_core::train::plan::Plan;
@@ -31,13 +30,9 @@ pub struct Train {
 }
 
 impl Train {
-    /// Checks the recipe.
-    ///
-    /// # Errors
-    /// The first mistake in it.
-    pub fn new(text: &Recipe) -> Result<Train> {
-        let (recipe, plan) = SentencesRecipe::check(text)?;
-        Ok(Train { recipe, plan })
+    /// The job of a checked recipe.
+    pub(super) fn new(recipe: SentencesRecipe, plan: Plan) -> Train {
+        Train { recipe, plan }
     }
 }
 
@@ -61,7 +56,7 @@ impl Job for Train {
         }
         let start = match run.latest()? {
             Some(checkpoint) => Start::again(&checkpoint)?,
-            None => Start::new(&recipe, &plan.recipe, &train)?,
+            None => Start::new(&recipe, &plan.recipe, || train.all_texts().collect())?,
         };
         start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         let network = &start.described.network;
@@ -141,7 +136,7 @@ impl Job for Train {
 }
 
 /// Refuses a network whose values, gradients and optimizer's state do not fit into memory; nothing is allocated for that.
-fn fits_memory(recipe: &SentencesRecipe, network: &Network) -> Result<()> {
+pub(super) fn fits_memory(recipe: &SentencesRecipe, network: &Network) -> Result<()> {
     let mut params = Params::new();
     recipe.method().tower(|scope| network.encoder(scope), &mut params)?;
     let copies = 4 + usize::from(recipe.loss.needs().momentum.is_some());
@@ -158,18 +153,12 @@ fn about(recipe: &SentencesRecipe, source: &TokenPairs, network: &Network, learn
     let data = format!("data: {} {} of {} different texts", pairs.samples(), pairs.kind().word(), pairs.different_texts());
     let length = source.mean_length().map_or(String::new(), |mean| format!("; a text has {mean:.1} tokens on average"));
     let params = &learner.dense.params;
-    let kind = match network {
-        Network::Transformer { shape, .. } => {
-            format!("a transformer of {} layers of {} values", shape.layers, shape.width)
-        }
-        Network::Table([rows, width]) => format!("a static embedding, {rows} tokens of {width} values"),
-    };
     let batch = recipe.train.batch.min(per_epoch);
     let steps = per_epoch / batch.max(1);
     let whole = (steps * recipe.train.epochs).min(recipe.train.max_steps.unwrap_or(usize::MAX));
     vec![
         format!("{data}{length}"),
-        format!("network: {kind}; {} parameters, and {} in its head", params.count("encoder."), params.count("head.")),
+        format!("network: {}; {} parameters, and {} in its head", network.said(), params.count("encoder."), params.count("head.")),
         format!("training by [loss.{}]: {whole} steps of {batch} samples, {steps} an epoch", recipe.loss.name()),
     ]
 }

@@ -20,12 +20,8 @@ pub(crate) fn recipe(from: &Checkpoint, request: &TaskRequest) -> Result<Recipe>
     }
 }
 
-/// The optimizer of `request`, which is LARS by default.
-fn chosen(request: &TaskRequest) -> TaskOptimizer {
-    request.optimizer.unwrap_or(TaskOptimizer::Lars)
-}
-
-/// Images in a batch by default.
+/// The optimizer and the batch, if the request has none.
+const OPTIMIZER: TaskOptimizer = TaskOptimizer::Lars;
 const BATCH: usize = 64;
 
 /// Learning rates to choose from: SimCLRv2's first, then larger ones, which training from scratch needs. Multiplied by √batch.
@@ -44,10 +40,10 @@ fn finetune(from: &Checkpoint, task: &Finetune, request: &TaskRequest) -> Result
     }
     let what = if scratch { "The same network trained from scratch" } else { "Fine-tuning" };
     let mut recipe =
-        base(&format!("{what} with {labels} of the labels."), from.recipe(), request.batch.unwrap_or(BATCH), request.data.as_deref())?;
-    let rates =
-        if task.rates.is_empty() { RATES.map(|rate| rate * scale(chosen(request))).to_vec() } else { task.rates.clone() };
-    optimizer(&mut recipe, chosen(request), rates[0], scratch)?;
+        base(&format!("{what} with {labels} of the labels."), from.recipe(), request.batch, request.data.as_deref())?;
+    let by = request.optimizer.unwrap_or(OPTIMIZER);
+    let rates = if task.rates.is_empty() { RATES.map(|rate| rate * scale(by)).to_vec() } else { task.rates.clone() };
+    optimizer(&mut recipe, by, rates[0], scratch)?;
     schedule(&mut recipe, 0.0)?;
     let epochs = epochs(labels, &task.epochs, scratch);
     let key = |name: &str| format!("task.finetune.{name}");
@@ -93,7 +89,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
         Some(_) => "Distillation into a student.",
         None => "Self-distillation.",
     };
-    let mut recipe = base(title, task.student.clone().unwrap_or_else(|| of.recipe()), request.batch.unwrap_or(BATCH), None)?;
+    let mut recipe = base(title, task.student.clone().unwrap_or_else(|| of.recipe()), request.batch, None)?;
     // The student trains on the teacher's data, whatever data its own recipe names.
     recipe.remove("data")?;
     for (key, value) in taught.get("data").and_then(toml::Value::as_table).into_iter().flatten() {
@@ -106,8 +102,9 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     if let Some(seed) = taught.get("train").and_then(|train| train.get("seed")) {
         recipe.set("train.seed", &seed.to_string())?;
     }
-    let rate = task.rate.unwrap_or(scale(chosen(request)) * if scratch { 0.075 } else { 0.02 });
-    optimizer(&mut recipe, chosen(request), rate, scratch)?;
+    let by = request.optimizer.unwrap_or(OPTIMIZER);
+    let rate = task.rate.unwrap_or(scale(by) * if scratch { 0.075 } else { 0.02 });
+    optimizer(&mut recipe, by, rate, scratch)?;
     let warmup = if scratch { task.epochs as f64 / 20.0 } else { 0.0 };
     schedule(&mut recipe, warmup)?;
     recipe.set("train.epochs", &task.epochs.to_string())?;
@@ -131,7 +128,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
 }
 
 /// The recipe of a trained run without what a task replaces: loss, optimizer, schedule, measurements, and comments about them.
-fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Recipe> {
+fn base(title: &str, of: Recipe, batch: Option<usize>, data: Option<&Path>) -> Result<Recipe> {
     let lines = of.text().lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     let mut recipe = Recipe::new("the recipe of this task", format!("# {title}\n{}\n", lines.trim()));
     for own in ["task", "predictor", "loss", "optimizer", "schedule", "checkpoint", "eval", "encoder.resnet.weights"] {
@@ -143,7 +140,7 @@ fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Re
     if let Some(data) = data {
         recipe.set_path("data.path", data)?;
     }
-    recipe.set("train.batch", &batch.to_string())?;
+    recipe.set("train.batch", &batch.unwrap_or(BATCH).to_string())?;
     recipe.set("train.save_every", "10")?;
     Ok(recipe)
 }
@@ -222,6 +219,8 @@ mod tests {
         let run = saved(folder.path(), &pretraining());
         let task = Finetune {
             labels: Amount::PerClass(4),
+            test: None,
+            scheme: None,
             seed: 0,
             scratch: false,
             rates: vec![0.02],
@@ -232,7 +231,7 @@ mod tests {
         let request = TaskRequest {
             run: PathBuf::from("run"),
             data: None,
-            optimizer: None,
+            optimizer: Some(TaskOptimizer::Lars),
             batch: Some(12),
             from_layer: None,
             frozen_statistics: true,
@@ -285,7 +284,7 @@ mod tests {
         let request = TaskRequest {
             run: PathBuf::from("tuned"),
             data: None,
-            optimizer: None,
+            optimizer: Some(TaskOptimizer::Lars),
             batch: Some(12),
             from_layer: None,
             frozen_statistics: true,
