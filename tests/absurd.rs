@@ -71,6 +71,10 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
         }
         "encoder.resnet.sk_ratio" => set("encoder.resnet.depth", "50"),
         _ if key.starts_with("eval.") && modality.name() == "vision" => set("eval.knn.every", "1"),
+        _ if key.starts_with("task.finetune") && modality.name() == "sentences" => {
+            set("task.finetune.scratch", "true");
+            set("task.finetune.labels", "2-per-class");
+        }
         _ if key.starts_with("task.finetune") => {
             set("task.finetune.from", &learned);
             set("task.finetune.folds", "2");

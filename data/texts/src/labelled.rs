@@ -39,7 +39,9 @@ const ABOUT: [&str; 5] = ["readme", "license", "licence", "licenses", "notice"];
 /// # Errors
 /// As for [`read_all`].
 pub fn read(path: &Path, reading: &Reading) -> Result<Texts> {
-    if path.is_file() { file(path, reading) } else { read_all(&[path.display().to_string()], reading) }
+    let given = path.display().to_string();
+    let several = path.is_dir() || given.contains("://") || (!path.exists() && given.contains(['*', '?', '[', '{']));
+    if several { read_all(&[given], reading) } else { file(path, reading) }
 }
 
 /// Reads the texts at all `paths`, which together are one set.

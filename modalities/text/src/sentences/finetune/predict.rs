@@ -96,8 +96,9 @@ impl<'a> Classes<'a> {
                     return Ok((texts.part(Split::Test).at(path.display())?.0, "test"));
                 }
                 // This may be the data that the run was trained on: then it is evaluated on what was held out.
-                let given: HashSet<String> = self.given()?.into_iter().flat_map(|given| given.names).collect();
-                let whole = texts.names.iter().any(|name| given.contains(name)) && self.task.test.is_none();
+                let names: HashSet<&String> = texts.names.iter().collect();
+                let own = self.given()?.is_some_and(|given| given.names.iter().all(|name| names.contains(name)));
+                let whole = own && self.task.test.is_none();
                 match whole.then(|| texts.clone().part(Split::Test)).transpose()? {
                     Some((test, _)) => Ok((test, "test")),
                     None => Ok((texts, "all")),

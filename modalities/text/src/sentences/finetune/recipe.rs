@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ctk_core::data::labels::Amount;
 use ctk_core::objective::LossRecipe;
-use ctk_core::recipe::{HeadRecipe, Recipe};
+use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, Recipe};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::task::{Finetune, Task, TaskRequest};
 use ctk_core::{Error, Result};
@@ -104,6 +104,8 @@ impl FinetuneRecipe {
             ("data.source", "a task reads data.path: leave this out"),
             ("data.dev", "a task is tested on task.finetune.test: leave this out"),
             ("data.format", "a task recognises the format: leave this out"),
+            ("data.no_duplicates", "a task makes pairs by classes: leave this out"),
+            ("train.seed", "the seed of a task is task.finetune.seed: leave this out"),
             ("data.prompts", "a task puts nothing before texts besides what the encoder's folder says: leave this out"),
             ("data.columns.positive", "a task reads single texts (data.columns.anchor) with classes: leave this out"),
             ("data.columns.negative", "a task reads single texts (data.columns.anchor) with classes: leave this out"),
@@ -121,6 +123,7 @@ impl FinetuneRecipe {
             let own = "is that of the encoder that task.finetune.from names: leave this out";
             text.require(!text.states("encoder"), "encoder", own)?;
             text.require(recipe.tokenizer.file.is_none(), "tokenizer.file", own)?;
+            text.require(!text.states("tokenizer.train"), "tokenizer.train", own)?;
         } else {
             let fresh = recipe.encoder.weights().is_none();
             text.require(fresh, "encoder", "has `weights`, and the task starts from scratch: name them in task.finetune.from")?;
@@ -240,8 +243,10 @@ pub(in super::super) fn complete(recipe: &mut Recipe, read: &SentencesRecipe, ta
         (false, true) => "5e-4",
         (false, false) => "2e-5",
     };
-    recipe.set_absent("optimizer.adamw.rate", rate)?;
-    recipe.set_absent("optimizer.adamw.decay", "0.0")?;
+    if matches!(read.optimizer, OptimizerRecipe::Adamw(_)) {
+        recipe.set_absent("optimizer.adamw.rate", rate)?;
+        recipe.set_absent("optimizer.adamw.decay", "0.0")?;
+    }
     let epochs = match (task.scheme(), task.labels) {
         (Scheme::Setfit, _) => 1,
         (Scheme::Plain, Amount::PerClass(_)) => 30,
