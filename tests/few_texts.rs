@@ -90,12 +90,17 @@ fn a_fine_tuned_run_predicts_and_is_a_run_like_any_other() {
     let at = folder.path();
     let (tuned, stderr) = json(at, "finetune run --data texts.tsv --labels 8-per-class --out tuned");
     assert_eq!((&tuned["scheme"], &tuned["start"], &tuned["labelled"]), (&"setfit".into(), &"pretrained".into(), &16.into()));
-    assert_eq!((&tuned["test"], &tuned["classes"]["good"], &tuned["test_part"]), (&24.into(), &8.into(), &"the file's own".into()));
+    assert_eq!(
+        (&tuned["test"], &tuned["classes"]["good"], &tuned["test_part"]),
+        (&24.into(), &8.into(), &"the file's own".into())
+    );
     assert_eq!((&tuned["pairs"], &tuned["steps"]), (&144.into(), &9.into()), "72 + 64 pairs, the fewer repeated");
     assert!(tuned["top1"].as_f64().unwrap() > 0.7 && tuned["regularisation"].is_f64(), "{tuned}");
     assert!(stderr.contains("72 of one class and as many of two") && stderr.contains("16 of 72 labels"), "{stderr}");
     let recipe = fs::read_to_string(at.join("tuned/recipe.toml")).unwrap();
-    for part in ["[task.finetune]", "scheme = \"setfit\"", "rate = 0.01", "batch = 16", "labels = \"8-per-class\"", "warmup = 0.1"] {
+    for part in
+        ["[task.finetune]", "scheme = \"setfit\"", "rate = 0.01", "batch = 16", "labels = \"8-per-class\"", "warmup = 0.1"]
+    {
         assert!(recipe.contains(part), "{part}: {recipe}");
     }
     // The same labels as the linear probe's, wherever the data is named from.
@@ -135,7 +140,8 @@ fn a_fine_tuned_run_predicts_and_is_a_run_like_any_other() {
     fs::write(at.join("lines.txt"), "a lovely book it is\nwhat a boring play\n").unwrap();
     let (csv, _) = said(at, "predict tuned --data lines.txt --top 2 --quiet");
     assert!(csv.starts_with("name,label,predicted,probability,predicted_2,probability_2\na lovely book it is,,good,"), "{csv}");
-    let output = ctk(at, &["predict", "tuned", "--text", "a lovely book it is", "--text", "what a boring play", "--json", "--quiet"]);
+    let output =
+        ctk(at, &["predict", "tuned", "--text", "a lovely book it is", "--text", "what a boring play", "--json", "--quiet"]);
     let all: Value = serde_json::from_slice(&output.stdout).unwrap();
     let both: Vec<&str> = [0, 1].map(|row: usize| all["predictions"][row]["predicted"].as_str().unwrap()).to_vec();
     assert_eq!(both, ["good", "bad"], "{all}");
@@ -151,7 +157,8 @@ fn either_scheme_trains_either_network_and_is_resumed_exactly() {
         ("c", "finetune wide --labels 6-per-class --from-scratch --epochs 3"),
         ("d", "finetune wide --labels 8-per-class --set train.part=5"),
     ] {
-        let often = format!("{command} --data texts.tsv --set checkpoint.every='1_steps' --set train.batch=16 --quiet --out {name}");
+        let often =
+            format!("{command} --data texts.tsv --set checkpoint.every='1_steps' --set train.batch=16 --quiet --out {name}");
         let arguments: Vec<String> = often.split_whitespace().map(|word| word.replace("'1_steps'", "1 steps")).collect();
         let output = ctk(at, &arguments.iter().map(String::as_str).chain(["--json"]).collect::<Vec<_>>());
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
@@ -181,7 +188,8 @@ fn no_test_label_changes_a_byte() {
         }
         fs::write(at.join("texts.tsv"), table(turn)).unwrap();
         ["setfit", "plain"].map(|scheme| {
-            let command = format!("finetune run --data texts.tsv --labels 50% --scheme {scheme} --epochs 1 --out {scheme} --quiet");
+            let command =
+                format!("finetune run --data texts.tsv --labels 50% --scheme {scheme} --epochs 1 --out {scheme} --quiet");
             let (run, _) = json(at, &command);
             (weights(at, &run), run["regularisation"].clone(), run["top1"].as_f64().unwrap())
         })
@@ -204,7 +212,8 @@ fn files_of_every_kind_are_read_and_what_is_odd_in_them_is_said() {
         rows.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('\t')).map(|line| format!("{line}\n")).collect()
     };
     fs::write(at.join("set/train.tsv"), format!("label\ttext\n{}rare\ta rare thing\nbad\t \n", part("train"))).unwrap();
-    fs::write(at.join("set/test.tsv"), format!("label\ttext\n{}odd\tan odd one\ngood\ta fine film it is\n", part("test"))).unwrap();
+    fs::write(at.join("set/test.tsv"), format!("label\ttext\n{}odd\tan odd one\ngood\ta fine film it is\n", part("test")))
+        .unwrap();
     fs::write(at.join("set/dev.tsv"), "label\ttext\ngood\tunused\n").unwrap();
     let (found, stderr) = json(at, "finetune run --data set --labels 8-per-class --out parts");
     for part in [
@@ -257,10 +266,12 @@ fn files_of_every_kind_are_read_and_what_is_odd_in_them_is_said() {
 fn a_study_compares_what_there_is_for_texts() {
     let folder = pretrained();
     let at = folder.path();
-    let study = "eval label-efficiency run --data texts.tsv --labels 2-per-class,8-per-class --seeds 2 --epochs 1 --out study --quiet";
+    let study =
+        "eval label-efficiency run --data texts.tsv --labels 2-per-class,8-per-class --seeds 2 --epochs 1 --out study --quiet";
     let (found, _) = json(at, study);
     assert_eq!(found["cells"].as_array().unwrap().len(), 2 * 2 * 3, "texts are not distilled");
-    let (csv, svg) = (fs::read_to_string(at.join("study/results.csv")).unwrap(), fs::read_to_string(at.join("study/plot.svg")).unwrap());
+    let (csv, svg) =
+        (fs::read_to_string(at.join("study/results.csv")).unwrap(), fs::read_to_string(at.join("study/plot.svg")).unwrap());
     assert!(csv.contains("\n8-per-class,16,1,finetune,") && svg.contains("16 texts") && svg.contains("chance 50.0 %"), "{csv}");
     assert_eq!(json(at, study).0, found, "nothing is made again");
     let (people, _) = said(at, study);
@@ -291,7 +302,10 @@ fn mistakes_are_told_before_a_folder_is_made() {
         ("finetune run --data texts.tsv --test nowhere.tsv", &["nowhere.tsv"]),
         ("finetune run --data texts.tsv --test plain.txt", &["no classes", "plain.txt"]),
         ("finetune run --data texts.tsv --test other.tsv", &["no class of the test texts", "`x`, `y`", "`bad`, `good`"]),
-        ("finetune run --data texts.tsv --set data.columns.label=verdict", &["no column `verdict`", "`label`", "data.columns.label"]),
+        (
+            "finetune run --data texts.tsv --set data.columns.label=verdict",
+            &["no column `verdict`", "`label`", "data.columns.label"],
+        ),
         ("finetune run --data texts.tsv --set data.columns.anchor=9", &["no column 9"]),
         ("finetune run --data texts.tsv --optimizer sgd", &["--optimizer", "AdamW"]),
         ("finetune run --data texts.tsv --crops 0.5", &["--crops"]),

@@ -176,7 +176,14 @@ mod tests {
             points: means.iter().map(|&mean| Some((mean, sd))).chain([None]).collect(),
         };
         let labels = [("1%", 5), ("10%", 50), ("100%", 500)].map(|(label, images)| (label.to_string(), images)).to_vec();
-        Plot { run: "runs/a & b".into(), samples: "images", labels, chance, seeds: (2, 3), curves: curves.iter().map(curve).collect() }
+        Plot {
+            run: "runs/a & b".into(),
+            samples: "images",
+            labels,
+            chance,
+            seeds: (2, 3),
+            curves: curves.iter().map(curve).collect(),
+        }
     }
 
     #[test]

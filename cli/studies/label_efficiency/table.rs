@@ -161,13 +161,16 @@ mod tests {
     fn what_was_not_run_is_left_out_and_pairs_are_of_one_seed() {
         let cell =
             |labels, seed, method, top1| Cell { labels: Amount::Percent(labels), labelled: labels as usize, seed, method, top1 };
-        let table = Table::new(vec![
-            cell(100.0, 0, Method::Finetune, 0.9),
-            cell(10.0, 1, Method::Scratch, 0.5),
-            cell(10.0, 2, Method::Finetune, 0.8),
-            cell(10.0, 1, Method::Finetune, 0.6),
-            cell(10.0, 1, Method::Distill, 0.7),
-        ], "images");
+        let table = Table::new(
+            vec![
+                cell(100.0, 0, Method::Finetune, 0.9),
+                cell(10.0, 1, Method::Scratch, 0.5),
+                cell(10.0, 2, Method::Finetune, 0.8),
+                cell(10.0, 1, Method::Finetune, 0.6),
+                cell(10.0, 1, Method::Distill, 0.7),
+            ],
+            "images",
+        );
         let figures = table.figures(Path::new("study"));
         let rows: Vec<_> =
             figures["top1"].as_array().unwrap().iter().map(|row| (row["labels"].to_string(), row["seeds"].as_u64())).collect();

@@ -123,11 +123,19 @@ impl Subset {
         let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
         of.iter().for_each(|class| *counts.entry(*class).or_default() += 1);
         let name = |class: u32| self.classes.get(class as usize).map_or_else(|| class.to_string(), |name| short(name, 40).into());
-        let short: Vec<String> =
-            counts.iter().filter(|(_, count)| **count < wanted).map(|(class, count)| format!("{} ({count})", name(*class))).collect();
+        let short: Vec<String> = counts
+            .iter()
+            .filter(|(_, count)| **count < wanted)
+            .map(|(class, count)| format!("{} ({count})", name(*class)))
+            .collect();
         let more = if short.len() > 5 { ", …" } else { "" };
         (!short.is_empty()).then(|| {
-            format!("{} of {} classes have fewer than {wanted}, and keep all: {}{more}", short.len(), counts.len(), short[..short.len().min(5)].join(", "))
+            format!(
+                "{} of {} classes have fewer than {wanted}, and keep all: {}{more}",
+                short.len(),
+                counts.len(),
+                short[..short.len().min(5)].join(", ")
+            )
         })
     }
 

@@ -217,9 +217,10 @@ mod tests {
         for name in LossRecipe::NAMES {
             let recipe = Recipe::new("a.toml", format!("\n[loss.{name}]\n"));
             let loss = recipe.parse::<Small>().unwrap().loss;
-            for (needed, refused) in
-                [(["cosent", "cosine-similarity"].contains(name), loss.without_scores(&recipe)), (["mse", "kl"].contains(name), loss.without_teacher(&recipe))]
-            {
+            for (needed, refused) in [
+                (["cosent", "cosine-similarity"].contains(name), loss.without_scores(&recipe)),
+                (["mse", "kl"].contains(name), loss.without_teacher(&recipe)),
+            ] {
                 assert_eq!(needed, refused.is_err(), "{name}");
                 let Err(error) = refused else { continue };
                 let error = error.to_string();

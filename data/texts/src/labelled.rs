@@ -3,8 +3,10 @@
 //! Of several files each belongs to the part that its name says, as `train.tsv`, `sst2-test.csv` or `test/0.parquet`. Of one file the column
 //! `split` says it, or a fifth of each class is held out: see [`Texts::part`].
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
@@ -16,6 +18,7 @@ use crate::language;
 use crate::pairs::rows::{self, Table};
 use crate::table::columns::Wish;
 use crate::table::{Texts, rows::table};
+use names::{Named, Part};
 
 /// How the files are read.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +30,6 @@ pub struct Reading {
     /// Columns that the user names.
     pub wish: Wish,
 }
-
-/// Endings of the files that are read in a folder.
-const ENDINGS: [&str; 9] = [".tsv", ".tab", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".pq", ".txt"];
-
-/// Names of files that are no data.
-const ABOUT: [&str; 5] = ["readme", "license", "licence", "licenses", "notice"];
 
 /// Reads the texts at `path`: a file, a folder, or a glob.
 ///
@@ -66,9 +63,14 @@ pub fn read_all(paths: &[String], reading: &Reading) -> Result<Texts> {
             None => first = Some((path, labelled)),
             Some((other, with)) if with != labelled => {
                 let says = |with: bool| if with { "classes" } else { "no classes" };
-                return Err(Error::usage(format!("this file has {}, and {} has {}", says(labelled), other.display(), says(with)))
-                    .at(path.display())
-                    .hint("all files of a set are alike: leave one out"));
+                return Err(Error::usage(format!(
+                    "this file has {}, and {} has {}",
+                    says(labelled),
+                    other.display(),
+                    says(with)
+                ))
+                .at(path.display())
+                .hint("all files of a set are alike: leave one out"));
             }
             Some(_) => {}
         }
@@ -149,8 +151,11 @@ fn objects(path: &Path, reading: &Reading) -> Result<Texts> {
     let Some(columns) = columns.filter(|columns| columns.label.is_some()) else {
         let text = reading.wish.columns(&line)?.0.map(|columns| columns.text).or(one_text.then(|| vec![0])).unwrap_or_default();
         let [text] = text[..] else {
-            return Err(Error::usage(format!("the columns of texts and classes are not recognised: there are {}", line.join(", ")))
-                .hint("call them `label` and `text`, or name them: data.columns.anchor is the text, data.columns.label the class"));
+            return Err(Error::usage(format!(
+                "the columns of texts and classes are not recognised: there are {}",
+                line.join(", ")
+            ))
+            .hint("call them `label` and `text`, or name them: data.columns.anchor is the text, data.columns.label the class"));
         };
         let mut texts = Texts { notes, ..Texts::default() };
         of.each(&[text], &mut |_, cells| {
@@ -172,113 +177,12 @@ fn objects(path: &Path, reading: &Reading) -> Result<Texts> {
         text: reading.wish.text.as_ref().map(|_| crate::table::Column::Number(1)),
         label: Some(crate::table::Column::Number(columns.text.len() + 1)),
     };
-    let rows = std::iter::once((0, header)).chain(cells.iter().map(|(row, cells)| (*row, cells.iter().map(String::as_str).collect())));
+    let rows =
+        std::iter::once((0, header)).chain(cells.iter().map(|(row, cells)| (*row, cells.iter().map(String::as_str).collect())));
     let mut texts = table(rows.collect(), usize::MAX, &kept)?;
     texts.notes.splice(0..0, notes);
     texts.notes.extend(columns.note);
     Ok(texts)
-}
-
-/// What a file is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Train,
-    Test,
-    Dev,
-}
-
-/// The files of a set, with their names below their common folder and their parts.
-struct Named {
-    files: Vec<(PathBuf, String, Part)>,
-    /// Whether names of files say parts.
-    parts: bool,
-    notes: Vec<String>,
-}
-
-impl Named {
-    fn all(paths: &[PathBuf]) -> Result<Named> {
-        let root = common(paths);
-        let (mut files, mut unread) = (Vec::new(), Vec::new());
-        for path in paths {
-            let name = path.strip_prefix(&root).unwrap_or(path).display().to_string();
-            let words = words(&name);
-            let data = ENDINGS.iter().any(|ending| plain_name(path).ends_with(ending));
-            if data && !words.iter().any(|word| ABOUT.contains(&word.as_str())) {
-                let part = words.iter().find_map(|word| part(word));
-                files.push((path.clone(), name, part, set(&words)));
-            } else {
-                unread.push(name);
-            }
-        }
-        let parts = files.iter().any(|(.., part, _)| part.is_some());
-        let mut notes = Vec::new();
-        if parts {
-            files.retain(|(_, name, part, _)| {
-                let used = matches!(part, Some(Part::Train | Part::Test));
-                if *part == Some(Part::Dev) {
-                    notes.push(format!("{name} is not read: its texts are neither to train nor to test on"));
-                } else if !used {
-                    unread.push(name.clone());
-                }
-                used
-            });
-            let sets: BTreeSet<&String> = files.iter().map(|(.., set)| set).collect();
-            if sets.len() > 1 {
-                let sets: Vec<String> = sets.iter().map(|set| format!("`{set}`")).collect();
-                return Err(Error::usage(format!("these files are of {} sets: {}", sets.len(), sets.join(", ")))
-                    .at(root.display())
-                    .hint("name the files of one, as in --data 'folder/sst2.*.tsv'"));
-            }
-        }
-        if !unread.is_empty() {
-            notes.push(format!("not read: {}", unread.join(", ")));
-        }
-        if files.is_empty() {
-            return Err(Error::usage("there is no table of texts here")
-                .at(root.display())
-                .hint("give .tsv, .csv, .jsonl, .parquet or .txt files, as train.tsv and test.tsv"));
-        }
-        if !parts {
-            notes.push(format!("{} files are read as one table", files.len()));
-        }
-        let files = files.into_iter().map(|(path, name, part, _)| (path, name, part.unwrap_or(Part::Train))).collect();
-        Ok(Named { files, parts, notes })
-    }
-}
-
-/// The folder that holds all `paths`.
-fn common(paths: &[PathBuf]) -> PathBuf {
-    let mut root = paths.first().and_then(|path| path.parent()).map(Path::to_path_buf).unwrap_or_default();
-    while !paths.iter().all(|path| path.starts_with(&root)) {
-        root = root.parent().map(Path::to_path_buf).unwrap_or_default();
-    }
-    root
-}
-
-/// The words of a name, in lower case, without its endings.
-fn words(name: &str) -> Vec<String> {
-    let lower = name.to_lowercase();
-    let mut stem = lower.as_str();
-    for ending in [".gz", ".bz2", ".xz", ".zst"].iter().chain(&ENDINGS) {
-        stem = stem.strip_suffix(ending).unwrap_or(stem);
-    }
-    stem.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(String::from).collect()
-}
-
-/// The part that a word of a name says.
-fn part(word: &str) -> Option<Part> {
-    match word {
-        "train" | "training" => Some(Part::Train),
-        "test" | "testing" => Some(Part::Test),
-        "dev" | "val" | "valid" | "validation" | "eval" => Some(Part::Dev),
-        _ => None,
-    }
-}
-
-/// What a name says besides its part and the number of a piece.
-fn set(words: &[String]) -> String {
-    let other = |word: &&String| part(word).is_none() && *word != "of" && !word.chars().all(|c| c.is_ascii_digit());
-    words.iter().filter(other).cloned().collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -313,11 +217,17 @@ mod tests {
         let (folder, texts) = of(&files);
         let texts = texts.unwrap();
         let (train, test) = (texts.clone().part(Split::Train).unwrap().0, texts.clone().part(Split::Test).unwrap().0);
-        assert_eq!((train.texts, train.names), (vec!["one".into(), "two".into()], vec!["a.train.tsv:2".into(), "a.train.tsv:3".to_string()]));
+        assert_eq!(
+            (train.texts, train.names),
+            (vec!["one".into(), "two".into()], vec!["a.train.tsv:2".into(), "a.train.tsv:3".to_string()])
+        );
         assert_eq!((train.classes, train.labels), (vec!["x".into(), "y".to_string()], Some(vec![0, 1])));
         assert_eq!((test.classes, test.labels), (vec!["y".into(), "z".to_string()], Some(vec![0, 1])));
         let notes = texts.notes.join("\n");
-        assert!(notes.contains("a.dev.tsv is not read") && notes.contains("README.md") && notes.contains("labels.txt"), "{notes}");
+        assert!(
+            notes.contains("a.dev.tsv is not read") && notes.contains("README.md") && notes.contains("labels.txt"),
+            "{notes}"
+        );
         // The same names from wherever the folder is named.
         let glob = read(&folder.path().join("a.*.tsv"), &Reading::default()).unwrap();
         assert_eq!(glob.names, texts.names);
@@ -335,7 +245,10 @@ mod tests {
         let (_folder, texts) = of(&files);
         let texts = texts.unwrap();
         let (train, _) = texts.clone().part(Split::Train).unwrap();
-        assert_eq!((train.len(), &train.classes[..], &train.names[0][..]), (4, &["0".to_string(), "1".to_string()][..], "train/0001-of-0002.jsonl:1"));
+        assert_eq!(
+            (train.len(), &train.classes[..], &train.names[0][..]),
+            (4, &["0".to_string(), "1".to_string()][..], "train/0001-of-0002.jsonl:1")
+        );
         assert_eq!(texts.part(Split::Test).unwrap().0.len(), 2);
     }
 
@@ -348,12 +261,19 @@ mod tests {
         for (file, text) in [
             ("t.csv", "what,who,mark\na b,c d,1\ne f,g h,2\n"),
             ("t.tsv", "what\twho\tmark\na b\tc d\t1\ne f\tg h\t2\n"),
-            ("t.jsonl", "{\"what\": \"a b\", \"who\": \"c d\", \"mark\": 1}\n{\"what\": \"e f\", \"who\": \"g h\", \"mark\": 2}\n"),
+            (
+                "t.jsonl",
+                "{\"what\": \"a b\", \"who\": \"c d\", \"mark\": 1}\n{\"what\": \"e f\", \"who\": \"g h\", \"mark\": 2}\n",
+            ),
         ] {
             let path = folder.path().join(file);
             fs::write(&path, text).unwrap();
             let texts = read(&path, &reading(name("who"), name("Mark"))).unwrap();
-            assert_eq!((&texts.texts[..], &texts.classes[..]), (&["c d".to_string(), "g h".into()][..], &["1".to_string(), "2".into()][..]), "{file}");
+            assert_eq!(
+                (&texts.texts[..], &texts.classes[..]),
+                (&["c d".to_string(), "g h".into()][..], &["1".to_string(), "2".into()][..]),
+                "{file}"
+            );
             let error = read(&path, &reading(name("whom"), name("mark"))).unwrap_err().to_string();
             assert!(error.contains("`whom`") && error.contains("`who`") && error.contains("data.columns.anchor"), "{error}");
             let numbered = read(&path, &reading(Some(Column::Number(1)), Some(Column::Number(9)))).unwrap_err().to_string();
@@ -375,7 +295,11 @@ mod tests {
         assert_eq!(texts.len(), 4, "all texts, as they are");
         let (train, _) = texts.part(Split::Train).unwrap();
         assert_eq!((&train.texts[..], &train.classes[..]), (&["x".to_string()][..], &["a".to_string()][..]));
-        assert!(train.notes[0].contains("2 of 3 training texts are skipped") && train.notes[0].contains("t.tsv:3"), "{:?}", train.notes);
+        assert!(
+            train.notes[0].contains("2 of 3 training texts are skipped") && train.notes[0].contains("t.tsv:3"),
+            "{:?}",
+            train.notes
+        );
     }
 
     #[test]
@@ -386,6 +310,8 @@ mod tests {
         assert!(of(&[("a.bin", "x"), ("b.bin", "x")]).1.unwrap_err().to_string().contains("no table of texts"));
         let generated = generated(50);
         assert_eq!((generated.len(), generated.classes.len()), (50, 5));
-        assert!(in_both(&generated, &generated).unwrap().contains("50 of 50") && in_both(&generated, &Texts::default()).is_none());
+        assert!(
+            in_both(&generated, &generated).unwrap().contains("50 of 50") && in_both(&generated, &Texts::default()).is_none()
+        );
     }
 }

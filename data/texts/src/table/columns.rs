@@ -102,7 +102,9 @@ impl Wish {
         let at = |column: &Column, key: &str| {
             let found = match column {
                 Column::Number(number) => number.checked_sub(1).filter(|at| *at < line.len()),
-                Column::Name(name) => line.iter().position(|known| known.trim().trim_matches('"').eq_ignore_ascii_case(name.trim())),
+                Column::Name(name) => {
+                    line.iter().position(|known| known.trim().trim_matches('"').eq_ignore_ascii_case(name.trim()))
+                }
             };
             found.ok_or_else(|| {
                 let named = match column {
@@ -118,7 +120,9 @@ impl Wish {
         let text = self.text.as_ref().map(|column| at(column, "data.columns.anchor (the text)")).transpose()?;
         let label = self.label.as_ref().map(|column| at(column, "data.columns.label")).transpose()?;
         let split = if header { known.as_ref().and_then(|known| known.split) } else { None };
-        let other = |taken: Option<usize>| (line.len() == 2).then(|| 1 - taken.unwrap_or_default()).filter(|_| taken.is_some_and(|at| at < 2));
+        let other = |taken: Option<usize>| {
+            (line.len() == 2).then(|| 1 - taken.unwrap_or_default()).filter(|_| taken.is_some_and(|at| at < 2))
+        };
         let label = label.or(known.as_ref().and_then(|known| known.label).filter(|at| Some(*at) != text)).or_else(|| other(text));
         let text = match text {
             Some(text) => vec![text],

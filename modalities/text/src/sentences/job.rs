@@ -158,7 +158,12 @@ fn about(recipe: &SentencesRecipe, source: &TokenPairs, network: &Network, learn
     let whole = (steps * recipe.train.epochs).min(recipe.train.max_steps.unwrap_or(usize::MAX));
     vec![
         format!("{data}{length}"),
-        format!("network: {}; {} parameters, and {} in its head", network.said(), params.count("encoder."), params.count("head.")),
+        format!(
+            "network: {}; {} parameters, and {} in its head",
+            network.said(),
+            params.count("encoder."),
+            params.count("head.")
+        ),
         format!("training by [loss.{}]: {whole} steps of {batch} samples, {steps} an epoch", recipe.loss.name()),
     ]
 }

@@ -124,7 +124,11 @@ impl modality::Model for Model {
         {
             return Ok(Box::new(found));
         }
-        let of = self.run.as_ref().and_then(|(_, checkpoint)| checkpoint.folder().ancestors().nth(2)).filter(|run| !run.as_os_str().is_empty());
+        let of = self
+            .run
+            .as_ref()
+            .and_then(|(_, checkpoint)| checkpoint.folder().ancestors().nth(2))
+            .filter(|run| !run.as_os_str().is_empty());
         let of = of.map_or("FOLDER".to_string(), |run| run.display().to_string());
         Err(Error::usage("this encoder has no classifier of texts, so it cannot predict classes").hint(format!(
             "`ctk finetune {of} --data TEXTS --labels 8-per-class` makes one; `ctk eval text-classification {of} TRAIN.tsv TEST.tsv` only \

@@ -95,7 +95,6 @@ impl Start {
         Ok(start)
     }
 
-
     fn of_folder(recipe: &SentencesRecipe, folder: Folder) -> Result<Start> {
         let Folder { mut described, tensors, tokenizer, notes } = folder;
         match (&recipe.encoder, &mut described.network) {

@@ -77,7 +77,11 @@ impl Logits {
         if classes != named || bias.elem_count() != named {
             return Err(Error::new(format!("{named} classes have names, and the classifier has {classes}")));
         }
-        Ok(Logits { about, weight: weight.to_dtype(DType::F32)?.t()?.contiguous()?, bias: bias.to_dtype(DType::F32)?.flatten_all()? })
+        Ok(Logits {
+            about,
+            weight: weight.to_dtype(DType::F32)?.t()?.contiguous()?,
+            bias: bias.to_dtype(DType::F32)?.flatten_all()?,
+        })
     }
 
     /// Writes a logistic regression into a checkpoint.

@@ -76,7 +76,9 @@ pub fn part(data: &SentencesDataRecipe, task: &FinetuneRecipe, split: Split) -> 
                 None => whole(of_data, false).part(Split::Train).at(place())?.0,
             };
             if others > 0 {
-                train.notes.push(format!("{others} test texts of the data are not used, because task.finetune.test names others"));
+                train
+                    .notes
+                    .push(format!("{others} test texts of the data are not used, because task.finetune.test names others"));
             }
             Ok((train, Some(OWN)))
         }
@@ -89,9 +91,8 @@ const OWN: &str = "a file of its own";
 fn with_classes(texts: &Texts) -> Result<()> {
     match texts.labels {
         Some(_) => Ok(()),
-        None => Err(Error::usage("these texts have no classes to learn from").hint(
-            "give a table with columns `text` and `label` (--data), or name the columns: --set data.columns.label=…",
-        )),
+        None => Err(Error::usage("these texts have no classes to learn from")
+            .hint("give a table with columns `text` and `label` (--data), or name the columns: --set data.columns.label=…")),
     }
 }
 
@@ -104,8 +105,9 @@ impl Data {
         let (train, origin) = part(data, task, Split::Train)?;
         let (test, _) = part(data, task, Split::Test)?;
         if let [only] = &train.classes[..] {
-            return Err(Error::usage(format!("all {} training texts are of one class, `{only}`", train.len()))
-                .hint("a classifier needs two classes or more; is the column of the classes the right one (data.columns.label)?"));
+            return Err(Error::usage(format!("all {} training texts are of one class, `{only}`", train.len())).hint(
+                "a classifier needs two classes or more; is the column of the classes the right one (data.columns.label)?",
+            ));
         }
         let mut notes = train.notes.clone();
         notes.extend(test.notes.iter().filter(|note| !train.notes.contains(note)).cloned());
@@ -114,8 +116,12 @@ impl Data {
         };
         let (unknown, untested) = (missing(&test, &train), missing(&train, &test));
         if unknown.len() == test.classes.len() {
-            return Err(Error::usage(format!("no class of the test texts is among those of the training texts: {} and {}", listed(&test.classes), listed(&train.classes)))
-                .hint("are both files of one set, with the classes in the column that is read (data.columns.label)?"));
+            return Err(Error::usage(format!(
+                "no class of the test texts is among those of the training texts: {} and {}",
+                listed(&test.classes),
+                listed(&train.classes)
+            ))
+            .hint("are both files of one set, with the classes in the column that is read (data.columns.label)?"));
         }
         if !unknown.is_empty() {
             let count = test.labels.iter().flatten().filter(|label| unknown.contains(&test.classes[**label as usize])).count();

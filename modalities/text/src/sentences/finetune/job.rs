@@ -13,9 +13,9 @@ use ctk_core::model::head::ProjectionHead;
 use ctk_core::model::supervised::{Logits as Taught, Supervised};
 use ctk_core::model::tower::Tower;
 use ctk_core::nn::params::Params;
+use ctk_core::objective::CrossEntropy;
 use ctk_core::observer::Event;
 use ctk_core::optim::Optimizer;
-use ctk_core::objective::CrossEntropy;
 use ctk_core::process::Process;
 use ctk_core::recipe::OnNonfinite;
 use ctk_core::rng::{Key, Rng};
@@ -110,7 +110,8 @@ impl Finetuning {
     /// Trains a linear classifier with the encoder.
     fn plainly(&self, start: &Start, of: &Labelled, test: &[&[u32]], run: &mut Run, process: &mut Process) -> Result<Made> {
         let Finetuning { task, recipe, plan } = self;
-        process.tell(&Event::About(&format!("training a linear classifier by cross entropy (plain): {} epochs", plan.train.epochs)));
+        process
+            .tell(&Event::About(&format!("training a linear classifier by cross entropy (plain): {} epochs", plan.train.epochs)));
         let network = &start.described.network;
         let (params, tower) = classifying(recipe, network, of.about.classes.len(), task.seed, process.device())?;
         if let Some(tensors) = &start.tensors {
@@ -242,7 +243,12 @@ impl Job for Finetuning {
         }
         task::store(&subset, run, process)?;
         for line in [
-            format!("data: {} training texts of {} classes, {} test texts ({origin})", train.len(), train.classes.len(), test.len()),
+            format!(
+                "data: {} training texts of {} classes, {} test texts ({origin})",
+                train.len(),
+                train.classes.len(),
+                test.len()
+            ),
             format!("network: {}{}", network.said(), if task.scratch { ", with fresh weights" } else { "" }),
             format!("run: {}", run.folder()?.display()),
         ] {
@@ -279,7 +285,11 @@ impl Job for Finetuning {
         };
         summary.figures.extend(figures);
         summary.figures.extend(fitted.figures());
-        summary.figures.extend([("top1", json!(judged.accuracy())), ("test", json!(judged.samples)), ("test_part", json!(origin))]);
+        summary.figures.extend([
+            ("top1", json!(judged.accuracy())),
+            ("test", json!(judged.samples)),
+            ("test_part", json!(origin)),
+        ]);
         let Fitted { steps, epochs, loss, seconds, .. } = fitted;
         Ok(Summary { steps, epochs, loss, seconds, ..summary })
     }

@@ -136,9 +136,7 @@ mod tests {
         let labels = [7, 3, 7, 3, 7, 9];
         let found = pairs(&labels, 20, 1);
         let of = |same: bool| found.iter().filter(|(_, of)| *of == same).map(|(pair, _)| *pair).collect::<Vec<_>>();
-        let different = |pairs: &[[u32; 2]]| {
-            pairs.iter().map(|[a, b]| [*a.min(b), *a.max(b)]).collect::<HashSet<_>>()
-        };
+        let different = |pairs: &[[u32; 2]]| pairs.iter().map(|[a, b]| [*a.min(b), *a.max(b)]).collect::<HashSet<_>>();
         // One class: 6 + 3 + 1; two classes: 3·2 + 3·1 + 2·1.
         assert_eq!((of(true).len(), of(false).len()), (11, 11));
         assert_eq!((different(&of(true)).len(), different(&of(false)).len()), (10, 11));

@@ -136,12 +136,15 @@ impl Classifier for Classes<'_> {
         let judged: HashSet<String> = self.measured(query)?.0.texts.into_iter().collect();
         let (train, _) = own(&self.task, &self.data, Split::Train)?;
         let given: HashSet<String> = self.given()?.map(|given| given.names.into_iter().collect()).unwrap_or_default();
-        let seen: HashSet<&String> = (0..train.len()).filter(|i| given.contains(&train.names[*i])).map(|i| &train.texts[i]).collect();
+        let seen: HashSet<&String> =
+            (0..train.len()).filter(|i| given.contains(&train.names[*i])).map(|i| &train.texts[i]).collect();
         let free: Vec<usize> =
             (0..train.len()).filter(|i| !seen.contains(&train.texts[*i]) && !judged.contains(&train.texts[*i])).collect();
         if free.is_empty() || given.is_empty() {
-            return Err(Error::usage("a temperature is fitted on labels that were not trained on, and this run was trained on all of them")
-                .hint("fine-tune again with a part of the labels (--labels 90%); it is never fitted on test labels"));
+            return Err(Error::usage(
+                "a temperature is fitted on labels that were not trained on, and this run was trained on all of them",
+            )
+            .hint("fine-tune again with a part of the labels (--labels 90%); it is never fitted on test labels"));
         }
         let every = free.len().div_ceil(ENOUGH);
         let left: Vec<usize> = free.into_iter().step_by(every).collect();

@@ -92,7 +92,11 @@ impl FinetuneRecipe {
         let key = |name: &str| format!("task.finetune.{name}");
         let begun = self.from.is_some() || self.scratch;
         text.require(begun, &key("from"), "names the run or folder to start from; or set `scratch`")?;
-        text.require(self.from.as_ref().is_none_or(|from| !from.as_os_str().is_empty()), &key("from"), "names no run and no folder")?;
+        text.require(
+            self.from.as_ref().is_none_or(|from| !from.as_os_str().is_empty()),
+            &key("from"),
+            "names no run and no folder",
+        )?;
         text.require(self.test.as_ref().is_none_or(|test| !test.list().is_empty()), &key("test"), "names no file")?;
         text.within(&key("pairs"), self.pairs, 1..=MOST_PAIRS)?;
         text.within(&key("folds"), self.folds, 2..=100)?;
@@ -198,7 +202,11 @@ fn no_data() -> Error {
 fn for_images(task: &Finetune, request: &TaskRequest) -> Result<()> {
     let refused = |flag: &str, what: &str, hint: &str| Err(Error::usage(format!("{flag}: {what}")).hint(hint.to_string()));
     if request.optimizer.is_some() {
-        return refused("--optimizer", "texts are fine-tuned by AdamW", "leave it out; --set optimizer.adamw.… changes its settings");
+        return refused(
+            "--optimizer",
+            "texts are fine-tuned by AdamW",
+            "leave it out; --set optimizer.adamw.… changes its settings",
+        );
     }
     if request.from_layer.is_some() {
         return refused("--from-layer", "encoders of texts keep no layer of a projection head", "leave it out");
