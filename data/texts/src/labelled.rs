@@ -11,13 +11,13 @@ use std::path::Path;
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 
-use crate::cells::plain_name;
+use crate::cells::{Row, plain_name};
 use crate::corpus::Invalid;
 use crate::files::{self, Encoding};
 use crate::language;
 use crate::pairs::rows::{self, Table};
-use crate::table::columns::Wish;
-use crate::table::{Texts, rows::table};
+use crate::table::columns::{Columns, Wish};
+use crate::table::{Texts, rows::fill};
 use names::{Named, Part};
 
 /// How the files are read.
@@ -86,7 +86,8 @@ pub fn read_all(paths: &[String], reading: &Reading) -> Result<Texts> {
         all.labels = Some(labels.iter().map(|label| numbers[label]).collect());
         all.classes = numbers.into_keys().cloned().collect();
     }
-    all.test = named.parts.then_some(test);
+    // Without a test file a part is held out.
+    all.test = test.contains(&true).then_some(test);
     Ok(all)
 }
 
@@ -171,17 +172,14 @@ fn objects(path: &Path, reading: &Reading) -> Result<Texts> {
         cells.push((row, found.iter().map(|cell| cell.unwrap_or_default().to_string()).collect()));
         Ok(true)
     })?;
-    // A table of the used columns alone, whose first row has their names.
-    let header: Vec<&str> = used.iter().map(|at| line[*at]).collect();
-    let kept = Wish {
-        text: reading.wish.text.as_ref().map(|_| crate::table::Column::Number(1)),
-        label: Some(crate::table::Column::Number(columns.text.len() + 1)),
-    };
-    let rows =
-        std::iter::once((0, header)).chain(cells.iter().map(|(row, cells)| (*row, cells.iter().map(String::as_str).collect())));
-    let mut texts = table(rows.collect(), usize::MAX, &kept)?;
+    // A table of the used columns alone.
+    let (texts, between) = (columns.text.len(), columns.between);
+    let split = columns.split.map(|_| texts + 1);
+    let escaped = used.iter().map(|at| columns.escaped[*at]).collect();
+    let kept = Columns { label: Some(texts), text: (0..texts).collect(), split, between, escaped, note: columns.note };
+    let rows: Vec<Row> = cells.iter().map(|(row, cells)| (*row, cells.iter().map(String::as_str).collect())).collect();
+    let mut texts = fill(&rows, kept)?;
     texts.notes.splice(0..0, notes);
-    texts.notes.extend(columns.note);
     Ok(texts)
 }
 
@@ -279,6 +277,10 @@ mod tests {
             let numbered = read(&path, &reading(Some(Column::Number(1)), Some(Column::Number(9)))).unwrap_err().to_string();
             assert!(numbered.contains("no column 9"), "{numbered}");
         }
+        let path_of_lists = folder.path().join("lists.jsonl");
+        fs::write(&path_of_lists, "[\"x\", \"one\"]\n[\"y\", \"two\"]\n").unwrap();
+        let texts = read(&path_of_lists, &reading(Some(Column::Number(2)), Some(Column::Number(1)))).unwrap();
+        assert_eq!((texts.texts.len(), &texts.texts[0][..], &texts.classes[..]), (2, "one", &["x".to_string(), "y".into()][..]));
         fs::write(&path, "1,one\n2,two\n").unwrap();
         let texts = read(&path, &reading(Some(Column::Number(2)), None)).unwrap();
         assert_eq!((&texts.texts[..], texts.labels), (&["one".to_string(), "two".into()][..], Some(vec![0, 1])));

@@ -24,8 +24,6 @@ pub(super) enum Part {
 /// The files of a set, with their names below their common folder and their parts.
 pub(super) struct Named {
     pub files: Vec<(PathBuf, String, Part)>,
-    /// Whether names of files say parts.
-    pub parts: bool,
     pub notes: Vec<String>,
 }
 
@@ -80,7 +78,7 @@ impl Named {
             notes.push(format!("{} files are read as one table", files.len()));
         }
         let files = files.into_iter().map(|(path, name, part, _)| (path, name, part.unwrap_or(Part::Train))).collect();
-        Ok(Named { files, parts, notes })
+        Ok(Named { files, notes })
     }
 }
 

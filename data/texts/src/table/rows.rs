@@ -68,7 +68,7 @@ fn named_cells(first: &str) -> Option<u8> {
 
 /// A table of rows, the first of which may name the columns. Without names, rows of different lengths have at most `most` fields: further
 /// fields belong to the last one, because a text may contain tabs.
-pub(crate) fn table(rows: Vec<Row>, most: usize, wish: &Wish) -> Result<Texts> {
+fn table(rows: Vec<Row>, most: usize, wish: &Wish) -> Result<Texts> {
     let mut joined = Vec::new();
     let mut rows = rows;
     let (named, header) = wish.columns(&rows[0].1)?;
@@ -105,7 +105,8 @@ pub(crate) fn table(rows: Vec<Row>, most: usize, wish: &Wish) -> Result<Texts> {
     fill(&rows, columns)
 }
 
-fn fill(rows: &[Row], columns: Columns) -> Result<Texts> {
+/// The texts of rows that have these columns.
+pub(crate) fn fill(rows: &[Row], columns: Columns) -> Result<Texts> {
     let mut texts = Texts::default();
     let (mut labels, mut test) = (Vec::new(), Vec::new());
     for (line, fields) in rows {
