@@ -242,9 +242,9 @@ fn files_of_every_kind_are_read_and_what_is_odd_in_them_is_said() {
     fs::write(at.join("texts.jsonl"), lines).unwrap();
     fs::write(at.join("my texts.csv"), cells).unwrap();
     let (found, _) = json(at, "finetune run --data texts.jsonl --labels 50% --out lines --quiet");
-    assert_eq!((&found["test_part"], &found["classes"]["1"]), (&"a fifth of each class held out, seed 0".into(), &14.into()));
+    assert_eq!((&found["test_part"], &found["classes"]["1"]), (&"a fifth of each class held out, seed 0".into(), &15.into()));
     fs::copy(at.join("my texts.csv"), at.join("own.csv")).unwrap();
-    let columns = "--set data.columns.anchor=remark --set data.columns.label=verdict";
+    let columns = "--set data.columns.anchor=remark --set data.columns.anchor=text --set data.columns.label=verdict";
     let arguments = format!("finetune run --test own.csv {columns} --labels 50% --out cells --quiet --json --data");
     let output = ctk(at, &arguments.split(' ').chain(["my texts.csv"]).collect::<Vec<_>>());
     let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
@@ -297,13 +297,13 @@ fn mistakes_are_told_before_a_folder_is_made() {
     for (arguments, parts) in [
         ("finetune run --data one.tsv", &["all 3 training texts are of one class, `a`", "data.columns.label"][..]),
         ("finetune run --data plain.txt", &["no classes", "plain.txt"]),
-        ("finetune run", &["no classes", "pairs.tsv"]),
+        ("finetune run", &["no texts with classes", "--data TABLE"]),
         ("finetune run --data nowhere.tsv", &["nowhere.tsv"]),
         ("finetune run --data texts.tsv --test nowhere.tsv", &["nowhere.tsv"]),
         ("finetune run --data texts.tsv --test plain.txt", &["no classes", "plain.txt"]),
         ("finetune run --data texts.tsv --test other.tsv", &["no class of the test texts", "`x`, `y`", "`bad`, `good`"]),
         (
-            "finetune run --data texts.tsv --set data.columns.label=verdict",
+            "finetune run --data texts.tsv --set data.columns.anchor=text --set data.columns.label=verdict",
             &["no column `verdict`", "`label`", "data.columns.label"],
         ),
         ("finetune run --data texts.tsv --set data.columns.anchor=9", &["no column 9"]),

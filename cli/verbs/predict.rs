@@ -39,13 +39,13 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     let format = args.out.as_deref().map(Format::of).transpose()?;
     args.out.as_deref().map_or(Ok(()), |out| args.over.allows(out))?;
     let model = model::open(&args.model, modalities)?;
+    if !args.text.is_empty() && !model.embeds_names() {
+        return Err(Error::usage("--text: this run classifies no texts").hint("give the paths of samples, or --data"));
+    }
     let classifier = model.classifier()?;
     let _progress = progress::of_samples(args.model.show.quiet);
     let mut queries = samples::queries(&*model, &args.model, &args.samples);
     if !args.text.is_empty() {
-        if !model.embeds_names() {
-            return Err(Error::usage("--text: this run classifies no texts").hint("give the paths of samples, or --data"));
-        }
         // Without a path, the texts are all that is asked for.
         if args.model.data.is_none() && args.samples.paths.is_empty() {
             queries.clear();

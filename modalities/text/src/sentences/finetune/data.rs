@@ -92,7 +92,7 @@ fn with_classes(texts: &Texts) -> Result<()> {
     match texts.labels {
         Some(_) => Ok(()),
         None => Err(Error::usage("these texts have no classes to learn from")
-            .hint("give a table with columns `text` and `label` (--data), or name the columns: --set data.columns.label=…")),
+            .hint("give a table with columns `text` and `label` (--data), or name the columns: --set data.columns.anchor=… (the text) and data.columns.label=…")),
     }
 }
 

@@ -164,7 +164,9 @@ pub(in super::super) fn written(from: Option<&Checkpoint>, request: &TaskRequest
         (Some(data), _) => recipe.set_path("data.path", data)?,
         (None, Some(own)) if own.data.generated() => recipe.set("data.pairs", &own.data.pairs.to_string())?,
         (None, Some(own)) => {
-            let path = own.data.path.as_ref().ok_or_else(no_data)?;
+            // Pairs are no texts with classes, whatever their columns look like.
+            let classes = own.task.is_some() || own.data.kind == Some(Kind::Labelled) || own.loss.needs().labels;
+            let path = own.data.path.as_ref().filter(|_| classes).ok_or_else(|| no_data().at(request.run.display()))?;
             recipe.set("data.path", &serde_json::json!(path.list()).to_string())?;
         }
         (None, None) => return Err(no_data().at(request.run.display())),
