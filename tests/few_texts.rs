@@ -244,7 +244,7 @@ fn files_of_every_kind_are_read_and_what_is_odd_in_them_is_said() {
     let (found, _) = json(at, "finetune run --data texts.jsonl --labels 50% --out lines --quiet");
     assert_eq!((&found["test_part"], &found["classes"]["1"]), (&"a fifth of each class held out, seed 0".into(), &15.into()));
     fs::copy(at.join("my texts.csv"), at.join("own.csv")).unwrap();
-    let columns = "--set data.columns.anchor=remark --set data.columns.anchor=text --set data.columns.label=verdict";
+    let columns = "--set data.columns.anchor=remark --set data.columns.label=verdict";
     let arguments = format!("finetune run --test own.csv {columns} --labels 50% --out cells --quiet --json --data");
     let output = ctk(at, &arguments.split(' ').chain(["my texts.csv"]).collect::<Vec<_>>());
     let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
