@@ -317,9 +317,9 @@ fn mistakes_are_told_before_a_folder_is_made() {
         fails(at, &format!("{arguments} {labels}"), parts);
     }
     for (set, key) in [
-        ("loss={ranking={}}", "loss: a task has a loss of its own"),
+        ("loss={ranking={}}", "loss.ranking: a task has a loss of its own"),
         ("head.layers=1", "head: a task has no projection head"),
-        ("encoder={static={width=8}}", "encoder: is that of the encoder"),
+        ("encoder={static={width=8}}", "encoder.static: is that of the encoder"),
         ("data.dev=other.tsv", "data.dev: "),
         ("eval.every=1", "eval: "),
         ("checkpoint.keep_best=true", "checkpoint.keep_best: cannot be"),

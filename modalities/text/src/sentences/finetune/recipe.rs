@@ -100,8 +100,12 @@ impl FinetuneRecipe {
         text.require(self.test.as_ref().is_none_or(|test| !test.list().is_empty()), &key("test"), "names no file")?;
         text.within(&key("pairs"), self.pairs, 1..=MOST_PAIRS)?;
         text.within(&key("folds"), self.folds, 2..=100)?;
+        // A section that has only a choice below it is not itself written.
+        let chosen = |section: &str, key: &str| text.states(section) || text.states(key);
+        let loss = format!("loss.{}", recipe.loss.name());
+        text.require(!chosen("loss", &loss), &loss, "a task has a loss of its own: leave this out")?;
+        let encoder = format!("encoder.{}", recipe.encoder.name());
         for (section, what) in [
-            ("loss", "a task has a loss of its own: leave this out"),
             ("predictor", "a task has no predictor: leave this out"),
             ("pairs", "a task makes pairs by classes: leave this out"),
             ("eval", "a task is measured on the test texts once, at its end: leave this out"),
@@ -125,12 +129,12 @@ impl FinetuneRecipe {
         text.require(!recipe.checkpoint.keep_best, "checkpoint.keep_best", best)?;
         if self.from.is_some() {
             let own = "is that of the encoder that task.finetune.from names: leave this out";
-            text.require(!text.states("encoder"), "encoder", own)?;
+            text.require(!chosen("encoder", &encoder), &encoder, own)?;
             text.require(recipe.tokenizer.file.is_none(), "tokenizer.file", own)?;
             text.require(!text.states("tokenizer.train"), "tokenizer.train", own)?;
         } else {
             let fresh = recipe.encoder.weights().is_none();
-            text.require(fresh, "encoder", "has `weights`, and the task starts from scratch: name them in task.finetune.from")?;
+            text.require(fresh, &encoder, "has `weights`, and the task starts from scratch: name them in task.finetune.from")?;
         }
         Ok(())
     }
