@@ -295,7 +295,7 @@ fn mistakes_are_told_before_a_folder_is_made() {
     fs::write(at.join("words.vec"), "2 2\na 1 0\nb 0 1\n").unwrap();
     let labels = "--labels 8-per-class --out out";
     for (arguments, parts) in [
-        ("finetune run --data one.tsv", &["all 3 training texts are of one class, `a`", "data.columns.label"][..]),
+        ("finetune run --data one.tsv", &["all 2 training texts are of one class, `a`", "data.columns.label"][..]),
         ("finetune run --data plain.txt", &["no classes", "plain.txt"]),
         ("finetune run", &["no texts with classes", "--data TABLE"]),
         ("finetune run --data nowhere.tsv", &["nowhere.tsv"]),
