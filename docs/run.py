@@ -20,7 +20,8 @@ Comments are for the next block of one of these two, and say what a reader need 
     <!-- run: python MODULE … -->       run the block of Python, if these modules are there (CTK_PYTHON: the interpreter, default this)
 
 `fixtures` is this file itself: `fixtures images DIR CLASS … COUNT [SIZE]` writes COUNT small pictures a class (without a class: `-`),
-`fixtures text FILE LINES` a text of simple sentences, `fixtures pairs FILE LINES` questions with answers. Sizes are for real data; SMALL has flags that make commands short.
+`fixtures text FILE LINES` a text of simple sentences, `fixtures pairs FILE LINES` questions with answers, `fixtures labelled FILE LINES` texts
+of two classes. Sizes are for real data; SMALL has flags that make commands short.
 
 The program must be of this tree: the book is true of that one alone.
 """
@@ -366,6 +367,10 @@ def fixtures(arguments):
         text = "\n".join(sentence(number) for number in range(int(rest[0]))) + "\n"
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         Path(target).write_bytes(gzip.compress(text.encode()) if target.endswith(".gz") else text.encode())
+    elif kind == "labelled":
+        words = {"good": ["fine", "lovely", "clever", "warm"], "bad": ["dull", "awful", "clumsy", "boring"]}
+        texts = (f"{label}\ta {words[label][number // 2 % 4]} one: {sentence(number)}" for number in range(int(rest[0])) for label in [["good", "bad"][number % 2]])
+        Path(target).write_text("label\ttext\n" + "\n".join(texts) + "\n")
     elif kind == "pairs":
         pairs = (f"who {sentence(number).split(' ', 2)[-1]} {number}?\t{number}: {sentence(number)}" for number in range(int(rest[0])))
         Path(target).write_text("question\tanswer\n" + "\n".join(pairs) + "\n")

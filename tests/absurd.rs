@@ -71,6 +71,10 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
         }
         "encoder.resnet.sk_ratio" => set("encoder.resnet.depth", "50"),
         _ if key.starts_with("eval.") && modality.name() == "vision" => set("eval.knn.every", "1"),
+        _ if key.starts_with("task.finetune") && modality.name() == "sentences" => {
+            set("task.finetune.scratch", "true");
+            set("task.finetune.labels", "2-per-class");
+        }
         _ if key.starts_with("task.finetune") => {
             set("task.finetune.from", &learned);
             set("task.finetune.folds", "2");
@@ -146,7 +150,7 @@ fn keys(modality: &dyn Modality) -> Vec<String> {
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = told["keys"].as_array().unwrap().iter().map(|key| key["key"].as_str().unwrap().to_string());
     let only = std::env::var("ABSURD").unwrap_or_default();
-    let refused = ["loss.cosent.", "loss.mse.", "loss.kl."];
+    let refused = ["loss.cosent.", "loss.cosine-similarity.", "loss.mse.", "loss.kl."];
     names.filter(|name| name.starts_with(&only) && !refused.iter().any(|loss| name.starts_with(loss))).collect()
 }
 

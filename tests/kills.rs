@@ -22,6 +22,10 @@ const SENTENCES: &str = "[data]\npairs = 60\ndev_share = 0.2\n[tokenizer]\nlonge
     [encoder.transformer]\nlayers = 1\nwidth = 8\nheads = 2\n[train]\nepochs = 4\nbatch = 12\nlog_every = 3\n\
     [checkpoint]\nevery = \"1 step\"\nkeep_best = true\n";
 
+const TEXTS: &str = "[data]\npairs = 200\n[tokenizer.train]\nsize = 300\n[encoder.static]\nwidth = 8\n\
+    [task.finetune]\nscratch = true\nscheme = \"setfit\"\nlabels = \"4-per-class\"\n[train]\nbatch = 32\nlog_every = 3\n\
+    [checkpoint]\nevery = \"1 step\"\n";
+
 /// Pseudo-random numbers, the same in every run of the test.
 struct Chance(u64);
 
@@ -131,4 +135,9 @@ fn word2vec_ends_as_it_would_have() {
 #[test]
 fn sentences_end_as_they_would_have() {
     killed_runs_end_as_straight_ones("sentences", SENTENCES);
+}
+
+#[test]
+fn texts_with_few_labels_end_as_they_would_have() {
+    killed_runs_end_as_straight_ones("sentences", TEXTS);
 }

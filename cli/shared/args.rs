@@ -15,7 +15,7 @@ use ctk_core::store::run::Place;
 
 pub use eval::{Eval, Fewer, Fit};
 pub use groups::grouped;
-pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method};
+pub use labels::{Distill, Few, Finetune, LabelEfficiency, Method, Texts};
 pub use mine::{Layout, Mine, Sampling};
 pub use prompts::{Prompted, Roles};
 pub use results::{Classify, Embed, Neighbors, Over, Part, Paths, Precision, Predict};
@@ -42,14 +42,17 @@ pub enum Verb {
         ctk train vision --data photos/ --method moco\n  ctk train word2vec --data news.txt --set encoder.table.width=300\n  ctk train vision --resume runs/photos\n  \
         ctk train word2vec --init runs/words --data more.txt")]
     Train(Train),
-    /// Fine-tune a run's network with few labels: the network and a new classifier are trained together
+    /// Fine-tune a trained network with few labels: the network and a new classifier are trained
     ///
-    /// The learning rate, the number of epochs and the crop size are chosen by cross-validation on the labelled images. Then a final
-    /// training run uses all labelled images. The test images are looked at once, at the very end. The result is a training run with a
-    /// [task.finetune] section: `ctk train vision --resume` goes on with one that was stopped.
+    /// Images: the learning rate, the number of epochs and the crop size are chosen by cross-validation on the labelled images. Then a final
+    /// training run uses all labelled images. Texts: pairs of the labelled texts train the encoder, and a logistic regression on its
+    /// embeddings is the classifier (SetFit); --scheme plain trains a linear classifier with the encoder. Test samples are looked at once,
+    /// at the very end. The result is a training run with a [task.finetune] section: `ctk train vision --resume` (or sentences) goes on with
+    /// one that was stopped.
     #[command(after_help = "Examples:\n  ctk finetune runs/vision-1 --labels 1%\n  \
         ctk finetune runs/vision-1 --labels 10% --from-scratch       # what pretraining is worth\n  \
-        ctk finetune runs/vision-1 --labels 5-per-class --optimizer sgd --epochs 30,60 --crops 0.08,0.35")]
+        ctk finetune runs/vision-1 --labels 5-per-class --optimizer sgd --epochs 30,60 --crops 0.08,0.35\n  \
+        ctk finetune all-MiniLM-L6-v2/ --data reviews.tsv --labels 8-per-class")]
     Finetune(Finetune),
     /// Distil a fine-tuned network (the teacher) into a student: the student learns the teacher's predictions for all training images,
     /// labelled or not
@@ -67,9 +70,10 @@ pub enum Verb {
         ctk import timm-folder/ --out runs/timm --set pairs.size=160\n  \
         ctk eval linear-probe runs/resnet50 --data photos/")]
     Import(Import),
-    /// Predict the classes of images with a fine-tuned or distilled run, with probabilities
+    /// Predict the classes of images or texts with a fine-tuned or distilled run, with probabilities
     #[command(after_help = "Examples:\n  ctk predict runs/vision-2 --data photos/ --out photos.csv\n  \
-        ctk predict runs/vision-2 photo.jpg --top 3\n  ctk predict runs/vision-2 photos/*.jpg --out photos.jsonl")]
+        ctk predict runs/vision-2 photo.jpg --top 3\n  ctk predict runs/vision-2 photos/*.jpg --out photos.jsonl\n  \
+        ctk predict runs/sentences-2 --text \"a fine film\"\n  ctk predict runs/sentences-2 --data reviews.txt --out reviews.csv")]
     Predict(Predict),
     /// Train a tokenizer on texts: WordPiece as BERT's, or byte-level BPE as RoBERTa's; the same texts give the same file
     #[command(subcommand, after_help = "Example:\n  ctk tokenizer train --data corpus.txt --size 8000 --out tokenizer.json")]

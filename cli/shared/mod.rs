@@ -14,3 +14,4 @@ pub mod run;
 pub mod samples;
 pub mod signals;
 pub mod stored;
+pub mod task;

@@ -17,14 +17,14 @@ use ctk_core::modality::{Modality, Query, Split};
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::files;
-use ctk_core::task::{Distill, Task};
+use ctk_core::task::{Distill, Task, TaskRequest};
 use serde_json::{Value, json};
 
 use crate::Modalities;
-use crate::shared::args::{LabelEfficiency, Method};
+use crate::shared::args::{LabelEfficiency, Method, Texts};
 use crate::shared::cells::{self, Runner};
 use crate::shared::pace::Kind;
-use crate::shared::{device, model, output, recipe, signals};
+use crate::shared::{device, model, output, recipe, signals, task};
 use crate::verbs::eval;
 
 mod plot;
@@ -36,21 +36,22 @@ const STUDY: &str = "study.json";
 const LABELS: &str = "labels.json";
 
 pub fn run(args: LabelEfficiency, modalities: Modalities) -> Result<()> {
-    let from = Checkpoint::open(&args.model.run)?;
     let folder = match &args.out {
         Some(out) => out.clone(),
         None if args.model.run.join("checkpoints").is_dir() => args.model.run.join("label-efficiency"),
         None => {
-            return Err(Error::usage("a study cannot be written into a checkpoint").hint("give the study a folder: --out DIR"));
+            return Err(Error::usage("a study cannot be written into a checkpoint, or into another program's folder")
+                .at(args.model.run.display())
+                .hint("give the study a folder: --out DIR"));
         }
     };
-    let modality = crate::modality(modalities, &from.manifest().modality)?;
-    let study = Study { folder, from, modality, args };
     // A modality without such tasks reports that before the folder is made.
-    study.tuned(Amount::default(), 0, false)?;
+    let (modality, _) = task::asked(&tuned(&args, Amount::default(), 0, false), modalities)?;
+    let from = Checkpoint::open(&args.model.run).ok();
+    let study = Study { folder, from, modality, modalities, args };
     study.begin()?;
     study.make(modalities)?;
-    let table = Table::new(study.found()?);
+    let table = Table::new(study.found()?, modality.samples());
     let figures = table.figures(&study.folder);
     files::write(&study.folder.join("results.json"), serde_json::to_string_pretty(&figures)?.as_bytes())?;
     files::write(&study.folder.join("results.csv"), table.csv().as_bytes())?;
@@ -75,16 +76,24 @@ type Key = (Amount, u64, Method);
 
 struct Study<'a> {
     args: LabelEfficiency,
-    from: Checkpoint,
+    /// The run's checkpoint; none if the network is another program's.
+    from: Option<Checkpoint>,
     modality: &'a dyn Modality,
+    modalities: Modalities<'a>,
     folder: PathBuf,
+}
+
+/// The request for fine-tuning, or for training from scratch.
+fn tuned(args: &LabelEfficiency, labels: Amount, seed: u64, scratch: bool) -> TaskRequest {
+    let texts = Texts { test: None, scheme: args.scheme.clone().filter(|_| !scratch) };
+    args.tuning.request(&args.model.run, args.model.data.as_deref(), args.choices.task(labels, seed, scratch, &texts))
 }
 
 impl Study<'_> {
     /// Writes down what the study is of, or checks that the folder belongs to this study.
     fn begin(&self) -> Result<()> {
         let data = self.args.model.data.as_ref().map(|data| data.display().to_string());
-        let of = json!({ "run": self.args.model.run.display().to_string(), "checkpoint": self.from.manifest().checksum, "data": data });
+        let of = json!({ "run": self.args.model.run.display().to_string(), "checkpoint": self.from.as_ref().map(|from| from.manifest().checksum.clone()), "data": data });
         let path = self.folder.join(STUDY);
         if !path.is_file() {
             return files::write(&path, serde_json::to_string_pretty(&of)?.as_bytes());
@@ -147,6 +156,9 @@ impl Study<'_> {
     /// The methods in the order in which they depend on each other: distillation needs a fine-tuned teacher, so it comes last.
     fn methods(&self) -> Vec<Method> {
         let mut methods = self.args.methods.clone();
+        if methods.is_empty() {
+            methods = Method::all(self.modality.distills_classes());
+        }
         if methods.contains(&Method::Distill) {
             methods.push(Method::Finetune);
         }
@@ -164,7 +176,8 @@ impl Study<'_> {
     fn trained(&self, (labels, seed, method): Key, recipe: &Recipe, place: &Path, runner: &Runner) -> Result<()> {
         let cell = |figures: Value| {
             let top1 = figures["top1"].as_f64().ok_or_else(|| {
-                Error::usage("this data has no labelled test images, so nothing can be compared").hint("use data with classes")
+                let what = format!("this data has no labelled test {}, so nothing can be compared", self.modality.samples());
+                Error::usage(what).hint("use data with classes")
             })?;
             self.same_labels(labels, seed, place)?;
             let labelled = match figures["labelled"].as_u64() {
@@ -205,8 +218,8 @@ impl Study<'_> {
         let LabelEfficiency { model, tuning, distill_epochs, .. } = &self.args;
         let mut recipe = match method {
             Method::Probe => return Ok(None),
-            Method::Scratch => self.tuned(labels, seed, true)?,
-            Method::Finetune => self.tuned(labels, seed, false)?,
+            Method::Scratch => task::asked(&tuned(&self.args, labels, seed, true), self.modalities)?.1,
+            Method::Finetune => task::asked(&tuned(&self.args, labels, seed, false), self.modalities)?.1,
             Method::Distill => {
                 let teacher = self.place(labels, seed, Method::Finetune);
                 let task =
@@ -219,18 +232,13 @@ impl Study<'_> {
         Ok(Some(recipe))
     }
 
-    /// The recipe of fine-tuning, or of training from scratch.
-    fn tuned(&self, labels: Amount, seed: u64, scratch: bool) -> Result<Recipe> {
-        let LabelEfficiency { model, choices, tuning, .. } = &self.args;
-        let request = tuning.request(&model.run, model.data.as_deref(), choices.task(labels, seed, scratch));
-        self.modality.task(&self.from, &request)
-    }
-
-    /// Features of the training and the test images.
+    /// Features of the training and the test samples.
     fn features(&self, modalities: Modalities) -> Result<[Features; 2]> {
         let model = model::open(&self.args.model, modalities)?;
         let rows = |split| model.features(&Query { data: self.args.model.data.clone(), split, ..Query::default() });
-        Ok([rows(Split::Train)?, rows(Split::Test)?])
+        let train = rows(Split::Train)?;
+        let test = rows(Split::Test)?.numbered_as(&train);
+        Ok([train, test])
     }
 
     /// Checks that this cell's labels are those of the other methods, name by name.

@@ -28,7 +28,7 @@ use ctk_core::process::Stop;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::files;
-use ctk_core::task::{self, Task, TaskOptimizer, TaskRequest};
+use ctk_core::task::{self, Task, TaskRequest};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -248,6 +248,8 @@ impl Finetune {
     fn recipe(&self, modality: &dyn Modality, run: &Path, seed: u64) -> Result<Recipe> {
         let task = task::Finetune {
             labels: self.labels,
+            test: None,
+            scheme: None,
             seed,
             scratch: false,
             rates: self.rates.clone(),
@@ -258,8 +260,8 @@ impl Finetune {
         let request = TaskRequest {
             run: run.to_path_buf(),
             data: None,
-            optimizer: TaskOptimizer::Lars,
-            batch: 64,
+            optimizer: None,
+            batch: None,
             from_layer: self.from_layer.map(usize::from),
             frozen_statistics: false,
             task: Task::Finetune(task),

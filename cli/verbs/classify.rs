@@ -28,6 +28,7 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     [&args.csv, &args.svg].into_iter().flatten().try_for_each(|out| args.over.allows(out))?;
     let model = open(&args.model, modalities)?;
     let classifier = model.classifier()?;
+    let samples = classifier.samples();
     let asked = query(&args.model);
     let _progress = progress::of_samples(show.quiet);
     let found = classifier.judged(&asked)?;
@@ -37,14 +38,14 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     if !unknown.is_empty() {
         let names: Vec<String> =
             judged.unknown().map(|class| format!("{} ({})", output::shown(&class.name), class.count)).collect();
-        note(format!("classes that the run does not know, whose images count as wrong: {}", names.join(", ")));
+        note(format!("classes that the run does not know, whose {samples} count as wrong: {}", names.join(", ")));
     }
     if judged.unlabelled > 0 {
-        note(format!("{} images have no label and are not evaluated", judged.unlabelled));
+        note(format!("{} {samples} have no label and are not evaluated", judged.unlabelled));
     }
     let mut figures = json!({
         "accuracy": judged.accuracy(), "mean_class_accuracy": judged.mean_class_accuracy(), "ece": judged.ece,
-        "images": judged.samples, "hits": judged.hits, "unlabelled": judged.unlabelled,
+        samples: judged.samples, "hits": judged.hits, "unlabelled": judged.unlabelled,
     });
     found.extras.iter().for_each(|(name, value)| figures[*name] = value.clone());
     if args.calibrate {
@@ -67,17 +68,17 @@ pub fn run(args: Classify, modalities: Modalities) -> Result<()> {
     }
     if show.json {
         figures["unknown_classes"] = Value::Object(unknown);
-        figures["classes"] = shown(&judged).map(|(_, class)| row(class)).collect();
+        figures["classes"] = shown(&judged).map(|(_, class)| row(class, samples)).collect();
         let matrix = |(label, _)| (0..judged.known).map(|class| json!(judged.taken(label, class))).collect::<Value>();
         figures["confusion"] = shown(&judged).map(matrix).collect();
         return output::line(figures);
     }
     output::figures(false, &figures)?;
     output::line("")?;
-    let rows: Vec<Value> = shown(&judged).map(|(_, class)| row(class)).collect();
+    let rows: Vec<Value> = shown(&judged).map(|(_, class)| row(class, samples)).collect();
     output::rows(false, "classes", &rows)?;
     output::line("")?;
-    print(&judged)
+    print(&judged, samples)
 }
 
 /// The classes that the run can predict, and other classes that occur among the samples, with their numbers.
@@ -85,15 +86,15 @@ fn shown(judged: &Judgement) -> impl Iterator<Item = (usize, &ClassFigures)> {
     judged.classes.iter().enumerate().filter(|(number, class)| *number < judged.known || class.count > 0)
 }
 
-fn row(class: &ClassFigures) -> Value {
+fn row(class: &ClassFigures, samples: &str) -> Value {
     json!({
-        "class": class.name, "images": class.count, "predicted": class.predicted, "precision": class.precision(),
+        "class": class.name, samples: class.count, "predicted": class.predicted, "precision": class.precision(),
         "recall": class.recall(),
     })
 }
 
 /// Prints the confusion matrix, with numbered columns; with many classes, only the pairs that are confused most.
-fn print(judged: &Judgement) -> Result<()> {
+fn print(judged: &Judgement, samples: &str) -> Result<()> {
     if judged.known <= ROOM {
         let of = |(label, class): (usize, &ClassFigures)| {
             let taken = (0..judged.known).map(|to| (format!("{}", to + 1), json!(judged.taken(label, to))));
@@ -110,7 +111,7 @@ fn print(judged: &Judgement) -> Result<()> {
         .collect();
     pairs.sort_by(|a, b| b.0.cmp(&a.0).then(a.cmp(b)));
     let name = |class: usize| &judged.classes[class].name;
-    let of = |&(count, label, class): &(usize, usize, usize)| json!({ "label": name(label), "taken for": name(class), "images": count });
+    let of = |&(count, label, class): &(usize, usize, usize)| json!({ "label": name(label), "taken for": name(class), samples: count });
     output::rows(false, "confusion", &pairs.iter().take(ROOM).map(of).collect::<Vec<_>>())?;
     output::line(format!("the {ROOM} most frequent of {} confusions; --csv writes all", pairs.len()))
 }

@@ -27,7 +27,9 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
                 let options = linear_probe::Options { method, ..Default::default() };
                 let probe = match few.labels {
                     Some(labels) => {
-                        let (train, _) = labelled(train, labels, few.label_seed)?;
+                        let all = train.labels()?;
+                        let (train, subset) = labelled(train, labels, few.label_seed)?;
+                        subset.fewer(all).filter(|_| !model.show.quiet).iter().for_each(|note| output::note(note));
                         linear_probe::linear_probe(&train, test, &linear_probe::Options { folds: FOLDS, ..options })?
                     }
                     None => linear_probe::linear_probe(train, test, &options)?,
@@ -176,11 +178,17 @@ fn fitted(
     };
     // The test part is read first, so that data without labels is reported before anything is encoded.
     let test = rows(Split::Test, None)?;
-    let mut figures = judge(&rows(Split::Train, None)?, &test)?;
+    let train = rows(Split::Train, None)?;
+    let test = test.numbered_as(&train);
+    let mut figures = judge(&train, &test)?;
     test.extras.iter().for_each(|(name, value)| figures[*name] = value.clone());
     let baselines: &[&str] = if baseline { model.baselines() } else { &[] };
+    if baseline && baselines.is_empty() && !args.show.quiet {
+        output::say("note: this model has no baselines to compare with");
+    }
     for other in baselines {
-        let of = judge(&rows(Split::Train, Some(other))?, &rows(Split::Test, Some(other))?)?;
+        let train = rows(Split::Train, Some(other))?;
+        let of = judge(&train, &rows(Split::Test, Some(other))?.numbered_as(&train))?;
         figures[format!("{other}_top1")] = of["top1"].clone();
     }
     evals::figures(args, name, &figures)

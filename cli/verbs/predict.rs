@@ -5,6 +5,7 @@ use std::path::Path;
 
 use ctk_core::error::{Error, Result};
 use ctk_core::eval::Predictions;
+use ctk_core::modality::Query;
 use ctk_core::store::files;
 use ctk_core::store::parquet::{self, Cells};
 use serde_json::{Map, Value, json};
@@ -38,9 +39,19 @@ pub fn run(args: Predict, modalities: Modalities) -> Result<()> {
     let format = args.out.as_deref().map(Format::of).transpose()?;
     args.out.as_deref().map_or(Ok(()), |out| args.over.allows(out))?;
     let model = model::open(&args.model, modalities)?;
+    if !args.text.is_empty() && !model.embeds_names() {
+        return Err(Error::usage("--text: this run classifies no texts").hint("give the paths of samples, or --data"));
+    }
     let classifier = model.classifier()?;
     let _progress = progress::of_samples(args.model.show.quiet);
-    let queries = samples::queries(&*model, &args.model, &args.samples);
+    let mut queries = samples::queries(&*model, &args.model, &args.samples);
+    if !args.text.is_empty() {
+        // Without a path, the texts are all that is asked for.
+        if args.model.data.is_none() && args.samples.paths.is_empty() {
+            queries.clear();
+        }
+        queries.push((Query { texts: args.text, ..Query::default() }, String::new()));
+    }
     let found = samples::all(
         queries,
         |query| classifier.predictions(query),

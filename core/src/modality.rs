@@ -127,7 +127,25 @@ pub trait Modality: Sync {
     fn task(&self, from: &Checkpoint, _request: &TaskRequest) -> Result<Recipe> {
         Err(Error::usage(format!("a run of {} cannot be fine-tuned or distilled", self.name()))
             .at(from.folder().display())
-            .hint("give a run of vision"))
+            .hint("give a run of vision or of sentences"))
+    }
+
+    /// The same for a model that another program wrote; `request` names it. None if this modality reads no such model.
+    ///
+    /// # Errors
+    /// As [`task`](Self::task).
+    fn foreign_task(&self, _request: &TaskRequest) -> Result<Option<Recipe>> {
+        Ok(None)
+    }
+
+    /// Whether a fine-tuned run of it can be distilled into a student by its classes.
+    fn distills_classes(&self) -> bool {
+        true
+    }
+
+    /// What its samples are called: `images`, `texts`.
+    fn samples(&self) -> &'static str {
+        "samples"
     }
 
     /// The recipe that [`bench`](Modality::bench) times if the user gave none: the same on every machine.
@@ -266,6 +284,8 @@ pub struct Query {
     pub view: Option<View>,
     /// What is put before each text, as [`Model::prompt`] says it; none: what the model usually puts there.
     pub prompt: Option<String>,
+    /// Texts in place of data, for models that read texts: see [`Model::embeds_names`].
+    pub texts: Vec<String>,
 }
 
 /// What is put before texts: some encoders were trained with other words before queries than before documents.
@@ -414,6 +434,9 @@ pub trait Model {
 
 /// Predicts the classes of samples.
 pub trait Classifier {
+    /// What its samples are called: `images`, `texts`.
+    fn samples(&self) -> &'static str;
+
     /// The predictions for the samples that `query` asks for.
     ///
     /// # Errors

@@ -1,11 +1,19 @@
 //! Tasks with a trained network, independent of the modality: fine-tuning it with few labels, and distilling it.
 //!
-//! The command line makes a request; a modality turns it into a recipe: see [`Modality::task`](crate::modality::Modality::task).
+//! The command line makes a request; a modality turns it into a recipe: see [`Modality::task`](crate::modality::Modality::task). The samples
+//! that keep their labels are drawn by [`Subset`], and stored in the run ([`store`], [`given`]).
 
 use std::path::PathBuf;
 
-use crate::data::labels::Amount;
+use crate::data::labels::{Amount, Subset};
+use crate::error::{Context, Error, Result};
+use crate::process::Process;
 use crate::recipe::Recipe;
+use crate::store::checkpoint::Checkpoint;
+use crate::store::run::Run;
+
+/// The file of a run with the samples that keep their labels.
+const LABELS: &str = "labels.json";
 
 /// A task, and how it is trained.
 #[derive(Clone, Debug)]
@@ -14,10 +22,10 @@ pub struct TaskRequest {
     pub run: PathBuf,
     /// Data to use instead of the run's own.
     pub data: Option<PathBuf>,
-    /// The optimizer.
-    pub optimizer: TaskOptimizer,
-    /// Samples in a batch.
-    pub batch: usize,
+    /// The optimizer; none: the modality's default.
+    pub optimizer: Option<TaskOptimizer>,
+    /// Samples in a batch; none: the modality's default.
+    pub batch: Option<usize>,
     /// Layers of the projection head that are kept; none: the modality's default.
     pub from_layer: Option<usize>,
     /// Whether batch normalisation uses the run's running statistics while training.
@@ -49,6 +57,10 @@ pub enum Task {
 pub struct Finetune {
     /// How many training samples keep their labels.
     pub labels: Amount,
+    /// Samples to test on, in place of those that belong to the data.
+    pub test: Option<PathBuf>,
+    /// How the network is trained, by the name that the modality has for it; none: its default.
+    pub scheme: Option<String>,
     /// Seed of the choice of these samples, their folds and their order.
     pub seed: u64,
     /// Whether to train the same network from scratch instead.
@@ -78,4 +90,28 @@ pub struct Distill {
     pub epochs: usize,
     /// Peak learning rate, before batch scaling.
     pub rate: Option<f64>,
+}
+
+/// Stores in the run the samples that keep their labels; a resumed run must find the same.
+///
+/// # Errors
+/// The run was begun with other labels; the file cannot be read or written.
+pub fn store(drawn: &Subset, run: &mut Run, process: &Process) -> Result<()> {
+    match run.read(LABELS)? {
+        Some(bytes) if serde_json::from_slice::<Subset>(&bytes).at(LABELS)? != *drawn => {
+            Err(Error::new("the data is not what it was when its labels were drawn")
+                .at(LABELS)
+                .hint("restore the data, or start a new run"))
+        }
+        None if process.writes() => run.write(LABELS, &serde_json::to_vec_pretty(drawn)?),
+        _ => Ok(()),
+    }
+}
+
+/// The samples that keep their labels in the run of `checkpoint`, if the run stores them.
+///
+/// # Errors
+/// The file is damaged.
+pub fn given(checkpoint: &Checkpoint) -> Result<Option<Subset>> {
+    checkpoint.of_run(LABELS)?.map(|bytes| serde_json::from_slice(&bytes).at(LABELS)).transpose()
 }

@@ -45,9 +45,9 @@ pub enum Eval {
     },
     /// Judge the classifier of a fine-tuned or distilled run: accuracy, figures for each class, confusion matrix, calibration
     ///
-    /// The images are the test part of the run's data, or its hold-out. With --data they are the test part of that data if it has one, else
-    /// all of it. Classes are matched by name. Images of a class that the run does not know count as wrong, and a note says how many
-    /// classes these are.
+    /// The images or texts are the test part of the run's data, or its hold-out. With --data they are the test part of that data if it has
+    /// one, else all of it. Classes are matched by name. Samples of a class that the run does not know count as wrong, and a note says how
+    /// many classes these are.
     #[command(after_help = "Examples:\n  ctk eval classify runs/vision-2\n  \
         ctk eval classify runs/vision-2 --data photos/ --csv confusion.csv --svg confusion.svg\n  \
         ctk eval classify runs/vision-2 --calibrate --json")]
@@ -161,7 +161,8 @@ pub enum Eval {
     /// Each cell of the table is a run that is trained and kept. The same command continues a study that was stopped. Prints mean and
     /// standard deviation over label subsets, and the methods' paired differences; writes results.json, results.csv and plot.svg.
     #[command(after_help = "Examples:\n  ctk eval label-efficiency runs/vision-1\n  \
-        ctk eval label-efficiency runs/vision-1 --labels 1% --methods probe,finetune --seeds 5 --epochs 20")]
+        ctk eval label-efficiency runs/vision-1 --labels 1% --methods probe,finetune --seeds 5 --epochs 20\n  \
+        ctk eval label-efficiency runs/sentences-1 --data reviews.tsv --labels 8-per-class,64-per-class")]
     LabelEfficiency(LabelEfficiency),
     /// Alignment, uniformity and signs of collapse of the embeddings; needs no labels
     #[command(after_help = "Example:\n  ctk eval geometry runs/vision-1")]

@@ -17,12 +17,12 @@ fn amount(text: &str) -> Result<Amount, String> {
 /// How a task trains: flags that fine-tuning and distillation share.
 #[derive(ClapArgs, Clone)]
 pub struct Tuning {
-    /// The optimizer: LARS (SimCLRv2) or SGD with momentum
-    #[arg(long, value_enum, default_value_t = Optimizer::Lars)]
-    pub optimizer: Optimizer,
-    /// Images in a batch; fewer where there are fewer labelled images
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
-    pub batch: u32,
+    /// The optimizer for images: LARS (SimCLRv2) or SGD with momentum; default: lars. Texts have AdamW
+    #[arg(long, value_enum)]
+    pub optimizer: Option<Optimizer>,
+    /// Samples in a batch; fewer where there are fewer labelled ones; default: 64 images; to fine-tune on texts 16
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pub batch: Option<u32>,
     /// Layers of the projection head that are kept and fine-tuned as a part of the encoder; 0 drops the head; default: 1 (SimCLRv2), or 0
     /// where the run has no head
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=3))]
@@ -42,11 +42,11 @@ impl Tuning {
         TaskRequest {
             run: run.to_path_buf(),
             data: data.map(Path::to_path_buf),
-            optimizer: match self.optimizer {
+            optimizer: self.optimizer.map(|optimizer| match optimizer {
                 Optimizer::Lars => TaskOptimizer::Lars,
                 Optimizer::Sgd => TaskOptimizer::Sgd,
-            },
-            batch: self.batch as usize,
+            }),
+            batch: self.batch.map(|batch| batch as usize),
             from_layer: self.from_layer.map(usize::from),
             frozen_statistics: self.bn == Bn::Frozen,
             task,
@@ -70,45 +70,65 @@ pub enum Bn {
     Frozen,
 }
 
-/// The values that fine-tuning chooses from, by cross-validation on the labelled images alone.
+/// The values that fine-tuning of images chooses from, by cross-validation on the labelled images alone; of texts each list has one.
 #[derive(ClapArgs, Clone)]
 pub struct Choices {
     /// Learning rates to choose from; the peak rate is this value times √batch; default: .005 (SimCLRv2), .02 and .08 with LARS, half of
-    /// these with SGD
+    /// these with SGD. For texts the peak rate itself; default: 2e-5, of static embeddings .01
     #[arg(long, value_name = "RATE,…", value_delimiter = ',')]
     pub rates: Vec<f64>,
-    /// Numbers of epochs to choose from; default: 60 for up to 2 % of the labels or a number of labels a class, else 30 (SimCLRv2)
+    /// Numbers of epochs to choose from; default: 60 for up to 2 % of the labels or a number of labels a class, else 30 (SimCLRv2). For
+    /// texts 1 with setfit
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     pub epochs: Vec<usize>,
     /// Smallest crops to choose from, as fractions of the image's area; default: the run's own
     #[arg(long, value_name = "SHARE,…", value_delimiter = ',')]
     pub crops: Vec<f64>,
-    /// Folds of the cross-validation; they are held out in turn until 1,000 images have been evaluated
+    /// Folds of the cross-validation; they are held out in turn until 1,000 images have been evaluated. For texts it chooses the L2 strength
+    /// of the logistic regression
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub folds: usize,
 }
 
 impl Choices {
-    /// The task that fine-tunes with these choices, or that trains from scratch with `scratch`.
-    pub fn task(&self, labels: Amount, seed: u64, scratch: bool) -> Task {
+    /// The task that fine-tunes with these choices as `texts` says, or that trains from scratch with `scratch`.
+    pub fn task(&self, labels: Amount, seed: u64, scratch: bool, texts: &Texts) -> Task {
         let Choices { rates, epochs, crops, folds } = self.clone();
-        Task::Finetune(task::Finetune { labels, seed, scratch, rates, epochs, crops, folds })
+        let Texts { test, scheme } = texts.clone();
+        Task::Finetune(task::Finetune { labels, test, scheme, seed, scratch, rates, epochs, crops, folds })
     }
+}
+
+/// How texts are fine-tuned.
+#[derive(ClapArgs, Clone)]
+pub struct Texts {
+    /// For texts: the texts to test on. Default: those that the data itself names, by a column `split` or by files called train and test,
+    /// or else a fifth of each class
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub test: Option<PathBuf>,
+    /// For texts: setfit (pairs of the labelled texts, then a logistic regression on the embeddings), or plain (a linear classifier with the
+    /// encoder, by cross entropy); default: setfit, and from scratch plain
+    #[arg(long, value_name = "NAME", value_parser = ["setfit", "plain"])]
+    pub scheme: Option<String>,
 }
 
 #[derive(ClapArgs)]
 pub struct Finetune {
-    /// The run to start from: a run folder or a checkpoint
+    /// What to start from: a run folder or a checkpoint; for texts also the folder of an encoder (sentence-transformers, transformers,
+    /// model2vec), or hf://owner/name
     #[arg(value_name = "RUN", value_hint = ValueHint::DirPath)]
     pub run: PathBuf,
-    /// Use this data instead of the run's own
+    /// Use this data instead of the run's own. For texts: a table with columns `text` and `label` (.tsv, .csv, .jsonl, .parquet), a folder
+    /// of such files called train and test, or a glob
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub data: Option<PathBuf>,
-    /// How many training images keep their labels: a percentage of each class, at least one image (1%, 10%, 100%), or a number
+    #[command(flatten)]
+    pub texts: Texts,
+    /// How many training samples keep their labels: a percentage of each class, at least one sample (1%, 10%, 100%), or a number
     /// (5-per-class)
     #[arg(long, value_name = "AMOUNT", value_parser = amount)]
     pub labels: Amount,
-    /// Seed of the choice of labelled images, the folds, the order of the images and the views
+    /// Seed of the choice of labelled samples, the folds, the order of the samples, and the views or pairs
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Train the same network from scratch instead, with the same rates to choose from and at least as many updates
@@ -176,11 +196,14 @@ pub struct LabelEfficiency {
     /// Label subsets for each amount, with seeds 0 to N - 1; training has the same seed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub seeds: u64,
-    /// Methods to compare
-    #[arg(long, value_enum, value_name = "METHOD,…", value_delimiter = ',', default_values = ["scratch", "probe", "finetune", "distill"])]
+    /// Methods to compare; default: all that there are for the data: texts have no distill
+    #[arg(long, value_enum, value_name = "METHOD,…", value_delimiter = ',')]
     pub methods: Vec<Method>,
     #[command(flatten)]
     pub choices: Choices,
+    /// For texts: how they are fine-tuned, as for `ctk finetune`
+    #[arg(long, value_name = "NAME", value_parser = ["setfit", "plain"])]
+    pub scheme: Option<String>,
     /// Epochs of distillation over all training images
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub distill_epochs: usize,
@@ -205,7 +228,15 @@ pub enum Method {
     Distill,
 }
 
+/// All methods, in the order of a table.
+const METHODS: [Method; 4] = [Method::Scratch, Method::Probe, Method::Finetune, Method::Distill];
+
 impl Method {
+    /// The methods of a modality, whose classifiers may be distilled or not.
+    pub fn all(distilled: bool) -> Vec<Method> {
+        METHODS.into_iter().filter(|method| distilled || *method != Method::Distill).collect()
+    }
+
     /// The method's name in tables and plots.
     pub fn said(self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use super::{ModelArgs, Prompted};
 /// Samples given by their paths, beside or in place of `--data`.
 #[derive(ClapArgs)]
 pub struct Paths {
-    /// Images, or folders of images
+    /// Images, folders of images, or files of texts
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
     /// The part of the data to use
@@ -55,6 +55,9 @@ pub struct Predict {
     pub model: ModelArgs,
     #[command(flatten)]
     pub samples: Paths,
+    /// A text to classify, with a run of texts; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub text: Vec<String>,
     /// The file to write: .csv, .parquet or .jsonl; default: CSV on stdout. Columns: name, label (empty where unknown), predicted,
     /// probability
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

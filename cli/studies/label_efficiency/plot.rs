@@ -6,7 +6,9 @@ use std::fmt::Write;
 pub struct Plot {
     /// The run that the study is of.
     pub run: String,
-    /// The amounts of labels, and how many labelled images each is.
+    /// What samples are called: `images`, `texts`.
+    pub samples: &'static str,
+    /// The amounts of labels, and how many labelled samples each is.
     pub labels: Vec<(String, usize)>,
     /// Accuracy of guessing, a share; none where the number of classes is not known.
     pub chance: Option<f64>,
@@ -50,7 +52,7 @@ impl Plot {
             svg.push('\n');
         };
         put(format_args!("<text x=\"{left}\" y=\"22\" font-size=\"15\" font-weight=\"bold\">{}</text>", escaped(&self.title())));
-        put(format_args!("<text x=\"{left}\" y=\"44\">top-1 accuracy on test images, %</text>"));
+        put(format_args!("<text x=\"{left}\" y=\"44\">top-1 accuracy on test {}, %</text>", self.samples));
         let mut line = low;
         while line <= high + 1e-9 {
             let at = y(line / 100.0);
@@ -58,15 +60,16 @@ impl Plot {
             put(format_args!("<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{line:.0}</text>", left - 8.0, at + 4.0));
             line += step;
         }
-        for (at, (label, images)) in self.labels.iter().enumerate() {
+        for (at, (label, count)) in self.labels.iter().enumerate() {
             let middle = format!("x=\"{:.1}\" text-anchor=\"middle\"", x(at));
             put(format_args!("<text {middle} y=\"{:.1}\">{}</text>", bottom + 20.0, escaped(label)));
-            put(format_args!("<text {middle} y=\"{:.1}\" fill=\"#555\">{images} images</text>", bottom + 37.0));
+            put(format_args!("<text {middle} y=\"{:.1}\" fill=\"#555\">{count} {}</text>", bottom + 37.0, self.samples));
         }
         put(format_args!(
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">labels of the training images</text>",
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">labels of the training {}</text>",
             (left + right) / 2.0,
-            bottom + 58.0
+            bottom + 58.0,
+            self.samples
         ));
         if let Some(chance) = self.chance {
             let at = y(chance);
@@ -173,7 +176,14 @@ mod tests {
             points: means.iter().map(|&mean| Some((mean, sd))).chain([None]).collect(),
         };
         let labels = [("1%", 5), ("10%", 50), ("100%", 500)].map(|(label, images)| (label.to_string(), images)).to_vec();
-        Plot { run: "runs/a & b".into(), labels, chance, seeds: (2, 3), curves: curves.iter().map(curve).collect() }
+        Plot {
+            run: "runs/a & b".into(),
+            samples: "images",
+            labels,
+            chance,
+            seeds: (2, 3),
+            curves: curves.iter().map(curve).collect(),
+        }
     }
 
     #[test]

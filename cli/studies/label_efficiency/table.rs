@@ -20,7 +20,7 @@ const NOTE: &str = "± is the standard deviation over label subsets, whose seeds
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cell {
     pub labels: Amount,
-    /// Labelled images.
+    /// Labelled samples.
     pub labelled: usize,
     pub seed: u64,
     pub method: Method,
@@ -28,7 +28,9 @@ pub struct Cell {
 }
 
 pub struct Table {
-    /// By labelled images, seed and method.
+    /// What samples are called: `images`, `texts`.
+    samples: &'static str,
+    /// By labelled samples, seed and method.
     cells: Vec<Cell>,
     /// Rows: amounts of labels, few first.
     amounts: Vec<Amount>,
@@ -37,7 +39,7 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new(mut cells: Vec<Cell>) -> Table {
+    pub fn new(mut cells: Vec<Cell>, samples: &'static str) -> Table {
         cells.sort_by(|a, b| {
             let key = |cell: &Cell| (cell.labelled, cell.labels.to_string(), cell.seed, cell.method);
             key(a).cmp(&key(b))
@@ -47,7 +49,7 @@ impl Table {
         let mut methods: Vec<Method> = cells.iter().map(|cell| cell.method).collect();
         methods.sort();
         methods.dedup();
-        Table { cells, amounts, methods }
+        Table { samples, cells, amounts, methods }
     }
 
     fn of(&self, labels: Amount, method: Method) -> impl Iterator<Item = &Cell> {
@@ -98,7 +100,7 @@ impl Table {
         let mut table = Vec::new();
         for &labels in &self.amounts {
             let labelled = self.cells.iter().find(|cell| cell.labels == labels).map(|cell| cell.labelled);
-            let mut row = json!({ "labels": labels, "images": labelled });
+            let mut row = json!({ "labels": labels, self.samples: labelled });
             for &method in &self.methods {
                 row[method.said()] = json!(self.spread(labels, method).map(|(mean, sd, _)| {
                     let mean = percent(mean);
@@ -107,7 +109,7 @@ impl Table {
             }
             table.push(row);
         }
-        output::line("top-1 accuracy on test images, %")?;
+        output::line(format!("top-1 accuracy on test {}, %", self.samples))?;
         output::rows(false, "top1", &table)?;
         let said = |value: &Value| Method::deserialize(value).map_or(String::new(), |method| method.said().to_string());
         let number = |value: &Value| value.as_f64().map_or("-".to_string(), percent);
@@ -141,6 +143,7 @@ impl Table {
         let seeds = spreads.fold((usize::MAX, 0), |(least, most), (_, _, seeds)| (least.min(seeds), most.max(seeds)));
         let plot = plot::Plot {
             run: run.to_string(),
+            samples: self.samples,
             labels: self.amounts.iter().map(|&labels| (labels.to_string(), images(labels))).collect(),
             chance: classes.filter(|classes| *classes > 0).map(|classes| 1.0 / classes as f64),
             seeds,
@@ -158,13 +161,16 @@ mod tests {
     fn what_was_not_run_is_left_out_and_pairs_are_of_one_seed() {
         let cell =
             |labels, seed, method, top1| Cell { labels: Amount::Percent(labels), labelled: labels as usize, seed, method, top1 };
-        let table = Table::new(vec![
-            cell(100.0, 0, Method::Finetune, 0.9),
-            cell(10.0, 1, Method::Scratch, 0.5),
-            cell(10.0, 2, Method::Finetune, 0.8),
-            cell(10.0, 1, Method::Finetune, 0.6),
-            cell(10.0, 1, Method::Distill, 0.7),
-        ]);
+        let table = Table::new(
+            vec![
+                cell(100.0, 0, Method::Finetune, 0.9),
+                cell(10.0, 1, Method::Scratch, 0.5),
+                cell(10.0, 2, Method::Finetune, 0.8),
+                cell(10.0, 1, Method::Finetune, 0.6),
+                cell(10.0, 1, Method::Distill, 0.7),
+            ],
+            "images",
+        );
         let figures = table.figures(Path::new("study"));
         let rows: Vec<_> =
             figures["top1"].as_array().unwrap().iter().map(|row| (row["labels"].to_string(), row["seeds"].as_u64())).collect();

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, short};
 use crate::rng::Key;
 
 /// How many samples keep their labels.
@@ -117,6 +117,28 @@ impl Subset {
         (Subset { labels, seed, classes: classes.to_vec(), names: sorted }, chosen)
     }
 
+    /// Classes that have fewer samples than labels were asked for, as a sentence; `of` has the class of each sample of the data.
+    pub fn fewer(&self, of: &[u32]) -> Option<String> {
+        let Amount::PerClass(wanted) = self.labels else { return None };
+        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+        of.iter().for_each(|class| *counts.entry(*class).or_default() += 1);
+        let name = |class: u32| self.classes.get(class as usize).map_or_else(|| class.to_string(), |name| short(name, 40).into());
+        let short: Vec<String> = counts
+            .iter()
+            .filter(|(_, count)| **count < wanted)
+            .map(|(class, count)| format!("{} ({count})", name(*class)))
+            .collect();
+        let more = if short.len() > 5 { ", …" } else { "" };
+        (!short.is_empty()).then(|| {
+            format!(
+                "{} of {} classes have fewer than {wanted}, and keep all: {}{more}",
+                short.len(),
+                counts.len(),
+                short[..short.len().min(5)].join(", ")
+            )
+        })
+    }
+
     /// One line about the subset, to print.
     pub fn line(&self, of: usize) -> String {
         format!("{} of {of} labels ({}, seed {}), by class", self.names.len(), self.labels, self.seed)
@@ -216,6 +238,17 @@ mod tests {
         }
         assert_eq!(fold, folds(&names, &of, 5, 0));
         assert_ne!(fold, folds(&names, &of, 5, 1));
+    }
+
+    #[test]
+    fn classes_with_fewer_samples_are_named() {
+        let (all, of) = data();
+        let said = |amount: &str| {
+            let classes = ["a", "b", "c"].map(String::from);
+            Subset::draw(&all, &of, &classes, amount.parse().unwrap(), 0).0.fewer(&of)
+        };
+        assert_eq!((said("3-per-class"), said("1%")), (None, None));
+        assert_eq!(said("5-per-class").unwrap(), "1 of 3 classes have fewer than 5, and keep all: c (3)");
     }
 
     #[test]

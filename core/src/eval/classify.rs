@@ -32,6 +32,11 @@ impl Classes {
         Ok(Classes { names, of })
     }
 
+    /// The numbers of the classes that occur, ascending.
+    pub(super) fn numbers(&self) -> &[u32] {
+        &self.names
+    }
+
     /// How many classes occur.
     pub(super) fn count(&self) -> usize {
         self.names.len()

@@ -80,6 +80,17 @@ pub fn linear_probe(train: &Features, test: &Features, options: &Options) -> Res
     Classifier::fit(train, options)?.judge(test)
 }
 
+/// A linear classifier of features as they are, without their standardisation: logits = W·x + b.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// The number of each class in the labels that it was fitted on, ascending.
+    pub classes: Vec<u32>,
+    /// W, row-major, (classes, width).
+    pub weight: Vec<f32>,
+    /// b, a value for each class.
+    pub bias: Vec<f32>,
+}
+
 /// A linear classifier over features.
 pub struct Classifier {
     classes: Classes,
@@ -124,6 +135,26 @@ impl Classifier {
     /// Weights of the standardised features, `(width + 1, classes)`, row by row; the last row holds the intercepts.
     pub fn weights(&self) -> &[f64] {
         &self.weights
+    }
+
+    /// The same classifier for features that are not standardised.
+    pub fn linear(&self) -> Linear {
+        let (classes, width) = (self.classes.count(), self.width);
+        let mut weight = vec![0.0; classes * width];
+        let mut bias: Vec<f64> = self.weights[width * classes..].to_vec();
+        for (j, row) in self.weights[..width * classes].chunks_exact(classes).enumerate() {
+            let (mean, inverse) = (f64::from(self.mean[j]), f64::from(self.inverse_deviation[j]));
+            for (k, w) in row.iter().enumerate() {
+                weight[k * width + j] = (w * inverse) as f32;
+                bias[k] -= w * inverse * mean;
+            }
+        }
+        Linear { classes: self.classes.numbers().to_vec(), weight, bias: bias.into_iter().map(|b| b as f32).collect() }
+    }
+
+    /// The L2 strength that was used; none with SGD.
+    pub fn strength(&self) -> Option<f64> {
+        self.strength
     }
 
     /// Classifies the rows of `test`.
@@ -381,6 +412,23 @@ mod tests {
         }
         assert!(gradient.iter().all(|g| g.abs() < 2e-5), "{gradient:?}");
         assert!(w.iter().any(|w| w.abs() > 0.1));
+    }
+
+    #[test]
+    fn the_same_classifier_reads_features_as_they_are() {
+        let (train, test) = (planted(1, 300, 5, 3, 0.5), planted(2, 50, 5, 3, 0.5));
+        let fitted = Classifier::fit(&train, &Options::default()).unwrap();
+        let Linear { classes, weight, bias } = fitted.linear();
+        let expected = scores(&fitted.standardise(&test).unwrap(), fitted.weights(), 3).unwrap();
+        for (row, expected) in test.rows.chunks_exact(5).zip(expected.chunks_exact(3)) {
+            for k in 0..3 {
+                let found = bias[k] + row.iter().zip(&weight[k * 5..]).map(|(x, w)| x * w).sum::<f32>();
+                assert!((found - expected[k]).abs() < 1e-3 * (1.0 + expected[k].abs()), "{found} {}", expected[k]);
+            }
+        }
+        assert_eq!(classes, [0, 1, 2]);
+        let gaps = features(vec![1.0, 2.0, 3.0, 4.0], 1, &[7, 3, 7, 3]);
+        assert_eq!(Classifier::fit(&gaps, &Options::default()).unwrap().linear().classes, [3, 7]);
     }
 
     #[test]

@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_method_is_its_table_and_its_defaults_are_sound() {
-        assert_eq!(LossRecipe::NAMES.len(), 13);
+        assert_eq!(LossRecipe::NAMES.len(), 14);
         for name in LossRecipe::NAMES {
             let text = format!("[loss.{name}]\n");
             let loss = parsed(&text);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn widths_are_checked_with_their_line() {
-        for loss in ["nt-xent", "infonce", "ranking", "cosent", "mse"] {
+        for loss in ["nt-xent", "infonce", "ranking", "cosent", "cosine-similarity", "mse"] {
             let text = |keys: &str| format!("[loss.{loss}.matryoshka]\n{keys}\n");
             let sound = text("widths = [4, 8, 2]\nweights = [1.0, 0.5, 2]");
             checked(&sound, false).unwrap();
@@ -241,9 +241,10 @@ mod tests {
         for name in LossRecipe::NAMES {
             let recipe = Recipe::new("a.toml", format!("\n[loss.{name}]\n"));
             let loss = recipe.parse::<Small>().unwrap().loss;
-            for (needed, refused) in
-                [(*name == "cosent", loss.without_scores(&recipe)), (["mse", "kl"].contains(name), loss.without_teacher(&recipe))]
-            {
+            for (needed, refused) in [
+                (["cosent", "cosine-similarity"].contains(name), loss.without_scores(&recipe)),
+                (["mse", "kl"].contains(name), loss.without_teacher(&recipe)),
+            ] {
                 assert_eq!(needed, refused.is_err(), "{name}");
                 let Err(error) = refused else { continue };
                 let error = error.to_string();

@@ -45,6 +45,7 @@ losses! {
     infonce Infonce(InfonceRecipe) "infonce" "InfoNCE both ways: the other side's rows are the candidates, as in CLIP.";
     ranking Ranking(RankingRecipe) "ranking" "Multiple negatives ranking: the positive among all candidates, with hard negatives.";
     cosent Cosent(CosentRecipe) "cosent" "CoSENT: pairs with higher scores should be more similar. Needs scores.";
+    cosine_similarity CosineSimilarity(CosineSimilarityRecipe) "cosine-similarity" "The cosine of a pair should be its score. Needs scores.";
     mse Mse(MseRecipe) "mse" "Distillation: the squared distance to a teacher's embeddings.";
     kl Kl(KlRecipe) "kl" "Distillation: similarities like those of a teacher's embeddings.";
     barlow_twins BarlowTwins(BarlowTwinsRecipe) "barlow-twins" "Barlow Twins: the cross-correlation of the views should be the identity.";

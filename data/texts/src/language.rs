@@ -254,6 +254,23 @@ pub fn text_pairs(count: usize, key: Key) -> Vec<[String; 2]> {
     (0..count).map(pair).collect()
 }
 
+/// What the words of each kind are, as classes of texts.
+const CLASSES: [&str; KINDS.len()] = ["places", "people", "things", "deeds", "qualities"];
+
+/// Sentences with classes: what kind of word each is about.
+pub fn labelled_texts(count: usize, key: Key) -> Vec<(String, &'static str)> {
+    let topics = all_topics();
+    let text = |number: usize| {
+        let mut rng = key.of("texts with classes").at(number as u64).rng();
+        let k = rng.random_range(0..KINDS.len());
+        let (lexeme, form) = (rng.random_range(0..KINDS[k].lexemes.len()), rng.random_range(0..KINDS[k].forms.len()));
+        let mut out = String::new();
+        sentence(&KINDS[k], form, KINDS[k].lexemes[lexeme][form], &topics[k][lexeme], &mut rng, &mut out);
+        (out, CLASSES[k])
+    };
+    (0..count).map(text).collect()
+}
+
 /// Appends a sentence about `word`, and returns its number of words.
 fn sentence(kind: &Category, form: usize, word: &str, topics: &[&str], rng: &mut Rng, out: &mut String) -> usize {
     let template = kind.sentences.choose(rng).expect("a kind has sentences");
@@ -362,6 +379,13 @@ mod tests {
         assert!(own > 3 * other, "{own} common topics within pairs, {other} between them");
         assert!(pairs.iter().all(|[first, second]| first.split(". ").count() == 3 && second.split(". ").count() == 3));
         assert!(pairs.iter().all(|[_, second]| !second.contains("france")));
+    }
+
+    #[test]
+    fn texts_with_classes_are_of_all_classes() {
+        let texts = labelled_texts(100, Key::new(1));
+        assert_eq!(texts, labelled_texts(100, Key::new(1)));
+        assert!(CLASSES.iter().all(|class| texts.iter().filter(|(_, of)| of == class).count() > 8), "{texts:?}");
     }
 
     #[test]

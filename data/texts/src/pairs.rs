@@ -10,7 +10,7 @@ pub mod cut;
 pub mod mining;
 mod open;
 pub mod recipe;
-mod rows;
+pub(crate) mod rows;
 mod split;
 mod weights;
 pub mod write;

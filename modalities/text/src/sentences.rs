@@ -1,8 +1,9 @@
 //! Sentences: encoders of texts, trained on pairs of texts or on texts alone.
 //!
 //! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
-//! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs; `forecast` says how much memory
-//!   a step needs, `bench` how long it takes.
+//! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs; `forecast` says how much
+//!   memory a step needs, `bench` how long it takes.
+//! - Few labels: [`finetune`] makes a classifier of an encoder.
 //! - Use: [`encoder`] embeds texts, `model` is what verbs know of it, `prompts` are what may stand before texts.
 //! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
 //!   sentence-transformers, transformers and model2vec write, and `export` writes one.
@@ -14,6 +15,7 @@ use ctk_core::objective::LossRecipe;
 use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::task::TaskRequest;
 use ctk_core::train::bench::{Report, Request};
 use ctk_core::{Device, Result};
 
@@ -22,6 +24,7 @@ pub mod data;
 mod dev;
 pub mod encoder;
 mod export;
+pub mod finetune;
 pub mod folder;
 mod forecast;
 pub mod job;
@@ -37,6 +40,18 @@ mod tests;
 pub mod tokenizing;
 
 const NAME: &str = "sentences";
+
+/// The recipe keys that hold paths.
+const PATHS: &[&str] = &[
+    "data.path",
+    "data.source.path",
+    "data.dev",
+    "tokenizer.file",
+    "encoder.transformer.weights",
+    "encoder.static.weights",
+    "task.finetune.from",
+    "task.finetune.test",
+];
 
 /// The modality.
 pub struct Sentences;
@@ -57,7 +72,11 @@ impl Modality for Sentences {
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
-        Ok(Box::new(job::Train::new(recipe)?))
+        let (recipe, plan) = recipe::SentencesRecipe::check(recipe)?;
+        Ok(match recipe.task.clone() {
+            None => Box::new(job::Train::new(recipe, plan)),
+            Some(recipe::TaskRecipe::Finetune(task)) => Box::new(finetune::job::Finetuning::new(task, recipe, plan)),
+        })
     }
 
     fn complete(&self, recipe: &mut Recipe) -> Result<()> {
@@ -65,7 +84,23 @@ impl Modality for Sentences {
     }
 
     fn paths(&self) -> &'static [&'static str] {
-        &["data.path", "data.source.path", "data.dev", "tokenizer.file", "encoder.transformer.weights", "encoder.static.weights"]
+        PATHS
+    }
+
+    fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {
+        finetune::recipe::written(Some(from), request)
+    }
+
+    fn foreign_task(&self, request: &TaskRequest) -> Result<Option<Recipe>> {
+        finetune::recipe::foreign(request)
+    }
+
+    fn distills_classes(&self) -> bool {
+        false
+    }
+
+    fn samples(&self) -> &'static str {
+        "texts"
     }
 
     fn yardstick(&self) -> Result<&'static str> {

@@ -11,6 +11,7 @@ use ctk_core::modality::Query;
 use ctk_core::rng::Key;
 use ctk_core::{Context, Error, Result};
 use ctk_texts::corpus::Reading;
+use ctk_texts::labelled;
 use ctk_texts::table::Texts;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
@@ -84,7 +85,8 @@ pub fn answer(table: &impl Table, query: &Query, reading: impl FnOnce() -> Resul
     }
     let Some(path) = &query.data else { return Ok(words) };
     let reading = reading()?;
-    let (mut texts, origin) = Texts::read(path, reading.encoding, reading.invalid)?.part(query.split).at(path.display())?;
+    let by = labelled::Reading { encoding: reading.encoding, invalid: reading.invalid, ..labelled::Reading::default() };
+    let (mut texts, origin) = labelled::read(path, &by)?.part(query.split).at(path.display())?;
     let mut notes = reading.notes.clone();
     notes.append(&mut texts.notes);
     let unseen = |word: &str| if query.baseline.is_none() { table.unseen(word) } else { None };

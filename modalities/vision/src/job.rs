@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn what_images_do_not_have_is_refused_with_the_losss_line() {
         let folder = tempfile::tempdir().unwrap();
-        for (loss, missing) in [("cosent", "score"), ("mse", "teacher"), ("kl", "teacher")] {
+        for (loss, missing) in [("cosent", "score"), ("cosine-similarity", "score"), ("mse", "teacher"), ("kl", "teacher")] {
             let run = folder.path().join(loss);
             let error = train(&[("loss", &format!("{{ {loss} = {{}} }}"))], &run).unwrap_err();
             let said = error.to_string();

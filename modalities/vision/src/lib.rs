@@ -109,6 +109,10 @@ impl Modality for Vision {
         task::recipe(from, request)
     }
 
+    fn samples(&self) -> &'static str {
+        "images"
+    }
+
     fn yardstick(&self) -> Result<&'static str> {
         Ok(bench::YARDSTICK)
     }

@@ -14,7 +14,7 @@ use crate::corpus::Invalid;
 use crate::files::{self, Encoding, Whole, whole};
 
 /// A file's rows.
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The names of the columns, if the file has them.
     pub names: Option<Vec<String>>,
     /// Number of columns.
@@ -31,14 +31,14 @@ enum Content {
 }
 
 /// How a file is read.
-pub(super) struct Reading {
+pub(crate) struct Reading {
     pub format: Option<Format>,
     pub encoding: Encoding,
     pub invalid: Invalid,
 }
 
 /// Called with the number of each row, from 1 on, and its cells; none if a cell is empty. It says whether to go on.
-pub(super) type EachRow<'a> = &'a mut dyn FnMut(usize, &[Option<&str>]) -> Result<bool>;
+pub(crate) type EachRow<'a> = &'a mut dyn FnMut(usize, &[Option<&str>]) -> Result<bool>;
 
 impl Table {
     /// Opens `path`. The first row of TSV and CSV has the columns' names if `named` says so, or if it looks like that.

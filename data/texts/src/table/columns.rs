@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use ctk_core::error::short;
+use ctk_core::{Error, Result};
+
 /// Common names of labels, the surest first.
 pub const LABELS: [&str; 14] = [
     "label",
@@ -63,6 +66,78 @@ const SPLIT: &str = "split";
 /// Whether this is a common name of texts.
 pub fn is_text(name: &str) -> bool {
     TEXTS.contains(&name.trim().to_lowercase().as_str())
+}
+
+/// A column that the user names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Column {
+    /// By its number, from 1 on.
+    Number(usize),
+    /// By its name in the first line.
+    Name(String),
+}
+
+/// The columns that the user names; others are recognised.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
+    /// The text.
+    pub text: Option<Column>,
+    /// The class.
+    pub label: Option<Column>,
+}
+
+impl Wish {
+    /// The columns of a table whose first row is `line`, and whether this row has the columns' names. None if they are not told by names.
+    ///
+    /// # Errors
+    /// A column that there is not.
+    pub fn columns(&self, line: &[&str]) -> Result<(Option<Columns>, bool)> {
+        let known = Columns::named(line);
+        if self.text.is_none() && self.label.is_none() {
+            let header = known.is_some();
+            return Ok((known, header));
+        }
+        let is_name = |column: &Option<Column>| matches!(column, Some(Column::Name(_)));
+        let header = known.is_some() || is_name(&self.text) || is_name(&self.label);
+        let at = |column: &Column, key: &str| {
+            let found = match column {
+                Column::Number(number) => number.checked_sub(1).filter(|at| *at < line.len()),
+                Column::Name(name) => {
+                    line.iter().position(|known| known.trim().trim_matches('"').eq_ignore_ascii_case(name.trim()))
+                }
+            };
+            found.ok_or_else(|| {
+                let named = match column {
+                    Column::Number(number) => number.to_string(),
+                    Column::Name(name) => format!("`{name}`"),
+                };
+                let all: Vec<String> =
+                    line.iter().zip(1..).map(|(cell, number)| format!("{number} `{}`", short(cell.trim(), 30))).collect();
+                Error::usage(format!("there is no column {named}: the first line has {}", all.join(", ")))
+                    .hint(format!("set {key} to one of them, by name or by number"))
+            })
+        };
+        let text = self.text.as_ref().map(|column| at(column, "data.columns.anchor (the text)")).transpose()?;
+        let label = self.label.as_ref().map(|column| at(column, "data.columns.label")).transpose()?;
+        let split = if header { known.as_ref().and_then(|known| known.split) } else { None };
+        let other = |taken: Option<usize>| {
+            (line.len() == 2).then(|| 1 - taken.unwrap_or_default()).filter(|_| taken.is_some_and(|at| at < 2))
+        };
+        let label = label.or(known.as_ref().and_then(|known| known.label).filter(|at| Some(*at) != text)).or_else(|| other(text));
+        let text = match text {
+            Some(text) => vec![text],
+            None => {
+                let told = known.as_ref().map(|known| known.text.clone()).unwrap_or_default();
+                let told: Vec<usize> = told.into_iter().filter(|at| Some(*at) != label).collect();
+                if told.is_empty() { other(label).into_iter().collect() } else { told }
+            }
+        };
+        if text.is_empty() {
+            return Err(Error::usage("the column of the texts is not recognised").hint("name it: data.columns.anchor"));
+        }
+        let escaped = line.iter().map(|name| header && name.trim().to_lowercase().ends_with("_escaped")).collect();
+        Ok((Some(Columns { label, text, split, between: "\n", escaped, note: None }), header))
+    }
 }
 
 /// The columns that are used.

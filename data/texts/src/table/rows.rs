@@ -6,7 +6,7 @@ use std::path::Path;
 use ctk_core::{Error, Result};
 
 use super::Texts;
-use super::columns::{Columns, is_text};
+use super::columns::{Columns, Wish, is_text};
 use crate::cells::{Row, plain_name, quoted, tabbed};
 
 /// Whether a file's name is that of a CSV file.
@@ -14,11 +14,11 @@ pub fn is_csv(path: &Path) -> bool {
     plain_name(path).ends_with(".csv")
 }
 
-/// Parses a table.
+/// Parses a table, of which the columns of `wish` are used if there are any.
 ///
 /// # Errors
-/// A line without its columns, or no text at all.
-pub fn parse(text: &str, csv: bool) -> Result<Texts> {
+/// A line without its columns, a column that there is not, or no text at all.
+pub fn parse(text: &str, csv: bool, wish: &Wish) -> Result<Texts> {
     let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let Some((_, first)) = lines().next() else { return Err(Error::new("there is no text in this file")) };
     let separator = if csv { Some(separator(first)) } else { named_cells(first) };
@@ -26,7 +26,7 @@ pub fn parse(text: &str, csv: bool) -> Result<Texts> {
         let cells = quoted(text, separator)?;
         let rows: Vec<Row> = cells.iter().map(|(line, record)| (*line, record.iter().collect())).collect();
         if rows.iter().any(|(_, row)| row.len() > 1) {
-            return table(rows, usize::MAX);
+            return table(rows, usize::MAX, wish);
         }
         let named = rows.len() > 1 && is_text(rows[0].1[0]);
         return Ok(bare(rows.iter().skip(usize::from(named)).map(|(_, row)| row[0])));
@@ -34,7 +34,7 @@ pub fn parse(text: &str, csv: bool) -> Result<Texts> {
     if !first.contains('\t') {
         return Ok(bare(lines().map(|(_, line)| line)));
     }
-    table(tabbed(text), 2)
+    table(tabbed(text), 2, wish)
 }
 
 /// Texts without classes.
@@ -68,16 +68,16 @@ fn named_cells(first: &str) -> Option<u8> {
 
 /// A table of rows, the first of which may name the columns. Without names, rows of different lengths have at most `most` fields: further
 /// fields belong to the last one, because a text may contain tabs.
-fn table(rows: Vec<Row>, most: usize) -> Result<Texts> {
+fn table(rows: Vec<Row>, most: usize, wish: &Wish) -> Result<Texts> {
     let mut joined = Vec::new();
     let mut rows = rows;
-    let named = Columns::named(&rows[0].1);
+    let (named, header) = wish.columns(&rows[0].1)?;
     let count = match &named {
         Some(columns) => columns.escaped.len(),
         None if most < rows[0].1.len() && rows.iter().any(|(_, row)| row.len() != rows[0].1.len()) => most,
         None => rows[0].1.len(),
     };
-    if named.is_some() {
+    if header {
         rows.remove(0);
     }
     for (place, (line, row)) in rows.iter_mut().enumerate() {
@@ -105,7 +105,8 @@ fn table(rows: Vec<Row>, most: usize) -> Result<Texts> {
     fill(&rows, columns)
 }
 
-fn fill(rows: &[Row], columns: Columns) -> Result<Texts> {
+/// The texts of rows that have these columns.
+pub(crate) fn fill(rows: &[Row], columns: Columns) -> Result<Texts> {
     let mut texts = Texts::default();
     let (mut labels, mut test) = (Vec::new(), Vec::new());
     for (line, fields) in rows {

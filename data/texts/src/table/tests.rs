@@ -70,7 +70,7 @@ fn what_cannot_be_read_is_said_with_its_place() {
 
 /// The labels by name, and the texts.
 fn read_as(text: &str, csv: bool) -> (Vec<String>, Vec<String>, Vec<String>) {
-    let texts = rows::parse(text, csv).unwrap();
+    let texts = rows::parse(text, csv, &Wish::default()).unwrap();
     let labels = texts.labels.iter().flatten().map(|label| texts.classes[*label as usize].clone()).collect();
     (labels, texts.texts, texts.notes)
 }
@@ -111,18 +111,18 @@ fn columns_are_known_by_the_names_that_data_sets_give_them() {
         assert!(!notes.is_empty(), "{text}");
     }
     // No label.
-    let test = rows::parse("index\tsentence\n0\ta fine film\n1\ta bad one\n", false).unwrap();
+    let test = rows::parse("index\tsentence\n0\ta fine film\n1\ta bad one\n", false, &Wish::default()).unwrap();
     assert_eq!((test.labels, test.texts.clone(), test.names), (None, wanted.1.clone(), wanted.1.clone()));
-    assert_eq!(rows::parse("text\na fine film\na bad one\n", true).unwrap().texts, wanted.1);
+    assert_eq!(rows::parse("text\na fine film\na bad one\n", true, &Wish::default()).unwrap().texts, wanted.1);
 }
 
 #[test]
 fn csv_cells_hold_what_lines_cannot() {
     let text = "text,label\n\"said \"\"no\"\", then\nleft\",a\n\"x, y\",b\n\n";
-    let texts = rows::parse(text, true).unwrap();
+    let texts = rows::parse(text, true, &Wish::default()).unwrap();
     assert_eq!(texts.texts, ["said \"no\", then\nleft", "x, y"]);
     assert_eq!((texts.names, texts.classes.len()), (vec!["2".to_string(), "4".to_string()], 2));
-    let error = rows::parse("text,label\nx, y,a\n", true).unwrap_err().to_string();
+    let error = rows::parse("text,label\nx, y,a\n", true, &Wish::default()).unwrap_err().to_string();
     assert!(error.contains("line 2") && error.contains("3 columns, not 2") && error.contains("in quotes"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     let packed = folder.path().join("t.CSV.gz");

@@ -40,7 +40,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     let Sentences { train: pairs, notes, .. } = recipe.data.open()?;
     notes.iter().for_each(|note| observer.event(&Event::Note(note)));
     fits(&recipe.loss, pairs.kind())?;
-    let start = Start::new(&recipe, &text, &pairs)?;
+    let start = Start::new(&recipe, &text, || pairs.all_texts().collect())?;
     start.notes.iter().for_each(|note| observer.event(&Event::Note(note)));
     let network = &start.described.network;
 
@@ -205,7 +205,7 @@ mod tests {
         super::super::recipe::complete(&mut text).unwrap();
         let (recipe, _) = SentencesRecipe::check(&text).unwrap();
         let pairs = recipe.data.open().unwrap().train;
-        let start = Start::new(&recipe, &text, &pairs).unwrap();
+        let start = Start::new(&recipe, &text, || pairs.all_texts().collect()).unwrap();
         let network = &start.described.network;
         let tokenizing = Tokenizing::new(start.tokenizer.clone(), start.described.rules.clone(), network.vocabulary()).unwrap();
         let source = TokenPairs::new(&pairs, &tokenizing, recipe.pairs.cut).unwrap();

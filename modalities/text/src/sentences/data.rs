@@ -185,7 +185,9 @@ pub fn fits(loss: &LossRecipe, kind: Kind) -> Result<()> {
     match kind {
         _ if needs.labels && kind != Kind::Labelled => error("a class for every text", "give a table with a column `label`"),
         _ if needs.scores && kind != Kind::Scored => error("a score for every pair", "give a table with a column `score`"),
-        Kind::Scored if !needs.scores => error("pairs that belong together", "use [loss.cosent], which learns from scores"),
+        Kind::Scored if !needs.scores => {
+            error("pairs that belong together", "use [loss.cosent] or [loss.cosine-similarity], which learn from scores")
+        }
         Kind::Triplets if loss.name() != "ranking" => error("two views", "use [loss.ranking], which has negatives"),
         _ => Ok(()),
     }

@@ -41,6 +41,16 @@ pub struct Embedded {
     pub empty: usize,
 }
 
+impl Embedded {
+    /// What a user should know of the rows of so many texts.
+    pub fn notes(&self, texts: usize) -> Vec<String> {
+        let of = |count: usize, what: &str| (count > 0).then(|| format!("{what}: {count} of {texts}"));
+        let cut = of(self.cut, "texts longer than the encoder reads, so that their ends are left out");
+        let empty = of(self.empty, "texts without a token, so that their rows are zeros");
+        cut.into_iter().chain(empty).collect()
+    }
+}
+
 impl SentenceEncoder {
     /// The encoder that `described` and its `tensors` (under ctk's names) are, on `device`.
     ///
@@ -79,6 +89,18 @@ impl SentenceEncoder {
     /// # Errors
     /// As [`embed`](SentenceEncoder::embed).
     pub fn embed_behind<T: AsRef<str> + Sync>(&self, prompt: Option<&str>, texts: &[T]) -> Result<Embedded> {
+        let mut all = self.unscaled(prompt, texts)?;
+        if self.normalise {
+            normalise(&mut all.rows, self.width());
+        }
+        Ok(all)
+    }
+
+    /// The same rows as the network makes them, whether or not features are scaled.
+    ///
+    /// # Errors
+    /// As for [`embed`](SentenceEncoder::embed).
+    pub fn unscaled<T: AsRef<str> + Sync>(&self, prompt: Option<&str>, texts: &[T]) -> Result<Embedded> {
         let count = texts.len();
         let mut all = Embedded { rows: Vec::with_capacity(texts.len() * self.width()), cut: 0, empty: 0 };
         // So many texts that their tokens are not in memory all at once.
@@ -90,9 +112,6 @@ impl SentenceEncoder {
             encode(&self.network, &ids, &mut all.rows)?;
             advanced(all.rows.len() / self.width().max(1), count);
         }
-        if self.normalise {
-            normalise(&mut all.rows, self.width());
-        }
         Ok(all)
     }
 }
@@ -102,9 +121,22 @@ impl SentenceEncoder {
 /// # Errors
 /// The device fails; the process was asked to end.
 pub fn encode(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
-    let (mut from, stop) = (0, Stop::here());
+    let stop = Stop::here();
+    encoded(network, texts, rows, || stop.check())
+}
+
+/// The same, also if the process was asked to end meanwhile: for what a checkpoint needs.
+///
+/// # Errors
+/// The device fails.
+pub fn encode_all(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
+    encoded(network, texts, rows, || Ok(()))
+}
+
+fn encoded(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>, check: impl Fn() -> Result<()>) -> Result<()> {
+    let mut from = 0;
     while from < texts.len() {
-        stop.check()?;
+        check()?;
         let (mut batch, mut count, mut to) = (Tokens::default(), 0, from);
         while to < texts.len() && (to == from || count + texts[to].len() <= AT_ONCE) {
             batch.push(texts[to]);

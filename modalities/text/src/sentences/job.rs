@@ -7,7 +7,6 @@ use ctk_core::modality::{Job, Summary};
 use ctk_core::nn::params::Params;
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
-use ctk_core::recipe::Recipe;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Judge, Probe, fit_judged};
 use ctk_core::train::plan::Plan;
@@ -32,13 +31,9 @@ pub struct Train {
 }
 
 impl Train {
-    /// Checks the recipe.
-    ///
-    /// # Errors
-    /// The first mistake in it.
-    pub fn new(text: &Recipe) -> Result<Train> {
-        let (recipe, plan) = SentencesRecipe::check(text)?;
-        Ok(Train { recipe, plan })
+    /// The job of a checked recipe.
+    pub(super) fn new(recipe: SentencesRecipe, plan: Plan) -> Train {
+        Train { recipe, plan }
     }
 }
 
@@ -62,7 +57,7 @@ impl Job for Train {
         }
         let start = match run.latest()? {
             Some(checkpoint) => Start::again(&checkpoint)?,
-            None => Start::new(&recipe, &plan.recipe, &train)?,
+            None => Start::new(&recipe, &plan.recipe, || train.all_texts().collect())?,
         };
         start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         let network = &start.described.network;
@@ -143,18 +138,17 @@ fn about(recipe: &SentencesRecipe, source: &TokenPairs, network: &Network, learn
     let data = format!("data: {} {} of {} different texts", pairs.samples(), pairs.kind().word(), pairs.different_texts());
     let length = source.mean_length().map_or(String::new(), |mean| format!("; a text has {mean:.1} tokens on average"));
     let params = &learner.dense.params;
-    let kind = match network {
-        Network::Transformer { shape, .. } => {
-            format!("a transformer of {} layers of {} values", shape.layers, shape.width)
-        }
-        Network::Table([rows, width]) => format!("a static embedding, {rows} tokens of {width} values"),
-    };
     let batch = recipe.train.batch.min(per_epoch);
     let steps = per_epoch / batch.max(1);
     let whole = (steps * recipe.train.epochs).min(recipe.train.max_steps.unwrap_or(usize::MAX));
     vec![
         format!("{data}{length}"),
-        format!("network: {kind}; {} parameters, and {} in its head", params.count("encoder."), params.count("head.")),
+        format!(
+            "network: {}; {} parameters, and {} in its head",
+            network.said(),
+            params.count("encoder."),
+            params.count("head.")
+        ),
         format!("training by [loss.{}]: {whole} steps of {batch} samples, {steps} an epoch", recipe.loss.name()),
     ]
 }

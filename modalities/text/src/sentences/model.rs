@@ -10,12 +10,12 @@ use ctk_core::modality::{self, Classifier, Prompt, Query, Split, View};
 use ctk_core::nn::params::MODEL;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result};
-use ctk_texts::corpus::Invalid;
-use ctk_texts::files::Encoding;
+use ctk_texts::labelled::{self, Reading};
 use ctk_texts::table::Texts;
 
 use super::encoder::SentenceEncoder;
 use super::export;
+use super::finetune::predict::{self, Classes};
 use super::folder::Folder;
 use super::prompts;
 use super::recipe::SentencesRecipe;
@@ -69,18 +69,18 @@ impl Model {
                 _ => format!("`{prompt}` is put before these texts ({})", texts.len()),
             });
         }
-        if found.cut > 0 {
-            notes.push(format!(
-                "texts longer than the encoder reads, so that their ends are left out: {} of {}",
-                found.cut,
-                texts.len()
-            ));
-        }
-        if found.empty > 0 {
-            notes.push(format!("texts without a token, so that their rows are zeros: {} of {}", found.empty, texts.len()));
-        }
+        notes.extend(found.notes(texts.len()));
         let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, notes.into())] };
         Ok(Features { rows: found.rows, width: self.encoder.width(), names, extras, ..Features::default() })
+    }
+
+    /// The features of a table's texts, with their classes.
+    fn of_table(&self, texts: Texts, origin: Option<&'static str>, prompt: Option<&str>) -> Result<Features> {
+        let mut features = self.rows(&texts.texts, texts.names, texts.notes, prompt)?;
+        features.labels = texts.labels;
+        features.classes = texts.classes;
+        features.extras.extend(origin.map(|origin| ("split", origin.into())));
+        Ok(features)
     }
 
     /// The features of the run's own texts: each different one once or, of one view, that of each sample.
@@ -89,6 +89,10 @@ impl Model {
             return Err(Error::usage("this encoder is another program's, and has no texts of its own")
                 .hint("give --data: a file with a text on each line, or a table with a column `text`"));
         };
+        if let Some((task, data)) = predict::task_of(checkpoint)? {
+            let (texts, origin) = predict::own(&task, &data, query.split)?;
+            return self.of_table(texts, origin, query.prompt.as_deref());
+        }
         if query.split != Split::All {
             return Err(Error::usage("the texts of a run have no parts").hint("give --data: a table with classes"));
         }
@@ -115,13 +119,8 @@ impl modality::Model for Model {
             return Err(Error::usage(format!("encoders of sentences have no baseline `{name}`")));
         }
         let Some(path) = &query.data else { return self.own(query) };
-        let texts = Texts::read(path, Encoding::default(), Invalid::Refuse)?;
-        let (texts, origin) = texts.part(query.split).at(path.display())?;
-        let mut features = self.rows(&texts.texts, texts.names, texts.notes, query.prompt.as_deref())?;
-        features.labels = texts.labels;
-        features.classes = texts.classes;
-        features.extras.extend(origin.map(|origin| ("split", origin.into())));
-        Ok(features)
+        let (texts, origin) = labelled::read(path, &Reading::default())?.part(query.split).at(path.display())?;
+        self.of_table(texts, origin, query.prompt.as_deref())
     }
 
     fn embeds_names(&self) -> bool {
@@ -141,8 +140,21 @@ impl modality::Model for Model {
     }
 
     fn classifier(&self) -> Result<Box<dyn Classifier + '_>> {
-        Err(Error::usage("this encoder has no classifier of texts, so it cannot predict classes")
-            .hint("`ctk eval text-classification RUN TRAIN.tsv TEST.tsv` fits one and judges it"))
+        if let Some((_, checkpoint)) = &self.run
+            && let Some(found) = Classes::open(&self.encoder, checkpoint)?
+        {
+            return Ok(Box::new(found));
+        }
+        let of = self
+            .run
+            .as_ref()
+            .and_then(|(_, checkpoint)| checkpoint.folder().ancestors().nth(2))
+            .filter(|run| !run.as_os_str().is_empty());
+        let of = of.map_or("FOLDER".to_string(), |run| run.display().to_string());
+        Err(Error::usage("this encoder has no classifier of texts, so it cannot predict classes").hint(format!(
+            "`ctk finetune {of} --data TEXTS --labels 8-per-class` makes one; `ctk eval text-classification {of} TRAIN.tsv TEST.tsv` only \
+             judges the features"
+        )))
     }
 
     fn notes(&self) -> &[String] {
@@ -150,7 +162,7 @@ impl modality::Model for Model {
     }
 
     fn views(&self) -> bool {
-        self.run.is_some()
+        self.run.as_ref().is_some_and(|(_, checkpoint)| predict::task_of(checkpoint).is_ok_and(|task| task.is_none()))
     }
 
     fn formats(&self) -> &'static [&'static str] {
@@ -164,7 +176,8 @@ impl modality::Model for Model {
                 let mut tensors: Vec<(String, Tensor)> = checkpoint.reader().tensors(MODEL)?.into_iter().collect();
                 tensors.sort_by(|a, b| a.0.cmp(&b.0));
                 export::write(&start.described, &tensors, &start.tokenizer, out)?;
-                Ok(Vec::new())
+                let told = "the folder has the encoder alone: the classifier stays in the run".to_string();
+                Ok(if predict::task_of(checkpoint)?.is_some() { vec![told] } else { Vec::new() })
             }
             _ => Err(Error::usage(format!("this encoder cannot be exported as `{format}`"))),
         }

@@ -55,6 +55,14 @@ impl Network {
         }
     }
 
+    /// The network in a few words.
+    pub fn said(&self) -> String {
+        match self {
+            Network::Transformer { shape, .. } => format!("a transformer of {} layers of {} values", shape.layers, shape.width),
+            Network::Table([rows, width]) => format!("a static embedding, {rows} tokens of {width} values"),
+        }
+    }
+
     /// The largest number of tokens of a text, if there is one.
     pub fn longest(&self) -> Option<usize> {
         match self {

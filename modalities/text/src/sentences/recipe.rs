@@ -18,6 +18,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
+use super::finetune;
+use super::finetune::recipe::FinetuneRecipe;
 use crate::transformer::{Pooling, Shape};
 
 /// The largest width of a layer.
@@ -54,6 +56,16 @@ pub struct SentencesRecipe {
     pub checkpoint: CheckpointRecipe,
     /// `[eval]`: what is measured on the held-out pairs.
     pub eval: EvalRecipe,
+    /// `[task.*]`: fine-tuning, in place of learning from pairs.
+    pub task: Option<TaskRecipe>,
+}
+
+/// `[task.*]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TaskRecipe {
+    /// Fine-tuning: train the encoder and a classifier on texts with classes.
+    Finetune(FinetuneRecipe),
 }
 
 impl Default for SentencesRecipe {
@@ -71,6 +83,7 @@ impl Default for SentencesRecipe {
             train: DenseTrainRecipe::default(),
             checkpoint: CheckpointRecipe::default(),
             eval: EvalRecipe::default(),
+            task: None,
         }
     }
 }
@@ -272,7 +285,10 @@ impl SentencesRecipe {
         recipe.tokenizer.train.check(text, "tokenizer.train")?;
         recipe.encoder.check(text)?;
         recipe.method().check(text)?;
-        recipe.loss.without_teacher(text)?;
+        match &recipe.task {
+            Some(TaskRecipe::Finetune(task)) => task.check(&recipe, text)?,
+            None => recipe.loss.without_teacher(text)?,
+        }
         recipe.schedule.check(text)?;
         let train = &recipe.train;
         train.check(text)?;
@@ -298,6 +314,9 @@ impl SentencesRecipe {
 /// A recipe that is not TOML.
 pub(super) fn complete(recipe: &mut Recipe) -> Result<()> {
     let read: SentencesRecipe = recipe.parse()?;
+    if let Some(TaskRecipe::Finetune(task)) = &read.task {
+        return finetune::recipe::complete(recipe, &read, task);
+    }
     let (rate, epochs) = match &read.encoder {
         EncoderRecipe::Static(of) if of.weights.is_some() => ("0.05", 1),
         EncoderRecipe::Static(_) => ("0.2", 1),

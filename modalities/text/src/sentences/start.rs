@@ -1,15 +1,17 @@
 //! What a run begins with: the network, the tokenizer and the weights, from the recipe or from the checkpoint that the run is resumed from.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use candle_core::Tensor;
+use ctk_core::nn::params::MODEL;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Error, Result};
 use ctk_texts::corpus::read_tokenizer;
-use ctk_texts::pairs::Pairs;
 use tokenizers::Tokenizer;
 
+use super::NAME;
 use super::folder::{self, Folder};
 use super::learner::{DESCRIPTION, TOKENIZER};
 use super::network::{Described, Network};
@@ -45,16 +47,44 @@ impl Start {
         Ok(Start { described, tokenizer, tensors: None, notes: Vec::new() })
     }
 
-    /// The encoder of a new run by `recipe` (as written: `text`) over `pairs`.
+    /// The encoder at `path`, with its weights: another program's folder, on this machine or on the hub, or a run of sentences.
+    ///
+    /// # Errors
+    /// There is neither; a damaged file.
+    pub fn of(path: &Path) -> Result<Start> {
+        let place = folder::local(path)?;
+        if folder::is_folder(&place) {
+            let Folder { described, tensors, tokenizer, notes } = Folder::read(&place)?;
+            return Ok(Start { described, tokenizer, tensors: Some(tensors), notes });
+        }
+        let checkpoint = Checkpoint::open(&place)?;
+        let of = &checkpoint.manifest().modality;
+        if of != NAME {
+            return Err(Error::usage(format!("this is a run of {of}, not of {NAME}")).at(path.display()));
+        }
+        let tensors = Some(checkpoint.reader().tensors(MODEL)?);
+        Ok(Start { tensors, ..Start::again(&checkpoint).at(path.display())? })
+    }
+
+    /// The encoder of a new run by `recipe` (as written: `text`); a fresh tokenizer is trained on `texts`.
     ///
     /// # Errors
     /// A folder or a tokenizer that cannot be read, or is of another kind than the recipe says; texts without a word; a length that the
     /// network cannot read.
-    pub fn new(recipe: &SentencesRecipe, text: &Recipe, pairs: &Pairs) -> Result<Start> {
-        let mut start = match recipe.encoder.weights() {
+    pub fn new<'t>(recipe: &SentencesRecipe, text: &Recipe, texts: impl FnOnce() -> Vec<&'t str>) -> Result<Start> {
+        let start = match recipe.encoder.weights() {
             Some(path) => Start::of_folder(recipe, Folder::read(&folder::local(path)?)?).at(path.display())?,
-            None => Start::fresh(recipe, pairs)?,
+            None => Start::fresh(recipe, texts)?,
         };
+        start.with_length(recipe, text)
+    }
+
+    /// The same, which cuts texts to the length that the recipe says.
+    ///
+    /// # Errors
+    /// A length that the network cannot read, with the recipe's line.
+    pub(super) fn with_length(self, recipe: &SentencesRecipe, text: &Recipe) -> Result<Start> {
+        let mut start = self;
         let most = start.described.network.longest();
         let longest = &mut start.described.rules.longest;
         *longest = recipe.tokenizer.longest.or(*longest);
@@ -87,11 +117,11 @@ impl Start {
         Ok(Start { described, tokenizer, tensors: Some(tensors), notes })
     }
 
-    fn fresh(recipe: &SentencesRecipe, pairs: &Pairs) -> Result<Start> {
+    fn fresh<'t>(recipe: &SentencesRecipe, texts: impl FnOnce() -> Vec<&'t str>) -> Result<Start> {
         let (tokenizer, mut notes) = match &recipe.tokenizer.file {
             Some(file) => (read_tokenizer(file)?, Vec::new()),
             None => {
-                let trained = recipe.tokenizer.train.train(&pairs.all_texts().collect::<Vec<_>>())?;
+                let trained = recipe.tokenizer.train.train(&texts())?;
                 (trained.tokenizer, trained.notes)
             }
         };
@@ -114,8 +144,8 @@ impl Start {
     ///
     /// # Errors
     /// A tokenizer that cannot be written.
-    pub fn files(&self) -> Result<[(&'static str, Vec<u8>); 2]> {
+    pub fn files(&self) -> Result<Vec<(&'static str, Vec<u8>)>> {
         let tokenizer = self.tokenizer.to_string(false).map_err(Error::new)?;
-        Ok([(TOKENIZER, tokenizer.into_bytes()), (DESCRIPTION, self.described.to_bytes()?)])
+        Ok(vec![(TOKENIZER, tokenizer.into_bytes()), (DESCRIPTION, self.described.to_bytes()?)])
     }
 }

@@ -158,6 +158,10 @@ fn named(of: &Trained, count: usize) -> Result<(Vec<String>, bool, Vec<String>)>
 }
 
 impl Classifier for Classes<'_> {
+    fn samples(&self) -> &'static str {
+        "images"
+    }
+
     fn predictions(&self, query: &Query) -> Result<Predictions> {
         let splits = splits::of_model(&self.of.checked.recipe, &self.of.checkpoint, query)?;
         let told = splits::told(&splits, query);

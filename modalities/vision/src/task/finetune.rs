@@ -113,6 +113,7 @@ impl Job for Finetune {
         let splits = splits::of_run(&recipe.data, recipe.train.seed, inherited, run, process)?;
         let (subset, chosen) = labelled(&splits, task.labels, task.seed, run, process)?;
         process.tell(&Event::Note(&subset.line(splits.train.len())));
+        subset.fewer(&splits.train.labels().unwrap_or_default()).iter().for_each(|note| process.tell(&Event::Note(note)));
         let images = splits.train.select(&chosen);
         let watched = Watched::of(recipe, &splits, &images, task.seed, run, process)?;
         // Held-back images are used neither for training nor for the choice.

@@ -21,6 +21,7 @@ use ctk_core::process::Process;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
+use ctk_core::task;
 use ctk_core::{Context, Error, Result};
 use ctk_images::dataset::Splits;
 use serde::de::DeserializeOwned;
@@ -28,14 +29,12 @@ use serde::de::DeserializeOwned;
 use crate::recipe::{Checked, VisionRecipe, check};
 use sections::kept;
 
+pub(crate) use ctk_core::task::given;
 pub(crate) use folds::Folds;
 pub(crate) use recipe::recipe;
 pub use sections::{DistillRecipe, FinetuneRecipe, Normalisation, TaskRecipe};
 
-/// The file of a run with the images that keep their labels.
-const LABELS: &str = "labels.json";
-
-/// The file of a run with its class names by number, if they are not in [`LABELS`].
+/// The file of a run with its class names by number, if they are not beside its labels.
 const CLASSES: &str = "classes.json";
 
 /// The class names of a fine-tuned or distilled run by number, if the run stores them.
@@ -44,11 +43,6 @@ pub(crate) fn classes_of(checkpoint: &Checkpoint) -> Result<Option<Vec<String>>>
         Some(classes) => Ok(Some(classes)),
         None => Ok(given(checkpoint)?.map(|subset| subset.classes).filter(|classes| !classes.is_empty())),
     }
-}
-
-/// The training images that keep their labels in a fine-tuned or distilled run, if the run stores them.
-pub(crate) fn given(checkpoint: &Checkpoint) -> Result<Option<Subset>> {
-    stored(checkpoint, LABELS)
 }
 
 /// The content of the file `name` in the checkpoint's run, if there is one.
@@ -101,18 +95,6 @@ fn labelled(splits: &Splits, labels: Amount, seed: u64, run: &mut Run, process: 
     };
     let of = splits.train.labels().filter(|_| splits.labelled()).ok_or_else(no_labels)?;
     let drawn = Subset::draw(&splits.train.names(), &of, splits.train.classes(), labels, seed);
-    match run.read(LABELS)? {
-        Some(bytes) if serde_json::from_slice::<Subset>(&bytes).at(LABELS)? != drawn.0 => {
-            Err(Error::new("the data is not what it was when its labels were drawn")
-                .at(LABELS)
-                .hint("restore the data, or start a new run"))
-        }
-        Some(_) => Ok(drawn),
-        None => {
-            if process.writes() {
-                run.write(LABELS, &serde_json::to_vec_pretty(&drawn.0)?)?;
-            }
-            Ok(drawn)
-        }
-    }
+    task::store(&drawn.0, run, process)?;
+    Ok(drawn)
 }

@@ -20,18 +20,30 @@ pub(crate) fn recipe(from: &Checkpoint, request: &TaskRequest) -> Result<Recipe>
     }
 }
 
+/// The optimizer and the batch, if the request has none.
+const OPTIMIZER: TaskOptimizer = TaskOptimizer::Lars;
+const BATCH: usize = 64;
+
 /// Learning rates to choose from: SimCLRv2's first, then larger ones, which training from scratch needs. Multiplied by √batch.
 const RATES: [f64; 3] = [0.005, 0.02, 0.08];
 
 /// The recipe for fine-tuning a run, or for training its network from scratch.
 fn finetune(from: &Checkpoint, task: &Finetune, request: &TaskRequest) -> Result<Recipe> {
     let Finetune { labels, seed, scratch, .. } = *task;
+    if let Some(test) = &task.test {
+        return Err(Error::usage("images to test on belong to the data: a folder `test` beside `train`")
+            .at(test.display())
+            .hint("leave out --test"));
+    }
+    if let Some(scheme) = &task.scheme {
+        return Err(Error::usage(format!("--scheme {scheme}: images are fine-tuned in one way")).hint("leave out --scheme"));
+    }
     let what = if scratch { "The same network trained from scratch" } else { "Fine-tuning" };
     let mut recipe =
         base(&format!("{what} with {labels} of the labels."), from.recipe(), request.batch, request.data.as_deref())?;
-    let rates =
-        if task.rates.is_empty() { RATES.map(|rate| rate * scale(request.optimizer)).to_vec() } else { task.rates.clone() };
-    optimizer(&mut recipe, request.optimizer, rates[0], scratch)?;
+    let by = request.optimizer.unwrap_or(OPTIMIZER);
+    let rates = if task.rates.is_empty() { RATES.map(|rate| rate * scale(by)).to_vec() } else { task.rates.clone() };
+    optimizer(&mut recipe, by, rates[0], scratch)?;
     schedule(&mut recipe, 0.0)?;
     let epochs = epochs(labels, &task.epochs, scratch);
     let key = |name: &str| format!("task.finetune.{name}");
@@ -90,8 +102,9 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     if let Some(seed) = taught.get("train").and_then(|train| train.get("seed")) {
         recipe.set("train.seed", &seed.to_string())?;
     }
-    let rate = task.rate.unwrap_or(scale(request.optimizer) * if scratch { 0.075 } else { 0.02 });
-    optimizer(&mut recipe, request.optimizer, rate, scratch)?;
+    let by = request.optimizer.unwrap_or(OPTIMIZER);
+    let rate = task.rate.unwrap_or(scale(by) * if scratch { 0.075 } else { 0.02 });
+    optimizer(&mut recipe, by, rate, scratch)?;
     let warmup = if scratch { task.epochs as f64 / 20.0 } else { 0.0 };
     schedule(&mut recipe, warmup)?;
     recipe.set("train.epochs", &task.epochs.to_string())?;
@@ -115,7 +128,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
 }
 
 /// The recipe of a trained run without what a task replaces: loss, optimizer, schedule, measurements, and comments about them.
-fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Recipe> {
+fn base(title: &str, of: Recipe, batch: Option<usize>, data: Option<&Path>) -> Result<Recipe> {
     let lines = of.text().lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     let mut recipe = Recipe::new("the recipe of this task", format!("# {title}\n{}\n", lines.trim()));
     for own in ["task", "predictor", "loss", "optimizer", "schedule", "checkpoint", "eval", "encoder.resnet.weights"] {
@@ -127,7 +140,7 @@ fn base(title: &str, of: Recipe, batch: usize, data: Option<&Path>) -> Result<Re
     if let Some(data) = data {
         recipe.set_path("data.path", data)?;
     }
-    recipe.set("train.batch", &batch.to_string())?;
+    recipe.set("train.batch", &batch.unwrap_or(BATCH).to_string())?;
     recipe.set("train.save_every", "10")?;
     Ok(recipe)
 }
@@ -206,6 +219,8 @@ mod tests {
         let run = saved(folder.path(), &pretraining());
         let task = Finetune {
             labels: Amount::PerClass(4),
+            test: None,
+            scheme: None,
             seed: 0,
             scratch: false,
             rates: vec![0.02],
@@ -216,8 +231,8 @@ mod tests {
         let request = TaskRequest {
             run: PathBuf::from("run"),
             data: None,
-            optimizer: TaskOptimizer::Lars,
-            batch: 12,
+            optimizer: Some(TaskOptimizer::Lars),
+            batch: Some(12),
             from_layer: None,
             frozen_statistics: true,
             task: Task::Finetune(task.clone()),
@@ -242,8 +257,8 @@ mod tests {
             ..task
         };
         let request = TaskRequest {
-            optimizer: TaskOptimizer::Sgd,
-            batch: 64,
+            optimizer: Some(TaskOptimizer::Sgd),
+            batch: Some(64),
             from_layer: Some(0),
             task: Task::Finetune(from_scratch),
             ..request
@@ -269,8 +284,8 @@ mod tests {
         let request = TaskRequest {
             run: PathBuf::from("tuned"),
             data: None,
-            optimizer: TaskOptimizer::Lars,
-            batch: 12,
+            optimizer: Some(TaskOptimizer::Lars),
+            batch: Some(12),
             from_layer: None,
             frozen_statistics: true,
             task: Task::Distill(task.clone()),
@@ -289,8 +304,8 @@ mod tests {
         let student = "# A small student.\n[encoder.resnet]\ndepth = 32\n\n[train]\nseed = 1\n";
         let student = Distill { student: Some(Recipe::new("small", student)), alpha: 0.5, epochs: 3, ..task };
         let other = TaskRequest {
-            optimizer: TaskOptimizer::Sgd,
-            batch: 64,
+            optimizer: Some(TaskOptimizer::Sgd),
+            batch: Some(64),
             from_layer: Some(0),
             task: Task::Distill(student),
             ..request.clone()
