@@ -47,10 +47,19 @@ pub enum Verb {
         ctk finetune runs/vision-1 --labels 10% --from-scratch       # what pretraining is worth\n  \
         ctk finetune runs/vision-1 --labels 5-per-class --optimizer sgd --epochs 30,60 --crops 0.08,0.35")]
     Finetune(Finetune),
-    /// Distil a fine-tuned network (the teacher) into a student: the student learns the teacher's predictions for all training images,
-    /// labelled or not
+    /// Distil a trained network (the teacher) into a student
+    ///
+    /// Images: the student learns the predictions of a fine-tuned network for all training images, labelled or not.
+    ///
+    /// Sentences: any encoder of sentences becomes a static embedding, a table with a vector for each token, which is hundreds of times
+    /// faster. The teacher reads each piece of its vocabulary, which takes half a minute for MiniLM; principal components and weights by
+    /// frequency make vectors of that (model2vec's way). With --data, the student then learns the teacher's embeddings of texts
+    /// (tokenlearn's way); a student that is a transformer learns these alone. The teacher reads the texts once: its embeddings are kept in
+    /// the run, or in the file that task.distill.rows names.
     #[command(after_help = "Examples:\n  ctk distill runs/vision-2                                   # self-distillation\n  \
-        ctk distill runs/vision-2 --student small.toml --epochs 400   # from big to small")]
+        ctk distill runs/vision-2 --student small.toml --epochs 400   # from big to small\n  \
+        ctk distill all-MiniLM-L6-v2/ --width 128                     # a static embedding\n  \
+        ctk distill hf://sentence-transformers/all-MiniLM-L6-v2 --data texts.txt")]
     Distill(Distill),
     /// Turn another program's weights into a run, which every verb takes: ResNets of torchvision, timm, transformers, and of SimCLRv2's
     /// PyTorch conversion

@@ -258,8 +258,8 @@ impl Finetune {
         let request = TaskRequest {
             run: run.to_path_buf(),
             data: None,
-            optimizer: TaskOptimizer::Lars,
-            batch: 64,
+            optimizer: Some(TaskOptimizer::Lars),
+            batch: Some(64),
             from_layer: self.from_layer.map(usize::from),
             frozen_statistics: false,
             task: Task::Finetune(task),

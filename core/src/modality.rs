@@ -126,7 +126,15 @@ pub trait Modality: Sync {
     fn task(&self, from: &Checkpoint, _request: &TaskRequest) -> Result<Recipe> {
         Err(Error::usage(format!("a run of {} cannot be fine-tuned or distilled", self.name()))
             .at(from.folder().display())
-            .hint("give a run of vision"))
+            .hint("give a run of vision or of sentences"))
+    }
+
+    /// The same for a model that another program wrote; `request` names it. None if this modality reads no such model.
+    ///
+    /// # Errors
+    /// As [`task`](Self::task).
+    fn foreign_task(&self, _request: &TaskRequest) -> Result<Option<Recipe>> {
+        Ok(None)
     }
 
     /// The recipe that [`bench`](Modality::bench) times if the user gave none: the same on every machine.

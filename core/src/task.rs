@@ -14,10 +14,10 @@ pub struct TaskRequest {
     pub run: PathBuf,
     /// Data to use instead of the run's own.
     pub data: Option<PathBuf>,
-    /// The optimizer.
-    pub optimizer: TaskOptimizer,
-    /// Samples in a batch.
-    pub batch: usize,
+    /// The optimizer; none: the modality's default.
+    pub optimizer: Option<TaskOptimizer>,
+    /// Samples in a batch; none: the modality's default.
+    pub batch: Option<usize>,
     /// Layers of the projection head that are kept; none: the modality's default.
     pub from_layer: Option<usize>,
     /// Whether batch normalisation uses the run's running statistics while training.
@@ -72,10 +72,14 @@ pub struct Distill {
     pub from: Option<PathBuf>,
     /// Temperature by which both networks' logits are divided.
     pub temperature: Option<f64>,
-    /// The weight of the teacher's predictions in the loss; labels have the rest.
-    pub alpha: f64,
+    /// The weight of the teacher's predictions in the loss; labels have the rest. None: they have no part.
+    pub alpha: Option<f64>,
     /// Epochs over all training samples.
-    pub epochs: usize,
+    pub epochs: Option<usize>,
     /// Peak learning rate, before batch scaling.
     pub rate: Option<f64>,
+    /// Values of a student's features, for modalities whose student has a width of its own.
+    pub width: Option<usize>,
+    /// A file of the student's own vocabulary, for modalities that have one.
+    pub vocabulary: Option<PathBuf>,
 }

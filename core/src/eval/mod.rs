@@ -12,6 +12,7 @@ pub mod knn;
 mod lbfgs;
 pub mod linear_probe;
 mod neighbors;
+pub mod pca;
 mod predictions;
 pub mod retrieval;
 mod sets;

@@ -2,6 +2,7 @@
 //!
 //! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
 //! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs.
+//! - Distillation: [`distill`] makes static embeddings of transformers.
 //! - Use: [`encoder`] embeds texts, `model` is what verbs know of it.
 //! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
 //!   sentence-transformers, transformers and model2vec write, and `export` writes one.
@@ -11,10 +12,12 @@ use std::path::Path;
 use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::task::TaskRequest;
 use ctk_core::{Device, Result};
 
 pub mod data;
 mod dev;
+pub mod distill;
 pub mod encoder;
 mod export;
 pub mod folder;
@@ -30,6 +33,19 @@ mod tests;
 pub mod tokenizing;
 
 const NAME: &str = "sentences";
+
+/// The recipe keys that hold paths.
+const PATHS: &[&str] = &[
+    "data.path",
+    "data.source.path",
+    "data.dev",
+    "tokenizer.file",
+    "encoder.transformer.weights",
+    "encoder.static.weights",
+    "task.distill.teacher",
+    "task.distill.rows",
+    "task.distill.vocabulary",
+];
 
 /// The modality.
 pub struct Sentences;
@@ -48,7 +64,11 @@ impl Modality for Sentences {
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
-        Ok(Box::new(job::Train::new(recipe)?))
+        let (recipe, plan) = recipe::SentencesRecipe::check(recipe)?;
+        Ok(match recipe.task.clone() {
+            None => Box::new(job::Train::new(recipe, plan)),
+            Some(recipe::TaskRecipe::Distill(task)) => Box::new(distill::Distilling::new(task, recipe, plan)),
+        })
     }
 
     fn complete(&self, recipe: &mut Recipe) -> Result<()> {
@@ -56,7 +76,20 @@ impl Modality for Sentences {
     }
 
     fn paths(&self) -> &'static [&'static str] {
-        &["data.path", "data.source.path", "data.dev", "tokenizer.file", "encoder.transformer.weights", "encoder.static.weights"]
+        PATHS
+    }
+
+    fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
+        distill::recipe::continued(recipe, run)
+    }
+
+    fn task(&self, _: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {
+        distill::recipe::written(request)
+    }
+
+    fn foreign_task(&self, request: &TaskRequest) -> Result<Option<Recipe>> {
+        let foreign = distill::recipe::is_foreign(&request.run);
+        foreign.then(|| distill::recipe::written(request)).transpose()
     }
 
     fn set_weights(&self, recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {

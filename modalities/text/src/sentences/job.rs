@@ -7,7 +7,6 @@ use ctk_core::modality::{Job, Summary};
 use ctk_core::nn::params::Params;
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
-use ctk_core::recipe::Recipe;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Judge, Probe, fit_judged};
 use ctk_core::train::plan::Plan;
@@ -31,13 +30,9 @@ pub struct Train {
 }
 
 impl Train {
-    /// Checks the recipe.
-    ///
-    /// # Errors
-    /// The first mistake in it.
-    pub fn new(text: &Recipe) -> Result<Train> {
-        let (recipe, plan) = SentencesRecipe::check(text)?;
-        Ok(Train { recipe, plan })
+    /// The job of a checked recipe.
+    pub(super) fn new(recipe: SentencesRecipe, plan: Plan) -> Train {
+        Train { recipe, plan }
     }
 }
 
@@ -61,7 +56,7 @@ impl Job for Train {
         }
         let start = match run.latest()? {
             Some(checkpoint) => Start::again(&checkpoint)?,
-            None => Start::new(&recipe, &plan.recipe, &train)?,
+            None => Start::new(&recipe, &plan.recipe, || train.all_texts().collect())?,
         };
         start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         let network = &start.described.network;
@@ -141,7 +136,7 @@ impl Job for Train {
 }
 
 /// Refuses a network whose values, gradients and optimizer's state do not fit into memory; nothing is allocated for that.
-fn fits_memory(recipe: &SentencesRecipe, network: &Network) -> Result<()> {
+pub(super) fn fits_memory(recipe: &SentencesRecipe, network: &Network) -> Result<()> {
     let mut params = Params::new();
     recipe.method().tower(|scope| network.encoder(scope), &mut params)?;
     let copies = 4 + usize::from(recipe.loss.needs().momentum.is_some());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ctk_core::Result;
 use ctk_core::data::feed::Feed;
 use ctk_core::data::pair::Batch;
-use ctk_core::model::tower::Siamese;
+use ctk_core::model::tower::{Siamese, Towers};
 use ctk_core::objective::Terms;
 use ctk_core::store::checkpoint::{Reader, Writer};
 use ctk_core::train::dense::Dense;
@@ -21,15 +21,15 @@ pub const TOKENIZER: &str = "tokenizer.json";
 pub const DESCRIPTION: &str = "encoder.json";
 
 /// An encoder in training.
-pub struct Trainee {
+pub struct Trainee<T = Siamese<TokenEncoder>> {
     /// The network, the loss and the optimizer.
-    pub dense: Dense<Siamese<TokenEncoder>>,
+    pub dense: Dense<T>,
     /// The tokenizer's file and the description's.
     pub files: [(&'static str, Vec<u8>); 2],
 }
 
-impl Learner for Trainee {
-    type Batch = Batch<Tokens, ()>;
+impl<T: Towers<Left = Tokens>> Learner for Trainee<T> {
+    type Batch = Batch<Tokens, T::Right>;
 
     fn join(&mut self, world: &Arc<dyn Collective>) {
         self.dense.join(world);

@@ -1,15 +1,17 @@
 //! What a run begins with: the network, the tokenizer and the weights, from the recipe or from the checkpoint that the run is resumed from.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use candle_core::Tensor;
+use ctk_core::nn::params::MODEL;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Error, Result};
 use ctk_texts::corpus::read_tokenizer;
-use ctk_texts::pairs::Pairs;
 use tokenizers::Tokenizer;
 
+use super::NAME;
 use super::folder::{self, Folder};
 use super::learner::{DESCRIPTION, TOKENIZER};
 use super::network::{Described, Network};
@@ -45,16 +47,57 @@ impl Start {
         Ok(Start { described, tokenizer, tensors: None, notes: Vec::new() })
     }
 
-    /// The encoder of a new run by `recipe` (as written: `text`) over `pairs`.
+    /// The encoder at `path`, with its weights: another program's folder, on this machine or on the hub, or a run of sentences.
+    ///
+    /// # Errors
+    /// There is neither; a damaged file.
+    pub fn of(path: &Path) -> Result<Start> {
+        let place = folder::local(path)?;
+        let run = place.join("checkpoints").exists() || !place.is_dir() || place.join("manifest.json").is_file();
+        if folder::is_folder(&place) || !run {
+            let Folder { described, tensors, tokenizer, notes } = Folder::read(&place)?;
+            return Ok(Start { described, tokenizer, tensors: Some(tensors), notes });
+        }
+        let checkpoint = Checkpoint::open(&place)?;
+        let of = &checkpoint.manifest().modality;
+        if of != NAME {
+            return Err(Error::usage(format!("this is a run of {of}, not of {NAME}")).at(path.display()));
+        }
+        let tensors = Some(checkpoint.reader().tensors(MODEL)?);
+        Ok(Start { tensors, ..Start::again(&checkpoint).at(path.display())? })
+    }
+
+    /// The encoder of a new run by `recipe` (as written: `text`). A tokenizer is trained on `texts`, if one has to be.
     ///
     /// # Errors
     /// A folder or a tokenizer that cannot be read, or is of another kind than the recipe says; texts without a word; a length that the
     /// network cannot read.
-    pub fn new(recipe: &SentencesRecipe, text: &Recipe, pairs: &Pairs) -> Result<Start> {
-        let mut start = match recipe.encoder.weights() {
-            Some(path) => Start::of_folder(recipe, Folder::read(&folder::local(path)?)?).at(path.display())?,
-            None => Start::fresh(recipe, pairs)?,
+    pub fn new<'a>(recipe: &SentencesRecipe, text: &Recipe, texts: impl FnOnce() -> Vec<&'a str>) -> Result<Start> {
+        let start = match (recipe.encoder.weights(), &recipe.tokenizer.file) {
+            (Some(path), _) => Start::begun(recipe, Start::of(path)?).at(path.display())?,
+            (None, Some(file)) => Start::fresh(recipe, read_tokenizer(file)?),
+            (None, None) => {
+                let trained = recipe.tokenizer.train.train(&texts())?;
+                let mut start = Start::fresh(recipe, trained.tokenizer);
+                let pieces = start.described.network.vocabulary();
+                start.notes = trained.notes;
+                start.notes.push(format!("a tokenizer was trained on the texts: {pieces} pieces"));
+                start
+            }
         };
+        start.with_length(recipe, text)
+    }
+
+    /// A new encoder by `recipe` with this tokenizer.
+    ///
+    /// # Errors
+    /// A length that the network cannot read.
+    pub fn with(recipe: &SentencesRecipe, text: &Recipe, tokenizer: Tokenizer) -> Result<Start> {
+        Start::fresh(recipe, tokenizer).with_length(recipe, text)
+    }
+
+    fn with_length(self, recipe: &SentencesRecipe, text: &Recipe) -> Result<Start> {
+        let mut start = self;
         let most = start.described.network.longest();
         let longest = &mut start.described.rules.longest;
         *longest = recipe.tokenizer.longest.or(*longest);
@@ -65,9 +108,9 @@ impl Start {
         Ok(start)
     }
 
-    fn of_folder(recipe: &SentencesRecipe, folder: Folder) -> Result<Start> {
-        let Folder { mut described, tensors, tokenizer, notes } = folder;
-        match (&recipe.encoder, &mut described.network) {
+    /// An encoder with weights, changed as the recipe says.
+    fn begun(recipe: &SentencesRecipe, mut start: Start) -> Result<Start> {
+        match (&recipe.encoder, &mut start.described.network) {
             (EncoderRecipe::Transformer(of), Network::Transformer { shape, pooling, .. }) => {
                 let TransformerRecipe { dropout, attention_dropout, .. } = *of;
                 shape.dropout = dropout.unwrap_or(shape.dropout);
@@ -84,21 +127,11 @@ impl Start {
                     .hint("write the weights into [encoder.transformer]"));
             }
         }
-        Ok(Start { described, tokenizer, tensors: Some(tensors), notes })
+        Ok(start)
     }
 
-    fn fresh(recipe: &SentencesRecipe, pairs: &Pairs) -> Result<Start> {
-        let (tokenizer, mut notes) = match &recipe.tokenizer.file {
-            Some(file) => (read_tokenizer(file)?, Vec::new()),
-            None => {
-                let trained = recipe.tokenizer.train.train(&pairs.all_texts().collect::<Vec<_>>())?;
-                (trained.tokenizer, trained.notes)
-            }
-        };
+    fn fresh(recipe: &SentencesRecipe, tokenizer: Tokenizer) -> Start {
         let vocabulary = tokenizer.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
-        if recipe.tokenizer.file.is_none() {
-            notes.push(format!("a tokenizer was trained on the texts: {vocabulary} pieces"));
-        }
         let (network, rules) = match &recipe.encoder {
             EncoderRecipe::Static(of) => (Network::Table([vocabulary, of.width]), Rules::default()),
             EncoderRecipe::Transformer(of) => {
@@ -107,7 +140,7 @@ impl Start {
                 (Network::Transformer { family: Family::Bert, shape, pooling: of.pooling.unwrap_or_default() }, rules)
             }
         };
-        Ok(Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes })
+        Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes: Vec::new() }
     }
 
     /// The files of a checkpoint that describe the encoder.
