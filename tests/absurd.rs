@@ -213,7 +213,8 @@ fn shortened(value: &str) -> String {
 fn runs(folder: &Path) {
     let texts: String = (0..40).map(|at| format!("a text of some words number {at} with {} ends\n", at % 7)).collect();
     std::fs::write(folder.join("texts.txt"), texts).unwrap();
-    let reads = SENTENCES.replace("[encoder.static]\nwidth = 8", "[encoder.transformer]\nlayers = 1\nwidth = 8\nheads = 2\npositions = 40");
+    let reads = SENTENCES
+        .replace("[encoder.static]\nwidth = 8", "[encoder.transformer]\nlayers = 1\nwidth = 8\nheads = 2\npositions = 40");
     std::fs::write(folder.join("reads.toml"), reads).unwrap();
     let file = folder.join("reads.toml");
     let ended = ctk(folder, &["train", "sentences", "--config", &file.to_string_lossy(), "--out", "reads", "--quiet"]);

@@ -231,7 +231,8 @@ pub struct Train {
     pub accept_changes: bool,
     /// Begin a new run with the weights of RUN, by RUN's recipe unless --config is given; the learning rate starts anew. For vision: RUN's
     /// encoder, and its projection head if the new one has the same shape; or the encoder in a FILE of another program's weights. For
-    /// word2vec: RUN's words and vectors, to which new words are added
+    /// word2vec: RUN's words and vectors, to which new words are added. For sentences: RUN's encoder and tokenizer, or those of another
+    /// program's folder
     #[arg(long, value_name = "RUN|FILE", value_hint = ValueHint::AnyPath)]
     pub init: Option<PathBuf>,
     #[command(flatten)]

@@ -55,8 +55,10 @@ impl Pca {
         order.sort_by(|a, b| solved.eigenvalues[*b].total_cmp(&solved.eigenvalues[*a]));
         let share = |of: &[usize]| of.iter().map(|at| solved.eigenvalues[*at].max(0.0)).sum::<f64>();
         let explained = share(&order[..kept]) / share(&order).max(f64::MIN_POSITIVE);
-        let columns: Vec<f64> =
-            (0..width).flat_map(|value| order[..kept].iter().map(move |at| (value, *at))).map(|at| solved.eigenvectors[at]).collect();
+        let columns: Vec<f64> = (0..width)
+            .flat_map(|value| order[..kept].iter().map(move |at| (value, *at)))
+            .map(|at| solved.eigenvectors[at])
+            .collect();
         let columns = Tensor::from_vec(columns, (width, kept), &Device::Cpu)?;
         let pca = Pca { columns, width, kept, explained };
         let signs = pca.signs(table, &mean)?;
@@ -146,7 +148,9 @@ mod tests {
         let mut rows = Vec::new();
         for _ in 0..n {
             let own: Vec<f64> = (0..width).map(|at| draw.next().unwrap() * 0.7f64.powi(at as i32) + 3.0).collect();
-            rows.extend(mix.chunks_exact(width).map(|m| m.iter().zip(&own).map(|(m, v): (&f64, &f64)| m * v).sum::<f64>() as f32));
+            rows.extend(
+                mix.chunks_exact(width).map(|m| m.iter().zip(&own).map(|(m, v): (&f64, &f64)| m * v).sum::<f64>() as f32),
+            );
         }
         features(rows, width)
     }

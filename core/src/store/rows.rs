@@ -300,7 +300,10 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         let refused = |of: &[u8], part: &str| {
             let error = opened(&path, of).err().unwrap();
-            assert!(error.exit_code() == 2 && error.to_string().contains(part) && error.to_string().contains("a.rows"), "{error}");
+            assert!(
+                error.exit_code() == 2 && error.to_string().contains(part) && error.to_string().contains("a.rows"),
+                "{error}"
+            );
         };
         refused(b"b", "another model or of other texts");
         let other = StoredRows::of(&path, &Identity::default().and(b"a"), [3, 3], |_| Ok(vec![0.0; 9]));

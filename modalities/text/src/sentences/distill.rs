@@ -42,7 +42,7 @@ use self::vocabulary::Vocabulary;
 use super::job::fits_memory;
 use super::learner::Trainee;
 use super::network::{Described, Network};
-use super::recipe::{EncoderRecipe, SentencesRecipe};
+use super::recipe::{EncoderRecipe, SentencesRecipe, StaticRecipe};
 use super::start::Start;
 use super::table;
 use super::tokenizing::{Rules, Tokenizing};
@@ -137,7 +137,8 @@ impl Distilling {
         };
         if let Some(width) = width.filter(|width| *width > texts.train) {
             let what = format!("{} texts do not have {width} principal components", texts.train);
-            return Err(Error::usage(what).hint("give more texts, a smaller width (--width), or [loss.kl], which compares rows of any width"));
+            return Err(Error::usage(what)
+                .hint("give more texts, a smaller width (--width), or [loss.kl], which compares rows of any width"));
         }
         let path = match &self.task.rows {
             Some(path) => path.clone(),
@@ -183,27 +184,34 @@ impl Distilling {
         Ok(width)
     }
 
+    /// The vocabulary of a static embedding that begins with its teacher's; none for other students. It is made before the teacher reads
+    /// texts, so that mistakes are found early.
+    fn vocabulary(&self, teacher: &Teacher, texts: Option<&Texts>, process: &mut Process) -> Result<Option<Vocabulary>> {
+        let EncoderRecipe::Static(StaticRecipe { weights: None, width }) = self.recipe.encoder else { return Ok(None) };
+        let what = format!("is more than the teacher's {} values", teacher.width());
+        self.plan.recipe.require(width <= teacher.width(), "encoder.static.width", what)?;
+        let mut words = self.task.vocabulary.as_deref().map(vocabulary::words).transpose()?.unwrap_or_default();
+        let mut vocabulary = Vocabulary::of(teacher, &words)?;
+        if let (Some(texts), true) = (texts, self.task.words > 0) {
+            let all: Vec<&str> = texts.all[..texts.train].iter().map(String::as_str).collect();
+            words.extend(vocabulary::frequent(&vocabulary.tokenizer, &all, self.task.words)?);
+            vocabulary = Vocabulary::of(teacher, &words)?;
+        }
+        vocabulary.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
+        Ok(Some(vocabulary))
+    }
+
     /// The student before its first step.
     fn start(
         &self,
         teacher: &Teacher,
+        vocabulary: Option<Vocabulary>,
         texts: Option<(&Texts, &Targets)>,
         process: &mut Process,
     ) -> Result<(Start, Vec<(&'static str, Value)>)> {
-        let EncoderRecipe::Static(of) = &self.recipe.encoder else { return Ok((self.transformer(teacher, texts)?, Vec::new())) };
-        if of.weights.is_some() {
-            return Ok((Start::new(&self.recipe, &self.plan.recipe, Vec::new)?, Vec::new()));
-        }
-        let what = format!("is more than the teacher's {} values", teacher.width());
-        self.plan.recipe.require(of.width <= teacher.width(), "encoder.static.width", what)?;
-        let mut words = self.task.vocabulary.as_deref().map(vocabulary::words).transpose()?.unwrap_or_default();
-        let plain = Vocabulary::of(teacher, &words)?;
-        if let (Some((texts, _)), true) = (texts, self.task.words > 0) {
-            let all: Vec<&str> = texts.all[..texts.train].iter().map(String::as_str).collect();
-            words.extend(vocabulary::frequent(&plain.tokenizer, &all, self.task.words)?);
-        }
-        let vocabulary = if self.task.words > 0 { Vocabulary::of(teacher, &words)? } else { plain };
-        vocabulary.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
+        let (EncoderRecipe::Static(of), Some(vocabulary)) = (&self.recipe.encoder, vocabulary) else {
+            return Ok((self.other(teacher, texts)?, Vec::new()));
+        };
         let by = self.task.frequencies(texts.is_some());
         let rules = Rules { longest: self.recipe.tokenizer.longest, ignored: vocabulary.unknown, ..Rules::default() };
         let tokens = match (by, texts) {
@@ -234,13 +242,12 @@ impl Distilling {
         Ok((Start { described, tokenizer: vocabulary.tokenizer, tensors, notes: Vec::new() }, figures))
     }
 
-    /// A transformer as a student: with its teacher's tokenizer, unless the recipe says something else.
-    fn transformer(&self, teacher: &Teacher, texts: Option<(&Texts, &Targets)>) -> Result<Start> {
+    /// A student that learns from the texts alone: with its teacher's tokenizer, unless it has one or the recipe names one.
+    fn other(&self, teacher: &Teacher, texts: Option<(&Texts, &Targets)>) -> Result<Start> {
         let recipe = &self.recipe;
         let all = || texts.map_or(&[][..], |(texts, _)| &texts.all[..texts.train]).iter().map(String::as_str).collect();
-        let own = recipe.encoder.weights().is_some()
-            || recipe.tokenizer.file.is_some()
-            || self.plan.recipe.states("tokenizer.train");
+        let own =
+            recipe.encoder.weights().is_some() || recipe.tokenizer.file.is_some() || self.plan.recipe.states("tokenizer.train");
         let mut start = match own {
             true => Start::new(recipe, &self.plan.recipe, all)?,
             false => Start::with(recipe, &self.plan.recipe, teacher.tokenizer().clone())?,
@@ -337,10 +344,8 @@ impl Distilling {
                 None => encoder(&learner)?,
             };
             summary.figures.push((NAME, json!(value)));
-            summary.text = format!(
-                "Spearman correlation of student's and teacher's cosines of {} held-out texts: {value:.3}\n",
-                dev.len()
-            );
+            summary.text =
+                format!("Spearman correlation of student's and teacher's cosines of {} held-out texts: {value:.3}\n", dev.len());
         }
         if let Some(best) = &fitted.best {
             summary.figures.push(("best", json!({ "step": best.step, "measure": best.measure, "value": best.value })));
@@ -366,16 +371,21 @@ impl Job for Distilling {
         let before = run.latest()?;
         let Some(texts) = texts else {
             if before.is_some() {
-                process.tell(&Event::Note("this run was made of a vocabulary alone, and is whole: there is no step to go on with"));
+                process
+                    .tell(&Event::Note("this run was made of a vocabulary alone, and is whole: there is no step to go on with"));
                 return Ok(Summary { next: NEXT.to_vec(), ..Summary::default() });
             }
             return self.vocabulary_alone(run, process);
         };
         let teacher = self.opened(process)?;
+        let vocabulary = match before {
+            Some(_) => None,
+            None => self.vocabulary(&teacher, Some(&texts), process)?,
+        };
         let targets = self.targets(&teacher, &texts, run, process)?;
         let (start, figures) = match before {
             Some(checkpoint) => (Start::again(&checkpoint)?, Vec::new()),
-            None => self.start(&teacher, Some((&texts, &targets)), process)?,
+            None => self.start(&teacher, vocabulary, Some((&texts, &targets)), process)?,
         };
         start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         self.fit(&start, &texts, &targets, figures, run, process)
@@ -393,7 +403,8 @@ impl Distilling {
     fn vocabulary_alone(&self, run: &mut Run, process: &mut Process) -> Result<Summary> {
         let teacher = self.opened(process)?;
         let began = std::time::Instant::now();
-        let (start, mut figures) = self.start(&teacher, None, process)?;
+        let vocabulary = self.vocabulary(&teacher, None, process)?;
+        let (start, mut figures) = self.start(&teacher, vocabulary, None, process)?;
         let learner = self.learner(&start, process)?;
         if process.stopping() {
             return Err(Error::interrupted("stopped before anything was written"));

@@ -75,7 +75,8 @@ pub(super) fn write(folder: &Path, modules: &[(&str, &str)], pooling: &str) {
     candle_core::safetensors::save(&tensors, folder.join("model.safetensors")).unwrap();
 }
 
-pub(super) const MEAN: &str = r#"{"word_embedding_dimension": 8, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
+pub(super) const MEAN: &str =
+    r#"{"word_embedding_dimension": 8, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
 const FIRST: &str = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#;
 
 fn texts(texts: &[&str]) -> Vec<String> {

@@ -96,17 +96,19 @@ impl DistillRecipe {
             ("rows", self.rows.is_some()),
             ("frequencies", self.frequencies == Some(Frequencies::Counts)),
         ] {
-            text.require(texts || !given, &key(name), "needs texts, and the recipe names none").map_err(|e| e.hint("--data names some"))?;
+            text.require(texts || !given, &key(name), "needs texts, and the recipe names none")
+                .map_err(|e| e.hint("--data names some"))?;
         }
+        let what = "needs held-out texts to judge by, and the recipe names no texts";
+        text.require(texts || !recipe.checkpoint.keep_best, "checkpoint.keep_best", what)
+            .map_err(|e| e.hint("--data names some"))?;
         let plain = recipe.data.source.iter().all(|source| source.weight == 1.0);
         text.require(plain, "data.source", "cannot have weights here: the teacher's rows of all different texts are learned")?;
         let begun = recipe.encoder.weights().is_some();
         let own = matches!(recipe.encoder, EncoderRecipe::Static(_)) && !begun;
-        for (name, given) in [
-            ("vocabulary", self.vocabulary.is_some()),
-            ("words", self.words > 0),
-            ("frequencies", self.frequencies.is_some()),
-        ] {
+        for (name, given) in
+            [("vocabulary", self.vocabulary.is_some()), ("words", self.words > 0), ("frequencies", self.frequencies.is_some())]
+        {
             let what = "is for a static embedding that begins with its teacher's vocabulary, and this student does not";
             text.require(own || !given, &key(name), what)?;
         }
@@ -199,11 +201,9 @@ fn refused(request: &TaskRequest, task: &Distill) -> Result<()> {
         ("--bn", request.frozen_statistics, "encoders of sentences have no batch normalisation"),
     ];
     match flags.iter().find(|(_, given, _)| *given) {
-        Some((flag, _, hint)) => {
-            Err(Error::usage(format!("{flag} is for teachers of images, and this one reads texts"))
-                .at(request.run.display())
-                .hint(*hint))
-        }
+        Some((flag, _, hint)) => Err(Error::usage(format!("{flag} is for teachers of images, and this one reads texts"))
+            .at(request.run.display())
+            .hint(*hint)),
         None => Ok(()),
     }
 }

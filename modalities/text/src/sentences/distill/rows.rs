@@ -70,5 +70,8 @@ pub fn rows(
             }
         }
     }
-    Ok(Rows { table: Tensor::from_vec(table, (vocabulary.rows.len(), width), &candle_core::Device::Cpu)?, explained: pca.explained })
+    Ok(Rows {
+        table: Tensor::from_vec(table, (vocabulary.rows.len(), width), &candle_core::Device::Cpu)?,
+        explained: pca.explained,
+    })
 }

@@ -70,7 +70,10 @@ impl Vocabulary {
             renumber(&mut file, &numbers);
             rows = pieces.iter().map(|(id, _)| (!special.contains(id)).then(|| by(*id))).collect();
             if rows.len() < all {
-                notes.push(format!("pieces that no text has are left out of the vocabulary ([unused…], special tokens): {}", all - rows.len()));
+                notes.push(format!(
+                    "pieces that no text has are left out of the vocabulary ([unused…], special tokens): {}",
+                    all - rows.len()
+                ));
             }
         } else {
             let count = tokenizer.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
