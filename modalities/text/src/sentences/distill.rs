@@ -152,7 +152,6 @@ impl Distilling {
                 let what = "stopped while the teacher read the texts; what it has read is kept";
                 return Err(Error::interrupted(what).at(path.display()));
             }
-            advanced(range.start, count);
             let rows = teacher.texts(&texts.all[range.clone()], self.task.targets)?;
             advanced(range.end, count);
             Ok(rows)
@@ -212,7 +211,7 @@ impl Distilling {
         let (EncoderRecipe::Static(of), Some(vocabulary)) = (&self.recipe.encoder, vocabulary) else {
             return Ok((self.other(teacher, texts)?, Vec::new()));
         };
-        let by = self.task.frequencies(texts.is_some());
+        let by = self.task.frequencies;
         let rules = Rules { longest: self.recipe.tokenizer.longest, ignored: vocabulary.unknown, ..Rules::default() };
         let tokens = match (by, texts) {
             (Frequencies::Counts, Some((texts, _))) => {

@@ -37,8 +37,9 @@ pub struct DistillRecipe {
     /// How many of the texts' most frequent words join the vocabulary, if they are no pieces of it.
     pub words: usize,
     /// Where the frequencies p of a piece come from by which rows are weighted: `ranks` (1 / (number + 2), since tokenizers number pieces by
-    /// frequency), `counts` (of the texts) or `none` (no weights). Default: `counts` if there are texts, else `ranks`.
-    pub frequencies: Option<Frequencies>,
+    /// frequency), `counts` (of the texts, which should be like those that are embedded later: of what they lack, as punctuation, the rows
+    /// get the full weight) or `none` (no weights).
+    pub frequencies: Frequencies,
     /// a: a row is multiplied by a / (a + p) (Arora et al. 2017).
     pub sif: f64,
 }
@@ -51,7 +52,7 @@ impl Default for DistillRecipe {
             rows: None,
             vocabulary: None,
             words: 0,
-            frequencies: None,
+            frequencies: Frequencies::Ranks,
             sif: 1e-4,
         }
     }
@@ -91,11 +92,9 @@ impl DistillRecipe {
         text.positive(&key("sif"), self.sif, 1.0)?;
         text.within(&key("words"), self.words, 0..=MOST_WORDS)?;
         let texts = !recipe.data.generated();
-        for (name, given) in [
-            ("words", self.words > 0),
-            ("rows", self.rows.is_some()),
-            ("frequencies", self.frequencies == Some(Frequencies::Counts)),
-        ] {
+        for (name, given) in
+            [("words", self.words > 0), ("rows", self.rows.is_some()), ("frequencies", self.frequencies == Frequencies::Counts)]
+        {
             text.require(texts || !given, &key(name), "needs texts, and the recipe names none")
                 .map_err(|e| e.hint("--data names some"))?;
         }
@@ -106,9 +105,11 @@ impl DistillRecipe {
         text.require(plain, "data.source", "cannot have weights here: the teacher's rows of all different texts are learned")?;
         let begun = recipe.encoder.weights().is_some();
         let own = matches!(recipe.encoder, EncoderRecipe::Static(_)) && !begun;
-        for (name, given) in
-            [("vocabulary", self.vocabulary.is_some()), ("words", self.words > 0), ("frequencies", self.frequencies.is_some())]
-        {
+        for (name, given) in [
+            ("vocabulary", self.vocabulary.is_some()),
+            ("words", self.words > 0),
+            ("frequencies", self.frequencies != Frequencies::Ranks),
+        ] {
             let what = "is for a static embedding that begins with its teacher's vocabulary, and this student does not";
             text.require(own || !given, &key(name), what)?;
         }
@@ -123,11 +124,6 @@ impl DistillRecipe {
         let compares = recipe.loss.needs().teacher || matches!(loss, "infonce" | "ranking");
         text.require(!texts || compares, &format!("loss.{loss}"), "does not compare a text with its teacher's embedding")
             .map_err(|e| e.hint("use [loss.mse], [loss.kl], [loss.infonce] or [loss.ranking]"))
-    }
-
-    /// Where the frequencies come from.
-    pub fn frequencies(&self, texts: bool) -> Frequencies {
-        self.frequencies.unwrap_or(if texts { Frequencies::Counts } else { Frequencies::Ranks })
     }
 }
 
@@ -222,13 +218,14 @@ pub fn begun(recipe: &mut Recipe, path: &Path) -> Result<()> {
     recipe.set_path(&format!("encoder.{kind}.weights"), path)
 }
 
-/// Makes the recipe of a run that was trained one of a new run that begins with it. What a distillation was trained by is not what a new
-/// run is.
+/// Makes `recipe` begin with `run`, a run of sentences. If it is the run's own recipe, what a distillation was trained by is removed: the
+/// new run learns from pairs.
 ///
 /// # Errors
 /// There is no such run.
 pub fn continued(recipe: &mut Recipe, run: &Path) -> Result<()> {
-    if recipe.states("task") {
+    let own = Checkpoint::open(run)?.recipe().text() == recipe.text();
+    if own && recipe.states("task") {
         ["task", "loss", "optimizer", "schedule", "head", "train", "checkpoint"].iter().try_for_each(|key| recipe.remove(key))?;
     }
     begun(recipe, run)
