@@ -65,7 +65,8 @@ impl Vocabulary {
                 let number = piece.strip_prefix("[unused").and_then(|rest| rest.strip_suffix(']'));
                 number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
             };
-            pieces.retain(|(id, piece)| !unused(piece) && !(special.contains(id) && Some(*id) != unknown && !is_padding(piece)));
+            let kept = |id: &u32, piece: &str| !special.contains(id) || Some(*id) == unknown || is_padding(piece);
+            pieces.retain(|(id, piece)| kept(id, piece) && !unused(piece));
             let numbers: HashMap<u32, u32> = pieces.iter().zip(0..).map(|((old, _), new)| (*old, new)).collect();
             renumber(&mut file, &numbers);
             rows = pieces.iter().map(|(id, _)| (!special.contains(id)).then(|| by(*id))).collect();
@@ -167,7 +168,7 @@ fn added(file: &Value, kind: &str, words: &[String], first: usize, notes: &mut V
 }
 
 /// What the tokenizer's normalisation and first cut make of a text.
-pub fn pieces(tokenizer: &Tokenizer, text: &str) -> Result<Vec<String>> {
+fn pieces(tokenizer: &Tokenizer, text: &str) -> Result<Vec<String>> {
     let fails = |e: tokenizers::Error| Error::new(format!("the tokenizer fails: {e}"));
     let mut normalised = NormalizedString::from(text);
     if let Some(normalizer) = tokenizer.get_normalizer() {
