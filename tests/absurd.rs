@@ -79,6 +79,11 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
             set("task.finetune.from", &learned);
             set("task.finetune.folds", "2");
         }
+        _ if key.starts_with("task.distill") && modality.name() == "sentences" => {
+            set("task.distill.teacher", &run("reads"));
+            set("data.path", &run("texts.txt"));
+            set("loss.mse", "{}");
+        }
         _ if key.starts_with("task.distill") => set("task.distill.teacher", &taught),
         _ if key.starts_with("encoder.subwords") && key != "encoder.subwords.buckets" => set("encoder.subwords.buckets", "100"),
         _ if key.starts_with("vocabulary.phrases") && !key.ends_with("passes") => set("vocabulary.phrases.passes", "1"),
@@ -208,8 +213,16 @@ fn shortened(value: &str) -> String {
     }
 }
 
-/// Makes runs to begin with: a pretrained one, and a fine-tuned one.
+/// Makes runs to begin with: a pretrained one, a fine-tuned one, and a transformer that reads texts, with some texts.
 fn runs(folder: &Path) {
+    let texts: String = (0..40).map(|at| format!("a text of some words number {at} with {} ends\n", at % 7)).collect();
+    std::fs::write(folder.join("texts.txt"), texts).unwrap();
+    let reads = SENTENCES
+        .replace("[encoder.static]\nwidth = 8", "[encoder.transformer]\nlayers = 1\nwidth = 8\nheads = 2\npositions = 40");
+    std::fs::write(folder.join("reads.toml"), reads).unwrap();
+    let file = folder.join("reads.toml");
+    let ended = ctk(folder, &["train", "sentences", "--config", &file.to_string_lossy(), "--out", "reads", "--quiet"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let learned = folder.join("learned");
     let text = small(MODALITIES[0], "", folder).text().to_string();
     std::fs::write(folder.join("learned.toml"), text).unwrap();

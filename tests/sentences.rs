@@ -134,6 +134,68 @@ fn encoders_are_judged_by_scored_pairs_and_by_retrieval() {
 }
 
 #[test]
+fn a_transformer_is_distilled_and_every_verb_takes_the_student() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("pairs.tsv"), pairs()).unwrap();
+    let texts: String = THINGS.iter().flat_map(|thing| WAYS.map(|way| format!("the {way} {thing} is here\n"))).collect();
+    fs::write(at.join("my texts.txt"), &texts).unwrap();
+    fs::write(at.join("data.txt"), &texts).unwrap();
+    fs::write(at.join("teacher.toml"), format!("[data]\npath = \"pairs.tsv\"\n{TRANSFORMER}")).unwrap();
+    said(at, "train sentences --config teacher.toml --out teacher --quiet");
+    said(at, "export teacher --format sentence-transformers --out teacher-folder --quiet");
+
+    // The vocabulary alone, of a run and of its folder.
+    let (figures, stderr) = said(at, "distill teacher --width 8 --out one --json");
+    assert!(figures["width"] == 8 && figures["steps"] == 0 && figures["frequencies"] == "ranks", "{figures}");
+    assert!(stderr.contains("left out of the vocabulary") && stderr.contains("weighted by frequencies"), "{stderr}");
+    said(at, "distill teacher-folder --width 8 --out two --quiet");
+    let rows = |model: &str| {
+        said(at, &format!("embed {model} --data data.txt --out {model}.csv --quiet --force"));
+        fs::read_to_string(at.join(format!("{model}.csv"))).unwrap()
+    };
+    assert_eq!(rows("one"), rows("two"), "a run and its folder are the same teacher");
+    said(at, "export one --format sentence-transformers --out one-folder --quiet");
+    assert_eq!(rows("one-folder"), rows("one"));
+    fs::write(at.join("sts.tsv"), "score\tsentence1\tsentence2\n5\told river\told river here\n1\tlemon\tcastle\n2\ta\tengine\n")
+        .unwrap();
+    assert!(said(at, "eval sts one --pairs sts.tsv --json --quiet").0["spearman"].is_number());
+    // A new run begins with it, by pairs, and with a rate that moves nothing it has its features.
+    let init = "train sentences --init one --data pairs.tsv --quiet --set train.batch=16 --set train.max_steps=1 --set optimizer.adamw.rate=1e-12";
+    said(at, &format!("{init} --out begun"));
+    assert_eq!(rows("begun"), rows("one"));
+    fails(at, "embed one --out x.npy", &["no texts of its own", "--data"]);
+
+    // Texts, and the rows that are kept.
+    let learn = "distill teacher --width 8 --data data.txt --set task.distill.rows=kept.rows --set data.dev_share=0.2 --batch 8 --epochs 2";
+    let (figures, stderr) = said(at, &format!("{learn} --out taught --json"));
+    assert!(figures["steps"] == 8 && figures["dev_agreement"].is_number() && figures["frequencies"] == "ranks", "{figures}");
+    assert!(stderr.contains("kept.rows") && !stderr.contains("there already"), "{stderr}");
+    let (_, stderr) = said(at, &format!("{learn} --out again"));
+    assert!(stderr.contains("rows of 48 of 48 texts were there already"), "{stderr}");
+    assert_eq!(rows("taught"), rows("again"));
+    fs::write(at.join("small.toml"), "[encoder.transformer]\nlayers = 1\nwidth = 8\nheads = 1\npositions = 20\n").unwrap();
+    said(at, "distill teacher --student small.toml --data data.txt --epochs 1 --batch 8 --out small --quiet");
+    rows("small");
+
+    for (arguments, parts) in [
+        ("teacher --width 17", &["--width 17", "16 values"][..]),
+        ("one", &["static embedding already"]),
+        ("nowhere", &["nowhere"]),
+        ("teacher --alpha 0.5", &["--alpha", "texts have no labels"]),
+        ("teacher --optimizer sgd", &["--optimizer", "AdamW"]),
+        ("teacher --student small.toml", &["needs texts"]),
+        ("teacher --student small.toml --width 4", &["--width"]),
+        ("teacher --vocabulary nowhere.txt", &["nowhere.txt"]),
+        ("teacher --width 8 --data pairs.tsv --set task.distill.rows=kept.rows", &["kept.rows", "other texts"]),
+        ("teacher --width 8 --data nowhere.txt", &["nowhere.txt"]),
+    ] {
+        fails(at, &format!("distill {arguments} --out refused"), parts);
+        assert!(!at.join("refused").exists(), "{arguments}: nothing is left behind");
+    }
+}
+
+#[test]
 fn a_tokenizer_is_trained_alone_and_used() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

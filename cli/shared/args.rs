@@ -54,10 +54,19 @@ pub enum Verb {
         ctk finetune runs/vision-1 --labels 5-per-class --optimizer sgd --epochs 30,60 --crops 0.08,0.35\n  \
         ctk finetune all-MiniLM-L6-v2/ --data reviews.tsv --labels 8-per-class")]
     Finetune(Finetune),
-    /// Distil a fine-tuned network (the teacher) into a student: the student learns the teacher's predictions for all training images,
-    /// labelled or not
+    /// Distil a trained network (the teacher) into a student
+    ///
+    /// Images: the student learns the predictions of a fine-tuned network for all training images, labelled or not.
+    ///
+    /// Sentences: any encoder of sentences becomes a static embedding, a table with a vector for each token, which is hundreds of times
+    /// faster. The teacher reads each piece of its vocabulary, which takes half a minute for MiniLM; principal components and weights by
+    /// frequency make vectors of that (model2vec's way). With --data, the student then learns the teacher's embeddings of texts
+    /// (tokenlearn's way); a student that is a transformer learns these alone. The teacher reads the texts once: its embeddings are kept in
+    /// the run, or in the file that task.distill.rows names.
     #[command(after_help = "Examples:\n  ctk distill runs/vision-2                                   # self-distillation\n  \
-        ctk distill runs/vision-2 --student small.toml --epochs 400   # from big to small")]
+        ctk distill runs/vision-2 --student small.toml --epochs 400   # from big to small\n  \
+        ctk distill all-MiniLM-L6-v2/ --width 128                     # a static embedding\n  \
+        ctk distill hf://sentence-transformers/all-MiniLM-L6-v2 --data texts.txt")]
     Distill(Distill),
     /// Turn another program's weights into a run, which every verb takes: ResNets of torchvision, timm, transformers, and of SimCLRv2's
     /// PyTorch conversion
@@ -246,7 +255,8 @@ pub struct Train {
     pub accept_changes: bool,
     /// Begin a new run with the weights of RUN, by RUN's recipe unless --config is given; the learning rate starts anew. For vision: RUN's
     /// encoder, and its projection head if the new one has the same shape; or the encoder in a FILE of another program's weights. For
-    /// word2vec: RUN's words and vectors, to which new words are added
+    /// word2vec: RUN's words and vectors, to which new words are added. For sentences: RUN's encoder and tokenizer, or those of another
+    /// program's folder
     #[arg(long, value_name = "RUN|FILE", value_hint = ValueHint::AnyPath)]
     pub init: Option<PathBuf>,
     #[command(flatten)]

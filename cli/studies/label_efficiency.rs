@@ -222,8 +222,16 @@ impl Study<'_> {
             Method::Finetune => task::asked(&tuned(&self.args, labels, seed, false), self.modalities)?.1,
             Method::Distill => {
                 let teacher = self.place(labels, seed, Method::Finetune);
-                let task =
-                    Distill { student: None, from: None, temperature: None, alpha: 1.0, epochs: *distill_epochs, rate: None };
+                let task = Distill {
+                    student: None,
+                    from: None,
+                    temperature: None,
+                    alpha: None,
+                    epochs: Some(*distill_epochs),
+                    rate: None,
+                    width: None,
+                    vocabulary: None,
+                };
                 let request = tuning.request(&teacher, model.data.as_deref(), Task::Distill(task));
                 self.modality.task(&Checkpoint::open(&teacher)?, &request)?
             }

@@ -34,10 +34,13 @@ fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
     if of != modality.name() {
         return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name())).at(init.display()));
     }
-    let mut recipe = match own {
-        true => recipe::changed(from.recipe(), &args.recipe, modality)?,
-        false => recipe::recipe(&args.recipe, modality)?,
-    };
+    if own {
+        // The user's changes come last, since they are of what the new run is.
+        let mut recipe = from.recipe();
+        modality.set_init(&mut recipe, init)?;
+        return recipe::changed(recipe, &args.recipe, modality);
+    }
+    let mut recipe = recipe::recipe(&args.recipe, modality)?;
     modality.set_init(&mut recipe, init)?;
     Ok(recipe)
 }

@@ -84,12 +84,16 @@ pub struct Distill {
     pub from: Option<PathBuf>,
     /// Temperature by which both networks' logits are divided.
     pub temperature: Option<f64>,
-    /// The weight of the teacher's predictions in the loss; labels have the rest.
-    pub alpha: f64,
+    /// The weight of the teacher's predictions in the loss; labels have the rest. None: they have no part.
+    pub alpha: Option<f64>,
     /// Epochs over all training samples.
-    pub epochs: usize,
+    pub epochs: Option<usize>,
     /// Peak learning rate, before batch scaling.
     pub rate: Option<f64>,
+    /// Values of a student's features, for modalities whose student has a width of its own.
+    pub width: Option<usize>,
+    /// A file of the student's own vocabulary, for modalities that have one.
+    pub vocabulary: Option<PathBuf>,
 }
 
 /// Stores in the run the samples that keep their labels; a resumed run must find the same.

@@ -20,7 +20,7 @@ pub struct Tuning {
     /// The optimizer for images: LARS (SimCLRv2) or SGD with momentum; default: lars. Texts have AdamW
     #[arg(long, value_enum)]
     pub optimizer: Option<Optimizer>,
-    /// Samples in a batch; fewer where there are fewer labelled ones; default: 64 images; to fine-tune on texts 16
+    /// Samples in a batch; fewer where there are fewer labelled ones; default: 64 images; 16 texts, and 256 to distil
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pub batch: Option<u32>,
     /// Layers of the projection head that are kept and fine-tuned as a part of the encoder; 0 drops the head; default: 1 (SimCLRv2), or 0
@@ -144,29 +144,39 @@ pub struct Finetune {
 
 #[derive(ClapArgs)]
 pub struct Distill {
-    /// The teacher: a run of `ctk finetune`
-    #[arg(value_name = "TEACHER", value_hint = ValueHint::DirPath)]
+    /// The teacher: for images a run of `ctk finetune`; for sentences a run of `ctk train sentences`, a folder of sentence-transformers or
+    /// transformers, or hf://owner/name
+    #[arg(value_name = "TEACHER", value_hint = ValueHint::AnyPath)]
     pub teacher: PathBuf,
-    /// The student's recipe, of which [pairs], [encoder] and [head] are used; default: the teacher's own network (self-distillation)
+    /// The student's recipe. For images its [pairs], [encoder] and [head] are used; default: the teacher's own network
+    /// (self-distillation). For sentences default: a static embedding
     #[arg(long, value_name = "CONFIG", value_hint = ValueHint::FilePath)]
     pub student: Option<PathBuf>,
-    /// The run that the student starts from; default: the run that the teacher started from, or with --student fresh weights
+    /// The run that the student starts from; default: for images the run that the teacher started from, or with --student fresh weights;
+    /// for sentences the teacher's vocabulary, or for a transformer fresh weights
     #[arg(long, value_name = "RUN", value_hint = ValueHint::DirPath)]
     pub from: Option<PathBuf>,
-    /// Use this data instead of the teacher's
+    /// For images: use this data instead of the teacher's. For sentences: texts, whose embeddings by the teacher are learned after the
+    /// vocabulary
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub data: Option<PathBuf>,
-    /// The temperature by which both networks' logits are divided; default: .1 for self-distillation, 1 with --student
+    /// For sentences: values of the student's vectors, at most the teacher's; default: 256, or the teacher's if these are fewer
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub width: Option<u32>,
+    /// For sentences: a file with words, one a line, that get vectors of their own beside the teacher's pieces
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub vocabulary: Option<PathBuf>,
+    /// The temperature by which both networks' logits are divided; default: .1 for self-distillation, 1 with --student (images)
     #[arg(long, value_name = "T")]
     pub temperature: Option<f64>,
-    /// The weight of the teacher's predictions in the loss, 0 to 1; the rest is cross entropy with the teacher's labels
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
-    pub alpha: f64,
-    /// Epochs over all training images, labelled or not (SimCLRv2: 400)
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub epochs: usize,
-    /// The learning rate; the peak rate is this value times √batch; default: .02 with LARS, .075 with LARS from fresh weights; half of
-    /// these with SGD
+    /// The weight of the teacher's predictions in the loss, 0 to 1; the rest is cross entropy with the teacher's labels; default: 1 (images)
+    #[arg(long, value_name = "SHARE")]
+    pub alpha: Option<f64>,
+    /// Epochs over all images, labelled or not (default: 100; SimCLRv2: 400), or over all texts (default: 5)
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// The learning rate. For images the peak rate is this value times √batch; default: .02 with LARS, .075 with LARS from fresh weights;
+    /// half of these with SGD. For sentences: that of AdamW
     #[arg(long, value_name = "RATE")]
     pub rate: Option<f64>,
     #[command(flatten)]

@@ -14,6 +14,7 @@ pub mod linear_probe;
 pub mod mining;
 mod nearest;
 mod neighbors;
+pub mod pca;
 pub mod precision;
 mod predictions;
 pub mod retrieval;

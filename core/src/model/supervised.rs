@@ -1,9 +1,10 @@
-//! The tower of supervised tasks, with one view of each sample; a teacher's logits may be the second view.
+//! The tower of supervised tasks, with one view of each sample; a teacher's logits or embeddings may be the second view.
 //!
 //! | task | left | right | head |
 //! |---|---|---|---|
 //! | fine-tuning | a view | nothing | the projection head's first layers, then a classifier |
 //! | distillation | a view | the teacher's logits of it | the same |
+//! | distillation of embeddings | a view | the teacher's embeddings of it | the projection head |
 
 use candle_core::{Device, Tensor};
 
@@ -14,12 +15,12 @@ use crate::data::pair::{Batch, HostBatch};
 use crate::error::{Error, Result};
 use crate::nn::pass::Pass;
 
-/// Rows of logits on the host; no rows without a teacher.
+/// Rows of logits, or of a teacher's embeddings, on the host; no rows without a teacher.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Logits {
     /// Row-major values, a whole number of rows.
     pub rows: Vec<f32>,
-    /// Number of classes; 0 if there are no rows.
+    /// Number of classes, or values of an embedding; 0 if there are no rows.
     pub classes: usize,
 }
 
@@ -40,9 +41,9 @@ impl HostBatch for Logits {
     }
 }
 
-/// A tower for the left side's views. The right side, if there is one, holds the teacher's logits of the same views.
+/// A tower for the left side's views. The right side, if there is one, holds the teacher's logits or embeddings of the same views.
 pub struct Supervised<E> {
-    /// Encoder, and a head that ends in a classifier.
+    /// Encoder and head; for logits the head ends in a classifier.
     pub tower: Tower<E>,
 }
 

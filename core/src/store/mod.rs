@@ -6,6 +6,7 @@ pub mod checkpoint;
 pub mod files;
 mod finite;
 pub mod parquet;
+pub mod rows;
 pub mod run;
 pub mod safetensors_header;
 mod sums;

@@ -11,6 +11,7 @@
 //!             sums.json              digests of the files above, checked when these are read
 //!             metrics.jsonl          one object for each logged step; a resume cuts what comes after the checkpoint
 //!             evals.jsonl            the results of `ctk eval`, one object each
+//!             teacher.rows           a teacher's rows of the texts, in a distillation: see `rows`
 //!             lock                   held by the process that trains in the folder
 //!             checkpoints/<step>/    see `checkpoint`
 //!             checkpoints/best/      which checkpoint is the best, if that is measured: see `best`

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::encoder::Encoder;
 use crate::model::head::ProjectionHead;
 use crate::model::target::Target;
-use crate::model::tower::{Siamese, Tower};
+use crate::model::tower::{Siamese, Tower, Towers};
 use crate::nn::params::{Params, Scope};
 use crate::nn::pass::Groups;
 use crate::objective::LossRecipe;
@@ -70,6 +70,20 @@ impl Method<'_> {
         begin: impl FnOnce(&Params) -> Result<()>,
         device: &Device,
     ) -> Result<Dense<Siamese<E>>> {
+        self.learner_of(encoder, |tower| Siamese { tower }, begin, device)
+    }
+
+    /// The same, whose batches go through the towers that `towers` makes of the tower.
+    ///
+    /// # Errors
+    /// As [`learner`](Self::learner).
+    pub fn learner_of<E: Encoder, T: Towers>(
+        &self,
+        encoder: impl Fn(Scope) -> Result<E>,
+        towers: impl Fn(Tower<E>) -> T,
+        begin: impl FnOnce(&Params) -> Result<()>,
+        device: &Device,
+    ) -> Result<Dense<T>> {
         let (seed, device) = (Key::new(self.train.seed), &device.by(self.train.rules()));
         let mut params = Params::new();
         let tower = self.tower(&encoder, &mut params)?;
@@ -85,7 +99,7 @@ impl Method<'_> {
             let mut own = Params::new();
             let tower = Method { predictor: None, ..*self }.tower(&encoder, &mut own)?;
             own.materialise(seed, DType::F32, device)?;
-            Target::new(Siamese { tower }, own, momentum, &params)
+            Target::new(towers(tower), own, momentum, &params)
         };
         let target = needs.momentum.map(copy).transpose()?;
         Ok(Dense {
@@ -95,7 +109,7 @@ impl Method<'_> {
             leaves_out: self.train.on_nonfinite == OnNonfinite::Skip,
             clip: self.train.clip,
             target,
-            ..Dense::new(Siamese { tower }, objective, params, optimizer)
+            ..Dense::new(towers(tower), objective, params, optimizer)
         })
     }
 }

@@ -4,6 +4,7 @@
 //! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs; `forecast` says how much
 //!   memory a step needs, `bench` how long it takes.
 //! - Few labels: [`finetune`] makes a classifier of an encoder.
+//! - Distillation: [`distill`] makes static embeddings of transformers.
 //! - Use: [`encoder`] embeds texts, `model` is what verbs know of it, `prompts` are what may stand before texts.
 //! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
 //!   sentence-transformers, transformers and model2vec write, and `export` writes one.
@@ -11,17 +12,17 @@
 use std::path::Path;
 
 use ctk_core::modality::{Job, Modality, Model};
-use ctk_core::objective::LossRecipe;
 use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::task::TaskRequest;
+use ctk_core::task::{Task, TaskRequest};
 use ctk_core::train::bench::{Report, Request};
 use ctk_core::{Device, Result};
 
 mod bench;
 pub mod data;
 mod dev;
+pub mod distill;
 pub mod encoder;
 mod export;
 pub mod finetune;
@@ -51,6 +52,9 @@ const PATHS: &[&str] = &[
     "encoder.static.weights",
     "task.finetune.from",
     "task.finetune.test",
+    "task.distill.teacher",
+    "task.distill.rows",
+    "task.distill.vocabulary",
 ];
 
 /// The modality.
@@ -66,9 +70,7 @@ impl Modality for Sentences {
     }
 
     fn schema(&self) -> serde_json::Value {
-        let mut schema = schemars::schema_for!(recipe::SentencesRecipe).to_value();
-        LossRecipe::leave_out(&mut schema, |needs| needs.teacher);
-        schema
+        schemars::schema_for!(recipe::SentencesRecipe).to_value()
     }
 
     fn plan(&self, recipe: &Recipe) -> Result<Box<dyn Job>> {
@@ -76,6 +78,7 @@ impl Modality for Sentences {
         Ok(match recipe.task.clone() {
             None => Box::new(job::Train::new(recipe, plan)),
             Some(recipe::TaskRecipe::Finetune(task)) => Box::new(finetune::job::Finetuning::new(task, recipe, plan)),
+            Some(recipe::TaskRecipe::Distill(task)) => Box::new(distill::Distilling::new(task, recipe, plan)),
         })
     }
 
@@ -88,11 +91,24 @@ impl Modality for Sentences {
     }
 
     fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {
-        finetune::recipe::written(Some(from), request)
+        match request.task {
+            Task::Finetune(_) => finetune::recipe::written(Some(from), request),
+            Task::Distill(_) => distill::recipe::written(request),
+        }
     }
 
     fn foreign_task(&self, request: &TaskRequest) -> Result<Option<Recipe>> {
-        finetune::recipe::foreign(request)
+        match request.task {
+            Task::Finetune(_) => finetune::recipe::foreign(request),
+            Task::Distill(_) => {
+                let foreign = distill::recipe::is_foreign(&request.run);
+                foreign.then(|| distill::recipe::written(request)).transpose()
+            }
+        }
+    }
+
+    fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
+        distill::recipe::continued(recipe, run)
     }
 
     fn distills_classes(&self) -> bool {

@@ -96,7 +96,12 @@ impl Model {
         if query.split != Split::All {
             return Err(Error::usage("the texts of a run have no parts").hint("give --data: a table with classes"));
         }
-        let data = checkpoint.recipe().parse::<SentencesRecipe>()?.data.open()?;
+        let recipe = checkpoint.recipe().parse::<SentencesRecipe>()?;
+        if recipe.task.is_some() && recipe.data.generated() {
+            return Err(Error::usage("this encoder was made of its teacher's vocabulary, and has no texts of its own")
+                .hint("give --data: a file with a text on each line, or a table with a column `text`"));
+        }
+        let data = recipe.data.open()?;
         let pairs = &data.train;
         let texts: Vec<String> = match query.view {
             None => {

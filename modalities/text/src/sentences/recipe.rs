@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::NAME;
+use super::distill::recipe::DistillRecipe;
 use super::finetune;
 use super::finetune::recipe::FinetuneRecipe;
 use crate::transformer::{Pooling, Shape};
@@ -56,7 +57,7 @@ pub struct SentencesRecipe {
     pub checkpoint: CheckpointRecipe,
     /// `[eval]`: what is measured on the held-out pairs.
     pub eval: EvalRecipe,
-    /// `[task.*]`: fine-tuning, in place of learning from pairs.
+    /// `[task.*]`: fine-tuning, or learning from another encoder, in place of learning from pairs.
     pub task: Option<TaskRecipe>,
 }
 
@@ -66,6 +67,8 @@ pub struct SentencesRecipe {
 pub enum TaskRecipe {
     /// Fine-tuning: train the encoder and a classifier on texts with classes.
     Finetune(FinetuneRecipe),
+    /// Distillation: make a transformer into a static embedding, or teach it to another transformer.
+    Distill(DistillRecipe),
 }
 
 impl Default for SentencesRecipe {
@@ -130,8 +133,8 @@ impl Default for EncoderRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransformerRecipe {
-    /// A folder with the network to begin with, of sentence-transformers or transformers: BERT (MiniLM is one), RoBERTa or DistilBERT. The
-    /// sizes below are then the folder's own. Default: fresh weights.
+    /// The network to begin with: a folder of sentence-transformers or transformers with BERT (MiniLM is one), RoBERTa or DistilBERT, or a
+    /// run of sentences. The sizes below are then its own. Default: fresh weights.
     pub weights: Option<PathBuf>,
     /// Blocks of attention and MLP.
     pub layers: usize,
@@ -191,7 +194,8 @@ impl TransformerRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StaticRecipe {
-    /// A folder with the table to begin with, of sentence-transformers or model2vec; its tokenizer is used, too. Default: random vectors.
+    /// The table to begin with: a folder of sentence-transformers or model2vec, or a run of sentences; its tokenizer is used, too. Default:
+    /// random vectors.
     pub weights: Option<PathBuf>,
     /// Values of a vector.
     pub width: usize,
@@ -287,6 +291,7 @@ impl SentencesRecipe {
         recipe.method().check(text)?;
         match &recipe.task {
             Some(TaskRecipe::Finetune(task)) => task.check(&recipe, text)?,
+            Some(TaskRecipe::Distill(task)) => task.check(text, &recipe)?,
             None => recipe.loss.without_teacher(text)?,
         }
         recipe.schedule.check(text)?;
@@ -317,13 +322,22 @@ pub(super) fn complete(recipe: &mut Recipe) -> Result<()> {
     if let Some(TaskRecipe::Finetune(task)) = &read.task {
         return finetune::recipe::complete(recipe, &read, task);
     }
+    let taught = read.task.is_some();
+    if taught && !recipe.states("loss") {
+        recipe.set("loss.mse.normalise", "true")?;
+    }
     let (rate, epochs) = match &read.encoder {
+        EncoderRecipe::Static(_) if taught => ("0.01", 5),
         EncoderRecipe::Static(of) if of.weights.is_some() => ("0.05", 1),
         EncoderRecipe::Static(_) => ("0.2", 1),
         EncoderRecipe::Transformer(of) if of.weights.is_some() => ("2e-5", 1),
         EncoderRecipe::Transformer(_) => ("5e-4", 1),
     };
-    let batch = if read.encoder.name() == "static" { "1024" } else { "64" };
+    let batch = match read.encoder.name() {
+        "static" if taught => "256",
+        "static" => "1024",
+        _ => "64",
+    };
     if matches!(read.optimizer, OptimizerRecipe::Adamw(_)) {
         recipe.set_absent("optimizer.adamw.rate", rate)?;
         recipe.set_absent("optimizer.adamw.decay", "0.0")?;

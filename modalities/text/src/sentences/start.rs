@@ -53,7 +53,8 @@ impl Start {
     /// There is neither; a damaged file.
     pub fn of(path: &Path) -> Result<Start> {
         let place = folder::local(path)?;
-        if folder::is_folder(&place) {
+        let run = place.join("checkpoints").exists() || !place.is_dir() || place.join("manifest.json").is_file();
+        if folder::is_folder(&place) || !run {
             let Folder { described, tensors, tokenizer, notes } = Folder::read(&place)?;
             return Ok(Start { described, tokenizer, tensors: Some(tensors), notes });
         }
@@ -66,17 +67,33 @@ impl Start {
         Ok(Start { tensors, ..Start::again(&checkpoint).at(path.display())? })
     }
 
-    /// The encoder of a new run by `recipe` (as written: `text`); a fresh tokenizer is trained on `texts`.
+    /// The encoder of a new run by `recipe` (as written: `text`). A tokenizer is trained on `texts`, if one has to be.
     ///
     /// # Errors
     /// A folder or a tokenizer that cannot be read, or is of another kind than the recipe says; texts without a word; a length that the
     /// network cannot read.
-    pub fn new<'t>(recipe: &SentencesRecipe, text: &Recipe, texts: impl FnOnce() -> Vec<&'t str>) -> Result<Start> {
-        let start = match recipe.encoder.weights() {
-            Some(path) => Start::of_folder(recipe, Folder::read(&folder::local(path)?)?).at(path.display())?,
-            None => Start::fresh(recipe, texts)?,
+    pub fn new<'a>(recipe: &SentencesRecipe, text: &Recipe, texts: impl FnOnce() -> Vec<&'a str>) -> Result<Start> {
+        let start = match (recipe.encoder.weights(), &recipe.tokenizer.file) {
+            (Some(path), _) => Start::begun(recipe, Start::of(path)?).at(path.display())?,
+            (None, Some(file)) => Start::fresh(recipe, read_tokenizer(file)?),
+            (None, None) => {
+                let trained = recipe.tokenizer.train.train(&texts())?;
+                let mut start = Start::fresh(recipe, trained.tokenizer);
+                let pieces = start.described.network.vocabulary();
+                start.notes = trained.notes;
+                start.notes.push(format!("a tokenizer was trained on the texts: {pieces} pieces"));
+                start
+            }
         };
         start.with_length(recipe, text)
+    }
+
+    /// A new encoder by `recipe` with this tokenizer.
+    ///
+    /// # Errors
+    /// A length that the network cannot read.
+    pub fn with(recipe: &SentencesRecipe, text: &Recipe, tokenizer: Tokenizer) -> Result<Start> {
+        Start::fresh(recipe, tokenizer).with_length(recipe, text)
     }
 
     /// The same, which cuts texts to the length that the recipe says.
@@ -95,9 +112,9 @@ impl Start {
         Ok(start)
     }
 
-    fn of_folder(recipe: &SentencesRecipe, folder: Folder) -> Result<Start> {
-        let Folder { mut described, tensors, tokenizer, notes } = folder;
-        match (&recipe.encoder, &mut described.network) {
+    /// An encoder with weights, changed as the recipe says.
+    fn begun(recipe: &SentencesRecipe, mut start: Start) -> Result<Start> {
+        match (&recipe.encoder, &mut start.described.network) {
             (EncoderRecipe::Transformer(of), Network::Transformer { shape, pooling, .. }) => {
                 let TransformerRecipe { dropout, attention_dropout, .. } = *of;
                 shape.dropout = dropout.unwrap_or(shape.dropout);
@@ -114,21 +131,11 @@ impl Start {
                     .hint("write the weights into [encoder.transformer]"));
             }
         }
-        Ok(Start { described, tokenizer, tensors: Some(tensors), notes })
+        Ok(start)
     }
 
-    fn fresh<'t>(recipe: &SentencesRecipe, texts: impl FnOnce() -> Vec<&'t str>) -> Result<Start> {
-        let (tokenizer, mut notes) = match &recipe.tokenizer.file {
-            Some(file) => (read_tokenizer(file)?, Vec::new()),
-            None => {
-                let trained = recipe.tokenizer.train.train(&texts())?;
-                (trained.tokenizer, trained.notes)
-            }
-        };
+    fn fresh(recipe: &SentencesRecipe, tokenizer: Tokenizer) -> Start {
         let vocabulary = tokenizer.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
-        if recipe.tokenizer.file.is_none() {
-            notes.push(format!("a tokenizer was trained on the texts: {vocabulary} pieces"));
-        }
         let (network, rules) = match &recipe.encoder {
             EncoderRecipe::Static(of) => (Network::Table([vocabulary, of.width]), Rules::default()),
             EncoderRecipe::Transformer(of) => {
@@ -137,7 +144,7 @@ impl Start {
                 (Network::Transformer { family: Family::Bert, shape, pooling: of.pooling.unwrap_or_default() }, rules)
             }
         };
-        Ok(Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes })
+        Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes: Vec::new() }
     }
 
     /// The files of a checkpoint that describe the encoder.

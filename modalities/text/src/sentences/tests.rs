@@ -18,7 +18,7 @@ const NETWORK: &str = r#"{"model_type": "bert", "vocab_size": 9, "hidden_size": 
     "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}"#;
 
 /// Words of white space between `[CLS]` and `[SEP]`, with settings that would cut off and fill up.
-const TOKENIZER: &str = r#"{"version": "1.0", "truncation": {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+pub(super) const TOKENIZER: &str = r#"{"version": "1.0", "truncation": {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
     "padding": {"strategy": {"Fixed": 6}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
     "added_tokens": [], "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
     "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}, "decoder": null,
@@ -26,7 +26,7 @@ const TOKENIZER: &str = r#"{"version": "1.0", "truncation": {"max_length": 3, "s
     "unk_token": "[UNK]"}}"#;
 
 /// Writes the folder; `modules` has the modules' kinds and folders, and the pooling's modes are `pooling`.
-fn write(folder: &Path, modules: &[(&str, &str)], pooling: &str) {
+pub(super) fn write(folder: &Path, modules: &[(&str, &str)], pooling: &str) {
     std::fs::write(folder.join("config.json"), NETWORK).unwrap();
     std::fs::write(folder.join("tokenizer.json"), TOKENIZER).unwrap();
     if !modules.is_empty() {
@@ -75,7 +75,8 @@ fn write(folder: &Path, modules: &[(&str, &str)], pooling: &str) {
     candle_core::safetensors::save(&tensors, folder.join("model.safetensors")).unwrap();
 }
 
-const MEAN: &str = r#"{"word_embedding_dimension": 8, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
+pub(super) const MEAN: &str =
+    r#"{"word_embedding_dimension": 8, "pooling_mode_cls_token": false, "pooling_mode_mean_tokens": true}"#;
 const FIRST: &str = r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#;
 
 fn texts(texts: &[&str]) -> Vec<String> {

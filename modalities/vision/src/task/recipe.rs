@@ -20,9 +20,10 @@ pub(crate) fn recipe(from: &Checkpoint, request: &TaskRequest) -> Result<Recipe>
     }
 }
 
-/// The optimizer and the batch, if the request has none.
+/// The optimizer, the batch, and the epochs of distillation, if the request has none.
 const OPTIMIZER: TaskOptimizer = TaskOptimizer::Lars;
 const BATCH: usize = 64;
+const EPOCHS: usize = 100;
 
 /// Learning rates to choose from: SimCLRv2's first, then larger ones, which training from scratch needs. Multiplied by √batch.
 const RATES: [f64; 3] = [0.005, 0.02, 0.08];
@@ -74,6 +75,12 @@ fn epochs(labels: Amount, given: &[usize], scratch: bool) -> Vec<usize> {
 
 /// The recipe for distilling the run `of`, the teacher.
 fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Recipe> {
+    for (flag, given) in [("--width", task.width.is_some()), ("--vocabulary", task.vocabulary.is_some())] {
+        if given {
+            let what = format!("{flag} is for students of sentences, and this teacher reads images");
+            return Err(Error::usage(what).hint("--student names a recipe, whose [encoder] is the student's"));
+        }
+    }
     let taught: toml::Table = of.recipe().parse()?;
     let its = taught.get("task").and_then(|task| task.as_table()?.values().next()?.as_table()).ok_or_else(|| {
         Error::usage("this run has no classifier, so it cannot teach")
@@ -102,12 +109,12 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     if let Some(seed) = taught.get("train").and_then(|train| train.get("seed")) {
         recipe.set("train.seed", &seed.to_string())?;
     }
-    let by = request.optimizer.unwrap_or(OPTIMIZER);
+    let (by, epochs) = (request.optimizer.unwrap_or(OPTIMIZER), task.epochs.unwrap_or(EPOCHS));
     let rate = task.rate.unwrap_or(scale(by) * if scratch { 0.075 } else { 0.02 });
     optimizer(&mut recipe, by, rate, scratch)?;
-    let warmup = if scratch { task.epochs as f64 / 20.0 } else { 0.0 };
+    let warmup = if scratch { epochs as f64 / 20.0 } else { 0.0 };
     schedule(&mut recipe, warmup)?;
-    recipe.set("train.epochs", &task.epochs.to_string())?;
+    recipe.set("train.epochs", &epochs.to_string())?;
 
     let key = |name: &str| format!("task.distill.{name}");
     recipe.set_path(&key("teacher"), &request.run)?;
@@ -116,7 +123,7 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
     }
     let temperature = task.temperature.unwrap_or(if task.student.is_some() { 1.0 } else { 0.1 });
     recipe.set(&key("temperature"), &format!("{temperature:?}"))?;
-    recipe.set(&key("alpha"), &format!("{:?}", task.alpha))?;
+    recipe.set(&key("alpha"), &format!("{:?}", task.alpha.unwrap_or(1.0)))?;
     // The same labels that the teacher was given.
     for name in ["labels", "seed"] {
         if let Some(value) = its.get(name) {
@@ -280,7 +287,16 @@ mod tests {
         let tuned = "[task.finetune]\nfrom = \"run\"\nlabels = \"4-per-class\"\nseed = 0\n";
         let tuned = Recipe::new("tuned", format!("# Tuned.\n{NETWORK}[train]\nseed = 7\nepochs = 5\nbatch = 12\n\n{tuned}"));
         let teacher = saved(&folder.path().join("tuned"), &tuned);
-        let task = Distill { student: None, from: None, temperature: None, alpha: 1.0, epochs: 1, rate: None };
+        let task = Distill {
+            student: None,
+            from: None,
+            temperature: None,
+            alpha: Some(1.0),
+            epochs: Some(1),
+            rate: None,
+            width: None,
+            vocabulary: None,
+        };
         let request = TaskRequest {
             run: PathBuf::from("tuned"),
             data: None,
@@ -302,7 +318,7 @@ mod tests {
         assert_eq!(recipe(&teacher, &request).unwrap().text(), own);
 
         let student = "# A small student.\n[encoder.resnet]\ndepth = 32\n\n[train]\nseed = 1\n";
-        let student = Distill { student: Some(Recipe::new("small", student)), alpha: 0.5, epochs: 3, ..task };
+        let student = Distill { student: Some(Recipe::new("small", student)), alpha: Some(0.5), epochs: Some(3), ..task };
         let other = TaskRequest {
             optimizer: Some(TaskOptimizer::Sgd),
             batch: Some(64),
