@@ -111,7 +111,7 @@ fn the_best_is_told_kept_and_opened() {
     assert_eq!((&classified["calibration_set"], &classified["calibrated_on"]), (&"labels-not-given".into(), &3.into()));
     // The printed report, and the next command.
     let told = String::from_utf8(ctk(at, "train vision --resume tuned --quiet").stdout).unwrap();
-    for part in ["best step", "best checkpoint: step ", "on 3 samples (a tenth of", "ctk eval classify tuned/checkpoints/best"] {
+    for part in ["best step", "best checkpoint: step ", "on 3 images (a tenth of", "ctk eval classify tuned/checkpoints/best"] {
         assert!(told.contains(part), "`{part}` is missing in:\n{told}");
     }
     // A run that is resumed from an earlier checkpoint finds the same best one.

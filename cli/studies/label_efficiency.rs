@@ -47,6 +47,10 @@ pub fn run(args: LabelEfficiency, modalities: Modalities) -> Result<()> {
     };
     // A modality without such tasks reports that before the folder is made.
     let (modality, _) = task::asked(&tuned(&args, Amount::default(), 0, false), modalities)?;
+    if args.methods.contains(&Method::Distill) && !modality.distills_classes() {
+        let what = format!("a classifier of {} cannot be distilled: the other methods can be compared", modality.samples());
+        return Err(Error::usage(what).at(args.model.run.display()).hint("leave `distill` out of --methods"));
+    }
     let from = Checkpoint::open(&args.model.run).ok();
     let study = Study { folder, from, modality, modalities, args };
     study.begin()?;

@@ -240,8 +240,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Adds the best checkpoint, if there is one, and the command `next` for it. `shown` writes a value of its measure for people.
-    pub fn best(&mut self, best: Option<&Best>, shown: impl Fn(f64) -> String, next: &'static str) {
+    /// Adds the best checkpoint, if there is one, and the command `next` for it. `shown` writes a value of its measure for people; `what` is
+    /// what it was measured on: `images`, `samples`.
+    pub fn best(&mut self, best: Option<&Best>, what: &str, shown: impl Fn(f64) -> String, next: &'static str) {
         let Some(Best { step, measure, value, on, samples }) = best else { return };
         self.figures.extend([
             ("best_step", (*step).into()),
@@ -250,7 +251,7 @@ impl Summary {
             ("best_on", on.as_str().into()),
         ]);
         self.text.push_str(&format!(
-            "best checkpoint: step {step}, {} {} on {samples} samples ({on}); the folder checkpoints/best stands for it\n",
+            "best checkpoint: step {step}, {} {} on {samples} {what} ({on}); the folder checkpoints/best stands for it\n",
             measure.replace('_', " "),
             shown(*value)
         ));

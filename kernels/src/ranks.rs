@@ -217,7 +217,7 @@ mod tests {
                     let out = !own && (shows || of.margin.is_some_and(|margin| s > positive + margin / of.temperature));
                     found.candidates += f64::from(u8::from(!own));
                     found.masked += f64::from(u8::from(out));
-                    if !out && !(own && part.others) {
+                    if !(out || own && part.others) {
                         terms.push((part.anchors + at, candidate, s));
                     }
                 }

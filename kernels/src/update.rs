@@ -362,7 +362,7 @@ mod tests {
     fn late_rows_are_whole_steps<R: Real>(width: usize) {
         let (rows, steps) = (200usize, 30usize);
         // Row r has a gradient in step s; row 7 has none.
-        let met = |row: usize, step: usize| row != 7 && (row * 7 + step * 11) % (row % 13 + 1) == 0;
+        let met = |row: usize, step: usize| row != 7 && (row * 7 + step * 11).is_multiple_of(row % 13 + 1);
         let gradient = |row: usize, step: usize| -> Vec<R> { wave(width, (row + 31 * step) as f64 * 0.01 + 0.1) };
         let start: Vec<R> = wave(rows * width, 0.1);
         let mut whole = [start.clone(), vec![R::of(0.0); rows * width], vec![R::of(0.0); rows * width]];

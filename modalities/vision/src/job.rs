@@ -131,7 +131,7 @@ impl Job for Train {
         };
         summary.figures.extend(fitted.figures());
         summary.figures.extend(splits::figures(&splits));
-        summary.best(fitted.best.as_ref(), best::percent, "ctk eval linear-probe RUN/checkpoints/best");
+        summary.best(fitted.best.as_ref(), "images", best::percent, "ctk eval linear-probe RUN/checkpoints/best");
         let Some(test) = labelled else { return Ok(summary) };
         let encoded = || -> Result<[Features; 2]> { Ok([encode(&learner, &splits.train)?, encode(&learner, test)?]) };
         let mut features = recipe.eval.linear_probe.as_ref().map(|_| encoded()).transpose()?;

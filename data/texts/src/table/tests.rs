@@ -18,7 +18,9 @@ fn tables_of_every_form_are_read() {
     assert_eq!(news.texts, ["7\\n\na\nb\\n\t", "8\nc"]);
     assert_eq!((news.test.clone(), news.labels.clone()), (Some(vec![true, false]), Some(vec![1, 0])));
     let (test, origin) = news.part(Split::Test).unwrap();
-    assert_eq!((&test.names[..], test.labels, origin), (&["2".to_string()][..], Some(vec![1]), Some("the file's own")));
+    // A part has the classes that its texts are of.
+    assert_eq!((&test.names[..], test.labels, origin), (&["2".to_string()][..], Some(vec![0]), Some("the file's own")));
+    assert_eq!(test.classes, ["z"]);
     let bare = Texts::parse("one two\nthree\tfour\n").unwrap();
     assert_eq!((bare.texts.len(), &bare.labels), (2, &None));
     assert_eq!(bare.part(Split::Train).unwrap_err().exit_code(), 2);

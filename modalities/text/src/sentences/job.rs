@@ -126,7 +126,7 @@ impl Job for Train {
             summary.text = format!("{}: {}\n", measure.what(), measure.shown(value));
         }
         let shown = |value| measured.as_ref().map_or(String::new(), |measure| measure.shown(value));
-        summary.best(fitted.best.as_ref(), shown, "ctk embed RUN/checkpoints/best --data texts.txt --out texts.npy");
+        summary.best(fitted.best.as_ref(), "samples", shown, "ctk embed RUN/checkpoints/best --data texts.txt --out texts.npy");
         Ok(Summary { steps: fitted.steps, epochs: fitted.epochs, loss: fitted.loss, seconds: fitted.seconds, ..summary })
     }
 }

@@ -327,7 +327,8 @@ pub(super) fn complete(recipe: &mut Recipe) -> Result<()> {
         recipe.set("loss.mse.normalise", "true")?;
     }
     let (rate, epochs) = match &read.encoder {
-        EncoderRecipe::Static(_) if taught => ("0.01", 5),
+        // Tokenlearn's rate: rows that begin as the teacher's are short, and a larger rate moves them away from it first.
+        EncoderRecipe::Static(_) if taught => ("0.001", 5),
         EncoderRecipe::Static(of) if of.weights.is_some() => ("0.05", 1),
         EncoderRecipe::Static(_) => ("0.2", 1),
         EncoderRecipe::Transformer(of) if of.weights.is_some() => ("2e-5", 1),

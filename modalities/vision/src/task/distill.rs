@@ -123,7 +123,7 @@ impl Job for Distill {
             next: vec!["ctk export RUN --format safetensors --out model.safetensors"],
             ..Summary::default()
         };
-        summary.best(fitted.best.as_ref(), best::percent, "ctk eval classify RUN/checkpoints/best");
+        summary.best(fitted.best.as_ref(), "images", best::percent, "ctk eval classify RUN/checkpoints/best");
         // `images` are those that were trained on.
         summary.figures.extend(splits::figures(&splits).into_iter().filter(|(name, _)| *name != "images"));
         if let Some(test) = splits.test.as_ref().filter(|_| splits.labelled()) {

@@ -160,7 +160,7 @@ impl Job for Finetune {
         };
         summary.figures.extend(fitted.figures());
         summary.figures.extend(splits::figures(&splits));
-        summary.best(fitted.best.as_ref(), best::percent, "ctk eval classify RUN/checkpoints/best");
+        summary.best(fitted.best.as_ref(), "images", best::percent, "ctk eval classify RUN/checkpoints/best");
         if let Some(test) = &splits.test {
             let judged = classifier::judge(&learner.towers.tower, test, augment)?;
             summary.figures.extend([("top1", json!(judged.top1())), ("test", json!(judged.count))]);

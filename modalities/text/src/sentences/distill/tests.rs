@@ -203,8 +203,9 @@ fn words_join_the_vocabulary_and_what_cannot_is_counted() {
     // The most frequent words of texts.
     std::fs::write(folder.path().join("t.txt"), format!("{}x y y y\ny z x\na z\n", texts(30))).unwrap();
     let data = folder.path().join("t.txt").display().to_string();
-    let with =
-        format!("words = 2\n[encoder.static]\nwidth = 2\n[data]\npath = {data:?}\n[train]\nbatch = 8\nepochs = 1\n[loss.mse]\n");
+    let with = format!(
+        "words = 2\nfrequencies = \"counts\"\n[encoder.static]\nwidth = 2\n[data]\npath = {data:?}\n[train]\nbatch = 8\nepochs = 1\n[loss.mse]\n"
+    );
     let (summary, said) = new_run(folder.path(), "frequent", &recipe(&place, &with));
     summary.unwrap();
     assert!(said.has("words that join the vocabulary: 2 of 2") && said.has("frequencies of the pieces in the texts"));
@@ -228,7 +229,7 @@ fn learning(folder: &Path, count: usize, more: &str) -> Recipe {
     recipe(
         &teacher(folder),
         &format!(
-            "{more}\n[data]\npath = {data:?}\ndev_share = 0.2\n[encoder.static]\nwidth = 4\n[optimizer.adamw]\nrate = 0.05\n[train]\nepochs = 6\nbatch = 16\nlog_every = 1\n"
+            "{more}\n[data]\npath = {data:?}\ndev_share = 0.2\n[encoder.static]\nwidth = 4\n[optimizer.adamw]\nrate = 0.05\n[schedule]\nwarmup = 0.5\ndecay = \"linear\"\nscaling = \"none\"\nlength = \"steps\"\n[train]\nepochs = 6\nbatch = 16\nlog_every = 1\n"
         ),
     )
 }
@@ -238,17 +239,17 @@ fn a_student_learns_its_teachers_rows_and_a_stopped_run_ends_as_an_unbroken_one(
     for loss in ["mse]\nnormalise = true", "mse]", "kl]\ntemperature = 0.1", "infonce]\ntemperature = 0.07", "ranking]"] {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        let recipe = learning(at, 120, "");
+        // Weights would make the rows of a small vocabulary so short that any rate is a large one.
+        let recipe = learning(at, 120, "frequencies = \"none\"");
         let recipe = Recipe::new("r.toml", format!("{}[loss.{loss}\n", recipe.text()));
         let (summary, said) = new_run(at, "whole", &recipe);
         let summary = summary.unwrap();
         let metrics = std::fs::read_to_string(at.join("whole/metrics.jsonl")).unwrap();
         let losses: Vec<f64> =
             metrics.lines().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64()).collect();
-        assert!(
-            losses[losses.len() - 1] < 0.8 * losses[0] || loss.starts_with("kl") && losses[losses.len() - 1] < losses[0],
-            "{loss}: {losses:?}"
-        );
+        let epoch = |steps: &[f64]| steps.iter().sum::<f64>() / steps.len() as f64;
+        let [first, last] = [&losses[..6], &losses[losses.len() - 6..]].map(epoch);
+        assert!(last < 0.95 * first, "{loss}: {losses:?}");
         let agreement = summary.figures.iter().find(|(name, _)| *name == "dev_agreement").unwrap().1.as_f64().unwrap();
         assert!(agreement > 0.3, "{loss}: {agreement}");
         assert!(said.has("the teacher's rows of 120 texts are kept in") && said.has("batches of 16"), "{:?}", said.0);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ctk_core::data::labels::Amount;
+use ctk_core::error::short;
 use ctk_core::objective::LossRecipe;
 use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, Recipe};
 use ctk_core::store::checkpoint::Checkpoint;
@@ -91,7 +92,7 @@ impl FinetuneRecipe {
     pub(in super::super) fn check(&self, recipe: &SentencesRecipe, text: &Recipe) -> Result<()> {
         let key = |name: &str| format!("task.finetune.{name}");
         let begun = self.from.is_some() || self.scratch;
-        text.require(begun, &key("from"), "names the run or folder to start from; or set `scratch`")?;
+        text.require(begun, &key("from"), "names the run or folder to start from; or set `scratch`, which is false")?;
         text.require(
             self.from.as_ref().is_none_or(|from| !from.as_os_str().is_empty()),
             &key("from"),
@@ -127,11 +128,12 @@ impl FinetuneRecipe {
         text.require(kind, "data.kind", "has to be `labelled`: a task needs texts with classes")?;
         let best = "cannot be with a task: few labels leave none to judge by";
         text.require(!recipe.checkpoint.keep_best, "checkpoint.keep_best", best)?;
-        if self.from.is_some() {
-            let own = "is that of the encoder that task.finetune.from names: leave this out";
-            text.require(!chosen("encoder", &encoder), &encoder, own)?;
-            text.require(recipe.tokenizer.file.is_none(), "tokenizer.file", own)?;
-            text.require(!text.states("tokenizer.train"), "tokenizer.train", own)?;
+        if let Some(from) = &self.from {
+            let from = from.display().to_string();
+            let own = format!("is that of the encoder that task.finetune.from names ({}): leave this out", short(&from, 80));
+            text.require(!chosen("encoder", &encoder), &encoder, &own)?;
+            text.require(recipe.tokenizer.file.is_none(), "tokenizer.file", &own)?;
+            text.require(!text.states("tokenizer.train"), "tokenizer.train", &own)?;
         } else {
             let fresh = recipe.encoder.weights().is_none();
             text.require(fresh, &encoder, "has `weights`, and the task starts from scratch: name them in task.finetune.from")?;
