@@ -56,7 +56,7 @@ impl Late {
         self.on(table, &rows, &self.steps, None)
     }
 
-    /// Takes `step` with `gradient` times `scale`: its rows now, the others later.
+    /// Takes `step`. The rows that have a gradient take it at once, with `gradient` times `scale`; the other rows take it when they catch up.
     pub fn step(&mut self, table: &Array, step: Adam, gradient: &RowGradient, scale: f64) -> Result<()> {
         let (rows, width) = (self.taken.len(), gradient.values().dims()[1]);
         if gradient.ids().last().is_some_and(|last| *last as usize >= rows) || table.dims() != [rows, width] {

@@ -152,8 +152,9 @@ impl Param {
 
     /// Lets all rows take the steps that they have yet to take.
     pub(crate) fn catch_up(&self) {
-        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut late) = late {
+        // Locked until all steps are taken, so that no other thread reads values in between.
+        let mut waiting = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut late) = waiting.take() {
             // Types and shapes were checked when the first of these steps was taken.
             late.catch_up(&self.raw(), None).unwrap_or_else(|e| panic!("rows of {} cannot take their steps: {e}", self.name));
         }

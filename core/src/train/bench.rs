@@ -19,6 +19,7 @@ use crate::nn::params::{Init, ParamKind, Params, Scope};
 use crate::nn::pass::{Pass, Precision};
 use crate::nn::rows::Rows;
 use crate::nn::{Layer, Linear, Sequential};
+use crate::observer::{Event, Observer};
 use crate::optim::Optimizer;
 use crate::recipe::{OptimizerRecipe, SgdRecipe};
 use crate::rng::Key;
@@ -195,11 +196,22 @@ pub fn threads() -> usize {
     rayon::current_num_threads()
 }
 
+/// The share that `gflops` is of the most that this machine's CPU reaches, and that most. `observer` is told that it is being timed.
+///
+/// # Errors
+/// An error of candle.
+pub fn of_peak(gflops: f64, observer: &mut dyn Observer) -> Result<[Figure; 2]> {
+    observer.event(&Event::Note("timing a matrix product"));
+    let peak = product_peak()?;
+    let share = Figure::new("peak_share", gflops / peak);
+    let share = share.line("  of a matrix product", 100.0 * gflops / peak, format!("% of {peak:.0} GFLOP/s"));
+    Ok([share, Figure::new("gemm_peak_gflops", peak)])
+}
+
 /// The speed in GFLOP/s of a product of square f32 matrices on all threads, the best of several: the most that the machine reaches.
 ///
 /// # Errors
 /// An error of candle.
-/// machine can give.
 pub fn product_peak() -> Result<f64> {
     const SIDE: usize = 1024;
     let factor = Tensor::full(0.5f32, (SIDE, SIDE), &candle_core::Device::Cpu)?;

@@ -86,11 +86,7 @@ pub(crate) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     if let Some(peak_mb) = device.most_memory() {
         figures.push(figure("peak_device_mb", peak_mb as f64 / 1e6, "  the device's memory", "MB"));
     } else {
-        observer.event(&Event::Note("timing a matrix product"));
-        let peak = bench::product_peak()?;
-        let share = Figure::new("peak_share", gflops / peak);
-        figures.push(share.line("  of a matrix product", 100.0 * gflops / peak, format!("% of {peak:.0} GFLOP/s")));
-        figures.push(Figure::new("gemm_peak_gflops", peak));
+        figures.extend(bench::of_peak(gflops, observer)?);
     }
     figures.extend([
         figure("peak_rss_mb", memory, "  memory", "MB"),

@@ -84,11 +84,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
         let gflops = 6.0 * products / stages.total / 1e6;
         figures.push(figure("gflops", gflops, "  speed", "GFLOP/s of the transformer's products"));
         if device.is_cpu() {
-            observer.event(&Event::Note("timing a matrix product"));
-            let peak = bench::product_peak()?;
-            let share = Figure::new("peak_share", gflops / peak);
-            figures.push(share.line("  of a matrix product", 100.0 * gflops / peak, format!("% of {peak:.0} GFLOP/s")));
-            figures.push(Figure::new("gemm_peak_gflops", peak));
+            figures.extend(bench::of_peak(gflops, observer)?);
         }
     }
     figures.extend([

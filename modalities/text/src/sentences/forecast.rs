@@ -103,7 +103,7 @@ pub fn step(recipe: &SentencesRecipe, network: &Network, load: &Load, cpu: bool)
 /// Refuses a run that does not fit into the free memory of `device`. Returns a sentence about what a step needs.
 ///
 /// # Errors
-/// It does not fit; the hint says what would.
+/// The run does not fit. The hint names settings with which it would.
 pub fn check(recipe: &SentencesRecipe, network: &Network, load: &Load, device: &Device) -> Result<String> {
     let free = device.free_memory();
     let need = fits(recipe, network, load, device.is_cpu(), free.unwrap_or(u64::MAX))

@@ -24,7 +24,7 @@ pub struct Rules {
     pub prompt: String,
     /// Its name, if it has one.
     pub usual: Option<String>,
-    /// All prompts by name, one of which may be put before texts in its place.
+    /// All prompts by name. One of them can be chosen to replace `prompt`.
     pub prompts: BTreeMap<String, String>,
 }
 
@@ -61,7 +61,7 @@ impl Tokenizing {
         Ok(Tokenizing { tokenizer, rules })
     }
 
-    /// The tokens of `text` behind the usual prompt.
+    /// The tokens of `text`, with the encoder's usual prompt before it.
     ///
     /// # Errors
     /// The tokenizer fails.

@@ -239,7 +239,7 @@ fn a_student_learns_its_teachers_rows_and_a_stopped_run_ends_as_an_unbroken_one(
     for loss in ["mse]\nnormalise = true", "mse]", "kl]\ntemperature = 0.1", "infonce]\ntemperature = 0.07", "ranking]"] {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
-        // Weights would make the rows of a small vocabulary so short that any rate is a large one.
+        // By weights the rows of a small vocabulary would be short, and a step at this rate would be longer than they are.
         let recipe = learning(at, 120, "frequencies = \"none\"");
         let recipe = Recipe::new("r.toml", format!("{}[loss.{loss}\n", recipe.text()));
         let (summary, said) = new_run(at, "whole", &recipe);
