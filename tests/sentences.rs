@@ -170,7 +170,7 @@ fn a_transformer_is_distilled_and_every_verb_takes_the_student() {
     let learn = "distill teacher --width 8 --data data.txt --set task.distill.rows=kept.rows --set data.dev_share=0.2 --batch 8 --epochs 2";
     let (figures, stderr) = said(at, &format!("{learn} --out taught --json"));
     assert!(figures["steps"] == 8 && figures["dev_agreement"].is_number() && figures["frequencies"] == "ranks", "{figures}");
-    assert!(stderr.contains("kept.rows") && !stderr.contains("there already"), "{stderr}");
+    assert!(stderr.contains("kept.rows") && !stderr.contains("there already") && stderr.contains("ridge regression"), "{stderr}");
     let (_, stderr) = said(at, &format!("{learn} --out again"));
     assert!(stderr.contains("rows of 48 of 48 texts were there already"), "{stderr}");
     assert_eq!(rows("taught"), rows("again"));
@@ -390,6 +390,8 @@ fn prompts_are_put_before_texts_by_name_and_kept() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
+    let (_, stderr) = said(at, "neighbors folder castle --data texts.txt --count 1 --document-prompt passage");
+    assert!(stderr.contains("`they say that ` is put before these texts (2)"), "what is searched is said: {stderr}");
     assert_ne!(near("--prompt query"), near("--prompt query --document-prompt passage"));
     said(at, "embed folder --data texts.txt --out stored.npy --quiet");
     fails(at, "neighbors folder castle --data stored.npy --document-prompt passage", &["features already"]);
@@ -411,6 +413,11 @@ fn prompts_are_put_before_texts_by_name_and_kept() {
     said(at, "train sentences --init folder --data pairs.tsv --set train.max_steps=1 --set train.batch=8 --out next --quiet");
     let (kept, ..) = rows("next --data texts.txt --prompt query");
     assert_eq!(kept.len(), asked.len());
+    // A recipe's prompts are the run's, by the same names.
+    let by = "--set data.prompts.anchor=Q: --set data.prompts.positive=D:";
+    said(at, &format!("train sentences --init folder --data pairs.tsv --set train.max_steps=1 --set train.batch=8 --out own --quiet {by}"));
+    let (_, figures, stderr) = rows("own --data texts.txt --prompt document");
+    assert!(figures["prompt"] == "D:" && stderr.contains("(document, passage, query)"), "{figures} {stderr}");
     settings["default_prompt_name"] = "query".into();
     fs::write(config("folder"), settings.to_string()).unwrap();
     let (usual, figures, stderr) = rows("folder --data texts.txt");
@@ -445,6 +452,70 @@ fn a_step_is_timed_and_its_memory_is_what_was_forecast() {
     fs::write(at.join("static.toml"), "[encoder.static]\n").unwrap();
     let (table, _) = said(at, &format!("bench sentences --steps 1 --config static.toml --json --quiet {small}"));
     assert!(table.get("gflops").is_none() && table["encoder"] == "static", "{table}");
+}
+
+#[test]
+fn features_are_computed_in_bf16_if_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("pairs.tsv"), pairs()).unwrap();
+    fs::write(at.join("texts.txt"), "the old river\na castle\nwhere is the hidden engine now?\n").unwrap();
+    for (name, recipe) in [("static", STATIC), ("transformer", TRANSFORMER)] {
+        fs::write(at.join(format!("{name}.toml")), format!("[data]\npath = \"pairs.tsv\"\n{recipe}")).unwrap();
+        said(at, &format!("train sentences --config {name}.toml --out {name} --quiet"));
+    }
+    let rows = |more: &str| {
+        let (figures, _) = said(at, &format!("embed transformer --data texts.txt --out rows.npy --force --json --quiet{more}"));
+        (array(&at.join("rows.npy")).0, figures)
+    };
+    let (exact, figures) = rows("");
+    let (half, of_half) = rows(" --compute bf16");
+    assert!(figures.get("compute").is_none() && of_half["compute"] == "bf16");
+    let values = |bytes: &[u8]| -> Vec<f32> {
+        bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
+    };
+    let (exact, half) = (values(&exact), values(&half));
+    let off = exact.iter().zip(&half).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off > 0.0 && off < 0.03, "{off}");
+    fs::write(at.join("sts.tsv"), "score\tsentence1\tsentence2\n5\tthe old river\ta river\n1\ta castle\ta river\n").unwrap();
+    said(at, "eval sts transformer --pairs sts.tsv --compute bf16 --quiet --json");
+    let kept = fs::read_to_string(at.join("transformer/evals.jsonl")).unwrap();
+    assert!(kept.contains("\"compute\":\"bf16\""), "{kept}");
+    fails(at, "embed static --data texts.txt --out x.npy --compute bf16", &["static embedding", "bf16"]);
+    fails(at, "embed rows.npy --out x.npy --compute bf16", &["no bf16"]);
+    fails(at, "export transformer --format sentence-transformers --out x --compute bf16", &["--compute"]);
+}
+
+#[test]
+fn a_static_embedding_begins_with_word_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fs::write(at.join("pairs.tsv"), pairs()).unwrap();
+    fs::write(at.join("corpus.txt"), pairs().replace('\t', "\n")).unwrap();
+    fs::write(at.join("texts.txt"), "the old river\nzzzz castle\n").unwrap();
+    let words = "--set vocabulary.min_count=1 --set encoder.table.width=8 --set train.epochs=2 --set data.tokens=words";
+    said(at, &format!("train word2vec --data corpus.txt {words} --out words --quiet"));
+    said(at, "export words --format word2vec-text --out vectors.txt --quiet");
+    let still = "--set optimizer.adamw.rate=1e-12 --set train.max_steps=1 --set train.batch=16 --quiet";
+    let rows = |arguments: &str| {
+        said(at, &format!("embed {arguments} --data texts.txt --out rows.npy --force --quiet"));
+        array(&at.join("rows.npy")).0
+    };
+    let values = |bytes: Vec<u8>| -> Vec<f32> {
+        bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
+    };
+    let own = values(rows("words --normalize"));
+    for (name, init) in [("a", "words"), ("b", "vectors.txt")] {
+        said(at, &format!("train sentences --init {init} --data pairs.tsv --out {name} {still}"));
+        let begun = values(rows(name));
+        let off = own.iter().zip(&begun).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(begun.len() == own.len() && off < 1e-4, "{name}: {off}");
+    }
+    said(at, &format!("train sentences --init words --data pairs.tsv --set encoder.static.sif=1e-3 --out c {still}"));
+    assert_ne!(values(rows("c")), own);
+    fails(at, "train sentences --init texts.txt --data pairs.tsv --out d", &["texts.txt", "word vectors"]);
+    fs::create_dir(at.join("empty")).unwrap();
+    fails(at, "finetune empty --data pairs.tsv --labels 2-per-class", &["empty"]);
 }
 
 #[test]

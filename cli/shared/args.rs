@@ -9,7 +9,7 @@ mod results;
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueHint};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum, ValueHint};
 
 use ctk_core::store::run::Place;
 
@@ -273,10 +273,31 @@ pub struct ModelArgs {
     /// Use this data instead of the run's own
     #[arg(long, alias = "in", value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub data: Option<PathBuf>,
+    /// The type in which layers compute features and classes. bf16 is faster on processors with AVX512-BF16, and on GPUs; features change
+    /// in about the third digit
+    #[arg(long, value_enum, default_value_t = Compute::F32)]
+    pub compute: Compute,
     #[command(flatten)]
     pub device: Device,
     #[command(flatten)]
     pub show: Show,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Compute {
+    /// All in f32
+    F32,
+    /// Maps and the factors of products in bf16, sums in f32
+    Bf16,
+}
+
+impl From<Compute> for ctk_core::recipe::Precision {
+    fn from(named: Compute) -> Self {
+        match named {
+            Compute::F32 => Self::F32,
+            Compute::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 #[derive(Subcommand)]

@@ -7,7 +7,7 @@ use ctk_core::store::files;
 use ctk_core::store::run::Run;
 use serde_json::{Value, json};
 
-use super::args::ModelArgs;
+use super::args::{Compute, ModelArgs};
 use super::output;
 
 /// The file's name in a run's folder.
@@ -19,7 +19,8 @@ pub fn figures(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     output::figures(model.show.json, figures)
 }
 
-/// Stores the result of `ctk eval NAME` as `{"eval", "step", "data", "figures", "sum"}`; data is null for the run's own data. A folder that
+/// Stores the result of `ctk eval NAME` as `{"eval", "step", "data", "figures", "sum"}`, and `"compute"` in another type than f32;
+/// data is null for the run's own data. A folder that
 /// cannot be written, and damaged lines, give a warning and no error.
 pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     if !Run::has_begun(&model.run) {
@@ -27,7 +28,10 @@ pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     }
     let step = Checkpoint::open(&model.run)?.manifest().step;
     let data = model.data.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
-    let line = json!({ "eval": name, "step": step, "data": data, "figures": figures });
+    let mut line = json!({ "eval": name, "step": step, "data": data, "figures": figures });
+    if model.compute != Compute::F32 {
+        line["compute"] = "bf16".into();
+    }
     let path = model.run.join(FILE);
     if opened::odd(&path).is_some() {
         output::say(format!("note: {} is not a file, so the figures are not kept there", path.display()));

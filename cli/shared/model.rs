@@ -20,6 +20,13 @@ const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vecto
 
 /// Opens the model that `args` names: a run, or a file of another program, on this machine or on the hub. Every verb but `train` uses this.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
+    let mut model = opened_at(args, modalities)?;
+    model.compute_in(args.compute.into()).map_err(|e| e.at("--compute"))?;
+    model.notes().iter().filter(|_| !args.show.quiet).for_each(|note| output::note(note));
+    Ok(model)
+}
+
+fn opened_at(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {
     // A modality itself knows which files of a repository it needs.
     let repository = ctk_hub::is_repository(&args.run);
     let file = if repository { Cow::Borrowed(args.run.as_path()) } else { ctk_hub::local(&args.run)? };
@@ -33,9 +40,6 @@ pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> 
         return Ok(Box::new(Stored::open(&file)?));
     }
     if let Some(model) = foreign(&file, args, modalities)? {
-        if !args.show.quiet {
-            model.notes().iter().for_each(|note| output::say(format!("note: {note}")));
-        }
         return Ok(model);
     }
     if file.is_file() || repository {

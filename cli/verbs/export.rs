@@ -3,11 +3,14 @@
 use ctk_core::error::{Error, Result};
 
 use crate::Modalities;
-use crate::shared::args::Export;
+use crate::shared::args::{Compute, Export};
 use crate::shared::{model, output};
 
 pub fn run(args: Export, modalities: Modalities) -> Result<()> {
     args.over.allows(&args.out)?;
+    if args.model.compute != Compute::F32 {
+        return Err(Error::usage("--compute: an export has the weights as they are, and computes nothing").hint("leave it out"));
+    }
     let model = model::open(&args.model, modalities)?;
     if !model.formats().contains(&args.format.as_str()) {
         let error = Error::usage(format!("this model cannot be exported as `{}`", args.format));

@@ -97,6 +97,7 @@ impl<'a> Gallery<'a> {
             Some(data) => Box::new(Features::load(data)?),
             None => model.table(&Query { prompt: of_rows, ..query(args) })?,
         };
+        rows.notes().iter().filter(|_| !args.show.quiet).for_each(|note| output::note(note));
         let (mut files, mut texts): (Vec<PathBuf>, Vec<String>) = (Vec::new(), Vec::new());
         for word in asked {
             let path = Path::new(word);

@@ -20,16 +20,18 @@ pub fn run(args: Train, modalities: Modalities) -> Result<()> {
 /// The recipe of a new run; `--init` changes it, and supplies one if `--config` does not.
 fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
     let Some(init) = &args.init else { return recipe::recipe(&args.recipe, modality) };
-    // A file, on this machine or on the hub, is another program's weights. A folder may be too; runs have a recipe or a manifest.
+    // A file, on this machine or on the hub, is another program's weights. A folder may be too; runs have a recipe or a manifest, and
+    // those of some other modalities are weights as well.
     let described = ["config.json", "modules.json"].iter().any(|name| init.join(name).is_file());
     let foreign = init.is_file() || ctk_hub::is_remote(init) || described;
     let own = args.recipe.config.is_none();
-    if foreign {
+    let from = if foreign { None } else { Some(Checkpoint::open(init)?) };
+    let Some(from) = from.filter(|from| !modality.reads_weights_of(&from.manifest().modality)) else {
         let mut recipe = recipe::recipe(&args.recipe, modality)?;
         modality.set_weights(&mut recipe, init, own)?;
-        return Ok(recipe);
-    }
-    let from = Checkpoint::open(init)?;
+        // What the weights say replaced the default, and the user's changes replace that.
+        return if own { recipe::changed(recipe, &args.recipe, modality) } else { Ok(recipe) };
+    };
     let of = &from.manifest().modality;
     if of != modality.name() {
         return Err(Error::usage(format!("this is a run of {of}, not of {}", modality.name())).at(init.display()));

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Features, Predictions, Table};
 use crate::observer::Observer;
 use crate::process::Process;
-use crate::recipe::Recipe;
+use crate::recipe::{Precision, Recipe};
 use crate::store::best::Best;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::run::Run;
@@ -107,6 +107,11 @@ pub trait Modality: Sync {
         Err(Error::usage(format!("{} cannot begin with another run's weights", self.name()))
             .at(run.display())
             .hint("leave out --init"))
+    }
+
+    /// Whether runs of the modality `other` are weights for [`set_weights`](Modality::set_weights).
+    fn reads_weights_of(&self, _other: &str) -> bool {
+        false
     }
 
     /// Makes `recipe` begin with the weights that another program wrote into `file`. With `adopt` the recipe's network becomes that of the
@@ -333,6 +338,17 @@ pub trait Model {
     /// # Errors
     /// Data or a baseline that the model does not have, or samples that cannot be read.
     fn features(&self, query: &Query) -> Result<Features>;
+
+    /// From now on features, and what a classifier makes of them, are computed in `precision`; without this call, in f32.
+    ///
+    /// # Errors
+    /// The model has no layers that could compute in another type than f32.
+    fn compute_in(&mut self, precision: Precision) -> Result<()> {
+        match precision {
+            Precision::F32 => Ok(()),
+            Precision::Bf16 => Err(Error::usage("the features of this model are stored, and not computed by layers, so there is no bf16")),
+        }
+    }
 
     /// The same rows as a table, for callers that need some rows only, or each row once; the rows need not be copied.
     ///

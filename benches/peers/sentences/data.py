@@ -109,6 +109,25 @@ def windows(folder, words, count):
     return [found[at * len(found) // count] for at in range(min(count, len(found)))]
 
 
+def even(texts, count):
+    """`count` of the texts at most, from all over the list."""
+    return [texts[at * len(texts) // count] for at in range(min(count, len(texts)))]
+
+
+def mixture(folder, words, count, seed=0):
+    """`count` different texts of several kinds, as many of each: windows of news and reviews, package descriptions, definitions, verses, lines
+    of dialogue, and windows of posts (20 newsgroups, the training part). No text of a test part is among them."""
+    kinds = [windows(folder, words, count)]
+    for name in PAIRS:
+        both = (text for pair in pairs(folder, name, "train") for text in pair)
+        kinds.append([text for text in dict.fromkeys(both) if len(text.split()) > 3])
+    posts = (text.split() for text, _ in newsgroups(folder)[0])
+    kinds.append([" ".join(post[start:start + words]) for post in posts for start in range(0, len(post) - words + 1, 4 * words)])
+    found = list(dict.fromkeys(text for kind in kinds for text in even(kind, count // len(kinds))))
+    random.Random(seed).shuffle(found)
+    return found
+
+
 def write(path, rows, header=None):
     """A table of texts, with tabs between."""
     lines = ["\t".join(row) for row in ([header] if header else []) + list(rows)]

@@ -4,8 +4,9 @@
     CTK_DATA=DATA venv/bin/python distil.py ../../../target/release/ctk --rows vocabulary --classes cr --class-limit 500
 
 Rows: `vocabulary` (the teacher's pieces alone: `ctk` and model2vec; nothing in it is drawn, so it is run once) and `texts` (then --texts
-windows of news and reviews: `ctk` and tokenlearn, once for each seed). The command of ctk is --ctk-vocabulary or --ctk-texts, in which
-{teacher}, {width}, {texts}, {seed} and {out} are replaced. `teacher` is the teacher itself.
+texts of several kinds: `ctk` and tokenlearn, once for each seed). The teacher reads them once for each side, in the run of the first seed.
+The command of ctk is --ctk-vocabulary or --ctk-texts, in which {teacher}, {width}, {texts}, {rows}, {seed} and {out} are replaced.
+`teacher` is the teacher itself.
 
 Scores: Spearman's correlation on the STS sets that choose, or with --final on those that are looked at once; accuracy on --classes by the
 same logistic regression on rows of length 1, standardised, its strength chosen by three folds of the training part. Differences are ctk's
@@ -31,17 +32,18 @@ class Work:
         self.judged = there / "judge.txt"
         self.judged.write_text("".join(f"{text}\n" for text in self.judge.texts), encoding="utf-8")
 
-    def news(self):
+    def many(self):
         if not self.texts.is_file():
-            data.write(self.texts, [(text,) for text in data.windows(self.a.data, self.a.words, self.a.texts)])
+            data.write(self.texts, [(text,) for text in data.mixture(self.a.data, self.a.words, self.a.texts)])
         return self.texts
 
     def ctk(self, row, seed):
         out = fresh(self.there, f"ctk-{row}-{seed}")
         command = self.a.ctk_vocabulary if row == "vocabulary" else self.a.ctk_texts
-        texts = self.news() if row == "texts" else ""
+        texts = self.many() if row == "texts" else ""
         # Cut first, so that a path with blanks stays one word.
-        told = [part.format(teacher=self.a.model, width=self.a.width, texts=texts, seed=seed, out=out) for part in command.split()]
+        words = {"teacher": self.a.model, "width": self.a.width, "texts": texts, "rows": self.there / "ctk.rows", "seed": seed, "out": out}
+        told = [part.format(**words) for part in command.split()]
         done = self.bench.ctk(*told)
         rows = self.bench.embed(out, self.judge.texts, self.there / "rows")
         return {key: done[key] for key in ("whole_seconds", "peak_mb")} | {"scores": self.judge(rows)}
@@ -50,7 +52,7 @@ class Work:
         kind = "model2vec" if row == "vocabulary" else "tokenlearn"
         out, rows = self.there / f"{kind}-{seed}", self.there / "rows.npy"
         told = ["--teacher", self.a.model, "--width", self.a.width, "--seed", seed, "--out", out]
-        texts = ["--texts", self.news()] if row == "texts" else []
+        texts = ["--texts", self.many(), "--rows", self.there / "tokenlearn-rows.npy"] if row == "texts" else []
         done = self.bench.peer("distil_peer.py", kind, *told, *texts)
         self.bench.peer("distil_peer.py", "embed", "--model", out, "--texts", self.judged, "--out", rows)
         return done | {"scores": self.judge(numpy.load(rows))}
@@ -73,10 +75,11 @@ def main():
     parser.add_argument("--rows", nargs="+", choices=["teacher", "vocabulary", "texts"], default=["teacher", "vocabulary", "texts"])
     parser.add_argument("--ctk-vocabulary", default="distill {teacher} --width {width} --out {out}", metavar="COMMAND")
     parser.add_argument(
-        "--ctk-texts", default="distill {teacher} --width {width} --data {texts} --set train.seed={seed} --out {out}", metavar="COMMAND"
+        "--ctk-texts", metavar="COMMAND",
+        default="distill {teacher} --width {width} --data {texts} --set train.seed={seed} --set task.distill.rows={rows} --out {out}",
     )
     parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--texts", type=int, default=50_000, help="windows of news and reviews")
+    parser.add_argument("--texts", type=int, default=60_000, help="texts to learn from")
     parser.add_argument("--words", type=int, default=32, help="of a window")
     parser.add_argument("--classes", nargs="*", choices=CLASSES, default=CLASSES)
     parser.add_argument("--class-limit", type=int, help="texts of a part at most")

@@ -3,12 +3,12 @@
 distil.py calls it; by hand:
 
     python distil_peer.py model2vec --teacher FOLDER --width 256 --out folder
-    python distil_peer.py tokenlearn --teacher FOLDER --width 256 --texts texts.txt --out folder
+    python distil_peer.py tokenlearn --teacher FOLDER --width 256 --texts texts.txt --rows rows.npy --out folder
     python distil_peer.py embed --model folder --texts texts.txt --out rows.npy
 
 `model2vec` distils the teacher's own vocabulary: each piece by itself, principal components, weights by rank. `tokenlearn` does the same and
 trains the result by tokenlearn's `train_model` on the texts' targets: the mean of the teacher's tokens less the first and the last, as its
-`featurize` writes them.
+`featurize` writes them. They are kept in the file of `--rows`, and read from there if it exists.
 """
 
 import argparse
@@ -34,12 +34,15 @@ def tokenlearn(a):
     from sentence_transformers import SentenceTransformer
     from tokenlearn.train import train_model
 
-    texts, teacher = read(a.texts), SentenceTransformer(a.teacher, device="cpu")
-    tokens = teacher.encode(texts, output_value="token_embeddings", batch_size=32, show_progress_bar=False)
-    rows = [found[1:-1].float().mean(dim=0).numpy() for found in tokens]
+    texts = read(a.texts)
+    if not pathlib.Path(a.rows).is_file():
+        teacher = SentenceTransformer(a.teacher, device="cpu")
+        tokens = teacher.encode(texts, output_value="token_embeddings", batch_size=32, show_progress_bar=False)
+        numpy.save(a.rows, numpy.stack([found[1:-1].float().mean(dim=0).numpy() for found in tokens]).astype(numpy.float32))
+    rows = numpy.load(a.rows)
     # A text without a piece has no mean; tokenlearn leaves it out, too.
     kept = [at for at, row in enumerate(rows) if not numpy.isnan(row).any()]
-    texts, rows = [texts[at] for at in kept], numpy.stack([rows[at] for at in kept]).astype(numpy.float32)
+    texts, rows = [texts[at] for at in kept], rows[kept]
     return train_model(vocabulary(a, "float32"), texts, rows, device="cpu", pca_dims=a.width)
 
 
@@ -57,6 +60,7 @@ def main():
     parser.add_argument("--teacher")
     parser.add_argument("--model")
     parser.add_argument("--texts")
+    parser.add_argument("--rows")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -5,7 +5,7 @@
 
 Rows: `sick` (SICK's different sentences) and `20news`, `news` (documents, cut to 256 tokens), each in f32 and bf16. Peers: PyTorch with the
 best batch of --batches (in bf16 also the better of a network in bf16 and autocast), ONNX Runtime with fused attention in f32, and
-quantised dynamically to int8, which is compared with ctk in f32. Batches are chosen first, by one run each.
+quantised dynamically to int8, which is compared with ctk in f32 and in bf16. Batches are chosen first, by one run each.
 
 `ctk embed` names no seconds of its own, so two times are compared. `whole_seconds` is the process, from start to end, on both sides.
 `seconds` is the work on loaded networks: by the clock inside a peer; for ctk, the process less one on a single text. Rows are compared, too:
@@ -44,7 +44,7 @@ class Row:
         self.single.write_text("a text\n")
 
     def ctk(self, _):
-        flags = self.a.ctk_bf16.split() if self.precision == "bf16" else []
+        flags = ["--compute", self.precision]
         run = lambda texts, out: self.bench.ctk("embed", self.a.model, "--data", texts, "--out", self.there / out, "--force", *flags)
         whole, least = run(self.texts, "ctk.npy"), run(self.single, "single.npy")
         if whole["rows"] != len(self.all):
@@ -67,9 +67,9 @@ class Row:
         """Name, kind, and the flags to choose from."""
         if self.precision == "bf16":
             yield "torch", "torch", [["--bf16", "model"], ["--bf16", "autocast"]]
-            return
-        yield "torch", "torch", [[]]
-        for name in self.networks:
+        else:
+            yield "torch", "torch", [[]]
+        for name in self.networks if self.precision == "f32" else set(self.networks) & {"int8"}:
             yield f"onnx-{name}", "onnx", [["--onnx", str(self.there / "onnx" / f"{name}.onnx")]]
 
     def best(self, name, kind, flags):
@@ -90,8 +90,7 @@ class Row:
                 sides.append((name, lambda turn, kind=kind, best=best: self.peer(kind, *best, turn), False))
         results = self.bench.in_turn(self.row, sides, self.a.pairs)
         cosines = {name: min(one["cosine"] or 0 for one in of) for name, of in results.items() if name != "ctk"}
-        precision = "bf16" if self.precision == "bf16" and self.a.ctk_bf16 else "f32"
-        compare(self.row, results, FIGURES, texts=len(self.all), ctk_precision=precision, settings=found, least_cosines=cosines)
+        compare(self.row, results, FIGURES, texts=len(self.all), settings=found, least_cosines=cosines)
 
 
 def main():
@@ -103,7 +102,6 @@ def main():
     parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--longest", type=int, default=256, help="tokens of a text that peers read; ctk reads what the folder says")
     parser.add_argument("--networks", nargs="*", default=["f32", "int8"], help="of ONNX Runtime")
-    parser.add_argument("--ctk-bf16", default="", metavar="FLAGS", help="by which `ctk embed` computes in bf16; without, it is f32's")
     a = parser.parse_args()
     bench = Bench(parser, a)
     for row in a.rows:
@@ -111,7 +109,7 @@ def main():
         if name not in ("sick", "20news", "news") or precision not in ("f32", "bf16"):
             parser.error(f"there is no row {row}: a row is sick, 20news or news, and f32 or bf16, as in sick-bf16")
     with bench.folder() as there:
-        if a.networks and any(row.endswith("f32") for row in a.rows):
+        if a.networks:
             try:
                 line({"row": "export", **bench.peer("embed_peer.py", "export", "--model", a.model, "--out", there / "onnx")})
             except Failed as why:

@@ -20,14 +20,14 @@ pub struct Prompted {
 /// A prompt for queries, and one for documents.
 #[derive(ClapArgs)]
 pub struct Roles {
-    /// Put the prompt of this name before each query; default: the one named query, if there is one, else the folder's default
+    /// Put the prompt of this name before each query; default: the one named query, if there is one, else the encoder's default
     #[arg(long, value_name = "NAME")]
     pub query_prompt: Option<String>,
     /// Put this text before each query
     #[arg(long, value_name = "TEXT", conflicts_with = "query_prompt")]
     pub query_prompt_text: Option<String>,
     /// Put the prompt of this name before each document; default: the one named document, passage or corpus, if there is one, else the
-    /// folder's default
+    /// encoder's default
     #[arg(long, value_name = "NAME")]
     pub document_prompt: Option<String>,
     /// Put this text before each document

@@ -18,6 +18,7 @@ pub mod pca;
 pub mod precision;
 mod predictions;
 pub mod retrieval;
+pub mod ridge;
 mod sets;
 pub mod similarity;
 pub mod spread;

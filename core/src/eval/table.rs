@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Features;
+use super::{Features, NOTES};
 use crate::error::Result;
 
 /// Named rows of one width. Code that needs some rows only, or each row once, takes a table, so that nothing is copied whole.
@@ -35,6 +35,11 @@ pub trait Table: Sync {
     /// The spelling of `name` in the table, if the table's normalisation is known: Unicode form, case, joined phrases.
     fn spelling(&self, _name: &str) -> Option<String> {
         None
+    }
+
+    /// What a user should know of how the rows were made.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// All rows in memory, for evaluators that need all of them at once.
@@ -79,6 +84,11 @@ impl Table for Features {
         Ok(&self.rows[range.start * self.width..range.end * self.width])
     }
 
+    fn notes(&self) -> Vec<String> {
+        let notes = self.extras.iter().filter(|(name, _)| *name == NOTES).filter_map(|(_, notes)| notes.as_array());
+        notes.flatten().filter_map(|note| note.as_str()).map(String::from).collect()
+    }
+
     fn features(&self) -> Result<Features> {
         Ok(self.clone())
     }
@@ -108,5 +118,9 @@ impl<T: Table> Table for &T {
 
     fn spelling(&self, name: &str) -> Option<String> {
         (**self).spelling(name)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        (**self).notes()
     }
 }

@@ -85,10 +85,7 @@ impl StoredRows {
             return Err(Error::usage("this is a folder, and rows are kept in a file").at(path.display()));
         }
         opened::check(path)?;
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(".lock");
-        let lock = files::lock(&path.with_file_name(name))?;
+        let lock = files::lock(path)?;
         let start = head.len() as u64;
         let (mut found, mut notes) = (0, Vec::new());
         if path.exists() && path.metadata().at(path.display())?.len() > 0 {

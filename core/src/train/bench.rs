@@ -212,7 +212,7 @@ pub fn of_peak(gflops: f64, observer: &mut dyn Observer) -> Result<[Figure; 2]> 
 ///
 /// # Errors
 /// An error of candle.
-pub fn product_peak() -> Result<f64> {
+fn product_peak() -> Result<f64> {
     const SIDE: usize = 1024;
     let factor = Tensor::full(0.5f32, (SIDE, SIDE), &candle_core::Device::Cpu)?;
     let laps = Laps::run(6, |_| factor.matmul(&factor).map(drop).map_err(Error::from))?;

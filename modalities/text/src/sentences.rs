@@ -1,7 +1,7 @@
 //! Sentences: encoders of texts, trained on pairs of texts or on texts alone.
 //!
 //! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
-//! - Training: [`recipe`], [`start`] (what a run begins with), [`job`], [`learner`]; `dev` measures on held-out pairs; `forecast` says how much
+//! - Training: [`recipe`], [`start`] (what a run begins with; `origin` looks what is at a path), [`job`], [`learner`]; `dev` measures on held-out pairs; `forecast` says how much
 //!   memory a step needs, `bench` how long it takes.
 //! - Few labels: [`finetune`] makes a classifier of an encoder.
 //! - Distillation: [`distill`] makes static embeddings of transformers.
@@ -32,6 +32,7 @@ pub mod job;
 pub mod learner;
 mod model;
 pub mod network;
+mod origin;
 mod prompts;
 pub mod recipe;
 pub mod start;
@@ -101,8 +102,8 @@ impl Modality for Sentences {
         match request.task {
             Task::Finetune(_) => finetune::recipe::foreign(request),
             Task::Distill(_) => {
-                let foreign = distill::recipe::is_foreign(&request.run);
-                foreign.then(|| distill::recipe::written(request)).transpose()
+                let foreign = folder::at(&request.run)?;
+                foreign.is_some().then(|| distill::recipe::written(request)).transpose()
             }
         }
     }
@@ -127,10 +128,17 @@ impl Modality for Sentences {
         bench::run(recipe, request, observer)
     }
 
-    fn set_weights(&self, recipe: &mut Recipe, file: &Path, _adopt: bool) -> Result<()> {
-        let transformer =
-            matches!(folder::Folder::read(&folder::local(file)?)?.described.network, network::Network::Transformer { .. });
-        let (own, other) = if transformer { ("transformer", "static") } else { ("static", "transformer") };
+    /// The words of a run of word2vec are the table of a static embedding.
+    fn reads_weights_of(&self, other: &str) -> bool {
+        other == crate::word2vec::NAME
+    }
+
+    fn set_weights(&self, recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
+        if adopt {
+            return distill::recipe::begun(recipe, file);
+        }
+        let table = origin::Origin::of(file)?.is_table()?;
+        let (own, other) = if table { ("static", "transformer") } else { ("transformer", "static") };
         recipe.remove(&format!("encoder.{other}"))?;
         recipe.set_path(&format!("encoder.{own}.weights"), file)
     }
@@ -140,10 +148,7 @@ impl Modality for Sentences {
     }
 
     fn open_file(&self, path: &Path, device: &dyn Fn() -> Result<Device>) -> Result<Option<Box<dyn Model>>> {
-        let folder = folder::local(path)?;
-        if !folder.is_dir() || !folder::is_folder(&folder) {
-            return Ok(None);
-        }
+        let Some(folder) = folder::at(path)? else { return Ok(None) };
         Ok(Some(Box::new(model::Model::of_folder(&folder, &device()?)?)))
     }
 }

@@ -8,6 +8,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use candle_core::{Device, Tensor};
 use ctk_core::eval::Table;
 use ctk_core::{Error, Result, store::files, store::safetensors_header};
 use ctk_texts::corpus::{Normalise, Reading, Tokens};
@@ -38,17 +39,7 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<Stri
         return Err(Error::new("there are no words to export"));
     }
     let mut notes = reading.notes.clone();
-    if !reading.phrases.is_empty() {
-        notes.push(format!(
-            "the folder's tokenizer does not join the run's {} phrases, since tokenizer files cannot: texts have to be joined before, and \
-             `ctk embed` joins them",
-            reading.phrases.len()
-        ));
-    }
-    let spaced = (0..words.len()).filter(|&row| words.name(row).contains(char::is_whitespace)).count();
-    if spaced > 0 {
-        notes.push(format!("words with white space in them, which no text of the folder's tokenizer is cut into: {spaced}"));
-    }
+    notes.extend(lost(words, &reading, "the folder's tokenizer", "texts have to be joined before, and `ctk embed` joins them"));
     let (tokenizer, rows) = tokenizer(words, reading)?;
     files::folder_with(out, |folder| {
         let module = folder.join(MODULE);
@@ -60,6 +51,41 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<Stri
         files::write(&folder.join("README.md"), card(words).as_bytes())
     })?;
     Ok(notes)
+}
+
+/// The same as a tokenizer and its table (tokens, width), with notes.
+///
+/// # Errors
+/// There are no words; the table cannot be read.
+pub fn table(words: &dyn Table, reading: Reading) -> Result<(Tokenizer, Tensor, Vec<String>)> {
+    if words.is_empty() {
+        return Err(Error::usage("there are no words here"));
+    }
+    let mut notes = reading.notes.clone();
+    notes.extend(lost(words, &reading, "the encoder's tokenizer", "texts have to be joined before"));
+    let (tokenizer, places) = tokenizer(words, reading)?;
+    let known = words.features()?;
+    let mut rows = vec![0f32; places.len() * known.width];
+    for (row, place) in rows.chunks_exact_mut(known.width).zip(&places) {
+        if let Some(place) = place {
+            row.copy_from_slice(known.row(*place));
+        }
+    }
+    Ok((tokenizer, Tensor::from_vec(rows, (places.len(), known.width), &Device::Cpu)?, notes))
+}
+
+/// What `by`, a tokenizer, cannot do with these words; `instead` says what can be done about phrases.
+fn lost(words: &dyn Table, reading: &Reading, by: &str, instead: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    let phrases = reading.phrases.len();
+    if phrases > 0 {
+        notes.push(format!("{by} does not join the run's {phrases} phrases, since tokenizer files cannot: {instead}"));
+    }
+    let spaced = (0..words.len()).filter(|&row| words.name(row).contains(char::is_whitespace)).count();
+    if spaced > 0 {
+        notes.push(format!("words with white space in them, which no text of {by} is cut into: {spaced}"));
+    }
+    notes
 }
 
 /// Matches a capital sigma at the end of a word: after a cased letter and before none, ignoring marks between. By Unicode's rules its lower

@@ -37,7 +37,7 @@ pub mod sparse;
 pub mod targets;
 pub mod windows;
 
-const NAME: &str = "word2vec";
+pub(crate) const NAME: &str = "word2vec";
 
 /// The modality.
 pub struct Word2Vec;

@@ -2,6 +2,7 @@
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::eval::Features;
+use ctk_core::nn::pass::Precision;
 use ctk_core::{Device, Error, Result};
 use ctk_images::augment::Augment;
 use ctk_images::dataset::Images;
@@ -16,20 +17,21 @@ use crate::recipe::Checked;
 pub(crate) const BASELINES: [(&str, &str); 3] =
     [("untrained", "untrained_top1"), ("pixels", "pixels_top1"), ("histogram", "histogram_top1")];
 
-/// The baseline `name` for each of `parts`; the statistics of an untrained network are calibrated on `train`.
+/// The baseline `name` for each of `parts`; the statistics of an untrained network are calibrated on `train`, and it computes
+/// in `precision`.
 pub(crate) fn baseline<const N: usize>(
     checked: &Checked,
     name: &str,
     train: &Images,
     parts: [&Images; N],
-    device: &Device,
+    (device, precision): (&Device, Precision),
 ) -> Result<[Features; N]> {
     let Checked { recipe, augment } = checked;
     let all: Vec<Features> = match name {
         "untrained" => {
             let (_, tower) = network::build(recipe, device)?;
             calibrate(&tower.encoder, train, augment)?;
-            parts.iter().map(|images| features(&tower.encoder, images, augment)).collect::<Result<_>>()?
+            parts.iter().map(|images| features(&tower.encoder, images, augment, precision)).collect::<Result<_>>()?
         }
         "pixels" => parts.iter().map(|images| pixel_features(images, augment)).collect::<Result<_>>()?,
         "histogram" => parts.iter().map(|images| histogram_features(images, augment)).collect::<Result<_>>()?,

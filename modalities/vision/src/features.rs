@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
+use candle_core::DType;
 use ctk_core::Result;
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::HostBatch;
 use ctk_core::eval::Features;
 use ctk_core::modality::View;
-use ctk_core::nn::pass::Pass;
+use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::nn::rows::Rows;
 use ctk_core::observer::advanced;
 use ctk_core::process::Stop;
@@ -19,17 +20,24 @@ use ctk_images::pixels::{self, Pixels};
 use crate::encoder::ImageEncoder;
 
 /// The representations of `images`, computed with running statistics, in order; no tape is kept.
-pub(crate) fn features(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment) -> Result<Features> {
-    encoded(encoder, images, augment.eval_size(), |batch| pixels::evaluation(images, augment, batch))
+pub(crate) fn features(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, precision: Precision) -> Result<Features> {
+    encoded(encoder, precision, images, augment.eval_size(), |batch| pixels::evaluation(images, augment, batch))
 }
 
 /// The representations of one view of each image's positive pair, as [`features`].
-pub(crate) fn side(encoder: &dyn ImageEncoder, images: &Images, augment: &Augment, view: View, key: Key) -> Result<Features> {
-    encoded(encoder, images, augment.size, |batch| pixels::side(images, augment, batch, view, key))
+pub(crate) fn side(
+    encoder: &dyn ImageEncoder,
+    images: &Images,
+    augment: &Augment,
+    precision: Precision,
+    (view, key): (View, Key),
+) -> Result<Features> {
+    encoded(encoder, precision, images, augment.size, |batch| pixels::side(images, augment, batch, view, key))
 }
 
 fn encoded(
     encoder: &dyn ImageEncoder,
+    precision: Precision,
     images: &Images,
     size: usize,
     pixels: impl Fn(Range<usize>) -> Result<Pixels>,
@@ -40,8 +48,8 @@ fn encoded(
         stop.check()?;
         let count = batch.len();
         let x = Pixels::stack(&[&pixels(batch)?])?;
-        let (h, _) = encoder.encode(&x, &Rows::alone(count), &Pass::eval())?;
-        rows.extend(h.flatten_all()?.to_vec1::<f32>()?);
+        let (h, _) = encoder.encode(&x, &Rows::alone(count), &Pass::eval().at(precision))?;
+        rows.extend(h.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
     }
     Ok(named(images, rows, encoder.width()))
 }

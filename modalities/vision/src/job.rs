@@ -6,6 +6,7 @@ use ctk_core::data::dataset::Dataset;
 use ctk_core::data::source::Paired;
 use ctk_core::eval::{Features, knn, linear_probe};
 use ctk_core::modality::{Job, Summary};
+use ctk_core::nn::pass::Precision;
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
 use ctk_core::recipe::Recipe;
@@ -91,7 +92,7 @@ impl Job for Train {
         about.iter().for_each(|line| process.tell(&Event::About(line)));
         let source = Paired { data: images, pairs: TwoViews(augment.clone()) };
 
-        let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment);
+        let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment, Precision::F32);
         let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
         // During training the part `val` is measured, if there is one.
         let watched = splits.labelled().then_some(()).and(splits.measured());
@@ -156,7 +157,7 @@ impl Job for Train {
             let mut table = vec![("learned".to_string(), learned)];
             if probe.baselines {
                 for (name, key) in BASELINES {
-                    let [train, test] = baseline(&self.checked, name, &splits.train, [&splits.train, test], &device)?;
+                    let [train, test] = baseline(&self.checked, name, &splits.train, [&splits.train, test], (&device, Precision::F32))?;
                     let value = top1(&train, &test)?;
                     summary.figures.push((key, json!(value)));
                     table.push((name.to_string(), value));

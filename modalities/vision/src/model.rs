@@ -10,6 +10,7 @@ use ctk_core::eval::{Features, NOTES};
 use ctk_core::modality::{Classifier, Model, Query, Split};
 use ctk_core::model::encoder::Encoder as _;
 use ctk_core::nn::params::MODEL;
+use ctk_core::nn::pass::Precision;
 use ctk_core::rng::Key;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result, store::files};
@@ -26,6 +27,8 @@ pub(crate) struct Trained {
     encoder: Box<dyn ImageEncoder>,
     checkpoint: Checkpoint,
     device: Device,
+    /// The type in which features and classes are computed.
+    precision: Precision,
 }
 
 impl Trained {
@@ -34,7 +37,7 @@ impl Trained {
         // The weights that it started from may no longer exist; the checkpoint has everything.
         let (params, tower) = network::blank(&checked.recipe, device)?;
         params.load_section("encoder", &from.reader().tensors(MODEL)?).at(from.folder().display())?;
-        Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone() })
+        Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone(), precision: Precision::F32 })
     }
 }
 
@@ -51,19 +54,24 @@ impl Model for Trained {
         };
         let augment = &self.checked.augment;
         let features = match (&query.baseline, query.view) {
-            (None, None) => features::features(&self.encoder, &images, augment),
+            (None, None) => features::features(&self.encoder, &images, augment, self.precision),
             (None, Some(view)) => {
                 let key = Key::new(self.checked.recipe.train.seed).of("evaluated pairs");
-                features::side(&self.encoder, &images, augment, view, key)
+                features::side(&self.encoder, &images, augment, self.precision, (view, key))
             }
             (Some(name), _) => {
-                let [features] = baseline(&self.checked, name, &splits.train, [&images], &self.device)?;
+                let [features] = baseline(&self.checked, name, &splits.train, [&images], (&self.device, self.precision))?;
                 Ok(features)
             }
         }?;
         let told = splits::told(&splits, query);
         let extras = if told.is_empty() { features.extras } else { vec![(NOTES, serde_json::json!(told))] };
         Ok(Features { parts: splits::parts(&splits, &self.checkpoint, query)?, extras, ..features })
+    }
+
+    fn compute_in(&mut self, precision: Precision) -> Result<()> {
+        self.precision = precision;
+        Ok(())
     }
 
     fn is_sample(&self, path: &Path) -> bool {

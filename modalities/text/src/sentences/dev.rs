@@ -6,6 +6,7 @@ use ctk_core::Result;
 use ctk_core::data::dataset::Dataset;
 use ctk_core::eval::retrieval::{self, Relevant, retrieval};
 use ctk_core::eval::{Features, sts};
+use ctk_core::nn::pass::Precision;
 use ctk_texts::pairs::Kind;
 
 use super::data::TokenPairs;
@@ -60,7 +61,7 @@ impl<'a> Measure<'a> {
         let rows = |column: usize, of: &[usize]| -> Result<Features> {
             let tokens: Vec<&[u32]> = of.iter().map(|&index| self.data.tokens(index, column)).collect();
             let mut rows = Vec::new();
-            encode(encoder, &tokens, &mut rows)?;
+            encode(encoder, Precision::F32, &tokens, &mut rows)?;
             let width = rows.len() / of.len().max(1);
             Ok(Features { rows, width, names: vec![String::new(); of.len()], ..Features::default() })
         };

@@ -3,7 +3,7 @@
 //! 1. The vocabulary (model2vec's way): the teacher reads each piece of its vocabulary by itself. Principal components of these rows,
 //!    weighted by the pieces' frequencies, are the student's first table. Without texts that is all: a run before its first step.
 //! 2. The texts (tokenlearn's way): the teacher reads each text once, and the student learns the principal components of its rows by the
-//!    training loop and the losses that there are. Vocabulary and texts have the same components, so the student begins near its teacher.
+//!    training loop and the losses that there are, behind a linear layer that begins as a regression and is left out afterwards. Vocabulary and texts have the same components, so the student begins near its teacher.
 //!
 //! [`recipe`] is `[task.distill]`. [`teacher`] reads; [`vocabulary`] and [`rows`] make the first table; [`texts`] are the batches.
 
@@ -20,12 +20,17 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use ctk_core::data::source::Source as _;
+use candle_core::Tensor;
 use ctk_core::eval::pca::{self, Pca};
+use ctk_core::eval::ridge::{Ridge, ridge};
 use ctk_core::modality::{Job, Summary};
+use ctk_core::model::encoder::Encoder as _;
 use ctk_core::model::supervised::Supervised;
 use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::Precision;
 use ctk_core::observer::{Event, advanced};
 use ctk_core::process::Process;
+use ctk_core::recipe::Norms;
 use ctk_core::store::rows::StoredRows;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Judge, Probe, fit_judged};
@@ -39,6 +44,7 @@ use self::recipe::{DistillRecipe, Frequencies};
 use self::teacher::Teacher;
 use self::texts::{Part, Taught};
 use self::vocabulary::Vocabulary;
+use super::encoder::encode;
 use super::forecast::{self, Load};
 use super::learner::Trainee;
 use super::network::{Described, Network};
@@ -186,7 +192,7 @@ impl Distilling {
     /// The vocabulary of a static embedding that begins with its teacher's; none for other students. It is made before the teacher reads
     /// texts, so that mistakes are found early.
     fn vocabulary(&self, teacher: &Teacher, texts: Option<&Texts>, process: &mut Process) -> Result<Option<Vocabulary>> {
-        let EncoderRecipe::Static(StaticRecipe { weights: None, width }) = self.recipe.encoder else { return Ok(None) };
+        let EncoderRecipe::Static(StaticRecipe { weights: None, width, .. }) = self.recipe.encoder else { return Ok(None) };
         let what = format!("is more than the teacher's {} values", teacher.width());
         self.plan.recipe.require(width <= teacher.width(), "encoder.static.width", what)?;
         let mut words = self.task.vocabulary.as_deref().map(vocabulary::words).transpose()?.unwrap_or_default();
@@ -226,8 +232,9 @@ impl Distilling {
             Frequencies::Counts => "rows are weighted by the frequencies of the pieces in the texts",
             Frequencies::None => "rows are not weighted by frequency",
         }));
-        // Texts that are learned have the same components, so that the table begins where it is to go.
-        let shared = texts.and_then(|(_, targets)| targets.pca.as_ref()).filter(|pca| pca.kept() == of.width);
+        // Without a layer between, rows that learn texts have the texts' components, so that the table begins where it is to go.
+        let bare = texts.filter(|_| self.recipe.head.layers == 0);
+        let shared = bare.and_then(|(_, targets)| targets.pca.as_ref()).filter(|pca| pca.kept() == of.width);
         let made = rows::rows(teacher, &vocabulary, shared, of.width, frequencies.as_deref(), self.task.sif)?;
         let figures = vec![
             ("pieces", json!(vocabulary.rows.len())),
@@ -256,6 +263,12 @@ impl Distilling {
             start.notes.push("the student has its teacher's tokenizer".to_string());
         }
         Ok(start)
+    }
+
+    /// Whether the student is a static embedding with one linear layer, by which the teacher's rows are told from its own.
+    fn begins_by_regression(&self) -> bool {
+        let SentencesRecipe { encoder, head, loss, .. } = &self.recipe;
+        matches!(encoder, EncoderRecipe::Static(_)) && head.layers == 1 && head.norms == Norms::None && loss.name() == "mse"
     }
 
     fn learner(&self, start: &Start, process: &Process) -> Result<Student> {
@@ -296,6 +309,10 @@ impl Distilling {
         let memory = forecast::check(recipe, &start.described.network, &load, process.device())?;
         process.tell(&Event::About(&memory));
         let mut learner = self.learner(start, process)?;
+        if run.latest()?.is_none() && self.begins_by_regression() {
+            regress(&mut learner, &source)?;
+            process.tell(&Event::About("the head begins as the ridge regression of the teacher's rows on the student's"));
+        }
         let batch = recipe.train.batch.min(targets.train);
         let what = format!(
             "learning from the teacher's rows of {} texts of {:.1} tokens on average, by [loss.{}]: batches of {batch}",
@@ -354,6 +371,30 @@ impl Distilling {
         }
         Ok(Summary { steps: fitted.steps, epochs: fitted.epochs, loss: fitted.loss, seconds: fitted.seconds, ..summary })
     }
+}
+
+/// Texts of which the head is the regression.
+const REGRESSED: usize = 20_000;
+
+/// The strength of that regression.
+const STRENGTH: f64 = 1.0;
+
+/// Sets a student's head, one linear layer, to the ridge regression of the teacher's rows on the student's.
+fn regress(learner: &mut Student, source: &Taught) -> Result<()> {
+    let count = source.len().min(REGRESSED);
+    let tower = &learner.dense.towers.tower;
+    let width = tower.encoder.width();
+    let tokens: Vec<&[u32]> = (0..count).map(|index| source.tokens(index)).collect();
+    let mut own = Vec::with_capacity(count * width);
+    encode(&tower.encoder, Precision::F32, &tokens, &mut own)?;
+    let Ridge { weight, bias } = ridge((&own, width), (source.rows(count), source.width), STRENGTH)?;
+    for (end, values) in [("weight", weight), ("bias", bias)] {
+        let name = format!("head.layers.0.{end}");
+        let param = learner.dense.params.iter().find(|param| param.name() == name);
+        let param = param.ok_or_else(|| Error::new(format!("a head without {name}")))?;
+        param.set(&Tensor::from_vec(values, param.dims(), &candle_core::Device::Cpu)?)?;
+    }
+    Ok(())
 }
 
 const NEXT: [&str; 3] = [

@@ -7,14 +7,14 @@ use ctk_core::data::pair::HostBatch;
 use ctk_core::eval::normalise;
 use ctk_core::model::encoder::Encoder;
 use ctk_core::nn::params::Params;
-use ctk_core::nn::pass::Pass;
+use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::nn::rows::Rows;
 use ctk_core::observer::advanced;
 use ctk_core::process::Stop;
 use ctk_core::{Device, Result};
 use tokenizers::Tokenizer;
 
-use super::network::Described;
+use super::network::{Described, Network};
 use super::tokenizing::Tokenizing;
 use crate::tokens::{TokenEncoder, Tokens};
 
@@ -29,6 +29,10 @@ pub struct SentenceEncoder {
     pub tokenizing: Tokenizing,
     /// Whether features are scaled to length 1.
     pub normalise: bool,
+    /// The type in which the network computes.
+    pub precision: Precision,
+    /// Whether it is a static embedding.
+    pub table: bool,
 }
 
 /// Features of texts.
@@ -68,7 +72,7 @@ impl SentenceEncoder {
         params.blank(DType::F32, device)?;
         params.load_section("encoder", tensors)?;
         let tokenizing = Tokenizing::new(tokenizer, rules.clone(), network.vocabulary())?;
-        Ok(SentenceEncoder { network: chain, tokenizing, normalise: *normalise })
+        Ok(SentenceEncoder { network: chain, tokenizing, normalise: *normalise, precision: Precision::F32, table: matches!(network, Network::Table(_)) })
     }
 
     /// Values of a row.
@@ -109,31 +113,37 @@ impl SentenceEncoder {
             all.cut += tokens.iter().filter(|text| text.short).count();
             all.empty += tokens.iter().filter(|text| text.ids.is_empty()).count();
             let ids: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
-            encode(&self.network, &ids, &mut all.rows)?;
+            encode(&self.network, self.precision, &ids, &mut all.rows)?;
             advanced(all.rows.len() / self.width().max(1), count);
         }
         Ok(all)
     }
 }
 
-/// Appends the features that `network` has for texts of these tokens; they are not normalised.
+/// Appends the features that `network` computes for texts of these tokens in `precision`; they are not normalised.
 ///
 /// # Errors
 /// The device fails; the process was asked to end.
-pub fn encode(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
+pub fn encode(network: &TokenEncoder, precision: Precision, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
     let stop = Stop::here();
-    encoded(network, texts, rows, || stop.check())
+    encoded(network, precision, texts, rows, || stop.check())
 }
 
-/// The same, also if the process was asked to end meanwhile: for what a checkpoint needs.
+/// The same in f32, also if the process was asked to end meanwhile: for what a checkpoint needs.
 ///
 /// # Errors
 /// The device fails.
 pub fn encode_all(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>) -> Result<()> {
-    encoded(network, texts, rows, || Ok(()))
+    encoded(network, Precision::F32, texts, rows, || Ok(()))
 }
 
-fn encoded(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>, check: impl Fn() -> Result<()>) -> Result<()> {
+fn encoded(
+    network: &TokenEncoder,
+    precision: Precision,
+    texts: &[&[u32]],
+    rows: &mut Vec<f32>,
+    check: impl Fn() -> Result<()>,
+) -> Result<()> {
     let mut from = 0;
     while from < texts.len() {
         check()?;
@@ -143,7 +153,7 @@ fn encoded(network: &TokenEncoder, texts: &[&[u32]], rows: &mut Vec<f32>, check:
             count += texts[to].len();
             to += 1;
         }
-        let (y, _) = network.encode(&Tokens::stack(&[&batch])?, &Rows::alone(to - from), &Pass::eval())?;
+        let (y, _) = network.encode(&Tokens::stack(&[&batch])?, &Rows::alone(to - from), &Pass::eval().at(precision))?;
         rows.extend(y.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
         from = to;
     }

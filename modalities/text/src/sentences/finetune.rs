@@ -9,7 +9,6 @@ pub(super) mod classifier;
 mod data;
 pub(super) mod job;
 mod learner;
-mod origin;
 mod pairs;
 pub(super) mod predict;
 pub mod recipe;

@@ -65,7 +65,7 @@ enum Kind {
 ///
 /// # Errors
 /// A repository that has no such files; a file that cannot be downloaded.
-pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
+fn local(path: &Path) -> Result<Cow<'_, Path>> {
     if !ctk_hub::is_repository(path) {
         return Ok(Cow::Borrowed(path));
     }
@@ -91,8 +91,17 @@ pub fn local(path: &Path) -> Result<Cow<'_, Path>> {
     Ok(Cow::Owned(ctk_hub::folder(path, &names)?.into_owned()))
 }
 
+/// The local folder of another program's encoder of texts at `path`; none if something else is there.
+///
+/// # Errors
+/// A repository of the hub that has no such files; a file that cannot be downloaded.
+pub fn at(path: &Path) -> Result<Option<Cow<'_, Path>>> {
+    let folder = local(path)?;
+    Ok(if folder.is_dir() && is_folder(&folder) { Some(folder) } else { None })
+}
+
 /// Whether `folder` looks like that of an encoder of texts: it has modules, or the description of a network that is not of images.
-pub fn is_folder(folder: &Path) -> bool {
+fn is_folder(folder: &Path) -> bool {
     let described = || folder.join("config.json").is_file() && !folder.join("preprocessor_config.json").is_file();
     folder.join("modules.json").is_file() || described() && network_of(folder).is_ok_and(|kind| !kind.is_empty())
 }
@@ -223,7 +232,8 @@ impl Layout {
         if layout.kind == Kind::Transformer && !pooled {
             notes.push("modules.json does not say how tokens become a text's features: the mean is taken".to_string());
         }
-        prompts::read(&folder.join("config_sentence_transformers.json"), &mut layout.rules, notes)?;
+        prompts::read(&folder.join("config_sentence_transformers.json"), &mut layout.rules)?;
+        notes.extend(prompts::note(&layout.rules));
         if layout.kind == Kind::Transformer { layout.with_lengths() } else { Ok(layout) }
     }
 

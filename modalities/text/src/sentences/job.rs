@@ -57,7 +57,7 @@ impl Job for Train {
         }
         let start = match run.latest()? {
             Some(checkpoint) => Start::again(&checkpoint)?,
-            None => Start::new(&recipe, &plan.recipe, || train.all_texts().collect())?,
+            None => Start::new(&recipe, &plan.recipe, || train.all_texts().collect())?.prompted(&recipe.data.prompts),
         };
         start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         let network = &start.described.network;

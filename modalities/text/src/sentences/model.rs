@@ -8,6 +8,7 @@ use ctk_core::data::dataset::Dataset;
 use ctk_core::eval::{Features, NOTES};
 use ctk_core::modality::{self, Classifier, Prompt, Query, Split, View};
 use ctk_core::nn::params::MODEL;
+use ctk_core::nn::pass::Precision;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result};
 use ctk_texts::labelled::{self, Reading};
@@ -51,7 +52,8 @@ impl Model {
         let start = Start::again(from).at(from.folder().display())?;
         let tensors = from.reader().tensors(MODEL)?;
         let encoder = SentenceEncoder::new(&start.described, &tensors, start.tokenizer.clone(), device);
-        Ok(Model { encoder: encoder.at(from.folder().display())?, notes: Vec::new(), run: Some((start, from.clone())) })
+        let notes = prompts::note(&start.described.rules).into_iter().collect();
+        Ok(Model { encoder: encoder.at(from.folder().display())?, notes, run: Some((start, from.clone())) })
     }
 
     /// The features of texts that have these names, behind `prompt` or the usual one.
@@ -126,6 +128,14 @@ impl modality::Model for Model {
         let Some(path) = &query.data else { return self.own(query) };
         let (texts, origin) = labelled::read(path, &Reading::default())?.part(query.split).at(path.display())?;
         self.of_table(texts, origin, query.prompt.as_deref())
+    }
+
+    fn compute_in(&mut self, precision: Precision) -> Result<()> {
+        if precision == Precision::Bf16 && self.encoder.table {
+            return Err(Error::usage("a static embedding multiplies nothing, so it has nothing to compute in bf16").hint("leave it out"));
+        }
+        self.encoder.precision = precision;
+        Ok(())
     }
 
     fn embeds_names(&self) -> bool {

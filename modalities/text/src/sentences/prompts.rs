@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ctk_core::modality::Prompt;
 use ctk_core::{Context, Error, Result, opened};
+use ctk_texts::pairs::recipe::PromptsRecipe;
 use serde_json::Value;
 
 use super::tokenizing::Rules;
@@ -21,7 +22,7 @@ const UNNAMED: &str = "default";
 ///
 /// # Errors
 /// A file that is no JSON; a prompt that is no text; a default that is not among the prompts.
-pub fn read(path: &Path, rules: &mut Rules, notes: &mut Vec<String>) -> Result<()> {
+pub fn read(path: &Path, rules: &mut Rules) -> Result<()> {
     if !path.is_file() {
         return Ok(());
     }
@@ -31,20 +32,34 @@ pub fn read(path: &Path, rules: &mut Rules, notes: &mut Vec<String>) -> Result<(
         let text = text.as_str().ok_or_else(|| Error::usage(format!("the prompt `{name}` is no text")).at(path.display()))?;
         rules.prompts.insert(name.clone(), text.to_string());
     }
-    let Some(name) = of["default_prompt_name"].as_str() else {
-        let names: Vec<&str> = rules.prompts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, _)| name.as_str()).collect();
-        if !names.is_empty() {
-            notes.push(format!("the folder has prompts for texts ({}); none is put before all texts", names.join(", ")));
-        }
-        return Ok(());
-    };
-    let text = rules.prompts.get(name);
-    let text = text.ok_or_else(|| Error::usage(format!("there is no prompt `{name}`, the default")).at(path.display()))?;
-    if !text.is_empty() {
-        notes.push(format!("`{text}` is put before every text, the folder's default prompt"));
+    if let Some(name) = of["default_prompt_name"].as_str() {
+        let text = rules.prompts.get(name);
+        let text = text.ok_or_else(|| Error::usage(format!("there is no prompt `{name}`, the default")).at(path.display()))?;
+        (rules.prompt, rules.usual) = (text.clone(), Some(name.to_string()));
     }
-    (rules.prompt, rules.usual) = (text.clone(), Some(name.to_string()));
     Ok(())
+}
+
+/// What a user should know of an encoder's prompts, if it has any.
+pub fn note(rules: &Rules) -> Option<String> {
+    if !rules.prompt.is_empty() {
+        return Some(format!("`{}` is put before every text, the encoder's default prompt", rules.prompt));
+    }
+    let names: Vec<&str> = rules.prompts.iter().filter(|(_, text)| !text.is_empty()).map(|(name, _)| name.as_str()).collect();
+    let said = || format!("the encoder has prompts for texts ({}); none is put before all texts", names.join(", "));
+    (!names.is_empty()).then(said)
+}
+
+/// The rules of an encoder that is trained with a recipe's prompts: they have the names `query` and `document`, and replace a prompt before
+/// all texts, which is the other result.
+pub fn trained(rules: &mut Rules, by: &PromptsRecipe) -> Option<String> {
+    let PromptsRecipe { anchor, positive, .. } = by;
+    if anchor.is_empty() && positive.is_empty() {
+        return None;
+    }
+    rules.prompts.extend([(QUERY[0].to_string(), anchor.clone()), (DOCUMENT[0].to_string(), positive.clone())]);
+    rules.usual = None;
+    Some(std::mem::take(&mut rules.prompt)).filter(|prompt| !prompt.is_empty())
 }
 
 /// The prompts to write into a folder's settings, and the name of the usual one.
@@ -94,8 +109,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         std::fs::write(&path, text).unwrap();
-        let (mut rules, mut notes) = (Rules::default(), Vec::new());
-        read(&path, &mut rules, &mut notes).map(|()| (rules, notes))
+        let mut rules = Rules::default();
+        read(&path, &mut rules).map(|()| (rules.clone(), note(&rules).into_iter().collect()))
     }
 
     #[test]
@@ -124,6 +139,15 @@ mod tests {
         let none = choose(&Rules::default(), &Prompt::Named("query".into())).unwrap_err().to_string();
         assert!(none.contains("none by name") && none.contains("--prompt-text"), "{none}");
         assert!(rules(r#"{"prompts": {}, "default_prompt_name": "x"}"#).is_err() && rules(r#"{"prompts": {"x": 1}}"#).is_err());
+        // A recipe's prompts have names, and nothing else stands before them.
+        let mut own = usual.clone();
+        assert_eq!(trained(&mut own, &PromptsRecipe::default()), None);
+        assert_eq!(own, usual);
+        let by = PromptsRecipe { anchor: "q: ".into(), positive: "d: ".into(), negative: None };
+        assert_eq!(trained(&mut own, &by).as_deref(), Some("a: "));
+        let texts = [Prompt::Usual, Prompt::Query, Prompt::Document].map(|wanted| choose(&own, &wanted).unwrap());
+        assert_eq!((texts, own.prompt.as_str()), ([None, Some("q: ".into()), Some("d: ".into())], ""));
+        assert!(note(&own).unwrap().contains("(document, query, s2s)"), "{:?}", note(&own));
         assert!(rules("[").is_err() && rules("{}").unwrap().0 == Rules::default());
     }
 }

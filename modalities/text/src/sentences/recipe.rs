@@ -194,16 +194,20 @@ impl TransformerRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StaticRecipe {
-    /// The table to begin with: a folder of sentence-transformers or model2vec, or a run of sentences; its tokenizer is used, too. Default:
-    /// random vectors.
+    /// The table to begin with: a folder of sentence-transformers or model2vec, a run of sentences, or word vectors (a run of word2vec or a
+    /// file of vectors). The tokenizer is theirs, too. Default: random vectors.
     pub weights: Option<PathBuf>,
     /// Values of a vector.
     pub width: usize,
+    /// Multiply each row of `weights` by a / (a + p) before training, where p is its token's share of the texts' tokens and a is this number,
+    /// such as 1e-3: a text is then a weighted mean, in which frequent words count less (SIF; Arora et al. 2017). Default: rows stay as they
+    /// are.
+    pub sif: Option<f64>,
 }
 
 impl Default for StaticRecipe {
     fn default() -> Self {
-        StaticRecipe { weights: None, width: 256 }
+        StaticRecipe { weights: None, width: 256, sif: None }
     }
 }
 
@@ -241,18 +245,24 @@ impl EncoderRecipe {
     fn check(&self, text: &Recipe) -> Result<()> {
         let key = |name: &str| format!("encoder.{}.{name}", self.name());
         match self {
-            EncoderRecipe::Static(of) => text.within(&key("width"), of.width, 1..=WIDEST),
+            EncoderRecipe::Static(of) => {
+                if let Some(a) = of.sif {
+                    text.positive(&key("sif"), a, 1.0)?;
+                    let what = "needs `weights`: random rows have no lengths that mean something";
+                    text.require(of.weights.is_some(), &key("sif"), what)?;
+                }
+                if let Some(weights) = &of.weights {
+                    text.require(!text.states(&key("width")), &key("width"), beside(weights, "rows have a width of their"))?;
+                }
+                text.within(&key("width"), of.width, 1..=WIDEST)
+            }
             EncoderRecipe::Transformer(of) => {
                 for (name, value) in [("dropout", of.dropout), ("attention_dropout", of.attention_dropout)] {
                     text.below_one(&key(name), value.unwrap_or_default())?;
                 }
-                if of.weights.is_some() {
+                if let Some(weights) = &of.weights {
                     return ["layers", "width", "heads", "inner", "positions"].iter().try_for_each(|name| {
-                        text.require(
-                            !text.states(&key(name)),
-                            &key(name),
-                            "cannot be beside `weights`, whose network has its own",
-                        )
+                        text.require(!text.states(&key(name)), &key(name), beside(weights, "network has sizes of its"))
                     });
                 }
                 text.within(&key("layers"), of.layers, 1..=256)?;
@@ -264,6 +274,12 @@ impl EncoderRecipe {
             }
         }
     }
+}
+
+/// Why a size cannot be stated.
+fn beside(weights: &Path, what: &str) -> String {
+    let shown: String = weights.display().to_string().chars().take(100).collect();
+    format!("has to be left out beside `weights` ({shown}), whose {what} own")
 }
 
 impl SentencesRecipe {
@@ -323,11 +339,25 @@ pub(super) fn complete(recipe: &mut Recipe) -> Result<()> {
         return finetune::recipe::complete(recipe, &read, task);
     }
     let taught = read.task.is_some();
+    // A static student is what its teacher's rows can be told from by a linear layer: rows that have to be the teacher's own learn its mean
+    // and its scale first, by the most frequent tokens.
+    let fresh = match &read.encoder {
+        EncoderRecipe::Static(of) if of.weights.is_none() && taught && !read.data.generated() => Some(of.width),
+        _ => None,
+    };
+    let layered = fresh.filter(|_| !recipe.states("loss") && !recipe.states("head"));
+    if let Some(width) = layered {
+        recipe.set("head.layers", "1")?;
+        recipe.set("head.width", &width.to_string())?;
+        recipe.set("head.norms", "none")?;
+        recipe.set("loss.mse.normalise", "false")?;
+    }
     if taught && !recipe.states("loss") {
         recipe.set("loss.mse.normalise", "true")?;
     }
     let (rate, epochs) = match &read.encoder {
         // Tokenlearn's rate: rows that begin as the teacher's are short, and a larger rate moves them away from it first.
+        EncoderRecipe::Static(_) if layered.is_some() => ("0.002", 6),
         EncoderRecipe::Static(_) if taught => ("0.001", 5),
         EncoderRecipe::Static(of) if of.weights.is_some() => ("0.05", 1),
         EncoderRecipe::Static(_) => ("0.2", 1),

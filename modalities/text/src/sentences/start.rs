@@ -4,19 +4,27 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
+use ctk_core::modality::Query;
 use ctk_core::nn::params::MODEL;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Error, Result};
 use ctk_texts::corpus::read_tokenizer;
+use ctk_texts::pairs::recipe::PromptsRecipe;
 use tokenizers::Tokenizer;
 
-use super::NAME;
-use super::folder::{self, Folder};
+use super::distill::recipe::Frequencies;
+use super::distill::rows::{by_frequency, frequencies};
+use super::finetune::recipe::FinetuneRecipe;
+use super::folder::Folder;
 use super::learner::{DESCRIPTION, TOKENIZER};
 use super::network::{Described, Network};
-use super::recipe::{EncoderRecipe, SentencesRecipe, TransformerRecipe};
-use super::tokenizing::Rules;
+use super::origin::Origin;
+use super::prompts;
+use super::recipe::{EncoderRecipe, SentencesRecipe, StaticRecipe, TransformerRecipe};
+use super::table;
+use super::tokenizing::{Rules, Tokenizing};
+use crate::static_embedding;
 use crate::transformer::names::Family;
 
 /// Tokens of a text that a new transformer reads.
@@ -47,24 +55,47 @@ impl Start {
         Ok(Start { described, tokenizer, tensors: None, notes: Vec::new() })
     }
 
-    /// The encoder at `path`, with its weights: another program's folder, on this machine or on the hub, or a run of sentences.
+    /// The encoder at `path`, with its weights: another program's folder, on this machine or on the hub, a run of sentences, or word
+    /// vectors (a run or a file).
     ///
     /// # Errors
-    /// There is neither; a damaged file.
+    /// There is none of these; a damaged file.
     pub fn of(path: &Path) -> Result<Start> {
-        let place = folder::local(path)?;
-        let run = place.join("checkpoints").exists() || !place.is_dir() || place.join("manifest.json").is_file();
-        if folder::is_folder(&place) || !run {
-            let Folder { described, tensors, tokenizer, notes } = Folder::read(&place)?;
-            return Ok(Start { described, tokenizer, tensors: Some(tensors), notes });
+        match Origin::of(path)? {
+            Origin::Folder(folder) => {
+                let Folder { described, tensors, tokenizer, notes } = Folder::read(&folder)?;
+                Ok(Start { described, tokenizer, tensors: Some(tensors), notes })
+            }
+            Origin::Run(checkpoint) => {
+                let tensors = Some(checkpoint.reader().tensors(MODEL)?);
+                Ok(Start { tensors, ..Start::again(&checkpoint).at(path.display())? })
+            }
+            Origin::Words(model, reading) => {
+                let words = model.table(&Query::default())?;
+                let (tokenizer, rows, mut notes) = static_embedding::table(&*words, reading).at(path.display())?;
+                notes.extend_from_slice(model.notes());
+                let network = Network::Table([rows.dim(0)?, rows.dim(1)?]);
+                let described = Described { network, rules: Rules::default(), normalise: true };
+                let tensors = Some(HashMap::from([(table::ROWS.to_string(), rows)]));
+                Ok(Start { described, tokenizer, tensors, notes })
+            }
         }
-        let checkpoint = Checkpoint::open(&place)?;
-        let of = &checkpoint.manifest().modality;
-        if of != NAME {
-            return Err(Error::usage(format!("this is a run of {of}, not of {NAME}")).at(path.display()));
-        }
-        let tensors = Some(checkpoint.reader().tensors(MODEL)?);
-        Ok(Start { tensors, ..Start::again(&checkpoint).at(path.display())? })
+    }
+
+    /// The encoder that a task begins with, or the recipe's own. `texts` are all training texts.
+    ///
+    /// # Errors
+    /// As for [`new`](Start::new).
+    pub(super) fn tuned<'a>(
+        recipe: &SentencesRecipe,
+        text: &Recipe,
+        task: &FinetuneRecipe,
+        texts: impl FnOnce() -> Vec<&'a str>,
+    ) -> Result<Start> {
+        let Some(from) = &task.from else { return Start::new(recipe, text, texts) };
+        let start = Start::of(from).at(from.display())?;
+        let tensors = start.tensors.filter(|_| !task.scratch);
+        Start { tensors, ..start }.with_length(recipe, text)
     }
 
     /// The encoder of a new run by `recipe` (as written: `text`). A tokenizer is trained on `texts`, if one has to be.
@@ -74,7 +105,13 @@ impl Start {
     /// network cannot read.
     pub fn new<'a>(recipe: &SentencesRecipe, text: &Recipe, texts: impl FnOnce() -> Vec<&'a str>) -> Result<Start> {
         let start = match (recipe.encoder.weights(), &recipe.tokenizer.file) {
-            (Some(path), _) => Start::begun(recipe, Start::of(path)?).at(path.display())?,
+            (Some(path), _) => {
+                let start = Start::begun(recipe, Start::of(path)?).at(path.display())?;
+                match recipe.encoder {
+                    EncoderRecipe::Static(StaticRecipe { sif: Some(a), .. }) => start.weighted(a, &texts()).at(path.display())?,
+                    _ => start,
+                }
+            }
             (None, Some(file)) => Start::fresh(recipe, read_tokenizer(file)?),
             (None, None) => {
                 let trained = recipe.tokenizer.train.train(&texts())?;
@@ -134,6 +171,19 @@ impl Start {
         Ok(start)
     }
 
+    /// A static embedding with rows that are weighted by their tokens' frequencies in `texts`: [`StaticRecipe::sif`].
+    fn weighted(mut self, a: f64, texts: &[&str]) -> Result<Start> {
+        let Described { network, rules, .. } = &self.described;
+        let tokenizing = Tokenizing::new(self.tokenizer.clone(), rules.clone(), network.vocabulary())?;
+        let tokens = tokenizing.cut_all(texts)?;
+        let tokens = tokens.iter().map(|text| &text.ids[..]);
+        let table = self.tensors.as_mut().and_then(|tensors| tensors.get_mut(table::ROWS));
+        if let (Some(rows), Some(of)) = (table, frequencies(Frequencies::Counts, network.vocabulary(), tokens)) {
+            *rows = by_frequency(rows, &of, a)?;
+        }
+        Ok(self)
+    }
+
     fn fresh(recipe: &SentencesRecipe, tokenizer: Tokenizer) -> Start {
         let vocabulary = tokenizer.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
         let (network, rules) = match &recipe.encoder {
@@ -145,6 +195,14 @@ impl Start {
             }
         };
         Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes: Vec::new() }
+    }
+
+    /// The same encoder, trained with these prompts.
+    pub(super) fn prompted(mut self, by: &PromptsRecipe) -> Start {
+        if let Some(replaced) = prompts::trained(&mut self.described.rules, by) {
+            self.notes.push(format!("the encoder's default prompt, `{replaced}`, is replaced by data.prompts"));
+        }
+        self
     }
 
     /// The files of a checkpoint that describe the encoder.

@@ -9,7 +9,8 @@ use ctk_core::rng::Key;
 use serde_json::Value;
 
 use super::encoder::SentenceEncoder;
-use super::folder::{Folder, is_folder};
+use super::folder::{self, Folder};
+use super::recipe::SentencesRecipe;
 use super::*;
 use crate::transformer::{Pooling, config};
 
@@ -179,7 +180,8 @@ fn what_is_missing_or_unknown_is_named() {
         assert!(error.contains(name) && error.contains(said), "{error}");
     }
     let (folder, _) = opened(&both, MEAN);
-    assert!(is_folder(folder.path()) && !is_folder(&folder.path().join("1_Pooling/none")));
+    let found = |path: &Path| folder::at(path).unwrap().is_some();
+    assert!(found(folder.path()) && !found(&folder.path().join("1_Pooling/none")));
     for (name, text, said) in [
         ("config.json", NETWORK.replace("\"vocab_size\": 9", "\"vocab_size\": 7"), "7, 8]"),
         ("sentence_bert_config.json", r#"{"max_seq_length": 2}"#.to_string(), "max_seq_length"),
@@ -191,4 +193,30 @@ fn what_is_missing_or_unknown_is_named() {
         let error = open(folder.path(), &Device::Cpu).err().unwrap().to_string();
         assert!(error.contains(said), "{name}: {error}");
     }
+}
+
+#[test]
+fn word_vectors_begin_a_static_embedding_weighted_by_frequency() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("words.txt");
+    std::fs::write(&file, "2 2\na 1 0\nb 0 2\n").unwrap();
+    let start = |more: &str| {
+        let text = Recipe::new("t.toml", &format!("[encoder.static]\nweights = {:?}\n{more}", file.to_str().unwrap()));
+        let (recipe, _) = SentencesRecipe::check(&text)?;
+        start::Start::new(&recipe, &text, || vec!["a a", "b zzz"])
+    };
+    let rows = |start: &start::Start| start.tensors.as_ref().unwrap()[table::ROWS].to_vec2::<f32>().unwrap();
+    let plain = start("").unwrap();
+    assert_eq!(rows(&plain), [[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]]);
+    assert_eq!(plain.tokenizer.encode("b a c", false).unwrap().get_ids(), [2, 1, 0]);
+    // Counts with a half each: 1.5 of what is unknown, 2.5 of a, 1.5 of b, of 5.5.
+    let weighted = rows(&start("sif = 0.5").unwrap());
+    let of = |count: f64| (0.5 / (0.5 + count / 5.5)) as f32;
+    assert_eq!(weighted, [[0.0, 0.0], [of(2.5), 0.0], [0.0, 2.0 * of(1.5)]]);
+    assert!(start("width = 2").err().unwrap().to_string().contains("beside `weights`"));
+    let text = Recipe::new("t.toml", "[encoder.static]\nsif = 0.5\n");
+    assert!(SentencesRecipe::check(&text).err().unwrap().to_string().contains("needs `weights`"));
+    // What is no encoder and no table is refused by name.
+    std::fs::write(&file, "some text, and no numbers\n").unwrap();
+    assert!(start("").err().unwrap().to_string().contains("no file of word vectors"));
 }

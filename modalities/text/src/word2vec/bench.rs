@@ -59,9 +59,8 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     let (memory, words) = (before.grown(), words(&corpus, &order, spent.steps)?);
     drop(learner);
 
-    observer.event(&Event::Note("counting what was trained, and timing a matrix product"));
+    observer.event(&Event::Note("counting what was trained"));
     let counts = Counts::of(&corpus, &source, &order, &settings, spent.steps, key)?;
-    let peak = bench::product_peak()?;
 
     let speed = words as f64 / spent.seconds;
     // The counted part, scaled in proportion to its words.
@@ -71,6 +70,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     let split = spent.split(counts.drawing / counts.words as f64 * words as f64);
     let figure = |key, value: f64, label: &str, unit: &str| Figure::new(key, json!(value)).line(label, value, unit);
     let share = |key, value: f64, label: &str, unit: &str| Figure::new(key, json!(value)).line(label, 100.0 * value, unit);
+    let [peak_share, peak] = bench::of_peak(gflops, observer)?;
     Ok(Report {
         what: what(&job, &settings, train.batch.min(source.len())),
         figures: vec![
@@ -83,8 +83,8 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
                 if bags(&settings) { "of a bag and its centre" } else { "of a word and a centre" },
             ),
             figure("gflops", gflops, "  speed", "GFLOP/s, 6 · width · pairs · (1 + negatives)"),
-            share("peak_share", gflops / peak, "  of a matrix product", &format!("% of {peak:.0} GFLOP/s")),
-            Figure::new("gemm_peak_gflops", json!(peak)),
+            peak_share,
+            peak,
             figure("bytes_per_word", 8.0 * width * of_word(counts.rows), "bytes a word", "of rows read and written"),
             share("split.windows", split.windows, "drawing windows", "% of the threads' time"),
             share("split.negatives", split.negatives, "drawing negatives", "%"),

@@ -47,7 +47,10 @@ impl Vectors {
     }
 
     /// How the run's text was read, including its phrases.
-    fn reading(&self) -> Result<Reading> {
+    ///
+    /// # Errors
+    /// A tokenizer's file that cannot be read.
+    pub fn reading(&self) -> Result<Reading> {
         Ok(Reading { phrases: self.phrases.clone(), ..self.recipe.data.reading()? })
     }
 

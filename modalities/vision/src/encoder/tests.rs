@@ -6,7 +6,7 @@ use ctk_core::data::source::{Paired, Source};
 use ctk_core::model::encoder::Encoder;
 use ctk_core::nn::gradient::GradientStore;
 use ctk_core::nn::params::{Init, Param, ParamKind, Params};
-use ctk_core::nn::pass::Pass;
+use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::nn::rows::Rows;
 use ctk_core::nn::tape::Tape;
 use ctk_core::recipe::Recipe;
@@ -105,13 +105,13 @@ fn another_encoder_is_built_trained_and_asked_like_the_first() {
     let of = Colours { width: 6 };
     let mut learner = network::learner_of(&of, &checked.recipe, &Device::Cpu).unwrap();
     let images = ctk_images::generated::open(16, 0).train;
-    let before = features::features(&*learner.towers.tower.encoder, &images, &checked.augment).unwrap();
+    let before = features::features(&*learner.towers.tower.encoder, &images, &checked.augment, Precision::F32).unwrap();
     assert_eq!((before.width, before.rows.len()), (6, 16 * 6));
 
     let source = Paired { data: images.clone(), pairs: TwoViews(checked.augment.clone()) };
     assert_eq!(source.draw(&[0, 1], Key::new(0)).unwrap().samples.len(), 2);
     bench::learner(&mut learner, &source, &checked.plan(&text).unwrap(), 1, &Device::Cpu).unwrap();
-    let after = features::features(&*learner.towers.tower.encoder, &images, &checked.augment).unwrap();
+    let after = features::features(&*learner.towers.tower.encoder, &images, &checked.augment, Precision::F32).unwrap();
     assert_ne!(before.rows, after.rows, "its matrix was trained");
 
     assert_eq!((of.formats(), of.products(&learner.params, "encoder", 32)), (&[SAFETENSORS][..], 18));

@@ -57,7 +57,7 @@ impl<'a> Classes<'a> {
     }
 
     fn of(&self, images: &Images) -> Result<Predictions> {
-        let logits = classifier::evaluated(&self.tower, images, &self.of.checked.augment)?;
+        let logits = classifier::evaluated(&self.tower, images, &self.of.checked.augment, self.of.precision)?;
         let labels: Vec<Option<u32>> = (0..images.len()).map(|i| images.label(i)).collect();
         let found = Predictions::new(&self.names, images.names(), &labels, images.classes(), logits)?;
         Ok(Predictions { notes: self.notes.clone(), ..found })

@@ -162,10 +162,10 @@ pub(super) fn by_accuracy<'a>(watched: &'a Watched, augment: &'a Augment) -> Jud
 }
 
 /// Logits of the evaluation views of `images`, row by row, with running statistics.
-pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment) -> Result<Vec<f32>> {
+pub(crate) fn evaluated(tower: &ImageTower, images: &Images, augment: &Augment, precision: Precision) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(images.len() * tower.head.width());
     for range in batches(images.len(), augment.eval_size()) {
-        rows.extend(logits(tower, &pixels::evaluation(images, augment, range)?, Precision::F32)?);
+        rows.extend(logits(tower, &pixels::evaluation(images, augment, range)?, precision)?);
     }
     Ok(rows)
 }

@@ -11,7 +11,7 @@ use ctk_core::modality::{Job, Summary};
 use ctk_core::observer::Event;
 use ctk_core::optim::Schedule;
 use ctk_core::process::Process;
-use ctk_core::recipe::{Every, Recipe, TrainRecipe};
+use ctk_core::recipe::{Every, Precision, Recipe, TrainRecipe};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Fitted, fit_judged};
@@ -126,7 +126,7 @@ impl Job for Finetune {
         let candidates = self.candidates();
         let found = search::choose(&candidates, task.calibrate, &fold, run, process, |choice, rest, held, run, process| {
             let (learner, _) = self.train(choice, images.select(rest), &start, true, run, process)?;
-            let rows = classifier::evaluated(&learner.towers.tower, &images.select(held), augment)?;
+            let rows = classifier::evaluated(&learner.towers.tower, &images.select(held), augment, Precision::F32)?;
             let labels: Vec<u32> = held.iter().map(|&i| of[i]).collect();
             Ok((Judged::of(&rows, &labels), rows))
         })?;

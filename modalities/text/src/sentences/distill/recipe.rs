@@ -9,8 +9,8 @@ use ctk_core::{Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::sentences::folder;
 use crate::sentences::network::Network;
+use crate::sentences::origin::Origin;
 use crate::sentences::recipe::{EncoderRecipe, SentencesRecipe};
 use crate::sentences::start::Start;
 
@@ -203,15 +203,12 @@ fn refused(request: &TaskRequest, task: &Distill) -> Result<()> {
     }
 }
 
-/// Makes `recipe` begin with the encoder at `path`: a run of sentences, or another program's folder.
+/// Makes `recipe` begin with the encoder at `path`: a run of sentences, another program's folder, or word vectors.
 ///
 /// # Errors
 /// There is no such encoder.
 pub fn begun(recipe: &mut Recipe, path: &Path) -> Result<()> {
-    let kind = match Start::of(path)?.described.network {
-        Network::Transformer { .. } => "transformer",
-        Network::Table(_) => "static",
-    };
+    let kind = if Origin::of(path)?.is_table()? { "static" } else { "transformer" };
     recipe.remove("encoder")?;
     ["file", "train"].iter().try_for_each(|key| recipe.remove(&format!("tokenizer.{key}")))?;
     recipe.set_path(&format!("encoder.{kind}.weights"), path)
@@ -228,9 +225,4 @@ pub fn continued(recipe: &mut Recipe, run: &Path) -> Result<()> {
         ["task", "loss", "optimizer", "schedule", "head", "train", "checkpoint"].iter().try_for_each(|key| recipe.remove(key))?;
     }
     begun(recipe, run)
-}
-
-/// Whether `ctk distill` can ask this modality about the model at `path`, which is not a run.
-pub fn is_foreign(path: &Path) -> bool {
-    ctk_hub::is_repository(path) || path.is_dir() && Checkpoint::open(path).is_err() && folder::is_folder(path)
 }

@@ -61,17 +61,29 @@ pub fn rows(
     let projected = pca.project(&outputs.rows, &pca::mean(&outputs)?)?;
     let mut projected = projected.chunks_exact(width);
     let mut table = Vec::with_capacity(vocabulary.rows.len() * width);
-    for (number, sequence) in vocabulary.rows.iter().enumerate() {
+    for sequence in &vocabulary.rows {
         match sequence.as_ref().and_then(|_| projected.next()) {
             None => table.resize(table.len() + width, 0.0),
-            Some(row) => {
-                let weight = frequencies.map_or(1.0, |of| a / (a + of[number]));
-                table.extend(row.iter().map(|value| (f64::from(*value) * weight) as f32));
-            }
+            Some(row) => table.extend_from_slice(row),
         }
     }
-    Ok(Rows {
-        table: Tensor::from_vec(table, (vocabulary.rows.len(), width), &candle_core::Device::Cpu)?,
-        explained: pca.explained,
-    })
+    let table = Tensor::from_vec(table, (vocabulary.rows.len(), width), &candle_core::Device::Cpu)?;
+    let table = match frequencies {
+        Some(frequencies) => by_frequency(&table, frequencies, a)?,
+        None => table,
+    };
+    Ok(Rows { table, explained: pca.explained })
+}
+
+/// The table with each token's row multiplied by a / (a + p), where p is the token's frequency (SIF; Arora et al. 2017).
+///
+/// # Errors
+/// The table is not of f32.
+pub fn by_frequency(table: &Tensor, frequencies: &[f64], a: f64) -> Result<Tensor> {
+    let (count, width) = table.dims2()?;
+    let mut rows = table.flatten_all()?.to_vec1::<f32>()?;
+    for (row, p) in rows.chunks_exact_mut(width).zip(frequencies) {
+        row.iter_mut().for_each(|value| *value = (f64::from(*value) * (a / (a + p))) as f32);
+    }
+    Ok(Tensor::from_vec(rows, (count, width), &candle_core::Device::Cpu)?)
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use ctk_core::Device;
 use ctk_core::data::dataset::Dataset as _;
 use ctk_core::modality::{Modality as _, Summary};
+use ctk_core::nn::pass::Precision;
 use ctk_core::observer::Observer;
 use ctk_core::process::Stop;
 use ctk_core::recipe::Recipe;
@@ -126,7 +127,7 @@ fn the_vocabulary_is_the_teachers_means_by_components_and_weights() {
     let own = Folder::read(&place).unwrap().encoder(&Device::Cpu).unwrap();
     let mut means = Vec::new();
     let sequences: Vec<[u32; 3]> = (4..8).map(|piece| [2, piece, 3]).collect();
-    encode(&own.network, &sequences.iter().map(|ids| &ids[..]).collect::<Vec<_>>(), &mut means).unwrap();
+    encode(&own.network, Precision::F32, &sequences.iter().map(|ids| &ids[..]).collect::<Vec<_>>(), &mut means).unwrap();
     let means: Vec<Vec<f64>> = means.chunks_exact(8).map(|row| row.iter().map(|v| f64::from(*v)).collect()).collect();
     let scores = components(&means, 2);
     let table = table_of(&folder.path().join("run"));
@@ -266,6 +267,21 @@ fn a_student_learns_its_teachers_rows_and_a_stopped_run_ends_as_an_unbroken_one(
         assert!(tries >= 2, "a stop is heard");
         assert!(table_of(&at.join("parts")) == table_of(&at.join("whole")), "{loss}");
     }
+}
+
+#[test]
+fn a_linear_layer_begins_as_the_regression_of_the_teachers_rows() {
+    let loss = |head: &str, norms: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let recipe = learning(at, 120, "frequencies = \"none\"").text().replace("rate = 0.05", "rate = 1e-9");
+        let recipe = format!("{recipe}max_steps = 1\n[loss.mse]\n[head]\nlayers = {head}\nwidth = 4\nnorms = \"{norms}\"\n");
+        let (summary, said) = new_run(at, "run", &Recipe::new("r.toml", recipe));
+        (summary.unwrap().loss, said.has("ridge regression"))
+    };
+    let [(regressed, said), (bare, not), (drawn, other)] = [loss("1", "none"), loss("0", "none"), loss("1", "all")];
+    assert!(said && !not && !other);
+    assert!(regressed < 0.9 * bare && regressed < 0.9 * drawn, "{regressed} {bare} {drawn}");
 }
 
 #[test]

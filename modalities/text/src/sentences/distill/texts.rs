@@ -8,6 +8,7 @@ use ctk_core::data::source::Source;
 use ctk_core::eval::correlation::spearman;
 use ctk_core::eval::{Features, Table};
 use ctk_core::model::supervised::Logits;
+use ctk_core::nn::pass::Precision;
 use ctk_core::rng::Key;
 use ctk_core::store::rows::StoredRows;
 use ctk_core::{Error, Result};
@@ -107,6 +108,11 @@ impl Taught {
         &self.ids[start..self.ends[index]]
     }
 
+    /// The teacher's rows of the first `count` texts, one after the other.
+    pub fn rows(&self, count: usize) -> &[f32] {
+        &self.rows[..count * self.width]
+    }
+
     /// The teacher's row of text `index`.
     fn row(&self, index: usize) -> &[f32] {
         &self.rows[index * self.width..][..self.width]
@@ -126,7 +132,7 @@ impl Taught {
         let count = self.len().min(COMPARED);
         let tokens: Vec<&[u32]> = (0..count).map(|index| self.tokens(index)).collect();
         let mut own = Vec::new();
-        encode(student, &tokens, &mut own)?;
+        encode(student, Precision::F32, &tokens, &mut own)?;
         let features = |rows: Vec<f32>| {
             let width = rows.len() / count.max(1);
             Features { rows, width, names: vec![String::new(); count], ..Features::default() }.normalised()

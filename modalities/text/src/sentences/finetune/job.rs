@@ -13,6 +13,7 @@ use ctk_core::model::head::ProjectionHead;
 use ctk_core::model::supervised::{Logits as Taught, Supervised};
 use ctk_core::model::tower::Tower;
 use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::Precision;
 use ctk_core::objective::CrossEntropy;
 use ctk_core::observer::Event;
 use ctk_core::optim::Optimizer;
@@ -36,7 +37,6 @@ use super::super::tokenizing::Tokenizing;
 use super::classifier::{About, Logits};
 use super::data::Data;
 use super::learner::SetFit;
-use super::origin;
 use super::pairs::LabelledPairs;
 use super::recipe::{FinetuneRecipe, Scheme, trained};
 use crate::tokens::{TokenEncoder, Tokens};
@@ -132,7 +132,7 @@ impl Finetuning {
         let mut learner = Trainee { dense, files };
         let fitted = fit(&Paired { data: of, pairs: OneText }, &mut learner, plan, &mut [], run, process)?;
         let mut rows = Vec::new();
-        encode(&learner.dense.towers.tower.encoder, test, &mut rows)?;
+        encode(&learner.dense.towers.tower.encoder, Precision::F32, test, &mut rows)?;
         let section = learner.dense.params.section("head")?;
         let classifier = Logits::named(of.about.clone(), &section.into_iter().collect())?;
         Ok(Made { fitted, classifier, rows, figures: Vec::new() })
@@ -213,7 +213,7 @@ impl Job for Finetuning {
         subset.fewer(&of).iter().for_each(|note| process.tell(&Event::Note(note)));
         let start = match run.latest()? {
             Some(checkpoint) => Start::again(&checkpoint)?,
-            None => origin::start(recipe, &plan.recipe, task, || train.texts.iter().map(String::as_str).collect())?,
+            None => Start::tuned(recipe, &plan.recipe, task, || train.texts.iter().map(String::as_str).collect())?,
         };
         start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         let network = &start.described.network;

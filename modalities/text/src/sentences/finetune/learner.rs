@@ -9,6 +9,7 @@ use ctk_core::data::feed::Feed;
 use ctk_core::data::pair::Batch;
 use ctk_core::eval::{Features, normalise};
 use ctk_core::model::encoder::Encoder as _;
+use ctk_core::nn::pass::Precision;
 use ctk_core::objective::Terms;
 use ctk_core::store::checkpoint::{Reader, Writer};
 use ctk_core::train::learner::Learner;
@@ -50,7 +51,7 @@ impl SetFit<'_> {
     /// The features of texts of these tokens.
     pub fn features(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
         let mut rows = Vec::new();
-        encode(self.encoder(), texts, &mut rows)?;
+        encode(self.encoder(), Precision::F32, texts, &mut rows)?;
         self.scale(&mut rows);
         Ok(rows)
     }

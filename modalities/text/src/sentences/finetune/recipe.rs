@@ -8,15 +8,15 @@ use ctk_core::objective::LossRecipe;
 use ctk_core::recipe::{HeadRecipe, OptimizerRecipe, Recipe};
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::task::{Finetune, Task, TaskRequest};
-use ctk_core::{Error, Result};
+use ctk_core::{Context, Error, Result};
 use ctk_texts::pairs::Kind;
 use ctk_texts::recipe::Paths;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::origin::Origin;
 use super::super::folder;
 use super::super::recipe::{EncoderRecipe, SentencesRecipe};
-use super::origin;
 
 /// The largest number of pairs of each kind for an example.
 const MOST_PAIRS: usize = 10_000;
@@ -236,8 +236,7 @@ fn for_images(task: &Finetune, request: &TaskRequest) -> Result<()> {
 /// # Errors
 /// As for [`written`]; files that cannot be downloaded.
 pub(in super::super) fn foreign(request: &TaskRequest) -> Result<Option<Recipe>> {
-    let folder = folder::local(&request.run)?;
-    if !folder.is_dir() || !folder::is_folder(&folder) {
+    if folder::at(&request.run)?.is_none() {
         return Ok(None);
     }
     written(None, request).map(Some)
@@ -249,7 +248,7 @@ pub(in super::super) fn foreign(request: &TaskRequest) -> Result<Option<Recipe>>
 /// A recipe that is not TOML; an encoder that cannot be opened.
 pub(in super::super) fn complete(recipe: &mut Recipe, read: &SentencesRecipe, task: &FinetuneRecipe) -> Result<()> {
     let table = match &task.from {
-        Some(from) => origin::is_table(from)?,
+        Some(from) => Origin::of(from)?.is_table().at(from.display())?,
         None => matches!(read.encoder, EncoderRecipe::Static(_)),
     };
     recipe.set_absent("task.finetune.scheme", &serde_json::json!(task.scheme().name()).to_string())?;

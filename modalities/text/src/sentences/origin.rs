@@ -1,0 +1,75 @@
+//! What is at a path that names an encoder: another program's folder, a run of sentences, or word vectors.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use ctk_core::modality::{Modality as _, Model};
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::{Device, Error, Result};
+use ctk_texts::corpus::Reading;
+
+use super::NAME;
+use super::folder;
+use super::learner::DESCRIPTION;
+use super::network::{Described, Network};
+use crate::word2vec::{self, Word2Vec};
+
+/// What is at a path.
+pub enum Origin<'a> {
+    /// The local folder of another program's encoder.
+    Folder(Cow<'a, Path>),
+    /// A run of sentences.
+    Run(Checkpoint),
+    /// Word vectors, and how their texts were cut into words.
+    Words(Box<dyn Model>, Reading),
+}
+
+const KNOWN: &str =
+    "give a run of sentences, the folder of an encoder (sentence-transformers, transformers, model2vec), or word vectors";
+
+impl<'a> Origin<'a> {
+    /// Looks at `path`, which may be on the hub.
+    ///
+    /// # Errors
+    /// There is none of these; files that cannot be downloaded; a damaged checkpoint.
+    pub fn of(path: &'a Path) -> Result<Origin<'a>> {
+        if let Some(folder) = folder::at(path)? {
+            return Ok(Origin::Folder(folder));
+        }
+        let file = ctk_hub::local(path)?;
+        if file.is_file() {
+            let model = Word2Vec.open_file(&file, &|| Ok(Device::Cpu))?;
+            let words = model.map(|model| Origin::Words(model, Reading::default()));
+            return words.ok_or_else(|| Error::usage("this is no file of word vectors").at(path.display()).hint(KNOWN));
+        }
+        let begun = file.join("checkpoints").exists() || file.join("manifest.json").is_file();
+        if file.is_dir() && !begun {
+            return Err(Error::usage("this folder has neither an encoder of texts nor a checkpoint")
+                .at(path.display())
+                .hint(KNOWN));
+        }
+        let checkpoint = Checkpoint::open(&file)?;
+        match checkpoint.manifest().modality.as_str() {
+            NAME => Ok(Origin::Run(checkpoint)),
+            word2vec::NAME => {
+                let vectors = word2vec::model::Vectors::open(&checkpoint)?;
+                let reading = vectors.reading()?;
+                Ok(Origin::Words(Box::new(vectors), reading))
+            }
+            of => Err(Error::usage(format!("this is a run of {of}, not of {NAME}")).at(path.display())),
+        }
+    }
+
+    /// Whether the encoder is a static embedding. Of a run only its description is read.
+    ///
+    /// # Errors
+    /// A damaged file.
+    pub fn is_table(&self) -> Result<bool> {
+        let described = match self {
+            Origin::Folder(folder) => folder::Folder::read(folder)?.described,
+            Origin::Run(checkpoint) => Described::from_bytes(&checkpoint.reader().bytes(DESCRIPTION)?)?,
+            Origin::Words(..) => return Ok(true),
+        };
+        Ok(matches!(described.network, Network::Table(_)))
+    }
+}
