@@ -14,11 +14,9 @@
 #![allow(clippy::needless_range_loop, reason = "lanes of a vector")]
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::buffer::{Buffer, BufferPool};
 use crate::dropout::{Dropout, Identity};
 use crate::element::{Bf16, Element};
 use crate::fast::{Factor, Fast, Interleave};
@@ -26,6 +24,7 @@ use crate::geometry::Geometry;
 use crate::math::Functions;
 use crate::micro::{Columns, Places, Rows, Stretch, panel_width};
 use crate::panels::{Weights, widths};
+use crate::scratch::Scratch;
 use crate::simd::{lanes, run, wide};
 
 /// What attends to what.
@@ -86,10 +85,10 @@ impl Attention<'_> {
 /// A number type for which there is attention.
 pub trait Attend: Element {
     /// Computes y, (tokens, width), and for each token and head log Σ exp s.
-    fn attention(of: &Attention, x: &[Self], y: &mut [Self], sums: &mut [Self::Real], pool: &Arc<BufferPool>);
+    fn attention(of: &Attention, x: &[Self], y: &mut [Self], sums: &mut [Self::Real]);
 
     /// Computes dx from x, y, the sums and dy.
-    fn attention_gradient(of: &Attention, from: [&[Self]; 3], sums: &[Self::Real], dx: &mut [Self], pool: &Arc<BufferPool>);
+    fn attention_gradient(of: &Attention, from: [&[Self]; 3], sums: &[Self::Real], dx: &mut [Self]);
 }
 
 /// A block of tokens of a row: the row, all of its tokens, the block's first one, and its parts of two slices.
@@ -120,7 +119,7 @@ fn tasks<'a, A, B>(
 
 /// In f64: plain loops.
 impl Attend for f64 {
-    fn attention(of: &Attention, x: &[f64], y: &mut [f64], sums: &mut [f64], _: &Arc<BufferPool>) {
+    fn attention(of: &Attention, x: &[f64], y: &mut [f64], sums: &mut [f64]) {
         let (c, d) = (of.width, of.head());
         tasks(of, usize::MAX, [c, of.heads], y, sums).into_par_iter().for_each(|(row, tokens, _, y, sums)| {
             y.fill(0.0);
@@ -141,7 +140,7 @@ impl Attend for f64 {
         });
     }
 
-    fn attention_gradient(of: &Attention, [x, y, dy]: [&[f64]; 3], sums: &[f64], dx: &mut [f64], _: &Arc<BufferPool>) {
+    fn attention_gradient(of: &Attention, [x, y, dy]: [&[f64]; 3], sums: &[f64], dx: &mut [f64]) {
         let (c, d) = (of.width, of.head());
         tasks(of, usize::MAX, [3 * c, 0], dx, &mut [0u8; 0]).into_par_iter().for_each(|(row, tokens, _, dx, _)| {
             dx.fill(0.0);
@@ -171,12 +170,12 @@ impl Attend for f64 {
 macro_rules! fast {
     ($number:ty) => {
         impl Attend for $number {
-            fn attention(of: &Attention, x: &[Self], y: &mut [Self], sums: &mut [f32], pool: &Arc<BufferPool>) {
-                forward(of, x, y, sums, pool);
+            fn attention(of: &Attention, x: &[Self], y: &mut [Self], sums: &mut [f32]) {
+                forward(of, x, y, sums);
             }
 
-            fn attention_gradient(of: &Attention, from: [&[Self]; 3], sums: &[f32], dx: &mut [Self], pool: &Arc<BufferPool>) {
-                backward(of, from, sums, dx, pool);
+            fn attention_gradient(of: &Attention, from: [&[Self]; 3], sums: &[f32], dx: &mut [Self]) {
+                backward(of, from, sums, dx);
             }
         }
     };
@@ -191,7 +190,7 @@ fn depth<T: Fast>() -> usize {
 
 /// Some rows of a head, contiguous, with zeros up to a whole number of factors; as factors they are left sides of products.
 struct Head<T: Fast> {
-    rows: Buffer<T>,
+    rows: Scratch<T>,
     count: usize,
     width: usize,
     line: usize,
@@ -199,9 +198,9 @@ struct Head<T: Fast> {
 
 impl<T: Fast> Head<T> {
     /// `count` rows of `width` values, which are `stride` apart from `at` on.
-    fn new(x: &[T], at: usize, stride: usize, [count, width]: [usize; 2], pool: &Arc<BufferPool>) -> Head<T> {
+    fn new(x: &[T], at: usize, stride: usize, [count, width]: [usize; 2]) -> Head<T> {
         let line = width.next_multiple_of(depth::<T>());
-        let mut rows = Buffer::new(count * line, pool);
+        let mut rows = Scratch::new(count * line);
         for (i, to) in rows.chunks_exact_mut(line).enumerate() {
             to[..width].copy_from_slice(&x[at + i * stride..][..width]);
             to[width..].fill(T::zeroed());
@@ -211,9 +210,9 @@ impl<T: Fast> Head<T> {
 
     /// As the right side of a product over tokens, with zeros up to `tokens` of them: rows of factors of as many tokens as a factor is deep, in
     /// panels.
-    fn right(&self, tokens: usize, pool: &Arc<BufferPool>) -> Buffer<T::Factor> {
+    fn right(&self, tokens: usize) -> Scratch<T::Factor> {
         let cells = tokens.div_ceil(depth::<T>());
-        let mut to = Buffer::new(cells * self.width.next_multiple_of(lanes()), pool);
+        let mut to = Scratch::new(cells * self.width.next_multiple_of(lanes()));
         let mut offset = 0;
         for (j, (width, line)) in widths(self.width).enumerate() {
             let start = |row: usize| (row < self.count).then(|| row * self.line + j * panel_width());
@@ -225,15 +224,15 @@ impl<T: Fast> Head<T> {
     }
 
     /// As the right side of a product over the head's values, turned: its columns are tokens.
-    fn turned(&self, pool: &Arc<BufferPool>) -> Buffer<T::Factor> {
-        let mut numbers = Buffer::<f32>::new(self.count * self.width, pool);
+    fn turned(&self) -> Scratch<T::Factor> {
+        let mut numbers = Scratch::<f32>::new(self.count * self.width);
         for (to, from) in numbers.chunks_exact_mut(self.width).zip(self.rows.chunks_exact(self.line)) {
             to.iter_mut().zip(from).for_each(|(to, v)| *to = v.up());
         }
         let of = Geometry { n: 1, h: 1, w: 1, c: self.width, o: self.count, oh: 1, ow: 1, kernel: 1, stride: 1, padding: 0 };
         let weights = Weights::forward(&numbers, &of);
         let rows = weights.depth::<T::Factor>();
-        let mut to = Buffer::new(rows * self.count.next_multiple_of(lanes()), pool);
+        let mut to = Scratch::new(rows * self.count.next_multiple_of(lanes()));
         let mut offset = 0;
         for (j, (_, line)) in widths(self.count).enumerate() {
             weights.panel(j, &mut to[offset..][..rows * line]);
@@ -271,10 +270,9 @@ fn add_turned<T: Fast>(
     right: &[T::Factor],
     c: &mut [f32],
     [width, stride]: [usize; 2],
-    pool: &Arc<BufferPool>,
 ) {
     let cells = count.div_ceil(depth::<T>());
-    let mut packed = Buffer::<T::Factor>::new(if depth::<T>() > 1 { cells * height } else { 0 }, pool);
+    let mut packed = Scratch::<T::Factor>::new(if depth::<T>() > 1 { cells * height } else { 0 });
     let (a, apart): (&[T::Factor], usize) = if depth::<T>() > 1 {
         let at: Vec<Option<usize>> = (0..count).map(|row| Some(row * line)).collect();
         run(Interleave { rows: a, at: &at, width: height, line: height, to: &mut packed });
@@ -302,26 +300,25 @@ fn add_turned<T: Fast>(
     }
 }
 
-fn forward<T: Fast>(of: &Attention, x: &[T], y: &mut [T], sums: &mut [f32], pool: &Arc<BufferPool>) {
+fn forward<T: Fast>(of: &Attention, x: &[T], y: &mut [T], sums: &mut [f32]) {
     let (c, d) = (of.width, of.head());
     let one = |(row, tokens, first, y, sums): Task<T, f32>| {
         let (count, before) = (y.len() / c, first - tokens.start);
         let keys = of.keys(before + count - 1, tokens.len());
         let line = keys.next_multiple_of(LANES);
-        let mut scores = Buffer::<f32>::new(count * line, pool);
-        let mut p = Buffer::<T>::new(count * line, pool);
+        let mut scores = Scratch::<f32>::new(count * line);
+        let mut p = Scratch::<T>::new(count * line);
         for head in 0..of.heads {
-            let part =
-                |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d], pool);
+            let part = |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d]);
             let queries = part(0, first, count);
-            queries.times(&part(1, tokens.start, keys).turned(pool), keys, &mut scores, line);
+            queries.times(&part(1, tokens.start, keys).turned(), keys, &mut scores, line);
             for i in 0..count {
                 let n = of.keys(before + i, tokens.len());
                 let (scores, p) = (&mut scores[i * line..][..line], &mut p[i * line..][..line]);
                 sums[i * of.heads + head] = wide(|| soften(of.scale as f32, scores, n, p));
                 drop_some(of, [row, before + i, head], &mut p[..n]);
             }
-            let values = part(2, tokens.start, keys).right(line, pool);
+            let values = part(2, tokens.start, keys).right(line);
             times::<T, T>(&p, [count, line], &values, d, &mut y[head * d..], c);
         }
     };
@@ -366,27 +363,26 @@ fn drop_some<T: Fast>(of: &Attention, [row, query, head]: [usize; 3], p: &mut [T
     }
 }
 
-fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &mut [T], pool: &Arc<BufferPool>) {
+fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &mut [T]) {
     let (c, d) = (of.width, of.head());
     let stride = d.next_multiple_of(lanes());
     let one = |(row, tokens, _, dx, _): Task<T, u8>| {
         let (length, most) = (tokens.len(), BLOCK.min(tokens.len()));
         let line = length.next_multiple_of(LANES);
-        let [mut scores, mut dp] = [(); 2].map(|()| Buffer::<f32>::new(most * line, pool));
-        let [mut p, mut ds] = [(); 2].map(|()| Buffer::<T>::new(most * line, pool));
-        let [mut dk, mut dv] = [(); 2].map(|()| Buffer::<f32>::new(length * stride, pool));
+        let [mut scores, mut dp] = [(); 2].map(|()| Scratch::<f32>::new(most * line));
+        let [mut p, mut ds] = [(); 2].map(|()| Scratch::<T>::new(most * line));
+        let [mut dk, mut dv] = [(); 2].map(|()| Scratch::<f32>::new(length * stride));
         for head in 0..of.heads {
-            let part =
-                |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d], pool);
+            let part = |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d]);
             let (k, v) = (part(1, tokens.start, length), part(2, tokens.start, length));
-            let (k_turned, v_turned) = (k.turned(pool), v.turned(pool));
-            let k_right = k.right(line, pool);
+            let (k_turned, v_turned) = (k.turned(), v.turned());
+            let k_right = k.right(line);
             dk.fill(0.0);
             dv.fill(0.0);
             for before in (0..length).step_by(BLOCK) {
                 let (first, count) = (tokens.start + before, BLOCK.min(length - before));
                 let q = part(0, first, count);
-                let from_above = Head::new(dy, first * c + head * d, c, [count, d], pool);
+                let from_above = Head::new(dy, first * c + head * d, c, [count, d]);
                 q.times(&k_turned, length, &mut scores, line);
                 from_above.times(&v_turned, length, &mut dp, line);
                 for i in 0..count {
@@ -411,8 +407,8 @@ fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &m
                     ds[n..].fill(T::zeroed());
                 }
                 times::<T, T>(&ds, [count, line], &k_right, d, &mut dx[before * 3 * c + head * d..], 3 * c);
-                add_turned(&ds, [count, line], length, &q.right(count, pool), &mut dk, [d, stride], pool);
-                add_turned(&p, [count, line], length, &from_above.right(count, pool), &mut dv, [d, stride], pool);
+                add_turned(&ds, [count, line], length, &q.right(count), &mut dk, [d, stride]);
+                add_turned(&p, [count, line], length, &from_above.right(count), &mut dv, [d, stride]);
             }
             for (which, from) in [(1, &dk), (2, &dv)] {
                 for (token, from) in from.chunks_exact(stride).enumerate() {
@@ -471,13 +467,12 @@ mod tests {
             let (heads, width, causal, dropout) = (self.heads, self.width, self.causal, self.dropout);
             let of = Attention { rows, each: 0, heads, width, scale, causal, dropout };
             let tokens = self.offsets[n] as usize;
-            let pool = Arc::default();
             let down = |values: &[f64]| values.iter().map(|v| T::down(T::Real::of(*v))).collect::<Vec<T>>();
             let (x, dy) = (down(x), down(dy));
             let (mut y, mut sums) = (down(&vec![f64::NAN; tokens * width]), vec![T::Real::of(0.0); tokens * heads]);
             let mut dx = down(&vec![f64::NAN; 3 * tokens * width]);
-            T::attention(&of, &x, &mut y, &mut sums, &pool);
-            T::attention_gradient(&of, [&x, &y, &dy], &sums, &mut dx, &pool);
+            T::attention(&of, &x, &mut y, &mut sums);
+            T::attention_gradient(&of, [&x, &y, &dy], &sums, &mut dx);
             [y, dx].map(|values| values.into_iter().map(|v| v.up().wide()).collect())
         }
     }

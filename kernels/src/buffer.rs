@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 /// A cache line. All buffers consist of these, so that values of every type begin at a line and one pool serves all types.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(crate) struct Line([u8; 64]);
 
 /// Bytes that a pool may always keep beyond the largest use so far: networks smaller than this never lose their buffers.
 const SLACK: usize = 256 << 20;

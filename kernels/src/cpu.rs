@@ -302,11 +302,11 @@ impl Device for Cpu {
     }
 
     fn attention<T: Number>(&self, of: &Attention, x: &[T], y: &mut [T], sums: &mut [T::Real]) {
-        T::attention(of, x, y, sums, &self.pool);
+        T::attention(of, x, y, sums);
     }
 
     fn attention_gradient<T: Number>(&self, of: &Attention, from: [&[T]; 3], sums: &[T::Real], dx: &mut [T]) {
-        T::attention_gradient(of, from, sums, dx, &self.pool);
+        T::attention_gradient(of, from, sums, dx);
     }
 
     fn means<T: Number>(&self, x: &[T], offsets: &[u32], c: usize, y: &mut [T]) {

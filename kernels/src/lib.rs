@@ -32,6 +32,7 @@ mod passes;
 mod pool;
 mod ranks;
 mod rows;
+mod scratch;
 mod simd;
 mod table;
 mod taps;
