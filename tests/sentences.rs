@@ -415,7 +415,12 @@ fn prompts_are_put_before_texts_by_name_and_kept() {
     assert_eq!(kept.len(), asked.len());
     // A recipe's prompts are the run's, by the same names.
     let by = "--set data.prompts.anchor=Q: --set data.prompts.positive=D:";
-    said(at, &format!("train sentences --init folder --data pairs.tsv --set train.max_steps=1 --set train.batch=8 --out own --quiet {by}"));
+    said(
+        at,
+        &format!(
+            "train sentences --init folder --data pairs.tsv --set train.max_steps=1 --set train.batch=8 --out own --quiet {by}"
+        ),
+    );
     let (_, figures, stderr) = rows("own --data texts.txt --prompt document");
     assert!(figures["prompt"] == "D:" && stderr.contains("(document, passage, query)"), "{figures} {stderr}");
     settings["default_prompt_name"] = "query".into();
@@ -471,9 +476,7 @@ fn features_are_computed_in_bf16_if_that_is_asked_for() {
     let (exact, figures) = rows("");
     let (half, of_half) = rows(" --compute bf16");
     assert!(figures.get("compute").is_none() && of_half["compute"] == "bf16");
-    let values = |bytes: &[u8]| -> Vec<f32> {
-        bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
-    };
+    let values = |bytes: &[u8]| -> Vec<f32> { bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect() };
     let (exact, half) = (values(&exact), values(&half));
     let off = exact.iter().zip(&half).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off > 0.0 && off < 0.03, "{off}");
@@ -501,9 +504,8 @@ fn a_static_embedding_begins_with_word_vectors() {
         said(at, &format!("embed {arguments} --data texts.txt --out rows.npy --force --quiet"));
         array(&at.join("rows.npy")).0
     };
-    let values = |bytes: Vec<u8>| -> Vec<f32> {
-        bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect()
-    };
+    let values =
+        |bytes: Vec<u8>| -> Vec<f32> { bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect() };
     let own = values(rows("words --normalize"));
     for (name, init) in [("a", "words"), ("b", "vectors.txt")] {
         said(at, &format!("train sentences --init {init} --data pairs.tsv --out {name} {still}"));

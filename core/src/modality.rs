@@ -346,7 +346,9 @@ pub trait Model {
     fn compute_in(&mut self, precision: Precision) -> Result<()> {
         match precision {
             Precision::F32 => Ok(()),
-            Precision::Bf16 => Err(Error::usage("the features of this model are stored, and not computed by layers, so there is no bf16")),
+            Precision::Bf16 => {
+                Err(Error::usage("the features of this model are stored, and not computed by layers, so there is no bf16"))
+            }
         }
     }
 

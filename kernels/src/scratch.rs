@@ -8,8 +8,8 @@ use bytemuck::Pod;
 
 use crate::buffer::Line;
 
-/// Buffers have a power of two of lines, up to this one: 16 MiB. Larger ones are not kept.
-const CLASSES: usize = 19;
+/// Buffers have a power of two of lines, up to this one: 4 MiB. Larger ones are not kept.
+const CLASSES: usize = 17;
 
 /// Free buffers of a size that a thread keeps; a task uses a dozen.
 const KEPT: usize = 16;

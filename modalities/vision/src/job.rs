@@ -92,7 +92,8 @@ impl Job for Train {
         about.iter().for_each(|line| process.tell(&Event::About(line)));
         let source = Paired { data: images, pairs: TwoViews(augment.clone()) };
 
-        let encode = |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment, Precision::F32);
+        let encode =
+            |learner: &Learner, images: &Images| features(&learner.towers.tower.encoder, images, augment, Precision::F32);
         let labelled = splits.labelled().then_some(()).and(splits.test.as_ref());
         // During training the part `val` is measured, if there is one.
         let watched = splits.labelled().then_some(()).and(splits.measured());
@@ -157,7 +158,8 @@ impl Job for Train {
             let mut table = vec![("learned".to_string(), learned)];
             if probe.baselines {
                 for (name, key) in BASELINES {
-                    let [train, test] = baseline(&self.checked, name, &splits.train, [&splits.train, test], (&device, Precision::F32))?;
+                    let [train, test] =
+                        baseline(&self.checked, name, &splits.train, [&splits.train, test], (&device, Precision::F32))?;
                     let value = top1(&train, &test)?;
                     summary.figures.push((key, json!(value)));
                     table.push((name.to_string(), value));

@@ -37,7 +37,13 @@ impl Trained {
         // The weights that it started from may no longer exist; the checkpoint has everything.
         let (params, tower) = network::blank(&checked.recipe, device)?;
         params.load_section("encoder", &from.reader().tensors(MODEL)?).at(from.folder().display())?;
-        Ok(Trained { checked, encoder: tower.encoder, checkpoint: from.clone(), device: device.clone(), precision: Precision::F32 })
+        Ok(Trained {
+            checked,
+            encoder: tower.encoder,
+            checkpoint: from.clone(),
+            device: device.clone(),
+            precision: Precision::F32,
+        })
     }
 }
 

@@ -19,8 +19,8 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ctk_core::data::source::Source as _;
 use candle_core::Tensor;
+use ctk_core::data::source::Source as _;
 use ctk_core::eval::pca::{self, Pca};
 use ctk_core::eval::ridge::{Ridge, ridge};
 use ctk_core::modality::{Job, Summary};

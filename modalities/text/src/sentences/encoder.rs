@@ -72,7 +72,13 @@ impl SentenceEncoder {
         params.blank(DType::F32, device)?;
         params.load_section("encoder", tensors)?;
         let tokenizing = Tokenizing::new(tokenizer, rules.clone(), network.vocabulary())?;
-        Ok(SentenceEncoder { network: chain, tokenizing, normalise: *normalise, precision: Precision::F32, table: matches!(network, Network::Table(_)) })
+        Ok(SentenceEncoder {
+            network: chain,
+            tokenizing,
+            normalise: *normalise,
+            precision: Precision::F32,
+            table: matches!(network, Network::Table(_)),
+        })
     }
 
     /// Values of a row.

@@ -132,7 +132,9 @@ impl modality::Model for Model {
 
     fn compute_in(&mut self, precision: Precision) -> Result<()> {
         if precision == Precision::Bf16 && self.encoder.table {
-            return Err(Error::usage("a static embedding multiplies nothing, so it has nothing to compute in bf16").hint("leave it out"));
+            return Err(
+                Error::usage("a static embedding multiplies nothing, so it has nothing to compute in bf16").hint("leave it out")
+            );
         }
         self.encoder.precision = precision;
         Ok(())

@@ -14,8 +14,8 @@ use ctk_texts::recipe::Paths;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::origin::Origin;
 use super::super::folder;
+use super::super::origin::Origin;
 use super::super::recipe::{EncoderRecipe, SentencesRecipe};
 
 /// The largest number of pairs of each kind for an example.
