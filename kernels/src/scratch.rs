@@ -71,13 +71,13 @@ mod tests {
     fn a_buffer_is_found_again_by_its_thread() {
         let mut first = Scratch::<f32>::new(100);
         first.fill(7.0);
-        let at = first.as_ptr();
-        assert!(first.len() == 100 && at as usize % 64 == 0);
+        let at = first.as_ptr() as usize;
+        assert!(first.len() == 100 && at.is_multiple_of(64));
         drop(first);
         let again = Scratch::<u8>::new(300);
-        assert!(again.as_ptr() as usize == at as usize && again.len() == 300, "one memory for all types");
+        assert!(again.as_ptr() as usize == at && again.len() == 300, "one memory for all types");
         let other = Scratch::<f32>::new(100);
-        assert!(other.as_ptr() != at && other.iter().all(|value| *value == 0.0));
+        assert!(other.as_ptr() as usize != at && other.iter().all(|value| *value == 0.0));
         let elsewhere = std::thread::spawn(move || Scratch::<f32>::new(100).as_ptr() as usize).join().unwrap();
         assert_ne!(elsewhere, again.as_ptr() as usize);
         assert!(Scratch::<f32>::new(0).is_empty());

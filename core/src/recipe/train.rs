@@ -138,7 +138,7 @@ train_section! {
         /// has at least two images, so a small batch has fewer groups.
         bn_groups: Option<usize> = None;
         /// The type in which feature maps are stored and multiplied while training: `f32`, or `bf16` (parameters, sums, statistics and the
-        /// loss stay in f32). Features are always computed in f32.
+        /// loss stay in f32). Verbs compute features in f32 unless they are told `--compute bf16`.
         precision: Precision = Precision::F32;
         /// On a CUDA device: whether f32 is multiplied exactly while training. Otherwise it is multiplied as TF32, which is faster and
         /// rounds factors to 10 bits after the point. Features are always computed exactly, and the CPU always multiplies exactly.

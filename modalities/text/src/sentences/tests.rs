@@ -201,7 +201,7 @@ fn word_vectors_begin_a_static_embedding_weighted_by_frequency() {
     let file = folder.path().join("words.txt");
     std::fs::write(&file, "2 2\na 1 0\nb 0 2\n").unwrap();
     let start = |more: &str| {
-        let text = Recipe::new("t.toml", &format!("[encoder.static]\nweights = {:?}\n{more}", file.to_str().unwrap()));
+        let text = Recipe::new("t.toml", format!("[encoder.static]\nweights = {:?}\n{more}", file.to_str().unwrap()));
         let (recipe, _) = SentencesRecipe::check(&text)?;
         start::Start::new(&recipe, &text, || vec!["a a", "b zzz"])
     };
