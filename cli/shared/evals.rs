@@ -19,8 +19,8 @@ pub fn figures(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     output::figures(model.show.json, figures)
 }
 
-/// Stores the result of `ctk eval NAME` as `{"eval", "step", "data", "figures", "sum"}`, and `"compute"` in another type than f32;
-/// data is null for the run's own data. A folder that
+/// Stores the result of `ctk eval NAME` as `{"eval", "step", "data", "figures", "sum"}`, with `"compute"` if features were not computed in
+/// f32. Data is null for the run's own data. A folder that
 /// cannot be written, and damaged lines, give a warning and no error.
 pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     if !Run::has_begun(&model.run) {

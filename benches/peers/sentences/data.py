@@ -106,7 +106,7 @@ def windows(folder, words, count):
     for document in news(folder):
         parts = document.split()
         found += [" ".join(parts[start:start + words]) for start in range(0, len(parts) - words + 1, words)]
-    return [found[at * len(found) // count] for at in range(min(count, len(found)))]
+    return even(found, count)
 
 
 def even(texts, count):

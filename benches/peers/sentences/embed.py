@@ -28,8 +28,7 @@ def texts_of(a, name):
         found = [text for of, pairs in sets.items() if of.startswith("sick") for _, *both, _ in pairs for text in both]
         return list(dict.fromkeys(found))[:a.sentences]
     documents = [text for text, _ in data.newsgroups(a.data)[1]] if name == "20news" else data.windows(a.data, 400, a.documents)
-    documents = list(dict.fromkeys(documents))
-    return [documents[at * len(documents) // a.documents] for at in range(min(a.documents, len(documents)))]
+    return data.even(list(dict.fromkeys(documents)), a.documents)
 
 
 class Row:

@@ -80,8 +80,7 @@ class Classes:
 
     def __init__(self, folder, name, limit=None):
         self.name, parts = name, data.classes(folder, name)
-        even = lambda part: part if not limit else [part[at * len(part) // limit] for at in range(min(limit, len(part)))]
-        self.train, self.test = (even(part) for part in parts)
+        self.train, self.test = (data.even(part, limit) if limit else part for part in parts)
 
     def texts(self):
         return [text for part in (self.train, self.test) for text, _ in part]

@@ -1,8 +1,8 @@
 //! Sentences: encoders of texts, trained on pairs of texts or on texts alone.
 //!
 //! - Data: [`data`] draws batches of tokens, [`tokenizing`] makes tokens of texts.
-//! - Training: [`recipe`], [`start`] (what a run begins with; `origin` looks what is at a path), [`job`], [`learner`]; `dev` measures on held-out pairs; `forecast` says how much
-//!   memory a step needs, `bench` how long it takes.
+//! - Training: [`recipe`], [`start`] (what a run begins with; `origin` tells what kind of encoder is at a path), [`job`], [`learner`]; `dev`
+//!   measures on held-out pairs; `forecast` says how much memory a step needs, `bench` how long it takes.
 //! - Few labels: [`finetune`] makes a classifier of an encoder.
 //! - Distillation: [`distill`] makes static embeddings of transformers.
 //! - Use: [`encoder`] embeds texts, `model` is what verbs know of it, `prompts` are what may stand before texts.

@@ -53,7 +53,7 @@ pub fn write(words: &dyn Table, reading: Reading, out: &Path) -> Result<Vec<Stri
     Ok(notes)
 }
 
-/// The same as a tokenizer and its table (tokens, width), with notes.
+/// A tokenizer that cuts texts as [`write`]'s does, the table of its tokens (tokens, width), and notes.
 ///
 /// # Errors
 /// There are no words; the table cannot be read.

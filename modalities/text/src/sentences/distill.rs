@@ -3,7 +3,8 @@
 //! 1. The vocabulary (model2vec's way): the teacher reads each piece of its vocabulary by itself. Principal components of these rows,
 //!    weighted by the pieces' frequencies, are the student's first table. Without texts that is all: a run before its first step.
 //! 2. The texts (tokenlearn's way): the teacher reads each text once, and the student learns the principal components of its rows by the
-//!    training loop and the losses that there are, behind a linear layer that begins as a regression and is left out afterwards. Vocabulary and texts have the same components, so the student begins near its teacher.
+//!    training loop and the losses that there are. A linear layer maps the student's rows to the teacher's: it begins as a regression, is
+//!    trained with them, and is left out afterwards. Without it the vocabulary has the components of the texts.
 //!
 //! [`recipe`] is `[task.distill]`. [`teacher`] reads; [`vocabulary`] and [`rows`] make the first table; [`texts`] are the batches.
 

@@ -339,8 +339,8 @@ pub(super) fn complete(recipe: &mut Recipe) -> Result<()> {
         return finetune::recipe::complete(recipe, &read, task);
     }
     let taught = read.task.is_some();
-    // A static student is what its teacher's rows can be told from by a linear layer: rows that have to be the teacher's own learn its mean
-    // and its scale first, by the most frequent tokens.
+    // A linear layer maps a static student's rows to its teacher's. Without it the most frequent tokens learn the teacher's mean and scale
+    // first, and the student becomes worse.
     let fresh = match &read.encoder {
         EncoderRecipe::Static(of) if of.weights.is_none() && taught && !read.data.generated() => Some(of.width),
         _ => None,
