@@ -291,6 +291,13 @@ pub enum Compute {
     Bf16,
 }
 
+impl Compute {
+    /// Its name, if it is another type than f32, which goes without saying.
+    pub fn stated(self) -> Option<String> {
+        (self != Compute::F32).then(|| ctk_core::recipe::Precision::from(self).to_string())
+    }
+}
+
 impl From<Compute> for ctk_core::recipe::Precision {
     fn from(named: Compute) -> Self {
         match named {

@@ -7,7 +7,7 @@ use ctk_core::store::files;
 use ctk_core::store::run::Run;
 use serde_json::{Value, json};
 
-use super::args::{Compute, ModelArgs};
+use super::args::ModelArgs;
 use super::output;
 
 /// The file's name in a run's folder.
@@ -20,8 +20,7 @@ pub fn figures(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
 }
 
 /// Stores the result of `ctk eval NAME` as `{"eval", "step", "data", "figures", "sum"}`, with `"compute"` if features were not computed in
-/// f32. Data is null for the run's own data. A folder that
-/// cannot be written, and damaged lines, give a warning and no error.
+/// f32. Data is null for the run's own data. A folder that cannot be written, and damaged lines, give a warning and no error.
 pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     if !Run::has_begun(&model.run) {
         return Ok(());
@@ -29,8 +28,8 @@ pub fn keep(model: &ModelArgs, name: &str, figures: &Value) -> Result<()> {
     let step = Checkpoint::open(&model.run)?.manifest().step;
     let data = model.data.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
     let mut line = json!({ "eval": name, "step": step, "data": data, "figures": figures });
-    if model.compute != Compute::F32 {
-        line["compute"] = "bf16".into();
+    if let Some(precision) = model.compute.stated() {
+        line["compute"] = precision.into();
     }
     let path = model.run.join(FILE);
     if opened::odd(&path).is_some() {

@@ -11,7 +11,7 @@ use serde_json::json;
 use clap::ValueEnum;
 
 use crate::Modalities;
-use crate::shared::args::{Compute, Embed};
+use crate::shared::args::Embed;
 use crate::shared::{model, output, progress, samples};
 
 pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
@@ -43,8 +43,8 @@ pub fn run(args: Embed, modalities: Modalities) -> Result<()> {
     }
     let features = shaped(features, &args, true)?;
     let mut figures = json!({ "out": args.out.display().to_string(), "rows": features.len(), "width": features.width });
-    if args.model.compute != Compute::F32 {
-        figures["compute"] = "bf16".into();
+    if let Some(precision) = args.model.compute.stated() {
+        figures["compute"] = precision.into();
     }
     if let Some(prompt) = &prompt {
         figures["prompt"] = prompt.as_str().into();

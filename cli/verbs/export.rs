@@ -3,12 +3,12 @@
 use ctk_core::error::{Error, Result};
 
 use crate::Modalities;
-use crate::shared::args::{Compute, Export};
+use crate::shared::args::Export;
 use crate::shared::{model, output};
 
 pub fn run(args: Export, modalities: Modalities) -> Result<()> {
     args.over.allows(&args.out)?;
-    if args.model.compute != Compute::F32 {
+    if args.model.compute.stated().is_some() {
         return Err(Error::usage("--compute: an export has the weights as they are, and computes nothing").hint("leave it out"));
     }
     let model = model::open(&args.model, modalities)?;

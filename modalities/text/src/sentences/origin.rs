@@ -3,16 +3,14 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use ctk_core::modality::{Modality as _, Model};
 use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::{Device, Error, Result};
-use ctk_texts::corpus::Reading;
+use ctk_core::{Error, Result};
 
 use super::NAME;
 use super::folder;
 use super::learner::DESCRIPTION;
 use super::network::{Described, Network};
-use crate::word2vec::{self, Word2Vec};
+use crate::{vectors, word2vec};
 
 /// What is at a path.
 pub enum Origin<'a> {
@@ -20,8 +18,10 @@ pub enum Origin<'a> {
     Folder(Cow<'a, Path>),
     /// A run of sentences.
     Run(Checkpoint),
-    /// Word vectors, and how their texts were cut into words.
-    Words(Box<dyn Model>, Reading),
+    /// A file of word vectors, by its first bytes.
+    Vectors(Cow<'a, Path>),
+    /// A run of word2vec.
+    Words(Checkpoint),
 }
 
 const KNOWN: &str =
@@ -38,9 +38,10 @@ impl<'a> Origin<'a> {
         }
         let file = ctk_hub::local(path)?;
         if file.is_file() {
-            let model = Word2Vec.open_file(&file, &|| Ok(Device::Cpu))?;
-            let words = model.map(|model| Origin::Words(model, Reading::default()));
-            return words.ok_or_else(|| Error::usage("this is no file of word vectors").at(path.display()).hint(KNOWN));
+            return match vectors::look(&file)? {
+                Some(_) => Ok(Origin::Vectors(file)),
+                None => Err(Error::usage("this is no file of word vectors").at(path.display()).hint(KNOWN)),
+            };
         }
         let begun = file.join("checkpoints").exists() || file.join("manifest.json").is_file();
         if file.is_dir() && !begun {
@@ -51,16 +52,12 @@ impl<'a> Origin<'a> {
         let checkpoint = Checkpoint::open(&file)?;
         match checkpoint.manifest().modality.as_str() {
             NAME => Ok(Origin::Run(checkpoint)),
-            word2vec::NAME => {
-                let vectors = word2vec::model::Vectors::open(&checkpoint)?;
-                let reading = vectors.reading()?;
-                Ok(Origin::Words(Box::new(vectors), reading))
-            }
+            word2vec::NAME => Ok(Origin::Words(checkpoint)),
             of => Err(Error::usage(format!("this is a run of {of}, not of {NAME}")).at(path.display())),
         }
     }
 
-    /// Whether the encoder is a static embedding. Of a run only its description is read.
+    /// Whether the encoder is a static embedding. Word vectors are not opened, and of a run only its description is read.
     ///
     /// # Errors
     /// A damaged file.
@@ -68,7 +65,7 @@ impl<'a> Origin<'a> {
         let described = match self {
             Origin::Folder(folder) => folder::Folder::read(folder)?.described,
             Origin::Run(checkpoint) => Described::from_bytes(&checkpoint.reader().bytes(DESCRIPTION)?)?,
-            Origin::Words(..) => return Ok(true),
+            Origin::Vectors(_) | Origin::Words(_) => return Ok(true),
         };
         Ok(matches!(described.network, Network::Table(_)))
     }

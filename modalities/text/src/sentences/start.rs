@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
-use ctk_core::modality::Query;
+use ctk_core::modality::{Modality as _, Model, Query};
 use ctk_core::nn::params::MODEL;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
-use ctk_core::{Context, Error, Result};
-use ctk_texts::corpus::read_tokenizer;
+use ctk_core::{Context, Device, Error, Result};
+use ctk_texts::corpus::{Reading, read_tokenizer};
 use ctk_texts::pairs::recipe::PromptsRecipe;
 use tokenizers::Tokenizer;
 
@@ -26,6 +26,8 @@ use super::table;
 use super::tokenizing::{Rules, Tokenizing};
 use crate::static_embedding;
 use crate::transformer::names::Family;
+use crate::word2vec::Word2Vec;
+use crate::word2vec::model::Vectors;
 
 /// Tokens of a text that a new transformer reads.
 const LONGEST: usize = 128;
@@ -70,16 +72,27 @@ impl Start {
                 let tensors = Some(checkpoint.reader().tensors(MODEL)?);
                 Ok(Start { tensors, ..Start::again(&checkpoint).at(path.display())? })
             }
-            Origin::Words(model, reading) => {
-                let words = model.table(&Query::default())?;
-                let (tokenizer, rows, mut notes) = static_embedding::table(&*words, reading).at(path.display())?;
-                notes.extend_from_slice(model.notes());
-                let network = Network::Table([rows.dim(0)?, rows.dim(1)?]);
-                let described = Described { network, rules: Rules::default(), normalise: true };
-                let tensors = Some(HashMap::from([(table::ROWS.to_string(), rows)]));
-                Ok(Start { described, tokenizer, tensors, notes })
+            Origin::Vectors(file) => {
+                let model = Word2Vec.open_file(&file, &|| Ok(Device::Cpu))?;
+                let model = model.ok_or_else(|| Error::usage("this is no file of word vectors").at(path.display()))?;
+                Start::of_words(&*model, Reading::default()).at(path.display())
+            }
+            Origin::Words(checkpoint) => {
+                let model = Vectors::open(&checkpoint)?;
+                Start::of_words(&model, model.reading()?).at(path.display())
             }
         }
+    }
+
+    /// A static embedding of word vectors; `reading` is how their texts were cut into words.
+    fn of_words(model: &dyn Model, reading: Reading) -> Result<Start> {
+        let words = model.table(&Query::default())?;
+        let (tokenizer, rows, mut notes) = static_embedding::table(&*words, reading)?;
+        notes.extend_from_slice(model.notes());
+        let network = Network::Table([rows.dim(0)?, rows.dim(1)?]);
+        let described = Described { network, rules: Rules::default(), normalise: true };
+        let tensors = Some(HashMap::from([(table::ROWS.to_string(), rows)]));
+        Ok(Start { described, tokenizer, tensors, notes })
     }
 
     /// The encoder that a task begins with, or the recipe's own. `texts` are all training texts.
