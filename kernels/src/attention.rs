@@ -20,12 +20,14 @@ use rayon::prelude::*;
 use crate::dropout::{Dropout, Identity};
 use crate::element::{Bf16, Element};
 use crate::fast::{Factor, Fast, Interleave};
+use crate::folds::{Folds, dot};
 use crate::geometry::Geometry;
 use crate::math::Functions;
 use crate::micro::{Columns, Places, Rows, Stretch, panel_width};
 use crate::panels::{Weights, widths};
 use crate::scratch::Scratch;
-use crate::simd::{lanes, run, wide};
+use crate::simd::{lanes, run};
+use crate::wide;
 
 /// What attends to what.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +51,7 @@ pub struct Attention<'a> {
 /// Queries at once.
 const BLOCK: usize = 64;
 
-/// Lanes of a sum.
+/// Rows of scores are filled up to a multiple.
 const LANES: usize = 16;
 
 impl Attention<'_> {
@@ -79,6 +81,18 @@ impl Attention<'_> {
             Some((dropout, stream)) if dropout.keeps(*stream, Attention::channel(head, key)) => dropout.scale,
             Some(_) => 0.0,
         }
+    }
+
+    /// The factors of a query's probabilities in f32, for a line of keys.
+    fn kept(&self, row: usize, query: usize, head: usize, to: &mut [f32]) {
+        let Some(dropout) = self.dropout else {
+            to.fill(1.0);
+            return;
+        };
+        let (stream, scale) = (dropout.stream(self.rows.places[row], self.rows.views[row], query as u32), dropout.scale as f32);
+        wide!(to.iter_mut().enumerate().for_each(|(key, to)| {
+            *to = if dropout.keeps(stream, Attention::channel(head, key)) { scale } else { 0.0 };
+        }));
     }
 }
 
@@ -188,24 +202,39 @@ fn depth<T: Fast>() -> usize {
     T::Factor::DEPTH
 }
 
-/// Some rows of a head, contiguous, with zeros up to a whole number of factors; as factors they are left sides of products.
-struct Head<T: Fast> {
-    rows: Scratch<T>,
+/// Some rows of a head. As factors they are left sides of products.
+struct Head<'a, T: Fast> {
+    /// From the first row on, unless they had to be copied.
+    map: &'a [T],
+    copy: Option<Scratch<T>>,
     count: usize,
     width: usize,
+    /// Values from row to row.
     line: usize,
 }
 
-impl<T: Fast> Head<T> {
-    /// `count` rows of `width` values, which are `stride` apart from `at` on.
-    fn new(x: &[T], at: usize, stride: usize, [count, width]: [usize; 2]) -> Head<T> {
+impl<'a, T: Fast> Head<'a, T> {
+    /// `count` rows of `width` values, which are `stride` apart from `at` on. They are read where they are, unless a factor would go beyond a
+    /// row or begin within another one: then they are copied, with zeros up to a whole number of factors.
+    fn new(x: &'a [T], at: usize, stride: usize, [count, width]: [usize; 2]) -> Head<'a, T> {
+        let map = &x[at..];
+        let whole = [stride, width].iter().all(|n| n.is_multiple_of(depth::<T>()));
+        if whole && map.as_ptr().cast::<T::Factor>().is_aligned() {
+            return Head { map, copy: None, count, width, line: stride };
+        }
         let line = width.next_multiple_of(depth::<T>());
         let mut rows = Scratch::new(count * line);
         for (i, to) in rows.chunks_exact_mut(line).enumerate() {
-            to[..width].copy_from_slice(&x[at + i * stride..][..width]);
+            to[..width].copy_from_slice(&map[i * stride..][..width]);
             to[width..].fill(T::zeroed());
         }
-        Head { rows, count, width, line }
+        Head { map, copy: Some(rows), count, width, line }
+    }
+
+    fn rows(&self) -> &[T] {
+        let rows = self.copy.as_deref().unwrap_or(self.map);
+        // Whole factors: what follows the last row is not read.
+        &rows[..rows.len() / depth::<T>() * depth::<T>()]
     }
 
     /// As the right side of a product over tokens, with zeros up to `tokens` of them: rows of factors of as many tokens as a factor is deep, in
@@ -217,7 +246,7 @@ impl<T: Fast> Head<T> {
         for (j, (width, line)) in widths(self.width).enumerate() {
             let start = |row: usize| (row < self.count).then(|| row * self.line + j * panel_width());
             let at: Vec<Option<usize>> = (0..cells * depth::<T>()).map(start).collect();
-            run(Interleave { rows: &self.rows, at: &at, width, line, to: &mut to[offset..][..cells * line] });
+            run(Interleave { rows: self.rows(), at: &at, width, line, to: &mut to[offset..][..cells * line] });
             offset += cells * line;
         }
         to
@@ -225,10 +254,10 @@ impl<T: Fast> Head<T> {
 
     /// As the right side of a product over the head's values, turned: its columns are tokens.
     fn turned(&self) -> Scratch<T::Factor> {
-        let mut numbers = Scratch::<f32>::new(self.count * self.width);
-        for (to, from) in numbers.chunks_exact_mut(self.width).zip(self.rows.chunks_exact(self.line)) {
-            to.iter_mut().zip(from).for_each(|(to, v)| *to = v.up());
-        }
+        let (rows, mut numbers) = (self.rows(), Scratch::<f32>::new(self.count * self.width));
+        wide!(for (i, to) in numbers.chunks_exact_mut(self.width).enumerate() {
+            to.iter_mut().zip(&rows[i * self.line..][..self.width]).for_each(|(to, v)| *to = v.up());
+        });
         let of = Geometry { n: 1, h: 1, w: 1, c: self.width, o: self.count, oh: 1, ow: 1, kernel: 1, stride: 1, padding: 0 };
         let weights = Weights::forward(&numbers, &of);
         let rows = weights.depth::<T::Factor>();
@@ -243,15 +272,23 @@ impl<T: Fast> Head<T> {
 
     /// The products of every row with the columns of `right`, of which there are `columns`: row i from `to[i·line]` on.
     fn times<C: Fast>(&self, right: &[T::Factor], columns: usize, to: &mut [C], line: usize) {
-        times::<T, C>(&self.rows, [self.count, self.line], right, columns, to, line);
+        let inner = self.width.next_multiple_of(depth::<T>());
+        times::<T, C>(self.rows(), [self.count, self.line, inner], right, columns, to, line);
     }
 }
 
-/// The products of `count` rows of `a`, which are `line` values apart, with panels of `columns` columns; row i from `to[i·stride]` on.
-fn times<T: Fast, C: Fast>(a: &[T], [count, line]: [usize; 2], b: &[T::Factor], columns: usize, to: &mut [C], stride: usize) {
-    let factors: &[T::Factor] = bytemuck::cast_slice(&a[..count * line]);
-    let rows = line / depth::<T>();
-    let a_at: Places = (0..count).map(|i| i * rows).collect();
+/// The products of `count` rows of `inner` values of `a`, which are `line` apart, with panels of `columns` columns; row i from `to[i·stride]` on.
+fn times<T: Fast, C: Fast>(
+    a: &[T],
+    [count, line, inner]: [usize; 3],
+    b: &[T::Factor],
+    columns: usize,
+    to: &mut [C],
+    stride: usize,
+) {
+    let factors: &[T::Factor] = bytemuck::cast_slice(a);
+    let rows = inner / depth::<T>();
+    let a_at: Places = (0..count).map(|i| i * line / depth::<T>()).collect();
     let c_at: Places = (0..count).map(|i| i * stride).collect();
     let (runs, mut offset) = ([Stretch { a: 0, b: 0, len: rows }], 0);
     for (j, (width, panel)) in widths(columns).enumerate() {
@@ -308,18 +345,24 @@ fn forward<T: Fast>(of: &Attention, x: &[T], y: &mut [T], sums: &mut [f32]) {
         let line = keys.next_multiple_of(LANES);
         let mut scores = Scratch::<f32>::new(count * line);
         let mut p = Scratch::<T>::new(count * line);
+        let mut kept = Scratch::<f32>::new(if of.dropout.is_some() { line } else { 0 });
         for head in 0..of.heads {
             let part = |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d]);
             let queries = part(0, first, count);
             queries.times(&part(1, tokens.start, keys).turned(), keys, &mut scores, line);
-            for i in 0..count {
+            wide!(for i in 0..count {
                 let n = of.keys(before + i, tokens.len());
                 let (scores, p) = (&mut scores[i * line..][..line], &mut p[i * line..][..line]);
-                sums[i * of.heads + head] = wide(|| soften(of.scale as f32, scores, n, p));
-                drop_some(of, [row, before + i, head], &mut p[..n]);
+                sums[i * of.heads + head] = soften(of.scale as f32, scores, n, p);
+            });
+            if of.dropout.is_some() {
+                for (i, p) in p.chunks_exact_mut(line).enumerate() {
+                    of.kept(row, before + i, head, &mut kept);
+                    wide!(p.iter_mut().zip(kept.iter()).for_each(|(p, kept)| *p = T::down(p.up() * kept)));
+                }
             }
             let values = part(2, tokens.start, keys).right(line);
-            times::<T, T>(&p, [count, line], &values, d, &mut y[head * d..], c);
+            times::<T, T>(&p, [count, line, line], &values, d, &mut y[head * d..], c);
         }
     };
     tasks(of, BLOCK, [c, of.heads], y, sums).into_par_iter().for_each(one);
@@ -328,39 +371,24 @@ fn forward<T: Fast>(of: &Attention, x: &[T], y: &mut [T], sums: &mut [f32]) {
 /// Writes softmax(scale·scores) of the first `n` scores to p, zeros behind them; returns log Σ exp(scale·score).
 #[inline(always)]
 fn soften<T: Fast>(scale: f32, scores: &mut [f32], n: usize, p: &mut [T]) -> f32 {
-    // Behind the last score: far below all, so that whole vectors can be used.
+    // Whole vectors are computed, so that no loop has a rest: behind the last score stands what is far below all.
     scores[n..].fill(f32::MIN);
-    let mut tops = [f32::MIN; LANES];
-    for chunk in scores.chunks_exact(LANES) {
-        for lane in 0..LANES {
-            tops[lane] = if chunk[lane] > tops[lane] { chunk[lane] } else { tops[lane] };
-        }
-    }
-    let top = scale * tops.iter().copied().fold(f32::MIN, f32::max);
-    let mut sums = [0f32; LANES];
-    for chunk in scores[..n.next_multiple_of(LANES)].chunks_exact_mut(LANES) {
+    let top = scale * f32::largest(scores);
+    for chunk in scores.chunks_exact_mut(LANES) {
         for lane in 0..LANES {
             chunk[lane] = (scale * chunk[lane] - top).exponential();
         }
-        for lane in 0..LANES {
-            sums[lane] += chunk[lane];
-        }
     }
     // What stands behind the last score has added nothing that counts: each is below 10⁻³⁷.
-    let sum: f32 = sums.iter().sum();
+    let sum = f32::sum(scores);
     let inverse = 1.0 / sum;
-    for (p, e) in p[..n].iter_mut().zip(scores.iter()) {
-        *p = T::down(e * inverse);
+    for (p, e) in p.chunks_exact_mut(LANES).zip(scores.chunks_exact(LANES)) {
+        for lane in 0..LANES {
+            p[lane] = T::down(e[lane] * inverse);
+        }
     }
     p[n..].fill(T::zeroed());
     top + sum.ln()
-}
-
-fn drop_some<T: Fast>(of: &Attention, [row, query, head]: [usize; 3], p: &mut [T]) {
-    if of.dropout.is_some() {
-        let factor = of.factors(row, query, head);
-        p.iter_mut().enumerate().for_each(|(key, p)| *p = T::down(p.up() * factor(key) as f32));
-    }
 }
 
 fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &mut [T]) {
@@ -371,6 +399,8 @@ fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &m
         let line = length.next_multiple_of(LANES);
         let [mut scores, mut dp] = [(); 2].map(|()| Scratch::<f32>::new(most * line));
         let [mut p, mut ds] = [(); 2].map(|()| Scratch::<T>::new(most * line));
+        let mut kept = Scratch::<f32>::new(line);
+        of.kept(row, 0, 0, &mut kept);
         let [mut dk, mut dv] = [(); 2].map(|()| Scratch::<f32>::new(length * stride));
         for head in 0..of.heads {
             let part = |which: usize, from: usize, rows: usize| Head::new(x, (from * 3 + which) * c + head * d, 3 * c, [rows, d]);
@@ -386,57 +416,44 @@ fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &m
                 q.times(&k_turned, length, &mut scores, line);
                 from_above.times(&v_turned, length, &mut dp, line);
                 for i in 0..count {
-                    let own = |values: &[T]| -> f32 {
-                        let at = (first + i) * c + head * d;
-                        values[at..][..d].iter().zip(&dy[at..][..d]).map(|(y, dy)| y.up() * dy.up()).sum()
-                    };
                     let (n, at) = (of.keys(before + i, length), i * line);
-                    let total = own(y);
+                    let own = (first + i) * c + head * d;
+                    let total = dot(&y[own..][..d], &dy[own..][..d]);
                     let (scores, dp) = (&mut scores[at..][..line], &mut dp[at..][..line]);
                     let (p, ds) = (&mut p[at..][..line], &mut ds[at..][..line]);
                     let sum = sums[(first + i) * of.heads + head];
-                    let from = [&scores[..n], &dp[..n]];
-                    let (own_p, own_ds, scale) = (&mut p[..n], &mut ds[..n], of.scale as f32);
                     if of.dropout.is_some() {
-                        let factor = of.factors(row, before + i, head);
-                        soften_gradient(scale, [sum, total], from, |key| factor(key) as f32, own_p, own_ds);
-                    } else {
-                        wide(|| soften_gradient(scale, [sum, total], from, |_| 1.0, own_p, own_ds));
+                        of.kept(row, before + i, head, &mut kept);
                     }
+                    wide!(soften_gradient(of.scale as f32, [sum, total], [scores, dp, &kept], p, ds));
                     p[n..].fill(T::zeroed());
                     ds[n..].fill(T::zeroed());
                 }
-                times::<T, T>(&ds, [count, line], &k_right, d, &mut dx[before * 3 * c + head * d..], 3 * c);
+                times::<T, T>(&ds, [count, line, line], &k_right, d, &mut dx[before * 3 * c + head * d..], 3 * c);
                 add_turned(&ds, [count, line], length, &q.right(count), &mut dk, [d, stride]);
                 add_turned(&p, [count, line], length, &from_above.right(count), &mut dv, [d, stride]);
             }
-            for (which, from) in [(1, &dk), (2, &dv)] {
+            wide!(for (which, from) in [(1, &dk), (2, &dv)] {
                 for (token, from) in from.chunks_exact(stride).enumerate() {
                     let to = &mut dx[(token * 3 + which) * c + head * d..][..d];
                     to.iter_mut().zip(from).for_each(|(to, v)| *to = T::down(*v));
                 }
-            }
+            });
         }
     };
     tasks(of, usize::MAX, [3 * c, 0], dx, &mut [0u8; 0]).into_par_iter().for_each(one);
 }
 
-/// p = e·factor and ds = scale·e·(dp·factor − total), where e = exp(scale·score − sum).
+/// p = e·kept and ds = scale·e·(dp·kept − total), where e = exp(scale·score − sum), for whole vectors.
 #[inline(always)]
-fn soften_gradient<T: Fast>(
-    scale: f32,
-    [sum, total]: [f32; 2],
-    [scores, dp]: [&[f32]; 2],
-    factor: impl Fn(usize) -> f32,
-    p: &mut [T],
-    ds: &mut [T],
-) {
-    let n = p.len();
-    let (scores, dp, ds) = (&scores[..n], &dp[..n], &mut ds[..n]);
-    for key in 0..n {
-        let (e, factor) = ((scale * scores[key] - sum).exponential(), factor(key));
-        p[key] = T::down(e * factor);
-        ds[key] = T::down(scale * e * (dp[key] * factor - total));
+fn soften_gradient<T: Fast>(scale: f32, [sum, total]: [f32; 2], [scores, dp, kept]: [&[f32]; 3], p: &mut [T], ds: &mut [T]) {
+    let from = scores.chunks_exact(LANES).zip(dp.chunks_exact(LANES)).zip(kept.chunks_exact(LANES));
+    for (((scores, dp), kept), (p, ds)) in from.zip(p.chunks_exact_mut(LANES).zip(ds.chunks_exact_mut(LANES))) {
+        for lane in 0..LANES {
+            let e = (scale * scores[lane] - sum).exponential();
+            p[lane] = T::down(e * kept[lane]);
+            ds[lane] = T::down(scale * e * (dp[lane] * kept[lane] - total));
+        }
     }
 }
 

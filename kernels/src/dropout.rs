@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use crate::element::{Element, Real};
+use crate::wide;
 
 /// The identity of a map's rows within the step.
 #[derive(Clone, Copy, Debug)]
@@ -90,12 +91,12 @@ impl Dropout {
         }
         assert!(rest.is_empty(), "more values than rows and positions");
         tasks.into_par_iter().for_each(|(row, x)| {
-            for (position, x) in x.chunks_exact_mut(c).enumerate() {
+            wide!(for (position, x) in x.chunks_exact_mut(c).enumerate() {
                 let stream = self.stream(rows.places[row], rows.views[row], position as u32);
                 for (channel, x) in x.iter_mut().enumerate() {
                     *x = if self.keeps(stream, channel) { T::down(x.up() * scale) } else { T::zeroed() };
                 }
-            }
+            });
         });
     }
 }

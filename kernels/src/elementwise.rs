@@ -6,12 +6,12 @@ use rayon::prelude::*;
 use super::blocks::{BLOCK, block_rows};
 use super::element::{Element, Real, zero};
 use super::passes::{Add, Mask, Op, pass};
-use super::simd::wide;
+use crate::wide;
 
 /// x = max(x, 0). NaN stays NaN, so that a diverged network is noticed.
 pub fn relu<T: Element>(x: &mut [T]) {
     let zero = zero::<T>();
-    x.par_chunks_mut(BLOCK).for_each(|x| wide(|| x.iter_mut().for_each(|x| *x = if x.up() < zero { T::zeroed() } else { *x })));
+    x.par_chunks_mut(BLOCK).for_each(|x| wide!(x.iter_mut().for_each(|x| *x = if x.up() < zero { T::zeroed() } else { *x })));
 }
 
 /// dy = 0 wherever y, the output of a ReLU, is 0.
@@ -31,20 +31,17 @@ pub fn add_bias<T: Element>(y: &mut [T], bias: &[T::Real]) {
 
 /// The same on one thread.
 pub(crate) fn add_bias_here<T: Element>(y: &mut [T], bias: &[T::Real]) {
-    wide(
-        #[inline(always)]
-        || {
-            for row in y.chunks_exact_mut(bias.len()) {
-                row.iter_mut().zip(bias).for_each(|(y, &b)| *y = T::down(y.up() + b));
-            }
-        },
-    );
+    wide!({
+        for row in y.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(y, &b)| *y = T::down(y.up() + b));
+        }
+    });
 }
 
 /// Converts values to the stored type.
 pub fn store<T: Element>(from: &[T::Real], to: &mut [T]) {
     let blocks = to.par_chunks_mut(BLOCK).zip(from.par_chunks(BLOCK));
-    blocks.for_each(|(to, from)| to.iter_mut().zip(from).for_each(|(to, &v)| *to = T::down(v)));
+    blocks.for_each(|(to, from)| wide!(to.iter_mut().zip(from).for_each(|(to, &v)| *to = T::down(v))));
 }
 
 /// Σ (x + y·scale)².

@@ -6,7 +6,7 @@ use crate::blocks::BLOCK;
 use crate::element::{Element, Real};
 use crate::math::sigmoid;
 use crate::passes::{Alone, Apply, Op, pass};
-use crate::simd::wide;
+use crate::wide;
 
 /// The form of a GELU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,10 +97,7 @@ fn each<T: Element>(y: &mut [T], x: &[T], op: impl Op<T::Real> + Sync) {
 }
 
 fn alone<T: Element>(x: &mut [T], f: impl Alone<T::Real>) {
-    wide(
-        #[inline(always)]
-        || x.iter_mut().for_each(|x| *x = T::down(f.of(0, x.up()))),
-    );
+    wide!(x.iter_mut().for_each(|x| *x = T::down(f.of(0, x.up()))));
 }
 
 impl Gelu {

@@ -6,37 +6,11 @@ use rayon::prelude::*;
 
 use crate::blocks::{block_rows, total};
 use crate::element::{Element, Real, zero};
-use crate::simd::wide;
-
-/// Sums kept side by side, so that they fill vectors.
-const LANES: usize = 16;
+use crate::folds::Folds;
+use crate::wide;
 
 /// Rows summed in the working precision before the sum is added in f64.
 const RUN: usize = 16;
-
-/// Σ of `LANES` interleaved sums over `n` values, in a fixed order whatever the vectors' width.
-#[inline(always)]
-fn sum<R: Real>(n: usize, value: impl Fn(usize) -> R) -> R {
-    let mut sums = [zero::<R>(); LANES];
-    let whole = n / LANES * LANES;
-    for from in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            sums[lane] += value(from + lane);
-        }
-    }
-    for at in whole..n {
-        sums[at - whole] += value(at);
-    }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            let other = sums[lane + width];
-            sums[lane] += other;
-        }
-        width /= 2;
-    }
-    sums[0]
-}
 
 /// Normalises rows of as many channels as γ has. `statistics` is set to the mean and 1/√(variance + ε) of each row.
 pub fn forward<T: Element>(x: &[T], gamma: &[T::Real], beta: &[T::Real], epsilon: f64, y: &mut [T], statistics: &mut [T::Real]) {
@@ -45,18 +19,18 @@ pub fn forward<T: Element>(x: &[T], gamma: &[T::Real], beta: &[T::Real], epsilon
     let blocks = y.par_chunks_mut(rows * c).zip(x.par_chunks(rows * c)).zip(statistics.par_chunks_mut(2 * rows));
     let beta = &beta[..c];
     blocks.for_each(|((y, x), statistics)| {
-        wide(|| {
+        wide!({
             let (n, mut row) = (T::Real::of(c as f64), vec![zero::<T>(); c]);
             for ((y, x), statistics) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)).zip(statistics.chunks_exact_mut(2)) {
                 let row = &mut row[..c];
                 for i in 0..c {
                     row[i] = x[i].up();
                 }
-                let mean = sum(c, |i| row[i]) / n;
+                let mean = T::Real::sum(row) / n;
                 for value in row.iter_mut() {
                     *value = *value - mean;
                 }
-                let variance = sum(c, |i| row[i] * row[i]) / n;
+                let variance = T::Real::dot(row, row) / n;
                 let inverse = T::Real::of(1.0) / num_traits::Float::sqrt(variance + T::Real::of(epsilon));
                 for i in 0..c {
                     y[i] = T::down(row[i] * inverse * gamma[i] + beta[i]);
@@ -76,7 +50,7 @@ pub fn backward<T: Element>(x: &[T], statistics: &[T::Real], gamma: &[T::Real], 
     let c = gamma.len();
     let rows = block_rows(c);
     let one = |dx: &mut [T], x: &[T], dy: &[T], statistics: &[T::Real]| {
-        wide(|| {
+        wide!({
             let mut sums = vec![0.0; 2 * c];
             let zero = zero::<T>();
             let n = T::Real::of(c as f64);
@@ -97,8 +71,8 @@ pub fn backward<T: Element>(x: &[T], statistics: &[T::Real], gamma: &[T::Real], 
                         of_gamma[i] += d * normal[i];
                         of_beta[i] += d;
                     }
-                    let plain = sum(c, |i| g[i]) / n;
-                    let along = sum(c, |i| g[i] * normal[i]) / n;
+                    let plain = T::Real::sum(g) / n;
+                    let along = T::Real::dot(g, normal) / n;
                     for i in 0..c {
                         dx[i] = T::down((g[i] - plain - normal[i] * along) * inverse);
                     }

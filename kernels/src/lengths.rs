@@ -3,40 +3,24 @@
 use rayon::prelude::*;
 
 use crate::blocks::block_rows;
-use crate::element::{Real, zero};
-use crate::simd::wide;
+use crate::element::Real;
+use crate::wide;
 
 /// Added to the square of a length: far below any row that has a direction, so that a row of zeros stays finite.
 const FLOOR: f64 = 1e-24;
-
-/// Lanes in which a row is summed.
-const LANES: usize = 16;
-
-/// Σ a·b, lane by lane and then the lanes.
-#[inline(always)]
-fn dot<R: Real>(a: &[R], b: &[R]) -> R {
-    let mut lanes = [zero::<R>(); LANES];
-    for (a, b) in a.chunks(LANES).zip(b.chunks(LANES)) {
-        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (a, b))| *lane += *a * *b);
-    }
-    lanes.iter().fold(zero::<R>(), |sum, lane| sum + *lane)
-}
 
 /// z = x/√(‖x‖² + 10⁻²⁴) for each row of `width` values; `inverse` is set to what each row was multiplied by.
 pub fn unit_rows<R: Real>(x: &[R], width: usize, z: &mut [R], inverse: &mut [R]) {
     let block = block_rows(width);
     z.par_chunks_mut(block * width).zip(inverse.par_chunks_mut(block)).zip(x.par_chunks(block * width)).for_each(
         |((z, inverse), x)| {
-            wide(
-                #[inline(always)]
-                || {
-                    for ((z, inverse), x) in z.chunks_exact_mut(width).zip(inverse).zip(x.chunks_exact(width)) {
-                        let scale = R::of(1.0) / (dot(x, x) + R::of(FLOOR)).sqrt();
-                        *inverse = scale;
-                        z.iter_mut().zip(x).for_each(|(z, x)| *z = *x * scale);
-                    }
-                },
-            );
+            wide!({
+                for ((z, inverse), x) in z.chunks_exact_mut(width).zip(inverse).zip(x.chunks_exact(width)) {
+                    let scale = R::of(1.0) / (R::dot(x, x) + R::of(FLOOR)).sqrt();
+                    *inverse = scale;
+                    z.iter_mut().zip(x).for_each(|(z, x)| *z = *x * scale);
+                }
+            });
         },
     );
 }
@@ -46,15 +30,12 @@ pub fn unit_rows_gradient<R: Real>(z: &[R], inverse: &[R], width: usize, dz: &mu
     let block = block_rows(width);
     dz.par_chunks_mut(block * width).zip(z.par_chunks(block * width)).zip(inverse.par_chunks(block)).for_each(
         |((dz, z), inverse)| {
-            wide(
-                #[inline(always)]
-                || {
-                    for ((dz, z), inverse) in dz.chunks_exact_mut(width).zip(z.chunks_exact(width)).zip(inverse) {
-                        let along = dot(z, dz);
-                        dz.iter_mut().zip(z).for_each(|(dz, z)| *dz = (*dz - *z * along) * *inverse);
-                    }
-                },
-            );
+            wide!({
+                for ((dz, z), inverse) in dz.chunks_exact_mut(width).zip(z.chunks_exact(width)).zip(inverse) {
+                    let along = R::dot(z, dz);
+                    dz.iter_mut().zip(z).for_each(|(dz, z)| *dz = (*dz - *z * along) * *inverse);
+                }
+            });
         },
     );
 }
@@ -62,6 +43,7 @@ pub fn unit_rows_gradient<R: Real>(z: &[R], inverse: &[R], width: usize, dz: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folds::Folds;
 
     #[test]
     fn rows_have_length_one_and_the_gradient_is_the_difference() {
@@ -75,7 +57,7 @@ mod tests {
         };
         let (z, inverse) = run(&x);
         for (row, z) in z.chunks(width).enumerate() {
-            assert!((dot(z, z) - if row == 3 { 0.0 } else { 1.0 }).abs() < 1e-14);
+            assert!((f64::dot(z, z) - if row == 3 { 0.0 } else { 1.0 }).abs() < 1e-14);
         }
         let mut dx = weight.clone();
         unit_rows_gradient(&z, &inverse, width, &mut dx);

@@ -16,6 +16,7 @@ mod dropout;
 mod element;
 mod elementwise;
 mod fast;
+mod folds;
 mod gelu;
 mod gemm;
 mod geometry;
@@ -54,6 +55,8 @@ pub use map::Map;
 pub use number::Number;
 pub use pool::Windows;
 pub use ranks::{Candidates, Ranked, Ranks};
-pub use simd::{isa, quick_pairs, wide};
+#[doc(hidden)]
+pub use simd::run_wide;
+pub use simd::{isa, quick_pairs};
 pub use table::Groups;
 pub use update::{Adam, AdamRows, Lars, LateRow, Momentum, Step};

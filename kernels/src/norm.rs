@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::blocks::{BlockMoments, BlockSums, Sums, accumulate, block_rows, split, total};
 use crate::element::{Element, Real, zero};
 use crate::passes::{Alone, Apply, Backward, Channels, Join, Mask, Plain, Sum, pass};
-use crate::simd::wide;
+use crate::wide;
 
 /// A map's values, and a normalisation that is still to be applied to them.
 pub type Read<'a, T> = (&'a [T], Option<&'a Affine<<T as Element>::Real>>);
@@ -23,7 +23,7 @@ pub fn moments<T: BlockSums>(x: &[T], c: usize) -> Vec<BlockMoments> {
 /// The sum of each of `c` columns.
 pub fn column_sums<T: Element>(x: &[T], c: usize) -> Vec<f64> {
     let one = |block: &[T]| {
-        wide(|| {
+        wide!({
             let mut sums = vec![0.0; c];
             accumulate(block, c, &mut sums);
             sums

@@ -9,12 +9,10 @@ use rayon::prelude::*;
 
 use crate::element::{Real, zero};
 use crate::gemm::{gemm, matrix, transposed};
-use crate::simd::wide;
+use crate::wide;
 
 /// Rows of a product that are computed as one task.
 const ROWS: usize = 128;
-/// Lanes in which a row is summed.
-const LANES: usize = 16;
 
 /// Some of the candidates of a block of anchors. Anchors and candidates are rows of one matrix z.
 #[derive(Clone, Debug)]
@@ -95,10 +93,7 @@ impl<R: Real> Ranks<'_, R> {
                 }
                 let mut ranked = Ranked::default();
                 for (at, s) in s.chunks_exact_mut(total).enumerate() {
-                    ranked += wide(
-                        #[inline(always)]
-                        || self.softmax(first + at, s),
-                    );
+                    ranked += wide!(self.softmax(first + at, s));
                 }
                 ranked
             })
@@ -162,15 +157,9 @@ impl<R: Real> Ranks<'_, R> {
                 s[own] = if part.others { nothing } else { kept };
             }
         }
-        let top = reduce(s, nothing, |top, s| if s > top { s } else { top });
-        let (mut sums, lowest) = ([zero::<R>(); LANES], R::of(-1e30));
-        for s in s.chunks_mut(LANES) {
-            for (s, sum) in s.iter_mut().zip(&mut sums) {
-                *s = if *s < lowest { zero::<R>() } else { (*s - top).exponential() };
-                *sum += *s;
-            }
-        }
-        let sum = sums.iter().fold(0.0, |sum, lane| sum + lane.wide());
+        let (top, lowest) = (R::largest(s), R::of(-1e30));
+        s.iter_mut().for_each(|s| *s = if *s < lowest { zero::<R>() } else { (*s - top).exponential() });
+        let sum = R::sum(s).wide();
         // ∂s/∂z has the temperature's inverse.
         let factor = self.factor / self.temperature;
         let share = R::of(factor / sum);
@@ -178,16 +167,6 @@ impl<R: Real> Ranks<'_, R> {
         s[right] = s[right] - R::of(factor);
         Ranked { loss: sum.ln() + top.wide() - positive.wide(), right: positive.wide(), ..ranked }
     }
-}
-
-/// Combines the values of a row, lane by lane and then the lanes.
-#[inline(always)]
-fn reduce<R: Real>(row: &[R], start: R, f: impl Fn(R, R) -> R) -> R {
-    let mut lanes = [start; LANES];
-    for values in row.chunks(LANES) {
-        lanes.iter_mut().zip(values).for_each(|(lane, value)| *lane = f(*lane, *value));
-    }
-    lanes.iter().fold(start, |all, lane| f(all, *lane))
 }
 
 #[cfg(test)]

@@ -149,9 +149,23 @@ pub fn lanes() -> usize {
     run(Lanes)
 }
 
-/// Runs a plain loop compiled for the instruction set in use; the arithmetic, and so the result, is the same with all of them.
+/// Runs plain loops compiled for the instruction set in use; the arithmetic, and so the result, is the same with all of them.
+///
+/// A macro, because the loops' closure has to be inlined: otherwise they are compiled for the oldest machines, several times slower.
+#[macro_export]
+macro_rules! wide {
+    ($loops:expr) => {
+        $crate::run_wide(
+            #[inline(always)]
+            || $loops,
+        )
+    };
+}
+
+/// What [`wide!`] calls.
+#[doc(hidden)]
 #[inline(always)]
-pub fn wide<R>(block: impl FnOnce() -> R) -> R {
+pub fn run_wide<R>(block: impl FnOnce() -> R) -> R {
     struct Wide<F>(F);
     impl<R, F: FnOnce() -> R> WithSimd for Wide<F> {
         type Output = R;

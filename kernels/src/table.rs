@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::blocks::block_rows;
 use crate::element::{Element, Real, zero};
-use crate::simd::wide;
+use crate::wide;
 
 /// Which rows of a batch look up the same row of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,21 +87,18 @@ const TEXTS: usize = 16;
 /// If the table has no such row.
 pub fn gather_means<T: Element>(table: &[T::Real], width: usize, ids: &[u32], offsets: &[u32], y: &mut [T]) {
     y.par_chunks_mut(TEXTS * width).enumerate().for_each(|(block, y)| {
-        wide(
-            #[inline(always)]
-            || {
-                let mut sums = vec![zero::<T>(); width];
-                for (y, ends) in y.chunks_exact_mut(width).zip(offsets[block * TEXTS..].windows(2)) {
-                    sums.fill(zero::<T>());
-                    for id in &ids[ends[0] as usize..ends[1] as usize] {
-                        let row = &table[*id as usize * width..][..width];
-                        sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += T::down(*v).up());
-                    }
-                    let count = T::Real::of(f64::from((ends[1] - ends[0]).max(1)));
-                    y.iter_mut().zip(&sums).for_each(|(y, sum)| *y = T::down(*sum / count));
+        wide!({
+            let mut sums = vec![zero::<T>(); width];
+            for (y, ends) in y.chunks_exact_mut(width).zip(offsets[block * TEXTS..].windows(2)) {
+                sums.fill(zero::<T>());
+                for id in &ids[ends[0] as usize..ends[1] as usize] {
+                    let row = &table[*id as usize * width..][..width];
+                    sums.iter_mut().zip(row).for_each(|(sum, v)| *sum += T::down(*v).up());
                 }
-            },
-        );
+                let count = T::Real::of(f64::from((ends[1] - ends[0]).max(1)));
+                y.iter_mut().zip(&sums).for_each(|(y, sum)| *y = T::down(*sum / count));
+            }
+        });
     });
 }
 
@@ -113,22 +110,19 @@ pub fn sum_shares<T: Element>(dy: &[T], width: usize, offsets: &[u32], order: &[
     let groups = starts.len().saturating_sub(1);
     let mut sums = vec![T::Real::zeroed(); groups * width];
     sums.par_chunks_mut(TEXTS * width.max(1)).enumerate().for_each(|(block, sums)| {
-        wide(
-            #[inline(always)]
-            || {
-                let mut total = vec![0.0; width];
-                for (sums, ends) in sums.chunks_exact_mut(width).zip(starts[block * TEXTS..].windows(2)) {
-                    total.fill(0.0);
-                    for token in &order[ends[0] as usize..ends[1] as usize] {
-                        let text = texts[*token as usize] as usize;
-                        let share = T::Real::of(1.0) / T::Real::of(f64::from(offsets[text + 1] - offsets[text]));
-                        let dy = &dy[text * width..][..width];
-                        total.iter_mut().zip(dy).for_each(|(sum, d)| *sum += T::down(d.up() * share).up().wide());
-                    }
-                    sums.iter_mut().zip(&total).for_each(|(sum, total)| *sum = T::Real::of(*total));
+        wide!({
+            let mut total = vec![0.0; width];
+            for (sums, ends) in sums.chunks_exact_mut(width).zip(starts[block * TEXTS..].windows(2)) {
+                total.fill(0.0);
+                for token in &order[ends[0] as usize..ends[1] as usize] {
+                    let text = texts[*token as usize] as usize;
+                    let share = T::Real::of(1.0) / T::Real::of(f64::from(offsets[text + 1] - offsets[text]));
+                    let dy = &dy[text * width..][..width];
+                    total.iter_mut().zip(dy).for_each(|(sum, d)| *sum += T::down(d.up() * share).up().wide());
                 }
-            },
-        );
+                sums.iter_mut().zip(&total).for_each(|(sum, total)| *sum = T::Real::of(*total));
+            }
+        });
     });
     sums
 }

@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use crate::element::{Element, Real, zero};
-use crate::simd::wide;
+use crate::wide;
 
 /// The mean of each text's rows of `c` channels; an empty text has zeros.
 pub fn means<T: Element>(x: &[T], offsets: &[u32], c: usize, y: &mut [T]) {
     y.par_chunks_exact_mut(c).zip(offsets.par_windows(2)).for_each(|(y, ends)| {
-        wide(|| {
+        wide!({
             let mut sums = vec![zero::<T>(); c];
             for x in x[ends[0] as usize * c..ends[1] as usize * c].chunks_exact(c) {
                 sums.iter_mut().zip(x).for_each(|(sum, x)| *sum += x.up());
@@ -29,7 +29,7 @@ pub fn means_gradient<T: Element>(dy: &[T], offsets: &[u32], c: usize, dx: &mut 
         rest = others;
     }
     tasks.into_par_iter().for_each(|(dx, dy)| {
-        wide(|| {
+        wide!({
             let share = T::Real::of(1.0) / T::Real::of(((dx.len() / c).max(1)) as f64);
             dx.chunks_exact_mut(c).for_each(|dx| dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = T::down(dy.up() * share)));
         });

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::blocks::BLOCK;
 use super::element::{Real, zero};
 use super::elementwise::squares;
-use super::simd::wide;
+use crate::wide;
 
 /// What a step of an optimizer does to a parameter w with its gradient g. A step of a moving average is one, too.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,14 +134,11 @@ fn adam<R: Real>(step: &Adam, w: &mut [R], m: &mut [R], v: &mut [R], g: &[R], sc
     let factors = Factors::<R>::new(step, scale);
     let states = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
     w.par_chunks_mut(BLOCK).zip(states).zip(g.par_chunks(BLOCK)).for_each(|((w, (m, v)), g)| {
-        wide(
-            #[inline(always)]
-            || {
-                for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
-                    [*w, *m, *v] = factors.step([*w, *m, *v], *g);
-                }
-            },
-        );
+        wide!({
+            for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+                [*w, *m, *v] = factors.step([*w, *m, *v], *g);
+            }
+        });
     });
 }
 
@@ -199,17 +196,14 @@ impl<R: Real> AdamRows<'_, R> {
             tasks.push((parts, some, gradients));
         }
         tasks.into_par_iter().for_each(|([w, m, v], rows, gradients)| {
-            wide(
-                #[inline(always)]
-                || {
-                    for (at, row) in rows.iter().enumerate() {
-                        let from = (row.row - rows[0].row) as usize * width;
-                        let g = gradients.map(|g| &g[at * width..][..width]);
-                        let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|all| &mut all[from..][..width]);
-                        take(&factors[row.taken as usize..], w, m, v, g);
-                    }
-                },
-            );
+            wide!({
+                for (at, row) in rows.iter().enumerate() {
+                    let from = (row.row - rows[0].row) as usize * width;
+                    let g = gradients.map(|g| &g[at * width..][..width]);
+                    let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|all| &mut all[from..][..width]);
+                    take(&factors[row.taken as usize..], w, m, v, g);
+                }
+            });
         });
     }
 }
@@ -269,14 +263,11 @@ pub struct Momentum {
 /// d ← d·a + x·b + y·c. All three have the same length.
 pub(crate) fn linear<R: Real>([a, b, c]: [f64; 3], d: &mut [R], x: &[R], y: &[R]) {
     d.par_chunks_mut(BLOCK).zip(x.par_chunks(BLOCK).zip(y.par_chunks(BLOCK))).for_each(|(d, (x, y))| {
-        wide(
-            #[inline(always)]
-            || {
-                for (d, (x, y)) in d.iter_mut().zip(x.iter().zip(y)) {
-                    *d = R::of(d.wide() * a + x.wide() * b + y.wide() * c);
-                }
-            },
-        );
+        wide!({
+            for (d, (x, y)) in d.iter_mut().zip(x.iter().zip(y)) {
+                *d = R::of(d.wide() * a + x.wide() * b + y.wide() * c);
+            }
+        });
     });
 }
 
@@ -284,16 +275,13 @@ pub(crate) fn linear<R: Real>([a, b, c]: [f64; 3], d: &mut [R], x: &[R], y: &[R]
 fn momentum<R: Real>(step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
     let Momentum { velocity: [a, b, c], weight: [d, e, f] } = step;
     w.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK)).zip(g.par_chunks(BLOCK)).for_each(|((w, v), g)| {
-        wide(
-            #[inline(always)]
-            || {
-                for ((w, v), g) in w.iter_mut().zip(v).zip(g) {
-                    let (old, g) = (w.wide(), g.wide());
-                    *v = R::of(v.wide() * a + g * b + old * c);
-                    *w = R::of(old * d + g * e + v.wide() * f);
-                }
-            },
-        );
+        wide!({
+            for ((w, v), g) in w.iter_mut().zip(v).zip(g) {
+                let (old, g) = (w.wide(), g.wide());
+                *v = R::of(v.wide() * a + g * b + old * c);
+                *w = R::of(old * d + g * e + v.wide() * f);
+            }
+        });
     });
 }
 

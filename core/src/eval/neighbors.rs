@@ -175,19 +175,16 @@ fn plain(length: f64) -> bool {
 
 /// The product, in lanes that a compiler keeps in vector registers.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
-    wide(
-        #[inline(always)]
-        || {
-            let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-            let mut lanes = [0.0f32; LANES];
-            for (a, b) in a.iter().zip(b) {
-                for i in 0..LANES {
-                    lanes[i] += a[i] * b[i];
-                }
+    wide!({
+        let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        let mut lanes = [0.0f32; LANES];
+        for (a, b) in a.iter().zip(b) {
+            for i in 0..LANES {
+                lanes[i] += a[i] * b[i];
             }
-            lanes.iter().map(|l| f64::from(*l)).sum::<f64>() + exact(a_rest, b_rest)
-        },
-    )
+        }
+        lanes.iter().map(|l| f64::from(*l)).sum::<f64>() + exact(a_rest, b_rest)
+    })
 }
 
 // Two vectors of AVX-512, four of AVX2: sums that do not wait for each other.

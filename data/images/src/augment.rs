@@ -275,27 +275,15 @@ impl Augment {
         ROOM.with_borrow_mut(|Room { view, resample, blur }| {
             view.reset(self.size);
             // Inlined; otherwise the loops inside would be compiled for the oldest machines.
-            wide(
-                #[inline(always)]
-                || resample::resample(picture, way, resample, view),
-            );
+            wide!(resample::resample(picture, way, resample, view));
             if transpose {
                 view.transpose();
             }
-            wide(
-                #[inline(always)]
-                || jitter::apply(&changes, view),
-            );
+            wide!(jitter::apply(&changes, view));
             if let Some(sigma) = sigma {
-                wide(
-                    #[inline(always)]
-                    || blur::blur(view, sigma, blur),
-                );
+                wide!(blur::blur(view, sigma, blur));
             }
-            wide(
-                #[inline(always)]
-                || view.interleave(self.normalise, out),
-            );
+            wide!(view.interleave(self.normalise, out));
         });
     }
 
@@ -370,14 +358,8 @@ pub(crate) fn thumbnail(picture: &Picture, size: usize, out: &mut [f32]) {
 fn plain(picture: &Picture, way: Way, size: usize, normalise: Option<NormaliseRecipe>, out: &mut [f32]) {
     ROOM.with_borrow_mut(|Room { view, resample, .. }| {
         view.reset(size);
-        wide(
-            #[inline(always)]
-            || resample::resample(picture, way, resample, view),
-        );
-        wide(
-            #[inline(always)]
-            || view.interleave(normalise, out),
-        );
+        wide!(resample::resample(picture, way, resample, view));
+        wide!(view.interleave(normalise, out));
     });
 }
 
