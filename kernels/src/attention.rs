@@ -19,12 +19,13 @@ use rayon::prelude::*;
 
 use crate::dropout::{Dropout, Identity};
 use crate::element::{Bf16, Element};
-use crate::fast::{Factor, Fast, Interleave};
+use crate::fast::{Fast, Interleave};
 use crate::folds::{Folds, dot};
 use crate::geometry::Geometry;
 use crate::math::Functions;
-use crate::micro::{Columns, Places, Rows, Stretch, panel_width};
+use crate::micro::panel_width;
 use crate::panels::{Weights, widths};
+use crate::products::{add_turned, depth, times};
 use crate::scratch::Scratch;
 use crate::simd::{lanes, run};
 use crate::wide;
@@ -198,10 +199,6 @@ macro_rules! fast {
 fast!(f32);
 fast!(Bf16);
 
-fn depth<T: Fast>() -> usize {
-    T::Factor::DEPTH
-}
-
 /// Some rows of a head. As factors they are left sides of products.
 struct Head<'a, T: Fast> {
     /// From the first row on, unless they had to be copied.
@@ -273,67 +270,7 @@ impl<'a, T: Fast> Head<'a, T> {
     /// The products of every row with the columns of `right`, of which there are `columns`: row i from `to[i·line]` on.
     fn times<C: Fast>(&self, right: &[T::Factor], columns: usize, to: &mut [C], line: usize) {
         let inner = self.width.next_multiple_of(depth::<T>());
-        times::<T, C>(self.rows(), [self.count, self.line, inner], right, columns, to, line);
-    }
-}
-
-/// The products of `count` rows of `inner` values of `a`, which are `line` apart, with panels of `columns` columns; row i from `to[i·stride]` on.
-fn times<T: Fast, C: Fast>(
-    a: &[T],
-    [count, line, inner]: [usize; 3],
-    b: &[T::Factor],
-    columns: usize,
-    to: &mut [C],
-    stride: usize,
-) {
-    let factors: &[T::Factor] = bytemuck::cast_slice(a);
-    let rows = inner / depth::<T>();
-    let a_at: Places = (0..count).map(|i| i * line / depth::<T>()).collect();
-    let c_at: Places = (0..count).map(|i| i * stride).collect();
-    let (runs, mut offset) = ([Stretch { a: 0, b: 0, len: rows }], 0);
-    for (j, (width, panel)) in widths(columns).enumerate() {
-        let (b, c) = (&b[offset..][..rows * panel], &mut to[j * panel_width()..]);
-        Rows { a: factors, a_at: a_at.all(), runs: &runs, b, c, c_at: c_at.all(), width, add: false }.run();
-        offset += rows * panel;
-    }
-}
-
-/// Adds the products over rows, `c[i] += Σ a[row][i]·right[row]`, of `count` rows of `height` values that are `line` apart; c has rows of
-/// `width` values that are `stride` apart.
-fn add_turned<T: Fast>(
-    a: &[T],
-    [count, line]: [usize; 2],
-    height: usize,
-    right: &[T::Factor],
-    c: &mut [f32],
-    [width, stride]: [usize; 2],
-) {
-    let cells = count.div_ceil(depth::<T>());
-    let mut packed = Scratch::<T::Factor>::new(if depth::<T>() > 1 { cells * height } else { 0 });
-    let (a, apart): (&[T::Factor], usize) = if depth::<T>() > 1 {
-        let at: Vec<Option<usize>> = (0..count).map(|row| Some(row * line)).collect();
-        run(Interleave { rows: a, at: &at, width: height, line: height, to: &mut packed });
-        (&packed, height)
-    } else {
-        (bytemuck::cast_slice(&a[..count * line]), line)
-    };
-    let a_at: Places = (0..cells).map(|cell| cell * apart).collect();
-    let mut offset = 0;
-    for (j, (panel, whole)) in widths(width).enumerate() {
-        let b_at: Places = (0..cells).map(|cell| cell * whole).collect();
-        Columns {
-            a,
-            a_at: a_at.all(),
-            height,
-            b: &right[offset..][..cells * whole],
-            b_at: b_at.all(),
-            c: &mut c[j * panel_width()..],
-            stride,
-            width: panel,
-            add: true,
-        }
-        .run();
-        offset += cells * whole;
+        times::<T, C>(self.rows(), [self.count, self.line, inner], right, columns, (to, line, false));
     }
 }
 
@@ -362,7 +299,7 @@ fn forward<T: Fast>(of: &Attention, x: &[T], y: &mut [T], sums: &mut [f32]) {
                 }
             }
             let values = part(2, tokens.start, keys).right(line);
-            times::<T, T>(&p, [count, line, line], &values, d, &mut y[head * d..], c);
+            times::<T, T>(&p, [count, line, line], &values, d, (&mut y[head * d..], c, false));
         }
     };
     tasks(of, BLOCK, [c, of.heads], y, sums).into_par_iter().for_each(one);
@@ -429,7 +366,7 @@ fn backward<T: Fast>(of: &Attention, [x, y, dy]: [&[T]; 3], sums: &[f32], dx: &m
                     p[n..].fill(T::zeroed());
                     ds[n..].fill(T::zeroed());
                 }
-                times::<T, T>(&ds, [count, line, line], &k_right, d, &mut dx[before * 3 * c + head * d..], 3 * c);
+                times::<T, T>(&ds, [count, line, line], &k_right, d, (&mut dx[before * 3 * c + head * d..], 3 * c, false));
                 add_turned(&ds, [count, line], length, &q.right(count), &mut dk, [d, stride]);
                 add_turned(&p, [count, line], length, &from_above.right(count), &mut dv, [d, stride]);
             }

@@ -5,6 +5,7 @@ use num_traits::Float;
 
 use crate::folds::Folds;
 use crate::math::Functions;
+use crate::products::Products;
 
 /// The number types, for code that chooses by a value instead of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +34,7 @@ pub trait Element: Pod + Send + Sync {
 }
 
 /// The type of sums, statistics and parameters: f32, or f64 for oracles.
-pub trait Real: Element<Real = Self> + Float + Folds + Functions + std::ops::AddAssign + std::ops::MulAssign {
+pub trait Real: Element<Real = Self> + Float + Folds + Functions + Products + std::ops::AddAssign + std::ops::MulAssign {
     /// Converts from a statistic.
     fn of(v: f64) -> Self;
 

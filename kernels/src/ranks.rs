@@ -8,11 +8,12 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::element::{Real, zero};
-use crate::gemm::{gemm, matrix, transposed};
 use crate::wide;
 
 /// Rows of a product that are computed as one task.
 const ROWS: usize = 128;
+/// Values that fill whole vectors.
+const LANES: usize = 16;
 
 /// Some of the candidates of a block of anchors. Anchors and candidates are rows of one matrix z.
 #[derive(Clone, Debug)]
@@ -78,40 +79,35 @@ impl<R: Real> Ranks<'_, R> {
     /// The sum of the losses of the block; adds its gradient with respect to z to `gradient`, times the factor.
     pub fn run(&self, gradient: &mut [R]) -> Ranked {
         let (width, total) = (self.width, self.parts.iter().map(|part| part.rows.len()).sum::<usize>());
-        let mut s = vec![zero::<R>(); self.count * total];
-        let ranked: Vec<Ranked> = s
-            .par_chunks_mut(ROWS * total)
-            .enumerate()
-            .map(|(block, s)| {
-                let (first, mut from) = (block * ROWS, 0);
-                let count = s.len() / total;
-                for part in self.parts {
-                    let anchors = matrix(&self.z[(part.anchors + first) * width..][..count * width], width);
-                    let candidates = transposed(&self.z[part.rows.start * width..part.rows.end * width], width);
-                    gemm([count, part.rows.len(), width], &mut s[from..], total, false, anchors, candidates);
-                    from += part.rows.len();
-                }
-                let mut ranked = Ranked::default();
-                for (at, s) in s.chunks_exact_mut(total).enumerate() {
-                    ranked += wide!(self.softmax(first + at, s));
-                }
-                ranked
-            })
-            .collect();
+        // Lines whose distance is a power of two would share few places of a cache.
+        let line = total.next_multiple_of(LANES) + LANES;
+        let rows = |rows: Range<usize>| &self.z[rows.start * width..rows.end * width];
+        let anchors = |part: &Candidates| rows(part.anchors..part.anchors + self.count);
+        let mut s = vec![zero::<R>(); self.count * line];
+        let candidates: Vec<_> = self.parts.iter().map(|part| R::turned(rows(part.rows.clone()), width)).collect();
+        let block = |(block, s): (usize, &mut [R])| {
+            let (first, count, mut from) = (block * ROWS, s.len() / line, 0);
+            for (part, candidates) in self.parts.iter().zip(&candidates) {
+                R::times(&anchors(part)[first * width..], [count, width], candidates, (&mut s[from..], line, false));
+                from += part.rows.len();
+            }
+            let mut ranked = Ranked::default();
+            wide!(for (at, s) in s.chunks_exact_mut(line).enumerate() {
+                ranked += self.softmax(first + at, &mut s[..total]);
+            });
+            ranked
+        };
+        let ranked: Vec<Ranked> = s.par_chunks_mut(ROWS * line).enumerate().map(block).collect();
         let mut from = 0;
         for part in self.parts {
-            let d = &s[from..];
+            let (d, candidates, right) = (&s[from..], R::right(rows(part.rows.clone()), width), R::right(anchors(part), width));
             let of_anchors = &mut gradient[part.anchors * width..][..self.count * width];
             of_anchors.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, y)| {
-                let candidates = matrix(&self.z[part.rows.start * width..part.rows.end * width], width);
-                let shape = [y.len() / width, width, part.rows.len()];
-                gemm(shape, y, width, true, matrix(&d[block * ROWS * total..], total), candidates);
+                R::times(&d[block * ROWS * line..], [y.len() / width, line], &candidates, (y, width, true));
             });
             let of_candidates = &mut gradient[part.rows.start * width..part.rows.end * width];
             of_candidates.par_chunks_mut(ROWS * width).enumerate().for_each(|(block, y)| {
-                let anchors = matrix(&self.z[part.anchors * width..][..self.count * width], width);
-                let shape = [y.len() / width, width, self.count];
-                gemm(shape, y, width, true, transposed(&d[block * ROWS..], total), anchors);
+                R::add_turned(&d[block * ROWS..], [self.count, line], &right, (y, width));
             });
             from += part.rows.len();
         }

@@ -97,7 +97,7 @@ fn lars<R: Real>(step: Lars, w: &mut [R], v: &mut [R], g: &[R], scale: f64) {
 
 /// Adam's factors in the type of the values.
 #[derive(Clone, Copy)]
-struct Factors<R> {
+pub(crate) struct Factors<R> {
     betas: [R; 2],
     of_gradient: [R; 2],
     keep: R,
@@ -107,7 +107,8 @@ struct Factors<R> {
 }
 
 impl<R: Real> Factors<R> {
-    fn new(step: &Adam, scale: f64) -> Factors<R> {
+    /// The gradient is multiplied by `scale`.
+    pub(crate) fn new(step: &Adam, scale: f64) -> Factors<R> {
         let Adam { betas: [b1, b2], keep, rate, root, eps } = *step;
         Factors {
             betas: [R::of(b1), R::of(b2)],
@@ -119,18 +120,23 @@ impl<R: Real> Factors<R> {
         }
     }
 
+    /// The new m and v.
+    #[inline(always)]
+    pub(crate) fn averages(&self, [m, v]: [R; 2], g: R) -> [R; 2] {
+        let normal = |x: R| if x.abs() < R::min_positive_value() { zero::<R>() } else { x };
+        [normal(m * self.betas[0] + g * self.of_gradient[0]), normal(v * self.betas[1] + g * g * self.of_gradient[1])]
+    }
+
     /// The new w, m and v.
     #[inline(always)]
-    fn step(&self, [w, m, v]: [R; 3], g: R) -> [R; 3] {
-        let normal = |x: R| if x.abs() < R::min_positive_value() { zero::<R>() } else { x };
-        let m = normal(m * self.betas[0] + g * self.of_gradient[0]);
-        let v = normal(v * self.betas[1] + g * g * self.of_gradient[1]);
+    pub(crate) fn step(&self, [w, m, v]: [R; 3], g: R) -> [R; 3] {
+        let [m, v] = self.averages([m, v], g);
         [w * self.keep - self.rate * m / (v.sqrt() * self.root + self.eps), m, v]
     }
 }
 
 /// A step of Adam; all slices have the same length.
-fn adam<R: Real>(step: &Adam, w: &mut [R], m: &mut [R], v: &mut [R], g: &[R], scale: f64) {
+pub(crate) fn adam<R: Real>(step: &Adam, w: &mut [R], m: &mut [R], v: &mut [R], g: &[R], scale: f64) {
     let factors = Factors::<R>::new(step, scale);
     let states = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
     w.par_chunks_mut(BLOCK).zip(states).zip(g.par_chunks(BLOCK)).for_each(|((w, (m, v)), g)| {
@@ -140,115 +146,6 @@ fn adam<R: Real>(step: &Adam, w: &mut [R], m: &mut [R], v: &mut [R], g: &[R], sc
             }
         });
     });
-}
-
-/// A table whose rows take steps of Adam at different times. All three have rows of `width` values.
-pub struct AdamRows<'a, R> {
-    /// The table.
-    pub w: &'a mut [R],
-    /// The moving averages of its gradient and of the gradient's square.
-    pub states: [&'a mut [R]; 2],
-    /// Values of a row.
-    pub width: usize,
-}
-
-/// A row with steps to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LateRow {
-    /// Its number in the table.
-    pub row: u32,
-    /// How many of the steps it has taken.
-    pub taken: u32,
-}
-
-/// Rows that are worth a task.
-const ROWS: usize = 32;
-/// Values of a row that stay in registers while all its steps are taken.
-const HELD: usize = 64;
-
-impl<R: Real> AdamRows<'_, R> {
-    /// Lets `rows` (each once, ascending) take those of `steps` that they have not taken, with a gradient of zeros. The last of the steps is
-    /// taken with the gradients `last` if they are given, a row for each of `rows` times a factor. The bits are those of whole steps, in
-    /// which rows without a gradient have one of zeros.
-    ///
-    /// # Panics
-    /// If a row is not in the table, or rows are not ascending.
-    pub fn catch_up(&mut self, rows: &[LateRow], steps: &[Adam], last: Option<(&[R], f64)>) {
-        let width = self.width;
-        let scale = last.map_or(1.0, |(_, scale)| scale);
-        let mut factors: Vec<Factors<R>> = steps.iter().map(|step| Factors::new(step, 1.0)).collect();
-        if let (Some(last), Some(step)) = (factors.last_mut(), steps.last()) {
-            *last = Factors::new(step, scale);
-        }
-        let mut tasks = Vec::with_capacity(rows.len().div_ceil(ROWS));
-        let [m, v] = &mut self.states;
-        let (mut w, mut m, mut v) = (&mut *self.w, &mut **m, &mut **v);
-        let mut start = 0;
-        for (number, some) in rows.chunks(ROWS).enumerate() {
-            let [first, end] = [some[0].row as usize, some[some.len() - 1].row as usize + 1];
-            let parts = [&mut w, &mut m, &mut v].map(|all| {
-                let (own, rest) = std::mem::take(all)[(first - start) * width..].split_at_mut((end - first) * width);
-                *all = rest;
-                own
-            });
-            start = end;
-            let gradients = last.map(|(g, _)| &g[number * ROWS * width..][..some.len() * width]);
-            tasks.push((parts, some, gradients));
-        }
-        tasks.into_par_iter().for_each(|([w, m, v], rows, gradients)| {
-            wide!({
-                for (at, row) in rows.iter().enumerate() {
-                    let from = (row.row - rows[0].row) as usize * width;
-                    let g = gradients.map(|g| &g[at * width..][..width]);
-                    let [w, m, v] = [&mut *w, &mut *m, &mut *v].map(|all| &mut all[from..][..width]);
-                    take(&factors[row.taken as usize..], w, m, v, g);
-                }
-            });
-        });
-    }
-}
-
-/// Takes all steps of a row, [`HELD`] values at a time; the last one with the gradient `g`, if there is one.
-#[inline(always)]
-fn take<R: Real>(steps: &[Factors<R>], w: &mut [R], m: &mut [R], v: &mut [R], g: Option<&[R]>) {
-    let ((w, w_rest), (m, m_rest), (v, v_rest)) = (w.as_chunks_mut(), m.as_chunks_mut(), v.as_chunks_mut());
-    let (g, g_rest) = g.map_or((None, None), |g| (Some(g.as_chunks::<HELD>().0), Some(g.as_chunks::<HELD>().1)));
-    for (at, ((w, m), v)) in w.iter_mut().zip(m).zip(v).enumerate() {
-        take_held(steps, w, m, v, g.map(|g| &g[at]));
-    }
-    let count = w_rest.len();
-    if count > 0 {
-        let padded = |from: &[R]| {
-            let mut held = [zero::<R>(); HELD];
-            held[..count].copy_from_slice(from);
-            held
-        };
-        let [mut w, mut m, mut v] = [&*w_rest, m_rest, v_rest].map(padded);
-        take_held(steps, &mut w, &mut m, &mut v, g_rest.map(padded).as_ref());
-        w_rest.copy_from_slice(&w[..count]);
-        m_rest.copy_from_slice(&m[..count]);
-        v_rest.copy_from_slice(&v[..count]);
-    }
-}
-
-/// The same for values that stay in registers.
-#[inline(always)]
-fn take_held<R: Real>(
-    steps: &[Factors<R>],
-    to_w: &mut [R; HELD],
-    to_m: &mut [R; HELD],
-    to_v: &mut [R; HELD],
-    g: Option<&[R; HELD]>,
-) {
-    let (mut w, mut m, mut v) = (*to_w, *to_m, *to_v);
-    let nothing = [zero::<R>(); HELD];
-    for (number, step) in steps.iter().enumerate() {
-        let g = g.filter(|_| number + 1 == steps.len()).unwrap_or(&nothing);
-        for i in 0..HELD {
-            [w[i], m[i], v[i]] = step.step([w[i], m[i], v[i]], g[i]);
-        }
-    }
-    (*to_w, *to_m, *to_v) = (w, m, v);
 }
 
 /// v ← v·`velocity[0]` + g·`velocity[1]` + w·`velocity[2]`, then w ← w·`weight[0]` + g·`weight[1]` + v·`weight[2]`.
@@ -347,50 +244,6 @@ mod tests {
     }
 
     /// Rows that take their steps late have the bits of whole steps, whenever they catch up and on any number of threads.
-    fn late_rows_are_whole_steps<R: Real>(width: usize) {
-        let (rows, steps) = (200usize, 30usize);
-        // Row r has a gradient in step s; row 7 has none.
-        let met = |row: usize, step: usize| row != 7 && (row * 7 + step * 11).is_multiple_of(row % 13 + 1);
-        let gradient = |row: usize, step: usize| -> Vec<R> { wave(width, (row + 31 * step) as f64 * 0.01 + 0.1) };
-        let start: Vec<R> = wave(rows * width, 0.1);
-        let mut whole = [start.clone(), vec![R::of(0.0); rows * width], vec![R::of(0.0); rows * width]];
-        for step in 0..steps {
-            let one = |row| if met(row, step) { gradient(row, step) } else { vec![R::of(0.0); width] };
-            let g: Vec<R> = (0..rows).flat_map(one).collect();
-            let [w, m, v] = &mut whole;
-            adam(&step_of_adam(step), w, m, v, &g, 0.25);
-        }
-        // All at once, or also all rows after every fourth step.
-        for (threads, pause) in [(1, usize::MAX), (3, usize::MAX), (2, 4)] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut late = [start.clone(), vec![R::of(0.0); rows * width], vec![R::of(0.0); rows * width]];
-            let (mut taken, mut history) = (vec![0u32; rows], Vec::new());
-            let [w, m, v] = &mut late;
-            let mut table = AdamRows { w, states: [m, v], width };
-            let all = |taken: &[u32]| -> Vec<LateRow> {
-                taken.iter().zip(0..).map(|(taken, row)| LateRow { row, taken: *taken }).collect()
-            };
-            for step in 0..steps {
-                history.push(step_of_adam(step));
-                let some: Vec<LateRow> = all(&taken).into_iter().filter(|late| met(late.row as usize, step)).collect();
-                let g: Vec<R> = some.iter().flat_map(|late| gradient(late.row as usize, step)).collect();
-                // Before a row is read, it catches up.
-                let (before, now) = history.split_at(step);
-                let waiting: Vec<LateRow> = some.iter().copied().filter(|late| late.taken < step as u32).collect();
-                pool.install(|| table.catch_up(&waiting, before, None));
-                let some: Vec<LateRow> = some.iter().map(|late| LateRow { taken: 0, ..*late }).collect();
-                pool.install(|| table.catch_up(&some, now, Some((&g, 0.25))));
-                some.iter().for_each(|late| taken[late.row as usize] = step as u32 + 1);
-                if step % pause == pause - 1 {
-                    pool.install(|| table.catch_up(&all(&taken), &history, None));
-                    taken.fill(step as u32 + 1);
-                }
-            }
-            pool.install(|| table.catch_up(&all(&taken), &history, None));
-            assert_eq!(late.map(|x| bits(&x)), whole.clone().map(|x| bits(&x)), "{threads} threads, pause {pause}");
-        }
-    }
-
     fn one_pass_gives_the_bits_of_two<R: Real>() {
         let n = BLOCK + 19;
         let steps = [
@@ -449,14 +302,6 @@ mod tests {
         sums_are_their_formula::<f64>();
         adam_is_its_formula::<f32>();
         adam_is_its_formula::<f64>();
-    }
-
-    #[test]
-    fn rows_may_take_their_steps_late() {
-        for width in [1, 64, 130] {
-            late_rows_are_whole_steps::<f32>(width);
-            late_rows_are_whole_steps::<f64>(width);
-        }
     }
 
     #[test]
