@@ -311,7 +311,7 @@ fn mistakes_are_told_before_a_folder_is_made() {
         ("finetune run --data texts.tsv --crops 0.5", &["--crops"]),
         ("finetune run --data texts.tsv --from-layer 1", &["--from-layer"]),
         ("finetune run --data texts.tsv --rates 0.1,0.2", &["one rate"]),
-        ("finetune words.vec --data texts.tsv", &["words.vec"]),
+        ("finetune words.vec --data texts.tsv", &["words.vec", "no network", "--init"]),
         ("finetune nowhere --data texts.tsv", &["nowhere"]),
     ] {
         fails(at, &format!("{arguments} {labels}"), parts);

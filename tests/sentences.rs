@@ -141,6 +141,7 @@ fn a_transformer_is_distilled_and_every_verb_takes_the_student() {
     let texts: String = THINGS.iter().flat_map(|thing| WAYS.map(|way| format!("the {way} {thing} is here\n"))).collect();
     fs::write(at.join("my texts.txt"), &texts).unwrap();
     fs::write(at.join("data.txt"), &texts).unwrap();
+    fs::write(at.join("words.vec"), "2 2\na 1 0\nb 0 1\n").unwrap();
     fs::write(at.join("teacher.toml"), format!("[data]\npath = \"pairs.tsv\"\n{TRANSFORMER}")).unwrap();
     said(at, "train sentences --config teacher.toml --out teacher --quiet");
     said(at, "export teacher --format sentence-transformers --out teacher-folder --quiet");
@@ -182,6 +183,7 @@ fn a_transformer_is_distilled_and_every_verb_takes_the_student() {
         ("teacher --width 17", &["--width 17", "16 values"][..]),
         ("one", &["static embedding already"]),
         ("nowhere", &["nowhere"]),
+        ("words.vec", &["words.vec", "no network", "--init"]),
         ("teacher --alpha 0.5", &["--alpha", "texts have no labels"]),
         ("teacher --optimizer sgd", &["--optimizer", "AdamW"]),
         ("teacher --student small.toml", &["needs texts"]),

@@ -99,12 +99,12 @@ impl Modality for Sentences {
     }
 
     fn foreign_task(&self, request: &TaskRequest) -> Result<Option<Recipe>> {
+        if !origin::is_foreign(&request.run)? {
+            return Ok(None);
+        }
         match request.task {
-            Task::Finetune(_) => finetune::recipe::foreign(request),
-            Task::Distill(_) => {
-                let foreign = folder::at(&request.run)?;
-                foreign.is_some().then(|| distill::recipe::written(request)).transpose()
-            }
+            Task::Finetune(_) => finetune::recipe::written(None, request).map(Some),
+            Task::Distill(_) => distill::recipe::written(request).map(Some),
         }
     }
 

@@ -162,6 +162,14 @@ impl Folder {
         Ok(Folder { described: Described { network, rules, normalise }, tensors, tokenizer, notes })
     }
 
+    /// Whether the encoder of a folder is a static embedding; its weights are not read.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read), of its description.
+    pub fn is_table(folder: &Path) -> Result<bool> {
+        Ok(Layout::read(folder, &mut Vec::new())?.kind != Kind::Transformer)
+    }
+
     /// The encoder on `device`.
     ///
     /// # Errors

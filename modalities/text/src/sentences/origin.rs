@@ -24,6 +24,23 @@ pub enum Origin<'a> {
     Words(Checkpoint),
 }
 
+/// Whether another program's encoder of texts is at `path`, which a task may begin with.
+///
+/// # Errors
+/// A file of word vectors, which no task trains; files that cannot be downloaded.
+pub fn is_foreign(path: &Path) -> Result<bool> {
+    if folder::at(path)?.is_some() {
+        return Ok(true);
+    }
+    // Networks of other modalities are safetensors, too.
+    match path.is_file().then(|| vectors::look(path)).transpose()?.flatten() {
+        None | Some(vectors::Format::Safetensors) => Ok(false),
+        Some(_) => Err(Error::usage("word vectors have no network that could be fine-tuned or distilled")
+            .at(path.display())
+            .hint("`ctk train sentences --init` begins with them, and makes a run of a static embedding")),
+    }
+}
+
 const KNOWN: &str =
     "give a run of sentences, the folder of an encoder (sentence-transformers, transformers, model2vec), or word vectors";
 
@@ -57,16 +74,18 @@ impl<'a> Origin<'a> {
         }
     }
 
-    /// Whether the encoder is a static embedding. Word vectors are not opened, and of a run only its description is read.
+    /// Whether the encoder is a static embedding. Only a description is read: weights are not.
     ///
     /// # Errors
     /// A damaged file.
     pub fn is_table(&self) -> Result<bool> {
-        let described = match self {
-            Origin::Folder(folder) => folder::Folder::read(folder)?.described,
-            Origin::Run(checkpoint) => Described::from_bytes(&checkpoint.reader().bytes(DESCRIPTION)?)?,
-            Origin::Vectors(_) | Origin::Words(_) => return Ok(true),
-        };
-        Ok(matches!(described.network, Network::Table(_)))
+        match self {
+            Origin::Folder(folder) => folder::Folder::is_table(folder),
+            Origin::Run(checkpoint) => {
+                let described = Described::from_bytes(&checkpoint.reader().bytes(DESCRIPTION)?)?;
+                Ok(matches!(described.network, Network::Table(_)))
+            }
+            Origin::Vectors(_) | Origin::Words(_) => Ok(true),
+        }
     }
 }

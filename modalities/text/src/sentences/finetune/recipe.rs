@@ -14,7 +14,6 @@ use ctk_texts::recipe::Paths;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::folder;
 use super::super::origin::Origin;
 use super::super::recipe::{EncoderRecipe, SentencesRecipe};
 
@@ -229,17 +228,6 @@ fn for_images(task: &Finetune, request: &TaskRequest) -> Result<()> {
         return refused("--rates, --epochs", "texts are fine-tuned by one rate and one number of epochs", "give one of each");
     }
     Ok(())
-}
-
-/// The recipe for the folder that `request` names, if it is that of an encoder of texts.
-///
-/// # Errors
-/// As for [`written`]; files that cannot be downloaded.
-pub(in super::super) fn foreign(request: &TaskRequest) -> Result<Option<Recipe>> {
-    if folder::at(&request.run)?.is_none() {
-        return Ok(None);
-    }
-    written(None, request).map(Some)
 }
 
 /// Writes the task's defaults into a new recipe where it says nothing.
