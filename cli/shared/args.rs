@@ -292,7 +292,7 @@ pub enum Compute {
 }
 
 impl Compute {
-    /// Its name, if it is another type than f32, which goes without saying.
+    /// The type's name; none for f32, which output does not mention.
     pub fn stated(self) -> Option<String> {
         (self != Compute::F32).then(|| ctk_core::recipe::Precision::from(self).to_string())
     }

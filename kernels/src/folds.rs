@@ -11,7 +11,7 @@ pub trait Folds: Sized {
     /// Σ x.
     fn sum(x: &[Self]) -> Self;
 
-    /// Σ a·b over the shorter row's values.
+    /// The dot product of two rows. If one is longer, its last values are left out.
     fn dot(a: &[Self], b: &[Self]) -> Self;
 
     /// The largest value, −∞ of none. A row that has NaNs may give any of its values.

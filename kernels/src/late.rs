@@ -34,9 +34,9 @@ const ROWS: usize = 32;
 const HELD: usize = 64;
 
 impl<R: Real> AdamRows<'_, R> {
-    /// Lets `rows` (each once, ascending) take those of `steps` that they have not taken, with a gradient of zeros. The last of the steps is
-    /// taken with the gradients `last` if they are given, a row for each of `rows` times a factor. The bits are those of whole steps, in
-    /// which rows without a gradient have one of zeros.
+    /// Applies to each of `rows` (ascending, each once) the `steps` that it has not taken, with a gradient of zeros. If `last` is given, the
+    /// last step uses its gradients instead: one row for each of `rows`, multiplied by the factor. The result has the same bits as steps of the
+    /// whole table in which rows without a gradient have a gradient of zeros.
     ///
     /// # Panics
     /// If a row is not in the table, or rows are not ascending.
@@ -193,14 +193,7 @@ impl<R: Real> Still<R> {
 mod tests {
     use super::*;
     use crate::update::adam;
-
-    fn wave<R: Real>(n: usize, f: f64) -> Vec<R> {
-        (0..n).map(|i| R::of((i as f64 * f).sin())).collect()
-    }
-
-    fn bits<R: Real>(numbers: &[R]) -> Vec<u64> {
-        numbers.iter().map(|v| v.wide().to_bits()).collect()
-    }
+    use crate::update::tests::{bits, wave};
 
     /// The `number`th of some steps.
     fn step_of_adam(number: usize, keep: f64) -> Adam {

@@ -16,8 +16,8 @@ pub(crate) fn depth<T: Fast>() -> usize {
     T::Factor::DEPTH
 }
 
-/// The products of `count` rows of `inner` values of `a`, which are `line` apart, with panels of `columns` columns; row i goes to (or, with
-/// the last, is added to) `to[i·stride]` and the values after it.
+/// Multiplies a matrix by panels of `columns` columns. The matrix has `count` rows of `inner` values in `a`, which begin `line` values apart.
+/// Row i of the product is written to `to[i·stride..]`, or added to it if `add` is true.
 pub(crate) fn times<T: Fast, C: Fast>(
     a: &[T],
     [count, line, inner]: [usize; 3],

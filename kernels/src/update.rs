@@ -183,14 +183,14 @@ fn momentum<R: Real>(step: Momentum, w: &mut [R], v: &mut [R], g: &[R]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn wave<R: Real>(n: usize, f: f64) -> Vec<R> {
+    pub(crate) fn wave<R: Real>(n: usize, f: f64) -> Vec<R> {
         (0..n).map(|i| R::of((i as f64 * f).sin())).collect()
     }
 
-    fn bits<R: Real>(numbers: &[R]) -> Vec<u64> {
+    pub(crate) fn bits<R: Real>(numbers: &[R]) -> Vec<u64> {
         numbers.iter().map(|v| v.wide().to_bits()).collect()
     }
 

@@ -274,7 +274,6 @@ impl Augment {
         let way = Way { crop, rows: axis, columns: axis, upside_down, mirror, filter: Filter::Bicubic };
         ROOM.with_borrow_mut(|Room { view, resample, blur }| {
             view.reset(self.size);
-            // Inlined; otherwise the loops inside would be compiled for the oldest machines.
             wide!(resample::resample(picture, way, resample, view));
             if transpose {
                 view.transpose();
