@@ -3,19 +3,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ctk_core::Device;
 use ctk_core::data::dataset::Dataset as _;
 use ctk_core::eval::Features;
-use ctk_core::modality::Modality as _;
+use ctk_core::modality::{Modality as _, Split};
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::parquet::Parquet;
+use ctk_core::store::rows::{Identity, StoredRows};
 use ctk_core::store::safetensors_header::Header;
 use ctk_hub::answer::Told;
 use ctk_images::dataset::{self, Columns, Format};
 use ctk_images::decode;
+use ctk_text::sentences::folder::Folder;
+use ctk_text::sentences::network::Described;
+use ctk_text::sentences::recipe::SentencesRecipe;
 use ctk_text::word2vec::recipe::Word2VecRecipe;
 use ctk_texts::corpus::{Corpus, Invalid, Limits, Reading, Room, Tokens};
 use ctk_texts::files::Encoding;
+use ctk_texts::labelled;
 use ctk_texts::pairs::recipe::SentencesDataRecipe;
 use ctk_texts::recipe::Paths;
 use ctk_texts::retrieval::{self, Collection};
@@ -33,7 +39,7 @@ pub struct Parser {
 }
 
 /// All parsers.
-pub const PARSERS: [Parser; 31] = [
+pub const PARSERS: [Parser; 34] = [
     Parser { name: "image", read: image },
     Parser { name: "idx", read: |bytes, folder| images(bytes, folder, "train-images-idx3-ubyte", Some(Format::Idx)) },
     Parser { name: "images-csv", read: |bytes, folder| images(bytes, folder, "images.csv", Some(Format::Table)) },
@@ -59,13 +65,19 @@ pub const PARSERS: [Parser; 31] = [
     Parser { name: "texts", read: texts },
     Parser { name: "sts", read: sts },
     Parser { name: "retrieval", read: retrieval },
+    Parser { name: "labelled", read: labelled },
     Parser { name: "pairs-tsv", read: |bytes, folder| pairs(bytes, folder, "pairs.tsv") },
     Parser { name: "pairs-csv", read: |bytes, folder| pairs(bytes, folder, "pairs.csv") },
     Parser { name: "pairs-jsonl", read: |bytes, folder| pairs(bytes, folder, "pairs.jsonl") },
     Parser { name: "recipe", read: recipe },
     Parser { name: "manifest", read: manifest },
+    Parser { name: "rows", read: rows },
+    Parser { name: "encoder-folder", read: encoder_folder },
     Parser { name: "hub", read: hub },
 ];
+
+/// Number and width of the rows that are kept: a whole block, and one more.
+const ROWS: [usize; 2] = [1025, 1];
 
 fn file(bytes: &[u8], folder: &Path, name: &str) -> PathBuf {
     let path = folder.join(name);
@@ -185,6 +197,18 @@ fn retrieval(bytes: &[u8], folder: &Path) {
     let _ = Collection::read(&passages, &retrieval::Options::default());
 }
 
+/// Texts with classes, as each kind of table.
+fn labelled(bytes: &[u8], folder: &Path) {
+    for name in ["texts.tsv", "texts.csv", "texts.jsonl", "texts.txt"] {
+        let path = file(bytes, folder, name);
+        let Ok(texts) = labelled::read(&path, &labelled::Reading::default()) else { continue };
+        for split in [Split::Train, Split::Test] {
+            let _ = texts.clone().part(split);
+        }
+        let _ = labelled::in_both(&texts, &texts);
+    }
+}
+
 fn pairs(bytes: &[u8], folder: &Path, name: &str) {
     let path = Some(Paths::One(file(bytes, folder, name).display().to_string()));
     let Ok(sentences) = (SentencesDataRecipe { path, ..SentencesDataRecipe::default() }).open() else { return };
@@ -199,11 +223,51 @@ fn recipe(bytes: &[u8], folder: &Path) {
     let Ok(recipe) = Recipe::read(&file(bytes, folder, "recipe.toml")) else { return };
     let _ = recipe.parse::<VisionRecipe>();
     let _ = Word2VecRecipe::parse(&recipe);
+    let _ = SentencesRecipe::check(&recipe);
 }
 
 fn manifest(bytes: &[u8], folder: &Path) {
     file(bytes, folder, "manifest.json");
     let _ = Checkpoint::open(folder).and_then(|checkpoint| checkpoint.verify());
+}
+
+/// Rows that an earlier run has kept: what is damaged is computed again, what is of something else is left as it is.
+fn rows(bytes: &[u8], folder: &Path) {
+    let path = file(bytes, folder, "kept.rows");
+    let kept = StoredRows::of(&path, &Identity::default().and(b"seed"), ROWS, |range| Ok(vec![0.5; range.len() * ROWS[1]]));
+    match kept {
+        Ok(rows) => {
+            let mut values = Vec::new();
+            assert!(rows.read(0..rows.len(), &mut values).is_ok());
+            assert_eq!(values.len(), ROWS[0] * ROWS[1]);
+        }
+        Err(_) => assert_eq!(fs::read(&path).expect("the file is there"), bytes),
+    }
+}
+
+/// The descriptions that sentence-transformers, transformers and model2vec write beside a network's weights, and ctk's own.
+fn encoder_folder(bytes: &[u8], folder: &Path) {
+    let at = folder.join("encoder");
+    fs::create_dir_all(at.join("1_Pooling")).expect("a folder can be made");
+    let usual: [(&str, &[u8]); 5] = [
+        ("config.json", include_bytes!("corpus/encoder-folder/bert")),
+        ("modules.json", include_bytes!("corpus/encoder-folder/modules")),
+        ("1_Pooling/config.json", include_bytes!("corpus/encoder-folder/pooling")),
+        ("sentence_bert_config.json", include_bytes!("corpus/encoder-folder/length")),
+        ("config_sentence_transformers.json", include_bytes!("corpus/encoder-folder/prompts")),
+    ];
+    file(include_bytes!("corpus/network/bert"), &at, "model.safetensors");
+    file(include_bytes!("corpus/tokenizer/pieces"), &at, "tokenizer.json");
+    for odd in 0..usual.len() {
+        for (number, (name, usual)) in usual.iter().enumerate() {
+            file(if number == odd { bytes } else { usual }, &at, name);
+        }
+        let _ = Folder::is_table(&at);
+        if let Ok(read) = Folder::read(&at) {
+            let _ = read.encoder(&Device::Cpu).and_then(|encoder| encoder.embed(&["the quick fox", ""]));
+        }
+    }
+    let _ = Described::from_bytes(bytes);
 }
 
 /// Lines of headers, as a server sends them.
