@@ -449,6 +449,7 @@ fn a_step_is_timed_and_its_memory_is_what_was_forecast() {
         assert!(whole["step_ms"][stage].is_f64(), "{stage}: {whole}");
     }
     assert!(whole["tokenizing"]["tokens_per_second"].as_f64().unwrap() > 0.0 && whole["epoch_samples"] == 500, "{whole}");
+    assert!(whole["embedding"]["texts_per_second"].as_f64().unwrap() > 0.0, "{whole}");
     let ratio = |of: &Value| of["peak_rss_mb"].as_f64().unwrap() / of["forecast_mb"].as_f64().unwrap();
     assert!((0.6..1.5).contains(&ratio(&whole)), "{whole}");
     let less = bench("--set encoder.transformer.layers=2 --set train.recompute=true");

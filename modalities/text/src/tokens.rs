@@ -26,9 +26,14 @@ impl Tokens {
         self.ends.push(self.ids.len() as u32);
     }
 
+    /// The tokens of each text.
+    pub fn texts(&self) -> impl Iterator<Item = &[u32]> {
+        self.ends.iter().scan(0, |before, end| Some(&self.ids[std::mem::replace(before, *end) as usize..*end as usize]))
+    }
+
     /// Tokens of each text.
     pub fn lengths(&self) -> impl Iterator<Item = usize> {
-        self.ends.iter().scan(0, |before, end| Some((end - std::mem::replace(before, *end)) as usize))
+        self.texts().map(<[u32]>::len)
     }
 }
 

@@ -3,11 +3,12 @@
 //! The texts are the recipe's, and are tokenised before the steps are timed, as they are before training; that is timed apart. Texts that are
 //! cut anew each time are tokenised with the batch, as in training.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ctk_core::data::dataset::Dataset;
 use ctk_core::data::source::Source;
 use ctk_core::nn::params::Params;
+use ctk_core::nn::pass::Precision;
 use ctk_core::observer::{Event, Observer};
 use ctk_core::recipe::Recipe;
 use ctk_core::rng::Key;
@@ -17,12 +18,13 @@ use ctk_texts::pairs::Sentences;
 use serde_json::json;
 
 use super::data::{TokenPairs, fits};
+use super::encoder::encode;
 use super::forecast::{self, Load};
 use super::network::Network;
 use super::recipe::SentencesRecipe;
 use super::start::Start;
 use super::tokenizing::Tokenizing;
-use crate::tokens::Tokens;
+use crate::tokens::{TokenEncoder, Tokens};
 
 /// The recipe that is timed by default: a transformer of MiniLM's size on generated pairs.
 pub(super) const YARDSTICK: &str = "[data]\npairs = 2000\n\n[tokenizer.train]\nsize = 1000\n\n[encoder.transformer]\nlayers = 6\n\
@@ -30,6 +32,12 @@ pub(super) const YARDSTICK: &str = "[data]\npairs = 2000\n\n[tokenizer.train]\ns
 
 /// The default number of timed steps.
 const STEPS: usize = 5;
+
+/// Samples whose texts are embedded, and texts that are embedded at once.
+const SAMPLES: usize = 8192;
+const AT_ONCE: usize = 512;
+/// The time after which the speed of embedding is known.
+const ENOUGH: Duration = Duration::from_millis(500);
 
 pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
     let text = changed(recipe, request)?;
@@ -60,6 +68,8 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
     let stages = bench::learner(&mut learner, &source, &plan, request.steps.unwrap_or(STEPS), device)?;
     let memory = before.grown();
     let parameters = learner.params.count("encoder.");
+    observer.event(&Event::Note("timing the encoder alone"));
+    let embedded = embedding(&learner.towers.tower.encoder, &source, learner.precision)?;
     drop(learner);
 
     let batch = train.batch.min(pairs.per_epoch());
@@ -99,6 +109,7 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
         figure("texts_per_second", speed * lengths.len() as f64 / batch as f64, "  texts", ""),
         figure("tokens_per_second", speed * tokens as f64 / batch as f64, "  tokens", ""),
     ]);
+    figures.push(figure("embedding.texts_per_second", embedded, "embedding", "texts a second, of tokens"));
     if let Some(((texts, tokens), seconds)) = tokenised {
         let (texts, tokens) = (texts as f64 / seconds.max(1e-9), tokens as f64 / seconds.max(1e-9));
         figures.extend([
@@ -121,6 +132,28 @@ pub(super) fn run(recipe: &Recipe, request: &Request, observer: &mut dyn Observe
         threads: bench::threads(),
         isa: ctk_core::device::isa(),
     })
+}
+
+/// Texts a second that become features, of tokens.
+fn embedding(network: &TokenEncoder, source: &TokenPairs, precision: Precision) -> Result<f64> {
+    let count = source.len().min(SAMPLES);
+    let samples: Vec<u32> = (0..count).map(|at| (at * source.len() / count) as u32).collect();
+    let batch = source.draw(&samples, Key::new(0))?;
+    let texts: Vec<&[u32]> = batch.left.iter().flat_map(Tokens::texts).collect();
+    let (mut rows, mut done) = (Vec::new(), 0);
+    let mut run = |texts: &[&[u32]]| {
+        rows.clear();
+        encode(network, precision, texts, &mut rows).map(|()| texts.len())
+    };
+    run(&texts[..AT_ONCE.min(texts.len())])?;
+    let began = Instant::now();
+    for texts in texts.chunks(AT_ONCE).cycle() {
+        done += run(texts)?;
+        if began.elapsed() >= ENOUGH {
+            break;
+        }
+    }
+    Ok(done as f64 / began.elapsed().as_secs_f64())
 }
 
 fn what(
