@@ -245,27 +245,30 @@ fn rows(bytes: &[u8], folder: &Path) {
     }
 }
 
-/// The descriptions that sentence-transformers, transformers and model2vec write beside a network's weights, and ctk's own.
+/// What sentence-transformers, transformers and model2vec write into a folder, each file in turn, and ctk's own description.
 fn encoder_folder(bytes: &[u8], folder: &Path) {
     let at = folder.join("encoder");
     fs::create_dir_all(at.join("1_Pooling")).expect("a folder can be made");
-    let usual: [(&str, &[u8]); 5] = [
+    let usual: [(&str, &[u8]); 7] = [
         ("config.json", include_bytes!("corpus/encoder-folder/bert")),
         ("modules.json", include_bytes!("corpus/encoder-folder/modules")),
         ("1_Pooling/config.json", include_bytes!("corpus/encoder-folder/pooling")),
         ("sentence_bert_config.json", include_bytes!("corpus/encoder-folder/length")),
         ("config_sentence_transformers.json", include_bytes!("corpus/encoder-folder/prompts")),
+        ("tokenizer.json", include_bytes!("corpus/tokenizer/pieces")),
+        ("model.safetensors", include_bytes!("corpus/network/bert")),
     ];
-    file(include_bytes!("corpus/network/bert"), &at, "model.safetensors");
-    file(include_bytes!("corpus/tokenizer/pieces"), &at, "tokenizer.json");
-    for odd in 0..usual.len() {
-        for (number, (name, usual)) in usual.iter().enumerate() {
-            file(if number == odd { bytes } else { usual }, &at, name);
-        }
+    for (name, usual) in usual {
+        file(usual, &at, name);
+    }
+    assert!(Folder::read(&at).is_ok(), "the usual files are those of an encoder");
+    for (name, usual) in usual {
+        file(bytes, &at, name);
         let _ = Folder::is_table(&at);
         if let Ok(read) = Folder::read(&at) {
             let _ = read.encoder(&Device::Cpu).and_then(|encoder| encoder.embed(&["the quick fox", ""]));
         }
+        file(usual, &at, name);
     }
     let _ = Described::from_bytes(bytes);
 }

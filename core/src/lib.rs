@@ -26,6 +26,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod eval;
+pub mod guard;
 pub mod memory;
 pub mod modality;
 pub mod model;

@@ -3,7 +3,6 @@
 //! A file is read column by column and page by page, so that only one page and what is made of it are in memory. Pages may be compressed by
 //! Snappy, GZIP, Zstandard or LZ4; other codecs and encrypted files are refused by name.
 
-mod guard;
 mod headers;
 mod pages;
 mod read;

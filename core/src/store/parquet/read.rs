@@ -12,10 +12,10 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescriptor;
 
-use super::guard::guarded;
 use super::headers;
 use super::pages::{Bounded, Pages};
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::memory;
 use crate::opened;
 
@@ -24,6 +24,11 @@ const BLOCK: usize = 64;
 
 /// Bytes of memory that a row takes at least once it is read as text.
 const ROW: u64 = 24;
+
+/// Runs what is the parquet crate's alone: a panic is an error.
+fn guarded<R>(work: impl FnOnce() -> Result<R, ParquetError>) -> Result<R, ParquetError> {
+    guard::guarded(work, ParquetError::General)
+}
 
 const DAMAGED: &str = "the file is damaged or cut short: fetch it again";
 

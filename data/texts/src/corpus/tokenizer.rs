@@ -1,9 +1,11 @@
-//! Checks a `tokenizers` JSON file before the `tokenizers` library reads it, because that library panics on some damaged files.
+//! Reads `tokenizers` JSON files. The `tokenizers` library panics on some damaged ones, while it reads them or when a text is cut: what is
+//! known of these is checked before.
 
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ctk_core::guard::guarded;
 use ctk_core::{Context, Error, Result, opened};
 use serde_json::Value;
 use tokenizers::Tokenizer;
@@ -23,8 +25,24 @@ pub fn read(path: &Path) -> Result<Tokenizer> {
     // The library panics if the JSON ends inside a decoder.
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| no_tokenizer(e.to_string()))?;
     charsmaps(&value).map_err(|e| no_tokenizer(format!("`{CHARSMAP}` {e}")))?;
+    merges(&value["model"]).map_err(|e| no_tokenizer(format!("`merges` {e}")))?;
     drop(value);
-    Tokenizer::from_bytes(&bytes).map_err(|e| no_tokenizer(e.to_string()))
+    guarded(|| Tokenizer::from_bytes(&bytes), Into::into).map_err(|e| no_tokenizer(e.to_string()))
+}
+
+/// Checks that what is merged to the right begins as pieces inside of words do: the library cuts that off unseen.
+fn merges(model: &Value) -> Result<(), String> {
+    let Some(prefix) = model["continuing_subword_prefix"].as_str().filter(|prefix| !prefix.is_empty()) else { return Ok(()) };
+    for merge in model["merges"].as_array().into_iter().flatten() {
+        let right = match merge {
+            Value::String(both) => both.split_once(' ').map(|(_, right)| right),
+            pair => pair[1].as_str(),
+        };
+        if let Some(right) = right.filter(|right| !right.starts_with(prefix)) {
+            return Err(format!("have `{right}` on the right, which does not begin with `{prefix}`"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks every replacement table below `value`: the library panics on damaged ones, on some only when a text is cut.
@@ -138,6 +156,24 @@ mod tests {
             let error = read_text(&file(&map)).unwrap_err().to_string();
             assert!(error.contains(why), "{why}: {error}");
         }
+        let bpe = |prefix: &str, merges: Value| {
+            let model = json!({
+                "type": "BPE", "continuing_subword_prefix": prefix, "vocab": { "a": 0, "##b": 1, "ab": 2, "b": 3 }, "merges": merges,
+            });
+            read_text(&json!({ "version": "1.0", "added_tokens": [], "model": model }).to_string())
+        };
+        assert!(
+            bpe("##", json!(["a ##b"])).is_ok() && bpe("##", json!([["a", "##b"]])).is_ok() && bpe("", json!(["a b"])).is_ok()
+        );
+        for merges in [json!(["a b"]), json!([["a", "b"]])] {
+            let error = bpe("##", merges).unwrap_err().to_string();
+            assert!(error.contains("`b` on the right") && error.contains("`##`"), "{error}");
+        }
+        // A merge that is longer than all pieces.
+        let model = json!({ "type": "BPE", "vocab": { "a": 0, "b": 1 }, "merges": ["a b"] });
+        let error =
+            read_text(&json!({ "version": "1.0", "added_tokens": [], "model": model }).to_string()).unwrap_err().to_string();
+        assert!(error.contains("makes no sense"), "{error}");
         let number = file("").replace("\"\"", "7");
         assert!(read_text(&number).unwrap_err().to_string().contains("is not text"));
     }

@@ -1,19 +1,20 @@
-//! Turns panics of the parquet crate, which takes some damaged files for impossible, into errors.
+//! Turns panics of libraries that take some damaged files for impossible into errors.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
-use parquet::errors::ParquetError;
-
 thread_local! {
     /// Whether a panic of this thread becomes an error, which says all there is to say.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, which is the parquet crate's alone: a panic is an error, and is not reported.
-pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, ParquetError>) -> Result<R, ParquetError> {
+/// Runs `work`, which is a library's alone, on this thread: a panic is an error, made by `wrong` of its words, and is not reported.
+///
+/// # Errors
+/// Those of `work`, and its panics.
+pub fn guarded<R, E>(work: impl FnOnce() -> Result<R, E>, wrong: impl FnOnce(String) -> E) -> Result<R, E> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = take_hook();
@@ -24,10 +25,10 @@ pub(super) fn guarded<R>(work: impl FnOnce() -> Result<R, ParquetError>) -> Resu
         }));
     });
     GUARDED.set(true);
-    // Whatever the panic left half done is dropped with the reader.
+    // Whatever the panic left half done is dropped.
     let done = catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(false);
-    done.unwrap_or_else(|panic| Err(ParquetError::General(words(&*panic))))
+    done.unwrap_or_else(|panic| Err(wrong(words(&*panic))))
 }
 
 fn words(panic: &dyn Any) -> String {
@@ -41,11 +42,12 @@ mod tests {
 
     #[test]
     fn panics_are_errors_and_errors_stay() {
-        let error = guarded::<()>(|| panic!("page {}", 3)).unwrap_err().to_string();
+        let run = |work: fn() -> Result<i32, String>| guarded(work, |words| words);
+        let error = run(|| panic!("page {}", 3)).unwrap_err();
         assert!(error.contains("makes no sense (page 3)"), "{error}");
-        assert!(guarded::<()>(|| panic!("constant")).unwrap_err().to_string().contains("constant"));
-        assert!(guarded::<()>(|| Err(ParquetError::EOF("end".into()))).unwrap_err().to_string().contains("end"));
-        assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
+        assert!(run(|| panic!("constant")).unwrap_err().contains("constant"));
+        assert_eq!(run(|| Err("end".into())).unwrap_err(), "end");
+        assert_eq!(run(|| Ok(3)), Ok(3));
         assert!(!GUARDED.get());
     }
 }
