@@ -2,11 +2,22 @@
 
 use crate::nn::params::{Init, ParamKind, Params, Scope};
 use crate::nn::{
-    AddedRow, Attention, AvgPool, BatchNorm, Conv2d, Gelu, Layer, LayerNorm, Linear, MaxPool, Nonlinearity, Padding, Residual,
-    Select,
+    AddedRow, Attention, AvgPool, BatchNorm, Conv2d, Gelu, Layer, LayerNorm, Linear, MaxPool, Nonlinearity, Padding, Patches,
+    Resampling, Residual, Scale, Select, Tokens,
 };
 
 pub(crate) const NORMAL: Init = Init::Normal { std: 0.5 };
+
+/// Class token, two registers, and 3 × 3 positions of five values.
+const TOKENS: Tokens = Tokens {
+    width: 5,
+    side: 3,
+    class: true,
+    class_position: true,
+    registers: 2,
+    resampling: Resampling::Bicubic,
+    deviation: 0.5,
+};
 
 /// A network and an input for it.
 pub(crate) struct Case {
@@ -98,6 +109,22 @@ pub(crate) fn cases() -> Vec<Case> {
                 Layer::AddedRow(AddedRow::by_position([9, 5], 2, NORMAL, s.sub("a"))),
                 Layer::AddedRow(AddedRow::always([2, 5], 1, NORMAL, s.sub("b"))),
             ]
+        }),
+        case("layer scale", &[2, 3, 2, 5], |mut s| vec![Layer::Scale(Scale::new(5, 0.3, s.sub("a")))]),
+        case("block with a layer scale", &[2, 3, 2, 5], |mut s| {
+            let linear = Layer::Linear(Linear::new([5, 5], true, ParamKind::Weight, NORMAL, s.sub("a")));
+            let body = vec![linear, Layer::Scale(Scale::new(5, 0.3, s.sub("b")))];
+            vec![Layer::Residual(Residual::new(body, vec![]).with(Nonlinearity::None))]
+        }),
+        case("patches as tokens", &[2, 3, 3, 5], |s| vec![Layer::Patches(Patches::new(TOKENS, s))]),
+        case("patches of a larger image", &[2, 4, 5, 5], |s| vec![Layer::Patches(Patches::new(TOKENS, s)), Layer::First]),
+        case("patches of a smaller image", &[3, 2, 1, 5], |s| {
+            let of = Tokens { class_position: false, registers: 0, resampling: Resampling::Antialias, ..TOKENS };
+            vec![Layer::Patches(Patches::new(of, s)), Layer::Behind(1), Layer::GlobalAverage]
+        }),
+        case("patches alone", &[2, 4, 4, 5], |s| {
+            let of = Tokens { class: false, registers: 0, resampling: Resampling::BicubicOffset, ..TOKENS };
+            vec![Layer::Patches(Patches::new(of, s))]
         }),
         case("transformer block", &[2, 3, 3, 12], |mut s| {
             let linear = |shape, scope: Scope| Layer::Linear(Linear::new(shape, true, ParamKind::Weight, NORMAL, scope));

@@ -14,8 +14,10 @@ use super::flow::{Activation, Back, Behaviour, Chain, Chained, Context, Forward,
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use super::norm::BatchNorm;
+use super::patches::{self, Patches};
 use super::pool::{self, AvgPool, MaxPool};
 use super::reference;
+use super::scale::Scale;
 use crate::error::{Error, Result};
 use crate::nn::params::Param;
 
@@ -52,6 +54,12 @@ pub enum Layer {
     Attention(Attention),
     /// A row of a table is added to every token: learned positions.
     AddedRow(AddedRow),
+    /// The patches of each image become tokens: positions, class token, registers.
+    Patches(Patches),
+    /// The tokens behind the first ones of each image: its patches without class token and registers.
+    Behind(usize),
+    /// A factor for each channel.
+    Scale(Scale),
     /// An embedding table, the first layer of a chain that reads ids.
     Embedding(Embedding),
     /// Dropout, active in training only.
@@ -80,11 +88,13 @@ impl Layer {
             Layer::BatchNorm(norm) => norm.params(into),
             Layer::LayerNorm(norm) => norm.params(into),
             Layer::AddedRow(added) => added.params(into),
+            Layer::Patches(patches) => patches.params(into),
+            Layer::Scale(scale) => scale.params(into),
             Layer::Embedding(table) => table.params(into),
             Layer::Residual(block) => block.params(into),
             Layer::Select(select) => select.params(into),
             Layer::Relu | Layer::MaxPool(_) | Layer::AvgPool(_) | Layer::GlobalAverage => {}
-            Layer::First | Layer::Gelu(_) | Layer::Attention(_) | Layer::Dropout(_) => {}
+            Layer::First | Layer::Behind(_) | Layer::Gelu(_) | Layer::Attention(_) | Layer::Dropout(_) => {}
         }
     }
 
@@ -92,6 +102,7 @@ impl Layer {
         let (y, back) = match self {
             Layer::Conv2d(conv) => return conv.forward(x, context),
             Layer::BatchNorm(norm) => return norm.forward(x, context),
+            Layer::Scale(scale) => return scale.forward(x, context),
             Layer::Residual(block) => return block.forward(x.plain(), context),
             Layer::Linear(linear) => linear.forward(None, x.plain(), context),
             Layer::Relu => Ok(relu(x.plain(), context)),
@@ -103,6 +114,8 @@ impl Layer {
             Layer::Gelu(form) => Ok(gelu(*form, x.plain(), context)),
             Layer::Attention(attention) => attention.forward(x.plain(), context),
             Layer::AddedRow(added) => added.forward(x.plain(), context),
+            Layer::Patches(patches) => patches.forward(x.plain(), context),
+            Layer::Behind(count) => patches::behind(*count, &x.plain(), context),
             Layer::Select(select) => select.forward(x.plain(), context),
             Layer::Dropout(dropout) => dropout.forward(x.plain(), context),
             Layer::Embedding(table) => Err(table.misplaced()),
@@ -124,6 +137,9 @@ impl Layer {
             Layer::Gelu(form) => reference::gelu(*form, x),
             Layer::Attention(attention) => attention.reference(x, behaviour),
             Layer::AddedRow(added) => added.reference(x, &behaviour.rows),
+            Layer::Patches(patches) => patches.reference(x),
+            Layer::Behind(count) => patches::behind_reference(*count, x),
+            Layer::Scale(scale) => scale.reference(x),
             Layer::Embedding(table) => Err(table.misplaced()),
             Layer::Dropout(dropout) => dropout.reference(x, behaviour),
             Layer::Residual(block) => block.reference(x, behaviour),

@@ -29,10 +29,13 @@ mod norm;
 mod param;
 pub mod params;
 pub mod pass;
+mod patches;
 mod pool;
 mod reference;
+mod resampling;
 mod residual;
 pub mod rows;
+mod scale;
 mod select;
 pub mod tape;
 pub(crate) mod tensors;
@@ -64,8 +67,11 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use norm::BatchNorm;
 pub(crate) use norm::EPSILON;
+pub use patches::{Patches, Tokens};
 pub use pool::{AvgPool, MaxPool, Padding};
+pub use resampling::Resampling;
 pub use residual::Nonlinearity;
+pub use scale::Scale;
 
 /// Layers in order, run as one operation.
 ///
