@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use ctk_kernels::{Device, Groups, Map, Number, Real};
 
 use super::flow::{Context, Forward, SharedMap};
+use super::pool::picked;
 use super::resampling::Resampling;
 use super::tensors;
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ pub struct Tokens {
     pub width: usize,
     /// Patches in a row of an image of the size for which positions are learned, and in a column.
     pub side: usize,
-    /// Whether there is a class token, the first one.
+    /// Whether there is a class token, which comes first.
     pub class: bool,
     /// Whether the class token has a position, the first one.
     pub class_position: bool,
@@ -27,7 +28,7 @@ pub struct Tokens {
     pub registers: usize,
     /// How positions are resampled for other sizes.
     pub resampling: Resampling,
-    /// The deviation of the initial positions, class token and registers.
+    /// The standard deviation of the initial positions, class token and registers.
     pub deviation: f64,
 }
 
@@ -162,20 +163,10 @@ impl Patches {
 
 /// The tokens behind the first `count` of each image.
 pub(crate) fn behind<D: Device, T: Number>(count: usize, x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
-    let device = &context.device;
-    let shape @ [n, h, w, c] = x.shape();
+    let [n, h, w, c] = x.shape();
     let rest = left(count, h * w)?;
     let at: Vec<u32> = (0..n).flat_map(|image| (image * h * w + count) as u32..((image + 1) * h * w) as u32).collect();
-    let at = device.vector(&at);
-    let mut y = Map::new([n, 1, rest, c], device);
-    device.pick(x.data(), device.read(&at), c, y.data_mut());
-    let back = context.back(move |dy: SharedMap<D, T>, _| {
-        let device = dy.device();
-        let mut dx = Map::new(shape, device);
-        device.pick_gradient(dy.data(), device.read(&at), c, dx.data_mut());
-        Ok(Some(Arc::new(dx)))
-    });
-    Ok((Arc::new(y), back))
+    picked(x, &at, [n, 1, rest, c], context)
 }
 
 pub(crate) fn behind_reference(count: usize, x: &Tensor) -> Result<Tensor> {

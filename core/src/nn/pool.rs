@@ -213,10 +213,16 @@ fn firsts(rows: &Rows, n: usize, pixels: usize) -> Result<Vec<u32>> {
 
 /// The first token of each text, or the first pixel of each image.
 pub(crate) fn first<D: Device, T: Number>(x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
+    let [n, h, w, c] = x.shape();
+    let at = firsts(&context.behaviour.rows, n, h * w)?;
+    picked(x, &at, [at.len(), 1, 1, c], context)
+}
+
+/// The tokens of numbers `at`, which are different, as a map of this shape.
+pub(crate) fn picked<D: Device, T: Number>(x: &Map<D, T>, at: &[u32], to: [usize; 4], context: &Context<D>) -> Forward<D, T> {
     let device = &context.device;
-    let shape @ [n, h, w, c] = x.shape();
-    let at = device.vector(&firsts(&context.behaviour.rows, n, h * w)?);
-    let mut y = Map::new([context.behaviour.rows.len(), 1, 1, c], device);
+    let (shape, c, at) = (x.shape(), x.c, device.vector(at));
+    let mut y = Map::new(to, device);
     device.pick(x.data(), device.read(&at), c, y.data_mut());
     let back = context.back(move |dy: SharedMap<D, T>, _| {
         let device = dy.device();

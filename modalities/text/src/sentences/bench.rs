@@ -33,8 +33,9 @@ pub(super) const YARDSTICK: &str = "[data]\npairs = 2000\n\n[tokenizer.train]\ns
 /// The default number of timed steps.
 const STEPS: usize = 5;
 
-/// Samples whose texts are embedded, and texts that are embedded at once.
+/// The largest number of samples whose texts are embedded to time the encoder alone.
 const SAMPLES: usize = 8192;
+/// Texts that are embedded between two looks at the clock.
 const AT_ONCE: usize = 512;
 /// The time after which the speed of embedding is known.
 const ENOUGH: Duration = Duration::from_millis(500);
