@@ -3,7 +3,7 @@
 use crate::nn::params::{Init, ParamKind, Params, Scope};
 use crate::nn::{
     AddedRow, Attention, AvgPool, BatchNorm, Conv2d, Gelu, Layer, LayerNorm, Linear, MaxPool, Nonlinearity, Padding, Patches,
-    Resampling, Residual, Scale, Select, Tokens,
+    Probe, Resampling, Residual, Scale, Select, Tokens,
 };
 
 pub(crate) const NORMAL: Init = Init::Normal { std: 0.5 };
@@ -125,6 +125,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("patches alone", &[2, 4, 4, 5], |s| {
             let of = Tokens { class: false, registers: 0, resampling: Resampling::BicubicOffset, ..TOKENS };
             vec![Layer::Patches(Patches::new(of, s))]
+        }),
+        case("a learned query", &[2, 3, 2, 8], |mut s| {
+            vec![Layer::Probe(Probe::new(8, NORMAL, s.sub("a"))), Layer::Attention(Attention::new(2)), Layer::First]
         }),
         case("transformer block", &[2, 3, 3, 12], |mut s| {
             let linear = |shape, scope: Scope| Layer::Linear(Linear::new(shape, true, ParamKind::Weight, NORMAL, scope));

@@ -16,6 +16,7 @@ use super::linear::Linear;
 use super::norm::BatchNorm;
 use super::patches::{self, Patches};
 use super::pool::{self, AvgPool, MaxPool};
+use super::probe::Probe;
 use super::reference;
 use super::scale::Scale;
 use crate::error::{Error, Result};
@@ -58,6 +59,8 @@ pub enum Layer {
     Patches(Patches),
     /// The tokens behind the first ones of each image: its patches without class token and registers.
     Behind(usize),
+    /// Keys and values of every token, and one learned query for all.
+    Probe(Probe),
     /// A factor for each channel.
     Scale(Scale),
     /// An embedding table, the first layer of a chain that reads ids.
@@ -89,6 +92,7 @@ impl Layer {
             Layer::LayerNorm(norm) => norm.params(into),
             Layer::AddedRow(added) => added.params(into),
             Layer::Patches(patches) => patches.params(into),
+            Layer::Probe(probe) => probe.params(into),
             Layer::Scale(scale) => scale.params(into),
             Layer::Embedding(table) => table.params(into),
             Layer::Residual(block) => block.params(into),
@@ -116,6 +120,7 @@ impl Layer {
             Layer::AddedRow(added) => added.forward(x.plain(), context),
             Layer::Patches(patches) => patches.forward(x.plain(), context),
             Layer::Behind(count) => patches::behind(*count, &x.plain(), context),
+            Layer::Probe(probe) => probe.forward(x.plain(), context),
             Layer::Select(select) => select.forward(x.plain(), context),
             Layer::Dropout(dropout) => dropout.forward(x.plain(), context),
             Layer::Embedding(table) => Err(table.misplaced()),
@@ -139,6 +144,7 @@ impl Layer {
             Layer::AddedRow(added) => added.reference(x, &behaviour.rows),
             Layer::Patches(patches) => patches.reference(x),
             Layer::Behind(count) => patches::behind_reference(*count, x),
+            Layer::Probe(probe) => probe.reference(x),
             Layer::Scale(scale) => scale.reference(x),
             Layer::Embedding(table) => Err(table.misplaced()),
             Layer::Dropout(dropout) => dropout.reference(x, behaviour),

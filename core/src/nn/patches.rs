@@ -42,14 +42,14 @@ pub struct Patches {
 }
 
 impl Patches {
-    /// Declares `class`, `registers` and `positions`, rows of `width` values, in the scope.
+    /// Declares `cls_token`, `reg_token` and `pos_embed`, `(1, rows, width)`, in the scope: timm's names and shapes.
     pub fn new(of: Tokens, mut scope: Scope) -> Self {
         let init = Init::Normal { std: of.deviation };
-        let mut rows = |name, count: usize| scope.param(name, (count, of.width), ParamKind::Embedding, init);
+        let mut rows = |name, count: usize| scope.param(name, (1, count, of.width), ParamKind::Embedding, init);
         Patches {
-            class: of.class.then(|| rows("class", 1)),
-            registers: (of.registers > 0).then(|| rows("registers", of.registers)),
-            positions: rows("positions", usize::from(of.class && of.class_position) + of.side * of.side),
+            class: of.class.then(|| rows("cls_token", 1)),
+            registers: (of.registers > 0).then(|| rows("reg_token", of.registers)),
+            positions: rows("pos_embed", usize::from(of.class && of.class_position) + of.side * of.side),
             of,
         }
     }
@@ -79,6 +79,7 @@ impl Patches {
 
     /// What is added to each token of an image of h × w patches: the class token with its position, registers, positions.
     fn table(&self, size: [usize; 2], value: impl Fn(&Param) -> Result<Tensor>) -> Result<Tensor> {
+        let value = |param: &Param| -> Result<Tensor> { Ok(value(param)?.squeeze(0)?) };
         let positions = value(&self.positions)?;
         let first = self.first();
         let grid = positions.narrow(0, first, positions.dims()[0] - first)?;

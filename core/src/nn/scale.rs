@@ -13,23 +13,23 @@ use crate::nn::params::{Init, Param, ParamKind, Scope};
 /// γ·x for each channel.
 #[derive(Clone)]
 pub struct Scale {
-    weight: Arc<Param>,
+    gamma: Arc<Param>,
 }
 
 impl Scale {
-    /// Declares `weight` (γ), which starts at `first`, in the scope.
+    /// Declares `gamma` (γ), which starts at `first`, in the scope.
     pub fn new(channels: usize, first: f64, mut scope: Scope) -> Self {
-        Scale { weight: scope.param("weight", channels, ParamKind::Norm, Init::Constant(first)) }
+        Scale { gamma: scope.param("gamma", channels, ParamKind::Norm, Init::Constant(first)) }
     }
 
     pub(crate) fn params(&self, into: &mut Vec<Arc<Param>>) {
-        into.push(self.weight.clone());
+        into.push(self.gamma.clone());
     }
 
     fn check(&self, c: usize) -> Result<()> {
-        let channels = self.weight.dims()[0];
+        let channels = self.gamma.dims()[0];
         if c != channels {
-            return Err(Error::new(format!("{channels} factors cannot scale {c} channels")).at(self.weight.name()));
+            return Err(Error::new(format!("{channels} factors cannot scale {c} channels")).at(self.gamma.name()));
         }
         Ok(())
     }
@@ -44,15 +44,15 @@ impl Scale {
         self.check(x.c)?;
         let device = &context.device;
         let [mean, variance] = [0.0, 1.0].map(|value: f64| device.vector(&vec![value; x.c]));
-        let affine = self.weight.view(device, |gamma| device.affine([&mean, &variance], gamma, None, 0.0, false))?;
+        let affine = self.gamma.view(device, |gamma| device.affine([&mean, &variance], gamma, None, 0.0, false))?;
         let lazy = Arc::new(Normalisation::new(affine));
         let y = Activation { normalisation: Some(lazy.clone()), ..Activation::from(x.clone()) };
-        let (weight, own) = (self.weight.clone(), context.clone());
+        let (gamma, own) = (self.gamma.clone(), context.clone());
         let back = context.back(move |dy, want| {
             let (device, affine) = (&own.device, &lazy.affine);
             let sums = lazy.take().unwrap_or_else(|| device.gradient_sums(affine, x.data(), dy.data()));
             let [dgamma, _] = device.affine_gradients(affine, &sums);
-            own.leave(&weight, dgamma)?;
+            own.leave(&gamma, dgamma)?;
             if !want {
                 return Ok(None);
             }
@@ -65,6 +65,6 @@ impl Scale {
 
     pub(crate) fn reference(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x.dim(Minus1)?)?;
-        Ok(x.broadcast_mul(self.weight.var())?)
+        Ok(x.broadcast_mul(self.gamma.var())?)
     }
 }
