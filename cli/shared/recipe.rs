@@ -18,7 +18,7 @@ pub fn recipe(args: &RecipeArgs, modality: &dyn Modality) -> Result<Recipe> {
         Some(file) => {
             let mut recipe = Recipe::read(file)?;
             // Relative paths in a recipe are relative to its folder; notes name those that exist only below the current folder.
-            recipe.beside_its_file(modality.paths())?.iter().for_each(|told| output::say(format!("note: {told}")));
+            recipe.beside_its_file(&modality.paths())?.iter().for_each(|told| output::say(format!("note: {told}")));
             recipe
         }
         None => Recipe::new(

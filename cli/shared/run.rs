@@ -106,7 +106,7 @@ pub fn train(modality: &dyn Modality, recipe: &Recipe, place: Place, process: Pr
 pub fn completed(modality: &dyn Modality, recipe: &Recipe) -> Result<Recipe> {
     modality.plan(recipe)?;
     let mut recipe = recipe.clone();
-    recipe.absolute(modality.paths())?;
+    recipe.absolute(&modality.paths())?;
     modality.complete(&mut recipe)?;
     Ok(recipe)
 }

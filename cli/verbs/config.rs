@@ -59,7 +59,7 @@ fn check(modality: &dyn Modality, files: &[PathBuf], data: Option<&Path>, json: 
         modality.plan(&recipe)?;
         let mut about = Vec::new();
         if let Some(data) = data {
-            recipe.beside_its_file(modality.paths())?;
+            recipe.beside_its_file(&modality.paths())?;
             modality.set_data(&mut recipe, data)?;
             modality.complete(&mut recipe)?;
             about = modality.about(&recipe)?;

@@ -31,7 +31,7 @@ pub fn run(args: Distill, modalities: Modalities) -> Result<()> {
 /// The student's recipe; relative paths in it are relative to its folder.
 fn student(file: &std::path::Path, modalities: Modalities) -> Result<Recipe> {
     let mut recipe = Recipe::read(file)?;
-    let paths: Vec<&str> = modalities.iter().flat_map(|modality| modality.paths()).copied().collect();
+    let paths: Vec<&str> = modalities.iter().flat_map(|modality| modality.paths()).collect();
     recipe.beside_its_file(&paths)?.iter().for_each(|told| output::say(format!("note: {told}")));
     Ok(recipe)
 }

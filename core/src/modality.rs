@@ -78,8 +78,8 @@ pub trait Modality: Sync {
     }
 
     /// The recipe keys that hold paths. Relative paths are relative to the recipe's file; runs store absolute paths.
-    fn paths(&self) -> &'static [&'static str] {
-        &["data.path"]
+    fn paths(&self) -> Vec<&'static str> {
+        vec!["data.path"]
     }
 
     /// Makes `recipe` learn from `data`.

@@ -226,6 +226,11 @@ impl Scope<'_> {
         self
     }
 
+    /// This scope once more, for a layer whose parameters are beside others.
+    pub fn same(&mut self) -> Scope<'_> {
+        Scope { params: &mut *self.params, prefix: self.prefix.clone(), depth: self.depth }
+    }
+
     /// The scope `name` below this one.
     pub fn sub(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
         let prefix = self.join(&name.to_string());

@@ -87,8 +87,8 @@ impl Modality for Sentences {
         recipe::complete(recipe)
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        PATHS
+    fn paths(&self) -> Vec<&'static str> {
+        PATHS.to_vec()
     }
 
     fn task(&self, from: &Checkpoint, request: &TaskRequest) -> Result<Recipe> {

@@ -61,8 +61,8 @@ impl Modality for Word2Vec {
         Ok(Box::new(job::Word2VecJob::new(recipe)?))
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        &["data.path", "data.tokens", "train.init"]
+    fn paths(&self) -> Vec<&'static str> {
+        vec!["data.path", "data.tokens", "train.init"]
     }
 
     fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {

@@ -233,14 +233,14 @@ mod tests {
         let request = Request { changes, steps: Some(1), device: ctk_core::Device::Cpu };
         let text = changed(&Recipe::new("test", YARDSTICK), &request).unwrap();
         let recipe = recipe::check(&text).unwrap().recipe;
-        let EncoderRecipe::Resnet(of) = &recipe.encoder;
+        let EncoderRecipe::Resnet(of) = &recipe.encoder else { panic!("{:?}", recipe.encoder) };
         assert_eq!((of.depth, recipe.pairs.size, recipe.train.seed, recipe.train.batch), (20, 24, 3, 128));
 
         let width = |changes: &[(&'static str, &str)]| {
             let changes = changes.iter().map(|&(name, value)| (name, value.to_string())).collect();
             let narrow = Recipe::new("test", "[encoder.resnet]\nwidth = 0.25\n");
             let text = changed(&narrow, &Request { changes, steps: Some(1), device: ctk_core::Device::Cpu }).unwrap();
-            let EncoderRecipe::Resnet(of) = recipe::check(&text).unwrap().recipe.encoder;
+            let EncoderRecipe::Resnet(of) = recipe::check(&text).unwrap().recipe.encoder else { panic!("{text:?}") };
             of.width
         };
         assert_eq!(

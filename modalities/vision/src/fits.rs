@@ -14,9 +14,6 @@ const SURE: f64 = 1.25;
 /// Values kept for each row and width of a head's layer: input, output, and the gradients of both.
 const OF_A_LAYER: f64 = 4.0;
 
-/// The fraction of all convolutions' outputs for an image that is in memory at once if no tape is kept.
-const AT_ONCE: f64 = 0.25;
-
 /// Square matrices that a correlating loss has at once: the correlation, its weights, and their product.
 const SQUARES: f64 = 3.0;
 
@@ -93,8 +90,8 @@ fn bytes(recipe: &VisionRecipe, params: &Params, images: usize) -> f64 {
     let measured = recipe.eval.knn.is_some() || recipe.eval.linear_probe.is_some() || recipe.checkpoint.keep_best;
     let rows =
         if measured || recipe.task.is_some() { ranges(images, evaluated).first().map_or(0, ExactSizeIterator::len) } else { 0 };
-    let numbers = recipe.encoder.architecture().numbers(params, "encoder", evaluated) as f64;
-    let evaluation = rows as f64 * (numbers * 4.0 * AT_ONCE + view(evaluated));
+    let values = recipe.encoder.architecture().values(params, "encoder", evaluated);
+    let evaluation = rows as f64 * (values.evaluation * 4.0 + view(evaluated));
     step.max(evaluation + (params.count("") * 4) as f64)
 }
 

@@ -9,15 +9,8 @@ use ctk_images::dataset::count;
 use crate::encoder::{Architecture, SAFETENSORS};
 use crate::recipe::VisionRecipe;
 
-/// Bytes of a step for each value that a convolution outputs, as a multiple of the value's size: maps, block sums, tapes and gradient
-/// buffers together. Measured with `ctk bench vision` on ResNet-18 and ResNet-50.
-const KEPT: f64 = 2.0;
-
 /// Views of at most this many pixels are those of recipes for small images.
 const SMALL: usize = 40;
-
-/// The same if residual blocks are recomputed in the backward pass.
-const RECOMPUTED: f64 = 1.0;
 
 /// Describes the run by `recipe` over `images` images on `device`, one sentence on each line; `params` are all parameters of its learner.
 pub(crate) fn lines(recipe: &VisionRecipe, params: &Params, images: usize, device: &Device) -> Vec<String> {
@@ -101,8 +94,8 @@ pub(crate) fn step(recipe: &VisionRecipe, params: &Params, batch: usize) -> u64 
     let encoder = recipe.encoder.architecture();
     let rows = views(recipe) * batch.min(recipe.train.part());
     let bytes = if recipe.train.precision == Precision::Bf16 { 2.0 } else { 4.0 };
-    let kept = if recipe.train.recompute { RECOMPUTED } else { KEPT };
-    let maps = encoder.numbers(params, "encoder", recipe.pairs.size) as f64 * rows as f64 * bytes * kept;
+    let values = encoder.values(params, "encoder", recipe.pairs.size);
+    let maps = if recipe.train.recompute { values.recomputed } else { values.step } * rows as f64 * bytes;
     // Values, gradients and optimizer state; and the values of a momentum copy.
     let copies = 3 + usize::from(recipe.loss.needs().momentum.is_some());
     (maps + (params.count("") * 4 * copies) as f64) as u64

@@ -93,14 +93,15 @@ impl Modality for Vision {
         methods::set(recipe, name)
     }
 
-    fn paths(&self) -> &'static [&'static str] {
-        &["data.path", "train.init", "encoder.resnet.weights", "task.finetune.from", "task.distill.teacher", "task.distill.from"]
+    fn paths(&self) -> Vec<&'static str> {
+        let own = ["data.path", "train.init", "task.finetune.from", "task.distill.teacher", "task.distill.from"];
+        own.iter().chain(encoder::WEIGHTS).copied().collect()
     }
 
     fn complete(&self, recipe: &mut Recipe) -> Result<()> {
         recipe.set_absent("schedule.length", "steps")?;
         for (key, value) in recipe::stated(&recipe.parse()?)? {
-            recipe.set_absent(key, &value)?;
+            recipe.set_absent(&key, &value)?;
         }
         Ok(())
     }

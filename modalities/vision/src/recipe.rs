@@ -107,6 +107,10 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
         let place = if text.states(&key) { key } else { format!("encoder.{}", encoder.family().name) };
         e.at(text.place_of(&place))
     })?;
+    let sizes = [("pairs.size", Some(recipe.pairs.size)), ("pairs.eval_size", recipe.pairs.eval_size)];
+    for (key, size) in sizes.into_iter().filter_map(|(key, size)| Some((key, size?))) {
+        encoder.fits(size).map_err(|e| e.at(text.place_of(key)))?;
+    }
     recipe.data.check(text)?;
     crate::network::method(&recipe).check(text)?;
     recipe.loss.without_scores(text)?;
@@ -122,13 +126,13 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     Ok(Checked { recipe, augment })
 }
 
-/// Settings that a new run states if its recipe does not, as keys and values: the background of transparent pixels, and how an image
-/// becomes the evaluation view. A run that begins with another run takes that run's settings. Otherwise images are resized and their centre
+/// Settings that a new run states if its recipe does not, as keys and values: the background of transparent pixels, how an image becomes the
+/// evaluation view, and what an encoder depends on (a ViT's size). A run that begins with another run takes that run's settings. Otherwise images are resized and their centre
 /// is cut out; alpha is dropped if the network is another program's, as that program does, and the background is white if not.
 ///
 /// # Errors
 /// The run to begin with cannot be opened.
-pub(crate) fn stated(recipe: &VisionRecipe) -> Result<[(&'static str, String); 2]> {
+pub(crate) fn stated(recipe: &VisionRecipe) -> Result<Vec<(String, String)>> {
     let from = recipe.train.init.as_ref().or_else(|| recipe.task.as_ref().and_then(TaskRecipe::from));
     let (background, fit) = match from {
         Some(run) => {
@@ -138,10 +142,13 @@ pub(crate) fn stated(recipe: &VisionRecipe) -> Result<[(&'static str, String); 2
         None if recipe.encoder.architecture().weights().is_some() => (Background::Drop, Fit::Resize),
         None => (Background::WHITE, Fit::Resize),
     };
-    Ok([
-        ("data.background", background.word()),
-        ("pairs.eval_fit", serde_json::json!(fit).as_str().unwrap_or_default().to_string()),
-    ])
+    let mut all = vec![
+        ("data.background".to_string(), background.word()),
+        ("pairs.eval_fit".to_string(), serde_json::json!(fit).as_str().unwrap_or_default().to_string()),
+    ];
+    let own = recipe.encoder.architecture().stated(recipe.pairs.size);
+    all.extend(own.into_iter().map(|(key, value)| (recipe.encoder.key(key), value)));
+    Ok(all)
 }
 
 /// A recipe for the images at `path`, sized for about half an hour on two cores: a narrow ResNet-18 that sees half a million images, at 32

@@ -2,8 +2,8 @@
 //! encoder, [`Foreign`] an encoder in another program's file.
 //!
 //! A new encoder is a file with a recipe struct (`[encoder.NAME]`) that implements [`Architecture`] and has a [`Family`], and a line in the
-//! list of [`encoder`](super). Training, evaluation, tasks, import, export and `ctk bench` call encoders only through this interface. The
-//! default recipes name ResNet, and `encoder.resnet.weights` is named where a recipe's paths are listed and where a task removes it.
+//! list of [`encoder`](super). Training, evaluation, tasks, import, export and `ctk bench` call encoders only through this interface. Only
+//! the default recipes name ResNet.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -39,6 +39,19 @@ pub(crate) trait Architecture {
     /// The first value that is not allowed.
     fn check(&self) -> Result<()>;
 
+    /// Checks that it reads images of `size` × `size` pixels.
+    ///
+    /// # Errors
+    /// It does not; the message says which it reads.
+    fn fits(&self, _size: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Keys of its section that a new recipe for images of `size` × `size` pixels states if it does not have them.
+    fn stated(&self, _size: usize) -> Keys {
+        Keys::new()
+    }
+
     /// Declares the network's parameters in the scope.
     ///
     /// # Errors
@@ -64,8 +77,8 @@ pub(crate) trait Architecture {
     /// Multiplications in one image's forward pass at `size` pixels; `params` are declared below `prefix.`.
     fn products(&self, params: &Params, prefix: &str, size: usize) -> usize;
 
-    /// Number of values that the convolutions output in one image's forward pass at `size` pixels; used to predict memory.
-    fn numbers(&self, params: &Params, prefix: &str, size: usize) -> usize;
+    /// Values that are in memory for each image of `size` pixels; used to predict memory. `params` are declared below `prefix.`.
+    fn values(&self, params: &Params, prefix: &str, size: usize) -> Values;
 
     /// Its settings under their JSON names, as `ctk import` reports them.
     fn figures(&self) -> Vec<(&'static str, Value)>;
@@ -90,6 +103,17 @@ pub(crate) trait Architecture {
     fn export(&self, format: &str, _of: Exported, _out: &Path) -> Result<Vec<String>> {
         Err(Error::usage(format!("this encoder cannot be exported as `{format}`")))
     }
+}
+
+/// Numbers of values that are in memory for each image: maps, tapes and gradient buffers together, without parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Values {
+    /// In a training step.
+    pub step: f64,
+    /// In a training step that computes residual blocks once more in the backward pass.
+    pub recomputed: f64,
+    /// Without a backward pass.
+    pub evaluation: f64,
 }
 
 /// An encoder that is exported.

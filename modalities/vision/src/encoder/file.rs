@@ -14,6 +14,10 @@ use serde_json::Value;
 
 /// The name of the file in a folder of weights.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
+/// The same in a folder of open_clip.
+pub(crate) const OPEN_CLIP_WEIGHTS: &str = "open_clip_model.safetensors";
+/// The description beside that.
+pub(crate) const OPEN_CLIP: &str = "open_clip_config.json";
 /// The description beside it, in timm and transformers.
 pub(crate) const CONFIG: &str = "config.json";
 /// The description of transformers' image processor.
@@ -79,9 +83,9 @@ impl File {
         &self.path
     }
 
-    /// The folder with its descriptions: that of a `model.safetensors`.
+    /// The folder with its descriptions: that of a `model.safetensors`, or of open_clip's.
     pub fn folder(&self) -> Option<&Path> {
-        self.path.parent().filter(|_| self.path.ends_with(WEIGHTS))
+        self.path.parent().filter(|_| self.path.ends_with(WEIGHTS) || self.path.ends_with(OPEN_CLIP_WEIGHTS))
     }
 
     /// Refuses a `path` that is a run of ctk already.
@@ -156,6 +160,9 @@ fn find(path: &Path) -> Result<PathBuf> {
         if file.ends_with(WEIGHTS) {
             [CONFIG, PREPROCESSOR].iter().try_for_each(|name| ctk_hub::beside(path, name))?;
         }
+        if file.ends_with(OPEN_CLIP_WEIGHTS) {
+            ctk_hub::beside(path, OPEN_CLIP)?;
+        }
         return Ok(file);
     }
     let fail = |what: &str, hint: &str| Err(Error::usage(what).at(path.display()).hint(hint));
@@ -169,9 +176,13 @@ fn find(path: &Path) -> Result<PathBuf> {
     if ours(path) {
         return Err(already(path));
     }
-    let file = path.join(WEIGHTS);
-    if file.is_file() {
-        return Ok(file);
+    let files = [WEIGHTS, OPEN_CLIP_WEIGHTS].map(|name| path.join(name));
+    match &files.iter().filter(|file| file.is_file()).collect::<Vec<_>>()[..] {
+        [] => {}
+        [file] => return Ok((*file).clone()),
+        _ => {
+            return fail("this folder holds both model.safetensors and open_clip_model.safetensors", "name one of the two files");
+        }
     }
     if path.join("model.safetensors.index.json").is_file() {
         return fail(

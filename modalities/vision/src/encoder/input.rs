@@ -55,6 +55,13 @@ impl Input {
     /// Mean and standard deviation of nearly all networks trained on ImageNet in PyTorch.
     pub const IMAGENET: NormaliseRecipe = NormaliseRecipe { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] };
 
+    /// Those of CLIP.
+    pub const CLIP: NormaliseRecipe =
+        NormaliseRecipe { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], deviation: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
+
+    /// Those of transformers' ViT and of SigLIP: values in [-1, 1].
+    pub const HALF: NormaliseRecipe = NormaliseRecipe { mean: [0.5; 3], deviation: [0.5; 3] };
+
     /// The section `[pairs]` of a recipe, as text.
     pub fn section(&self) -> String {
         let (size, shown) =

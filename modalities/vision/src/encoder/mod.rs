@@ -4,6 +4,7 @@ mod architecture;
 mod file;
 mod input;
 mod processor;
+mod timm;
 mod wrapped;
 
 use std::path::Path;
@@ -41,11 +42,15 @@ macro_rules! encoders {
         }
 
         const FAMILIES: &[&Family] = &[$(&$file::FAMILY,)*];
+
+        /// The keys of recipes that name weights of other programs.
+        pub(crate) const WEIGHTS: &[&str] = &[$(concat!("encoder.", stringify!($file), ".weights"),)*];
     };
 }
 
 encoders! {
     resnet Resnet(ResnetRecipe) "A residual network.";
+    vit Vit(VitRecipe) "A vision transformer.";
 }
 
 impl Default for EncoderRecipe {

@@ -10,11 +10,6 @@ use serde_json::{Value, json};
 
 use super::input::{Input, Shown, filter, mean_and_deviation, normalise, refused, size};
 
-const STANDARD: NormaliseRecipe = NormaliseRecipe { mean: [0.5; 3], deviation: [0.5; 3] };
-
-const CLIP: NormaliseRecipe =
-    NormaliseRecipe { mean: [0.481_454_66, 0.457_827_5, 0.408_210_73], deviation: [0.268_629_54, 0.261_302_6, 0.275_777_1] };
-
 /// The defaults of a class of processors.
 struct Class {
     /// Its name without `ImageProcessor` or `FeatureExtractor`.
@@ -40,12 +35,12 @@ enum Law {
 }
 
 const CLASSES: &[Class] = &[
-    Class { name: "ConvNext", law: Law::Share, size: 384, crop: None, filter: Filter::Bicubic, normalise: STANDARD },
-    Class { name: "Bit", law: Law::Shorter, size: 224, crop: Some(224), filter: Filter::Bicubic, normalise: CLIP },
-    Class { name: "CLIP", law: Law::Shorter, size: 224, crop: Some(224), filter: Filter::Bicubic, normalise: CLIP },
-    Class { name: "ViT", law: Law::Both, size: 224, crop: None, filter: Filter::Bilinear, normalise: STANDARD },
-    Class { name: "DeiT", law: Law::Both, size: 256, crop: Some(224), filter: Filter::Bicubic, normalise: STANDARD },
-    Class { name: "Siglip", law: Law::Both, size: 224, crop: None, filter: Filter::Bicubic, normalise: STANDARD },
+    Class { name: "ConvNext", law: Law::Share, size: 384, crop: None, filter: Filter::Bicubic, normalise: Input::HALF },
+    Class { name: "Bit", law: Law::Shorter, size: 224, crop: Some(224), filter: Filter::Bicubic, normalise: Input::CLIP },
+    Class { name: "CLIP", law: Law::Shorter, size: 224, crop: Some(224), filter: Filter::Bicubic, normalise: Input::CLIP },
+    Class { name: "ViT", law: Law::Both, size: 224, crop: None, filter: Filter::Bilinear, normalise: Input::HALF },
+    Class { name: "DeiT", law: Law::Both, size: 256, crop: Some(224), filter: Filter::Bicubic, normalise: Input::HALF },
+    Class { name: "Siglip", law: Law::Both, size: 224, crop: None, filter: Filter::Bicubic, normalise: Input::HALF },
     Class { name: "DINOv3ViT", law: Law::Both, size: 224, crop: None, filter: Filter::Bilinear, normalise: Input::IMAGENET },
 ];
 

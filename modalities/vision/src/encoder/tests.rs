@@ -16,6 +16,7 @@ use ctk_core::{Device, Tensor};
 use ctk_images::pixels::{CHANNELS, Pixels};
 use serde_json::{Value, json};
 
+use super::architecture::Values;
 use super::*;
 use crate::pairs::TwoViews;
 use crate::{features, network};
@@ -80,8 +81,8 @@ impl Architecture for Colours {
         Ok(Box::new(MeanColour { weight, store: scope.gradient_store() }))
     }
 
-    fn numbers(&self, _: &Params, _: &str, _: usize) -> usize {
-        6
+    fn values(&self, _: &Params, _: &str, _: usize) -> Values {
+        Values { step: 6.0, recomputed: 6.0, evaluation: 6.0 }
     }
 
     fn products(&self, _: &Params, _: &str, _: usize) -> usize {

@@ -9,6 +9,8 @@ use ctk_core::task::{Distill, Finetune, Task, TaskOptimizer, TaskRequest};
 use ctk_core::{Error, Result};
 use serde_json::json;
 
+use crate::encoder;
+
 /// The recipe for `request`; `from` is the checkpoint of the run that it names.
 ///
 /// # Errors
@@ -138,7 +140,8 @@ fn distill(of: &Checkpoint, task: &Distill, request: &TaskRequest) -> Result<Rec
 fn base(title: &str, of: Recipe, batch: Option<usize>, data: Option<&Path>) -> Result<Recipe> {
     let lines = of.text().lines().filter(|line| !line.trim_start().starts_with('#')).collect::<Vec<_>>().join("\n");
     let mut recipe = Recipe::new("the recipe of this task", format!("# {title}\n{}\n", lines.trim()));
-    for own in ["task", "predictor", "loss", "optimizer", "schedule", "checkpoint", "eval", "encoder.resnet.weights"] {
+    let own = ["task", "predictor", "loss", "optimizer", "schedule", "checkpoint", "eval"];
+    for own in own.iter().chain(encoder::WEIGHTS) {
         recipe.remove(own)?;
     }
     for own in ["max_steps", "part", "bn_groups", "clip"] {

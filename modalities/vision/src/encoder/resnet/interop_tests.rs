@@ -312,7 +312,7 @@ fn what_is_wrong_with_a_file_is_said_and_nothing_is_left() {
         let conv1 = t.remove("conv1.weight").unwrap();
         t.insert("conv1.0.weight".into(), conv1);
     });
-    check(2, &["no ResNet that ctk knows", "`a.weight`"], &|t| {
+    check(2, &["no ResNet or vision transformer that ctk knows", "`a.weight`"], &|t| {
         *t = [("a.weight".to_string(), one(&[1], 0.0)), ("b".to_string(), one(&[2], 0.0))].into();
     });
 }
@@ -466,7 +466,7 @@ fn a_folder_is_read_back_as_the_same_encoder_and_the_same_input() {
             let shown = |pairs: &AugmentRecipe| Evaluation { centre: 1.0, ..pairs.evaluation() };
             assert_eq!((shown(&recipe.pairs), recipe.pairs.normalise), (shown(&pairs), normalise), "{format}");
             assert_eq!(shown(&pairs).size, 100);
-            let EncoderRecipe::Resnet(found) = &recipe.encoder;
+            let EncoderRecipe::Resnet(found) = &recipe.encoder else { panic!("{format}") };
             assert_eq!(*found, of);
             let saved = checkpoint.reader().tensors("model.safetensors").unwrap();
             assert_eq!(saved.len(), tensors.len());

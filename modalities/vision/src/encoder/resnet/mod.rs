@@ -25,7 +25,7 @@ use ctk_core::Result;
 use ctk_core::nn::params::{Params, Scope};
 use serde_json::{Value, json};
 
-use super::architecture::{Architecture, Exported, Family, Foreign, ImageEncoder, SAFETENSORS};
+use super::architecture::{Architecture, Exported, Family, Foreign, ImageEncoder, SAFETENSORS, Values};
 use super::file::File;
 
 pub use names::Layout;
@@ -83,9 +83,12 @@ impl Architecture for ResnetRecipe {
         self.convolutions(params, prefix, size).map(|(dims, side)| dims.iter().product::<usize>() * side.pow(2)).sum()
     }
 
-    fn numbers(&self, params: &Params, prefix: &str, size: usize) -> usize {
-        self.convolutions(params, prefix, size).map(|(dims, side)| dims[0] * side.pow(2)).sum()
+    /// Multiples of the convolutions' outputs, measured with `ctk bench vision` on ResNet-18 and ResNet-50.
+    fn values(&self, params: &Params, prefix: &str, size: usize) -> Values {
+        let outputs = self.convolutions(params, prefix, size).map(|(dims, side)| dims[0] * side.pow(2)).sum::<usize>() as f64;
+        Values { step: 2.0 * outputs, recomputed: outputs, evaluation: 0.25 * outputs }
     }
+
     fn figures(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("depth", json!(self.depth)),
