@@ -118,15 +118,23 @@ fn network(bytes: &[u8], folder: &Path) {
     }
 }
 
-/// The descriptions that timm and transformers write beside a network's weights.
+/// The descriptions that timm, transformers and open_clip write beside a network's weights.
 fn network_config(bytes: &[u8], folder: &Path) {
-    let described = folder.join("described");
-    fs::create_dir_all(&described).expect("a folder can be made");
-    file(include_bytes!("corpus/network/resnet18"), &described, "model.safetensors");
-    for name in ["config.json", "preprocessor_config.json"] {
-        let path = file(bytes, &described, name);
-        let _ = ctk_vision::Vision.import(&described, &|_| Ok(()));
-        fs::remove_file(path).expect("the file is there");
+    let networks: [(&[u8], &str, &[&str]); 4] = [
+        (include_bytes!("corpus/network/resnet18"), "model.safetensors", &["config.json", "preprocessor_config.json"]),
+        (include_bytes!("corpus/network/vit-timm"), "model.safetensors", &["config.json"]),
+        (include_bytes!("corpus/network/vit-clip"), "model.safetensors", &["config.json"]),
+        (include_bytes!("corpus/network/vit-open-clip"), "open_clip_model.safetensors", &["open_clip_config.json"]),
+    ];
+    for (number, (weights, name, descriptions)) in networks.into_iter().enumerate() {
+        let described = folder.join(format!("described{number}"));
+        fs::create_dir_all(&described).expect("a folder can be made");
+        file(weights, &described, name);
+        for name in descriptions {
+            let path = file(bytes, &described, name);
+            let _ = ctk_vision::Vision.import(&described, &|_| Ok(()));
+            fs::remove_file(path).expect("the file is there");
+        }
     }
 }
 

@@ -69,6 +69,10 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
             set("pairs.normalise.mean", "[0, 0, 0]");
             set("pairs.normalise.deviation", "[1, 1, 1]");
         }
+        "encoder.vit.weights" => set("encoder.vit", "{}"),
+        _ if key.starts_with("encoder.vit") => {
+            set("encoder.vit", "{ patch = 4, size = 8, width = 8, layers = 1, heads = 2 }");
+        }
         "encoder.resnet.sk_ratio" => set("encoder.resnet.depth", "50"),
         _ if key.starts_with("eval.") && modality.name() == "vision" => set("eval.knn.every", "1"),
         _ if key.starts_with("task.finetune") && modality.name() == "sentences" => {

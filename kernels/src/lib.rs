@@ -57,7 +57,7 @@ pub use lengths::{unit_rows, unit_rows_gradient};
 pub use map::Map;
 pub use number::Number;
 pub use pool::Windows;
-pub use ranks::{Candidates, Ranked, Ranks};
+pub use ranks::{Candidates, Judge, Ranked, Ranks};
 #[doc(hidden)]
 pub use simd::run_wide;
 pub use simd::{isa, quick_pairs};

@@ -1,6 +1,6 @@
-//! Rows of similarities with candidates, of which one is right: the softmax over those that count, and the loss.
+//! Rows of similarities with candidates, of which one is right: the softmax over those that count, or the sigmoid of each, and the loss.
 //!
-//! A block of rows is computed at once: the products, the softmax in place, and the products of the gradient. Work is divided by rows, so
+//! A block of rows is computed at once: the products, the softmax or sigmoid in place, and the products of the gradient. Work is divided by rows, so
 //! results do not depend on the number of threads.
 
 use std::ops::Range;
@@ -8,6 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::element::{Real, zero};
+use crate::math::sigmoid_and_softplus;
 use crate::wide;
 
 /// Rows of a product that are computed as one task.
@@ -29,6 +30,18 @@ pub struct Candidates {
     pub others: bool,
 }
 
+/// How an anchor's candidates are judged. s are dot products divided by the temperature.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Judge {
+    /// All at once: log Σ exp s − s of the right one.
+    Softmax,
+    /// Each by itself: −log σ(s + bias) of the right one, and −log σ(−s − bias) of the others.
+    Sigmoid {
+        /// What is added to every s.
+        bias: f64,
+    },
+}
+
 /// Anchors against their candidates.
 pub struct Ranks<'a, R> {
     /// All rows, of `width` values.
@@ -37,7 +50,7 @@ pub struct Ranks<'a, R> {
     pub width: usize,
     /// Anchors of the block.
     pub count: usize,
-    /// The parts of each anchor's softmax. The own candidate of the first part is the right one.
+    /// The parts of each anchor's softmax. The own candidate of the first part is the right one, and always counts.
     pub parts: &'a [Candidates],
     /// Samples: after so many rows of z the next view begins.
     pub period: usize,
@@ -49,6 +62,8 @@ pub struct Ranks<'a, R> {
     pub shown: [&'a [u32]; 2],
     /// Candidates are left out whose dot product is larger than the right one's by more than this.
     pub margin: Option<f64>,
+    /// How candidates are judged.
+    pub judge: Judge,
     /// The factor of the gradient.
     pub factor: f64,
 }
@@ -56,8 +71,10 @@ pub struct Ranks<'a, R> {
 /// What was found for a block of anchors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ranked {
-    /// The sum of the losses, log Σ exp s − s of the right one.
+    /// The sum of the losses.
     pub loss: f64,
+    /// Its derivative with respect to the bias, if there is one.
+    pub bias: f64,
     /// The sum of s of the right ones.
     pub right: f64,
     /// Candidates that are not an anchor's own.
@@ -69,6 +86,7 @@ pub struct Ranked {
 impl std::ops::AddAssign for Ranked {
     fn add_assign(&mut self, more: Ranked) {
         self.loss += more.loss;
+        self.bias += more.bias;
         self.right += more.right;
         self.candidates += more.candidates;
         self.masked += more.masked;
@@ -93,7 +111,10 @@ impl<R: Real> Ranks<'_, R> {
             }
             let mut ranked = Ranked::default();
             wide!(for (at, s) in s.chunks_exact_mut(line).enumerate() {
-                ranked += self.softmax(first + at, &mut s[..total]);
+                ranked += match self.judge {
+                    Judge::Softmax => self.softmax(first + at, &mut s[..total]),
+                    Judge::Sigmoid { bias } => self.sigmoid(first + at, R::of(bias), &mut s[..total]),
+                };
             });
             ranked
         };
@@ -116,9 +137,10 @@ impl<R: Real> Ranks<'_, R> {
         sum
     }
 
-    /// Dot products of anchor number `at` become the softmax's probabilities, less 1 for the right one.
+    /// Dot products of anchor number `at` are divided by the temperature; −∞ takes the place of those that are left out. Returns the counts,
+    /// and s of the right one.
     #[inline(always)]
-    fn softmax(&self, at: usize, s: &mut [R]) -> Ranked {
+    fn kept(&self, at: usize, s: &mut [R]) -> (Ranked, R) {
         let (sharp, nothing) = (R::of(1.0 / self.temperature), R::neg_infinity());
         let right = self.parts[0].own + at;
         let positive = s[right] * sharp;
@@ -153,6 +175,40 @@ impl<R: Real> Ranks<'_, R> {
                 s[own] = if part.others { nothing } else { kept };
             }
         }
+        (ranked, positive)
+    }
+
+    /// Dot products of anchor number `at` become the loss's derivative with respect to them: σ of each, less 1 for the right one.
+    #[inline(always)]
+    fn sigmoid(&self, at: usize, bias: R, s: &mut [R]) -> Ranked {
+        let (ranked, positive) = self.kept(at, s);
+        let right = self.parts[0].own + at;
+        let mut sums = [zero::<R>(); LANES];
+        let mut lanes = |s: &mut [R]| {
+            for (s, sum) in s.iter_mut().zip(&mut sums) {
+                let [share, log] = sigmoid_and_softplus(*s + bias);
+                *sum += log;
+                *s = share;
+            }
+        };
+        let mut chunks = s.chunks_exact_mut(LANES);
+        chunks.by_ref().for_each(&mut lanes);
+        lanes(chunks.into_remainder());
+        s[right] = s[right] - R::of(1.0);
+        let slope = R::sum(s).wide();
+        let factor = R::of(self.factor / self.temperature);
+        s.iter_mut().for_each(|s| *s *= factor);
+        // −log σ(x) = log(1 + eˣ) − x.
+        let loss = sums.iter().map(|sum| sum.wide()).sum::<f64>() - (positive + bias).wide();
+        Ranked { loss, bias: slope, right: positive.wide(), ..ranked }
+    }
+
+    /// Dot products of anchor number `at` become the loss's derivative with respect to them: the softmax's probabilities, less 1 for the
+    /// right one.
+    #[inline(always)]
+    fn softmax(&self, at: usize, s: &mut [R]) -> Ranked {
+        let (ranked, positive) = self.kept(at, s);
+        let right = self.parts[0].own + at;
         let (top, lowest) = (R::largest(s), R::of(-1e30));
         s.iter_mut().for_each(|s| *s = if *s < lowest { zero::<R>() } else { (*s - top).exponential() });
         let sum = R::sum(s).wide();
@@ -198,8 +254,18 @@ mod tests {
                 }
             }
             let sum: f64 = terms.iter().map(|(_, _, s)| s.exp()).sum();
-            found.loss += sum.ln() - positive;
+            let share = |s: f64| match of.judge {
+                Judge::Softmax => s.exp() / sum,
+                Judge::Sigmoid { bias } => 1.0 / (1.0 + (-s - bias).exp()),
+            };
             found.right += positive;
+            match of.judge {
+                Judge::Softmax => found.loss += sum.ln() - positive,
+                Judge::Sigmoid { bias } => {
+                    found.loss += terms.iter().map(|(_, _, s)| (1.0 + (s + bias).exp()).ln()).sum::<f64>() - positive - bias;
+                    found.bias += terms.iter().map(|(_, _, s)| share(*s)).sum::<f64>() - 1.0;
+                }
+            }
             let mut add = |a: usize, b: usize, d: f64| {
                 let d = d * of.factor / of.temperature;
                 for k in 0..of.width {
@@ -207,7 +273,7 @@ mod tests {
                     gradient[b * of.width + k] += d * row(a)[k];
                 }
             };
-            terms.iter().for_each(|(a, b, s)| add(*a, *b, s.exp() / sum));
+            terms.iter().for_each(|(a, b, s)| add(*a, *b, share(*s)));
             add(pair[0], pair[1], -1.0);
         }
         (gradient, found)
@@ -225,26 +291,53 @@ mod tests {
         let docs = Candidates { anchors: n + first, rows: n..views * n, own: first, others: true };
         for parts in [vec![forth.clone()], vec![back.clone()], vec![forth, same, back, docs]] {
             for (contents, margin) in [(&[][..], None), (&contents[..], None), (&[], Some(0.1)), (&contents, Some(-0.2))] {
-                let shown = if contents.is_empty() { [&[][..]; 2] } else { [&contents[first..], &contents[n + first..]] };
-                let parts = &parts[..];
-                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin, factor: 0.3 };
-                let (expected, counts) = plain(&of);
-                let mut gradient = vec![0.0; z.len()];
-                let found = of.run(&mut gradient);
-                assert!((found.loss - counts.loss).abs() < 1e-10, "{found:?} {counts:?}");
-                assert!((found.right - counts.right).abs() < 1e-10, "{found:?} {counts:?}");
-                assert_eq!((found.candidates, found.masked), (counts.candidates, counts.masked));
-                assert!(gradient.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-11), "{margin:?}");
-                let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-                let mut alone = vec![0.0; z.len()];
-                assert_eq!(one.install(|| of.run(&mut alone)), found);
-                assert_eq!(alone, gradient, "threads");
-                // The same in f32.
-                let z: Vec<f32> = z.iter().map(|z| *z as f32).collect();
-                let of = Ranks { z: &z, width, count, parts, period: n, temperature: 0.7, contents, shown, margin, factor: 0.3 };
-                let mut near = vec![0.0; z.len()];
-                assert!((of.run(&mut near).loss - counts.loss).abs() < 1e-3);
-                assert!(near.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4));
+                for judge in [Judge::Softmax, Judge::Sigmoid { bias: -0.4 }] {
+                    let shown = if contents.is_empty() { [&[][..]; 2] } else { [&contents[first..], &contents[n + first..]] };
+                    let parts = &parts[..];
+                    let of = Ranks {
+                        z: &z,
+                        width,
+                        count,
+                        parts,
+                        period: n,
+                        temperature: 0.7,
+                        contents,
+                        shown,
+                        margin,
+                        judge,
+                        factor: 0.3,
+                    };
+                    let (expected, counts) = plain(&of);
+                    let mut gradient = vec![0.0; z.len()];
+                    let found = of.run(&mut gradient);
+                    assert!((found.loss - counts.loss).abs() < 1e-10, "{found:?} {counts:?}");
+                    assert!((found.right - counts.right).abs() < 1e-10, "{found:?} {counts:?}");
+                    assert!((found.bias - counts.bias).abs() < 1e-10, "{found:?} {counts:?}");
+                    assert_eq!((found.candidates, found.masked), (counts.candidates, counts.masked));
+                    assert!(gradient.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-11), "{margin:?}");
+                    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+                    let mut alone = vec![0.0; z.len()];
+                    assert_eq!(one.install(|| of.run(&mut alone)), found);
+                    assert_eq!(alone, gradient, "threads");
+                    // The same in f32.
+                    let z: Vec<f32> = z.iter().map(|z| *z as f32).collect();
+                    let of = Ranks {
+                        z: &z,
+                        width,
+                        count,
+                        parts,
+                        period: n,
+                        temperature: 0.7,
+                        contents,
+                        shown,
+                        margin,
+                        judge,
+                        factor: 0.3,
+                    };
+                    let mut near = vec![0.0; z.len()];
+                    assert!((of.run(&mut near).loss - counts.loss).abs() < 1e-3);
+                    assert!(near.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4));
+                }
             }
         }
     }

@@ -9,12 +9,15 @@
 //! ∂L/∂q = D·k/T,   ∂L/∂k = Dᵀ·q/T
 //! ```
 //!
-//! That is [`Ranking`] in both directions without hard negatives, which computes it.
+//! That is [`Ranking`] in both directions without hard negatives, which computes it and leaves out false negatives. A learned temperature
+//! (CLIP) has the gradient ∂L/∂(−log T) = Σ D∘s.
 
+use ctk_kernels::Judge;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ranking::{Directions, Ranking};
+use super::sharpness::Sharpness;
 use super::spec::{Checks, EmbeddingSpace, Spec};
 use super::{Inputs, MatryoshkaRecipe, Objective, Terms};
 use crate::error::Result;
@@ -24,25 +27,30 @@ use crate::nn::params::Scope;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct InfonceRecipe {
-    /// Temperature by which similarities are divided.
+    /// Temperature by which similarities are divided; if it is learned, before training.
     pub temperature: f64,
+    /// Whether the temperature is learned, as in CLIP, which begins with .07.
+    pub learned: bool,
+    /// The largest value of one over a learned temperature.
+    pub sharpest: f64,
     /// Also at smaller widths.
     pub matryoshka: Option<MatryoshkaRecipe>,
 }
 
 impl Default for InfonceRecipe {
     fn default() -> Self {
-        InfonceRecipe { temperature: 0.1, matryoshka: None }
+        InfonceRecipe { temperature: 0.1, learned: false, sharpest: 100.0, matryoshka: None }
     }
 }
 
 impl Spec for InfonceRecipe {
     fn check(&self, checks: &Checks) -> Result<()> {
-        checks.positive("temperature", self.temperature, "")
+        Sharpness::check(self.temperature, self.learned.then_some(self.sharpest), checks)
     }
 
-    fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(InfoNce { temperature: self.temperature }))
+    fn build(&self, _: &EmbeddingSpace, mut scope: Scope) -> Result<Box<dyn Objective>> {
+        let sharpest = self.learned.then_some(self.sharpest);
+        Ok(Box::new(InfoNce { sharpness: Sharpness::new(self.temperature, sharpest, &mut scope) }))
     }
 
     fn matryoshka(&self) -> Option<&MatryoshkaRecipe> {
@@ -52,16 +60,30 @@ impl Spec for InfonceRecipe {
 
 /// InfoNCE, the mean of both directions.
 pub struct InfoNce {
-    /// Temperature by which similarities are divided.
-    pub temperature: f64,
+    sharpness: Sharpness,
+}
+
+impl InfoNce {
+    /// That with a fixed temperature.
+    pub fn fixed(temperature: f64) -> InfoNce {
+        InfoNce { sharpness: Sharpness::fixed(temperature) }
+    }
 }
 
 impl Objective for InfoNce {
-    /// `extras` has the mean cosine of positive pairs.
+    /// `extras` has the mean cosine of positive pairs, a learned temperature and, if it is known what rows show, the share of candidates that is
+    /// left out (`masked`).
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let (first, second) = inputs.online.pair()?;
-        let ranking = Ranking { temperature: self.temperature, directions: Directions::Both, margin: None };
-        ranking.of(inputs, &[&first.query, &second.query], &[])
+        let temperature = self.sharpness.temperature()?;
+        let ranking = Ranking { temperature, directions: Directions::Both, margin: None, judge: Judge::Softmax };
+        let (mut terms, slopes) = ranking.of(inputs, &[&first.query, &second.query])?;
+        self.sharpness.told(&mut terms, slopes.sharpness)?;
+        Ok(terms)
+    }
+
+    fn after_step(&mut self, _: &Inputs) -> Result<()> {
+        self.sharpness.clamp()
     }
 }
 
@@ -70,11 +92,14 @@ mod tests {
     use super::super::normalise;
     use super::super::testing::{self, angles, both_differences, distance, gradient, random, two};
     use super::*;
+    use crate::device::Device;
+    use crate::nn::params::Params;
+    use crate::rng::Key;
     use crate::world::{Collective, Solo};
     use candle_core::{DType, Tensor};
 
     fn loss(temperature: f64, left: &Tensor, right: &Tensor, world: &dyn Collective) -> Tensor {
-        testing::loss(&InfoNce { temperature }, &two(left, right), None, None, world)
+        testing::loss(&InfoNce::fixed(temperature), &two(left, right), None, None, world)
     }
 
     fn value(temperature: f64, left: &Tensor, right: &Tensor) -> f64 {
@@ -119,6 +144,32 @@ mod tests {
         assert!((value(0.3, &left, &right) - oracle(&left, &right).to_scalar::<f64>().unwrap()).abs() < 1e-12);
         let ours = gradient(&left, |x| loss(0.3, x, &right, &Solo));
         assert!(distance(&ours, &gradient(&left, |x| oracle(x, &right))) < 1e-14);
+    }
+
+    #[test]
+    fn clips_golden_and_the_gradient_of_its_temperature() {
+        let (mut params, [x, y]) = (Params::new(), [1, 2].map(testing::sines));
+        let recipe = InfonceRecipe { temperature: 0.07, learned: true, ..InfonceRecipe::default() };
+        let space = EmbeddingSpace { width: 4, dtype: DType::F64 };
+        let mut of = recipe.build(&space, params.root().sub("loss")).unwrap();
+        params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
+        let terms = testing::terms(&*of, &two(&x, &y), None, None, &Solo).unwrap();
+        let number = |of: &Tensor| of.to_dtype(DType::F64).unwrap().to_scalar::<f64>().unwrap();
+        assert!((number(&terms.loss) - 6.5974725096).abs() < 1e-9, "{}", number(&terms.loss));
+        let first = terms.gradients[0].query.as_ref().unwrap().to_vec2::<f64>().unwrap()[0].clone();
+        let golden = [-3.05970899, 1.30854468, 0.24946095, -1.78328706];
+        assert!(first.iter().zip(golden).all(|(found, golden)| (found - golden).abs() < 1e-8), "{first:?}");
+        let (param, slope) = &terms.parameters[0];
+        assert!(param.name() == "loss.logit_scale" && (number(slope) - 6.4339787767).abs() < 1e-9, "{}", number(slope));
+        let told: Vec<&str> = terms.extras.iter().map(|(name, _)| *name).collect();
+        assert_eq!(told, ["positive_similarity", "temperature"]);
+
+        // Clamped after the step, not in the loss.
+        for (set, expected) in [(9.0, 100f64.ln()), (-1.0, 0.0), (2.0, 2.0)] {
+            param.set(&Tensor::new(set, &candle_core::Device::Cpu).unwrap()).unwrap();
+            testing::after_step(&mut *of, None, &Solo).unwrap();
+            assert!((number(param.var().as_tensor()) - expected).abs() < 1e-12);
+        }
     }
 
     #[test]

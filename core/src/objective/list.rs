@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_method_is_its_table_and_its_defaults_are_sound() {
-        assert_eq!(LossRecipe::NAMES.len(), 14);
+        assert_eq!(LossRecipe::NAMES.len(), 15);
         for name in LossRecipe::NAMES {
             let text = format!("[loss.{name}]\n");
             let loss = parsed(&text);
@@ -191,6 +191,12 @@ mod tests {
             ("supcon", "temperature = -1.0"),
             ("dcl", "temperature = 0.0"),
             ("infonce", "temperature = inf"),
+            ("infonce", "temperature = 2.0\nlearned = true"),
+            ("infonce", "temperature = 0.001\nlearned = true"),
+            ("infonce", "sharpest = 0.5\nlearned = true"),
+            ("siglip", "bias = 1000.0"),
+            ("siglip", "sharpest = inf"),
+            ("siglip", "temperature = 0.0"),
             ("ranking", "scale = 0.0"),
             ("ranking", "margin = 2.5"),
             ("cosent", "scale = -1.0"),

@@ -160,9 +160,10 @@ mod tests {
     use crate::nn::params::{Init, Param, ParamKind, Params};
     use crate::rng::Key;
     use crate::world::Solo;
+    use ctk_kernels::Judge;
 
     fn ranking() -> Box<dyn Objective> {
-        Box::new(Ranking { temperature: 0.05, directions: Directions::Forth, margin: None })
+        Box::new(Ranking { temperature: 0.05, directions: Directions::Forth, margin: None, judge: Judge::Softmax })
     }
 
     fn at(widths: &[(usize, f64)], loss: Box<dyn Objective>) -> Matryoshka {
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_gradient_is_the_difference() {
-        let of = at(&[(3, 0.7), (5, 2.0), (1, 0.1)], Box::new(InfoNce { temperature: 0.3 }));
+        let of = at(&[(3, 0.7), (5, 2.0), (1, 0.1)], Box::new(InfoNce::fixed(0.3)));
         both_differences(&random(1, 4, 5), &random(2, 4, 5), |x, y| loss_of(&of, x, y));
     }
 

@@ -12,6 +12,7 @@ mod matryoshka;
 mod negative_sampling;
 mod predict;
 mod queue;
+mod sharpness;
 pub mod spec;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -43,6 +44,7 @@ losses! {
     supcon Supcon(SupconRecipe) "supcon" "Supervised contrast: all images of a class are positives. Needs labels.";
     dcl Dcl(DclRecipe) "dcl" "Decoupled contrastive learning: NT-Xent with only negatives in the denominator.";
     infonce Infonce(InfonceRecipe) "infonce" "InfoNCE both ways: the other side's rows are the candidates, as in CLIP.";
+    siglip Siglip(SiglipRecipe) "siglip" "SigLIP: each pair of the batch is judged by itself, by a sigmoid.";
     ranking Ranking(RankingRecipe) "ranking" "Multiple negatives ranking: the positive among all candidates, with hard negatives.";
     cosent Cosent(CosentRecipe) "cosent" "CoSENT: pairs with higher scores should be more similar. Needs scores.";
     cosine_similarity CosineSimilarity(CosineSimilarityRecipe) "cosine-similarity" "The cosine of a pair should be its score. Needs scores.";

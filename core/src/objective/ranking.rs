@@ -25,7 +25,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 use ctk_cuda::{Contrast, Denominator, NO_LABEL};
-use ctk_kernels::{Candidates, Ranked, Ranks, Real};
+use ctk_kernels::{Candidates, Judge, Ranked, Ranks, Real};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,8 @@ impl Spec for RankingRecipe {
     }
 
     fn build(&self, _: &EmbeddingSpace, _: Scope) -> Result<Box<dyn Objective>> {
-        Ok(Box::new(Ranking { temperature: 1.0 / self.scale, directions: self.directions, margin: self.margin }))
+        let (temperature, directions, margin) = (1.0 / self.scale, self.directions, self.margin);
+        Ok(Box::new(Ranking { temperature, directions, margin, judge: Judge::Softmax }))
     }
 
     fn matryoshka(&self) -> Option<&MatryoshkaRecipe> {
@@ -95,6 +96,8 @@ pub struct Ranking {
     pub directions: Directions,
     /// By how much a candidate's cosine may exceed the positive's.
     pub margin: Option<f64>,
+    /// How candidates are judged: together, or each by itself.
+    pub judge: Judge,
 }
 
 impl Objective for Ranking {
@@ -102,8 +105,16 @@ impl Objective for Ranking {
     fn loss(&self, inputs: &Inputs) -> Result<Terms> {
         let views: Vec<&Tensor> =
             (0..inputs.online.len()).map(|view| Ok(&inputs.online.view(view)?.query)).collect::<Result<_>>()?;
-        self.of(inputs, &views, &inputs.known.contents)
+        Ok(self.of(inputs, &views)?.0)
     }
+}
+
+/// The derivatives of a loss with respect to numbers that may be learned.
+pub(super) struct Slopes {
+    /// With respect to −log T. Not for [`Directions::All`], where anchors are candidates of each other.
+    pub sharpness: f64,
+    /// With respect to the bias of a sigmoid.
+    pub bias: f64,
 }
 
 /// Some of a softmax's logits: the similarities of rows with candidates.
@@ -137,11 +148,14 @@ struct Found {
     /// Candidates that are no sample's own, and those of them that were left out.
     candidates: f64,
     masked: f64,
+    /// The derivative of the sum with respect to the bias.
+    bias: f64,
 }
 
 impl Ranking {
-    /// The loss of `views`: anchors, positives, and any number of hard negatives. `contents` says what they show, if that is known.
-    pub(super) fn of(&self, inputs: &Inputs, views: &[&Tensor], contents: &[Vec<u32>]) -> Result<Terms> {
+    /// The loss of `views`: anchors, positives, and any number of hard negatives.
+    pub(super) fn of(&self, inputs: &Inputs, views: &[&Tensor]) -> Result<(Terms, Slopes)> {
+        let contents = &inputs.known.contents;
         let [anchors, positives, ..] = views else {
             let what = format!("this loss compares anchors with positives, and the batch has {} view", views.len());
             return Err(Error::usage(what).hint("give two views of each sample or more; further ones are hard negatives"));
@@ -163,7 +177,7 @@ impl Ranking {
         let softmaxes = self.softmaxes(rows.n, z.dim(0)?);
         let masks = self.masks(&rows);
         let found = match inputs.device {
-            Device::Cuda(cuda) if !masks && self.directions != Directions::All => {
+            Device::Cuda(cuda) if !masks && self.directions != Directions::All && self.judge == Judge::Softmax => {
                 let (n, (m, width)) = (rows.n, z.dims2()?);
                 let labels: Vec<u32> = (0..m).map(|row| if row < 2 * n { (row % n) as u32 } else { NO_LABEL }).collect();
                 let sides: Vec<_> = softmaxes.iter().flatten().map(|p| (p.rows..p.rows + n, p.candidates.clone())).collect();
@@ -179,12 +193,16 @@ impl Ranking {
                 let (loss, gradient) = on_cuda(cuda, &described, &z, None)?;
                 let right = (&gathered[0].rows * &gathered[1].rows)?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
                 let gradient = (gradient / (softmaxes.len() * n) as f64)?;
-                Found { loss, gradient, similarity: right / n as f64, candidates: 0.0, masked: 0.0 }
+                Found { loss, gradient, similarity: right / n as f64, candidates: 0.0, masked: 0.0, bias: 0.0 }
             }
             _ if z.dtype() == DType::F64 => tensors::read(&z, |numbers: &[f64]| self.on_host(&rows, numbers, &softmaxes))??,
             _ => tensors::read(&z, |numbers: &[f32]| self.on_host(&rows, numbers, &softmaxes))??,
         };
         let count = (softmaxes.len() * rows.n) as f64;
+        // Σ ∂L/∂s·s: all of an anchor's similarities are in its own gradient.
+        let sharpness = (found.gradient.narrow(0, 0, rows.n)? * z.narrow(0, 0, rows.n)?)?;
+        let sharpness = sharpness.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+        let slopes = Slopes { sharpness, bias: found.bias / count };
         let of_view = |(at, unit): (usize, &Unit)| -> Result<EmbeddedGradient> {
             let own = gathered[at].own(&found.gradient.narrow(0, at * rows.n, rows.n)?, own)?;
             Ok(EmbeddedGradient { query: Some(unit.back(&own)?), key: None })
@@ -195,7 +213,7 @@ impl Ranking {
             let share = found.masked / found.candidates.max(1.0);
             extras.push(("masked", Tensor::new(share, z.device())?));
         }
-        Ok(Terms { extras, gradients, ..Terms::of((found.loss / count)?) })
+        Ok((Terms { extras, gradients, ..Terms::of((found.loss / count)?) }, slopes))
     }
 
     /// The softmaxes of N samples whose views have m rows; the positive is in the first part of each.
@@ -230,6 +248,7 @@ impl Ranking {
                 contents: rows.contents,
                 shown,
                 margin: self.margin,
+                judge: self.judge,
                 factor: 1.0 / (softmaxes.len() * n) as f64,
             };
             found += block.run(&mut gradient);
@@ -237,7 +256,8 @@ impl Ranking {
         let loss = tensors::from_vec(vec![R::of(found.loss)], ())?;
         let gradient = tensors::from_vec(gradient, rows.z.shape())?;
         let similarity = found.right * self.temperature / (softmaxes.len() * n) as f64;
-        Ok(Found { loss, gradient, similarity, candidates: found.candidates, masked: found.masked })
+        let Ranked { candidates, masked, bias, .. } = found;
+        Ok(Found { loss, gradient, similarity, candidates, masked, bias })
     }
 
     /// Whether candidates can be left out as false negatives.
@@ -258,7 +278,7 @@ mod tests {
     const ALL: [Directions; 3] = [Directions::Forth, Directions::Both, Directions::All];
 
     fn at(directions: Directions) -> Ranking {
-        Ranking { temperature: 0.05, directions, margin: None }
+        Ranking { temperature: 0.05, directions, margin: None, judge: Judge::Softmax }
     }
 
     fn embeddings(views: &[&Tensor]) -> Embeddings {
@@ -364,7 +384,7 @@ mod tests {
                 (Some(0.1), Known::default()),
                 (Some(0.1), showing(&contents)),
             ] {
-                let of = Ranking { margin, temperature: 0.2, directions };
+                let of = Ranking { margin, temperature: 0.2, ..at(directions) };
                 for at in 0..3 {
                     finite_difference(&views[at], |moved| {
                         let mut views: Vec<&Tensor> = views.iter().collect();
@@ -443,7 +463,7 @@ mod tests {
         let rows = random(1, 6, 8).to_dtype(DType::F32).unwrap();
         let zeros = rows.zeros_like().unwrap();
         for directions in ALL {
-            let of = Ranking { temperature: 0.005, directions, margin: Some(0.0) };
+            let of = Ranking { temperature: 0.005, margin: Some(0.0), ..at(directions) };
             for (left, right) in [(&rows, &rows), (&rows, &zeros), (&zeros, &zeros)] {
                 assert!(number(&loss(&of, &[left, right], &Known::default())).is_finite());
                 let pull = gradient(left, |x| loss(&of, &[x, right], &Known::default()));

@@ -6,9 +6,14 @@ use super::testing::{distance, random, ranks, terms_on, two};
 use super::*;
 use crate::world::Solo;
 use ctk_cuda::{Cuda, Emulated, Limits};
+use ctk_kernels::Judge;
 
 fn emulated() -> Cuda {
     Cuda::new(Emulated::new(Limits::default()))
+}
+
+fn ranked(directions: Directions, margin: Option<f64>) -> Ranking {
+    Ranking { temperature: 0.2, directions, margin, judge: Judge::Softmax }
 }
 
 /// Every loss whose similarities a device computes, with full and with empty memories.
@@ -19,13 +24,13 @@ fn losses(dtype: DType) -> Vec<(&'static str, Box<dyn Objective>)> {
         if held == 0 { Queue::new(9, 5, dtype).unwrap() } else { queue }
     };
     let supcon = |positives| Box::new(SupCon { temperature: 0.3, positives }) as Box<dyn Objective>;
-    let ranking = |directions| Box::new(Ranking { temperature: 0.2, directions, margin: None }) as Box<dyn Objective>;
+    let ranking = |directions| Box::new(ranked(directions, None)) as Box<dyn Objective>;
     vec![
         ("nt-xent", Box::new(NtXent { temperature: 0.2, scale: 2.0, memory: None })),
         ("nt-xent with a memory", Box::new(NtXent { temperature: 0.2, scale: 1.0, memory: Some(queue(7)) })),
         ("nt-xent with an empty memory", Box::new(NtXent { temperature: 0.2, scale: 1.0, memory: Some(queue(0)) })),
         ("dcl", Box::new(Dcl { temperature: 0.2 })),
-        ("infonce", Box::new(InfoNce { temperature: 0.2 })),
+        ("infonce", Box::new(InfoNce::fixed(0.2))),
         ("ranking", ranking(Directions::Forth)),
         ("ranking of all", ranking(Directions::All)),
         ("supcon", supcon(Positives::SupCon)),
@@ -89,11 +94,11 @@ fn hard_negatives_are_candidates_on_a_device_too() {
     let views: Vec<&Tensor> = views.iter().collect();
     let device = Device::Cuda(emulated());
     for directions in [Directions::Forth, Directions::Both] {
-        let loss = Ranking { temperature: 0.2, directions, margin: None };
+        let loss = ranked(directions, None);
         assert!(apart(&device, &loss, &views, &[0; 600], &Solo) < 1e-13, "{directions:?}");
     }
     // Masks are applied on the host.
-    let masked = Ranking { temperature: 0.2, directions: Directions::Forth, margin: Some(0.1) };
+    let masked = ranked(Directions::Forth, Some(0.1));
     assert_eq!(apart(&device, &masked, &views, &[0; 600], &Solo), 0.0);
 }
 

@@ -251,18 +251,21 @@ mod tests {
 
     #[test]
     fn a_step_runs_on_a_cuda_device_with_the_memory_that_is_forecast() {
-        let text = "[data]\ntrain = 16\ntest = 4\n[pairs]\nsize = 12\n[encoder.resnet]\nwidth = 0.25\nstem = \"small\"\n[train]\nbatch = 16\n";
-        for train in ["", "recompute = true\n", "precision = \"bf16\"\n"] {
-            let recipe = Recipe::new("test", format!("{text}{train}"));
+        let resnet = "[encoder.resnet]\nwidth = 0.25\nstem = \"small\"\n";
+        let vit = "[encoder.vit]\nsize = 12\nwidth = 48\nlayers = 3\n";
+        let trains = ["", "recompute = true\n", "precision = \"bf16\"\n"];
+        for (encoder, train) in [resnet, vit].into_iter().flat_map(|encoder| trains.map(|train| (encoder, train))) {
+            let text = format!("[data]\ntrain = 16\ntest = 4\n[pairs]\nsize = 12\n{encoder}[train]\nbatch = 16\n{train}");
+            let recipe = Recipe::new("test", text);
             let checked = recipe::check(&recipe).unwrap().recipe;
             let params = network::learner(&checked, &ctk_core::Device::Cpu).unwrap().params;
             let forecast = crate::forecast::step(&checked, &params, 16);
             let device = |bytes: u64| ctk_core::Device::open(&format!("emulated:{bytes}")).unwrap().0;
             let request = |device| Request { changes: Vec::new(), steps: Some(1), device };
             let timed = |bytes| run(&recipe, &request(device(bytes)), &mut ctk_core::observer::Silent);
-            assert!(timed(forecast).is_ok(), "{train}: {forecast} bytes");
+            assert!(timed(forecast).is_ok(), "{encoder}{train}: {forecast} bytes");
             let error = timed(forecast / 4).unwrap_err().to_string();
-            assert!(error.contains("memory of an emulated CUDA device"), "{train}: {error}");
+            assert!(error.contains("memory of an emulated CUDA device"), "{encoder}{train}: {error}");
         }
     }
 }

@@ -107,8 +107,8 @@ pub(crate) fn shrunk(recipe: &VisionRecipe, side: Option<usize>) -> Option<Strin
     let side = side.filter(|side| size <= SMALL && *side > 3 * size)?;
     Some(format!(
         "warning: the shorter side of these images has {side} pixels (the median), and views have {size}: details are lost. This recipe is for \
-         small images; larger views (pairs.size) with encoder.resnet.stem = \"imagenet\" see more, and so does the recipe that --data \
-         makes without --config"
+         small images; larger views (pairs.size; a ResNet then wants encoder.resnet.stem = \"imagenet\") see more, and so does the recipe \
+         that --data makes without --config"
     ))
 }
 

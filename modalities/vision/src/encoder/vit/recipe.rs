@@ -144,7 +144,7 @@ impl VitRecipe {
                 .hint("size is for which images positions are learned: a multiple of patch"));
         }
         if !self.width.is_multiple_of(self.heads) {
-            return fail(format!("heads = {} do not divide width = {}", self.heads, self.width));
+            return fail(format!("heads must divide the width: {} heads do not divide {} values", self.heads, self.width));
         }
         if self.pooling == Pooling::Class && !self.class_token {
             return fail("pooling = \"class\" needs class_token = true".to_string());
@@ -176,7 +176,7 @@ impl VitRecipe {
 
     /// Values between the two products of an MLP.
     pub(super) fn inner(&self) -> usize {
-        self.inner.unwrap_or(4 * self.width)
+        self.inner.unwrap_or(self.width.saturating_mul(4))
     }
 
     /// Tokens of an image of `size` pixels.

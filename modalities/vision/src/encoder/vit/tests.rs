@@ -4,6 +4,9 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
+use candle_nn::{Module as _, VarBuilder};
+use candle_transformers::models::clip::vision_model::{ClipVisionConfig, ClipVisionTransformer};
+use candle_transformers::models::{clip as candle_clip, siglip as candle_siglip, vit as candle_vit};
 use ctk_core::model::encoder::Encoder as _;
 use ctk_core::nn::Resampling;
 use ctk_core::nn::pass::Pass;
@@ -437,5 +440,73 @@ fn a_recipe_reads_its_own_section() {
     for of in variants() {
         let of = VitRecipe { size: 32, patch: 8, ..of };
         assert_eq!(toml_of(of.section().strip_prefix("[encoder.vit]\n").unwrap()), of);
+    }
+}
+
+/// Other implementations of these networks are oracles of the layers as well as of the names.
+#[test]
+fn candles_own_networks_have_the_same_features() {
+    let config = json!({
+        "hidden_size": W, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": INNER, "image_size": 8, "patch_size": 4,
+        "hidden_act": "gelu", "layer_norm_eps": 1e-6, "num_channels": 3, "qkv_bias": true,
+    });
+    let of = |kind: &str, act: &str| {
+        let mut config = config.clone();
+        (config["model_type"], config["hidden_act"]) = (json!(kind), json!(act));
+        config
+    };
+    let x = pixels(8).to_dtype(DType::F32).unwrap();
+    let theirs = x.permute((0, 3, 1, 2)).unwrap().contiguous().unwrap();
+    let builder = |tensors: &HashMap<String, Tensor>| {
+        // Candle's layer normalisation has no f64.
+        let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_dtype(DType::F32).unwrap())).collect();
+        VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
+    };
+    let plain = filled(vit(false));
+    let mut within: HashMap<String, Tensor> =
+        plain.iter().map(|(name, tensor)| (format!("vit.{name}"), tensor.clone())).collect();
+    within.insert("classifier.weight".to_string(), Tensor::eye(W, DType::F32, &Device::Cpu).unwrap());
+    within.insert("classifier.bias".to_string(), Tensor::zeros(W, DType::F32, &Device::Cpu).unwrap());
+    let candles = candle_vit::Model::new(&serde_json::from_value(config.clone()).unwrap(), W, builder(&within)).unwrap();
+    let found = candles.forward(&theirs).unwrap();
+
+    let both = filled(clip());
+    let of_clip = ClipVisionConfig {
+        embed_dim: W,
+        activation: candle_clip::text_model::Activation::QuickGelu,
+        intermediate_size: INNER,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        projection_dim: 6,
+        num_channels: 3,
+        image_size: 8,
+        patch_size: 4,
+    };
+    let candles = ClipVisionTransformer::new(builder(&both).pp("vision_model"), &of_clip).unwrap();
+    let towers = candles.forward(&theirs).unwrap();
+
+    let sig = filled(siglip());
+    let of_siglip = serde_json::from_value(of("siglip", "gelu_pytorch_tanh")).unwrap();
+    let candles = candle_siglip::VisionModel::new(&of_siglip, true, builder(&sig).pp("vision_model")).unwrap();
+    let pooled = candles.forward(&theirs).unwrap();
+
+    for (what, tensors, config, right) in [
+        ("ViT", plain, of("vit", "gelu"), found),
+        ("CLIP", both, json!({"model_type": "clip", "vision_config": of("clip_vision_model", "quick_gelu")}), towers),
+        ("SigLIP", sig, json!({"model_type": "siglip", "vision_config": of("siglip_vision_model", "gelu_pytorch_tanh")}), pooled),
+    ] {
+        // Candle's CLIP has a fixed ε.
+        let mut config = config;
+        if what == "CLIP" {
+            config["vision_config"]["layer_norm_eps"] = json!(1e-5);
+        }
+        let folder = folder(&tensors, &config);
+        let weights = Weights::open(folder.path()).unwrap();
+        let (params, net) = declare(&weights.encoder().unwrap());
+        params.materialise(Key::new(0), DType::F32, &ctk_core::Device::Cpu).unwrap();
+        weights.load(&params).unwrap();
+        let (ours, _) = net.encode(&x, &Rows::alone(2), &Pass::eval()).unwrap();
+        let off = (ours - right).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        assert!(off < 1e-5, "{what}: {off:e}");
     }
 }
