@@ -74,8 +74,15 @@ fn every_verb_takes_a_vit() {
     let knn = json(at, "eval knn run --quiet");
     assert!(knn["top1"].is_f64(), "{knn}");
     json(at, "eval linear-probe run --quiet");
-    json(at, "eval knn run --set pairs.size=20 --quiet");
-    json(at, "finetune run --labels 2-per-class --rates 0.01 --epochs 1 --batch 8 --optimizer sgd --out tuned --quiet");
+    let tune = "finetune run --labels 2-per-class --rates 0.01 --epochs 1 --batch 8 --optimizer sgd --quiet";
+    json(at, &format!("{tune} --out tuned"));
+    json(at, &format!("{tune} --set pairs.size=20 --out larger"));
+    let larger = fs::read_to_string(at.join("larger/recipe.toml")).unwrap();
+    assert!(
+        larger.contains("size = 20") && larger.contains("size = 12"),
+        "images have 20 pixels, positions are for 12:\n{larger}"
+    );
+    json(at, "eval classify larger --quiet");
     json(at, "distill tuned --epochs 1 --batch 8 --out student --quiet");
     json(at, "eval classify student --quiet");
 

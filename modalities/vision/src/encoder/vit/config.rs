@@ -249,8 +249,7 @@ fn named(name: &str) -> Result<Said> {
         "tiny", "xsmall", "small", "medium", "mediumd", "betwixt", "base", "large", "huge", "giant", "gigantic", "so400m",
         "giantopt", "little", "wee", "so150m",
     ];
-    if !["vit", "deit", "deit3", "flexivit"].contains(&family) || !sizes.contains(&size) || !rest.iter().all(|word| known(&word))
-    {
+    if !["vit", "deit", "deit3", "flexivit"].contains(&family) || !sizes.contains(&size) || !rest.iter().all(known) {
         return Err(Error::usage(format!("timm's `{name}` is not a vision transformer that ctk has")).hint(
             "vit_*_patch* are read, also with clip, quickgelu, siglip, dinov2, reg and gap, and deit, deit3 and flexivit; not those with \
              rotary or relative positions",

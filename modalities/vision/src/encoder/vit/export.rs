@@ -341,7 +341,7 @@ fn weights(
     }
     // The programs that load these files ask for it.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    Ok(safetensors::serialize(theirs.iter().map(|(name, tensor)| (name, tensor)), Some(metadata))?)
+    Ok(safetensors::serialize(&theirs, Some(metadata))?)
 }
 
 /// Adds the class token's position to the class token: in timm a network with registers has positions for all of class token, registers and

@@ -135,6 +135,4 @@ impl Architecture for VitRecipe {
 const SPARE: f64 = 1.15;
 
 #[cfg(test)]
-mod interop_tests;
-#[cfg(test)]
 mod tests;
