@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::nn::params::{Init, Param, ParamKind, Scope};
 
 /// `(n, h, w, width)` tokens to `(n, h, w, 3·width)` queries, keys and values, where all queries are that of one learned token. Behind it come
-/// [`Attention`](super::Attention), whose outputs are the same for all tokens of an image, and [`First`](super::Layer::First). That attends more
-/// than once, which costs less than a hundredth of a network of many layers.
+/// [`Attention`](super::Attention), whose outputs are the same for all tokens of an image, and [`First`](super::Layer::First), which takes one
+/// of them. So attention needs no second form for a single query; a network has one such layer at most.
 #[derive(Clone)]
 pub struct Probe {
     latent: Arc<Param>,
