@@ -87,7 +87,9 @@ fn every_verb_takes_a_vit() {
     json(at, "eval classify student --quiet");
 
     // Another run begins with it; the positions stay those of the first run.
-    json(at, &format!("{train} --init run --set train.max_steps=1 --set eval={{}} --out begun"));
+    json(at, &format!("{train} --init run --set pairs.size=16 --set train.max_steps=1 --set eval={{}} --out begun"));
+    let begun = fs::read_to_string(at.join("begun/recipe.toml")).unwrap();
+    assert!(begun.contains("size = 16") && begun.contains("size = 12"), "{begun}");
 }
 
 #[test]

@@ -68,11 +68,11 @@ pub enum Verb {
         ctk distill all-MiniLM-L6-v2/ --width 128                     # a static embedding\n  \
         ctk distill hf://sentence-transformers/all-MiniLM-L6-v2 --data texts.txt")]
     Distill(Distill),
-    /// Turn another program's weights into a run, which every verb takes: ResNets of torchvision, timm, transformers, and of SimCLRv2's
-    /// PyTorch conversion
+    /// Turn another program's weights into a run, which every verb takes: ResNets and vision transformers of torchvision, timm and
+    /// transformers, ResNets of SimCLRv2's PyTorch conversion, the image towers of CLIP, SigLIP and DINOv2
     ///
-    /// The network is recognised by the names and shapes of its tensors. How images are prepared is read from config.json and
-    /// preprocessor_config.json beside the weights. Without these files, networks of torchvision, timm and transformers get ImageNet's mean
+    /// The network is recognised by the names and shapes of its tensors. How images are prepared is read from config.json,
+    /// preprocessor_config.json or open_clip_config.json beside the weights. Without these files, networks of torchvision, timm and transformers get ImageNet's mean
     /// and standard deviation, and those of SimCLRv2 values in [0, 1]. Pickles (.pth, .bin) are not read. A projection head that comes with
     /// the weights is kept, for `ctk finetune --from-layer`.
     #[command(after_help = "Examples:\n  ctk import resnet50.safetensors --out runs/resnet50\n  \
@@ -448,7 +448,7 @@ pub struct Bench {
     pub modality: String,
     #[command(flatten)]
     pub recipe: RecipeArgs,
-    /// The encoder's depth: resnet18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 200
+    /// The encoder: resnet18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 200; vit-ti16, vit-s16, vit-b16, vit-l16, with any patch
     #[arg(long, value_name = "NAME")]
     pub encoder: Option<String>,
     /// Width multiplier of the encoder's channels; default: 1 with --encoder, else the recipe's

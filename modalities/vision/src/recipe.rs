@@ -134,19 +134,23 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
 /// The run to begin with cannot be opened.
 pub(crate) fn stated(recipe: &VisionRecipe) -> Result<Vec<(String, String)>> {
     let from = recipe.train.init.as_ref().or_else(|| recipe.task.as_ref().and_then(TaskRecipe::from));
+    let encoder = recipe.encoder.architecture();
+    let mut own = encoder.stated(recipe.pairs.size);
     let (background, fit) = match from {
         Some(run) => {
             let run = check(&Checkpoint::open(run)?.recipe())?.recipe;
+            if run.encoder.architecture().family().name == encoder.family().name {
+                own = run.encoder.architecture().stated(run.pairs.size);
+            }
             (run.data.law().background, run.pairs.evaluation().fit)
         }
-        None if recipe.encoder.architecture().weights().is_some() => (Background::Drop, Fit::Resize),
+        None if encoder.weights().is_some() => (Background::Drop, Fit::Resize),
         None => (Background::WHITE, Fit::Resize),
     };
     let mut all = vec![
         ("data.background".to_string(), background.word()),
         ("pairs.eval_fit".to_string(), serde_json::json!(fit).as_str().unwrap_or_default().to_string()),
     ];
-    let own = recipe.encoder.architecture().stated(recipe.pairs.size);
     all.extend(own.into_iter().map(|(key, value)| (recipe.encoder.key(key), value)));
     Ok(all)
 }

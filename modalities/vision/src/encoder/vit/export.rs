@@ -165,7 +165,7 @@ pub(super) fn write(format: &str, of: &VitRecipe, exported: Exported, out: &Path
     if theirs != of.resampling {
         notes.push(format!(
             "{format} resamples positions for images of another size than {} pixels by {}, and this run by {}",
-            of.size,
+            of.size(),
             json!(theirs),
             json!(of.resampling)
         ));
@@ -180,7 +180,7 @@ pub(super) fn write(format: &str, of: &VitRecipe, exported: Exported, out: &Path
         notes.push(format!(
             "in PyTorch: model = torchvision.models.VisionTransformer(image_size={}, patch_size={}, num_layers={}, num_heads={}, \
              hidden_dim={}, mlp_dim={}{}); model.load_state_dict(safetensors.torch.load_file(\"model.safetensors\"){})",
-            of.size,
+            of.size(),
             of.patch,
             of.layers,
             of.heads,
@@ -206,7 +206,7 @@ fn of_timm(of: &VitRecipe, pairs: &AugmentRecipe, classes: Option<&[String]>) ->
         "num_features": of.width,
         "global_pool": pool,
         "model_args": {
-            "img_size": of.size,
+            "img_size": of.size(),
             "patch_size": of.patch,
             "embed_dim": of.width,
             "depth": of.layers,
@@ -257,7 +257,7 @@ fn of_transformers(target: Target, of: &VitRecipe, classes: Option<&[String]>) -
     let mut config = json!({
         "architectures": [architecture],
         "model_type": model_type,
-        "image_size": of.size,
+        "image_size": of.size(),
         "patch_size": of.patch,
         "num_channels": 3,
         "hidden_size": of.width,

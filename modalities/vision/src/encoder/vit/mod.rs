@@ -50,9 +50,12 @@ impl Architecture for VitRecipe {
         VitRecipe::fits(self, size)
     }
 
-    /// Positions are learned for the images of the new run.
+    /// Positions are learned for the images of the new run, unless another program's weights have some.
     fn stated(&self, size: usize) -> Keys {
-        if self.weights.is_none() { vec![("size", size.to_string())] } else { Keys::new() }
+        match (self.size, &self.weights) {
+            (None, Some(_)) => Keys::new(),
+            (own, _) => vec![("size", own.unwrap_or(size).to_string())],
+        }
     }
 
     fn build(&self, scope: Scope) -> Result<Box<dyn ImageEncoder>> {
@@ -96,7 +99,7 @@ impl Architecture for VitRecipe {
     fn figures(&self) -> Vec<(&'static str, Value)> {
         vec![
             ("patch", json!(self.patch)),
-            ("size", json!(self.size)),
+            ("size", json!(self.size())),
             ("width", json!(self.width)),
             ("layers", json!(self.layers)),
             ("heads", json!(self.heads)),

@@ -51,7 +51,7 @@ impl VitRecipe {
         layers.push(Layer::Conv2d(conv([w, CHANNELS], patch, patch, 0, uniform, scope.sub("patch_embed.proj").depth(0))));
         let tokens = Tokens {
             width: w,
-            side: self.size / patch,
+            side: self.size() / patch,
             class: self.class_token,
             class_position: self.class_position,
             registers: self.registers,
@@ -82,7 +82,7 @@ impl VitRecipe {
             let mlp = self.mlp(block.sub("mlp"));
             layers.push(self.residual(mlp, 2, &mut block));
         }
-        let patches = Layer::Behind(self.tokens(self.size) - (self.size / self.patch).pow(2));
+        let patches = Layer::Behind(usize::from(self.class_token) + self.registers);
         match self.pooling {
             // Each token is normalised by itself, so the others need not be.
             Pooling::Class => layers.extend([Layer::First, self.norm(scope.sub("norm"))]),

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 pub struct VitRecipe {
     /// Height and width of a patch, in pixels. Sizes of images (`pairs.size`) are multiples of it.
     pub patch: usize,
-    /// Height and width, in pixels, of the images that the learned positions are for; a new run states that of its own images. Positions
-    /// for images of another size are resampled.
-    pub size: usize,
+    /// Height and width, in pixels, of the images that the learned positions are for. A new run states the size of its images, or what the
+    /// run has that it begins with; otherwise the default is eight patches. Positions for images of another size are resampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
     /// Values of a token.
     pub width: usize,
     /// Blocks of attention and MLP.
@@ -56,7 +57,7 @@ impl Default for VitRecipe {
     fn default() -> Self {
         VitRecipe {
             patch: 4,
-            size: 32,
+            size: None,
             width: 192,
             layers: 12,
             heads: 3,
@@ -126,7 +127,7 @@ impl VitRecipe {
         let fail = |what: String| Err(Error::usage(what));
         let sizes = [
             ("patch", self.patch, 1, 1024),
-            ("size", self.size, 1, MOST),
+            ("size", self.size(), 1, 1024 * MOST),
             ("width", self.width, 1, MOST),
             ("layers", self.layers, 1, 1024),
             ("heads", self.heads, 1, MOST),
@@ -138,8 +139,8 @@ impl VitRecipe {
                 return fail(format!("{key} must be between {least} and {most}"));
             }
         }
-        if !self.size.is_multiple_of(self.patch) {
-            let (size, patch) = (self.size, self.patch);
+        if !self.size().is_multiple_of(self.patch) {
+            let (size, patch) = (self.size(), self.patch);
             return Err(Error::usage(format!("size = {size} is not a whole number of patches of {patch} pixels"))
                 .hint("size is for which images positions are learned: a multiple of patch"));
         }
@@ -174,6 +175,11 @@ impl VitRecipe {
         .hint(format!("{below} or {} pixels are", below + patch)))
     }
 
+    /// Height and width, in pixels, of the images that the learned positions are for.
+    pub(super) fn size(&self) -> usize {
+        self.size.unwrap_or(self.patch.saturating_mul(8))
+    }
+
     /// Values between the two products of an MLP.
     pub(super) fn inner(&self) -> usize {
         self.inner.unwrap_or(self.width.saturating_mul(4))
@@ -197,7 +203,8 @@ impl VitRecipe {
 
     /// Its section of a recipe, as text.
     pub(super) fn section(&self) -> String {
-        let VitRecipe { patch, size, width, layers, heads, registers, layer_scale, epsilon, .. } = self;
+        let VitRecipe { patch, width, layers, heads, registers, layer_scale, epsilon, .. } = self;
+        let size = self.size();
         let word = |value: Value| value.to_string();
         let mut text = format!(
             "[encoder.vit]\npatch = {patch}\nsize = {size}\nwidth = {width}\nlayers = {layers}\nheads = {heads}\n\

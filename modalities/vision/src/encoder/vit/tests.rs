@@ -347,7 +347,7 @@ fn gradients(params: &Params) -> Vec<(String, Tensor)> {
 
 /// Recipes that have every setting at least once.
 fn variants() -> Vec<VitRecipe> {
-    let small = VitRecipe { size: 8, width: 16, layers: 2, heads: 2, ..VitRecipe::default() };
+    let small = VitRecipe { size: Some(8), width: 16, layers: 2, heads: 2, ..VitRecipe::default() };
     vec![
         small.clone(),
         VitRecipe { registers: 3, layer_scale: 0.1, resampling: Resampling::Bicubic, ..small.clone() },
@@ -433,12 +433,15 @@ fn a_new_run_learns_positions_for_its_own_images() {
     assert!(stated.contains(&("encoder.vit.size".to_string(), "48".to_string())), "{stated:?}");
     let with = VitRecipe { weights: Some("file".into()), ..VitRecipe::default() };
     assert!(Architecture::stated(&with, 48).is_empty(), "the file says the size");
+    // Patches that the default size is no multiple of.
+    let odd = Recipe::new("test", "[pairs]\nsize = 48\n[encoder.vit]\npatch = 12\n");
+    crate::recipe::check(&odd).unwrap();
 }
 
 #[test]
 fn a_recipe_reads_its_own_section() {
     for of in variants() {
-        let of = VitRecipe { size: 32, patch: 8, ..of };
+        let of = VitRecipe { size: Some(32), patch: 8, ..of };
         assert_eq!(toml_of(of.section().strip_prefix("[encoder.vit]\n").unwrap()), of);
     }
 }

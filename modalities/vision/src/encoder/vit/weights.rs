@@ -132,7 +132,7 @@ impl Weights {
         };
         let found = VitRecipe {
             patch,
-            size: side * patch,
+            size: Some(side * patch),
             width,
             layers,
             heads: heads.unwrap_or((width / HEAD).max(1)),
@@ -167,7 +167,7 @@ impl Weights {
     fn input(&self, of: &VitRecipe) -> Input {
         let said = self.said.input;
         Input {
-            size: said.size.or(Some(of.size)),
+            size: said.size.or(Some(of.size())),
             shown: said.shown.or(Some(Shown::middle(1.0))),
             normalise: said.normalise.or(self.said.usual).or(Some(Input::IMAGENET)),
         }
