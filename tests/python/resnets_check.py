@@ -292,6 +292,20 @@ def load(program, path, folder):
         print(difference(features().numpy(), np.load(os.path.join(folder, "features.npy"))))
 
 
+def apart(logits, names, folder):
+    """The largest difference between the probabilities of a program's classes and what ctk said of the pictures."""
+    with torch.no_grad():
+        found = logits().softmax(1).numpy()
+    ours = np.empty_like(found)
+    with open(os.path.join(folder, "predictions.csv"), newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, said in zip(ours, rows, strict=True):
+        for behind in ("", "_2"):
+            row[names.index(said[f"predicted{behind}"])] = float(said[f"probability{behind}"])
+    assert np.abs(ours[:, 0] - ours[0, 0]).max() > 1e-3, f"probabilities of no use: {ours}"
+    return difference(found, ours)
+
+
 def classify(program, path, folder):
     images = opened(folder)
     if program.startswith("torchvision"):
@@ -321,16 +335,7 @@ def classify(program, path, folder):
         processor = AutoImageProcessor.from_pretrained(path)
         names = [model.config.id2label[at] for at in range(model.config.num_labels)]
         logits = lambda: model.eval()(**processor(images, return_tensors="pt")).logits
-    with torch.no_grad():
-        found = logits().softmax(1).numpy()
-    ours = np.empty_like(found)
-    with open(os.path.join(folder, "predictions.csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row, said in zip(ours, rows, strict=True):
-        for behind in ("", "_2"):
-            row[names.index(said[f"predicted{behind}"])] = float(said[f"probability{behind}"])
-    assert np.abs(ours[:, 0] - ours[0, 0]).max() > 1e-3, f"probabilities of no use: {ours}"
-    print(difference(found, ours))
+    print(apart(logits, names, folder))
 
 
 def photos(folder):

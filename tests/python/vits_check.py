@@ -13,7 +13,6 @@ features of DIR, `classify PROGRAM PATH DIR HEADS` opens a network with its clas
 Weights are random, scales and shifts off their constants: a mistake in any of them would show.
 """
 
-import csv
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from resnets_check import ODD, SIZE, batch, difference, opened, pictures
+from resnets_check import ODD, SIZE, apart, batch, difference, opened, pictures
 
 PATCH, WIDTH, LAYERS, HEADS = 12, 48, 3, 4
 STEPS = 5
@@ -271,16 +270,7 @@ def classify(program, path, folder, heads):
         processor = AutoImageProcessor.from_pretrained(path)
         names = [model.config.id2label[at] for at in range(model.config.num_labels)]
         logits = lambda: model.eval()(**processor(images, return_tensors="pt")).logits
-    with torch.no_grad():
-        found = logits().softmax(1).numpy()
-    ours = np.empty_like(found)
-    with open(os.path.join(folder, "predictions.csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row, said in zip(ours, rows, strict=True):
-        for behind in ("", "_2"):
-            row[names.index(said[f"predicted{behind}"])] = float(said[f"probability{behind}"])
-    assert np.abs(ours[:, 0] - ours[0, 0]).max() > 1e-3, f"probabilities of no use: {ours}"
-    print("off", difference(found, ours))
+    print("off", apart(logits, names, folder))
 
 
 def others(folder):

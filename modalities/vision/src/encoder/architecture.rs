@@ -138,6 +138,17 @@ pub(crate) struct ClassifierExport {
 }
 
 impl ClassifierExport {
+    /// Refuses a classifier of several layers, which `holder`, a network of another program, cannot hold.
+    pub fn single(&self, holder: &str) -> Result<()> {
+        if self.layers.len() <= 1 {
+            return Ok(());
+        }
+        Err(Error::usage(format!("this run's classifier follows a layer of its projection head, which {holder} cannot hold")).hint(
+            "--encoder-only leaves the classifier out, --format safetensors writes all of it; `ctk finetune --from-layer 0` trains one \
+             that fits",
+        ))
+    }
+
     /// Its tensors with torchvision's names: `fc`, or for several layers `fc.0`, `fc.2`, … of a `Sequential` with ReLUs between.
     pub fn tensors(&self) -> impl Iterator<Item = (String, Tensor)> {
         let name = |at: usize| if self.layers.len() == 1 { "fc".to_string() } else { format!("fc.{}", 2 * at) };

@@ -178,6 +178,12 @@ pub(super) fn config(pairs: &AugmentRecipe) -> Value {
     processor
 }
 
+/// Writes the class names into a model's `config.json`.
+pub(super) fn label(config: &mut Value, classes: &[String]) {
+    config["id2label"] = classes.iter().enumerate().map(|(id, class)| (id.to_string(), json!(class))).collect();
+    config["label2id"] = classes.iter().enumerate().map(|(id, class)| (class.clone(), json!(id))).collect();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,6 +58,13 @@ pub(super) fn pretrained(pairs: &AugmentRecipe, first: &str, classifier: &str) -
     })
 }
 
+/// Writes the class names into a model's configuration.
+pub(super) fn label(config: &mut Value, classes: &[String]) {
+    config["num_classes"] = json!(classes.len());
+    config["pretrained_cfg"]["num_classes"] = json!(classes.len());
+    config["label_names"] = json!(classes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

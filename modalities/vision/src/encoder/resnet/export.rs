@@ -29,15 +29,7 @@ pub(super) const FORMATS: [&str; 3] = [SAFETENSORS, "timm", "transformers"];
 pub(super) fn write(format: &str, of: &ResnetRecipe, exported: Exported, out: &Path) -> Result<Vec<String>> {
     plain(format, of)?;
     let Exported { features, pairs, tensors, classifier } = exported;
-    if classifier.as_ref().is_some_and(|classifier| classifier.layers.len() > 1) {
-        return Err(Error::usage(format!(
-            "this run's classifier follows a layer of its projection head, which {format}'s resnet cannot hold"
-        ))
-        .hint(
-            "--encoder-only leaves the classifier out, --format safetensors writes all of it; `ctk finetune --from-layer 0` trains one \
-             that fits",
-        ));
-    }
+    classifier.as_ref().map_or(Ok(()), |classifier| classifier.single(&format!("{format}'s resnet")))?;
     let (layout, mut descriptions): (_, Vec<(&str, Value)>) = match format {
         "timm" => (Layout::Torchvision, vec![(file::CONFIG, timm::config(of, features, pairs)?)]),
         _ => {
@@ -69,12 +61,9 @@ pub(super) fn refused(format: &str, of: &ResnetRecipe) -> Option<String> {
 fn tells(config: &mut Value, layout: Layout, classes: &[String]) {
     if layout == Layout::Transformers {
         config["architectures"] = json!(["ResNetForImageClassification"]);
-        config["id2label"] = classes.iter().enumerate().map(|(id, class)| (id.to_string(), json!(class))).collect();
-        config["label2id"] = classes.iter().enumerate().map(|(id, class)| (class.clone(), json!(id))).collect();
+        processor::label(config, classes);
     } else {
-        config["num_classes"] = json!(classes.len());
-        config["pretrained_cfg"]["num_classes"] = json!(classes.len());
-        config["label_names"] = json!(classes);
+        crate::encoder::timm::label(config, classes);
     }
 }
 

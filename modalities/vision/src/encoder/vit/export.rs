@@ -130,13 +130,7 @@ pub(super) fn write(format: &str, of: &VitRecipe, exported: Exported, out: &Path
     let target = target(format, of)?;
     let Exported { pairs, tensors, classifier, .. } = exported;
     let within = |classifier: &ClassifierExport| {
-        if classifier.layers.len() > 1 {
-            let what = format!("this run's classifier follows a layer of its projection head, which {format} cannot hold");
-            return Err(Error::usage(what).hint(
-                "--encoder-only leaves the classifier out, --format safetensors writes all of it; `ctk finetune --from-layer 0` trains one \
-                 that fits",
-            ));
-        }
+        classifier.single(format)?;
         match target {
             Target::Timm | Target::Torchvision | Target::Vit => Ok(()),
             _ => Err(Error::usage(
@@ -228,9 +222,7 @@ fn of_timm(of: &VitRecipe, pairs: &AugmentRecipe, classes: Option<&[String]>) ->
         "pretrained_cfg": timm::pretrained(pairs, "patch_embed.proj", "head"),
     });
     if let Some(classes) = classes {
-        config["num_classes"] = json!(classes.len());
-        config["pretrained_cfg"]["num_classes"] = json!(classes.len());
-        config["label_names"] = json!(classes);
+        timm::label(&mut config, classes);
     }
     // Positions are for one size; timm resamples them when the model is made for another.
     config["pretrained_cfg"]["fixed_input_size"] = json!(true);
@@ -289,8 +281,7 @@ fn of_transformers(target: Target, of: &VitRecipe, classes: Option<&[String]>) -
         config["attention_probs_dropout_prob"] = json!(0.0);
     }
     if let Some(classes) = classes {
-        config["id2label"] = classes.iter().enumerate().map(|(id, class)| (id.to_string(), json!(class))).collect();
-        config["label2id"] = classes.iter().enumerate().map(|(id, class)| (class.clone(), json!(id))).collect();
+        processor::label(&mut config, classes);
     }
     config
 }

@@ -68,8 +68,8 @@ pub(super) struct Part {
     pub thirds: Option<[usize; 2]>,
 }
 
-/// The suffixes of names of tensors that belong to no image encoder, by the part of a name that they begin with.
-const OTHERS: [(&str, &str); 13] = [
+/// What tensors are that belong to no image encoder, by how their names begin.
+const OTHERS: [(&str, &str); 11] = [
     ("head.weight", "a classifier"),
     ("head.bias", "a classifier"),
     ("head_dist.", "a classifier"),
@@ -81,8 +81,6 @@ const OTHERS: [(&str, &str); 13] = [
     ("embeddings.mask_token", "a mask token"),
     ("embeddings.position_ids", "numbers of positions"),
     ("embeddings.patch_embeddings.mask_token", "a mask token"),
-    ("norm_post.", "a normalisation"),
-    ("num_batches_tracked", "counters"),
 ];
 
 impl Layout {
@@ -216,8 +214,7 @@ impl Layout {
     }
 
     /// What a tensor is that belongs to no encoder; none if it may belong to one.
-    pub(super) fn other(self, theirs: &str) -> Option<&'static str> {
-        // The head of SigLIP's image tower is its pooling.
+    pub(super) fn other(theirs: &str) -> Option<&'static str> {
         let (_, what) = OTHERS.iter().find(|(begins, _)| match *begins {
             "proj" => theirs == "proj",
             begins => theirs.starts_with(begins),

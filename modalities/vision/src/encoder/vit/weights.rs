@@ -202,7 +202,7 @@ impl Weights {
             found.push(Found { ours: ours.to_string(), dims: param.dims().to_vec(), parts });
         }
         let unknown: Vec<&str> =
-            self.file.names().filter(|name| !known.contains(*name) && self.layout.other(name).is_none()).collect();
+            self.file.names().filter(|name| !known.contains(*name) && Layout::other(name).is_none()).collect();
         match unknown[..] {
             [] => Ok(found),
             [name, ..] => fail(format!("the file holds `{name}` ({} more), which this network does not have", unknown.len() - 1)),
@@ -266,7 +266,7 @@ impl Foreign for Weights {
 
     fn notes(&self) -> Vec<String> {
         let mut others: BTreeMap<&str, usize> = BTreeMap::new();
-        for what in self.file.names().filter_map(|name| self.layout.other(name)) {
+        for what in self.file.names().filter_map(Layout::other) {
             *others.entry(what).or_default() += 1;
         }
         let others = others.into_iter().map(|(what, count)| format!("not read: {what} ({count} tensors)"));
