@@ -32,4 +32,5 @@ page() {
 page vision images >"$docs/src/keys-vision.md"
 page word2vec words >"$docs/src/keys-word2vec.md"
 page sentences sentences >"$docs/src/keys-sentences.md"
+page image-text "images and texts" >"$docs/src/keys-image-text.md"
 mdbook build "$docs"

@@ -20,6 +20,7 @@ Comments are for the next block of one of these two, and say what a reader need 
     <!-- run: python MODULE … -->       run the block of Python, if these modules are there (CTK_PYTHON: the interpreter, default this)
 
 `fixtures` is this file itself: `fixtures images DIR CLASS … COUNT [SIZE]` writes COUNT small pictures a class (without a class: `-`),
+`fixtures captioned DIR COUNT` pictures with a table of captions,
 `fixtures text FILE LINES` a text of simple sentences, `fixtures pairs FILE LINES` questions with answers, `fixtures labelled FILE LINES` texts
 of two classes. Sizes are for real data; SMALL has flags that make commands short.
 
@@ -49,6 +50,7 @@ SMALL = [
     ("train vision", "--set train.max_steps=2"),
     ("train word2vec", "--set train.epochs=1"),
     ("train sentences", "--set train.batch=32 --set tokenizer.train.size=400"),
+    ("train image-text", "--set train.max_steps=4 --set train.batch=16 --set text.tokenizer.train.size=300"),
     ("finetune", "--rates 0.02 --epochs 1 --folds 2"),
     ("distill", "--set train.epochs=1"),
     ("eval label-efficiency", "--seeds 1 --rates 0.02 --epochs 1 --folds 2 --distill-epochs 1"),
@@ -56,7 +58,7 @@ SMALL = [
     ("bench word2vec", "--steps 2"),
     ("bench sentences", "--steps 1 --batch 8 --set encoder.transformer.layers=2"),
 ]
-GENERATED = [SRC / "keys-vision.md", SRC / "keys-word2vec.md", SRC / "keys-sentences.md"]  # docs/build.sh writes them
+GENERATED = [SRC / "keys-vision.md", SRC / "keys-word2vec.md", SRC / "keys-sentences.md", SRC / "keys-image-text.md"]  # docs/build.sh writes them
 LIMIT = 300  # seconds that a command may take
 
 
@@ -361,6 +363,12 @@ def fixtures(arguments):
             for index in range(count):
                 folder = Path(target) if name == "-" else Path(target) / name
                 picture(folder / f"{index:04}.png", at, index + 100 * at + len(target), size)
+    elif kind == "captioned":
+        lines = ["file_name,caption"]
+        for index in range(int(rest[0])):
+            picture(Path(target) / f"{index:04}.png", index % 5, index, 32)
+            lines += [f"{index:04}.png,picture {index} of kind {index % 5}", f"{index:04}.png,\"number {index}, as drawn\""]
+        (Path(target) / "metadata.csv").write_text("\n".join(lines) + "\n")
     elif kind == "image":
         picture(Path(target), 1, 7, 32)
     elif kind == "text":

@@ -22,7 +22,8 @@ use ctk_core::recipe::Recipe;
 
 use child::{Ended, ctk};
 
-const MODALITIES: [&dyn Modality; 3] = [&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences];
+const MODALITIES: [&dyn Modality; 4] =
+    [&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences, &ctk_image_text::ImageText];
 
 /// Processes that run at once in the whole test.
 const WORKERS: usize = 2;

@@ -9,7 +9,8 @@ use ctk_core::recipe::Recipe;
 use ctk_core::{Error, Result};
 use libtest_mimic::{Arguments, Trial};
 
-const MODALITIES: &[&dyn Modality] = &[&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences];
+const MODALITIES: &[&dyn Modality] =
+    &[&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences, &ctk_image_text::ImageText];
 
 fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -33,7 +33,7 @@ fn shipped(text: &str) -> String {
     body.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-const LIBRARIES: [&str; 9] = [
+const LIBRARIES: [&str; 10] = [
     "alloc/src",
     "kernels/src",
     "cuda/src",
@@ -43,6 +43,7 @@ const LIBRARIES: [&str; 9] = [
     "data/texts/src",
     "modalities/vision/src",
     "modalities/text/src",
+    "modalities/image-text/src",
 ];
 
 /// Files of `folders` whose code contains one of `words`, except those in `allowed`.
@@ -78,6 +79,7 @@ fn dependencies_run_one_way() {
         "ctk-texts",
         "ctk-vision",
         "ctk-text",
+        "ctk-image-text",
         "ctk",
     ] {
         assert!(!core.iter().any(|d| d == foreign), "core depends on {foreign}");
@@ -93,7 +95,7 @@ fn dependencies_run_one_way() {
     }
     for modality in ["modalities/vision/Cargo.toml", "modalities/text/Cargo.toml"] {
         let names = dependencies(modality);
-        for foreign in ["clap", "indicatif", "ctk", "ctk-vision", "ctk-text"] {
+        for foreign in ["clap", "indicatif", "ctk", "ctk-vision", "ctk-text", "ctk-image-text"] {
             assert!(!names.iter().any(|d| d == foreign), "{modality} depends on {foreign}");
         }
     }

@@ -14,7 +14,7 @@ use crate::shared::args::{Eval, Fit, ModelArgs};
 use crate::shared::model::{open, query};
 use crate::shared::{evals, output, progress};
 use crate::studies::label_efficiency;
-use crate::verbs::{classify, sentences};
+use crate::verbs::{captions, classify, sentences};
 
 pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
     match args {
@@ -92,8 +92,19 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
         Eval::Sts { model, pairs, without, prompt, fewer } => {
             sentences::sts(&model, &pairs, &without, &prompt, &fewer, modalities)
         }
-        Eval::Retrieval { model, folder, split, exclude_same, roles, fewer } => {
+        Eval::Retrieval { model, folder: Some(folder), split, exclude_same, roles, fewer } => {
             sentences::retrieval(&model, &folder, split.as_deref(), exclude_same, &roles, &fewer, modalities)
+        }
+        Eval::Retrieval { model, folder: None, split, exclude_same, roles, fewer } => {
+            let plain = split.is_none() && !exclude_same && roles.nothing() && fewer.nothing();
+            if !plain {
+                return Err(Error::usage("these options are for a FOLDER of queries and documents")
+                    .hint("ctk eval retrieval RUN FOLDER; without FOLDER images look for their captions"));
+            }
+            captions::retrieval(&model, modalities)
+        }
+        Eval::ZeroShot { model, classes, prompts } => {
+            captions::zero_shot(&model, classes.as_deref(), prompts.as_deref(), modalities)
         }
         Eval::LabelEfficiency(study) => label_efficiency::run(study, modalities),
         Eval::Geometry { model } => {

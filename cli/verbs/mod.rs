@@ -1,6 +1,7 @@
 //! One file for each verb: what `ctk <verb>` does.
 
 pub mod bench;
+pub mod captions;
 pub mod classify;
 pub mod config;
 pub mod data;

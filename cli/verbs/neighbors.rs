@@ -101,7 +101,7 @@ impl<'a> Gallery<'a> {
         let (mut files, mut texts): (Vec<PathBuf>, Vec<String>) = (Vec::new(), Vec::new());
         for word in asked {
             let path = Path::new(word);
-            if model.embeds_names() {
+            if model.embeds_names() && !model.is_sample(path) {
                 texts.push(word.to_string());
                 continue;
             }
@@ -127,9 +127,13 @@ impl<'a> Gallery<'a> {
         let outside = if files.is_empty() && texts.is_empty() {
             Features::default()
         } else {
-            let mut found = match texts.is_empty() {
-                true => model.features(&Query { files, ..Query::default() })?,
-                false => model.prompted(before.as_deref(), &texts)?,
+            let mut found = match (files.is_empty(), texts.is_empty()) {
+                (true, _) => model.prompted(before.as_deref(), &texts)?,
+                (_, true) => model.features(&Query { files, ..Query::default() })?,
+                _ => {
+                    let images = model.features(&Query { files, ..Query::default() })?;
+                    model.prompted(before.as_deref(), &texts)?.followed_by(images)?
+                }
             };
             output::notes(&mut found, args.show.quiet);
             if found.width != rows.width() {

@@ -45,7 +45,7 @@ fn named(precision: args::Precision) -> String {
 
 impl Fewer {
     /// Whether rows are judged as they are.
-    fn nothing(&self) -> bool {
+    pub fn nothing(&self) -> bool {
         self.truncate_dim.is_none() && self.precision == args::Precision::Float32
     }
 

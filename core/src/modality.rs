@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::eval::crossmodal::Captioned;
 use crate::eval::{Features, Predictions, Table};
 use crate::observer::Observer;
 use crate::process::Process;
@@ -389,6 +390,15 @@ pub trait Model {
             None => self.texts(texts),
             Some(_) => Err(Error::usage("this model puts nothing before texts")),
         }
+    }
+
+    /// Images with their captions, as rows of one space, and notes about them: the part of the data that `query` names which the model may
+    /// be measured on.
+    ///
+    /// # Errors
+    /// The model has no captions, or data that cannot be read.
+    fn captioned(&self, _query: &Query) -> Result<(Captioned, Vec<String>)> {
+        Err(Error::usage("this model does not read images with captions").hint("give a run of image-text"))
     }
 
     /// Whether a name without a row is itself a text, whose features [`texts`](Model::texts) computes.

@@ -137,14 +137,18 @@ pub enum Eval {
     ///
     /// `first` is the share of queries whose nearest document is relevant. `recall@k` is the share of a query's relevant documents among the
     /// nearest k. All are means over the queries that have a relevant document.
+    ///
+    /// Without FOLDER, for a run of image-text: images look for one of their captions, and captions for their image. R@1, 5 and 10 and the
+    /// median rank both ways, beside chance; a caption that several images have is right for all of them.
     #[command(after_help = "Examples:\n  ctk eval retrieval runs/sentences-1 scifact/\n  \
-        ctk eval retrieval all-MiniLM-L6-v2/ squad-dev/ --json")]
+        ctk eval retrieval all-MiniLM-L6-v2/ squad-dev/ --json\n  \
+        ctk eval retrieval runs/image-text-1 --data flickr8k/")]
     Retrieval {
         #[command(flatten)]
         model: ModelArgs,
         /// A folder in BEIR's layout (corpus.jsonl, queries.jsonl, qrels/), or with passages.tsv and questions.tsv
         #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-        folder: PathBuf,
+        folder: Option<PathBuf>,
         /// The judgements of this part, a file in BEIR's qrels/. Default: test, or the only one there is
         #[arg(long, value_name = "NAME")]
         split: Option<String>,
@@ -155,6 +159,22 @@ pub enum Eval {
         roles: Roles,
         #[command(flatten)]
         fewer: Fewer,
+    },
+    /// Zero-shot classification: an image belongs to the class whose description is most similar; for a run of image-text
+    ///
+    /// A class is described by each prompt with its name; the rows of its prompts are averaged. The images need classes (`--data` with a
+    /// folder for each class), to judge by.
+    #[command(after_help = "Examples:\n  ctk eval zero-shot runs/image-text-1 --data cifar10/test/\n  \
+        ctk eval zero-shot runs/image-text-1 --data birds/ --classes names.tsv --prompts prompts.txt --json")]
+    ZeroShot {
+        #[command(flatten)]
+        model: ModelArgs,
+        /// A class on each line: its name, or the class in the data, a tab and its name. Default: the data's own names
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        classes: Option<PathBuf>,
+        /// A prompt on each line, with {} where the name goes. Default: `a photo of a {}.`
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        prompts: Option<PathBuf>,
     },
     /// Compare supervised training, linear probe, fine-tuning and distillation with 1 %, 10 % and all labels
     ///

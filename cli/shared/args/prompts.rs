@@ -43,6 +43,12 @@ impl Prompted {
 }
 
 impl Roles {
+    /// Whether nothing is asked for.
+    pub fn nothing(&self) -> bool {
+        let Roles { query_prompt, query_prompt_text, document_prompt, document_prompt_text } = self;
+        [query_prompt, query_prompt_text, document_prompt, document_prompt_text].iter().all(|asked| asked.is_none())
+    }
+
     /// What is asked for before queries, and before documents.
     pub fn wanted(&self) -> [Prompt; 2] {
         [

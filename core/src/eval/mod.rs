@@ -4,6 +4,7 @@ pub mod analogy;
 pub mod categorize;
 mod classify;
 pub mod correlation;
+pub mod crossmodal;
 mod cross_entropy;
 mod file;
 pub mod geometry;
@@ -25,6 +26,7 @@ pub mod spread;
 pub mod sts;
 mod table;
 mod words;
+pub mod zero_shot;
 
 use rayon::prelude::*;
 

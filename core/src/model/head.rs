@@ -25,7 +25,7 @@ pub struct ProjectionHead {
 impl ProjectionHead {
     /// Declares a head for representations of width `input`, with parameters `layers.<i>.weight` and `norms.<i>.{weight, bias,
     /// running_mean, running_var}`, counted from 0. The weights of a normalised layer start at N(0, .01²); their scale does not matter. The
-    /// other layers have `layers.<i>.bias`, which starts at 0, and weights from U(−1/√inputs, 1/√inputs), PyTorch's default.
+    /// other layers have `layers.<i>.bias`, which starts at 0 (unless the recipe says no bias), and weights from U(−1/√inputs, 1/√inputs), PyTorch's default.
     pub fn new(recipe: &HeadRecipe, input: usize, mut scope: Scope) -> Self {
         let (layers, width) = chain(recipe, recipe.layers, input, &mut scope);
         ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width }
@@ -71,7 +71,7 @@ fn chain(recipe: &HeadRecipe, keep: usize, input: usize, scope: &mut Scope) -> (
         let normed = recipe.norms == Norms::All || (recipe.norms == Norms::Hidden && !last);
         let bound = 1.0 / (from as f64).sqrt();
         let init = if normed { Init::Normal { std: 0.01 } } else { Init::Uniform { low: -bound, high: bound } };
-        layers.push(Layer::Linear(Linear::new([to, from], !normed, ParamKind::Weight, init, scope.sub("layers").sub(i))));
+        layers.push(Layer::Linear(Linear::new([to, from], !normed && recipe.bias, ParamKind::Weight, init, scope.sub("layers").sub(i))));
         let mut norms = scope.sub("norms");
         match (normed, last) {
             (true, true) => layers.push(Layer::BatchNorm(BatchNorm::without_bias(to, norms.sub(i)))),
@@ -114,7 +114,7 @@ mod tests {
     fn other_methods_have_other_widths_and_biases() {
         let names = |norms| {
             let mut params = Params::new();
-            let recipe = HeadRecipe { layers: 2, width: 4, hidden: Some(10), norms };
+            let recipe = HeadRecipe { layers: 2, width: 4, hidden: Some(10), norms, bias: true };
             let head = ProjectionHead::new(&recipe, 6, params.root().sub("head"));
             params.materialise(Key::new(1), DType::F64, &crate::Device::Cpu).unwrap();
             let x = Tensor::arange(0f64, 30.0, &Device::Cpu).unwrap().reshape((5, 6)).unwrap().sin().unwrap();

@@ -164,7 +164,7 @@ mod tests {
             layers.push(Layer::BatchNorm(BatchNorm::new(3, 1.0, params.root().sub("encoder").sub("norm")).relu()));
         }
         let encoder = Net(Sequential::new(layers, params.gradient_store()));
-        let head = HeadRecipe { layers: 2, width: 4, hidden: Some(6), norms: Norms::None };
+        let head = HeadRecipe { layers: 2, width: 4, hidden: Some(6), norms: Norms::None, bias: true };
         let head = ProjectionHead::new(&head, 3, params.root().sub("head"));
         params.materialise(Key::new(5), DType::F64, &crate::Device::Cpu).unwrap();
         (params, Siamese { tower: Tower { encoder, head, predictor: None } })

@@ -128,6 +128,13 @@ pub(crate) struct Behaviour {
     pub key: Option<Key>,
 }
 
+impl Behaviour {
+    /// That of layers that do not learn: as in evaluation.
+    pub fn still(&self) -> Behaviour {
+        Behaviour { statistics: Statistics::Frozen, key: None, ..self.clone() }
+    }
+}
+
 /// The settings of a pass on a device.
 #[derive(Clone)]
 pub(crate) struct Context<D> {
@@ -145,6 +152,11 @@ impl<D: Device> Context<D> {
     pub fn pooled(&self) -> Context<D> {
         let behaviour = Behaviour { rows: self.behaviour.rows.pooled(), ..self.behaviour.clone() };
         Context { behaviour, ..self.clone() }
+    }
+
+    /// The same for layers that do not learn: as in evaluation, without a tape.
+    pub fn still(&self) -> Context<D> {
+        Context { behaviour: self.behaviour.still(), keep: false, recompute: false, ..self.clone() }
     }
 
     /// Makes a layer's backward step, if the pass keeps a tape.

@@ -84,7 +84,7 @@ impl Layer {
         matches!(self, Layer::GlobalAverage | Layer::First)
     }
 
-    fn params(&self, into: &mut Vec<Arc<Param>>) {
+    pub(super) fn params(&self, into: &mut Vec<Arc<Param>>) {
         match self {
             Layer::Conv2d(conv) => conv.params(into),
             Layer::Linear(linear) => linear.params(into),
@@ -180,9 +180,7 @@ fn gelu<D: Device, T: Number>(form: Gelu, x: SharedMap<D, T>, context: &Context<
 
 impl Chain for Vec<Layer> {
     fn forward<D: Device, T: Number>(&self, x: Activation<D, T>, context: &Context<D>) -> Chained<D, T> {
-        let mut steps = Steps::new();
-        let x = run(self, x, &mut steps, context)?;
-        Ok((x, context.keep.then_some(steps)))
+        forward(self, 0, x, context)
     }
 
     fn params(&self, into: &mut Vec<Arc<Param>>) {
@@ -190,21 +188,50 @@ impl Chain for Vec<Layer> {
     }
 
     fn reference(&self, x: &Tensor, behaviour: &Behaviour) -> Result<Tensor> {
-        reference_of(self, x.clone(), behaviour)
+        reference(self, 0, x.clone(), behaviour)
     }
 }
 
-/// Runs the layers in order; appends their backward steps to `steps`.
+/// How many of the first layers are frozen, and so computed as in evaluation: up to the first one that learns. 0 if none of them has a
+/// frozen parameter.
+pub(super) fn frozen(layers: &[Layer]) -> usize {
+    let (mut any, mut own) = (false, Vec::new());
+    for (at, layer) in layers.iter().enumerate() {
+        own.clear();
+        layer.params(&mut own);
+        if own.iter().any(|param| param.trained()) {
+            return if any { at } else { 0 };
+        }
+        any |= own.iter().any(|param| param.rate() == 0.0);
+    }
+    if any { layers.len() } else { 0 }
+}
+
+/// Runs the layers in order, the first `frozen` of them as in evaluation.
+pub(super) fn forward<D: Device, T: Number>(
+    layers: &[Layer],
+    frozen: usize,
+    x: Activation<D, T>,
+    context: &Context<D>,
+) -> Chained<D, T> {
+    let mut steps = Steps::new();
+    let x = run(layers, frozen, x, &mut steps, context)?;
+    Ok((x, context.keep.then_some(steps)))
+}
+
+/// Runs the layers in order, the first `frozen` of them as in evaluation; appends the backward steps of the others to `steps`.
 fn run<D: Device, T: Number>(
     layers: &[Layer],
+    frozen: usize,
     mut x: Activation<D, T>,
     steps: &mut Steps<D, T>,
     context: &Context<D>,
 ) -> Result<Activation<D, T>> {
-    let (mut pooled, mut rest) = (None, layers);
+    let mut contexts = [context.clone(), context.still()];
+    let mut rest = layers;
     while let [layer, after @ ..] = rest {
+        let context = &contexts[usize::from(layers.len() - rest.len() < frozen)];
         rest = after;
-        let context = pooled.as_ref().unwrap_or(context);
         let (y, back) = match (layer, after) {
             // Both at once, while the product is in cache.
             (Layer::Linear(linear), [Layer::Gelu(form), after @ ..]) => {
@@ -217,41 +244,47 @@ fn run<D: Device, T: Number>(
         steps.extend(back);
         x = y;
         if layer.pools() && context.behaviour.rows.offsets().is_some() {
-            pooled = Some(context.pooled());
+            contexts = contexts.map(|context| context.pooled());
         }
     }
     Ok(x)
 }
 
-/// Runs the layers in order in candle's operations.
-fn reference_of(layers: &[Layer], mut x: Tensor, behaviour: &Behaviour) -> Result<Tensor> {
-    let mut behaviour = behaviour.clone();
-    for layer in layers {
-        x = layer.reference(&x, &behaviour)?;
+/// The same in candle's operations.
+pub(super) fn reference(layers: &[Layer], frozen: usize, mut x: Tensor, behaviour: &Behaviour) -> Result<Tensor> {
+    let mut behaviours = [behaviour.clone(), behaviour.still()];
+    for (at, layer) in layers.iter().enumerate() {
+        x = layer.reference(&x, &behaviours[usize::from(at < frozen)])?;
+        if at + 1 == frozen {
+            x = x.detach();
+        }
         if layer.pools() {
-            behaviour.rows = behaviour.rows.pooled();
+            behaviours.iter_mut().for_each(|behaviour| behaviour.rows = behaviour.rows.pooled());
         }
     }
     Ok(x)
 }
 
 /// Runs a chain that begins with an embedding table and reads ids.
-pub(crate) fn look_up<D: Device, T: Number>(layers: &[Layer], ids: &[u32], context: &Context<D>) -> Chained<D, T> {
+pub(super) fn look_up<D: Device, T: Number>(layers: &[Layer], frozen: usize, ids: &[u32], context: &Context<D>) -> Chained<D, T> {
     let Some((Layer::Embedding(table), rest)) = layers.split_first() else { return Err(no_table()) };
     let texts = context.behaviour.rows.offsets().is_some();
+    let of_table = if frozen > 0 { context.still() } else { context.clone() };
     let ((x, back), rest, after) = match rest {
-        [Layer::GlobalAverage, rest @ ..] if texts => (table.means(ids, context)?, rest, context.pooled()),
-        _ => (table.forward(ids, context)?, rest, context.clone()),
+        [Layer::GlobalAverage, rest @ ..] if texts => (table.means(ids, &of_table)?, rest, context.pooled()),
+        _ => (table.forward(ids, &of_table)?, rest, context.clone()),
     };
     let mut steps: Steps<D, T> = back.into_iter().collect();
-    let x = run(rest, x.into(), &mut steps, &after)?;
+    let x = run(rest, frozen.saturating_sub(layers.len() - rest.len()), x.into(), &mut steps, &after)?;
     Ok((x, context.keep.then_some(steps)))
 }
 
 /// The same in candle's operations.
-pub(crate) fn look_up_reference(layers: &[Layer], ids: &[u32], behaviour: &Behaviour) -> Result<Tensor> {
+pub(super) fn look_up_reference(layers: &[Layer], frozen: usize, ids: &[u32], behaviour: &Behaviour) -> Result<Tensor> {
     let Some((Layer::Embedding(table), rest)) = layers.split_first() else { return Err(no_table()) };
-    reference_of(rest, table.reference(ids)?, behaviour)
+    let x = table.reference(ids)?;
+    let x = if frozen > 0 { x.detach() } else { x };
+    reference(rest, frozen.saturating_sub(1), x, behaviour)
 }
 
 fn no_table() -> Error {

@@ -102,6 +102,8 @@ pub struct Sequential {
     store: GradientStore,
     /// The first parameter, on whose device the chain runs.
     first: Option<Arc<Param>>,
+    /// How many of the first layers are frozen: they run as in evaluation and keep nothing.
+    frozen: usize,
     reference: bool,
     /// The CPU with the buffers of passes that are over, which the next pass uses again.
     cpu: Cpu,
@@ -112,7 +114,8 @@ impl Sequential {
     pub fn new(layers: Vec<Layer>, store: GradientStore) -> Self {
         let mut params = Vec::new();
         layers.params(&mut params);
-        Sequential { layers, store, first: params.into_iter().next(), reference: false, cpu: Cpu::default() }
+        let frozen = layer::frozen(&layers);
+        Sequential { layers, store, first: params.into_iter().next(), frozen, reference: false, cpu: Cpu::default() }
     }
 
     /// The same chain in candle's operations with candle's own gradients: the oracle of tests, many times slower.
@@ -235,16 +238,22 @@ impl Sequential {
         let (store, keep, recompute) = (self.store.clone(), pass.tape, pass.recompute);
         let context = Context { device: device.clone(), store, behaviour, keep, recompute };
         let (y, steps) = if x.dtype() == DType::U32 {
-            layer::look_up(&self.layers, &x.to_vec1()?, &context)?
+            layer::look_up(&self.layers, self.frozen, &x.to_vec1()?, &context)?
         } else {
-            self.layers.forward(Activation::<D, T>::from(Arc::new(tensors::to_map(x, device)?)), &context)?
+            let x = Activation::<D, T>::from(Arc::new(tensors::to_map(x, device)?));
+            layer::forward(&self.layers, self.frozen, x, &context)?
         };
         let y = y.plain();
         let y = tensors::from_vec(y.load(), &y.shape()[..])?;
         let Some(steps) = steps else { return Ok((y, Tape::none())) };
-        let (device, shape) = (device.clone(), x.shape().clone());
+        let (device, shape, frozen) = (device.clone(), x.shape().clone(), self.frozen);
         let tape = Tape::new(move |gradient, want| {
             whole(|| {
+                if frozen > 0 {
+                    // Nothing in front of the frozen layers learns by this pass.
+                    flow::backward(steps, Arc::new(tensors::to_map(gradient, &device)?), false)?;
+                    return Ok(None);
+                }
                 let dx = flow::backward(steps, Arc::new(tensors::to_map(gradient, &device)?), want)?;
                 dx.map(|dx| tensors::from_vec(dx.load(), shape)).transpose()
             })
@@ -254,12 +263,12 @@ impl Sequential {
 
     fn in_candle(&self, x: &Tensor, behaviour: Behaviour, pass: &Pass) -> Result<(Tensor, Tape)> {
         let (y, leaf) = if x.dtype() == DType::U32 {
-            (layer::look_up_reference(&self.layers, &x.to_vec1()?, &behaviour)?, None)
+            (layer::look_up_reference(&self.layers, self.frozen, &x.to_vec1()?, &behaviour)?, None)
         } else {
             let leaf = Var::from_tensor(&x.detach())?;
             let x = leaf.as_tensor();
             let x = if x.rank() == 2 { x.unsqueeze(1)?.unsqueeze(1)? } else { x.clone() };
-            (self.layers.reference(&x, &behaviour)?, Some(leaf))
+            (layer::reference(&self.layers, self.frozen, x, &behaviour)?, Some(leaf))
         };
         if !pass.tape {
             return Ok((y.detach(), Tape::none()));

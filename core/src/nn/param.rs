@@ -75,6 +75,7 @@ pub struct Param {
     pub(super) kind: ParamKind,
     pub(super) init: Init,
     pub(super) depth: Option<usize>,
+    pub(super) rate: f64,
     pub(super) values: OnceLock<Values>,
     /// The steps that rows of a table have yet to take. Whoever reads the values of all rows lets them be taken first.
     pub(super) late: Mutex<Option<Late>>,
@@ -107,6 +108,16 @@ impl Param {
     /// The depth of its layer, if it was declared: see [`Scope::depth`](super::params::Scope::depth).
     pub fn depth(&self) -> Option<usize> {
         self.depth
+    }
+
+    /// The factor of its rate; 0 if it is frozen.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Whether it is trained: neither a buffer nor frozen.
+    pub fn trained(&self) -> bool {
+        self.kind.trained() && self.rate > 0.0
     }
 
     /// The type of the values.

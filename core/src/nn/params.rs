@@ -59,7 +59,7 @@ impl Params {
 
     /// The outermost scope in which parameters are declared.
     pub fn root(&mut self) -> Scope<'_> {
-        Scope { params: self, prefix: String::new(), depth: None }
+        Scope { params: self, prefix: String::new(), depth: None, learning: Learning::default() }
     }
 
     /// Gives every declared parameter its initial value, drawn from `key`. Values lie on `device`, where the layers then run; those of a
@@ -216,6 +216,32 @@ pub struct Scope<'a> {
     params: &'a mut Params,
     prefix: String,
     depth: Option<usize>,
+    learning: Learning,
+}
+
+/// How fast the parameters of a scope learn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learning {
+    /// The factor of the rate; 0: frozen.
+    pub rate: f64,
+    /// The first depth that learns: layers below it are frozen. Layers without a depth learn.
+    pub from: usize,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Learning { rate: 1.0, from: 0 }
+    }
+}
+
+impl Learning {
+    /// Nothing learns.
+    pub const FROZEN: Learning = Learning { rate: 0.0, from: 0 };
+
+    /// The factor of the rate of a layer of this depth.
+    fn at(self, depth: Option<usize>) -> f64 {
+        if depth.is_some_and(|depth| depth < self.from) { 0.0 } else { self.rate }
+    }
 }
 
 impl Scope<'_> {
@@ -226,15 +252,22 @@ impl Scope<'_> {
         self
     }
 
+    /// The same scope, whose parameters learn so fast. What is frozen is computed as in evaluation, gets no gradient, and needs no state of
+    /// an optimizer.
+    pub fn learning(mut self, learning: Learning) -> Self {
+        self.learning = learning;
+        self
+    }
+
     /// This scope once more, for a layer whose parameters are beside others.
     pub fn same(&mut self) -> Scope<'_> {
-        Scope { params: &mut *self.params, prefix: self.prefix.clone(), depth: self.depth }
+        Scope { params: &mut *self.params, prefix: self.prefix.clone(), depth: self.depth, learning: self.learning }
     }
 
     /// The scope `name` below this one.
     pub fn sub(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
         let prefix = self.join(&name.to_string());
-        Scope { params: &mut *self.params, prefix, depth: self.depth }
+        Scope { params: &mut *self.params, prefix, depth: self.depth, learning: self.learning }
     }
 
     /// Declares a parameter.
@@ -250,6 +283,7 @@ impl Scope<'_> {
             kind,
             init,
             depth: self.depth,
+            rate: self.learning.at(self.depth),
             values: OnceLock::new(),
             late: Mutex::new(None),
         });

@@ -16,6 +16,7 @@ use crate::world::solo;
 mod devices;
 mod dropout;
 mod embedding;
+mod frozen;
 mod texts;
 
 fn noise(dims: &[usize], key: Key) -> Tensor {

@@ -104,7 +104,12 @@ impl LossRecipe {
     /// assert!(!schema.to_string().contains("\"mse\"") && schema.to_string().contains("\"cosent\""));
     /// ```
     pub fn leave_out(schema: &mut serde_json::Value, refused: impl Fn(&Needs) -> bool) {
-        let gone: Vec<&str> = LossRecipe::all().iter().filter(|loss| refused(&loss.needs())).map(LossRecipe::name).collect();
+        LossRecipe::keep_only(schema, |loss| !refused(&loss.needs()));
+    }
+
+    /// Leaves in a recipe's JSON schema only the losses that `kept` allows.
+    pub fn keep_only(schema: &mut serde_json::Value, kept: impl Fn(&LossRecipe) -> bool) {
+        let gone: Vec<&str> = LossRecipe::all().iter().filter(|loss| !kept(loss)).map(LossRecipe::name).collect();
         let of_losses = schema["$defs"]["LossRecipe"]["oneOf"].is_array();
         let choices = if of_losses { &mut schema["$defs"]["LossRecipe"]["oneOf"] } else { &mut schema["oneOf"] };
         if let Some(choices) = choices.as_array_mut() {

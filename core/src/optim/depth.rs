@@ -1,23 +1,36 @@
 //! Rates by depth (layer-wise rate decay, as in ELECTRA, Clark et al. 2020, and in BEiT and timm): the first layers learn more slowly.
 
+use std::collections::HashMap;
+
 use crate::error::{Error, Result};
-use crate::nn::params::Params;
+use crate::nn::params::{Param, Params};
 
 /// The factor of each parameter's rate, in the order of the parameters: `decay`^(L + 1 − i) for a parameter of depth i, where L is the largest
-/// depth. A parameter without a depth (final normalisation, head, a loss's own) has depth L + 1, and so the factor 1.
+/// depth of its section: two towers have each their own. A parameter without a depth (final normalisation, head, a loss's own) has depth
+/// L + 1, and so the factor 1.
 ///
 /// # Errors
 /// `decay` is not 1, and no parameter has a depth.
 pub(super) fn factors(params: &Params, decay: f64) -> Result<Vec<f64>> {
-    let last = params.iter().filter_map(|param| param.depth()).max();
-    let Some(top) = last.map(|last| last + 1).or((decay == 1.0).then_some(0)) else {
+    let mut tops: HashMap<&str, usize> = HashMap::new();
+    for param in params.iter() {
+        let top = tops.entry(section(param.name())).or_default();
+        *top = (*top).max(param.depth().map_or(0, |depth| depth + 1));
+    }
+    if decay != 1.0 && tops.values().all(|top| *top == 0) {
         return Err(Error::usage(format!(
             "optimizer.adamw.layer_decay is {decay}, and this model does not declare the depths of its layers"
         ))
-        .hint("leave optimizer.adamw.layer_decay at 1.0, or train a model that declares depths: a transformer of texts"));
-    };
-    let power = |depth: usize| decay.powi(i32::try_from(top - depth).unwrap_or(i32::MAX));
-    Ok(params.iter().map(|param| param.depth().map_or(1.0, power)).collect())
+        .hint("leave optimizer.adamw.layer_decay at 1.0, or train a model that declares depths: a transformer"));
+    }
+    let power = |top: usize, depth: usize| decay.powi(i32::try_from(top - depth).unwrap_or(i32::MAX));
+    let of = |param: &Param| param.depth().map_or(1.0, |depth| power(tops[section(param.name())], depth));
+    Ok(params.iter().map(|param| of(param)).collect())
+}
+
+/// The section of a parameter.
+fn section(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
 }
 
 #[cfg(test)]

@@ -56,15 +56,16 @@ impl Optimizer {
         self.factors(params).map(drop)
     }
 
-    /// The factor of each parameter's rate.
+    /// The factor of each parameter's rate: its own, times that of its layer's depth.
     fn factors(&self, params: &Params) -> Result<Vec<f64>> {
-        match &self.recipe {
-            OptimizerRecipe::Adamw(recipe) => depth::factors(params, recipe.layer_decay),
-            _ => Ok(vec![1.0; params.iter().count()]),
-        }
+        let by_depth = match &self.recipe {
+            OptimizerRecipe::Adamw(recipe) => depth::factors(params, recipe.layer_decay)?,
+            _ => vec![1.0; params.iter().count()],
+        };
+        Ok(params.iter().zip(by_depth).map(|(param, factor)| param.rate() * factor).collect())
     }
 
-    /// Updates `params` by one step at learning rate `rate`. A parameter without a gradient is not changed.
+    /// Updates `params` by one step at learning rate `rate`. A parameter that is frozen, or without a gradient, is not changed.
     ///
     /// # Errors
     /// `gradients` do not match `params` in number, shape or type.
@@ -92,7 +93,7 @@ impl Optimizer {
         self.steps += 1;
         let mut all = Vec::new();
         for (((param, gradient), memory), factor) in params.iter().zip(gradients).zip(&self.memory).zip(factors) {
-            let (true, Some(gradient)) = (param.kind().trained(), gradient) else { continue };
+            let (true, Some(gradient)) = (param.trained(), gradient) else { continue };
             let (kind, rate) = (param.kind(), rate * factor);
             if let (OptimizerRecipe::Adamw(recipe), Gradient::Rows(rows), [first, second]) =
                 (&self.recipe, gradient, &memory.buffers[..])
@@ -179,7 +180,7 @@ impl Optimizer {
     }
 
     fn blank(&self, param: &Param) -> Result<Memory> {
-        let names = if param.kind().trained() { self.buffer_names() } else { &[] };
+        let names = if param.trained() { self.buffer_names() } else { &[] };
         let buffers = names.iter().map(|_| param.array().zeros_like()).collect::<Result<_>>()?;
         Ok(Memory { name: param.name().to_string(), buffers })
     }

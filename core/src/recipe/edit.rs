@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Recipe;
 use crate::error::{Error, Result};
 
-/// Sections that choose one of several subsections by its name.
+/// Sections that choose one of several subsections by its name, at the top or in another section (`image.encoder`).
 const CHOICES: [&str; 4] = ["encoder", "loss", "optimizer", "task"];
 
 impl Recipe {
@@ -30,9 +30,11 @@ impl Recipe {
         }
         let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
         let parts: Vec<&str> = path.split('.').collect();
-        if let [section, choice, ..] = parts[..]
-            && CHOICES.contains(&section)
-            && let Some(chosen) = table.get_mut(section).and_then(toml_edit::Item::as_table_like_mut)
+        let chooses = parts.iter().take(2).position(|part| CHOICES.contains(part));
+        if let Some((at, choice)) = chooses.and_then(|at| Some((at, *parts.get(at + 1)?)))
+            && let Some(first) = table.get_mut(parts[0])
+            && let Some(section) = if at == 0 { Some(first) } else { below(first, parts[1]) }
+            && let Some(chosen) = section.as_table_like_mut()
         {
             let others: Vec<String> = chosen.iter().map(|(name, _)| name.to_string()).filter(|name| name != choice).collect();
             others.iter().for_each(|name| drop(chosen.remove(name)));
@@ -97,10 +99,18 @@ impl Recipe {
     /// # Errors
     /// A recipe that is not TOML.
     pub fn take(&mut self, path: &str, other: &Recipe) -> Result<()> {
+        self.take_from(path, other, path)
+    }
+
+    /// The same, for a key or section that `other` has as `theirs`.
+    ///
+    /// # Errors
+    /// A recipe that is not TOML.
+    pub fn take_from(&mut self, path: &str, other: &Recipe, theirs: &str) -> Result<()> {
         self.remove(path)?;
         let document: toml_edit::DocumentMut =
             other.text.parse().map_err(|e: toml_edit::TomlError| other.syntax(e.message(), e.span()))?;
-        let item = path.split('.').try_fold(document.as_item(), |item, part| item.get(part));
+        let item = theirs.split('.').try_fold(document.as_item(), |item, part| item.get(part));
         match item.cloned() {
             Some(toml_edit::Item::Table(table)) => self.insert(path, table),
             Some(item) => item.into_value().map_or(Ok(()), |value| self.set(path, value.to_string().trim())),

@@ -21,9 +21,11 @@ pub struct HeadRecipe {
     pub hidden: Option<usize>,
     /// Which layers have batch normalisation.
     pub norms: Norms,
+    /// Whether layers without batch normalisation have a bias. CLIP's projections have none.
+    pub bias: bool,
 }
 
-/// Which layers of a head have batch normalisation. Layers without it have a bias.
+/// Which layers of a head have batch normalisation. Layers without it have a bias, unless `bias` is false.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norms {
@@ -37,7 +39,7 @@ pub enum Norms {
 
 impl Default for HeadRecipe {
     fn default() -> Self {
-        HeadRecipe { layers: 3, width: 128, hidden: None, norms: Norms::All }
+        HeadRecipe { layers: 3, width: 128, hidden: None, norms: Norms::All, bias: true }
     }
 }
 
@@ -82,6 +84,6 @@ impl PredictorRecipe {
 
     /// The predictor as a head over embeddings of `width` values.
     pub fn head(&self, width: usize) -> HeadRecipe {
-        HeadRecipe { layers: self.layers, width, hidden: Some(self.hidden), norms: Norms::Hidden }
+        HeadRecipe { layers: self.layers, width, hidden: Some(self.hidden), norms: Norms::Hidden, bias: true }
     }
 }

@@ -60,6 +60,8 @@ pub struct Recipe {
     origin: String,
     text: String,
     folder: Option<PathBuf>,
+    /// The section whose keys are named, for checks of what is the whole of another recipe.
+    section: Option<String>,
 }
 
 /// The largest size of a recipe's file in bytes.
@@ -70,7 +72,7 @@ const EVERY_KEY: &str = "`ctk config keys vision` (or word2vec, sentences) print
 impl Recipe {
     /// A recipe from `text`; `origin` names its source in messages: a file, `the default recipe`.
     pub fn new(origin: impl Into<String>, text: impl Into<String>) -> Self {
-        Recipe { origin: origin.into(), text: text.into(), folder: None }
+        Recipe { origin: origin.into(), text: text.into(), folder: None, section: None }
     }
 
     /// Reads a recipe file.
@@ -92,6 +94,17 @@ impl Recipe {
         Ok(Recipe { folder, ..Recipe::new(path.display().to_string(), text) })
     }
 
+    /// The same recipe for checks of its section `section`, whose keys they name without it: `encoder.vit.width` is then
+    /// `image.encoder.vit.width` in messages.
+    pub fn below(&self, section: &str) -> Recipe {
+        Recipe { section: Some(self.key(section)), ..self.clone() }
+    }
+
+    /// The whole name of a key.
+    fn key(&self, key: &str) -> String {
+        self.section.as_ref().map_or(key.to_string(), |section| format!("{section}.{key}"))
+    }
+
     /// The text.
     pub fn text(&self) -> &str {
         &self.text
@@ -107,7 +120,7 @@ impl Recipe {
 
     /// An error for a value that parses but is not allowed: it points at the key's line, or at the file if the value is a default.
     pub fn error(&self, key: &str, what: impl std::fmt::Display) -> Error {
-        Error::usage(format!("{key}: {what}")).at(self.place_of(key))
+        Error::usage(format!("{}: {what}", self.key(key))).at(self.place_of(key))
     }
 
     /// Where `key` is written: line and column, or the recipe's origin if the value is a default. In a key, an element of a list is named by
@@ -149,7 +162,7 @@ impl Recipe {
     fn span_of(&self, key: &str) -> Option<std::ops::Range<usize>> {
         let document = toml_edit::Document::parse(self.text.clone()).ok()?;
         let mut item = document.as_item();
-        for name in key.split('.') {
+        for name in self.key(key).split('.') {
             item = item.get(name).or_else(|| item.get(name.parse::<usize>().ok()?))?;
         }
         item.span()

@@ -84,10 +84,29 @@ impl Method<'_> {
         begin: impl FnOnce(&Params) -> Result<()>,
         device: &Device,
     ) -> Result<Dense<T>> {
+        let of = |method: &Method, params: &mut Params| {
+            let tower = method.tower(&encoder, params)?;
+            let width = tower.head.width();
+            Ok((towers(tower), width))
+        };
+        self.learner_by(of, begin, device)
+    }
+
+    /// The same for any towers: `declare` declares them, and says how wide an embedding is. The method that it is given has no predictor if
+    /// these are the towers of a momentum copy.
+    ///
+    /// # Errors
+    /// As [`learner`](Self::learner).
+    pub fn learner_by<T: Towers>(
+        &self,
+        declare: impl Fn(&Method, &mut Params) -> Result<(T, usize)>,
+        begin: impl FnOnce(&Params) -> Result<()>,
+        device: &Device,
+    ) -> Result<Dense<T>> {
         let (seed, device) = (Key::new(self.train.seed), &device.by(self.train.rules()));
         let mut params = Params::new();
-        let tower = self.tower(&encoder, &mut params)?;
-        let space = EmbeddingSpace { width: tower.head.width(), dtype: DType::F32 };
+        let (towers, width) = declare(self, &mut params)?;
+        let space = EmbeddingSpace { width, dtype: DType::F32 };
         let objective = self.loss.build(&space, params.root().sub("loss"))?;
         let optimizer = Optimizer::new(self.optimizer);
         optimizer.check(&params)?;
@@ -97,9 +116,9 @@ impl Method<'_> {
         let copy = |momentum| {
             // Nothing is predicted from the copy's embeddings.
             let mut own = Params::new();
-            let tower = Method { predictor: None, ..*self }.tower(&encoder, &mut own)?;
+            let (towers, _) = declare(&Method { predictor: None, ..*self }, &mut own)?;
             own.materialise(seed, DType::F32, device)?;
-            Target::new(towers(tower), own, momentum, &params)
+            Target::new(towers, own, momentum, &params)
         };
         let target = needs.momentum.map(copy).transpose()?;
         Ok(Dense {
@@ -109,7 +128,7 @@ impl Method<'_> {
             leaves_out: self.train.on_nonfinite == OnNonfinite::Skip,
             clip: self.train.clip,
             target,
-            ..Dense::new(towers(tower), objective, params, optimizer)
+            ..Dense::new(towers, objective, params, optimizer)
         })
     }
 }

@@ -53,7 +53,7 @@ impl Holdout {
         let labels = images.labels().ok_or_else(|| Error::new("images without labels need no test split"))?;
         let digests = images.digests()?;
         let key = Key::new(seed).of("holdout");
-        let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> = together(images, &digests)
+        let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> = together(images, &digests, &[])
             .into_iter()
             .map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group))
             .collect();
@@ -91,20 +91,55 @@ impl Holdout {
             return Err(Error::usage("no image could be held out")
                 .hint("every class needs two different images, of two groups where there are groups"));
         }
+        Ok(Holdout::of(images, &digests, held_out, share, seed))
+    }
+
+    /// Holds out the fraction `share` of all `images`, which need no labels. Images that have the same number in `sets` stay on one side, and
+    /// so do copies of one image and images of one group.
+    ///
+    /// # Errors
+    /// An image that cannot be decoded, or nothing to hold out.
+    pub fn draw_sets(images: &Images, sets: &[u32], share: f64, seed: u64) -> Result<Holdout> {
+        let digests = images.digests()?;
+        let key = Key::new(seed).of("holdout");
+        let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> = together(images, &digests, sets)
+            .into_iter()
+            .map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group))
+            .collect();
+        ranked.sort_unstable_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
+        let mut wanted = ((share * images.len() as f64).round() as usize).min(images.len().saturating_sub(1));
+        let mut held_out = Vec::new();
+        for (_, _, group) in ranked {
+            if group.len() <= wanted {
+                wanted -= group.len();
+                held_out.extend(group);
+            }
+        }
+        if held_out.is_empty() {
+            return Err(Error::usage("no image could be held out").hint(
+                "too few images, or most of them have a caption in common; captions.holdout = 0.0 holds out nothing, and then nothing is \
+                 measured",
+            ));
+        }
+        Ok(Holdout::of(images, &digests, held_out, share, seed))
+    }
+
+    /// That of the images with the indices `held_out`.
+    fn of(images: &Images, digests: &[blake3::Hash], mut held_out: Vec<usize>, share: f64, seed: u64) -> Holdout {
         held_out.sort_unstable();
         let names = images.names();
         let test: BTreeSet<usize> = held_out.iter().copied().collect();
         let train: Vec<usize> = (0..images.len()).filter(|i| !test.contains(i)).collect();
         let mut held: Vec<String> = held_out.iter().map(|&i| names[i].clone()).collect();
         held.sort_unstable();
-        Ok(Holdout {
+        Holdout {
             seed,
             share,
             images: images.len(),
-            train: side(&names, &digests, &train),
-            test: side(&names, &digests, &held_out),
+            train: side(&names, digests, &train),
+            test: side(&names, digests, &held_out),
             held_out: held,
-        })
+        }
     }
 
     /// Splits `images` as they were split before.
@@ -112,6 +147,15 @@ impl Holdout {
     /// # Errors
     /// The images have changed, so that figures before and after could not be compared.
     pub fn apply(&self, images: &Images) -> Result<Splits> {
+        let [train, test] = self.sides(images)?;
+        Ok(Splits { test: Some(images.select(&test)), ..Splits::of(images.select(&train)) })
+    }
+
+    /// The indices of the images that may be trained on, and of those that are held out.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn sides(&self, images: &Images) -> Result<[Vec<usize>; 2]> {
         let changed = |what: String| {
             Error::new(format!("the data is not what it was when its test split was drawn: {what}"))
                 .hint("restore the data, or train again; --data evaluates on other data")
@@ -132,7 +176,7 @@ impl Holdout {
                 return Err(changed(format!("a name or a picture of the {part} part differs")));
             }
         }
-        Ok(Splits { test: Some(images.select(&test)), ..Splits::of(images.select(&train)) })
+        Ok([train, test])
     }
 
     /// The hold-out stored in the checkpoint's run; none for a checkpoint that was moved out of its run.
@@ -154,8 +198,9 @@ impl Holdout {
     }
 }
 
-/// Sets of images that stay on one side: copies of one image, and those of one group; each set under its smallest digest.
-fn together(images: &Images, digests: &[blake3::Hash]) -> HashMap<blake3::Hash, Vec<usize>> {
+/// Sets of images that stay on one side: copies of one image, those of one group, and those with one number in `sets`, if there are any; each
+/// set under its smallest digest.
+fn together(images: &Images, digests: &[blake3::Hash], sets: &[u32]) -> HashMap<blake3::Hash, Vec<usize>> {
     // A union-find forest: each image points to an earlier one of the same set.
     let mut first: Vec<usize> = (0..digests.len()).collect();
     fn root(first: &mut [usize], mut at: usize) -> usize {
@@ -166,8 +211,13 @@ fn together(images: &Images, digests: &[blake3::Hash]) -> HashMap<blake3::Hash, 
         at
     }
     let (mut pictures, mut groups): (HashMap<blake3::Hash, usize>, HashMap<&str, usize>) = Default::default();
+    let mut numbers: HashMap<u32, usize> = HashMap::new();
     for (i, digest) in digests.iter().enumerate() {
-        let alike = [Some(*pictures.entry(*digest).or_insert(i)), images.group(i).map(|group| *groups.entry(group).or_insert(i))];
+        let alike = [
+            Some(*pictures.entry(*digest).or_insert(i)),
+            images.group(i).map(|group| *groups.entry(group).or_insert(i)),
+            sets.get(i).map(|set| *numbers.entry(*set).or_insert(i)),
+        ];
         for other in alike.into_iter().flatten() {
             let (a, b) = (root(&mut first, i), root(&mut first, other));
             first[a.max(b)] = a.min(b);

@@ -27,7 +27,7 @@ pub mod encoder;
 mod export;
 pub mod finetune;
 pub mod folder;
-mod forecast;
+pub mod forecast;
 pub mod job;
 pub mod learner;
 mod model;

@@ -55,7 +55,7 @@ fn encoded(
 }
 
 /// Ranges of `0..len`, each with about as many pixels as 256 images of CIFAR. Whoever watches is told of each, and of the end.
-pub(crate) fn batches(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+pub fn batches(len: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     let end = std::iter::from_fn(move || {
         advanced(len, len);
         None
@@ -70,7 +70,7 @@ pub(crate) fn ranges(len: usize, size: usize) -> Vec<Range<usize>> {
 }
 
 /// The rows of `images` with their names and classes.
-pub(crate) fn named(images: &Images, rows: Vec<f32>, width: usize) -> Features {
+pub fn named(images: &Images, rows: Vec<f32>, width: usize) -> Features {
     Features {
         rows,
         width,

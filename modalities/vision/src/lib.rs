@@ -4,6 +4,7 @@
 //!   one into a run.
 //! - [`pairs`] makes the views of a batch, from the datasets and augmentations of [`ctk_images`].
 //! - [`task`] fine-tunes a trained network with few labels, and distils one into another.
+//! - [`tower`] is what another plugin needs of image encoders.
 //! - [`recipe`] is the config; [`Vision`] implements the modality, and `bench` implements `ctk bench vision`.
 
 mod baselines;
@@ -24,6 +25,7 @@ pub mod pairs;
 pub mod recipe;
 mod splits;
 pub mod task;
+pub mod tower;
 
 use std::path::Path;
 

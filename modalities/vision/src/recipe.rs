@@ -100,17 +100,7 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
     text.tables(&schemars::schema_for!(VisionRecipe).to_value())?;
     let recipe: VisionRecipe = text.parse()?;
     let augment = recipe.pairs.check(text)?;
-    let encoder = recipe.encoder.architecture();
-    // A message begins with the key that it is about.
-    encoder.check().map_err(|e| {
-        let key = recipe.encoder.key(e.what().split(' ').next().unwrap_or_default());
-        let place = if text.states(&key) { key } else { format!("encoder.{}", encoder.family().name) };
-        e.at(text.place_of(&place))
-    })?;
-    let sizes = [("pairs.size", Some(recipe.pairs.size)), ("pairs.eval_size", recipe.pairs.eval_size)];
-    for (key, size) in sizes.into_iter().filter_map(|(key, size)| Some((key, size?))) {
-        encoder.fits(size).map_err(|e| e.at(text.place_of(key)))?;
-    }
+    encoder_fits(&recipe.encoder, text, &recipe.pairs, text)?;
     recipe.data.check(text)?;
     crate::network::method(&recipe).check(text)?;
     recipe.loss.without_scores(text)?;
@@ -124,6 +114,21 @@ pub(crate) fn check(text: &Recipe) -> Result<Checked> {
         task.check(text, &recipe.encoder, &recipe.head, &recipe.eval)?;
     }
     Ok(Checked { recipe, augment })
+}
+
+/// Checks an encoder for images of the sizes in `pairs`; errors point at its line in `text`, and those of a size at its line in `sizes`.
+pub(crate) fn encoder_fits(of: &EncoderRecipe, text: &Recipe, pairs: &AugmentRecipe, sizes: &Recipe) -> Result<()> {
+    let encoder = of.architecture();
+    // A message begins with the key that it is about.
+    encoder.check().map_err(|e| {
+        let key = of.key(e.what().split(' ').next().unwrap_or_default());
+        let place = if text.states(&key) { key } else { format!("encoder.{}", encoder.family().name) };
+        e.at(text.place_of(&place))
+    })?;
+    for (key, size) in [("pairs.size", Some(pairs.size)), ("pairs.eval_size", pairs.eval_size)] {
+        size.map_or(Ok(()), |size| encoder.fits(size)).map_err(|e| e.at(sizes.place_of(key)))?;
+    }
+    Ok(())
 }
 
 /// Settings that a new run states if its recipe does not, as keys and values: the background of transparent pixels, how an image becomes the

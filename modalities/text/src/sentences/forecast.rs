@@ -62,7 +62,7 @@ impl Load {
 }
 
 /// Values that a step keeps of each token, and values of each token that only one layer at a time has.
-fn values(network: &Network, recompute: bool) -> (f64, f64) {
+pub fn values(network: &Network, recompute: bool) -> (f64, f64) {
     match network {
         Network::Transformer { shape, .. } => {
             let [layers, w, i, h] = [shape.layers, shape.width, shape.inner, shape.heads].map(|size| size as f64);

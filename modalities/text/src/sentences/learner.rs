@@ -13,7 +13,7 @@ use ctk_core::train::dense::Dense;
 use ctk_core::train::learner::Learner;
 use ctk_core::world::Collective;
 
-use crate::tokens::{TokenEncoder, Tokens};
+use crate::tokens::TokenEncoder;
 
 /// The tokenizer in a checkpoint.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -28,8 +28,8 @@ pub struct Trainee<T = Siamese<TokenEncoder>> {
     pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
-impl<T: Towers<Left = Tokens>> Learner for Trainee<T> {
-    type Batch = Batch<Tokens, T::Right>;
+impl<T: Towers> Learner for Trainee<T> {
+    type Batch = Batch<T::Left, T::Right>;
 
     fn join(&mut self, world: &Arc<dyn Collective>) {
         self.dense.join(world);

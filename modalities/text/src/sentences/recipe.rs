@@ -113,6 +113,19 @@ pub struct TokenizerRecipe {
     pub train: TrainingRecipe,
 }
 
+impl TokenizerRecipe {
+    /// Checks every value, beside those of the encoder; errors point at its line in `text`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn check(&self, text: &Recipe, encoder: &EncoderRecipe) -> Result<()> {
+        text.within("tokenizer.longest", self.longest.unwrap_or(3), 3..=1 << 20)?;
+        let own = self.file.is_none() || encoder.weights().is_none();
+        text.require(own, "tokenizer.file", "cannot be beside the encoder's `weights`, which have their own tokenizer")?;
+        self.train.check(text, "tokenizer.train")
+    }
+}
+
 /// `[encoder.*]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -227,7 +240,7 @@ impl Default for EvalRecipe {
 
 impl EncoderRecipe {
     /// The name of the section.
-    pub(super) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             EncoderRecipe::Transformer(_) => "transformer",
             EncoderRecipe::Static(_) => "static",
@@ -235,14 +248,18 @@ impl EncoderRecipe {
     }
 
     /// The folder that it begins with.
-    pub(super) fn weights(&self) -> Option<&Path> {
+    pub fn weights(&self) -> Option<&Path> {
         match self {
             EncoderRecipe::Transformer(of) => of.weights.as_deref(),
             EncoderRecipe::Static(of) => of.weights.as_deref(),
         }
     }
 
-    fn check(&self, text: &Recipe) -> Result<()> {
+    /// Checks every value; errors point at its line in `text`.
+    ///
+    /// # Errors
+    /// The first value that is not allowed.
+    pub fn check(&self, text: &Recipe) -> Result<()> {
         let key = |name: &str| format!("encoder.{}.{name}", self.name());
         match self {
             EncoderRecipe::Static(of) => {
@@ -299,10 +316,7 @@ impl SentencesRecipe {
             Cut::Windows { words } => text.require(words > 0, "pairs.cut", "needs windows of at least 1 word")?,
             Cut::Same => {}
         }
-        text.within("tokenizer.longest", recipe.tokenizer.longest.unwrap_or(3), 3..=1 << 20)?;
-        let own = recipe.tokenizer.file.is_none() || recipe.encoder.weights().is_none();
-        text.require(own, "tokenizer.file", "cannot be beside the encoder's `weights`, which have their own tokenizer")?;
-        recipe.tokenizer.train.check(text, "tokenizer.train")?;
+        recipe.tokenizer.check(text, &recipe.encoder)?;
         recipe.encoder.check(text)?;
         recipe.method().check(text)?;
         match &recipe.task {

@@ -69,7 +69,7 @@ impl EncoderRecipe {
     }
 
     /// The full key of `name` in a recipe: `encoder.resnet.name`.
-    pub(crate) fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         format!("encoder.{}.{name}", self.architecture().family().name)
     }
 

@@ -81,7 +81,7 @@ pub(super) fn head(names: &Names, file: &File) -> HeadRecipe {
     let Some(last) = layers.checked_sub(1) else { return HeadRecipe { layers: 0, ..HeadRecipe::default() } };
     let width = shape(last).first().copied().unwrap_or(0);
     let (middle, input) = (shape(0).first().copied(), shape(0).get(1).copied());
-    HeadRecipe { layers, width, hidden: middle.filter(|_| layers > 1 && middle != input), norms: Norms::All }
+    HeadRecipe { layers, width, hidden: middle.filter(|_| layers > 1 && middle != input), norms: Norms::All, bias: true }
 }
 
 /// The stem by the shape of its first convolution; with three convolutions, by whether the shortcuts average.

@@ -43,7 +43,7 @@ fn declared(of: &ResnetRecipe, head: &HeadRecipe) -> Params {
     params
 }
 
-const NO_HEAD: HeadRecipe = HeadRecipe { layers: 0, width: 128, hidden: None, norms: Norms::All };
+const NO_HEAD: HeadRecipe = HeadRecipe { layers: 0, width: 128, hidden: None, norms: Norms::All, bias: true };
 
 /// All tensors differ from their initial constants; otherwise a swapped tensor would not be noticed.
 fn filled(of: &ResnetRecipe, head: &HeadRecipe, seed: u64) -> Params {

@@ -1,0 +1,264 @@
+//! A trained model of images and captions: rows of both in one space, and what verbs ask of it.
+
+use std::path::Path;
+
+use ctk_core::data::dataset::Dataset;
+use ctk_core::eval::crossmodal::Captioned;
+use ctk_core::eval::{Features, NOTES};
+use ctk_core::modality::{Model, Prompt, Query, Split, View};
+use ctk_core::nn::pass::Precision;
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::{Context, Device, Error, Result};
+use ctk_images::dataset::{self, Cache, Images, Splits, skipped_line};
+use ctk_images::holdout::Holdout;
+use ctk_images::recipe::{DataRecipe, Paths};
+use ctk_text::sentences::start::Start;
+use ctk_text::sentences::tokenizing::Tokenizing;
+use ctk_texts::labelled::{self, Reading};
+use serde_json::json;
+
+use crate::data::Data;
+use crate::embed::{self, CaptionRows, ImageRows};
+use crate::job::{SIDES, Widths};
+use crate::network::{Sides, TextSide, Towers, not_ours};
+use crate::recipe::Checked;
+use crate::stored::Stored;
+
+/// A trained model.
+pub(crate) struct Trained {
+    checked: Checked,
+    towers: Towers,
+    checkpoint: Checkpoint,
+    /// None if the text tower is stored features.
+    tokenizing: Option<Tokenizing>,
+    precision: Precision,
+}
+
+impl Trained {
+    pub fn open(from: &Checkpoint, device: &Device) -> Result<Trained> {
+        let of = &from.manifest().modality;
+        if of != crate::NAME {
+            return Err(not_ours(of).at(from.folder().display()));
+        }
+        let checked = Checked::new(&from.recipe())?;
+        let widths: Widths = serde_json::from_slice(&from.reader().bytes(SIDES)?).at(SIDES)?;
+        let start = if widths.text.is_none() { Some(Start::again(from).at(from.folder().display())?) } else { None };
+        let text = match (&start, widths.text) {
+            (Some(start), _) => TextSide::Network(start.described.network.clone()),
+            (None, width) => TextSide::Stored(width.unwrap_or_default()),
+        };
+        let sides = Sides { stored_image: widths.image, text };
+        let (towers, _) = sides.trained(&checked, &from.reader(), device).at(from.folder().display())?;
+        let tokenizing = start.map(|start| {
+            let vocabulary = start.described.network.vocabulary();
+            Tokenizing::new(start.tokenizer, start.described.rules, vocabulary)
+        });
+        Ok(Trained { checked, towers, checkpoint: from.clone(), tokenizing: tokenizing.transpose()?, precision: Precision::F32 })
+    }
+
+    fn tokenizing(&self) -> Result<&Tokenizing> {
+        self.tokenizing.as_ref().ok_or_else(|| {
+            Error::usage("this model's text tower is a file of stored features, so it cannot read other texts")
+                .hint("`ctk eval retrieval RUN` measures it on its own data")
+        })
+    }
+
+    /// Rows of texts, with notes about them.
+    fn rows(&self, texts: &[String], names: Vec<String>, mut notes: Vec<String>) -> Result<Features> {
+        let tokens = self.tokenizing()?.cut_all(texts)?;
+        let of = |count: usize, what: &str| (count > 0).then(|| format!("{what}: {count} of {}", texts.len()));
+        let short = tokens.iter().filter(|text| text.short).count();
+        let empty = tokens.iter().filter(|text| text.ids.is_empty()).count();
+        notes.extend(of(short, "texts longer than the text tower reads, so that their ends are left out"));
+        notes.extend(of(empty, "texts without a token that the text tower knows"));
+        let ids: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
+        let rows = embed::texts(&self.towers.right, &ids, self.precision)?;
+        let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, notes.into())] };
+        Ok(Features { rows, width: self.towers.right.head.width(), names, extras, ..Features::default() })
+    }
+
+    /// The data at `path`, read as the run's data.
+    fn data(&self, path: Option<&Path>) -> DataRecipe {
+        let own = &self.checked.recipe.data;
+        match path {
+            None => own.clone(),
+            Some(path) => {
+                let same = own.path.as_ref().is_some_and(|paths| matches!(paths.list(), [only] if whole(only) == whole(path)));
+                let format = own.format.filter(|_| same);
+                DataRecipe { path: Some(Paths::One(path.to_path_buf())), format, ..own.clone() }
+            }
+        }
+    }
+
+    /// The images that `query` asks for.
+    fn images(&self, query: &Query) -> Result<(Images, Vec<String>)> {
+        let data = self.data(query.data.as_deref());
+        if !query.files.is_empty() {
+            let cache = std::sync::Arc::new(Cache::of(&data.cache)?);
+            return Ok((dataset::files(&query.files)?.decoded_by(data.law()).cached(&cache), Vec::new()));
+        }
+        let splits = data.open_to_use()?;
+        let (unread, notes) = (splits.found.warning(), splits.found.notes.clone());
+        let told = unread.map(|line| format!("warning: {line}")).into_iter().chain(notes);
+        let mut told: Vec<String> = told.filter(|_| query.data.is_some()).collect();
+        told.extend(skipped_line(&splits.skipped()).map(|line| format!("warning: {line}")));
+        let images = match query.split {
+            Split::All => splits.all(),
+            part => {
+                let splits = if splits.test.is_some() { splits } else { self.held_out(splits, &data, query)? };
+                match part {
+                    Split::Train => splits.train.clone(),
+                    _ => splits.test.clone().ok_or_else(|| Error::usage("this data has no test part"))?,
+                }
+            }
+        };
+        Ok((images, told))
+    }
+
+    /// Data without a test part, divided as the run divided its own, or by classes.
+    fn held_out(&self, splits: Splits, data: &DataRecipe, query: &Query) -> Result<Splits> {
+        let stored = if query.data.is_none() { Holdout::stored(&self.checkpoint)? } else { None };
+        let images = splits.train.clone();
+        let holdout = match stored {
+            // Images without a caption are not among those that were divided.
+            Some(holdout) if holdout.images == images.len() => holdout,
+            _ if splits.labelled() => Holdout::draw(&images, data.holdout, self.checked.recipe.train.seed)?,
+            _ => return Err(Error::usage("this data has no parts").hint("use data with classes, or leave the part out")),
+        };
+        holdout.apply(&images)
+    }
+
+    /// Images with their captions: the part that is measured on, or all.
+    fn measured(&self, query: &Query) -> Result<(Captioned, Vec<String>)> {
+        let data = self.data(query.data.as_deref());
+        let own = query.data.is_none();
+        let read = Data::of_model(&data, &self.checked.recipe.captions, own.then_some(&self.checkpoint))?;
+        let mut notes = if own { Vec::new() } else { read.notes.clone() };
+        let part = match (&read.test, query.split) {
+            (_, Split::Train) => &read.train,
+            (Some(test), _) => test,
+            (None, _) => {
+                notes.push("the data has no test part, so all of it is measured on".to_string());
+                &read.train
+            }
+        };
+        if own && read.test.is_none() {
+            notes.push("these are the images that were trained on".to_string());
+        }
+        let recipe = &self.checked.recipe;
+        let rows = recipe.image.features.as_deref().map(|path| {
+            let rows = Stored::open(path)?;
+            let names = part.images.names();
+            let found = rows.find(path, "image", names.iter().map(String::as_str))?;
+            Ok::<_, Error>((rows, found))
+        });
+        let rows = rows.transpose()?;
+        let images = match &rows {
+            Some((rows, found)) => ImageRows::Stored(rows, found),
+            None => ImageRows::Views(&self.checked.augment),
+        };
+        let sides = [&self.towers.left, &self.towers.right];
+        let all = match &recipe.text.features {
+            Some(path) => {
+                let rows = Stored::open(path)?;
+                let found = rows.find(path, "caption", read.texts.all.iter().map(String::as_str))?;
+                embed::captioned(sides, part, &read.texts, (images, CaptionRows::Stored(&rows, &found)), self.precision)
+            }
+            None => {
+                let (mut ids, mut ends) = (Vec::new(), Vec::new());
+                for text in self.tokenizing()?.cut_all(&read.texts.all)? {
+                    ids.extend(text.ids);
+                    ends.push(ids.len());
+                }
+                embed::captioned(sides, part, &read.texts, (images, CaptionRows::Tokens(&ids, &ends)), self.precision)
+            }
+        }?;
+        Ok((all, notes))
+    }
+}
+
+fn whole(path: &Path) -> std::path::PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// Whether the file at `path` holds texts and no images, by its name.
+fn is_text(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    path.is_file() && [".txt", ".txt.gz", ".txt.zst"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether the table at `path` names images.
+fn names_images(path: &Path) -> bool {
+    dataset::first_look(&[path.to_path_buf()]).is_ok()
+}
+
+impl Model for Trained {
+    /// Rows of images, or of texts if the data is a file of texts. The right view is the images' captions.
+    fn features(&self, query: &Query) -> Result<Features> {
+        if let Some(name) = &query.baseline {
+            return Err(Error::usage(format!("models of images and captions have no baseline `{name}`")));
+        }
+        if !query.texts.is_empty() {
+            return self.rows(&query.texts, query.texts.clone(), Vec::new());
+        }
+        let texts = query.data.as_deref().filter(|path| is_text(path) || path.is_file() && !names_images(path));
+        if let Some(path) = texts {
+            let (texts, origin) = labelled::read(path, &Reading::default())?.part(query.split).at(path.display())?;
+            let mut features = self.rows(&texts.texts, texts.names, texts.notes)?;
+            (features.labels, features.classes) = (texts.labels, texts.classes);
+            features.extras.extend(origin.map(|origin| ("split", origin.into())));
+            return Ok(features);
+        }
+        if query.view == Some(View::Right) {
+            let (all, notes) = self.measured(query)?;
+            let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, json!(notes))] };
+            return Ok(Features { extras, ..all.captions });
+        }
+        if self.checked.recipe.image.features.is_some() {
+            let (all, notes) = self.measured(query)?;
+            let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, json!(notes))] };
+            return Ok(Features { extras, ..all.images });
+        }
+        let (images, told) = self.images(query)?;
+        if images.is_empty() {
+            return Err(Error::usage("there is no image here"));
+        }
+        let features = embed::images(&self.towers.left, &images, &self.checked.augment, self.precision)?;
+        let extras = if told.is_empty() { features.extras } else { vec![(NOTES, json!(told))] };
+        Ok(Features { extras, ..features })
+    }
+
+    fn compute_in(&mut self, precision: Precision) -> Result<()> {
+        self.precision = precision;
+        Ok(())
+    }
+
+    fn texts(&self, texts: &[String]) -> Result<Features> {
+        self.rows(texts, texts.to_vec(), Vec::new())
+    }
+
+    fn prompt(&self, wanted: &Prompt) -> Result<Option<String>> {
+        match wanted {
+            Prompt::Usual | Prompt::Query | Prompt::Document => Ok(None),
+            Prompt::Named(_) | Prompt::Text(_) => {
+                Err(Error::usage("this model puts nothing before texts").hint("leave out the prompt"))
+            }
+        }
+    }
+
+    fn embeds_names(&self) -> bool {
+        self.tokenizing.is_some()
+    }
+
+    fn is_sample(&self, path: &Path) -> bool {
+        dataset::is_image(path) && !path.is_dir()
+    }
+
+    fn captioned(&self, query: &Query) -> Result<(Captioned, Vec<String>)> {
+        self.measured(query)
+    }
+
+    fn views(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,157 @@
+//! Images and captions from a user's view: training on a folder with a table, stored features, retrieval, zero-shot, neighbours; and what is
+//! refused.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn ctk(at: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ctk")).current_dir(at).args(arguments).output().expect("ctk starts")
+}
+
+/// Runs and expects success; stdout as JSON, if it is JSON, and both outputs.
+fn said(at: &Path, arguments: &[&str]) -> (Value, String) {
+    let output = ctk(at, arguments);
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{arguments:?}\n{stderr}");
+    let json = serde_json::from_str(stdout.lines().last().unwrap_or_default()).unwrap_or_default();
+    (json, format!("{stdout}{stderr}"))
+}
+
+fn fails(at: &Path, arguments: &[&str], parts: &[&str]) {
+    let output = ctk(at, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{arguments:?}\n{stderr}");
+    for part in parts {
+        assert!(stderr.contains(part), "{arguments:?}: `{part}` is missing in:\n{stderr}");
+    }
+}
+
+const COLOURS: [(&str, [u8; 3]); 6] =
+    [("red", [220, 30, 30]), ("green", [30, 200, 40]), ("blue", [30, 40, 220]), ("yellow", [230, 220, 30]), ("black", [10, 10, 10]), ("white", [245, 245, 245])];
+
+/// Pictures of a square of one colour on another, in `folder/my photos`, with a table of captions.
+fn photos(folder: &Path) -> usize {
+    let photos = folder.join("my photos");
+    fs::create_dir_all(&photos).unwrap();
+    let mut table = String::from("file_name,caption\n");
+    let mut count = 0;
+    for (ground, back) in COLOURS {
+        for (name, front) in COLOURS.into_iter().filter(|(name, _)| *name != ground) {
+            for copy in 0..2usize {
+                let file = format!("{name} on {ground} {copy}.ppm");
+                let mut pixels = format!("P6\n24 24\n255\n").into_bytes();
+                for at in 0..24 * 24 {
+                    let (y, x) = (at / 24, at % 24);
+                    let inside = (6 + copy..18).contains(&y) && (6..18 - copy).contains(&x);
+                    pixels.extend(if inside { front } else { back });
+                }
+                fs::write(photos.join(&file), pixels).unwrap();
+                writeln!(table, "{file},a {name} square on {ground}").unwrap();
+                writeln!(table, "{file},\"a square, {name}, before a {ground} wall\"").unwrap();
+                count += 1;
+            }
+        }
+    }
+    fs::write(photos.join("metadata.csv"), table).unwrap();
+    count
+}
+
+const RECIPE: &str = "[data]\npath = \"my photos\"\n[captions]\nholdout = 0.2\n[pairs]\nsize = 16\n\
+    [image.encoder.resnet]\ndepth = 18\nwidth = 0.125\nstem = \"small\"\n[image.head]\nwidth = 16\n\
+    [text.encoder.static]\nwidth = 16\n[text.tokenizer.train]\nsize = 300\n[text.head]\nwidth = 16\n\
+    [optimizer.adamw]\nrate = 3e-3\n[train]\nepochs = 12\nbatch = 16\nseed = 1\n";
+
+#[test]
+fn images_and_captions_find_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let count = photos(at);
+    fs::write(at.join("a.toml"), RECIPE).unwrap();
+    let (figures, told) = said(at, &["train", "image-text", "--config", "a.toml", "--out", "run", "--json"]);
+    for part in ["image tower", "text tower", "held out", "a caption in common"] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    assert_eq!(figures["images"], count, "{figures}");
+    assert!(figures["recall_at_5"].as_f64().unwrap() > 0.6, "{figures}");
+
+    let (found, _) = said(at, &["eval", "retrieval", "run", "--json"]);
+    assert_eq!(found["text_recall@5"], figures["text_recall_at_5"], "the run's own hold-out: {found}");
+    assert!(found["image_recall@10"].as_f64() > found["image_chance@10"].as_f64(), "{found}");
+    let (all, _) = said(at, &["eval", "retrieval", "run", "--data", "my photos", "--json"]);
+    assert_eq!(all["images"], count, "{all}");
+
+    let (near, _) = said(at, &["neighbors", "run", "a blue square on yellow", "--in", "my photos", "--count", "2", "--json", "--quiet"]);
+    let first = near["a blue square on yellow"][0]["name"].as_str().unwrap();
+    assert!(first.contains("blue") || first.contains("yellow"), "{near}");
+    fs::write(at.join("texts.txt"), "a red square on white\na black square on green\na yellow square on blue\n").unwrap();
+    let image = "my photos/black on green 0.ppm";
+    let (near, _) = said(at, &["neighbors", "run", image, "--in", "texts.txt", "--count", "3", "--json", "--quiet"]);
+    assert_eq!(near[image].as_array().unwrap().len(), 3, "{near}");
+    said(at, &["embed", "run", "--data", "my photos", "--out", "images.npy", "--quiet"]);
+    let (rows, _) = said(at, &["embed", "run", "--data", "texts.txt", "--out", "texts.npy", "--json"]);
+    assert_eq!((&rows["rows"], &rows["width"]), (&3.into(), &16.into()));
+
+    // A new run goes on with both towers.
+    let again = ["train", "image-text", "--init", "run", "--data", "my photos", "--out", "again", "--set", "train.max_steps=1", "--set", "optimizer.adamw.rate=1e-12", "--json"];
+    let (_, told) = said(at, &again);
+    assert!(!told.contains("a tokenizer was trained"), "{told}");
+    fails(at, &["train", "image-text", "--config", "a.toml", "--set", "train.init=\"images.npy\""], &["images.npy"]);
+}
+
+#[test]
+fn stored_features_take_the_place_of_a_tower() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    photos(at);
+    fs::write(at.join("a.toml"), RECIPE).unwrap();
+    said(at, &["train", "image-text", "--config", "a.toml", "--out", "run", "--quiet"]);
+    said(at, &["embed", "run", "--data", "my photos", "--out", "images.npy", "--quiet"]);
+    let stored: String = RECIPE.lines().filter(|line| !["depth", "stem"].iter().any(|key| line.starts_with(key))).collect::<Vec<_>>().join("\n");
+    let stored = stored.replace("[image.encoder.resnet]\nwidth = 0.125\n", "[image]\nfeatures = \"images.npy\"\n");
+    fs::write(at.join("stored.toml"), &stored).unwrap();
+    let (figures, told) = said(at, &["train", "image-text", "--config", "stored.toml", "--out", "two", "--json"]);
+    assert!(told.contains("stored features of 16 values") && figures["recall_at_5"].as_f64().unwrap() > 0.5, "{told}");
+    let (found, _) = said(at, &["eval", "retrieval", "two", "--json"]);
+    assert_eq!(found["text_recall@1"], figures["text_recall_at_1"]);
+    // Names that do not match.
+    let names = at.join("images.npy.names.txt");
+    let other = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().contains("images") && !path.to_string_lossy().ends_with(".npy")).unwrap_or(names);
+    let text = fs::read_to_string(&other).unwrap().replace("red", "rot");
+    fs::write(&other, text).unwrap();
+    fails(at, &["train", "image-text", "--config", "stored.toml", "--out", "three"], &["have no row in this file", "images.npy"]);
+}
+
+#[test]
+fn classes_are_described_by_prompts() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let recipe = "[data]\ntrain = 360\ntest = 90\n[pairs]\nsize = 16\n[image.encoder.resnet]\ndepth = 18\nwidth = 0.125\nstem = \"small\"\n\
+        [text.encoder.static]\nwidth = 16\n[text.tokenizer.train]\nsize = 300\n[train]\nepochs = 1\nbatch = 32\n";
+    fs::write(at.join("a.toml"), recipe).unwrap();
+    let (_, told) = said(at, &["train", "image-text", "--config", "a.toml", "--out", "run", "--json"]);
+    assert!(told.contains("captions.prompts") && told.contains("generated images"), "{told}");
+    let (found, _) = said(at, &["eval", "zero-shot", "run", "--json", "--quiet"]);
+    assert!(found["classes"] == 9 && found["per_class"].as_array().unwrap().len() == 9, "{found}");
+    assert!((found["chance"].as_f64().unwrap() - 1.0 / 9.0).abs() < 1e-9);
+    fs::write(at.join("prompts.txt"), "a {} here\nno place\n").unwrap();
+    fails(at, &["eval", "zero-shot", "run", "--prompts", "prompts.txt"], &["no place"]);
+    fs::write(at.join("names.txt"), "cat\ndog\n").unwrap();
+    fails(at, &["eval", "zero-shot", "run", "--classes", "names.txt"], &["class<TAB>name"]);
+    fails(at, &["eval", "retrieval", "run", "--exclude-same"], &["FOLDER"]);
+}
+
+#[test]
+fn data_without_captions_is_refused_with_what_would_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    photos(at);
+    fs::remove_file(at.join("my photos/metadata.csv")).unwrap();
+    fails(at, &["train", "image-text", "--data", "my photos", "--out", "run"], &["caption"]);
+    fs::write(at.join("my photos/metadata.csv"), "file_name,caption\nred on blue 0.ppm,one\n").unwrap();
+    fails(at, &["train", "image-text", "--data", "my photos", "--out", "run", "--set", "captions.holdout=0.0"], &["one pair"]);
+    assert!(!at.join("run").exists());
+}
