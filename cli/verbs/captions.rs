@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use ctk_core::error::{Context, Error, Result};
-use ctk_core::eval::{Features, crossmodal, zero_shot};
+use ctk_core::eval::crossmodal::{self, Captioned};
+use ctk_core::eval::{Features, zero_shot};
 use ctk_core::modality::Query;
 use ctk_core::opened;
+use ctk_core::store::files;
 use serde_json::{Value, json};
 
 use crate::Modalities;
@@ -17,12 +19,13 @@ use crate::shared::{evals, output, progress};
 const PROMPT: &str = "a photo of a {}.";
 
 /// Finds the captions of images, and the images of captions.
-pub fn retrieval(args: &ModelArgs, modalities: Modalities) -> Result<()> {
+pub fn retrieval(args: &ModelArgs, ranks: Option<&Path>, modalities: Modalities) -> Result<()> {
     let model = open(args, modalities)?;
     let _progress = progress::of_samples(args.show.quiet);
     let (all, notes) = model.captioned(&query(args))?;
     notes.iter().filter(|_| !args.show.quiet).for_each(|note| output::note(note));
     let found = crossmodal::crossmodal(&all)?;
+    ranks.map_or(Ok(()), |out| write_ranks(&all, out))?;
     let mut figures = json!({});
     for (side, of) in [("text", &found.to_text), ("image", &found.to_image)] {
         for (at, cutoff) in crossmodal::CUTOFFS.iter().enumerate() {
@@ -36,6 +39,21 @@ pub fn retrieval(args: &ModelArgs, modalities: Modalities) -> Result<()> {
     figures["images"] = found.to_text.asked.into();
     figures["captions"] = found.to_image.asked.into();
     evals::figures(args, "retrieval", &figures)
+}
+
+/// Writes a line for each image and for each caption: what it looks for, the image, the caption, and the rank of the first right one.
+fn write_ranks(all: &Captioned, out: &Path) -> Result<()> {
+    let ranks = crossmodal::ranks(all)?;
+    let mut lines = csv::Writer::from_writer(Vec::new());
+    let mut line = |cells: [&str; 4]| lines.write_record(cells).map_err(Error::new);
+    line(["finds", "image", "caption", "rank"])?;
+    for (image, rank) in all.images.names.iter().zip(&ranks.to_text) {
+        line(["text", image, "", &rank.to_string()])?;
+    }
+    for ((caption, image), rank) in all.captions.names.iter().zip(&all.of).zip(&ranks.to_image) {
+        line(["image", &all.images.names[*image as usize], caption, &rank.to_string()])?;
+    }
+    files::write(out, &lines.into_inner().map_err(|e| Error::new(e.to_string()))?)
 }
 
 /// Classifies images by the texts that describe the classes.

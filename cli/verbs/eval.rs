@@ -92,16 +92,20 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
         Eval::Sts { model, pairs, without, prompt, fewer } => {
             sentences::sts(&model, &pairs, &without, &prompt, &fewer, modalities)
         }
-        Eval::Retrieval { model, folder: Some(folder), split, exclude_same, roles, fewer } => {
+        Eval::Retrieval { model, folder: Some(folder), split, exclude_same, roles, fewer, ranks, .. } => {
+            if let Some(ranks) = ranks {
+                return Err(Error::usage("ranks are written of images and captions, without FOLDER").at(ranks.display()).hint("leave out --ranks"));
+            }
             sentences::retrieval(&model, &folder, split.as_deref(), exclude_same, &roles, &fewer, modalities)
         }
-        Eval::Retrieval { model, folder: None, split, exclude_same, roles, fewer } => {
+        Eval::Retrieval { model, folder: None, split, exclude_same, roles, fewer, ranks, over } => {
             let plain = split.is_none() && !exclude_same && roles.nothing() && fewer.nothing();
             if !plain {
                 return Err(Error::usage("these options are for a FOLDER of queries and documents")
                     .hint("ctk eval retrieval RUN FOLDER; without FOLDER images look for their captions"));
             }
-            captions::retrieval(&model, modalities)
+            ranks.iter().try_for_each(|out| over.allows(out))?;
+            captions::retrieval(&model, ranks.as_deref(), modalities)
         }
         Eval::ZeroShot { model, classes, prompts } => {
             captions::zero_shot(&model, classes.as_deref(), prompts.as_deref(), modalities)

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand, ValueHint};
 
-use super::{Classify, Few, LabelEfficiency, ModelArgs, Precision, Prompted, Roles};
+use super::{Classify, Few, LabelEfficiency, ModelArgs, Over, Precision, Prompted, Roles};
 
 /// Fewer values of each row, or fewer bits of each value; the figures of whole rows in float32 are printed beside.
 #[derive(ClapArgs)]
@@ -159,6 +159,11 @@ pub enum Eval {
         roles: Roles,
         #[command(flatten)]
         fewer: Fewer,
+        /// For a run of image-text: also write the rank of each image and each caption into this CSV file, for comparisons of your own
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        ranks: Option<PathBuf>,
+        #[command(flatten)]
+        over: Over,
     },
     /// Zero-shot classification: an image belongs to the class whose description is most similar; for a run of image-text
     ///
