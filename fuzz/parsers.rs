@@ -93,10 +93,12 @@ fn image(bytes: &[u8], _: &Path) {
 
 fn images(bytes: &[u8], folder: &Path, name: &str, format: Option<Format>) {
     let path = file(bytes, folder, name);
-    let Ok(splits) = dataset::open(&path, format, &Columns::default()) else { return };
-    let all = splits.all();
-    for index in 0..all.len().min(4) {
-        let _ = (all.name(index), all.label(index), all.get(index));
+    for open in [dataset::open, dataset::open_captioned] {
+        let Ok(splits) = open(&path, format, &Columns::default()) else { continue };
+        let all = splits.all();
+        for index in 0..all.len().min(4) {
+            let _ = (all.name(index), all.label(index), all.captions(index), all.get(index));
+        }
     }
 }
 
@@ -107,6 +109,7 @@ fn parquet(bytes: &[u8], folder: &Path) {
         let _ = table.texts(column);
         let _ = table.bytes(column, |_, _| Ok(()));
         let _ = table.numbers(column);
+        let _ = table.text_lists(column, |_, _| Ok(()));
     }
 }
 

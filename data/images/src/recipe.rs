@@ -104,6 +104,8 @@ impl DataRecipe {
         let paths = self.path.as_ref().map_or(0, |paths| paths.list().len());
         let most = format!("must be up to {MOST_PATHS} paths, and has {paths}: a folder or a glob names any number of files");
         text.require(paths <= MOST_PATHS, "data.path", most)?;
+        let named = self.columns.captions.as_ref().is_none_or(|names| !names.list().is_empty());
+        text.require(named, "data.columns.captions", "names no column")?;
         if let Range::Values([low, high]) = self.range {
             let sound = -FARTHEST <= low && low < high && high <= FARTHEST;
             text.require(sound, "data.range", "must be two values, the lower first, none farther from 0 than 1e30")?;
@@ -123,16 +125,27 @@ impl DataRecipe {
     /// # Errors
     /// Those of [`dataset::open`]; there is no image to train on.
     pub fn found(&self) -> Result<Splits> {
-        let splits = self.looked_at()?;
+        self.trainable(self.looked_at(dataset::open_all)?)
+    }
+
+    /// The same with captions, as [`dataset::open_captioned`] reads them; generated images have none.
+    ///
+    /// # Errors
+    /// Those of [`dataset::open_captioned`]; there is no image to train on.
+    pub fn found_captioned(&self) -> Result<Splits> {
+        self.trainable(self.looked_at(dataset::open_all_captioned)?)
+    }
+
+    fn trainable(&self, splits: Splits) -> Result<Splits> {
         let place = self.path.as_ref().map(|paths| paths.place().display().to_string());
         splits.found.trainable().at(place.unwrap_or_default())?;
         Ok(splits)
     }
 
-    /// The same, also where all images are in a part that is held back.
-    fn looked_at(&self) -> Result<Splits> {
+    /// The data as `open` reads it, also where all images are in a part that is held back.
+    fn looked_at(&self, open: impl Fn(&[PathBuf], Option<Format>, &Columns) -> Result<Splits>) -> Result<Splits> {
         let splits = match &self.path {
-            Some(paths) => dataset::open_all(paths.list(), self.format, &self.columns)?,
+            Some(paths) => open(paths.list(), self.format, &self.columns)?,
             None => generated::open(self.train, self.test),
         };
         Ok(splits.decoded_by(self.law()))
@@ -146,12 +159,28 @@ impl DataRecipe {
         self.ready(self.found()?)
     }
 
+    /// The same with captions. If the data can have none, [`has_captions`](dataset::Images::has_captions) of its images is false.
+    ///
+    /// # Errors
+    /// Those of [`dataset::open_captioned`] and [`Splits::scanned`]; or `cache` is neither a known word nor an amount.
+    pub fn open_captioned(&self) -> Result<Splits> {
+        self.ready(self.found_captioned()?)
+    }
+
     /// The same for a network that is trained already: the images may all be in a part that is held back.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn open_to_use(&self) -> Result<Splits> {
-        self.ready(self.looked_at()?)
+        self.ready(self.looked_at(dataset::open_all)?)
+    }
+
+    /// The same with captions.
+    ///
+    /// # Errors
+    /// As for [`open_captioned`](Self::open_captioned).
+    pub fn open_captioned_to_use(&self) -> Result<Splits> {
+        self.ready(self.looked_at(dataset::open_all_captioned)?)
     }
 
     fn ready(&self, splits: Splits) -> Result<Splits> {

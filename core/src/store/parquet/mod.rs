@@ -54,8 +54,38 @@ mod tests {
         assert_eq!(table.numbers(2).unwrap(), (values, 3));
         assert!(table.numbers(0).unwrap_err().to_string().contains("holds text"));
         assert!(table.texts(2).unwrap_err().to_string().contains("holds lists"));
+        assert!(table.text_lists(0, |_, _| Ok(())).unwrap_err().to_string().contains("expected lists of text"));
         assert!(table.bytes(1, |_, _| Ok(())).unwrap_err().to_string().contains("expected bytes"));
         assert_eq!(table.metadata("none"), None);
+    }
+
+    #[test]
+    fn lists_of_texts_are_read_row_by_row() {
+        use parquet::data_type::{ByteArray, ByteArrayType};
+        use parquet::file::writer::SerializedFileWriter;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.parquet");
+        let schema = "message m { OPTIONAL GROUP t (LIST) { REPEATED GROUP list { OPTIONAL BYTE_ARRAY element (STRING); } } }";
+        let schema = std::sync::Arc::new(parquet::schema::parser::parse_message_type(schema).unwrap());
+        let mut file = SerializedFileWriter::new(std::fs::File::create(&path).unwrap(), schema, Default::default()).unwrap();
+        // Two texts, no list, an empty list, an empty cell and a text; forty times.
+        let (there, begins) = ([3, 3, 0, 1, 2, 3].repeat(40), [0, 1, 0, 0, 0, 1].repeat(40));
+        let texts: Vec<ByteArray> = ["a", "b", "ü"].repeat(40).into_iter().map(ByteArray::from).collect();
+        let mut group = file.next_row_group().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&texts, Some(&there), Some(&begins)).unwrap();
+        column.close().unwrap();
+        group.close().unwrap();
+        file.close().unwrap();
+        let table = Parquet::open(&path).unwrap();
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        let read = table.text_lists(0, |row, texts| {
+            assert_eq!(row, rows.len());
+            rows.push(texts.iter().map(ToString::to_string).collect());
+            Ok(())
+        });
+        read.unwrap();
+        assert_eq!(rows, [vec!["a", "b"], vec![], vec![], vec!["ü"]].repeat(40));
     }
 
     #[test]

@@ -224,6 +224,40 @@ impl Parquet {
         })
     }
 
+    /// Calls `each` with every row's number, from 0 on, and the texts of its list in `column`, without empty ones. Lists in lists are one list.
+    ///
+    /// # Errors
+    /// A column of another type; text that is not UTF-8; a damaged file; the errors of `each`.
+    pub fn text_lists(&self, column: usize, mut each: impl FnMut(usize, &[&str]) -> Result<()>) -> Result<()> {
+        let of = &self.columns[column];
+        if !of.listed || of.kind != Kind::Text {
+            return Err(Error::usage(format!("the column `{}` holds {}, expected lists of text", of.name(), of.holds())));
+        }
+        let full = self.descriptor(column).max_def_level();
+        let mut rows = 0;
+        self.blocks::<ByteArrayType>(column, |levels, repeated, values| {
+            let (mut values, mut texts) = (values.iter().peekable(), Vec::new());
+            for (at, (level, repeat)) in levels.iter().zip(repeated).enumerate() {
+                if *repeat == 0 && at > 0 {
+                    each(rows, &texts)?;
+                    texts.clear();
+                    rows += 1;
+                }
+                if let Some(value) = values.next_if(|_| *level == full) {
+                    let text = std::str::from_utf8(value.data());
+                    let wrong = |_| Error::new(format!("row {rows} of the column `{}` is not text in UTF-8", of.name()));
+                    texts.push(text.map_err(wrong)?);
+                }
+            }
+            if !levels.is_empty() {
+                each(rows, &texts)?;
+                rows += 1;
+            }
+            Ok(())
+        })?;
+        self.counted(column, rows)
+    }
+
     /// The numbers of `column`, row after row, and how many each row has: one, or the length of its list.
     ///
     /// # Errors
@@ -268,6 +302,11 @@ impl Parquet {
                 _ => levels.iter().try_for_each(|level| each(if *level == full { values.next() } else { None })),
             }
         })?;
+        self.counted(column, rows)
+    }
+
+    /// Refuses a column that had another number of rows than the file.
+    fn counted(&self, column: usize, rows: usize) -> Result<()> {
         if rows != self.rows {
             let error = Error::new(format!("the column `{}` has {rows} rows of {}", self.columns[column].name(), self.rows));
             return Err(error.hint(DAMAGED));

@@ -15,6 +15,8 @@ use ctk_core::{Context, Error, Result, memory};
 use flate2::read::MultiGzDecoder;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::captions::keyed::{LONGEST, Text};
+use super::captions::{Captions, Reading};
 use super::report::Found;
 use super::tree::{begins_as_image, extension, is_foreign, is_image, is_mark, is_unclear, kind};
 use super::{Span, Stored};
@@ -28,16 +30,19 @@ const LONGEST_IMAGE: u64 = crate::decode::MOST_PIXELS * 8;
 /// The longest content of a file with a class.
 const LONGEST_CLASS: u64 = 32;
 
-/// A file inside an archive: an image, or a text with an image's class.
+/// A file inside an archive: an image, or a text with an image's class or captions.
 pub(super) struct Inner {
     /// Its path inside the archive.
     pub path: String,
     pub body: Body,
+    /// Of an image its captions, once they are attached to it (`captions/keyed.rs`).
+    pub captions: Option<Arc<Captions>>,
 }
 
 pub(super) enum Body {
     Image(Stored),
     Class(String),
+    Text(Text),
 }
 
 /// Whether a file's name is that of an archive.
@@ -53,22 +58,23 @@ pub(super) fn stem(name: &str) -> Option<&str> {
     name.get(..name.len() - end)
 }
 
-/// The images of `file` and their classes, in the order of the archive; other files are counted in `found`.
+/// The images of `file` and their classes, in the order of the archive, and files of captions where these are read; other files are counted
+/// in `found`.
 ///
 /// # Errors
 /// An archive that is damaged, encrypted, or too large to be kept in memory.
-pub(super) fn list(file: &Path, found: &mut Found) -> Result<Vec<Inner>> {
+pub(super) fn list(file: &Path, how: Reading, found: &mut Found) -> Result<Vec<Inner>> {
     let name = file.to_string_lossy().to_lowercase();
     let opened = opened::open(file).at(file.display())?;
     let length = opened.metadata().at(file.display())?.len();
     let reader = BufReader::with_capacity(1 << 16, opened);
     match () {
-        () if name.ends_with(".zip") => zip(file, reader, length, found),
-        () if name.ends_with(".tar") => plain(file, reader, length, found),
-        () if name.ends_with("zst") => {
-            zstd::Decoder::with_buffer(reader).map_err(Error::from).and_then(|reader| packed(Bounded::of(reader, length), found))
-        }
-        () => packed(Bounded::of(MultiGzDecoder::new(reader), length), found),
+        () if name.ends_with(".zip") => zip(file, reader, length, how, found),
+        () if name.ends_with(".tar") => plain(file, reader, length, how, found),
+        () if name.ends_with("zst") => zstd::Decoder::with_buffer(reader)
+            .map_err(Error::from)
+            .and_then(|reader| packed(Bounded::of(reader, length), how, found)),
+        () => packed(Bounded::of(MultiGzDecoder::new(reader), length), how, found),
     }
     .at(file.display())
 }
@@ -79,18 +85,22 @@ const DAMAGED: &str = "the archive is damaged or cut short: fetch it again";
 enum Kind {
     Image,
     Class,
+    Text,
     Unclear,
     Other,
 }
 
 /// The kind of the file `path`; none for another program's hidden files.
-fn kind_of(path: &str, found: &mut Found) -> Option<Kind> {
+fn kind_of(path: &str, how: Reading, found: &mut Found) -> Option<Kind> {
     let (folders, base) = path.rsplit_once('/').unwrap_or(("", path));
     if folders.split('/').any(|folder| folder != "." && is_foreign(folder)) || is_mark(base) || base.is_empty() {
         return None;
     }
     if extension(base).is_some_and(|e| e == "cls") {
         return Some(Kind::Class);
+    }
+    if how.captions && !base.starts_with('.') && extension(base).is_some_and(|e| e == "txt" || e == "json") {
+        return Some(Kind::Text);
     }
     found.files += 1;
     Some(match () {
@@ -111,6 +121,12 @@ fn class(path: &str, body: impl Read) -> Result<Body> {
     Ok(Body::Class(text.trim().to_string()))
 }
 
+fn text(path: &str, body: impl Read, how: Reading) -> Result<Body> {
+    let mut bytes = Vec::new();
+    body.take(LONGEST + 1).read_to_end(&mut bytes).at(path)?;
+    Ok(Body::Text(Text::of(path, &bytes, how)))
+}
+
 /// Normalises a path in an archive, such as `./a/b.png` or `a\b.png`.
 fn tidy(path: &str) -> String {
     let path = path.replace('\\', "/");
@@ -120,6 +136,7 @@ fn tidy(path: &str) -> String {
 /// Lists the files of a tar. `image` stores an image; for a file whose name is `unclear`, it returns none if the content is not an image.
 fn tar<'a, R: Read + 'a>(
     entries: Entries<'a, R>,
+    how: Reading,
     found: &mut Found,
     mut image: impl FnMut(&mut Entry<'a, R>, &str, bool) -> Result<Option<Stored>>,
 ) -> Result<Vec<Inner>> {
@@ -136,33 +153,34 @@ fn tar<'a, R: Read + 'a>(
         if !kind.is_file() {
             continue;
         }
-        let body = match kind_of(&path, found) {
+        let body = match kind_of(&path, how, found) {
             None => continue,
             Some(Kind::Class) => Some(class(&path, entry.by_ref())?),
+            Some(Kind::Text) => Some(text(&path, entry.by_ref(), how)?),
             Some(Kind::Other) => None,
             Some(kind) => image(&mut entry, &path, matches!(kind, Kind::Unclear))?.map(Body::Image),
         };
         match body {
-            Some(body) => all.push(Inner { path, body }),
+            Some(body) => all.push(Inner { path, body, captions: None }),
             None => pass_over(&path, found),
         }
     }
     Ok(all)
 }
 
-fn plain(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> Result<Vec<Inner>> {
+fn plain(file: &Path, reader: BufReader<File>, length: u64, how: Reading, found: &mut Found) -> Result<Vec<Inner>> {
     let shared = Arc::new(file.to_path_buf());
-    tar(Archive::new(reader).entries_with_seek()?, found, |entry, path, unclear| {
+    tar(Archive::new(reader).entries_with_seek()?, how, found, |entry, path, unclear| {
         let span = inside(&shared, entry.raw_file_position(), entry.size(), length).at(path)?;
         let none = unclear && !begins_as_image(&start(entry)?);
         Ok((!none).then_some(Stored::Inside(span)))
     })
 }
 
-fn packed(reader: impl Read, found: &mut Found) -> Result<Vec<Inner>> {
+fn packed(reader: impl Read, how: Reading, found: &mut Found) -> Result<Vec<Inner>> {
     let room = memory::limit("data.cache", "auto")?;
     let mut kept = 0u64;
-    let all = tar(Archive::new(reader).entries()?, found, |entry, path, unclear| {
+    let all = tar(Archive::new(reader).entries()?, how, found, |entry, path, unclear| {
         let mut bytes = start(&mut *entry).at(path).hint(DAMAGED)?;
         if unclear && !begins_as_image(&bytes) {
             return Ok(None);
@@ -186,7 +204,7 @@ fn packed(reader: impl Read, found: &mut Found) -> Result<Vec<Inner>> {
     Ok(all)
 }
 
-fn zip(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> Result<Vec<Inner>> {
+fn zip(file: &Path, reader: BufReader<File>, length: u64, how: Reading, found: &mut Found) -> Result<Vec<Inner>> {
     let damaged = |e: zip::result::ZipError| Error::new(format!("cannot read the archive: {e}")).hint(DAMAGED);
     let shared = Arc::new(file.to_path_buf());
     let mut all = Vec::new();
@@ -197,7 +215,7 @@ fn zip(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> 
         if !inner.is_file() {
             continue;
         }
-        let Some(kind) = kind_of(&path, found) else { continue };
+        let Some(kind) = kind_of(&path, how, found) else { continue };
         if matches!(kind, Kind::Other) {
             pass_over(&path, found);
             continue;
@@ -228,13 +246,14 @@ fn zip(file: &Path, reader: BufReader<File>, length: u64, found: &mut Found) -> 
         };
         let body = match kind {
             Kind::Class => class(&path, &*begin(&stored, LONGEST_CLASS).at(&path).hint(DAMAGED)?)?,
+            Kind::Text => text(&path, &*begin(&stored, LONGEST + 1).at(&path).hint(DAMAGED)?, how)?,
             Kind::Unclear if !begins_as_image(&begin(&stored, START).at(&path).hint(DAMAGED)?) => {
                 pass_over(&path, found);
                 continue;
             }
             _ => Body::Image(stored),
         };
-        all.push(Inner { path, body });
+        all.push(Inner { path, body, captions: None });
     }
     Ok(all)
 }

@@ -79,7 +79,7 @@ pub(super) fn splits(base: &str, of: [Content; 4], labels: Labels, by: &str, mut
         (Some(loose), Some(more)) => Some(more.and(&loose)),
         (loose, more) => more.or(loose),
     };
-    if let (Some(test), false) = (&test, train.classes().is_empty()) {
+    if let Some(test) = test.as_ref().filter(|test| !train.classes().is_empty() && !test.classes().is_empty()) {
         missing(test, train.classes(), &mut found);
     }
     Splits { val, test, unlabelled, apart, found: found.into(), ..Splits::of(train) }
@@ -177,7 +177,12 @@ impl Content {
             let same = |known: &String| known.eq_ignore_ascii_case(class);
             known.iter().position(|known| known == class).or_else(|| known.iter().position(same)).map(|place| place as u32)
         };
+        let captioned = |leaf: &Leaf| leaf.captions.is_some();
         if self.classes.iter().all(|(class, _)| place(class).is_none()) {
+            // Pairs of an image and its caption are evaluated without labels.
+            if self.loose.iter().chain(self.classes.iter().flat_map(|(_, leaves)| leaves)).any(captioned) {
+                return Ok(unlabelled(base, self.leaves()));
+            }
             let number = self.classes.len();
             let what = match number {
                 0 => "has no labels".to_string(),
@@ -201,6 +206,8 @@ impl Content {
                 }
             }
         }
+        let (kept, left_out): (Vec<Leaf>, Vec<Leaf>) = left_out.into_iter().partition(captioned);
+        items.extend(kept.into_iter().map(|leaf| leaf.item(base, None)));
         if !strange.is_empty() {
             let (is, has) = if strange.len() == 1 { ("class", "has") } else { ("classes", "have") };
             let which = some(&strange, strange.len());

@@ -13,7 +13,7 @@ use super::Images;
 const SAMPLE: usize = 64;
 
 impl Images {
-    /// A digest of every image's name, label, group and size, in order, and of the bytes of 64 images, spread evenly. The place of the data
+    /// A digest of every image's name, label, group, captions and size, in order, and of the bytes of 64 images, spread evenly. The place of the data
     /// does not matter. A change inside an image that keeps its size is found only if the image is one of the 64.
     ///
     /// # Errors
@@ -39,6 +39,7 @@ impl Images {
             text(&item.name);
             text(&format!("{:?} {}", item.label, length?));
             text(self.group(at).unwrap_or_default());
+            self.captions(at).iter().for_each(|caption| text(caption));
         }
         let sample = SAMPLE.min(self.len());
         let places: Vec<usize> = (0..sample).map(|i| i * self.len() / sample).collect();

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use super::archive;
 use super::cache::Cache;
+use super::captions::Captions;
 use super::report::Bad;
 use super::spool::Cell;
 use crate::decode::{self, Law};
@@ -40,6 +41,8 @@ pub(crate) struct Item {
     pub stored: Stored,
     /// The group that it belongs to, if known: a patient, a video.
     pub group: Option<Arc<str>>,
+    /// Its captions, if they were asked for and there are any: one pointer, because there may be millions of images without.
+    pub captions: Option<Arc<Captions>>,
     decoded: OnceLock<Arc<Picture>>,
 }
 
@@ -85,12 +88,17 @@ pub(crate) enum Layout {
 
 impl Item {
     pub fn new(name: impl Into<String>, label: Option<u32>, stored: Stored) -> Item {
-        Item { name: name.into(), label, stored, group: None, decoded: OnceLock::new() }
+        Item { name: name.into(), label, stored, group: None, captions: None, decoded: OnceLock::new() }
     }
 
     /// The same item in `group`.
     pub fn of_group(self, group: Option<Arc<str>>) -> Item {
         Item { group, ..self }
+    }
+
+    /// The same item with `captions`.
+    pub fn captioned(self, captions: Option<Arc<Captions>>) -> Item {
+        Item { captions, ..self }
     }
 
     /// Decodes the image.
@@ -259,15 +267,24 @@ impl Images {
     /// # Errors
     /// The image cannot be read, and images are not replaced.
     pub fn picture(&self, index: usize) -> Result<Arc<Picture>> {
+        self.readable(index).map(|(_, picture)| picture)
+    }
+
+    /// Image `index` as [`picture`](Self::picture) returns it, and the index of the image that it really is: another one where images that
+    /// cannot be read are replaced. That image's captions belong to the picture.
+    ///
+    /// # Errors
+    /// Those of [`picture`](Self::picture).
+    pub fn readable(&self, index: usize) -> Result<(usize, Arc<Picture>)> {
         match (self.decoded(index), &self.skipped) {
             (Err(e), Some(skipped)) => {
                 let item = &self.items[index];
                 skipped.lock().unwrap_or_else(PoisonError::into_inner).insert(item.name.clone(), e.what().to_string());
                 let next = (1..self.items.len()).map(|step| (index + step) % self.items.len());
                 let mut alike = next.filter(|&i| self.items[i].label == item.label);
-                alike.find_map(|i| self.decoded(i).ok()).ok_or(e)
+                alike.find_map(|i| Some((i, self.decoded(i).ok()?))).ok_or(e)
             }
-            (picture, _) => picture,
+            (picture, _) => Ok((index, picture?)),
         }
     }
 
@@ -303,14 +320,25 @@ impl Images {
 
     /// The same images without classes.
     pub(crate) fn without_labels(&self) -> Images {
-        let bare = |item: &Item| Item { group: item.group.clone(), ..Item::new(item.name.clone(), None, item.stored.clone()) };
-        let item = |item: &Arc<Item>| Arc::new(bare(item));
+        let bare = |item: &Item| Item::new(item.name.clone(), None, item.stored.clone());
+        let item = |item: &Arc<Item>| Arc::new(bare(item).of_group(item.group.clone()).captioned(item.captions.clone()));
         Images { items: self.items.iter().map(item).collect(), classes: Arc::default(), ..self.clone() }
     }
 
     /// The group of image `index`, if known.
     pub(crate) fn group(&self, index: usize) -> Option<&str> {
         self.items[index].group.as_deref()
+    }
+
+    /// The captions of image `index`, in the data's order, each once; none if captions were not asked for, or it has none.
+    pub fn captions(&self, index: usize) -> &[Box<str>] {
+        self.items[index].captions.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any image has a caption. If not, the format has no captions, or they were not asked for (see
+    /// [`open_captioned`](super::open_captioned)).
+    pub fn has_captions(&self) -> bool {
+        self.items.iter().any(|item| item.captions.is_some())
     }
 
     pub(super) fn items(&self) -> &[Arc<Item>] {

@@ -7,14 +7,15 @@ use ctk_core::data::dataset::Dataset as _;
 use ctk_core::{Error, Result};
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::captions::Reading;
 use super::content::{self, Classes, Content, Labels};
 use super::parts::{self, Role};
 use super::report::Found;
 use super::tree::{Leaf, Node, check_depth, is_image};
 use super::{Columns, Format, Images, Splits, archive, file_name, folder, lie, parquet, visible};
 
-/// The paths and the result of [`first_look`], until they are opened.
-static LAST: Mutex<Option<(Vec<PathBuf>, Splits)>> = Mutex::new(None);
+/// The paths and the result of [`first_look`], and whether captions were read, until they are opened.
+static LAST: Mutex<Option<(Vec<PathBuf>, bool, Splits)>> = Mutex::new(None);
 
 /// Opens all `paths` as [`open_all`] does, and remembers the result for the next call of [`open_all`] with these paths. The data is opened
 /// to choose a recipe, and then at once by that recipe; with many files or compressed tables that takes time.
@@ -22,8 +23,20 @@ static LAST: Mutex<Option<(Vec<PathBuf>, Splits)>> = Mutex::new(None);
 /// # Errors
 /// Those of [`open_all`].
 pub fn first_look(paths: &[PathBuf]) -> Result<Splits> {
-    let splits = open_all(paths, None, &Columns::default())?;
-    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some((absolute(paths), splits.clone()));
+    look(paths, false)
+}
+
+/// The same with captions, for the next call of [`open_all_captioned`].
+///
+/// # Errors
+/// Those of [`open_all_captioned`].
+pub fn first_look_captioned(paths: &[PathBuf]) -> Result<Splits> {
+    look(paths, true)
+}
+
+fn look(paths: &[PathBuf], captions: bool) -> Result<Splits> {
+    let splits = all(paths, None, Reading { columns: &Columns::default(), captions })?;
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some((absolute(paths), captions, splits.clone()));
     Ok(splits)
 }
 
@@ -38,9 +51,21 @@ fn absolute(paths: &[PathBuf]) -> Vec<PathBuf> {
 /// # Errors
 /// Those of [`super::open`]; a glob that matches nothing.
 pub fn open_all(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Result<Splits> {
-    if format.is_none() && *columns == Columns::default() {
+    all(paths, format, Reading { columns, captions: false })
+}
+
+/// The same with captions, as [`super::open_captioned`] reads them.
+///
+/// # Errors
+/// Those of [`super::open_captioned`]; a glob that matches nothing.
+pub fn open_all_captioned(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Result<Splits> {
+    all(paths, format, Reading { columns, captions: true })
+}
+
+fn all(paths: &[PathBuf], format: Option<Format>, how: Reading) -> Result<Splits> {
+    if format.is_none() && *how.columns == Columns::default() {
         let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((_, splits)) = last.filter(|(of, _)| *of == absolute(paths)) {
+        if let Some((.., splits)) = last.filter(|(of, captions, _)| *captions == how.captions && *of == absolute(paths)) {
             return Ok(splits);
         }
     }
@@ -53,7 +78,7 @@ pub fn open_all(paths: &[PathBuf], format: Option<Format>, columns: &Columns) ->
     }
     match &found[..] {
         [] => Err(Error::usage("data.path names no path").hint("leave it out for generated images")),
-        [only] => super::open(only, format, columns),
+        [only] => super::whole(only, format, how),
         files if files.iter().all(|path| path.is_file() && is_image(&file_name(path))) => {
             let root = common(files);
             let leaf = |path: &PathBuf| {
@@ -69,13 +94,20 @@ pub fn open_all(paths: &[PathBuf], format: Option<Format>, columns: &Columns) ->
             folder::open(Node::of(files.iter().map(leaf).collect()), Labels::Found, found).map(Splits::finish)
         }
         tables if tables.iter().all(|path| path.is_file() && parquet::is_parquet(&file_name(path))) => {
-            parquet::open(&common(tables), tables, columns, Found::default()).map(Splits::finish)
+            let root = common(tables);
+            finished(parquet::open(&root, tables, how, Found::default())?, &root, how)
         }
-        several => together(several, format, columns),
+        several => finished(together(several, format, how)?, &common(several), how),
     }
 }
 
-fn together(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Result<Splits> {
+/// The same without images that have no caption, where captions are read, and with counted parts.
+fn finished(splits: Splits, root: &Path, how: Reading) -> Result<Splits> {
+    let splits = if how.captions { splits.captioned(root)? } else { splits };
+    Ok(splits.finish())
+}
+
+fn together(paths: &[PathBuf], format: Option<Format>, how: Reading) -> Result<Splits> {
     let names: Vec<String> = paths.iter().map(|path| label(path, paths)).collect();
     let plain: Vec<String> = paths.iter().map(|path| file_name(path)).collect();
     let stems: Vec<&str> = plain.iter().map(|name| archive::stem(name).unwrap_or(name)).collect();
@@ -84,12 +116,17 @@ fn together(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Res
     let mut found = Found::default();
     let mut of: [(Classes, Vec<Leaf>, Vec<String>); 4] = Default::default();
     for ((path, name), role) in paths.iter().zip(&names).zip(roles) {
-        let splits = lie(path, format, columns)?;
+        let splits = lie(path, format, how)?;
         let mut add = |images: &Images, role: Role| {
             let (classes, loose, from) = &mut of[role as usize];
             from.push(name.clone());
             for item in images.items() {
-                let leaf = Leaf { path: format!("{name}/{}", item.name), stored: item.stored.clone(), group: item.group.clone() };
+                let leaf = Leaf {
+                    path: format!("{name}/{}", item.name),
+                    stored: item.stored.clone(),
+                    group: item.group.clone(),
+                    captions: item.captions.clone(),
+                };
                 match item.label {
                     Some(label) => classes.entry(images.classes()[label as usize].clone()).or_default().push(leaf),
                     None => loose.push(leaf),
@@ -114,7 +151,7 @@ fn together(paths: &[PathBuf], format: Option<Format>, columns: &Columns) -> Res
         from.dedup();
         Content { from, ..Content::sorted(classes, loose) }
     });
-    Ok(content::splits("", of, Labels::Forced, "of several paths", found).finish())
+    Ok(content::splits("", of, Labels::Forced, "of several paths", found))
 }
 
 /// The name of a path in image names: its last component, or the whole path if another one has the same last component.

@@ -11,10 +11,13 @@
 //! | `table` | CSV, TSV or JSON lines with paths and labels | `table.rs` |
 //! | `table` | Parquet with paths, or with images as Hugging Face's `datasets` keeps them | `parquet/` |
 //!
+//! Tables and archives may hold captions of the images (`captions/`), which are read where they are asked for ([`open_captioned`]).
+//!
 //! What a reader left out, guessed or repaired is recorded in [`Found`].
 
 mod archive;
 mod cache;
+mod captions;
 mod cifar;
 mod content;
 mod folder;
@@ -46,11 +49,13 @@ use serde::{Deserialize, Serialize};
 use crate::decode::Law;
 
 pub use cache::Cache;
+pub use captions::ColumnNames;
+use captions::{Reading, beside};
 use content::Labels;
 pub use images::{Digest, Images};
 pub(crate) use images::{Item, Stored};
 use images::{Layout, Span};
-pub use many::{first_look, open_all};
+pub use many::{first_look, first_look_captioned, open_all, open_all_captioned};
 pub use report::{Bad, Found, NotRead, Part, Sizes, count, skipped_line};
 pub(crate) use report::{some, thousands};
 pub use scan::OnError;
@@ -150,11 +155,29 @@ impl Splits {
 /// # Errors
 /// A missing path, an empty folder, or a format that does not fit; the error names the path and says what to do.
 pub fn open(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits> {
-    lie(path, format, columns).map(|splits| one_class(splits).finish())
+    whole(path, format, Reading { columns, captions: false })
+}
+
+/// The same with the captions of the images ([`Images::captions`]): those of a table's columns, of a table beside the images of a folder
+/// (`metadata.csv`, `captions.txt` and the like), or of the files `key.txt` and `key.json` of archives.
+///
+/// Images without a caption are left out and counted, as far as there are captions at all. A format that has none is read as [`open`] reads
+/// it; then [`Images::has_captions`] is false.
+///
+/// # Errors
+/// Those of [`open`]; a table without captions; or no image to train on has a caption.
+pub fn open_captioned(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits> {
+    whole(path, format, Reading { columns, captions: true })
+}
+
+fn whole(path: &Path, format: Option<Format>, how: Reading) -> Result<Splits> {
+    let splits = one_class(lie(path, format, how)?);
+    let splits = if how.captions { splits.captioned(path)? } else { splits };
+    Ok(splits.finish())
 }
 
 /// Reads the data at `path`, before the checks of [`open`].
-fn lie(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits> {
+fn lie(path: &Path, format: Option<Format>, how: Reading) -> Result<Splits> {
     let path = &*ctk_hub::local(path)?;
     if !path.exists() {
         return Err(Error::usage("there is no such file or folder")
@@ -163,8 +186,8 @@ fn lie(path: &Path, format: Option<Format>, columns: &Columns) -> Result<Splits>
     }
     opened::check(path)?;
     let splits = match format {
-        Some(format) => read(path, format, columns)?,
-        None => look(path, columns)?,
+        Some(format) => read(path, format, how)?,
+        None => look(path, how)?,
     };
     check(path, &splits)?;
     Ok(splits)
@@ -194,24 +217,24 @@ pub fn files(paths: &[PathBuf]) -> Result<Images> {
     Ok(Images::new(paths.iter().map(item).collect::<Result<_>>()?, Vec::new()))
 }
 
-fn read(path: &Path, format: Format, columns: &Columns) -> Result<Splits> {
+fn read(path: &Path, format: Format, how: Reading) -> Result<Splits> {
     match format {
         Format::Cifar => cifar::open(path),
-        Format::Folder => open_folder(path, Labels::Forced),
+        Format::Folder => open_folder(path, how, |root, found| folder::open(root, Labels::Forced, found)),
         Format::Flat => {
             let mut found = Found::default();
             let root = tree::walk(path, &mut found)?;
-            Ok(folder::open_flat(root, found))
+            beside::open(path, root, found, how, |root, found| Ok(folder::open_flat(root, found)))
         }
         Format::Idx => idx::open(path),
-        Format::Tar => tar::open(path, &archives(path)?, Labels::Found, Found::default()),
+        Format::Tar => tar::open(path, &archives(path)?, Labels::Found, how, Found::default()),
         Format::Stl => stl::open(path),
         Format::Table if path.is_dir() => match &parquet::below(path)?[..] {
             [] => Err(Error::usage("there is no Parquet table in this folder").at(path.display()).hint("give the table itself")),
-            tables => parquet::open(path, tables, columns, Found::default()),
+            tables => parquet::open(path, tables, how, Found::default()),
         },
-        Format::Table if parquet::is_parquet(&file_name(path)) => parquet::open(path, &[path.into()], columns, Found::default()),
-        Format::Table => table::open(path, columns),
+        Format::Table if parquet::is_parquet(&file_name(path)) => parquet::open(path, &[path.into()], how, Found::default()),
+        Format::Table => table::open(path, how),
     }
 }
 
@@ -223,9 +246,9 @@ fn archives(path: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-fn look(path: &Path, columns: &Columns) -> Result<Splits> {
+fn look(path: &Path, how: Reading) -> Result<Splits> {
     if path.is_file() {
-        return look_at_file(path, columns);
+        return look_at_file(path, how);
     }
     let mut folder = path.to_path_buf();
     loop {
@@ -259,7 +282,8 @@ fn look(path: &Path, columns: &Columns) -> Result<Splits> {
     // Images beside archives or tables (a preview) are not the data; nor is an archive beside images.
     let any = found.not_read.keys().any(|kind| parquet::is_kind(kind));
     let tables = if any { parquet::below(path)? } else { Vec::new() };
-    let few = root.filled().next().is_none() && root.count <= archives.len() + tables.len();
+    let captioned = how.captions && tables.iter().any(|table| beside::is_beside(&file_name(table)));
+    let few = root.filled().next().is_none() && root.count <= archives.len() + tables.len() && !captioned;
     if root.count > 0 && !few {
         let lying: Vec<&String> =
             found.not_read.values().flat_map(|group| &group.first).filter(|n| archive::is_archive(n)).collect();
@@ -267,7 +291,7 @@ fn look(path: &Path, columns: &Columns) -> Result<Splits> {
             let note = format!("archives beside the images are not read (`{first}`): to read one, give it as the data itself");
             found.note(note);
         }
-        return folder::open(root, Labels::Found, found).at(path.display());
+        return beside::open(path, root, found, how, |root, found| folder::open(root, Labels::Found, found)).at(path.display());
     }
     if archives.is_empty() && tables.is_empty() {
         return Err(no_image(path, &found));
@@ -276,24 +300,24 @@ fn look(path: &Path, columns: &Columns) -> Result<Splits> {
         found.not_read.retain(|kind, _| !parquet::is_kind(kind));
         found.files = root.count + found.unread();
         root.pass_over("image beside tables", &mut found);
-        return parquet::open(path, &tables, columns, found);
+        return parquet::open(path, &tables, how, found);
     }
     let mut beside = Found { files: root.count + tables.len(), ..Found::default() };
     root.pass_over("image beside archives", &mut beside);
     tables.iter().for_each(|table| beside.pass_over("table beside archives", &file_name(table)));
-    tar::open(&folder, &archives, Labels::Found, beside)
+    tar::open(&folder, &archives, Labels::Found, how, beside)
 }
 
-fn look_at_file(path: &Path, columns: &Columns) -> Result<Splits> {
+fn look_at_file(path: &Path, how: Reading) -> Result<Splits> {
     let name = file_name(path);
     if archive::is_archive(&name) {
-        return tar::open(path, &archives(path)?, Labels::Found, Found::default());
+        return tar::open(path, &archives(path)?, Labels::Found, how, Found::default());
     }
     if idx::is_images(&name) {
         return idx::open(path);
     }
-    if table::is_table(&name) || parquet::is_parquet(&name) {
-        return read(path, Format::Table, columns);
+    if table::is_table(&name) || parquet::is_parquet(&name) || (how.captions && table::is_captions(&name)) {
+        return read(path, Format::Table, how);
     }
     if tree::is_image(&name) || tree::looks_like_one(path) {
         let leaf = Leaf::new(name, Stored::File(path.to_path_buf()));
@@ -304,13 +328,13 @@ fn look_at_file(path: &Path, columns: &Columns) -> Result<Splits> {
     ))
 }
 
-fn open_folder(path: &Path, labels: Labels) -> Result<Splits> {
+fn open_folder(path: &Path, how: Reading, open: impl FnOnce(Node, Found) -> Result<Splits>) -> Result<Splits> {
     let mut found = Found::default();
     let root = tree::walk(path, &mut found)?;
     if root.count == 0 {
         return Err(no_image(path, &found));
     }
-    folder::open(root, labels, found).at(path.display())
+    beside::open(path, root, found, how, open).at(path.display())
 }
 
 fn no_image(path: &Path, found: &Found) -> Error {

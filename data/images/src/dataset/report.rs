@@ -118,13 +118,31 @@ pub struct Bad {
     pub why: String,
 }
 
+impl NotRead {
+    /// Counts the file `name`.
+    pub(super) fn add(&mut self, name: &str) {
+        self.count += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(name.to_string());
+        }
+    }
+}
+
 impl Found {
     /// Counts a file that is not read.
     pub(super) fn pass_over(&mut self, kind: impl Into<String>, name: &str) {
-        let of = self.not_read.entry(kind.into()).or_default();
-        of.count += 1;
-        if of.first.len() < SHOWN {
-            of.first.push(name.to_string());
+        self.not_read.entry(kind.into()).or_default().add(name);
+    }
+
+    /// Takes back that the file `name`, which was counted under `kind`, is not read.
+    pub(super) fn was_read(&mut self, kind: &str, name: &str) {
+        if let Some(of) = self.not_read.get_mut(kind) {
+            of.count = of.count.saturating_sub(1);
+            of.first.retain(|first| first != name);
+            self.files = self.files.saturating_sub(1);
+            if of.count == 0 {
+                self.not_read.remove(kind);
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use ctk_core::{Context, Error, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::captions::{self, Captions, ColumnNames, Reading};
 use super::content::{self, Classes, Content, Labels};
 use super::parts::{self, Role};
 use super::report::{Found, count, some};
@@ -32,6 +33,8 @@ pub struct Columns {
     pub split: Option<String>,
     /// The column with the image's group (a patient, a video); a hold-out never splits a group.
     pub group: Option<String>,
+    /// The column or the columns with the image's captions, where captions are read; a cell is a caption or a list of captions.
+    pub captions: Option<ColumnNames>,
 }
 
 pub(super) const PATHS: &[&str] = &[
@@ -78,8 +81,14 @@ pub(super) fn is_table(name: &str) -> bool {
     [".csv", ".tsv", ".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
 }
 
+/// Whether a file's name is that of a table where captions are read: Flickr8k's `captions.txt` is one.
+pub(super) fn is_captions(name: &str) -> bool {
+    let name = name.to_lowercase();
+    is_table(&name) || (name.ends_with(".txt") && name.contains("captions"))
+}
+
 /// Rows of cells, with the names of their columns.
-struct Table {
+pub(super) struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
@@ -91,6 +100,7 @@ pub(super) struct Cells {
     pub class: Option<String>,
     pub split: Option<String>,
     pub group: Option<String>,
+    pub captions: Captions,
 }
 
 /// An image with its class, part and group.
@@ -100,36 +110,37 @@ pub(super) struct Row {
     pub split: Option<String>,
 }
 
-pub(super) fn open(file: &Path, columns: &Columns) -> Result<Splits> {
+pub(super) fn open(file: &Path, how: Reading) -> Result<Splits> {
     let mut found = Found::default();
-    let table = read(file).at(file.display())?;
-    let at = |wish: &Option<String>, known: &[&str], key: &str| table.column(wish, known, key).at(file.display());
-    let path = at(&columns.path, PATHS, "path")?.ok_or_else(|| {
-        Error::usage(format!("no column of this table is known to hold the paths of images: it has {}", table.header.join(", ")))
-            .at(file.display())
-            .hint("name the column: --set data.columns.path=NAME; the first line of a table names its columns")
-    })?;
-    let label = at(&columns.label, LABELS, "label")?;
-    let split = at(&columns.split, SPLITS, "split")?;
-    let group = at(&columns.group, GROUPS, "group")?;
-    let named = |what: &'static str, column: Option<usize>| Some((what, table.header[column?].as_str()));
-    let said = [named("paths", Some(path)), named("labels", label), named("parts", split), named("groups", group)];
-    found.note(holding(said.into_iter().flatten()));
-
-    let cells = table.rows.iter().map(|cells| {
-        let cell = |column: Option<usize>| text(column.and_then(|c| cells.get(c)).cloned());
-        Cells { path: cell(Some(path)), class: cell(label), split: cell(split), group: cell(group) }
-    });
-    let rows = named_images(file, cells, |row| table.rows[row].join(","), &mut found);
+    let table = read(file, how.captions).at(file.display())?;
+    let Named { rows, by_column, captions } = table.rows(file, how, &mut found)?;
     if rows.is_empty() {
         return Err(Error::usage("this table has no row")
             .at(file.display())
             .hint("write one row for each image, below a line with the columns' names"));
     }
+    if how.captions && rows.iter().all(|row| row.leaf.captions.is_none()) {
+        return Err(without(&captions).at(file.display()));
+    }
     let roles = of_parts(&rows, &mut found);
     let of = contents(rows, roles, &mut found);
-    let by = if split.is_some() { BY_COLUMN } else { EVERY_ROW };
+    let by = if by_column { BY_COLUMN } else { EVERY_ROW };
     Ok(content::splits("", of, Labels::Forced, by, found))
+}
+
+/// The error of a table in whose `columns` every cell is empty.
+pub(super) fn without(columns: &[String]) -> Error {
+    let names: Vec<String> = columns.iter().map(|name| format!("`{name}`")).collect();
+    Error::usage(format!("no image of this table has a caption: {} of every row is empty", names.join(", "))).hint(captions::HINT)
+}
+
+/// The images that a table names.
+pub(super) struct Named {
+    pub rows: Vec<Row>,
+    /// Whether a column says their parts.
+    pub by_column: bool,
+    /// The names of the columns of captions.
+    pub captions: Vec<String>,
 }
 
 /// How parts are recognised: by a column, or there are none.
@@ -176,10 +187,16 @@ pub(super) fn named_images(
             if rows[place].class != cells.class {
                 several.insert(place);
             }
+            rows[place].leaf.add_captions(cells.captions);
             continue;
         }
         let folder = folder.get_or_insert_with(|| base(file, &name));
-        let leaf = Leaf { stored: Stored::File(resolve(folder, &name)), path: name.clone(), group: cells.group.map(Arc::from) };
+        let leaf = Leaf {
+            stored: Stored::File(resolve(folder, &name)),
+            path: name.clone(),
+            group: cells.group.map(Arc::from),
+            captions: captions::kept(cells.captions),
+        };
         places.insert(name, rows.len());
         rows.push(Row { leaf, class: cells.class, split: cells.split });
     }
@@ -189,9 +206,11 @@ pub(super) fn named_images(
             0 => String::new(),
             number => format!("; {} of several classes: without one", count(number, "image")),
         };
-        found.note(format!("{again} rows name an image that another row names: it is read once{without}"));
+        let with = if rows.iter().any(|row| row.leaf.captions.is_some()) { " with the captions of all its rows" } else { "" };
+        found.note(format!("{again} rows name an image that another row names: it is read once{with}{without}"));
     }
     several.into_iter().for_each(|place: usize| rows[place].class = None);
+    captions::settle(rows.iter_mut().map(|row| &mut row.leaf), found);
     rows
 }
 
@@ -245,7 +264,17 @@ pub(super) fn base(file: &Path, first: &str) -> PathBuf {
 /// The file of the image `name`, whose ending may be left out.
 pub(super) fn resolve(base: &Path, name: &str) -> PathBuf {
     let path = base.join(name);
-    if path.exists() || Path::new(name).extension().is_some() {
+    if path.exists() {
+        return path;
+    }
+    // A table that was written on Windows.
+    if name.contains('\\') {
+        let other = base.join(name.replace('\\', "/"));
+        if other.exists() {
+            return other;
+        }
+    }
+    if Path::new(name).extension().is_some() {
         return path;
     }
     let with = ENDINGS.iter().map(|ending| base.join(format!("{name}.{ending}")));
@@ -253,6 +282,62 @@ pub(super) fn resolve(base: &Path, name: &str) -> PathBuf {
 }
 
 impl Table {
+    /// The images of the table `file`.
+    ///
+    /// # Errors
+    /// No column of paths; no column of captions, where they are read; a column that is named and is not there.
+    pub fn rows(&self, file: &Path, how: Reading, found: &mut Found) -> Result<Named> {
+        let columns = how.columns;
+        let at = |wish: &Option<String>, known: &[&str], key: &str| self.column(wish, known, key).at(file.display());
+        let path = at(&columns.path, PATHS, "path")?.ok_or_else(|| {
+            Error::usage(format!(
+                "no column of this table is known to hold the paths of images: it has {}",
+                self.header.join(", ")
+            ))
+            .at(file.display())
+            .hint("name the column: --set data.columns.path=NAME; the first line of a table names its columns")
+        })?;
+        let label = at(&columns.label, LABELS, "label")?;
+        let split = at(&columns.split, SPLITS, "split")?;
+        let group = at(&columns.group, GROUPS, "group")?;
+        let others: Vec<usize> = [Some(path), label, split, group].into_iter().flatten().collect();
+        let captions = self.caption_columns(how, &others).at(file.display())?;
+        if how.captions && captions.is_empty() {
+            return Err(Error::usage(format!(
+                "no column of this table is known to hold captions: it has {}",
+                self.header.join(", ")
+            ))
+            .at(file.display())
+            .hint(captions::HINT));
+        }
+        let named = |what: &'static str, column: Option<usize>| Some((what, self.header[column?].as_str()));
+        let said = [named("paths", Some(path)), named("labels", label), named("parts", split), named("groups", group)];
+        let captioned = captions.iter().filter_map(|column| named("captions", Some(*column)));
+        found.note(holding(said.into_iter().flatten().chain(captioned)));
+
+        let cells = self.rows.iter().map(|cells| {
+            let cell = |column: Option<usize>| text(column.and_then(|c| cells.get(c)).cloned());
+            let mut of = Captions::new();
+            captions.iter().filter_map(|c| cells.get(*c)).for_each(|cell| captions::add_cell(&mut of, cell));
+            Cells { path: cell(Some(path)), class: cell(label), split: cell(split), group: cell(group), captions: of }
+        });
+        let rows = named_images(file, cells, |row| self.rows[row].join(","), found);
+        let captions = captions.iter().map(|column| self.header[*column].clone()).collect();
+        Ok(Named { rows, by_column: split.is_some(), captions })
+    }
+
+    /// The columns with captions: those that are named, or else recognised, if they are not among the `others`. None if captions are not
+    /// read, but a name that is not there is an error also then.
+    pub fn caption_columns(&self, how: Reading, others: &[usize]) -> Result<Vec<usize>> {
+        if let Some(names) = &how.columns.captions {
+            let place = |name: &String| self.column(&Some(name.clone()), &[], "captions");
+            let named: Vec<usize> = names.list().iter().filter_map(|name| place(name).transpose()).collect::<Result<_>>()?;
+            return Ok(if how.captions { named } else { Vec::new() });
+        }
+        let names = self.header.iter().map(String::as_str).enumerate().filter(|(place, _)| !others.contains(place));
+        Ok(if how.captions { captions::recognised(names) } else { Vec::new() })
+    }
+
     /// The column that `wish` names, or else the first of `known` that exists.
     fn column(&self, wish: &Option<String>, known: &[&str], key: &str) -> Result<Option<usize>> {
         let place = |name: &str| self.header.iter().position(|column| column.trim().eq_ignore_ascii_case(name));
@@ -266,11 +351,19 @@ impl Table {
     }
 }
 
-fn read(file: &Path) -> Result<Table> {
+/// The table `file`; the first line of one without a line of names is an image, its class or its caption, and its part.
+///
+/// # Errors
+/// Text that is not UTF-8; rows of different lengths; lines that are not JSON.
+pub(super) fn read(file: &Path, captions: bool) -> Result<Table> {
     let text = opened::text(file).hint("tables are text in UTF-8")?;
     let text = text.trim_start_matches('\u{feff}');
     let name = file_name(file).to_lowercase();
-    if name.ends_with("jsonl") || name.ends_with("ndjson") { json(text) } else { separated(text, name.ends_with(".tsv"), file) }
+    if name.ends_with("jsonl") || name.ends_with("ndjson") {
+        json(text)
+    } else {
+        separated(text, name.ends_with(".tsv"), file, captions)
+    }
 }
 
 fn json(text: &str) -> Result<Table> {
@@ -298,14 +391,16 @@ fn json(text: &str) -> Result<Table> {
 }
 
 /// Cells separated by tabs, or by whichever of comma, semicolon and tab is most frequent in the first line.
-fn separated(text: &str, tabs: bool, file: &Path) -> Result<Table> {
+fn separated(text: &str, tabs: bool, file: &Path, captions: bool) -> Result<Table> {
     let first = text.lines().next().unwrap_or_default();
     let most = [b',', b';', b'\t'].into_iter().rev().max_by_key(|mark| first.bytes().filter(|byte| byte == mark).count());
     let delimiter = if tabs { b'\t' } else { most.unwrap_or(b',') };
     let mut reader =
         csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(false).from_reader(text.as_bytes());
-    let wrong =
-        |e: csv::Error| Error::new(format!("cannot read this table: {e}")).hint("each line needs as many cells as the first");
+    let wrong = |e: csv::Error| {
+        Error::new(format!("cannot read this table: {e}"))
+            .hint("each line needs as many cells as the first; a cell with a comma in it needs quotes around it")
+    };
     let mut rows = Vec::new();
     for record in reader.records() {
         rows.push(record.map_err(wrong)?.iter().map(String::from).collect::<Vec<_>>());
@@ -316,6 +411,7 @@ fn separated(text: &str, tabs: bool, file: &Path) -> Result<Table> {
     // A first line that is an image already is not a header.
     let bare = resolve(&base(file, &rows[0][0]), &rows[0][0]).is_file();
     let header = match bare {
+        true if captions && rows[0].len() == 2 => ["path", "caption"].map(String::from).into(),
         true => ["path", "label", "split"].into_iter().map(String::from).take(rows[0].len()).collect(),
         false => rows.remove(0),
     };

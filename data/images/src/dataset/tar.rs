@@ -4,14 +4,20 @@
 //! file name; if no image has that key, at the last dot (`photo.v1.jpg` has the key `photo.v1`). So `key.seg.png` beside `key.png` is not a
 //! sample of its own. Archives without a `.cls` are read like folders, if these distinguish classes.
 //!
+//! Where captions are read, `key.txt` and `key.json` belong to the sample, too, in all archives (`captions/keyed.rs`).
+//!
 //! A folder of archives is one dataset. An archive that is named as a part (`test-0.tar`, `imagenet-val-00.tar`) is that part.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ctk_core::{Context, Error, Result};
 
 use super::archive::{self, Body, Inner};
+use super::captions::Captions;
+use super::captions::Reading;
+use super::captions::keyed::Met;
 use super::content::Labels;
 use super::folder;
 use super::parts::{self, Role};
@@ -27,11 +33,18 @@ struct Archive {
 }
 
 /// Opens the archives `files`; `path` is where they were found.
-pub(super) fn open(path: &Path, files: &[PathBuf], labels: Labels, mut found: Found) -> Result<Splits> {
+pub(super) fn open(path: &Path, files: &[PathBuf], labels: Labels, how: Reading, mut found: Found) -> Result<Splits> {
     let names: Vec<String> = files.iter().map(|file| file_name(file)).collect();
-    let mut archives = Vec::new();
+    let (mut archives, mut met) = (Vec::new(), Met::default());
     for ((file, name), role) in files.iter().zip(&names).zip(roles(&names)) {
-        archives.push(Archive { name: name.clone(), role, inner: archive::list(file, &mut found)? });
+        let mut inner = archive::list(file, how, &mut found)?;
+        if how.captions {
+            inner = met.attach(name, inner, how, &mut found);
+        }
+        archives.push(Archive { name: name.clone(), role, inner });
+    }
+    if how.captions {
+        met.say(how, &mut found).at(path.display())?;
     }
     if archives.iter().all(|archive| archive.role != Role::Train) && !archives.is_empty() {
         let what = "there are archives of a test split here, and none to train on";
@@ -87,8 +100,8 @@ fn several_folders(inner: &[Inner]) -> bool {
 
 fn leaves(inner: Vec<Inner>) -> Vec<Leaf> {
     let leaf = |inner: Inner| match inner.body {
-        Body::Image(stored) => Some(Leaf::new(inner.path, stored)),
-        Body::Class(_) => None,
+        Body::Image(stored) => Some(Leaf { captions: inner.captions, ..Leaf::new(inner.path, stored) }),
+        Body::Class(_) | Body::Text(_) => None,
     };
     inner.into_iter().filter_map(leaf).collect()
 }
@@ -123,7 +136,9 @@ fn shards(path: &Path, archives: Vec<Archive>, mut found: Found) -> Result<Split
     }
     without.extend(more);
     let mut judged = |items: Vec<Item>, part: &str| {
-        let (items, without) = sides(items, labelled);
+        // Pairs of an image and its caption are evaluated without labels.
+        let keeps = |item: &Item| !labelled || item.label.is_some() || item.captions.is_some();
+        let (items, without): (Vec<Item>, Vec<Item>) = items.into_iter().partition(keeps);
         without.iter().for_each(|item| found.pass_over("image without .cls", &item.name));
         if !without.is_empty() {
             found.note(format!("{} of the {part} part without a .cls: not evaluated", count(without.len(), "image")));
@@ -172,10 +187,11 @@ fn sides(items: Vec<Item>, labelled: bool) -> (Vec<Item>, Vec<Item>) {
 /// The samples of one archive, in the order of their images.
 fn samples(name: &str, inner: Vec<Inner>, found: &mut Found) -> Result<Vec<Item>> {
     let mut classes: HashMap<String, u32> = HashMap::new();
-    let mut images: Vec<(String, Stored)> = Vec::new();
-    for Inner { path, body } in inner {
+    let mut images: Vec<(String, Stored, Option<Arc<Captions>>)> = Vec::new();
+    for Inner { path, body, captions } in inner {
         match body {
-            Body::Image(stored) => images.push((path, stored)),
+            Body::Image(stored) => images.push((path, stored, captions)),
+            Body::Text(_) => {}
             Body::Class(text) => {
                 let number = text.parse().ok().filter(|&class: &u32| class < 1 << 20);
                 let number = number.ok_or_else(|| Error::new(format!("`{text}` is not a class number")).at(&path))?;
@@ -188,13 +204,13 @@ fn samples(name: &str, inner: Vec<Inner>, found: &mut Found) -> Result<Vec<Item>
     // Keys that end at the first dot, of images that have only an extension after it.
     let mut keys: HashMap<String, String> = HashMap::new();
     let plain = |path: &str| first(path) == last(path);
-    for (path, _) in images.iter().filter(|(path, _)| plain(path)) {
+    for (path, ..) in images.iter().filter(|(path, ..)| plain(path)) {
         if let Some(before) = keys.insert(first(path).to_string(), path.clone()) {
             return Err(twice("image", first(path)).at(path).at(before));
         }
     }
     let mut items = Vec::with_capacity(images.len());
-    for (path, stored) in images {
+    for (path, stored, captions) in images {
         let key = if plain(&path) { first(&path) } else { last(&path) }.to_string();
         if !plain(&path) {
             if keys.contains_key(first(&path)) {
@@ -206,7 +222,7 @@ fn samples(name: &str, inner: Vec<Inner>, found: &mut Found) -> Result<Vec<Item>
             }
         }
         let label = classes.remove(&key).or_else(|| classes.get(first(&path)).copied());
-        items.push(Item::new(format!("{name}/{key}"), label, stored));
+        items.push(Item::new(format!("{name}/{key}"), label, stored).captioned(captions));
     }
     if let Some(alone) = classes.keys().min() {
         found.note(format!("{name}: {} without an image ({alone}.cls)", count(classes.len(), "class")));
@@ -220,15 +236,21 @@ fn twice(what: &str, key: &str) -> Error {
 }
 
 /// A path up to the first dot of its base name.
-fn first(path: &str) -> &str {
+pub(super) fn first(path: &str) -> &str {
     let base = path.rfind('/').map_or(0, |slash| slash + 1);
     path[base..].find('.').map_or(path, |dot| &path[..base + dot])
 }
 
 /// A path up to the last dot of its base name.
-fn last(path: &str) -> &str {
+pub(super) fn last(path: &str) -> &str {
     let base = path.rfind('/').map_or(0, |slash| slash + 1);
     // A file without an extension has no dot that ends its key, whatever dots its folder has.
     let ends = is_image(&path[base..]) || path.ends_with(".cls") || path[base..].matches('.').count() == 1;
     path[base..].rfind('.').filter(|_| ends).map_or(path, |dot| &path[..base + dot])
+}
+
+/// A path without the extension of its base name, whatever that is.
+pub(super) fn unending(path: &str) -> &str {
+    let base = path.rfind('/').map_or(0, |slash| slash + 1);
+    path[base..].rfind('.').map_or(path, |dot| &path[..base + dot])
 }

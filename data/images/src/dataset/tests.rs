@@ -10,6 +10,7 @@ use super::*;
 
 mod archives;
 mod broken;
+mod captions;
 mod layouts;
 mod limits;
 mod parquets;

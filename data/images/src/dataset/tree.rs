@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ctk_core::opened;
 use ctk_core::{Context, Error, Result};
 
+use super::captions::{self, Captions};
 use super::report::Found;
 use super::{Item, Stored};
 use crate::decode::{EXTENSIONS, Kind};
@@ -140,6 +141,8 @@ pub(super) struct Leaf {
     pub stored: Stored,
     /// The group that it belongs to, if known: a patient, a video.
     pub group: Option<Arc<str>>,
+    /// Its captions, if they were asked for and there are any.
+    pub captions: Option<Arc<Captions>>,
 }
 
 impl Node {
@@ -209,12 +212,20 @@ impl Node {
 
 impl Leaf {
     pub fn new(path: impl Into<String>, stored: Stored) -> Leaf {
-        Leaf { path: path.into(), stored, group: None }
+        Leaf { path: path.into(), stored, group: None, captions: None }
+    }
+
+    /// Adds captions after those that it has.
+    pub fn add_captions(&mut self, captions: Captions) {
+        match &mut self.captions {
+            Some(all) => Arc::make_mut(all).extend(captions),
+            None => self.captions = captions::kept(captions),
+        }
     }
 
     /// The image with its name relative to `root`, a folder's path.
     pub fn item(self, root: &str, label: Option<u32>) -> Item {
-        Item::new(below(root, &self.path), label, self.stored).of_group(self.group)
+        Item::new(below(root, &self.path), label, self.stored).of_group(self.group).captioned(self.captions)
     }
 }
 

@@ -6,7 +6,8 @@ use ctk_core::store::parquet::{Column, Kind, Parquet};
 use ctk_core::{Error, Result};
 use serde_json::Value;
 
-use super::super::Columns;
+use super::super::ColumnNames;
+use super::super::captions::{self, Reading};
 use super::super::report::{Found, some};
 use super::super::table::{GROUPS, LABELS, PATHS, SPLITS};
 
@@ -25,6 +26,8 @@ pub(super) struct Chosen {
     pub label: Option<usize>,
     pub split: Option<usize>,
     pub group: Option<usize>,
+    /// The columns of captions, texts or lists of texts; none where captions are not read.
+    pub captions: Vec<usize>,
     /// Class names for the numbers in the label column, if the metadata has them.
     pub classes: Option<Vec<String>>,
 }
@@ -32,8 +35,9 @@ pub(super) struct Chosen {
 /// Chooses the columns of `table`.
 ///
 /// # Errors
-/// No column is recognised as images; or a column named by `wish` does not exist or holds something else.
-pub(super) fn choose(table: &Parquet, wish: &Columns, found: &mut Found) -> Result<Chosen> {
+/// No column is recognised as images; or a column that is named does not exist or holds something else.
+pub(super) fn choose(table: &Parquet, how: Reading, found: &mut Found) -> Result<Chosen> {
+    let wish = how.columns;
     let table = Named { columns: table.columns(), features: features(table) };
     let image = table.image(&wish.path, found)?;
     let label = match table.plain(&wish.label, LABELS, "label", found)? {
@@ -44,7 +48,24 @@ pub(super) fn choose(table: &Parquet, wish: &Columns, found: &mut Found) -> Resu
     let group = table.plain(&wish.group, GROUPS, "group", found)?;
     let whole = |label: &usize| table.columns[*label].kind == Kind::Whole;
     let classes = label.filter(whole).and_then(|label| table.classes(&table.columns[label].parts[0]));
-    Ok(Chosen { image, label, split, group, classes })
+    let others: Vec<usize> = [label, split, group].into_iter().flatten().chain(image.columns()).collect();
+    let captions = table.captions(how, &others)?;
+    Ok(Chosen { image, label, split, group, captions, classes })
+}
+
+/// The names of a table's columns, for messages.
+pub(super) fn listing(table: &Parquet) -> String {
+    Named { columns: table.columns(), features: serde_json::Map::new() }.all()
+}
+
+impl Image {
+    fn columns(self) -> impl Iterator<Item = usize> {
+        let (first, second) = match self {
+            Image::Paths(column) => (column, None),
+            Image::Bytes(column, path) => (column, path),
+        };
+        std::iter::once(first).chain(second)
+    }
 }
 
 impl Chosen {
@@ -56,7 +77,9 @@ impl Chosen {
             Image::Bytes(column, _) => ("images", name(column)),
         };
         let others = [("labels", self.label), ("parts", self.split), ("groups", self.group)];
-        std::iter::once(image).chain(others.into_iter().filter_map(|(what, column)| Some((what, name(column?))))).collect()
+        let others = others.into_iter().filter_map(|(what, column)| Some((what, name(column?))));
+        let captions = self.captions.iter().map(|column| ("captions", name(*column)));
+        std::iter::once(image).chain(others).chain(captions).collect()
     }
 }
 
@@ -189,6 +212,50 @@ impl Named<'_> {
                 Ok(first)
             }
         }
+    }
+
+    /// The columns of captions: those that are named, or else recognised, if they are not among the `others`.
+    fn captions(&self, how: Reading, others: &[usize]) -> Result<Vec<usize>> {
+        let named = how.columns.captions.as_ref().map_or(&[][..], ColumnNames::list).iter().map(|name| {
+            let place = self.place(name).ok_or_else(|| self.missing(name, "captions"))?;
+            self.texts(place, true).ok_or_else(|| {
+                let holds =
+                    if self.columns[place].parts.len() == 1 { self.columns[place].holds() } else { "no text, nor lists of it" };
+                Error::usage(format!("the column `{name}` holds {holds}, and captions are text or lists of text"))
+                    .hint(format!("set data.columns.captions to another column; the table has {}", self.all()))
+            })
+        });
+        let named = named.collect::<Result<Vec<usize>>>()?;
+        if !how.captions || how.columns.captions.is_some() {
+            return Ok(if how.captions { named } else { Vec::new() });
+        }
+        // Each column once, also one of several fields.
+        let mut before = "";
+        let all = self.columns.iter().enumerate().filter_map(|(place, column)| {
+            let name = column.parts[0].as_str();
+            let first = std::mem::replace(&mut before, name) != name;
+            let place = first.then(|| self.texts(place, false)).flatten()?;
+            (!others.contains(&place)).then_some((place, name))
+        });
+        Ok(captions::recognised(all.collect::<Vec<_>>().into_iter()))
+    }
+
+    /// The texts of the column that begins at `place`: plain, or a list; of a list of structures the field whose name is common for captions.
+    /// Numbers are texts in a column that is `named`.
+    fn texts(&self, place: usize, named: bool) -> Option<usize> {
+        let column = &self.columns[place];
+        if column.parts.len() == 1 && !column.listed {
+            let plain = column.kind == Kind::Text || (named && matches!(column.kind, Kind::Whole | Kind::Real));
+            return plain.then_some(place);
+        }
+        let same = self.columns.iter().enumerate().skip(place).take_while(|(_, of)| of.parts[0] == column.parts[0]);
+        let fields: Vec<(usize, &Column)> = same.filter(|(_, of)| of.listed && of.kind == Kind::Text).collect();
+        // Writers call a list's inner levels `list` and `element`, `item` or `array`.
+        let is_level = |part: &String| ["list", "element", "item", "array", "bag", "array_element"].contains(&part.as_str());
+        let is_bare = |of: &Column| of.parts[1..].iter().all(is_level);
+        let is_field = |of: &Column| of.parts[1..].iter().filter(|part| !is_level(part)).all(|part| captions::is_known(part));
+        let of = fields.iter().find(|(_, of)| is_bare(of)).or_else(|| fields.iter().find(|(_, of)| is_field(of)));
+        of.map(|(place, _)| *place)
     }
 
     /// The column that the library declares as classes; of several the one with the most classes.

@@ -6,7 +6,7 @@
 
 mod columns;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -14,14 +14,15 @@ use ctk_core::store::files;
 use ctk_core::store::parquet::{Kind, Parquet};
 use ctk_core::{Context, Error, Result};
 
-use self::columns::{Chosen, Image, choose};
+use self::columns::{Chosen, Image, choose, listing};
+use super::captions::{self, Captions, HINT, Reading};
 use super::content::{self, Labels};
 use super::parts::{self, Role};
 use super::report::{Found, count};
 use super::spool::Spool;
-use super::table::{self, BY_COLUMN, Cells, EVERY_ROW, Row};
+use super::table::{self, BY_COLUMN, Cells, EVERY_ROW, Named, Row};
 use super::tree::Leaf;
-use super::{Columns, Splits, Stored, file_name};
+use super::{Splits, Stored, file_name};
 
 const ENDINGS: [&str; 2] = ["parquet", "pq"];
 
@@ -66,10 +67,29 @@ struct Met {
     numbered: bool,
     /// Rows without an image.
     empty: usize,
+    /// Rows with the image of an earlier row.
+    again: usize,
+}
+
+/// The rows of a table by their images.
+#[derive(Default)]
+struct Copies {
+    /// The first row with each image, by its digest.
+    rows: HashMap<blake3::Hash, usize>,
+    /// The place of a row's image among the images that are read.
+    places: HashMap<usize, usize>,
+}
+
+impl Copies {
+    /// The first row with the image `bytes`, if it is not `row` itself.
+    fn first(&mut self, row: usize, bytes: &[u8]) -> Option<usize> {
+        let first = *self.rows.entry(blake3::hash(bytes)).or_insert(row);
+        (first != row).then_some(first)
+    }
 }
 
 /// Opens the tables `tables`; `root` is the folder that they are in.
-pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found: Found) -> Result<Splits> {
+pub(super) fn open(root: &Path, tables: &[PathBuf], how: Reading, mut found: Found) -> Result<Splits> {
     let names: Vec<String> = tables.iter().map(|file| name(root, file)).collect();
     let roles = roles(&names, &mut found);
     let (mut opened, mut notes) = (Vec::new(), Vec::new());
@@ -77,10 +97,16 @@ pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found
         let table = Parquet::open(file).at(file.display())?;
         // A note that applies to all tables is given once.
         let mut said = Found::default();
-        let chosen = choose(&table, columns, &mut said).at(file.display())?;
+        let chosen = choose(&table, how, &mut said).at(file.display())?;
         said.note(table::holding(chosen.said(table.columns()).into_iter()));
         notes.extend(said.notes);
         opened.push(Table { file: file.clone(), name, opened: table, chosen });
+    }
+    if how.captions && opened.iter().all(|table| table.chosen.captions.is_empty()) {
+        let all = opened.first().map(|table| listing(&table.opened)).unwrap_or_default();
+        return Err(Error::usage(format!("no column of this table is known to hold captions: it has {all}"))
+            .at(tables.first().unwrap_or(&root.to_path_buf()).display())
+            .hint(HINT));
     }
     let mut once = HashSet::new();
     notes.retain(|note| once.insert(note.clone()));
@@ -101,6 +127,11 @@ pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found
         return Err(Error::usage(format!("{these} {have} no {what}"))
             .at(root.display())
             .hint("a table of images has a row for each image"));
+    }
+    if how.captions && rows.iter().all(|row: &Row| row.leaf.captions.is_none()) {
+        let mut names: Vec<String> = opened.iter().flat_map(Table::caption_columns).collect();
+        names.dedup();
+        return Err(table::without(&names).at(root.display()));
     }
     if let Some(spool) = spool {
         let (bytes, folder) = spool.finish()?;
@@ -124,6 +155,23 @@ pub(super) fn open(root: &Path, tables: &[PathBuf], columns: &Columns, mut found
         }
     }
     Ok(content::splits("", of, Labels::Forced, by, found))
+}
+
+/// The images that the table `file`, beside them, names; none if it has no captions, or has the images in it.
+pub(super) fn named(file: &Path, how: Reading, found: &mut Found) -> Result<Option<Named>> {
+    let opened = Parquet::open(file)?;
+    let mut said = Found::default();
+    let chosen = choose(&opened, how, &mut said)?;
+    if chosen.captions.is_empty() || matches!(chosen.image, Image::Bytes(..)) {
+        return Ok(None);
+    }
+    found.notes.extend(said.notes);
+    found.note(table::holding(chosen.said(opened.columns()).into_iter()));
+    let table = Table { file: file.to_path_buf(), name: file_name(file), opened, chosen };
+    let mut met = Met::default();
+    let rows = table.rows(false, None, &mut met, found)?;
+    met.say(found);
+    Ok(Some(Named { rows, by_column: table.chosen.split.is_some(), captions: table.caption_columns() }))
 }
 
 /// A file's path below `root`, with forward slashes.
@@ -177,37 +225,73 @@ impl Table {
             (Image::Bytes(bytes, path), Some(spool)) => {
                 let unpacked = spool.table(&self.file);
                 let mut cells = Vec::new();
+                // Where captions are read, rows with one image are one image.
+                let mut copies = (!self.chosen.captions.is_empty()).then(Copies::default);
                 self.opened.bytes(bytes, |row, cell| {
                     let cell = cell.filter(|bytes| !bytes.is_empty());
-                    cells.push(cell.map(|bytes| spool.add(&unpacked, row, bytes)).transpose()?.map(Stored::Row));
+                    let first = cell.zip(copies.as_mut()).and_then(|(bytes, copies)| copies.first(row, bytes));
+                    cells.push(match (first, cell) {
+                        (Some(first), _) => Err(first),
+                        (None, cell) => Ok(cell.map(|bytes| spool.add(&unpacked, row, bytes)).transpose()?.map(Stored::Row)),
+                    });
                     Ok(())
                 })?;
                 let paths = texts(path)?;
                 let names = self.names(&paths, several);
-                let mut rows = Vec::with_capacity(cells.len());
+                let mut rows: Vec<Row> = Vec::with_capacity(cells.len());
                 let mut folder = None;
                 let about = about()?;
-                for (((stored, path), name), (class, (split, group))) in cells.into_iter().zip(paths).zip(names).zip(about) {
-                    found.files += 1;
+                let mut captions = self.captions()?.into_iter();
+                let cells = cells.into_iter().zip(paths).zip(names).zip(about).enumerate();
+                for (row, (((stored, path), name), (class, (split, group)))) in cells {
+                    let captions = captions.next().unwrap_or_default();
                     // Images that are not in the table are files beside it.
-                    let outside = || {
-                        path.map(|path| {
-                            let folder: &PathBuf = folder.get_or_insert_with(|| table::base(&self.file, &path));
-                            Stored::File(table::resolve(folder, &path))
-                        })
+                    let mut outside = || {
+                        let path = path.as_ref()?;
+                        let first = copies.as_mut().and_then(|copies| copies.first(row, path.as_bytes()));
+                        let folder: &PathBuf = folder.get_or_insert_with(|| table::base(&self.file, path));
+                        Some(first.map_or_else(|| Ok(Stored::File(table::resolve(folder, path))), Err))
                     };
-                    let Some(stored) = stored.or_else(outside) else {
+                    let stored = match stored {
+                        Ok(None) => outside().transpose(),
+                        stored => stored,
+                    };
+                    let stored = match stored {
+                        Err(first) => {
+                            met.again += 1;
+                            if let Some(known) = copies.as_ref().and_then(|copies| rows.get_mut(*copies.places.get(&first)?)) {
+                                known.class = known.class.take().filter(|known| Some(known) == class.as_ref());
+                                known.leaf.add_captions(captions);
+                            }
+                            continue;
+                        }
+                        Ok(stored) => stored,
+                    };
+                    found.files += 1;
+                    let Some(stored) = stored else {
                         met.empty += 1;
                         found.pass_over("row without an image", &name);
                         continue;
                     };
-                    rows.push(Row { leaf: Leaf { path: name, stored, group: group.map(Into::into) }, class, split });
+                    if let Some(copies) = &mut copies {
+                        copies.places.insert(row, rows.len());
+                    }
+                    let captions = captions::kept(captions);
+                    rows.push(Row { leaf: Leaf { path: name, stored, group: group.map(Into::into), captions }, class, split });
                 }
+                captions::settle(rows.iter_mut().map(|row| &mut row.leaf), found);
                 Ok(rows)
             }
             (Image::Bytes(column, _) | Image::Paths(column), _) => {
                 let cells = texts(Some(column))?.into_iter().zip(about()?);
-                let cells = cells.map(|(path, (class, (split, group)))| Cells { path, class, split, group });
+                let mut captions = self.captions()?.into_iter();
+                let cells = cells.map(|(path, (class, (split, group)))| Cells {
+                    path,
+                    class,
+                    split,
+                    group,
+                    captions: captions.next().unwrap_or_default(),
+                });
                 let mut rows = table::named_images(&self.file, cells, |row| format!("{}: row {row}", self.name), found);
                 if let Some((folder, _)) = self.name.rsplit_once('/').filter(|_| several) {
                     rows.iter_mut().for_each(|row| row.leaf.path = format!("{folder}/{}", row.leaf.path));
@@ -215,6 +299,29 @@ impl Table {
                 Ok(rows)
             }
         }
+    }
+
+    /// Each row's captions; no row at all where they are not read.
+    fn captions(&self) -> Result<Vec<Captions>> {
+        let mut all = Vec::new();
+        for &column in &self.chosen.captions {
+            all.resize_with(self.opened.rows(), Captions::new);
+            if self.opened.columns()[column].listed {
+                self.opened.text_lists(column, |row, texts| {
+                    all.get_mut(row).into_iter().for_each(|of| texts.iter().for_each(|text| captions::add(of, text)));
+                    Ok(())
+                })?;
+            } else {
+                let cells = all.iter_mut().zip(self.opened.texts(column)?);
+                cells.for_each(|(of, cell)| captions::add_cell(of, cell.as_deref().unwrap_or_default()));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The names of the columns of captions.
+    fn caption_columns(&self) -> Vec<String> {
+        self.chosen.captions.iter().map(|column| self.opened.columns()[*column].parts[0].clone()).collect()
     }
 
     /// The names of the images: their paths if each row has a different one, and otherwise their row numbers.
@@ -259,6 +366,10 @@ impl Met {
     fn say(&self, found: &mut Found) {
         if self.numbered {
             found.note("labels are numbers, and the table does not say what they mean: classes are called by their numbers");
+        }
+        if self.again > 0 {
+            let again = self.again;
+            found.note(format!("{again} rows have the image of another row: it is read once with the captions of all its rows"));
         }
         if self.without > 0 {
             let (have, their) = if self.without == 1 { ("has", "its") } else { ("have", "their") };
