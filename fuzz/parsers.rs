@@ -256,30 +256,46 @@ fn rows(bytes: &[u8], folder: &Path) {
     }
 }
 
-/// What sentence-transformers, transformers and model2vec write into a folder, each file in turn, and ctk's own description.
+/// What sentence-transformers, transformers, open_clip and model2vec write into a folder, each file in turn, and ctk's own description.
 fn encoder_folder(bytes: &[u8], folder: &Path) {
-    let at = folder.join("encoder");
-    fs::create_dir_all(at.join("1_Pooling")).expect("a folder can be made");
-    let usual: [(&str, &[u8]); 7] = [
+    let tokenizer: &[u8] = include_bytes!("corpus/tokenizer/pieces");
+    let sentences: [(&str, &[u8]); 7] = [
         ("config.json", include_bytes!("corpus/encoder-folder/bert")),
         ("modules.json", include_bytes!("corpus/encoder-folder/modules")),
         ("1_Pooling/config.json", include_bytes!("corpus/encoder-folder/pooling")),
         ("sentence_bert_config.json", include_bytes!("corpus/encoder-folder/length")),
         ("config_sentence_transformers.json", include_bytes!("corpus/encoder-folder/prompts")),
-        ("tokenizer.json", include_bytes!("corpus/tokenizer/pieces")),
+        ("tokenizer.json", tokenizer),
         ("model.safetensors", include_bytes!("corpus/network/bert")),
     ];
-    for (name, usual) in usual {
-        file(usual, &at, name);
-    }
-    assert!(Folder::read(&at).is_ok(), "the usual files are those of an encoder");
-    for (name, usual) in usual {
-        file(bytes, &at, name);
-        let _ = Folder::is_table(&at);
-        if let Ok(read) = Folder::read(&at) {
-            let _ = read.encoder(&Device::Cpu).and_then(|encoder| encoder.embed(&["the quick fox", ""]));
+    let settings: &[u8] = include_bytes!("corpus/encoder-folder/tokenizer-config");
+    let siglip: [(&str, &[u8]); 4] = [
+        ("config.json", include_bytes!("corpus/encoder-folder/siglip")),
+        ("tokenizer.json", tokenizer),
+        ("tokenizer_config.json", settings),
+        ("model.safetensors", include_bytes!("corpus/network/siglip-text")),
+    ];
+    let open_clip: [(&str, &[u8]); 4] = [
+        ("open_clip_config.json", include_bytes!("corpus/encoder-folder/siglip-open-clip")),
+        ("tokenizer.json", tokenizer),
+        ("tokenizer_config.json", settings),
+        ("open_clip_model.safetensors", include_bytes!("corpus/network/siglip-text-open-clip")),
+    ];
+    for (name, usual) in [("sentences", &sentences[..]), ("siglip", &siglip), ("open-clip", &open_clip)] {
+        let at = folder.join(name);
+        fs::create_dir_all(at.join("1_Pooling")).expect("a folder can be made");
+        for (name, usual) in usual {
+            file(usual, &at, name);
         }
-        file(usual, &at, name);
+        assert!(Folder::read(&at).is_ok(), "the usual files are those of an encoder: {name}");
+        for (name, usual) in usual {
+            file(bytes, &at, name);
+            let _ = Folder::is_table(&at);
+            if let Ok(read) = Folder::read(&at) {
+                let _ = read.encoder(&Device::Cpu).and_then(|encoder| encoder.embed(&["the quick fox", ""]));
+            }
+            file(usual, &at, name);
+        }
     }
     let _ = Described::from_bytes(bytes);
 }

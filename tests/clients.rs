@@ -1,5 +1,6 @@
 //! Opens ctk's exports with the programs that they are for: gensim, fastText, sentence-transformers, spaCy; torchvision, timm, transformers
-//! (`resnets`, `vits`), open_clip (`vits`); sentence-transformers, transformers, model2vec (`sentences`). Each must get the vectors that ctk reports.
+//! (`resnets`, `vits`), open_clip (`vits`); sentence-transformers, transformers, model2vec (`sentences`); text towers of transformers and open_clip
+//! (`towers`). Each must get the vectors that ctk reports.
 //!
 //!     python3 -m venv venv && venv/bin/pip install -r tests/python/requirements.txt
 //!     CTK_PYTHON=venv/bin/python cargo test --test clients -- --ignored
@@ -8,6 +9,8 @@
 mod resnets;
 #[path = "clients/sentences.rs"]
 mod sentences;
+#[path = "clients/towers.rs"]
+mod towers;
 #[path = "clients/vits.rs"]
 mod vits;
 

@@ -97,6 +97,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("mean-pool 2/1 same", &[2, 4, 3, 2], |_| vec![Layer::AvgPool(AvgPool::new(2, 1, Padding::Same, false))]),
         case("global average", &[2, 3, 5, 4], |_| vec![Layer::GlobalAverage]),
         case("first pixel", &[3, 2, 2, 5], |_| vec![Layer::First]),
+        case("last pixel", &[3, 2, 2, 5], |_| vec![Layer::Last]),
         case("layer norm", &[3, 2, 5, 19], |mut s| vec![Layer::LayerNorm(LayerNorm::new(19, 1e-5, s.sub("a")))]),
         case("layer norm of many rows", &[2, 30, 31, 40], |mut s| vec![Layer::LayerNorm(LayerNorm::new(40, 1e-12, s.sub("a")))]),
         case("gelu", &[3, 5, 2, 7], |_| vec![Layer::Gelu(Gelu::Erf)]),

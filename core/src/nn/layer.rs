@@ -15,7 +15,7 @@ use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use super::norm::BatchNorm;
 use super::patches::{self, Patches};
-use super::pool::{self, AvgPool, MaxPool};
+use super::pool::{self, AvgPool, End, MaxPool};
 use super::probe::Probe;
 use super::reference;
 use super::scale::Scale;
@@ -47,6 +47,8 @@ pub enum Layer {
     GlobalAverage,
     /// The first pixel of each image, or the first token of each text (BERT's `[CLS]`).
     First,
+    /// The last pixel of each image, or the last token of each text (CLIP's end token).
+    Last,
     /// Layer normalisation.
     LayerNorm(LayerNorm),
     /// A Gaussian error linear unit.
@@ -81,7 +83,7 @@ impl Layer {
 
     /// Whether one row is left of each image or text.
     fn pools(&self) -> bool {
-        matches!(self, Layer::GlobalAverage | Layer::First)
+        matches!(self, Layer::GlobalAverage | Layer::First | Layer::Last)
     }
 
     pub(super) fn params(&self, into: &mut Vec<Arc<Param>>) {
@@ -98,7 +100,7 @@ impl Layer {
             Layer::Residual(block) => block.params(into),
             Layer::Select(select) => select.params(into),
             Layer::Relu | Layer::MaxPool(_) | Layer::AvgPool(_) | Layer::GlobalAverage => {}
-            Layer::First | Layer::Behind(_) | Layer::Gelu(_) | Layer::Attention(_) | Layer::Dropout(_) => {}
+            Layer::First | Layer::Last | Layer::Behind(_) | Layer::Gelu(_) | Layer::Attention(_) | Layer::Dropout(_) => {}
         }
     }
 
@@ -113,7 +115,8 @@ impl Layer {
             Layer::MaxPool(pool) => pool.forward(x.plain(), context),
             Layer::AvgPool(pool) => pool.forward(x.plain(), context),
             Layer::GlobalAverage => pool::global_average(&x.plain(), context),
-            Layer::First => pool::first(&x.plain(), context),
+            Layer::First => pool::at_end(End::First, &x.plain(), context),
+            Layer::Last => pool::at_end(End::Last, &x.plain(), context),
             Layer::LayerNorm(norm) => norm.forward(x.plain(), context),
             Layer::Gelu(form) => Ok(gelu(*form, x.plain(), context)),
             Layer::Attention(attention) => attention.forward(x.plain(), context),
@@ -137,7 +140,8 @@ impl Layer {
             Layer::MaxPool(pool) => pool.reference(x),
             Layer::AvgPool(pool) => pool.reference(x),
             Layer::GlobalAverage => pool::global_average_reference(x, &behaviour.rows),
-            Layer::First => pool::first_reference(x, &behaviour.rows),
+            Layer::First => pool::at_end_reference(End::First, x, &behaviour.rows),
+            Layer::Last => pool::at_end_reference(End::Last, x, &behaviour.rows),
             Layer::LayerNorm(norm) => norm.reference(x),
             Layer::Gelu(form) => reference::gelu(*form, x),
             Layer::Attention(attention) => attention.reference(x, behaviour),

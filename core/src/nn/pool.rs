@@ -201,20 +201,31 @@ pub(crate) fn global_average_reference(x: &Tensor, rows: &Rows) -> Result<Tensor
     Ok(Tensor::cat(&(0..rows.len()).map(mean).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-/// The number of the first token of each row in a map of `n` images of `pixels` pixels.
-fn firsts(rows: &Rows, n: usize, pixels: usize) -> Result<Vec<u32>> {
-    check(rows, n, pixels)?;
-    let first = |row: usize| match rows.tokens(row, pixels) {
-        tokens if tokens.is_empty() => Err(Error::new(format!("text {row} has no first token"))),
-        tokens => Ok(tokens.start as u32),
-    };
-    (0..rows.len()).map(first).collect()
+/// The end of a text or an image whose token is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    First,
+    Last,
 }
 
-/// The first token of each text, or the first pixel of each image.
-pub(crate) fn first<D: Device, T: Number>(x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
+/// The number of the first or last token of each row in a map of `n` images of `pixels` pixels.
+fn ends(end: End, rows: &Rows, n: usize, pixels: usize) -> Result<Vec<u32>> {
+    check(rows, n, pixels)?;
+    let of = |row: usize| {
+        let tokens = rows.tokens(row, pixels);
+        match end {
+            _ if tokens.is_empty() => Err(Error::new(format!("text {row} has no token, so none that is the first or the last"))),
+            End::First => Ok(tokens.start as u32),
+            End::Last => Ok(tokens.end as u32 - 1),
+        }
+    };
+    (0..rows.len()).map(of).collect()
+}
+
+/// The first or last token of each text, or pixel of each image.
+pub(crate) fn at_end<D: Device, T: Number>(end: End, x: &Map<D, T>, context: &Context<D>) -> Forward<D, T> {
     let [n, h, w, c] = x.shape();
-    let at = firsts(&context.behaviour.rows, n, h * w)?;
+    let at = ends(end, &context.behaviour.rows, n, h * w)?;
     picked(x, &at, [at.len(), 1, 1, c], context)
 }
 
@@ -233,9 +244,9 @@ pub(crate) fn picked<D: Device, T: Number>(x: &Map<D, T>, at: &[u32], to: [usize
     Ok((Arc::new(y), back))
 }
 
-pub(crate) fn first_reference(x: &Tensor, rows: &Rows) -> Result<Tensor> {
+pub(crate) fn at_end_reference(end: End, x: &Tensor, rows: &Rows) -> Result<Tensor> {
     let (n, h, w, c) = x.dims4()?;
-    let at = firsts(rows, n, h * w)?;
+    let at = ends(end, rows, n, h * w)?;
     let count = at.len();
     let at = Tensor::from_vec(at, count, x.device())?;
     Ok(x.reshape((n * h * w, c))?.index_select(&at, 0)?.reshape((count, 1, 1, c))?)

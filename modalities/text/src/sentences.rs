@@ -7,7 +7,7 @@
 //! - Distillation: [`distill`] makes static embeddings of transformers.
 //! - Use: [`encoder`] embeds texts, `model` is what verbs know of it, `prompts` are what may stand before texts.
 //! - Networks and files: [`network`] describes encoders, [`table`] is static embeddings; [`folder`] opens the folders that
-//!   sentence-transformers, transformers and model2vec write, and `export` writes one.
+//!   sentence-transformers, transformers, open_clip and model2vec write (`towers` those of CLIP and SigLIP), and [`export`] writes one.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub mod data;
 mod dev;
 pub mod distill;
 pub mod encoder;
-mod export;
+pub mod export;
 pub mod finetune;
 pub mod folder;
 pub mod forecast;
@@ -40,6 +40,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod tokenizing;
+mod towers;
 
 const NAME: &str = "sentences";
 

@@ -61,7 +61,8 @@ fn run(pooling: &Layer, causal: bool, device: Option<&Device>, recompute: bool) 
 
 #[test]
 fn kernels_and_graph_agree_on_every_device() {
-    for (pooling, causal) in [(Layer::GlobalAverage, false), (Layer::First, false), (Layer::GlobalAverage, true)] {
+    let all = [(Layer::GlobalAverage, false), (Layer::First, false), (Layer::GlobalAverage, true), (Layer::Last, true)];
+    for (pooling, causal) in all {
         let graph = run(&pooling, causal, None, false);
         for device in [Device::Cpu, Device::Cuda(emulated())] {
             let whole = run(&pooling, causal, Some(&device), false);
@@ -163,7 +164,7 @@ fn what_cannot_be_is_an_error() {
     };
     let long = error(&IDS, &[0, 9]);
     assert!(long.contains("a text of 9 tokens for a table of 7 rows") && long.contains("positions"), "{long}");
-    assert!(error(&IDS, &[0, 2, 2, 7, 9]).contains("text 1 has no first token"));
+    assert!(error(&IDS, &[0, 2, 2, 7, 9]).contains("text 1 has no token"));
     assert!(error(&IDS, &[0, 5, 3, 9]).contains("cannot be added"));
     let heads = Layer::Attention(Attention::new(4));
     let net = Sequential::new(vec![heads], params.gradient_store());

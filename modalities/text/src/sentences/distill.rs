@@ -260,7 +260,8 @@ impl Distilling {
             false => Start::with(recipe, &self.plan.recipe, teacher.tokenizer().clone())?,
         };
         if !own {
-            start.described.rules.lower = teacher.described().rules.lower;
+            let Rules { lower, punctuation, .. } = teacher.described().rules;
+            start.described.rules = Rules { lower, punctuation, ..start.described.rules };
             start.notes.push("the student has its teacher's tokenizer".to_string());
         }
         Ok(start)

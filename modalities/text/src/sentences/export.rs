@@ -1,4 +1,5 @@
-//! Writes an encoder of sentences as a folder that sentence-transformers, transformers and model2vec open.
+//! Writes an encoder of sentences as a folder that sentence-transformers, transformers and model2vec open; a text tower of CLIP or SigLIP as one
+//! that transformers opens.
 
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use super::network::{Described, Network};
 use super::prompts;
 use super::table;
 use crate::modules;
+use crate::transformer::towers::{self, Written};
 use crate::transformer::{Pooling, config, names};
 
 /// The folder of a static embedding.
@@ -41,7 +43,7 @@ pub fn write(of: &Described, tensors: &[(String, Tensor)], tokenizer: &Tokenizer
                 let lengths = json!({ "max_seq_length": longest, "do_lower_case": of.rules.lower });
                 write_json(&folder.join("sentence_bert_config.json"), &lengths)?;
                 weights(&names::give(*family, tensors)?, &folder.join("model.safetensors"))?;
-                write_tokenizer(tokenizer, Some(longest), folder)?;
+                write_tokenizer(tokenizer, Some(longest), &[], folder)?;
             }
             Network::Table(_) => {
                 let mut list = vec![("StaticEmbedding", TABLE)];
@@ -51,11 +53,70 @@ pub fn write(of: &Described, tensors: &[(String, Tensor)], tokenizer: &Tokenizer
                 let rows = tensors.iter().find(|(name, _)| name == table::ROWS);
                 let rows = rows.ok_or_else(|| Error::new("the encoder has no table"))?;
                 weights(&[("embedding.weight".to_string(), rows.1.clone())], &place.join("model.safetensors"))?;
-                write_tokenizer(tokenizer, None, &place)?;
+                write_tokenizer(tokenizer, None, &[], &place)?;
             }
         }
         files::write(&folder.join("README.md"), card(of).as_bytes())
     })
+}
+
+/// The text tower of an encoder as transformers writes it: `text_config`, with the tokens that the model needs to know, and its tensors.
+/// `tensors` are the encoder's under ctk's names, of the projection too, if it has one.
+///
+/// # Errors
+/// An encoder that is no text tower of CLIP or SigLIP, or has features that transformers does not take; tensors of another network.
+pub fn tower(of: &Described, tensors: &[(String, Tensor)]) -> Result<Written> {
+    let Network::Transformer { family, shape, pooling } = &of.network else {
+        return Err(Error::usage("a static embedding is no text tower"));
+    };
+    let mut written = towers::write(*family, shape, tensors)?;
+    if *pooling != Pooling::Last {
+        return Err(Error::usage("this encoder's features are not those of its last token, as in transformers' text towers")
+            .hint("leave out encoder.transformer.pooling"));
+    }
+    if let Some(end) = of.rules.end {
+        written.config["eos_token_id"] = end.into();
+    }
+    if let Some(id) = of.rules.padding.map(|padding| padding.id).or(of.rules.end) {
+        written.config["pad_token_id"] = id.into();
+    }
+    Ok(written)
+}
+
+/// Writes a text tower of CLIP or SigLIP as the folder `out`. Returns notes on what it does not have there.
+///
+/// # Errors
+/// As for [`tower`]; something other than an empty folder exists at `out`; a file cannot be written.
+pub fn write_tower(of: &Described, tensors: &[(String, Tensor)], tokenizer: &Tokenizer, out: &Path) -> Result<Vec<String>> {
+    let Written { mut config, tensors } = tower(of, tensors)?;
+    config["dtype"] = "float32".into();
+    files::folder_with(out, |folder| {
+        write_json(&folder.join("config.json"), &config)?;
+        weights(&tensors, &folder.join("model.safetensors"))?;
+        write_tower_tokenizer(of, tokenizer, folder)
+    })?;
+    let mut notes = Vec::new();
+    if of.normalise {
+        notes.push("transformers does not scale features to length 1, as this run does".to_string());
+    }
+    if !of.rules.prompt.is_empty() || of.rules.prompts.values().any(|prompt| !prompt.is_empty()) {
+        notes.push("transformers has no prompts: put those of this run before texts yourself".to_string());
+    }
+    Ok(notes)
+}
+
+/// Writes `tokenizer.json` and `tokenizer_config.json` of a text tower, by which transformers' tokenizers give the same tokens: texts are
+/// prepared by the file itself, and `padding="max_length", truncation=True` cuts and fills up.
+///
+/// # Errors
+/// A tokenizer that cannot be written in this form; a file cannot be written.
+pub fn write_tower_tokenizer(of: &Described, tokenizer: &Tokenizer, folder: &Path) -> Result<()> {
+    let longest = of.rules.padding.map(|padding| padding.to).or(of.rules.longest).or(of.network.longest());
+    let filler = of.rules.padding.map(|padding| padding.id).or(of.rules.end);
+    let named = |key, id: Option<u32>| Some((key, tokenizer.id_to_token(id?)?));
+    let tokens: Vec<(&str, String)> =
+        [named("pad_token", filler), named("eos_token", of.rules.end)].into_iter().flatten().collect();
+    write_tokenizer(&of.rules.baked(tokenizer)?, longest, &tokens, folder)
 }
 
 /// The description of a pooling.
@@ -67,7 +128,7 @@ fn pooled(width: usize, pooling: Pooling) -> Value {
         "pooling_mode_max_tokens": false,
         "pooling_mode_mean_sqrt_len_tokens": false,
         "pooling_mode_weightedmean_tokens": false,
-        "pooling_mode_lasttoken": false,
+        "pooling_mode_lasttoken": pooling == Pooling::Last,
         "include_prompt": true,
     })
 }
@@ -78,8 +139,8 @@ fn weights(tensors: &[(String, Tensor)], path: &Path) -> Result<()> {
     files::write(path, &bytes)
 }
 
-/// Writes the tokenizer, and what transformers needs to know about it.
-fn write_tokenizer(tokenizer: &Tokenizer, longest: Option<usize>, folder: &Path) -> Result<()> {
+/// Writes the tokenizer, and what transformers needs to know about it: the names of its usual tokens, and of these.
+fn write_tokenizer(tokenizer: &Tokenizer, longest: Option<usize>, tokens: &[(&str, String)], folder: &Path) -> Result<()> {
     let mut tokenizer = tokenizer.clone();
     tokenizer.with_padding(None).with_truncation(None).map_err(Error::new)?;
     let text = tokenizer.to_string(true).map_err(Error::new)?;
@@ -96,6 +157,9 @@ fn write_tokenizer(tokenizer: &Tokenizer, longest: Option<usize>, folder: &Path)
         if let Some(name) = named(names) {
             config[key] = name.into();
         }
+    }
+    for (key, name) in tokens {
+        config[*key] = name.as_str().into();
     }
     if let Some(longest) = longest {
         config["model_max_length"] = longest.into();

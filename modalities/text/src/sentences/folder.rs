@@ -1,9 +1,9 @@
-//! Opens the folders of encoders that sentence-transformers, transformers and model2vec write.
+//! Opens the folders of encoders that sentence-transformers, transformers, open_clip and model2vec write.
 //!
 //! `modules.json` lists a folder's modules: a transformer with a pooling, or a static embedding; perhaps a normalisation. Without it, the
 //! folder is model2vec's or transformers' own; transformers does not say how tokens become a text's features, so the mean is taken, which a
 //! note says. The tokenizer's own settings for truncation and padding are not used: texts are cut to the length that the encoder's folder
-//! names, and nothing is padded.
+//! names, and nothing is padded, unless it is the text tower of SigLIP ([`towers`](super::towers)).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,7 +20,13 @@ use super::network::{Described, Network};
 use super::prompts;
 use super::table;
 use super::tokenizing::Rules;
+use super::towers::{self, Tower};
+use crate::transformer::towers::config::OPEN_CLIP;
+use crate::transformer::towers::names::Layout as Names;
 use crate::transformer::{Pooling, config, names};
+
+/// The tokenizer's file.
+const TOKENIZER: &str = "tokenizer.json";
 
 /// A length of texts that stands for none.
 const UNLIMITED: f64 = 1e9;
@@ -56,6 +62,7 @@ struct Layout {
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Transformer,
+    Tower(Names),
     Table,
     Model2Vec,
 }
@@ -69,7 +76,7 @@ fn local(path: &Path) -> Result<Cow<'_, Path>> {
     if !ctk_hub::is_repository(path) {
         return Ok(Cow::Borrowed(path));
     }
-    let folder = ctk_hub::folder(path, &["modules.json", "config.json", "config_sentence_transformers.json"])?;
+    let folder = ctk_hub::folder(path, &["modules.json", "config.json", "config_sentence_transformers.json", OPEN_CLIP])?;
     let mut names: Vec<String> = Vec::new();
     let mut add = |place: &str, files: &[&str]| {
         let place = if place.is_empty() || place == "." { String::new() } else { format!("{}/", place.trim_end_matches('/')) };
@@ -88,7 +95,11 @@ fn local(path: &Path) -> Result<Cow<'_, Path>> {
         false => add("", &network),
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    Ok(Cow::Owned(ctk_hub::folder(path, &names)?.into_owned()))
+    let folder = ctk_hub::folder(path, &names)?.into_owned();
+    if towers::layout(&folder) == Some(Names::OpenClip) {
+        ctk_hub::folder(path, &towers::OPEN_CLIP_WEIGHTS)?;
+    }
+    Ok(Cow::Owned(folder))
 }
 
 /// The local folder of another program's encoder of texts at `path`; none if something else is there.
@@ -100,10 +111,12 @@ pub fn at(path: &Path) -> Result<Option<Cow<'_, Path>>> {
     Ok(if folder.is_dir() && is_folder(&folder) { Some(folder) } else { None })
 }
 
-/// Whether `folder` looks like that of an encoder of texts: it has modules, or the description of a network that is not of images.
+/// Whether `folder` looks like that of an encoder of texts: it has modules, or the description of a network that is not of images alone.
 fn is_folder(folder: &Path) -> bool {
     let described = || folder.join("config.json").is_file() && !folder.join("preprocessor_config.json").is_file();
-    folder.join("modules.json").is_file() || described() && network_of(folder).is_ok_and(|kind| !kind.is_empty())
+    folder.join("modules.json").is_file()
+        || towers::layout(folder).is_some()
+        || described() && network_of(folder).is_ok_and(|kind| !kind.is_empty())
 }
 
 /// The kind of network that `config.json` describes; empty if that is not said. model2vec does not always name itself.
@@ -135,11 +148,21 @@ impl Folder {
             let path = layout.place.join(name);
             if path.is_file() { Ok(path) } else { Err(absent(name).at(path.display())) }
         };
-        let tokenizer = read_tokenizer(&file("tokenizer.json")?)?;
+        let tokenizer = layout.place.join(TOKENIZER);
+        if !tokenizer.is_file() {
+            return Err(layout.kind.no_tokenizer().at(tokenizer.display()));
+        }
+        let tokenizer = read_tokenizer(&tokenizer)?;
+        if let Kind::Tower(names) = layout.kind {
+            let Tower { network, tensors, rules, notes: more } = towers::read(&layout.place, names, &tokenizer, layout.rules)?;
+            notes.extend(more);
+            let described = Described { network, rules, normalise: layout.normalise };
+            return Ok(Folder { described, tensors: in_f32(tensors)?, tokenizer, notes });
+        }
         let weights = file("model.safetensors")?;
         let tensors = tensors_of(&weights).at(weights.display())?;
-        let (network, mut tensors) = match layout.kind {
-            Kind::Transformer => {
+        let (network, tensors) = match layout.kind {
+            Kind::Transformer | Kind::Tower(_) => {
                 let description = file("config.json")?;
                 let (family, shape) = opened::text(&description).and_then(|text| config::read(&text)).at(description.display())?;
                 let tensors = names::adopt(family, shape.layers, &tensors).at(weights.display())?;
@@ -155,11 +178,8 @@ impl Folder {
                 (Network::Table([shape.0, shape.1]), HashMap::from([(table::ROWS.to_string(), rows)]))
             }
         };
-        for tensor in tensors.values_mut() {
-            *tensor = tensor.to_dtype(DType::F32)?;
-        }
         let Layout { normalise, rules, .. } = layout;
-        Ok(Folder { described: Described { network, rules, normalise }, tensors, tokenizer, notes })
+        Ok(Folder { described: Described { network, rules, normalise }, tensors: in_f32(tensors)?, tokenizer, notes })
     }
 
     /// Whether the encoder of a folder is a static embedding; its weights are not read.
@@ -167,7 +187,7 @@ impl Folder {
     /// # Errors
     /// As for [`read`](Self::read), of its description.
     pub fn is_table(folder: &Path) -> Result<bool> {
-        Ok(Layout::read(folder, &mut Vec::new())?.kind != Kind::Transformer)
+        Ok(matches!(Layout::read(folder, &mut Vec::new())?.kind, Kind::Table | Kind::Model2Vec))
     }
 
     /// The encoder on `device`.
@@ -179,13 +199,36 @@ impl Folder {
     }
 }
 
-fn absent(name: &str) -> Error {
+impl Kind {
+    /// The error of a missing tokenizer, with what to do about it.
+    fn no_tokenizer(self) -> Error {
+        let hint = match self {
+            Kind::Tower(Names::OpenClip) => {
+                "open_clip has CLIP's tokenizer in itself: put the tokenizer.json of openai/clip-vit-base-patch32 into the folder, or that of \
+                 the model's hf_tokenizer_name"
+            }
+            Kind::Tower(Names::Transformers) => {
+                "of CLIP: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER); SigLIP's own is a file of sentencepiece, which ctk \
+                 does not read: put the tokenizer.json of a converted one into the folder"
+            }
+            _ => return absent(TOKENIZER),
+        };
+        Error::usage(format!("the folder of this encoder lacks {TOKENIZER}")).hint(hint)
+    }
+}
+
+fn in_f32(mut tensors: HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>> {
+    for tensor in tensors.values_mut() {
+        *tensor = tensor.to_dtype(DType::F32)?;
+    }
+    Ok(tensors)
+}
+
+pub(super) fn absent(name: &str) -> Error {
     let error = Error::usage(format!("the folder of this encoder lacks {name}"));
     match name {
         "model.safetensors" => error.hint("ctk reads one safetensors file: save the model with transformers as safetensors"),
-        "tokenizer.json" => {
-            error.hint("ctk reads fast tokenizers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)")
-        }
+        TOKENIZER => error.hint("ctk reads fast tokenizers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"),
         _ => error,
     }
 }
@@ -197,6 +240,9 @@ impl Layout {
             Layout { place: folder.to_path_buf(), kind: Kind::Transformer, pooling: Pooling::Mean, normalise: false, rules };
         let path = folder.join("modules.json");
         if !path.is_file() {
+            if let Some(names) = towers::layout(folder) {
+                return Layout { kind: Kind::Tower(names), pooling: Pooling::Last, ..plain }.with_lengths();
+            }
             if network_of(folder)? == MODEL2VEC {
                 let (rules, normalise) = by_model2vec(folder)?;
                 return Ok(Layout { kind: Kind::Model2Vec, normalise, rules, ..plain });
@@ -210,10 +256,16 @@ impl Layout {
             let kind = module["type"].as_str().and_then(|kind| kind.rsplit('.').next()).unwrap_or_default();
             let at = folder.join(inside(module["path"].as_str().unwrap_or_default()).at(path.display())?);
             match kind {
-                "Transformer" | "StaticEmbedding" if network => {
+                "Transformer" | "StaticEmbedding" | "CLIPModel" if network => {
                     return Err(Error::usage("modules.json has two networks, and ctk reads one").at(path.display()));
                 }
                 "Transformer" => (layout.place, network) = (at, true),
+                "CLIPModel" => {
+                    let names = towers::layout(&at);
+                    let names = names.ok_or_else(|| Error::usage("this module has no text tower of CLIP").at(at.display()))?;
+                    layout = Layout { place: at, kind: Kind::Tower(names), pooling: Pooling::Last, ..layout };
+                    (network, pooled) = (true, true);
+                }
                 "StaticEmbedding" => {
                     let own = network_of(&at).is_ok_and(|kind| kind == MODEL2VEC);
                     let (kind, rules) =
@@ -230,7 +282,7 @@ impl Layout {
                     let what = format!("modules.json has a module `{other}`, which ctk does not have");
                     return Err(Error::usage(what)
                         .at(path.display())
-                        .hint("ctk has Transformer, StaticEmbedding, Pooling and Normalize"));
+                        .hint("ctk has Transformer, CLIPModel, StaticEmbedding, Pooling and Normalize"));
                 }
             }
         }
@@ -242,7 +294,7 @@ impl Layout {
         }
         prompts::read(&folder.join("config_sentence_transformers.json"), &mut layout.rules)?;
         notes.extend(prompts::note(&layout.rules));
-        if layout.kind == Kind::Transformer { layout.with_lengths() } else { Ok(layout) }
+        if matches!(layout.kind, Kind::Transformer | Kind::Tower(_)) { layout.with_lengths() } else { Ok(layout) }
     }
 
     /// The same with the largest number of tokens and the lower-casing that the folder asks for: in `sentence_bert_config.json`, or, since
@@ -301,17 +353,18 @@ fn pooling(path: &Path) -> Result<Pooling> {
     match chosen[..] {
         ["mean"] => Ok(Pooling::Mean),
         ["cls"] => Ok(Pooling::First),
+        ["lasttoken"] => Ok(Pooling::Last),
         _ => Err(Error::usage(format!("the pooling is {}, which ctk does not have", chosen.join(" and ")))
             .at(path.display())
-            .hint("ctk has the mean of all tokens, and the first token (cls)")),
+            .hint("ctk has the mean of all tokens, the first token (cls) and the last (lasttoken)")),
     }
 }
 
-fn tensors_of(path: &Path) -> Result<HashMap<String, Tensor>> {
+pub(super) fn tensors_of(path: &Path) -> Result<HashMap<String, Tensor>> {
     Ok(candle_core::safetensors::load_buffer(&opened::read(path)?, &candle_core::Device::Cpu)?)
 }
 
-fn json(path: &Path) -> Result<Value> {
+pub(super) fn json(path: &Path) -> Result<Value> {
     let text = opened::text(path).at(path.display())?;
     serde_json::from_str(&text).map_err(|e| Error::usage(format!("this is no JSON: {e}")).at(path.display()))
 }

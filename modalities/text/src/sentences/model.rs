@@ -24,6 +24,8 @@ use super::start::Start;
 
 /// The format of export.
 const FORMAT: &str = "sentence-transformers";
+/// That of text towers of CLIP and SigLIP, which sentence-transformers opens with an image tower alone.
+const TOWERS: &str = "transformers";
 
 /// A trained encoder of sentences.
 pub struct Model {
@@ -183,18 +185,26 @@ impl modality::Model for Model {
     }
 
     fn formats(&self) -> &'static [&'static str] {
-        if self.run.is_some() { &[FORMAT] } else { &[] }
+        match &self.run {
+            Some((start, _)) if start.described.network.is_tower() => &[TOWERS],
+            Some(_) => &[FORMAT],
+            None => &[],
+        }
     }
 
     /// `sentence-transformers` is a folder; transformers opens that of a transformer, too, and model2vec that of a static embedding.
     fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
         match &self.run {
-            Some((start, checkpoint)) if format == FORMAT => {
+            Some((start, checkpoint)) if self.formats().contains(&format) => {
                 let mut tensors: Vec<(String, Tensor)> = checkpoint.reader().tensors(MODEL)?.into_iter().collect();
                 tensors.sort_by(|a, b| a.0.cmp(&b.0));
-                export::write(&start.described, &tensors, &start.tokenizer, out)?;
+                let mut notes = match format {
+                    TOWERS => export::write_tower(&start.described, &tensors, &start.tokenizer, out)?,
+                    _ => export::write(&start.described, &tensors, &start.tokenizer, out).map(|()| Vec::new())?,
+                };
                 let told = "the folder has the encoder alone: the classifier stays in the run".to_string();
-                Ok(if predict::task_of(checkpoint)?.is_some() { vec![told] } else { Vec::new() })
+                notes.extend(predict::task_of(checkpoint)?.is_some().then_some(told));
+                Ok(notes)
             }
             _ => Err(Error::usage(format!("this encoder cannot be exported as `{format}`"))),
         }

@@ -50,15 +50,23 @@ impl Network {
     /// Values of a text's features.
     pub fn width(&self) -> usize {
         match self {
-            Network::Transformer { shape, .. } => shape.width,
+            Network::Transformer { shape, .. } => shape.features(),
             Network::Table([_, width]) => *width,
         }
+    }
+
+    /// Whether it is the text tower of a model of texts and images.
+    pub fn is_tower(&self) -> bool {
+        matches!(self, Network::Transformer { family, .. } if family.is_tower())
     }
 
     /// The network in a few words.
     pub fn said(&self) -> String {
         match self {
-            Network::Transformer { shape, .. } => format!("a transformer of {} layers of {} values", shape.layers, shape.width),
+            Network::Transformer { shape, family, .. } => {
+                let what = if family.is_tower() { "a text tower" } else { "a transformer" };
+                format!("{what} of {} layers of {} values", shape.layers, shape.width)
+            }
             Network::Table([rows, width]) => format!("a static embedding, {rows} tokens of {width} values"),
         }
     }
@@ -90,6 +98,9 @@ struct Stored {
     pooling: Option<Pooling>,
     rules: Rules,
     normalise: bool,
+    /// Whether a text tower has no projection, which its description cannot say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    bare: bool,
 }
 
 impl Described {
@@ -102,7 +113,11 @@ impl Described {
             Network::Transformer { family, shape, pooling } => (config::write(*family, shape), Some(*pooling)),
             Network::Table([rows, width]) => (json!({ "rows": rows, "width": width }), None),
         };
-        let stored = Stored { config, pooling, rules: self.rules.clone(), normalise: self.normalise };
+        let bare = match &self.network {
+            Network::Transformer { family, shape, .. } => family.is_tower() && shape.projection.is_none(),
+            Network::Table(_) => false,
+        };
+        let stored = Stored { config, pooling, rules: self.rules.clone(), normalise: self.normalise, bare };
         Ok(serde_json::to_vec_pretty(&stored)?)
     }
 
@@ -111,11 +126,12 @@ impl Described {
     /// # Errors
     /// A file of another form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Described> {
-        let Stored { config, pooling, rules, normalise } =
+        let Stored { config, pooling, rules, normalise, bare } =
             serde_json::from_slice(bytes).map_err(|e| Error::new(format!("this does not describe an encoder: {e}")))?;
         let network = match pooling {
             Some(pooling) => {
                 let (family, shape) = config::read(&config.to_string())?;
+                let shape = if bare { shape.projected(None) } else { shape };
                 Network::Transformer { family, shape, pooling }
             }
             None => {
@@ -135,6 +151,8 @@ mod tests {
     use ctk_core::nn::Gelu;
 
     use super::*;
+    use crate::sentences::tokenizing::{Padding, Punctuation};
+    use crate::transformer::{Norms, Projection};
 
     #[test]
     fn a_description_is_read_as_it_was_written() {
@@ -151,16 +169,37 @@ mod tests {
             epsilon: 1e-12,
             dropout: 0.1,
             attention_dropout: 0.05,
+            norms: Norms::After,
+            causal: false,
+            projection: None,
         };
+        let projection = |bias| Some(Projection { width: 6, bias });
+        let siglip = Shape { heads: 2, ..Shape::siglip(50, 8, 2) };
         let transformer = |family, shape, pooling| Network::Transformer { family, shape, pooling };
         let roberta = Shape { first_position: 2, types: 1, gelu: Gelu::Erf, ..shape.clone() };
         for network in [
             transformer(Family::Bert, shape.clone(), Pooling::Mean),
             transformer(Family::Roberta, roberta, Pooling::First),
             transformer(Family::Distilbert, Shape { types: 0, gelu: Gelu::Quick, ..shape }, Pooling::Mean),
+            transformer(Family::Clip, Shape::clip(50, 64, 2), Pooling::Last),
+            transformer(
+                Family::Clip,
+                Shape { dropout: 0.1, ..Shape::clip(50, 64, 2) }.projected(projection(false)),
+                Pooling::Last,
+            ),
+            transformer(Family::Siglip, siglip.clone(), Pooling::Last),
+            transformer(Family::Siglip, siglip.projected(projection(true)), Pooling::Mean),
             Network::Table([50, 8]),
         ] {
-            let rules = Rules { longest: Some(16), special: true, prompt: "query: ".to_string(), ..Rules::default() };
+            let rules = Rules {
+                longest: Some(16),
+                special: true,
+                prompt: "query: ".to_string(),
+                punctuation: Punctuation::Spaced,
+                end: Some(3),
+                padding: Some(Padding { to: 20, id: 1 }),
+                ..Rules::default()
+            };
             let described = Described { network, rules, normalise: true };
             assert_eq!(Described::from_bytes(&described.to_bytes().unwrap()).unwrap(), described);
         }

@@ -41,8 +41,7 @@ pub fn is_foreign(path: &Path) -> Result<bool> {
     }
 }
 
-const KNOWN: &str =
-    "give a run of sentences, the folder of an encoder (sentence-transformers, transformers, model2vec), or word vectors";
+const KNOWN: &str = "give a run of sentences, the folder of an encoder (sentence-transformers, transformers, open_clip, model2vec), or word vectors";
 
 impl<'a> Origin<'a> {
     /// Looks at `path`, which may be on the hub.

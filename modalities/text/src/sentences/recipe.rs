@@ -21,7 +21,7 @@ use super::NAME;
 use super::distill::recipe::DistillRecipe;
 use super::finetune;
 use super::finetune::recipe::FinetuneRecipe;
-use crate::transformer::{Pooling, Shape};
+use crate::transformer::{Norms, Pooling, Shape};
 
 /// The largest width of a layer.
 const WIDEST: usize = 65_536;
@@ -146,8 +146,8 @@ impl Default for EncoderRecipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TransformerRecipe {
-    /// The network to begin with: a folder of sentence-transformers or transformers with BERT (MiniLM is one), RoBERTa or DistilBERT, or a
-    /// run of sentences. The sizes below are then its own. Default: fresh weights.
+    /// The network to begin with: a folder of sentence-transformers or transformers with BERT (MiniLM is one), RoBERTa, DistilBERT, or the
+    /// text tower of CLIP or SigLIP (open_clip's folder, too), or a run of sentences. The sizes below are then its own. Default: fresh weights.
     pub weights: Option<PathBuf>,
     /// Blocks of attention and MLP.
     pub layers: usize,
@@ -163,7 +163,8 @@ pub struct TransformerRecipe {
     pub dropout: Option<f64>,
     /// The share of attention's probabilities that is dropped in training. Default: .1, or as the folder says.
     pub attention_dropout: Option<f64>,
-    /// How a text's features are made of its tokens': `mean`, or `cls` (the first token's). Default: `mean`, or as the folder says.
+    /// How a text's features are made of its tokens': `mean`, `cls` (the first token's) or `last` (the last token's). Default: `mean`, or as the
+    /// folder says.
     pub pooling: Option<Pooling>,
 }
 
@@ -199,6 +200,9 @@ impl TransformerRecipe {
             epsilon: 1e-12,
             dropout: self.dropout.unwrap_or(0.1),
             attention_dropout: self.attention_dropout.unwrap_or(0.1),
+            norms: Norms::After,
+            causal: false,
+            projection: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use ctk_core::{Error, Result};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokenizers::{Tokenizer, TruncationParams};
 
 /// What an encoder asks of a tokenizer.
@@ -26,9 +27,118 @@ pub struct Rules {
     pub usual: Option<String>,
     /// All prompts by name. One of them can be chosen to replace `prompt`.
     pub prompts: BTreeMap<String, String>,
+    /// What becomes of ASCII punctuation before the tokenizer reads a text.
+    #[serde(skip_serializing_if = "is_default")]
+    pub punctuation: Punctuation,
+    /// The token that ends a text, behind which nothing is read: CLIP's.
+    #[serde(skip_serializing_if = "is_default")]
+    pub end: Option<u32>,
+    /// What fills up shorter texts: SigLIP's, which read padding as they read words.
+    #[serde(skip_serializing_if = "is_default")]
+    pub padding: Option<Padding>,
 }
 
-/// A tokenizer with an encoder's own rules: texts are cut to a length, and nothing is padded, whatever the tokenizer's file says.
+/// What becomes of ASCII punctuation. Where it is removed, white space becomes single spaces, none at the ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Punctuation {
+    /// It stays.
+    #[default]
+    Kept,
+    /// It is removed, as by SigLIP's tokenizer in transformers.
+    Removed,
+    /// The same, but `_` becomes a space: open_clip's.
+    Spaced,
+}
+
+/// Texts are filled up to a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Padding {
+    /// Tokens of every text.
+    pub to: usize,
+    /// The token that fills it up.
+    pub id: u32,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Puts steps before the normalisation of a tokenizer's file.
+pub(super) fn before(file: &mut Value, mut steps: Vec<Value>) {
+    match file["normalizer"].take() {
+        Value::Null => {}
+        other => steps.push(other),
+    }
+    file["normalizer"] = if steps.is_empty() { Value::Null } else { json!({ "type": "Sequence", "normalizers": steps }) };
+}
+
+impl Rules {
+    /// A text as the tokenizer gets it, the prompt included.
+    fn prepared<'a>(&self, prompt: &str, text: &'a str) -> Cow<'a, str> {
+        let mut text = Cow::Borrowed(text);
+        if !prompt.is_empty() {
+            text.to_mut().insert_str(0, prompt);
+        }
+        if self.lower {
+            text = text.to_lowercase().into();
+        }
+        if self.punctuation != Punctuation::Kept {
+            let spaced = self.punctuation == Punctuation::Spaced;
+            let kept = text.chars().map(|c| if spaced && c == '_' { ' ' } else { c });
+            let kept: String = kept.filter(|c| !c.is_ascii_punctuation()).collect();
+            text = kept.split_whitespace().collect::<Vec<_>>().join(" ").into();
+        }
+        text
+    }
+
+    /// The steps of a tokenizer's file that do what is done here before the tokenizer reads a text, prompts apart.
+    pub(super) fn steps(&self) -> Vec<Value> {
+        let replace = |pattern: &str, by: &str| json!({ "type": "Replace", "pattern": { "Regex": pattern }, "content": by });
+        let mut steps = Vec::new();
+        if self.lower {
+            steps.push(json!({ "type": "Lowercase" }));
+        }
+        if self.punctuation == Punctuation::Spaced {
+            steps.push(replace("_", " "));
+        }
+        if self.punctuation != Punctuation::Kept {
+            steps.push(replace(r"[!-/:-@\[-`{-~]", ""));
+            steps.push(replace(r"\s+", " "));
+            steps.push(json!({ "type": "Strip", "strip_left": true, "strip_right": true }));
+        }
+        steps
+    }
+
+    /// The tokenizer with these steps in its file.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot be written.
+    pub(super) fn baked(&self, tokenizer: &Tokenizer) -> Result<Tokenizer> {
+        let steps = self.steps();
+        if steps.is_empty() {
+            return Ok(tokenizer.clone());
+        }
+        let mut file: Value = serde_json::from_str(&tokenizer.to_string(false).map_err(Error::new)?)?;
+        before(&mut file, steps);
+        Tokenizer::from_bytes(file.to_string()).map_err(|e| Error::new(format!("the tokenizer's file cannot be changed: {e}")))
+    }
+
+    /// The tokens as the network gets them.
+    pub(super) fn finished(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(at) = self.end.and_then(|end| ids.iter().position(|id| *id == end)) {
+            ids.truncate(at + 1);
+        }
+        if let Some(Padding { to, id }) = self.padding {
+            ids.resize(ids.len().max(to), id);
+        }
+        ids
+    }
+}
+
+/// A tokenizer with an encoder's own rules: texts are cut to a length, and nothing is padded but by [`Rules::padding`], whatever the tokenizer's
+/// file says.
 pub struct Tokenizing {
     tokenizer: Tokenizer,
     rules: Rules,
@@ -58,6 +168,9 @@ impl Tokenizing {
             let what = format!("the tokenizer has {most} tokens, and the encoder knows {vocabulary}");
             return Err(Error::usage(what).hint("the tokenizer's file and the encoder's belong to different models"));
         }
+        if let Some(Padding { id, .. }) = rules.padding.filter(|padding| padding.id as usize >= vocabulary) {
+            return Err(Error::usage(format!("texts are filled up with the token {id}, and the encoder knows {vocabulary}")));
+        }
         Ok(Tokenizing { tokenizer, rules })
     }
 
@@ -71,16 +184,11 @@ impl Tokenizing {
 
     /// The tokens of `text` behind `prompt`.
     fn cut_behind(&self, prompt: &str, text: &str) -> Result<Tokenised> {
-        let Rules { lower, special, ignored, .. } = &self.rules;
-        let mut text = Cow::Borrowed(text);
-        if !prompt.is_empty() {
-            text.to_mut().insert_str(0, prompt);
-        }
-        if *lower {
-            text = text.to_lowercase().into();
-        }
+        let Rules { special, ignored, .. } = &self.rules;
+        let text = self.rules.prepared(prompt, text);
         let found = self.tokenizer.encode_fast(&*text, *special).map_err(|e| Error::new(format!("the tokenizer fails: {e}")))?;
         let ids = found.get_ids().iter().copied().filter(|id| Some(*id) != *ignored).collect();
+        let ids = self.rules.finished(ids);
         Ok(Tokenised { ids, short: !found.get_overflowing().is_empty() })
     }
 

@@ -5,8 +5,8 @@ use ctk_core::error::{Error, Result};
 use ctk_core::nn::Gelu;
 use serde_json::{Value, json};
 
-use super::Shape;
 use super::names::Family;
+use super::{Norms, Shape, towers};
 
 /// The kind of network and its shape.
 ///
@@ -16,13 +16,16 @@ pub fn read(text: &str) -> Result<(Family, Shape)> {
     let config: Value = serde_json::from_str(text).map_err(|e| Error::usage(format!("config.json is no JSON: {e}")))?;
     let of = Config(&config);
     let kind = of.text("model_type")?;
+    if towers::config::describes(&config) {
+        return towers::config::read(&config);
+    }
     let family = match kind {
         "bert" => Family::Bert,
         "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
         "distilbert" => Family::Distilbert,
         other => {
             return Err(Error::usage(format!("config.json describes a network of the kind `{other}`, which ctk does not read"))
-                .hint("ctk reads bert (MiniLM is one), roberta, xlm-roberta, camembert and distilbert"));
+                .hint("ctk reads bert (MiniLM is one), roberta, xlm-roberta, camembert, distilbert, clip and siglip"));
         }
     };
     of.absolute()?;
@@ -43,10 +46,11 @@ pub fn read(text: &str) -> Result<(Family, Shape)> {
         epsilon: if distil { 1e-12 } else { of.number("layer_norm_eps")? },
         dropout: of.rate(name("hidden_dropout_prob", "dropout"))?,
         attention_dropout: of.rate(name("attention_probs_dropout_prob", "attention_dropout"))?,
+        norms: Norms::After,
+        causal: false,
+        projection: None,
     };
-    if !shape.width.is_multiple_of(shape.heads) {
-        return Err(Error::usage(format!("config.json divides a width of {} into {} heads", shape.width, shape.heads)));
-    }
+    divided("config.json", &shape)?;
     if shape.positions <= shape.first_position {
         return Err(Error::usage(format!("config.json has {} positions, of which the first are not used", shape.positions)));
     }
@@ -63,6 +67,7 @@ pub fn write(family: Family, shape: &Shape) -> Value {
         Gelu::Quick => "quick_gelu",
     };
     match family {
+        Family::Clip | Family::Siglip => towers::config::write(family, shape),
         Family::Distilbert => json!({
             "model_type": "distilbert", "architectures": ["DistilBertModel"], "vocab_size": vocabulary, "dim": width,
             "n_layers": layers, "n_heads": heads, "hidden_dim": inner, "max_position_embeddings": positions, "activation": gelu,
@@ -81,6 +86,25 @@ pub fn write(family: Family, shape: &Shape) -> Value {
                 "pad_token_id": first_position.saturating_sub(1),
             })
         }
+    }
+}
+
+/// Refuses heads that do not divide the width; `file` describes them.
+pub(super) fn divided(file: &str, shape: &Shape) -> Result<()> {
+    match shape.width.is_multiple_of(shape.heads) {
+        true => Ok(()),
+        false => Err(Error::usage(format!("{file} divides a width of {} into {} heads", shape.width, shape.heads))),
+    }
+}
+
+/// A form of the GELU by its name in transformers.
+pub(super) fn gelu(name: &str) -> Result<Gelu> {
+    match name {
+        "gelu" => Ok(Gelu::Erf),
+        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(Gelu::Tanh),
+        "quick_gelu" => Ok(Gelu::Quick),
+        other => Err(Error::usage(format!("config.json asks for the activation `{other}`, which ctk does not have"))
+            .hint("ctk has gelu, gelu_new, gelu_fast, gelu_pytorch_tanh and quick_gelu")),
     }
 }
 
@@ -105,13 +129,7 @@ impl Config<'_> {
     }
 
     fn gelu(&self, key: &str) -> Result<Gelu> {
-        match self.text(key)? {
-            "gelu" => Ok(Gelu::Erf),
-            "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" => Ok(Gelu::Tanh),
-            "quick_gelu" => Ok(Gelu::Quick),
-            other => Err(Error::usage(format!("config.json asks for the activation `{other}`, which ctk does not have"))
-                .hint("ctk has gelu, gelu_new, gelu_fast, gelu_pytorch_tanh and quick_gelu")),
-        }
+        gelu(self.text(key)?)
     }
 
     /// Refuses positions that are no table, and networks that read one way.

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use candle_core::Tensor;
 use ctk_core::error::{Error, Result};
 
+use super::towers;
+
 /// A kind of network of transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -14,6 +16,10 @@ pub enum Family {
     Roberta,
     /// DistilBERT: BERT without types, under other names.
     Distilbert,
+    /// The text tower of CLIP: see [`towers`](super::towers).
+    Clip,
+    /// The text tower of SigLIP.
+    Siglip,
 }
 
 /// The names of a block's layers: ctk's, BERT's, DistilBERT's.
@@ -36,6 +42,11 @@ const QKV: [[&str; 2]; 3] = [
 const UNUSED: [&str; 7] = ["pooler.", "cls.", "lm_head.", "classifier.", "vocab_", "qa_outputs.", "embeddings.position_ids"];
 
 impl Family {
+    /// Whether it is the text tower of a model of texts and images.
+    pub fn is_tower(self) -> bool {
+        matches!(self, Family::Clip | Family::Siglip)
+    }
+
     /// The names of the embeddings: ctk's and transformers'.
     fn embeddings(self) -> Vec<(&'static str, &'static str)> {
         let types = (self != Family::Distilbert).then_some(("types.weight", "embeddings.token_type_embeddings.weight"));
@@ -54,6 +65,7 @@ impl Family {
             Family::Bert => ["bert.", "encoder.layer"],
             Family::Roberta => ["roberta.", "encoder.layer"],
             Family::Distilbert => ["distilbert.", "transformer.layer"],
+            Family::Clip | Family::Siglip => ["text_model.", "encoder.layers"],
         }
     }
 }
@@ -62,7 +74,11 @@ impl Family {
 ///
 /// # Errors
 /// A tensor that is missing, or that is neither part of the network nor of a head.
+/// Besides, of a family that is a text tower: it has [`towers::names`](super::towers::names).
 pub fn adopt(family: Family, layers: usize, from: &HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>> {
+    if family.is_tower() {
+        return Err(Error::new("the tensors of a text tower have other names"));
+    }
     let [prefix, blocks] = family.places();
     let theirs = if family == Family::Distilbert { 1 } else { 0 };
     // Old files say gamma and beta.
@@ -102,6 +118,9 @@ pub fn adopt(family: Family, layers: usize, from: &HashMap<String, Tensor>) -> R
 /// # Errors
 /// A tensor that the network does not have.
 pub fn give(family: Family, from: &[(String, Tensor)]) -> Result<Vec<(String, Tensor)>> {
+    if family.is_tower() {
+        return towers::names::give(family, from);
+    }
     let [_, blocks] = family.places();
     let theirs = if family == Family::Distilbert { 1 } else { 0 };
     let embeddings = family.embeddings();

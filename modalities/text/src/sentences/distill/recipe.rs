@@ -138,13 +138,14 @@ pub fn written(request: &TaskRequest) -> Result<Recipe> {
     };
     refused(request, task)?;
     let teacher = Start::of(&request.run)?.described;
-    let Network::Transformer { shape, .. } = &teacher.network else {
+    let Network::Transformer { .. } = &teacher.network else {
         return Err(Error::usage("this is a static embedding already, so it cannot teach one").at(request.run.display()).hint(
             "give a transformer: a run with [encoder.transformer], or a folder of sentence-transformers such as all-MiniLM-L6-v2",
         ));
     };
-    if let Some(width) = task.width.filter(|width| *width > shape.width) {
-        let what = format!("--width {width} is more than the teacher's {} values", shape.width);
+    let values = teacher.network.width();
+    if let Some(width) = task.width.filter(|width| *width > values) {
+        let what = format!("--width {width} is more than the teacher's {values} values");
         return Err(Error::usage(what).at(request.run.display()).hint("principal components can only be fewer"));
     }
     let mut recipe = match &task.student {
@@ -168,7 +169,7 @@ pub fn written(request: &TaskRequest) -> Result<Recipe> {
         recipe.set("encoder.static.width", &width.to_string())?;
     }
     if !recipe.states("encoder") {
-        recipe.set("encoder.static.width", &WIDTH.min(shape.width).to_string())?;
+        recipe.set("encoder.static.width", &WIDTH.min(values).to_string())?;
     }
     recipe.set_path("task.distill.teacher", &request.run)?;
     if let Some(file) = &task.vocabulary {

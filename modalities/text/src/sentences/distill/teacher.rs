@@ -49,6 +49,7 @@ pub struct Teacher {
 enum Of {
     All,
     First,
+    Last,
     /// Those between the special tokens.
     Inner,
 }
@@ -64,14 +65,14 @@ impl Teacher {
         for (_, bytes) in start.files()? {
             identity = identity.and(&bytes);
         }
-        let Start { described, tokenizer, tensors, notes } = start;
+        let Start { described, tokenizer, tensors, mut notes } = start;
         let Network::Transformer { shape, pooling, .. } = described.network.clone() else {
             return Err(Error::usage("this is a static embedding already, so it cannot teach one").at(path.display()));
         };
         let tensors = tensors.ok_or_else(|| Error::new("this encoder has no weights").at(path.display()))?;
         let mut params = Params::new();
         let layers = shape.network(params.root().sub("encoder"))?;
-        let tokens = TokenEncoder::new(layers, shape.width, params.gradient_store());
+        let tokens = TokenEncoder::new(layers, shape.features(), params.gradient_store());
         params.materialise(Key::new(0), DType::F32, device)?;
         params.load_section("encoder", &tensors).at(path.display())?;
         let mut names: Vec<&String> = tensors.keys().collect();
@@ -85,7 +86,10 @@ impl Teacher {
         let tokenizing = |rules| Tokenizing::new(tokenizer.clone(), rules, shape.vocabulary).at(path.display());
         let bare = tokenizing(Rules { prompt: String::new(), ..described.rules.clone() })?;
         let tokenizing = tokenizing(described.rules.clone())?;
-        Ok(Teacher { tokens, pooling, width: shape.width, described, tokenizing, bare, around, notes, identity })
+        if pooling == Pooling::Last {
+            notes.push("its features are those of the last token, so the others do not teach".to_string());
+        }
+        Ok(Teacher { tokens, pooling, width: shape.features(), described, tokenizing, bare, around, notes, identity })
     }
 
     /// Values of its rows.
@@ -122,11 +126,15 @@ impl Teacher {
         Ok(self.bare.cut(word)?.ids)
     }
 
-    /// The mean of all outputs for each of these sequences of tokens.
+    /// The mean of all outputs for each of these sequences of tokens; of a teacher whose features are those of the last token, these.
     ///
     /// # Errors
     /// The device fails; the process was asked to end.
     pub fn pieces(&self, sequences: &[Vec<u32>]) -> Result<Vec<f32>> {
+        if self.pooling == Pooling::Last {
+            let finished: Vec<Vec<u32>> = sequences.iter().map(|ids| self.described.rules.finished(ids.clone())).collect();
+            return self.read(&finished, Of::Last, true);
+        }
         self.read(sequences, Of::All, true)
     }
 
@@ -138,9 +146,14 @@ impl Teacher {
         let tokens = self.tokenizing.cut_all(texts)?;
         let sequences: Vec<Vec<u32>> = tokens.into_iter().map(|text| text.ids).collect();
         match (targets, self.pooling) {
+            (Targets::Tokens, Pooling::Last) => self.read(&sequences, Of::Last, false),
             (Targets::Tokens, _) => self.read(&sequences, Of::Inner, false),
             (Targets::Features, pooling) => {
-                let of = if pooling == Pooling::Mean { Of::All } else { Of::First };
+                let of = match pooling {
+                    Pooling::Mean => Of::All,
+                    Pooling::First => Of::First,
+                    Pooling::Last => Of::Last,
+                };
                 let mut rows = self.read(&sequences, of, false)?;
                 if self.described.normalise {
                     normalise(&mut rows, self.width);
@@ -184,6 +197,7 @@ impl Teacher {
         match of {
             Of::All => outputs,
             Of::First => &outputs[..self.width],
+            Of::Last => &outputs[outputs.len() - self.width..],
             Of::Inner if outputs.len() > before + behind => &outputs[before..outputs.len() - behind],
             Of::Inner => outputs,
         }

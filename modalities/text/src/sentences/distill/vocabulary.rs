@@ -16,6 +16,7 @@ use tokenizers::{
 
 use super::teacher::Teacher;
 use crate::sentences::table;
+use crate::sentences::tokenizing::before;
 
 /// What a student's rows are made of.
 pub struct Vocabulary {
@@ -44,12 +45,9 @@ impl Vocabulary {
         for own in ["truncation", "padding", "post_processor"] {
             file[own] = Value::Null;
         }
-        if teacher.described().rules.lower {
-            let lower = json!({ "type": "Lowercase" });
-            file["normalizer"] = match file["normalizer"].take() {
-                Value::Null => lower,
-                other => json!({ "type": "Sequence", "normalizers": [lower, other] }),
-            };
+        let steps = teacher.described().rules.steps();
+        if !steps.is_empty() {
+            before(&mut file, steps);
         }
         let unknown = table::unknown(tokenizer);
         let special = special(teacher, &file, unknown);
