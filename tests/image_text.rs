@@ -61,7 +61,7 @@ fn photos(folder: &Path) -> usize {
 }
 
 const RECIPE: &str = "[data]\npath = \"my photos\"\n[captions]\nholdout = 0.2\n[pairs]\nsize = 16\n\
-    [image.encoder.resnet]\ndepth = 18\nwidth = 0.125\nstem = \"small\"\n[image.head]\nwidth = 16\n\
+    [image.encoder.resnet]\ndepth = 18\nwidth = 0.25\nstem = \"small\"\n[image.head]\nwidth = 16\n\
     [text.encoder.static]\nwidth = 16\n[text.tokenizer.train]\nsize = 300\n[text.head]\nwidth = 16\n\
     [optimizer.adamw]\nrate = 3e-3\n[train]\nepochs = 12\nbatch = 16\nseed = 1\n";
 
@@ -111,7 +111,7 @@ fn stored_features_take_the_place_of_a_tower() {
     said(at, &["train", "image-text", "--config", "a.toml", "--out", "run", "--quiet"]);
     said(at, &["embed", "run", "--data", "my photos", "--out", "images.npy", "--quiet"]);
     let stored: String = RECIPE.lines().filter(|line| !["depth", "stem"].iter().any(|key| line.starts_with(key))).collect::<Vec<_>>().join("\n");
-    let stored = stored.replace("[image.encoder.resnet]\nwidth = 0.125\n", "[image]\nfeatures = \"images.npy\"\n");
+    let stored = stored.replace("[image.encoder.resnet]\nwidth = 0.25\n", "[image]\nfeatures = \"images.npy\"\n");
     fs::write(at.join("stored.toml"), &stored).unwrap();
     let (figures, told) = said(at, &["train", "image-text", "--config", "stored.toml", "--out", "two", "--json"]);
     assert!(told.contains("stored features of 16 values") && figures["recall_at_5"].as_f64().unwrap() > 0.5, "{told}");
@@ -129,7 +129,7 @@ fn stored_features_take_the_place_of_a_tower() {
 fn classes_are_described_by_prompts() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
-    let recipe = "[data]\ntrain = 360\ntest = 90\n[pairs]\nsize = 16\n[image.encoder.resnet]\ndepth = 18\nwidth = 0.125\nstem = \"small\"\n\
+    let recipe = "[data]\ntrain = 360\ntest = 90\n[pairs]\nsize = 16\n[image.encoder.resnet]\ndepth = 18\nwidth = 0.25\nstem = \"small\"\n\
         [text.encoder.static]\nwidth = 16\n[text.tokenizer.train]\nsize = 300\n[train]\nepochs = 1\nbatch = 32\n";
     fs::write(at.join("a.toml"), recipe).unwrap();
     let (_, told) = said(at, &["train", "image-text", "--config", "a.toml", "--out", "run", "--json"]);

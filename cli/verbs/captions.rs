@@ -8,7 +8,7 @@ use ctk_core::eval::{Features, zero_shot};
 use ctk_core::modality::Query;
 use ctk_core::opened;
 use ctk_core::store::files;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::Modalities;
 use crate::shared::args::ModelArgs;

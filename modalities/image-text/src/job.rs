@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::path::Path;
 
-use ctk_core::data::dataset::Dataset;
 use ctk_core::eval::crossmodal::{self, CrossModal};
 use ctk_core::modality::{Job, Summary};
 use ctk_core::nn::pass::Precision;
@@ -22,6 +21,7 @@ use ctk_vision::tower;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::clip;
 use crate::data::{Captioned, Data};
 use crate::embed::{self, CaptionRows, ImageRows};
 use crate::forecast;
@@ -315,6 +315,8 @@ fn begin(checked: &Checked, start: Option<&Start>, stored_image: bool) -> Result
         if let Some(begun) = tower::begun(&image.encoder)? {
             begin.sections.insert(IMAGE.to_string(), begun.tensors);
             begin.notes.extend(begun.notes);
+            let both = tower::weights(&image.encoder).filter(|path| checked.recipe.text.encoder.weights() == Some(path));
+            both.map_or(Ok(()), |path| clip::begin(checked, path, &mut begin))?;
         } else if let Some(path) = &image.init {
             let (_, tensors) = tower::described(path)?;
             if let Some(tensors) = tensors {

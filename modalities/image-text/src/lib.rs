@@ -3,8 +3,10 @@
 //! - Data: [`data`] are images with captions, [`source`] draws pairs of them; [`stored`] are features of other programs in place of a tower.
 //! - Towers: [`network`] declares both, [`input`] is what they read; their encoders are those of the vision and the text plugin.
 //! - Training: `recipe`, `job`; `forecast` says how much memory a step needs.
+//! - Files: `clip` reads and writes both towers as other programs have them.
 //! - Use: [`embed`] makes rows of both sides, `model` is what verbs know of a trained model.
 
+mod clip;
 pub mod data;
 pub mod embed;
 mod forecast;
@@ -81,6 +83,10 @@ impl Modality for ImageText {
 
     fn set_init(&self, recipe: &mut Recipe, run: &Path) -> Result<()> {
         recipe::begun(recipe, run)
+    }
+
+    fn set_weights(&self, recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
+        clip::set_weights(recipe, file, adopt)
     }
 
     fn samples(&self) -> &'static str {

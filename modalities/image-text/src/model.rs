@@ -20,7 +20,8 @@ use serde_json::json;
 use crate::data::Data;
 use crate::embed::{self, CaptionRows, ImageRows};
 use crate::job::{SIDES, Widths};
-use crate::network::{Sides, TextSide, Towers, not_ours};
+use crate::clip;
+use crate::network::{HEAD, IMAGE, Sides, TEXT, TextSide, Towers, file, not_ours};
 use crate::recipe::Checked;
 use crate::stored::Stored;
 
@@ -31,6 +32,8 @@ pub(crate) struct Trained {
     checkpoint: Checkpoint,
     /// None if the text tower is stored features.
     tokenizing: Option<Tokenizing>,
+    /// What is exported of the text tower.
+    start: Option<Start>,
     precision: Precision,
 }
 
@@ -49,11 +52,12 @@ impl Trained {
         };
         let sides = Sides { stored_image: widths.image, text };
         let (towers, _) = sides.trained(&checked, &from.reader(), device).at(from.folder().display())?;
-        let tokenizing = start.map(|start| {
+        let tokenizing = start.as_ref().map(|start| {
             let vocabulary = start.described.network.vocabulary();
-            Tokenizing::new(start.tokenizer, start.described.rules, vocabulary)
+            Tokenizing::new(start.tokenizer.clone(), start.described.rules.clone(), vocabulary)
         });
-        Ok(Trained { checked, towers, checkpoint: from.clone(), tokenizing: tokenizing.transpose()?, precision: Precision::F32 })
+        let tokenizing = tokenizing.transpose()?;
+        Ok(Trained { checked, towers, checkpoint: from.clone(), tokenizing, start, precision: Precision::F32 })
     }
 
     fn tokenizing(&self) -> Result<&Tokenizing> {
@@ -260,5 +264,27 @@ impl Model for Trained {
 
     fn views(&self) -> bool {
         true
+    }
+
+    fn formats(&self) -> &'static [&'static str] {
+        if self.start.is_some() { &[clip::FORMAT] } else { &[] }
+    }
+
+    /// `transformers` is a folder of a `CLIPModel` or `SiglipModel`.
+    fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
+        let Some(start) = self.start.as_ref().filter(|_| format == clip::FORMAT) else {
+            return Err(Error::usage(format!("this model cannot be exported as `{format}`")));
+        };
+        let reader = self.checkpoint.reader();
+        let sections = [IMAGE, TEXT, HEAD].map(|section| Ok((section, reader.tensors(&file(section))?)));
+        let loss = file("loss");
+        let run = clip::Run {
+            of: &self.checked,
+            sections: sections.into_iter().collect::<Result<_>>()?,
+            loss: if reader.has(&loss) { reader.tensors(&loss)? } else { Default::default() },
+            text: &start.described,
+            tokenizer: &start.tokenizer,
+        };
+        clip::export(run, out)
     }
 }

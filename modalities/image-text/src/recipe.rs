@@ -259,8 +259,10 @@ impl TextRecipe {
 
 /// A recipe that has been checked.
 #[derive(Clone)]
-pub(crate) struct Checked {
+pub struct Checked {
+    /// The recipe.
     pub recipe: ImageTextRecipe,
+    /// How an image becomes a view.
     pub augment: Augment,
     /// The recipe as written.
     pub text: Recipe,
@@ -422,7 +424,7 @@ fn adopt(recipe: &mut Recipe, path: &Path) -> Result<()> {
 
 /// A recipe for the images and captions at `path`, sized for about half an hour on two cores.
 pub(crate) fn general(path: &Path) -> Result<String> {
-    let images = dataset::first_look(&[path.to_path_buf()])?.pretraining();
+    let images = dataset::first_look_captioned(&[path.to_path_buf()])?.pretraining();
     let side = images.median_side(64).unwrap_or(96);
     let (size, stem, width) = match side {
         0..=40 => (32, "small", 0.5),

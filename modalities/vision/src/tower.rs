@@ -14,6 +14,7 @@ use crate::encoder::{self, EncoderRecipe};
 use crate::import::Found;
 use crate::recipe;
 
+pub use crate::encoder::vit::Part;
 pub use crate::features::{batches, named};
 
 /// The recipe keys of an encoder's section that hold paths: `encoder.NAME.weights`.
@@ -65,6 +66,32 @@ pub fn begun(of: &EncoderRecipe) -> Result<Option<Begun>> {
     params.materialise(Key::new(0), DType::F32, &Device::Cpu)?;
     of.architecture().load(file, &params)?;
     Ok(Some(Begun { tensors: params.section("encoder")?.into_iter().collect(), notes }))
+}
+
+/// The tensors of another program's file that have one of these names, in f32.
+///
+/// # Errors
+/// There is no such file, or it is damaged.
+pub fn beside(path: &Path, names: &[&str]) -> Result<HashMap<String, Tensor>> {
+    let file = encoder::File::open(path)?;
+    let mut found = HashMap::new();
+    for (name, tensor) in file.tensors()?.into_iter().filter(|(name, _)| names.contains(&name.as_str())) {
+        let tensor = encoder::finite(&name, &tensor).at(file.path().display())?;
+        found.insert(name, tensor);
+    }
+    Ok(found)
+}
+
+/// The encoder as the image tower of a `CLIPModel` or `SiglipModel` of transformers; `tensors` are the encoder's, under ctk's names.
+///
+/// # Errors
+/// A network that is neither's.
+pub fn part(of: &EncoderRecipe, pairs: &AugmentRecipe, tensors: HashMap<String, Tensor>) -> Result<Part> {
+    match of {
+        EncoderRecipe::Vit(of) => encoder::vit::part(of, pairs, tensors),
+        _ => Err(Error::usage("a ResNet is no image tower of transformers' CLIP or SigLIP")
+            .hint("[image.encoder.vit] with normalise_tokens = true and patch_bias = false is CLIP's")),
+    }
 }
 
 /// The recipe that describes what is at `path`, a run of vision or another program's network, with its sections `encoder` and `pairs`; of a

@@ -341,7 +341,7 @@ pub fn skipped_line(skipped: &[Bad]) -> Option<String> {
 }
 
 /// `n` with thousands separators.
-pub(crate) fn thousands(n: usize) -> String {
+pub fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use architecture::ImageEncoder;
 pub(crate) use architecture::{Architecture, ClassifierExport, Exported, Family, Foreign, Meant, SAFETENSORS};
-pub(crate) use file::File;
+pub(crate) use file::{File, finite};
 pub(crate) use input::{mean_and_deviation, told};
 
 /// Generates from the list the modules, the section of a recipe, and the families.

@@ -187,6 +187,40 @@ pub(super) fn write(format: &str, of: &VitRecipe, exported: Exported, out: &Path
     Ok(notes)
 }
 
+/// The image tower of a `CLIPModel` or `SiglipModel` of transformers.
+pub struct Part {
+    /// Whether it is SigLIP's, whose features need no projection.
+    pub siglip: bool,
+    /// `vision_config`.
+    pub config: Value,
+    /// `preprocessor_config.json`.
+    pub preprocessor: Value,
+    /// The tensors, `vision_model.…`.
+    pub tensors: HashMap<String, Tensor>,
+    /// How it is used there, and what differs.
+    pub notes: Vec<String>,
+}
+
+/// The encoder as the image tower of a CLIP or SigLIP model.
+///
+/// # Errors
+/// A network that neither of these has, by what it has.
+pub(crate) fn part(of: &VitRecipe, pairs: &AugmentRecipe, tensors: HashMap<String, Tensor>) -> Result<Part> {
+    let target = target("transformers", of)?;
+    if !matches!(target, Target::Clip | Target::Siglip) {
+        return Err(Error::usage("this is neither the image tower of CLIP nor that of SigLIP").hint(
+            "CLIP's has normalise_tokens = true and patch_bias = false; SigLIP's has pooling = \"attention\" and no class token",
+        ));
+    }
+    Ok(Part {
+        siglip: target == Target::Siglip,
+        config: of_transformers(target, of, None),
+        preprocessor: processor::config(pairs),
+        tensors: named(target, of, tensors, false)?,
+        notes: unlike(&pairs.evaluation(), Offset::Floor, "transformers").into_iter().collect(),
+    })
+}
+
 /// timm's `config.json`. All settings are arguments of the model, whose name says the normalisations' ε alone.
 fn of_timm(of: &VitRecipe, pairs: &AugmentRecipe, classes: Option<&[String]>) -> Value {
     let pool = match of.pooling {
@@ -286,17 +320,12 @@ fn of_transformers(target: Target, of: &VitRecipe, classes: Option<&[String]>) -
     config
 }
 
-/// A safetensors file with the names of `target`.
-fn weights(
-    target: Target,
-    of: &VitRecipe,
-    mut tensors: HashMap<String, Tensor>,
-    classifier: Option<&ClassifierExport>,
-) -> Result<Vec<u8>> {
+/// The tensors under the names of `target`.
+fn named(target: Target, of: &VitRecipe, mut tensors: HashMap<String, Tensor>, classifier: bool) -> Result<HashMap<String, Tensor>> {
     if target == Target::Timm && of.registers > 0 && of.class_token && of.class_position {
         folded(&mut tensors)?;
     }
-    let (layout, prefix) = (target.layout(), target.prefix(classifier.is_some()));
+    let (layout, prefix) = (target.layout(), target.prefix(classifier));
     let mut theirs: HashMap<String, Tensor> = HashMap::new();
     for (ours, tensor) in &tensors {
         let parts = layout.parts(ours).ok_or_else(|| Error::new(format!("`{ours}` has no name in {layout}")))?;
@@ -322,6 +351,17 @@ fn weights(
         let mask = Tensor::zeros((1, of.width), ctk_core::DType::F32, &candle_core::Device::Cpu)?;
         theirs.insert("embeddings.mask_token".to_string(), mask);
     }
+    Ok(theirs)
+}
+
+/// A safetensors file with the names of `target`.
+fn weights(
+    target: Target,
+    of: &VitRecipe,
+    tensors: HashMap<String, Tensor>,
+    classifier: Option<&ClassifierExport>,
+) -> Result<Vec<u8>> {
+    let mut theirs = named(target, of, tensors, classifier.is_some())?;
     let name = match target {
         Target::Torchvision => "heads.head",
         Target::Vit => "classifier",

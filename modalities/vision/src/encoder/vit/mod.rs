@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use super::architecture::{Architecture, Exported, Family, Foreign, ImageEncoder, Keys, SAFETENSORS, Values};
 use super::file::File;
 
+pub use export::Part;
+pub(crate) use export::part;
 pub use names::Layout;
 pub use network::Vit;
 pub use recipe::{Activation, Pooling, VitRecipe};
