@@ -1,10 +1,12 @@
 //! Opens ctk's exports with the programs that they are for: gensim, fastText, sentence-transformers, spaCy; torchvision, timm, transformers
 //! (`resnets`, `vits`), open_clip (`vits`); sentence-transformers, transformers, model2vec (`sentences`); text towers of transformers and open_clip
-//! (`towers`). Each must get the vectors that ctk reports.
+//! (`towers`), and whole CLIP and SigLIP models (`pairs`). Each must get the vectors that ctk reports.
 //!
 //!     python3 -m venv venv && venv/bin/pip install -r tests/python/requirements.txt
 //!     CTK_PYTHON=venv/bin/python cargo test --test clients -- --ignored
 
+#[path = "clients/pairs.rs"]
+mod pairs;
 #[path = "clients/resnets.rs"]
 mod resnets;
 #[path = "clients/sentences.rs"]

@@ -435,8 +435,15 @@ pub struct Preview {
     #[command(flatten)]
     pub recipe: RecipeArgs,
     /// The image file to write
-    #[arg(long, value_name = "FILE.png", value_hint = ValueHint::FilePath)]
-    pub out: PathBuf,
+    #[arg(long, value_name = "FILE.png", value_hint = ValueHint::FilePath, required_unless_present = "export")]
+    pub out: Option<PathBuf>,
+    /// Write views of every image as PNG files into this new folder, for a program that computes features of them; views.csv says whose
+    /// they are
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "out")]
+    pub export: Option<PathBuf>,
+    /// Views of each image, with --export
+    #[arg(long, value_name = "N", default_value_t = 2, requires = "export", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub views: u16,
     #[command(flatten)]
     pub over: Over,
 }

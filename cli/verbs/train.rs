@@ -22,7 +22,7 @@ fn begun(args: &Train, modality: &dyn Modality) -> Result<Recipe> {
     let Some(init) = &args.init else { return recipe::recipe(&args.recipe, modality) };
     // A file, on this machine or on the hub, is another program's weights. A folder may be too; runs have a recipe or a manifest, and
     // those of some other modalities are weights as well.
-    let described = ["config.json", "modules.json"].iter().any(|name| init.join(name).is_file());
+    let described = ["config.json", "modules.json", "open_clip_config.json"].iter().any(|name| init.join(name).is_file());
     let foreign = init.is_file() || ctk_hub::is_remote(init) || described;
     let own = args.recipe.config.is_none();
     let from = if foreign { None } else { Some(Checkpoint::open(init)?) };

@@ -191,6 +191,14 @@ pub trait Modality: Sync {
         Ok(Vec::new())
     }
 
+    /// Writes `views` random views of each image of the recipe's data into the new folder `out`, with a table that says whose they are.
+    ///
+    /// # Errors
+    /// A modality without images, data that cannot be read, or a folder that cannot be written.
+    fn export_views(&self, _recipe: &Recipe, _views: usize, _out: &Path) -> Result<()> {
+        Err(Error::usage(format!("{} has no views to write", self.name())).hint("only vision and image-text have images"))
+    }
+
     /// Draws view pairs of the recipe's data into an image file, and returns warnings about them.
     ///
     /// # Errors

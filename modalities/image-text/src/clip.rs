@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use ctk_core::modality::Modality as _;
 use ctk_core::recipe::Recipe;
+use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::files;
 use ctk_core::{DType, Error, Result, Tensor};
+use ctk_text::Sentences;
 use ctk_text::sentences::network::{Described, Network};
 use ctk_text::transformer::names::Family;
 use ctk_text::transformer::towers;
@@ -20,6 +23,9 @@ use crate::recipe::{Checked, ImageTextRecipe};
 
 /// The format of export.
 pub(crate) const FORMAT: &str = "transformers";
+
+/// The plugin of images.
+pub(crate) const VISION: &str = "vision";
 
 /// Names of the projection of images: of transformers, and of open_clip, where it is transposed.
 const PROJECTION: &str = "visual_projection.weight";
@@ -52,18 +58,29 @@ impl Beside {
     }
 }
 
-/// Makes `recipe` begin with both towers of the model at `path`; with `adopt` its networks and the preparation of images become the model's.
+/// Makes `recipe` begin with what is at `path`: both towers of a CLIP or SigLIP model, an image tower (a run of vision, another program's
+/// network), or a text tower (a run of sentences or word2vec, another program's encoder). With `adopt` the networks of the recipe, and the
+/// preparation of images, become those at `path`.
 ///
 /// # Errors
-/// There is no such model, or it has no text tower.
+/// There is none of these.
 pub(crate) fn set_weights(recipe: &mut Recipe, path: &Path, adopt: bool) -> Result<()> {
-    let (described, _) = tower::described(path)?;
-    let text = ctk_text::sentences::folder::at(path)?;
-    if text.is_none() {
-        return Err(Error::usage("this model has no text tower").at(path.display()).hint(
-            "a CLIP or SigLIP model has both towers; image.init = PATH begins with an image tower alone",
-        ));
+    let run = path.join("checkpoints").exists() || path.join("manifest.json").is_file();
+    if run && Checkpoint::open(path)?.manifest().modality != VISION {
+        return set_text(recipe, path);
     }
+    let text = if run { None } else { ctk_text::sentences::folder::at(path)? };
+    let described = match (tower::described(path), &text) {
+        (Ok((described, _)), Some(_)) => described,
+        (Ok(_), None) => {
+            if adopt {
+                recipe.remove("image.encoder")?;
+            }
+            return recipe.set_path("image.init", path);
+        }
+        (Err(_), Some(_)) => return set_text(recipe, path),
+        (Err(e), None) => return Err(e),
+    };
     let beside = Beside::read(path)?;
     recipe.remove("image.init")?;
     if adopt {
@@ -97,6 +114,14 @@ pub(crate) fn set_weights(recipe: &mut Recipe, path: &Path, adopt: bool) -> Resu
         recipe.remove(&format!("text.{key}"))?;
     }
     recipe.set_path("text.encoder.transformer.weights", path)
+}
+
+/// Makes the text tower of `recipe` begin with what is at `path`.
+fn set_text(recipe: &mut Recipe, path: &Path) -> Result<()> {
+    let mut own = Recipe::new("the text tower", "");
+    Sentences.set_weights(&mut own, path, false)?;
+    recipe.remove("text.tokenizer.file")?;
+    recipe.take_from("text.encoder", &own, "encoder")
 }
 
 /// Adds what the file at `path`, with which both towers begin, has beside them.

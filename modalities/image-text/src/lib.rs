@@ -26,7 +26,7 @@ use ctk_core::modality::{Job, Modality, Model};
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Device, Result};
-use ctk_images::preview;
+use ctk_images::{crops, preview};
 use ctk_vision::tower;
 
 use crate::recipe::Checked;
@@ -85,6 +85,10 @@ impl Modality for ImageText {
         recipe::begun(recipe, run)
     }
 
+    fn reads_weights_of(&self, other: &str) -> bool {
+        [clip::VISION, "sentences", "word2vec"].contains(&other)
+    }
+
     fn set_weights(&self, recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
         clip::set_weights(recipe, file, adopt)
     }
@@ -100,6 +104,12 @@ impl Modality for ImageText {
         lines.extend(data.notes);
         lines.push(format!("image tower: {}", tower::title(&checked.recipe.image.encoder)));
         Ok(lines)
+    }
+
+    fn export_views(&self, recipe: &Recipe, views: usize, out: &Path) -> Result<()> {
+        let checked = Checked::new(recipe)?;
+        let images = checked.recipe.data.open_captioned()?.all();
+        crops::write(&images, &checked.augment, checked.recipe.train.seed, views, out)
     }
 
     fn preview(&self, recipe: &Recipe, out: &Path) -> Result<Vec<String>> {

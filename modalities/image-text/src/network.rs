@@ -72,8 +72,8 @@ impl Sides {
         let mut project = |recipe: &HeadRecipe, width: usize, side: &str| {
             ProjectionHead::new(recipe, width, params.root().sub(HEAD).sub(side))
         };
-        let left_head = project(&image.head, left.width(), IMAGE);
-        let right_head = project(&text.head, right.width(), TEXT);
+        let left_head = project(&image.head.head(), left.width(), IMAGE);
+        let right_head = project(&text.head.head(), right.width(), TEXT);
         let widths = [left_head.width(), right_head.width()];
         if widths[0] != widths[1] {
             let what = format!("embeddings of images have {} values, and those of captions {}", widths[0], widths[1]);

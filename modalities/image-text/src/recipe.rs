@@ -128,7 +128,7 @@ pub struct ImageRecipe {
     /// `[image.encoder.*]`.
     pub encoder: EncoderRecipe,
     /// `[image.head]`: the projection into the common space.
-    pub head: HeadRecipe,
+    pub head: ProjectionRecipe,
 }
 
 impl Default for ImageRecipe {
@@ -140,7 +140,7 @@ impl Default for ImageRecipe {
             unlock_last: None,
             rate: 1.0,
             encoder: EncoderRecipe::default(),
-            head: projection(),
+            head: ProjectionRecipe::default(),
         }
     }
 }
@@ -162,7 +162,7 @@ pub struct TextRecipe {
     /// `[text.encoder.*]`: also a run of sentences, or word vectors, whose mean is taken (`[text.encoder.static] weights`).
     pub encoder: texts::EncoderRecipe,
     /// `[text.head]`: the projection into the common space.
-    pub head: HeadRecipe,
+    pub head: ProjectionRecipe,
 }
 
 impl Default for TextRecipe {
@@ -174,14 +174,39 @@ impl Default for TextRecipe {
             rate: 1.0,
             tokenizer: TokenizerRecipe::default(),
             encoder: texts::EncoderRecipe::Transformer(texts::TransformerRecipe::default()),
-            head: projection(),
+            head: ProjectionRecipe::default(),
         }
     }
 }
 
-/// CLIP's projection: one linear layer without bias.
-fn projection() -> HeadRecipe {
-    HeadRecipe { layers: 1, width: 256, hidden: None, norms: Norms::None, bias: false }
+/// `[image.head]` and `[text.head]`: by default CLIP's projection, one linear layer without bias.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectionRecipe {
+    /// Layers, 0 (the encoder's features are the embedding) to 3.
+    pub layers: usize,
+    /// Width of the embedding, the same for images and texts.
+    pub width: usize,
+    /// Width of the hidden layers; default: as wide as the features.
+    pub hidden: Option<usize>,
+    /// Which layers have batch normalisation.
+    pub norms: Norms,
+    /// Whether layers without batch normalisation have a bias.
+    pub bias: bool,
+}
+
+impl Default for ProjectionRecipe {
+    fn default() -> Self {
+        ProjectionRecipe { layers: 1, width: 256, hidden: None, norms: Norms::None, bias: false }
+    }
+}
+
+impl ProjectionRecipe {
+    /// The same as the head of a tower.
+    pub fn head(&self) -> HeadRecipe {
+        let ProjectionRecipe { layers, width, hidden, norms, bias } = *self;
+        HeadRecipe { layers, width, hidden, norms, bias }
+    }
 }
 
 /// `[eval]`.
@@ -266,6 +291,7 @@ pub struct Checked {
     pub augment: Augment,
     /// The recipe as written.
     pub text: Recipe,
+    head: HeadRecipe,
 }
 
 impl Checked {
@@ -296,10 +322,8 @@ impl Checked {
         tower::check(&image.encoder, of_image, &recipe.pairs, text)?;
         of_text.encoder.check(of_captions)?;
         of_text.tokenizer.check(of_captions, &of_text.encoder)?;
-        for (head, side) in [(&image.head, of_image), (&of_text.head, of_captions)] {
-            head.check(side)?;
-            side.require(head.norms == Norms::None || head.bias, "head.bias", "is for layers without normalisation")?;
-        }
+        image.head.head().check(of_image)?;
+        of_text.head.head().check(of_captions)?;
         loss.check(false, text)?;
         loss.without_teacher(text)?;
         loss.without_scores(text)?;
@@ -311,7 +335,7 @@ impl Checked {
         train.check(text)?;
         text.require(train.batch > 1, "train.batch", "must be at least 2: a loss compares the pairs of a batch")?;
         text.require(recipe.eval.every > 0, "eval.every", "must be at least 1 epoch")?;
-        Ok(Checked { recipe, augment, text: text.clone() })
+        Ok(Checked { head: recipe.image.head.head(), recipe, augment, text: text.clone() })
     }
 
     /// The plan of a run.
@@ -327,8 +351,9 @@ impl Checked {
 
     /// The sections that describe the method.
     pub fn method(&self) -> Method<'_> {
-        let ImageTextRecipe { image, loss, optimizer, train, .. } = &self.recipe;
-        Method { head: &image.head, predictor: None, loss, optimizer, train }
+        let ImageTextRecipe { loss, optimizer, train, .. } = &self.recipe;
+        // Each tower has a head of its own; the method is told of the one of images.
+        Method { head: &self.head, predictor: None, loss, optimizer, train }
     }
 }
 

@@ -39,7 +39,7 @@ use ctk_core::task::TaskRequest;
 use ctk_core::train::bench::{Report, Request};
 use ctk_core::{Device, Error, Result, store::files};
 use ctk_images::recipe::Paths;
-use ctk_images::{check, preview};
+use ctk_images::{check, crops, preview};
 
 use crate::recipe::VisionRecipe;
 
@@ -141,6 +141,12 @@ impl Modality for Vision {
         lines.extend(forecast::shrunk(&checked, splits.pretraining().median_side(64).ok()));
         lines.push(forecast::measures(&checked, splits.labelled()));
         Ok(lines)
+    }
+
+    fn export_views(&self, recipe: &Recipe, views: usize, out: &Path) -> Result<()> {
+        let checked = recipe::check(recipe)?;
+        let images = checked.recipe.data.open()?.all();
+        crops::write(&images, &checked.augment, checked.recipe.train.seed, views, out)
     }
 
     fn preview(&self, recipe: &Recipe, out: &Path) -> Result<Vec<String>> {
