@@ -85,7 +85,8 @@ mod tests {
             Ok(())
         });
         read.unwrap();
-        assert_eq!(rows, [vec!["a", "b"], vec![], vec![], vec!["ü"]].repeat(40));
+        let expected: [&[&str]; 4] = [&["a", "b"], &[], &[], &["ü"]];
+        assert_eq!(rows, expected.repeat(40));
     }
 
     #[test]
