@@ -147,6 +147,15 @@ class Work:
             self.bench.ctk("train", "word2vec", "--data", corpus, "--out", run, "--set", "train.epochs=3")
         return run
 
+    def stored(self, captions):
+        """What frozen MiniLM makes of captions, computed once: its projection is what is trained."""
+        out = self.there / "minilm.npy"
+        if not out.exists():
+            texts = self.there / "captions.txt"
+            texts.write_text("".join(f"{text}\n" for text in sorted(set(captions))), encoding="utf-8")
+            self.bench.ctk("embed", minilm(), "--data", texts, "--out", out, "--force")
+        return f"[text]\nfeatures = {json.dumps(str(out))}\n"
+
     def text(self, arm):
         if arm == "minilm":
             return f"[text]\nfrozen = true\n[text.tokenizer]\nlongest = 32\n[text.encoder.transformer]\nweights = {json.dumps(minilm())}\n"
@@ -269,8 +278,8 @@ class Work:
                 batch = torch.stack([transform(Image.open(folder / name).convert("RGB")) for name in names[at : at + 32]])
                 rows.append(model.eval()(batch).numpy())
         numpy.save(out, numpy.concatenate(rows))
-        # The names that ctk gives rows: the table's.
-        (self.there / "efficientnet.npy.names.tsv").write_text("name\n" + "".join(f"{folder / name}\n" for name in names))
+        # The names that ctk gives images of a table: their paths without the first slash.
+        (self.there / "efficientnet.npy.names.tsv").write_text("name\n" + "".join(f"{str(folder / name).lstrip(chr(47))}\n" for name in names))
         return out
 
     def fold(self, arm, turn):
@@ -290,7 +299,8 @@ class Work:
             side, epochs, rate = f"[image]\nfeatures = {json.dumps(str(self.efficientnet(folder, names)))}\n", a.stored_epochs, a.stored_rate
         else:
             side, epochs, rate = FROM_SCRATCH.format(width=a.width), a.flickr_epochs, a.rate
-        recipe = head + side + self.text(text) + TRAIN.format(rate=rate, epochs=epochs, batch=64, seed=seed, clip="")
+        of_text = self.stored([text for row in rows for text in row["captions"]]) if text == "minilm" else self.text(text)
+        recipe = head + side + of_text + TRAIN.format(rate=rate, epochs=epochs, batch=64, seed=seed, clip="")
         run, done = self.train(f"{arm}-{turn}", recipe)
         out = self.there / f"{arm}-{turn}.ranks.csv"
         self.bench.ctk("eval", "retrieval", run, "--ranks", out, "--force")

@@ -59,6 +59,18 @@ pub struct Data {
     pub notes: Vec<String>,
 }
 
+/// The images with their captions or, where a table has classes and no captions, with their classes.
+fn opened(
+    data: &DataRecipe,
+    captioned: impl Fn(&DataRecipe) -> Result<Splits>,
+    plain: impl Fn(&DataRecipe) -> Result<Splits>,
+) -> Result<Splits> {
+    captioned(data).or_else(|e| match plain(data) {
+        Ok(splits) if splits.labelled() && data.columns.captions.is_none() => Ok(splits),
+        _ => Err(e),
+    })
+}
+
 /// The captions of an image: its own, or those that prompts make of its class.
 fn captions_of(images: &Images, at: usize, prompts: &[String]) -> Vec<String> {
     let own = images.captions(at);
@@ -152,7 +164,7 @@ impl Data {
     /// # Errors
     /// Data that cannot be read; no image with a caption; a hold-out that leaves nothing.
     pub fn of_run(data: &DataRecipe, captions: &CaptionsRecipe, seed: u64, run: &mut Run, process: &mut Process) -> Result<Data> {
-        let splits = data.open_captioned()?;
+        let splits = opened(data, DataRecipe::open_captioned, DataRecipe::open)?;
         if data.path.is_none() {
             process.tell(&Event::Note("no data is named (--data), so these are generated images, with captions of their classes"));
         }
@@ -190,7 +202,8 @@ impl Data {
     /// # Errors
     /// Data that cannot be read; no image with a caption; or data that has changed since the hold-out was drawn.
     pub fn of_model(data: &DataRecipe, captions: &CaptionsRecipe, checkpoint: Option<&Checkpoint>) -> Result<Data> {
-        let mut of = Data::read(data.open_captioned_to_use()?, captions)?;
+        let splits = opened(data, DataRecipe::open_captioned_to_use, DataRecipe::open_to_use)?;
+        let mut of = Data::read(splits, captions)?;
         if let (None, Some(checkpoint)) = (&of.test, checkpoint)
             && let Some(holdout) = Holdout::stored(checkpoint)?
         {

@@ -47,24 +47,29 @@ pub struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    fn push(&self, at: usize, key: Key, left: &mut Input, right: &mut Input) -> Result<()> {
+    /// Appends a pair for sample `at`; returns the image that it is of, which is another one if this one cannot be read and is to be skipped.
+    fn push(&self, at: usize, key: Key, left: &mut Input, right: &mut Input) -> Result<usize> {
         // What is drawn for a view does not depend on the caption, nor the caption on the view.
         let rng = |what: &str| key.of(what).at(at as u64).rng();
-        match &self.images {
+        let shown = match &self.images {
             Images::Views(augment) => {
-                let picture = self.data.images.get(at)?;
+                let (shown, picture) = self.data.images.readable(at)?;
                 augment.view(&picture, &mut rng("view"), left.grow(augment.size));
+                shown
             }
-            Images::Stored(rows, found) => left.push_row(rows.row(one(&found.0[at], &mut rng("view"))))?,
-        }
-        let caption = one(&self.data.captions[at], &mut rng("caption"));
+            Images::Stored(rows, found) => {
+                left.push_row(rows.row(one(&found.0[at], &mut rng("view"))))?;
+                at
+            }
+        };
+        let caption = one(&self.data.captions[shown], &mut rng("caption"));
         match &self.captions {
             Captions::Tokens(ids, ends) => right.push_text(tokens(ids, ends, caption)),
             Captions::Stored(rows, found) => {
                 right.push_row(rows.row(one(&found.0[caption as usize], &mut rng("row of the caption"))))?;
             }
         }
-        Ok(())
+        Ok(shown)
     }
 }
 
@@ -85,11 +90,12 @@ impl Source for Pairs<'_> {
 
     fn draw(&self, samples: &[u32], key: Key) -> Result<Self::Batch> {
         let (mut left, mut right) = (Input::default(), Input::default());
+        let mut sets = Vec::with_capacity(samples.len());
         for &sample in samples {
             let at = sample as usize;
-            self.push(at, key, &mut left, &mut right).map_err(|e| e.at(self.data.images.name(at)))?;
+            let shown = self.push(at, key, &mut left, &mut right).map_err(|e| e.at(self.data.images.name(at)))?;
+            sets.push(self.data.sets[shown]);
         }
-        let sets: Vec<u32> = samples.iter().map(|&sample| self.data.sets[sample as usize]).collect();
         let known = Known { contents: vec![sets.clone(), sets], ..Known::default() };
         Ok(Batch { left: vec![left], right: vec![right], samples: samples.to_vec(), known })
     }

@@ -94,7 +94,8 @@ fn a_chain_that_is_frozen_whole_equals_its_evaluation() {
     assert_eq!(params.iter().filter(|p| p.trained()).map(|p| p.name()).collect::<Vec<_>>(), ["head.weight", "head.bias"]);
 
     let mut all = Params::new();
-    let mut scope = all.root().sub("encoder").learning(Learning::FROZEN);
+    let mut root = all.root().learning(Learning::FROZEN);
+    let mut scope = root.sub("encoder");
     let linear = Layer::Linear(Linear::new([2, 5], true, ParamKind::Weight, NORMAL, scope.sub("linear")));
     let net = Sequential::new(vec![linear, Layer::Dropout(Dropout::new("all", 0.5).unwrap())], all.gradient_store());
     all.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
