@@ -44,6 +44,7 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
     let text = match modality.name() {
         "vision" => VISION,
         "word2vec" => WORD2VEC,
+        "image-text" => IMAGE_TEXT,
         _ => SENTENCES,
     };
     let mut recipe = Recipe::new("small.toml", text);
@@ -62,6 +63,17 @@ fn small(modality: &dyn Modality, key: &str, runs: &Path) -> Recipe {
         _ if key.starts_with("predictor") => {
             set("loss.byol", "{}");
             set("predictor.hidden", "8");
+        }
+        "image.features" => recipe.remove("image.encoder").unwrap(),
+        "text.features" => ["encoder", "tokenizer"].iter().for_each(|name| recipe.remove(&format!("text.{name}")).unwrap()),
+        "image.encoder.vit.weights" => set("image.encoder.vit", "{}"),
+        _ if key.starts_with("image.encoder.vit") || key == "image.unlock_last" => {
+            set("image.encoder.vit", "{ patch = 4, size = 8, width = 8, layers = 1, heads = 2 }");
+        }
+        "image.encoder.resnet.sk_ratio" => set("image.encoder.resnet.depth", "50"),
+        "text.encoder.transformer.weights" => set("text.encoder.transformer", "{}"),
+        _ if key.starts_with("text.encoder.transformer") || key == "text.unlock_last" => {
+            set("text.encoder.transformer", "{ layers = 1, width = 8, heads = 2, positions = 40 }")
         }
         _ if key.ends_with("matryoshka.weights") => set(&key.replace("weights", "widths"), "[8, 4]"),
         "loss.nt-xent.momentum" => set("loss.nt-xent.memory", "8"),
@@ -150,6 +162,31 @@ epochs = 1
 max_steps = 2
 ";
 
+const IMAGE_TEXT: &str = "[data]
+train = 18
+test = 9
+[pairs]
+size = 8
+[image.encoder.resnet]
+depth = 20
+width = 0.25
+stem = \"small\"
+[image.head]
+width = 8
+[text.tokenizer]
+longest = 32
+[text.tokenizer.train]
+size = 300
+[text.encoder.static]
+width = 8
+[text.head]
+width = 8
+[train]
+batch = 8
+epochs = 1
+max_steps = 2
+";
+
 /// Every key that `ctk config keys` prints, except those of losses that images cannot have: they are refused by the loss's name, whatever the
 /// value is.
 fn keys(modality: &dyn Modality) -> Vec<String> {
@@ -227,6 +264,10 @@ fn runs(folder: &Path) {
     std::fs::write(folder.join("reads.toml"), reads).unwrap();
     let file = folder.join("reads.toml");
     let ended = ctk(folder, &["train", "sentences", "--config", &file.to_string_lossy(), "--out", "reads", "--quiet"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    std::fs::write(folder.join("paired.toml"), IMAGE_TEXT).unwrap();
+    let file = folder.join("paired.toml");
+    let ended = ctk(folder, &["train", "image-text", "--config", &file.to_string_lossy(), "--out", "paired", "--quiet"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let learned = folder.join("learned");
     let text = small(MODALITIES[0], "", folder).text().to_string();

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::{DType, Tensor};
 use serde_json::Value;
 
 fn ctk(at: &Path, arguments: &[&str]) -> Output {
@@ -30,8 +32,14 @@ fn fails(at: &Path, arguments: &[&str], parts: &[&str]) {
     }
 }
 
-const COLOURS: [(&str, [u8; 3]); 6] =
-    [("red", [220, 30, 30]), ("green", [30, 200, 40]), ("blue", [30, 40, 220]), ("yellow", [230, 220, 30]), ("black", [10, 10, 10]), ("white", [245, 245, 245])];
+const COLOURS: [(&str, [u8; 3]); 6] = [
+    ("red", [220, 30, 30]),
+    ("green", [30, 200, 40]),
+    ("blue", [30, 40, 220]),
+    ("yellow", [230, 220, 30]),
+    ("black", [10, 10, 10]),
+    ("white", [245, 245, 245]),
+];
 
 /// Pictures of a square of one colour on another, in `folder/my photos`, with a table of captions.
 fn photos(folder: &Path) -> usize {
@@ -43,7 +51,7 @@ fn photos(folder: &Path) -> usize {
         for (name, front) in COLOURS.into_iter().filter(|(name, _)| *name != ground) {
             for copy in 0..2usize {
                 let file = format!("{name} on {ground} {copy}.ppm");
-                let mut pixels = format!("P6\n24 24\n255\n").into_bytes();
+                let mut pixels = b"P6\n24 24\n255\n".to_vec();
                 for at in 0..24 * 24 {
                     let (y, x) = (at / 24, at % 24);
                     let inside = (6 + copy..18).contains(&y) && (6..18 - copy).contains(&x);
@@ -84,7 +92,8 @@ fn images_and_captions_find_each_other() {
     let (all, _) = said(at, &["eval", "retrieval", "run", "--data", "my photos", "--json"]);
     assert_eq!(all["images"], count, "{all}");
 
-    let (near, _) = said(at, &["neighbors", "run", "a blue square on yellow", "--in", "my photos", "--count", "2", "--json", "--quiet"]);
+    let (near, _) =
+        said(at, &["neighbors", "run", "a blue square on yellow", "--in", "my photos", "--count", "2", "--json", "--quiet"]);
     let first = near["a blue square on yellow"][0]["name"].as_str().unwrap();
     assert!(first.contains("blue") || first.contains("yellow"), "{near}");
     fs::write(at.join("texts.txt"), "a red square on white\na black square on green\na yellow square on blue\n").unwrap();
@@ -96,7 +105,21 @@ fn images_and_captions_find_each_other() {
     assert_eq!((&rows["rows"], &rows["width"]), (&3.into(), &16.into()));
 
     // A new run goes on with both towers.
-    let again = ["train", "image-text", "--init", "run", "--data", "my photos", "--out", "again", "--set", "train.max_steps=1", "--set", "optimizer.adamw.rate=1e-12", "--json"];
+    let again = [
+        "train",
+        "image-text",
+        "--init",
+        "run",
+        "--data",
+        "my photos",
+        "--out",
+        "again",
+        "--set",
+        "train.max_steps=1",
+        "--set",
+        "optimizer.adamw.rate=1e-12",
+        "--json",
+    ];
     let (_, told) = said(at, &again);
     assert!(!told.contains("a tokenizer was trained"), "{told}");
     fails(at, &["train", "image-text", "--config", "a.toml", "--set", "train.init=\"images.npy\""], &["images.npy"]);
@@ -110,7 +133,8 @@ fn stored_features_take_the_place_of_a_tower() {
     fs::write(at.join("a.toml"), RECIPE).unwrap();
     said(at, &["train", "image-text", "--config", "a.toml", "--out", "run", "--quiet"]);
     said(at, &["embed", "run", "--data", "my photos", "--out", "images.npy", "--quiet"]);
-    let stored: String = RECIPE.lines().filter(|line| !["depth", "stem"].iter().any(|key| line.starts_with(key))).collect::<Vec<_>>().join("\n");
+    let stored: String =
+        RECIPE.lines().filter(|line| !["depth", "stem"].iter().any(|key| line.starts_with(key))).collect::<Vec<_>>().join("\n");
     let stored = stored.replace("[image.encoder.resnet]\nwidth = 0.25\n", "[image]\nfeatures = \"images.npy\"\n");
     fs::write(at.join("stored.toml"), &stored).unwrap();
     let (figures, told) = said(at, &["train", "image-text", "--config", "stored.toml", "--out", "two", "--json"]);
@@ -119,7 +143,11 @@ fn stored_features_take_the_place_of_a_tower() {
     assert_eq!(found["text_recall@1"], figures["text_recall_at_1"]);
     // Names that do not match.
     let names = at.join("images.npy.names.txt");
-    let other = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.to_string_lossy().contains("images") && !path.to_string_lossy().ends_with(".npy")).unwrap_or(names);
+    let other = fs::read_dir(at)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains("images") && !path.to_string_lossy().ends_with(".npy"))
+        .unwrap_or(names);
     let text = fs::read_to_string(&other).unwrap().replace("red", "rot");
     fs::write(&other, text).unwrap();
     fails(at, &["train", "image-text", "--config", "stored.toml", "--out", "three"], &["have no row in this file", "images.npy"]);
@@ -154,4 +182,48 @@ fn data_without_captions_is_refused_with_what_would_help() {
     fs::write(at.join("my photos/metadata.csv"), "file_name,caption\nred on blue 0.ppm,one\n").unwrap();
     fails(at, &["train", "image-text", "--data", "my photos", "--out", "run", "--set", "captions.holdout=0.0"], &["one pair"]);
     assert!(!at.join("run").exists());
+}
+
+/// The values behind a run's only step, by section and name.
+fn values(run: &Path) -> Vec<(String, Tensor)> {
+    let checkpoint = Checkpoint::open(run).unwrap();
+    let mut all = Vec::new();
+    for section in ["image", "text", "head"] {
+        let tensors = checkpoint.reader().tensors(&format!("{section}.safetensors")).unwrap();
+        all.extend(tensors.into_iter().map(|(name, tensor)| (format!("{section}.{name}"), tensor.to_dtype(DType::F64).unwrap())));
+    }
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+#[test]
+fn a_batch_in_parts_has_the_gradient_of_the_whole_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let recipe = "[data]\ntrain = 45\ntest = 9\n[pairs]\nsize = 16\n\
+        [image.encoder.vit]\npatch = 8\nwidth = 16\nlayers = 2\nheads = 2\n[image.head]\nwidth = 8\n\
+        [text.encoder.transformer]\nlayers = 2\nwidth = 16\nheads = 2\npositions = 40\n[text.tokenizer.train]\nsize = 300\n\
+        [text.head]\nwidth = 8\n[optimizer.sgd]\nmomentum = 0.0\ndecay = 0.0\n[schedule]\nwarmup = 0.0\ndecay = \"constant\"\n\
+        [train]\nbatch = 40\nmax_steps = 1\nseed = 1\n";
+    for loss in ["[loss.infonce]\ntemperature = 0.07\nlearned = true\n", "[loss.siglip]\n"] {
+        fs::write(at.join("a.toml"), format!("{recipe}{loss}")).unwrap();
+        let step = |name: &str, rate: &str, part: &str| {
+            let _ = fs::remove_dir_all(at.join(name));
+            let (rate, part) = (format!("optimizer.sgd.rate={rate}"), format!("train.part={part}"));
+            said(at, &["train", "image-text", "--config", "a.toml", "--out", name, "--quiet", "--set", &rate, "--set", &part]);
+            values(&at.join(name))
+        };
+        // A rate that f32 rounds away gives the values before the step.
+        let (before, whole, parts) = (step("before", "1e-30", "40"), step("whole", "1.0", "40"), step("parts", "1.0", "7"));
+        let norm = |of: &Tensor| of.sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap();
+        let (mut off, mut all) = (0.0, 0.0);
+        for (((name, start), (_, whole)), (_, parts)) in before.iter().zip(&whole).zip(&parts) {
+            let moved = (whole - start).unwrap();
+            assert!(norm(&moved) > 0.0 || name.ends_with("types.weight"), "{name} has no gradient");
+            off += norm(&(whole - parts).unwrap());
+            all += norm(&moved);
+        }
+        let off = (off / all).sqrt();
+        assert!(off < 1e-5, "{loss}: gradients of parts are off by {off:e}");
+    }
 }

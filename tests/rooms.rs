@@ -99,6 +99,9 @@ fn dependencies_run_one_way() {
             assert!(!names.iter().any(|d| d == foreign), "{modality} depends on {foreign}");
         }
     }
+    // Above vision and text, whose encoders it builds.
+    let names = dependencies("modalities/image-text/Cargo.toml");
+    assert!(!names.iter().any(|d| ["clap", "indicatif", "ctk"].contains(&d.as_str())), "{names:?}");
     assert!(
         !dependencies("Cargo.toml").iter().any(|d| d.starts_with("candle") || d == "rayon"),
         "the command line names no tensor"

@@ -103,7 +103,8 @@ fn of_classes(named: Vec<(Option<String>, String)>, images: &Features) -> Result
         output::say("note: no name is that of a class, so names and classes are matched by their order");
         return Ok(images.classes.iter().cloned().zip(named.into_iter().map(|(_, name)| name)).collect());
     }
-    let what = format!("none of the {} names is that of a class, and the images have {} classes", named.len(), images.classes.len());
+    let what =
+        format!("none of the {} names is that of a class, and the images have {} classes", named.len(), images.classes.len());
     Err(Error::usage(what).hint("write `class<TAB>name` on each line"))
 }
 
@@ -125,7 +126,9 @@ fn read_classes(path: &Path) -> Result<Vec<(Option<String>, String)>> {
 fn read_prompts(path: &Path) -> Result<Vec<String>> {
     let prompts = lines(path)?;
     match prompts.iter().find(|prompt| !prompt.contains(zero_shot::PLACE)) {
-        Some(prompt) => Err(Error::usage(format!("this prompt has no {{}} where the class's name goes: {prompt}")).at(path.display())),
+        Some(prompt) => {
+            Err(Error::usage(format!("this prompt has no {{}} where the class's name goes: {prompt}")).at(path.display()))
+        }
         None => Ok(prompts),
     }
 }

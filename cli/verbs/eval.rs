@@ -94,7 +94,9 @@ pub fn run(args: Eval, modalities: Modalities) -> Result<()> {
         }
         Eval::Retrieval { model, folder: Some(folder), split, exclude_same, roles, fewer, ranks, .. } => {
             if let Some(ranks) = ranks {
-                return Err(Error::usage("ranks are written of images and captions, without FOLDER").at(ranks.display()).hint("leave out --ranks"));
+                return Err(Error::usage("ranks are written of images and captions, without FOLDER")
+                    .at(ranks.display())
+                    .hint("leave out --ranks"));
             }
             sentences::retrieval(&model, &folder, split.as_deref(), exclude_same, &roles, &fewer, modalities)
         }

@@ -24,7 +24,7 @@ const VALUES: [&str; 13] = [
 ];
 
 /// Flags that name an output file.
-const WRITTEN: [&str; 3] = ["--out", "--csv", "--svg"];
+const WRITTEN: [&str; 5] = ["--out", "--csv", "--svg", "--ranks", "--export"];
 
 fn help(words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_ctk")).args(words).arg("--help").output().expect("ctk starts");
@@ -73,6 +73,7 @@ fn usual(verb: &str, runs: &Path) -> Option<Vec<String>> {
         "eval text-classification" => vec![at("words"), at("pairs.tsv"), "--baseline".into(), "random".into()],
         "eval sts" => vec![at("words"), "--pairs".into(), at("sts.tsv")],
         "eval retrieval" => vec![at("words"), at("collection")],
+        "eval zero-shot" => vec![at("paired")],
         "tokenizer train" => vec!["--data".into(), at("pairs.tsv"), "--out".into(), at("written"), "--size".into(), "300".into()],
         "mine" => {
             ["--anchor", "1", "--positive", "2", "--out", &at("mined.tsv"), "--data", &at("pairs.tsv"), "--force", &at("words")]

@@ -97,8 +97,11 @@ pub fn crossmodal(of: &Captioned) -> Result<CrossModal> {
     })
 }
 
+/// The right candidates of each question, in order.
+type Right = Vec<Vec<usize>>;
+
 /// The right captions of each image, and the right images of each caption.
-fn right(of: &Captioned) -> Result<(Vec<Vec<usize>>, Vec<Vec<usize>>)> {
+fn right(of: &Captioned) -> Result<(Right, Right)> {
     let Captioned { images, captions, of } = of;
     if images.is_empty() {
         return Err(Error::usage("there is no image with a caption, so there is nothing to be found"));

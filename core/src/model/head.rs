@@ -71,7 +71,13 @@ fn chain(recipe: &HeadRecipe, keep: usize, input: usize, scope: &mut Scope) -> (
         let normed = recipe.norms == Norms::All || (recipe.norms == Norms::Hidden && !last);
         let bound = 1.0 / (from as f64).sqrt();
         let init = if normed { Init::Normal { std: 0.01 } } else { Init::Uniform { low: -bound, high: bound } };
-        layers.push(Layer::Linear(Linear::new([to, from], !normed && recipe.bias, ParamKind::Weight, init, scope.sub("layers").sub(i))));
+        layers.push(Layer::Linear(Linear::new(
+            [to, from],
+            !normed && recipe.bias,
+            ParamKind::Weight,
+            init,
+            scope.sub("layers").sub(i),
+        )));
         let mut norms = scope.sub("norms");
         match (normed, last) {
             (true, true) => layers.push(Layer::BatchNorm(BatchNorm::without_bias(to, norms.sub(i)))),

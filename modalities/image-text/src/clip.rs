@@ -110,7 +110,13 @@ pub(crate) fn set_weights(recipe: &mut Recipe, path: &Path, adopt: bool) -> Resu
     }
     let read: ImageTextRecipe = recipe.parse()?;
     recipe.set_path(&format!("image.{}", read.image.encoder.key("weights")), path)?;
-    for key in ["tokenizer.file", "encoder.static", "encoder.transformer.layers", "encoder.transformer.width", "encoder.transformer.heads"] {
+    for key in [
+        "tokenizer.file",
+        "encoder.static",
+        "encoder.transformer.layers",
+        "encoder.transformer.width",
+        "encoder.transformer.heads",
+    ] {
         recipe.remove(&format!("text.{key}"))?;
     }
     recipe.set_path("text.encoder.transformer.weights", path)

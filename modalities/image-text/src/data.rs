@@ -166,7 +166,8 @@ impl Data {
     pub fn of_run(data: &DataRecipe, captions: &CaptionsRecipe, seed: u64, run: &mut Run, process: &mut Process) -> Result<Data> {
         let splits = opened(data, DataRecipe::open_captioned, DataRecipe::open)?;
         if data.path.is_none() {
-            process.tell(&Event::Note("no data is named (--data), so these are generated images, with captions of their classes"));
+            process
+                .tell(&Event::Note("no data is named (--data), so these are generated images, with captions of their classes"));
         }
         splits.lines().iter().for_each(|line| process.tell(&Event::About(line)));
         if data.path.is_some() {
@@ -243,7 +244,8 @@ impl Data {
         }
         let (largest, shared) = train.shared();
         if shared > 0 {
-            let what = if by.same == Same::Captions { "have a caption in common" } else { "look the same or have a caption in common" };
+            let what =
+                if by.same == Same::Captions { "have a caption in common" } else { "look the same or have a caption in common" };
             notes.push(format!(
                 "images that {what} with others: {} of {}, at most {} in one set; they are no negatives of each other",
                 thousands(shared),

@@ -41,8 +41,11 @@ fn bytes(checked: &Checked, sides: &Sides, params: &Params, samples: usize, toke
     let embeddings = batch as f64 * (image.head.width * 2 * 4) as f64 * 4.0;
     let values = |section: &str, learns: bool| {
         let prefix = format!("{section}.");
-        let own: usize =
-            params.iter().filter(|param| param.name().starts_with(&prefix) && param.trained() == learns).map(|param| param.dims().iter().product::<usize>()).sum();
+        let own: usize = params
+            .iter()
+            .filter(|param| param.name().starts_with(&prefix) && param.trained() == learns)
+            .map(|param| param.dims().iter().product::<usize>())
+            .sum();
         own as f64 * 4.0
     };
     // A parameter that learns has a gradient and two moments besides its value.
@@ -69,9 +72,11 @@ pub(crate) fn check(checked: &Checked, sides: &Sides, samples: usize, tokens: f6
             memory::size(free)
         ))
         .at(format!("memory of {device}"));
-        let smaller = std::iter::successors(Some(part / 2), |part| Some(part / 2)).take_while(|part| *part > 0).find(|part| fits(*part));
+        let smaller =
+            std::iter::successors(Some(part / 2), |part| Some(part / 2)).take_while(|part| *part > 0).find(|part| fits(*part));
         return Err(match smaller {
-            Some(part) => error.hint(format!("train.part = {part} would fit: the same batch in parts, at the cost of a second forward pass")),
+            Some(part) => error
+                .hint(format!("train.part = {part} would fit: the same batch in parts, at the cost of a second forward pass")),
             None => error.hint("smaller images (pairs.size), or smaller towers"),
         });
     }

@@ -110,10 +110,8 @@ impl Job for Train {
             Some(init) if from.is_some() => e.at(init.display()).hint("train.init needs the towers of that run"),
             _ => e,
         })?;
-        let widths = Widths {
-            image: sides.stored_image,
-            text: if let TextSide::Stored(width) = sides.text { Some(width) } else { None },
-        };
+        let widths =
+            Widths { image: sides.stored_image, text: if let TextSide::Stored(width) = sides.text { Some(width) } else { None } };
         let mut files = start.as_ref().map(Start::files).transpose()?.unwrap_or_default();
         files.push((SIDES, serde_json::to_vec(&widths)?));
         let mut learner = Trainee { dense, files };

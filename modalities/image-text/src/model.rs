@@ -17,10 +17,10 @@ use ctk_text::sentences::tokenizing::Tokenizing;
 use ctk_texts::labelled::{self, Reading};
 use serde_json::json;
 
+use crate::clip;
 use crate::data::Data;
 use crate::embed::{self, CaptionRows, ImageRows};
 use crate::job::{SIDES, Widths};
-use crate::clip;
 use crate::network::{HEAD, IMAGE, Sides, TEXT, TextSide, Towers, file, not_ours};
 use crate::recipe::Checked;
 use crate::stored::Stored;

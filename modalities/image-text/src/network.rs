@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use ctk_core::nn::params::{Learning, Params, Scope};
 use ctk_core::model::encoder::Encoder as _;
 use ctk_core::model::head::ProjectionHead;
 use ctk_core::model::tower::{Dual, Tower};
+use ctk_core::nn::params::{Learning, Params, Scope};
 use ctk_core::recipe::HeadRecipe;
 use ctk_core::store::checkpoint::{Checkpoint, Reader};
 use ctk_core::train::dense::Dense;
@@ -69,15 +69,17 @@ impl Sides {
                 SideEncoder::Text(build(params.root().sub(TEXT).learning(learning))?)
             }
         };
-        let mut project = |recipe: &HeadRecipe, width: usize, side: &str| {
-            ProjectionHead::new(recipe, width, params.root().sub(HEAD).sub(side))
-        };
+        let mut project =
+            |recipe: &HeadRecipe, width: usize, side: &str| ProjectionHead::new(recipe, width, params.root().sub(HEAD).sub(side));
         let left_head = project(&image.head.head(), left.width(), IMAGE);
         let right_head = project(&text.head.head(), right.width(), TEXT);
         let widths = [left_head.width(), right_head.width()];
         if widths[0] != widths[1] {
             let what = format!("embeddings of images have {} values, and those of captions {}", widths[0], widths[1]);
-            return Err(of.text.error("image.head.width", what).hint("set image.head.width and text.head.width to the same number"));
+            return Err(of
+                .text
+                .error("image.head.width", what)
+                .hint("set image.head.width and text.head.width to the same number"));
         }
         let left = Tower { encoder: left, head: left_head, predictor: None };
         let right = Tower { encoder: right, head: right_head, predictor: None };

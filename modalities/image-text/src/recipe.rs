@@ -2,16 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use ctk_core::Result;
 use ctk_core::nn::params::Learning;
 use ctk_core::objective::{InfonceRecipe, LossRecipe};
 use ctk_core::optim::Schedule;
-use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::recipe::{
     AdamwRecipe, CheckpointRecipe, DenseTrainRecipe, HeadRecipe, MOST, Norms, OptimizerRecipe, Recipe, ScheduleRecipe,
 };
+use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::train::method::Method;
 use ctk_core::train::plan::Plan;
-use ctk_core::Result;
 use ctk_images::augment::{Augment, AugmentRecipe};
 use ctk_images::dataset;
 use ctk_images::recipe::DataRecipe;
@@ -239,7 +239,11 @@ impl Learns {
         text.require(both, "unlock_last", "cannot be beside frozen = true: one trains the last blocks, the other none")?;
         text.within("unlock_last", self.unlock_last.unwrap_or(1), 1..=256)?;
         let plain = !self.frozen && self.unlock_last.is_none();
-        text.require(!stored || plain, if self.frozen { "frozen" } else { "unlock_last" }, "is of no use: stored features do not learn")
+        text.require(
+            !stored || plain,
+            if self.frozen { "frozen" } else { "unlock_last" },
+            "is of no use: stored features do not learn",
+        )
     }
 
     /// How the encoder's parameters learn, whose deepest block has the depth `deepest`.
@@ -254,7 +258,9 @@ impl Learns {
             (None, _) => 0,
             (Some(_), None) => {
                 let what = "needs an encoder of blocks: a transformer of images or texts";
-                return Err(text.error("unlock_last", what).hint("use frozen = true, or train the whole encoder at a lower rate"));
+                return Err(text
+                    .error("unlock_last", what)
+                    .hint("use frozen = true, or train the whole encoder at a lower rate"));
             }
             (Some(last), Some(deepest)) if last > deepest => {
                 return Err(text.error("unlock_last", format!("is {last}, and the encoder has {deepest} blocks")));
@@ -327,7 +333,8 @@ impl Checked {
         loss.check(false, text)?;
         loss.without_teacher(text)?;
         loss.without_scores(text)?;
-        let what = "is for two views of one kind, and images and captions are two: use [loss.infonce], [loss.siglip] or [loss.ranking]";
+        let what =
+            "is for two views of one kind, and images and captions are two: use [loss.infonce], [loss.siglip] or [loss.ranking]";
         text.require(TWO_SIDED.contains(&loss.name()), &format!("loss.{}", loss.name()), what)?;
         recipe.optimizer.check(text)?;
         recipe.schedule.check(text)?;

@@ -80,7 +80,12 @@ impl Stored {
         let used: usize = found.0.iter().map(Vec::len).sum();
         let several = found.0.iter().filter(|rows| rows.len() > 1).count();
         let several = if several > 0 { format!(", {several} of them with several rows") } else { String::new() };
-        format!("stored features of {} values: {used} of {} rows, for {}{several}", self.width(), self.features.len(), count(found.0.len(), what))
+        format!(
+            "stored features of {} values: {used} of {} rows, for {}{several}",
+            self.width(),
+            self.features.len(),
+            count(found.0.len(), what)
+        )
     }
 }
 

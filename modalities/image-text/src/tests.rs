@@ -185,7 +185,8 @@ fn what_cannot_be_is_refused_with_its_line() {
     ] {
         let mut recipe = Recipe::new("a.toml", ImageText.recipe(None).unwrap());
         recipe.set(set.0, set.1).unwrap();
-        let checked = Checked::new(&recipe).and_then(|_| made(&[set]).and_then(|made| made.sides.learner(&made.checked, &Begin::default(), &Device::Cpu)));
+        let checked = Checked::new(&recipe)
+            .and_then(|_| made(&[set]).and_then(|made| made.sides.learner(&made.checked, &Begin::default(), &Device::Cpu)));
         let error = checked.err().unwrap_or_else(|| panic!("{set:?} is taken"));
         assert!(error.to_string().contains(said) && error.to_string().contains("a.toml:"), "{set:?}: {error}");
         assert_eq!(error.exit_code(), 2, "{set:?}");

@@ -47,7 +47,8 @@ fn passed(params: &Params, net: &Sequential) -> Vec<(String, Option<Tensor>)> {
     let dx = tape.play(&noise(&[6, 2], Key::new(2)), true).unwrap();
     let mut all = vec![("output".to_string(), Some(y)), ("input".to_string(), dx)];
     for (p, g) in params.iter().zip(params.gradients().unwrap()) {
-        let value = if p.kind().trained() { g.map(|g| g.dense(p.dims()).unwrap()) } else { Some(p.tensor().unwrap().copy().unwrap()) };
+        let value =
+            if p.kind().trained() { g.map(|g| g.dense(p.dims()).unwrap()) } else { Some(p.tensor().unwrap().copy().unwrap()) };
         all.push((p.name().to_string(), value));
     }
     all
@@ -110,7 +111,8 @@ fn a_frozen_table_is_looked_up_and_its_head_learns() {
         let mut params = Params::new();
         let table = Embedding::new([6, 4], NORMAL, params.root().sub("text").learning(Learning::FROZEN));
         let head = Linear::new([3, 4], false, ParamKind::Weight, NORMAL, params.root().sub("head"));
-        let net = Sequential::new(vec![Layer::Embedding(table), Layer::GlobalAverage, Layer::Linear(head)], params.gradient_store());
+        let net =
+            Sequential::new(vec![Layer::Embedding(table), Layer::GlobalAverage, Layer::Linear(head)], params.gradient_store());
         params.materialise(Key::new(1), DType::F64, &Device::Cpu).unwrap();
         let net = if reference { net.reference() } else { net };
         let ids = Tensor::new(&[4u32, 1, 4, 0, 5], &candle_core::Device::Cpu).unwrap();
@@ -136,7 +138,8 @@ fn a_scope_has_a_rate_of_its_own_and_what_is_frozen_has_no_state() {
     params.materialise(Key::new(0), DType::F64, &Device::Cpu).unwrap();
     let recipe = OptimizerRecipe::Adamw(AdamwRecipe { decay: 0.0, ..AdamwRecipe::default() });
     let mut optimizer = Optimizer::new(&recipe);
-    let ones = params.iter().map(|p| Some(Tensor::ones(p.dims(), DType::F64, &candle_core::Device::Cpu).unwrap().into())).collect();
+    let ones =
+        params.iter().map(|p| Some(Tensor::ones(p.dims(), DType::F64, &candle_core::Device::Cpu).unwrap().into())).collect();
     optimizer.step(&params, &ones, 0.1).unwrap();
     let moved: Vec<f64> = params.iter().map(|p| 1.0 - p.var().to_vec1::<f64>().unwrap()[0]).collect();
     assert!(moved[0] == 0.0 && (moved[1] - 0.025).abs() < 1e-9 && (moved[2] - 0.1).abs() < 1e-9, "{moved:?}");

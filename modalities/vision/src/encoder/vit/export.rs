@@ -321,7 +321,12 @@ fn of_transformers(target: Target, of: &VitRecipe, classes: Option<&[String]>) -
 }
 
 /// The tensors under the names of `target`.
-fn named(target: Target, of: &VitRecipe, mut tensors: HashMap<String, Tensor>, classifier: bool) -> Result<HashMap<String, Tensor>> {
+fn named(
+    target: Target,
+    of: &VitRecipe,
+    mut tensors: HashMap<String, Tensor>,
+    classifier: bool,
+) -> Result<HashMap<String, Tensor>> {
     if target == Target::Timm && of.registers > 0 && of.class_token && of.class_position {
         folded(&mut tensors)?;
     }
