@@ -67,7 +67,7 @@ pub struct Recipe {
 /// The largest size of a recipe's file in bytes.
 const LONGEST: u64 = 16 << 20;
 
-const EVERY_KEY: &str = "`ctk config keys vision` (or word2vec, sentences) prints every key";
+const EVERY_KEY: &str = "`ctk config keys vision` (or word2vec, sentences, image-text) prints every key";
 
 impl Recipe {
     /// A recipe from `text`; `origin` names its source in messages: a file, `the default recipe`.

@@ -10,6 +10,7 @@ use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::files;
 use ctk_core::{DType, Error, Result, Tensor};
 use ctk_text::Sentences;
+use ctk_text::sentences::export::write_tower_tokenizer;
 use ctk_text::sentences::network::{Described, Network};
 use ctk_text::transformer::names::Family;
 use ctk_text::transformer::towers;
@@ -231,14 +232,11 @@ pub(crate) fn export(run: Run, out: &Path) -> Result<Vec<String>> {
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
     let weights = safetensors::serialize(&all, Some(metadata))?;
-    let tokenizer = run.tokenizer.to_string(false).map_err(Error::new)?;
-    let longest = run.text.rules.longest.unwrap_or_else(|| shape.longest());
     files::folder_with(out, |folder| {
         let json = |name: &str, value: &Value| files::write(&folder.join(name), &serde_json::to_vec_pretty(value)?);
         json("config.json", &config)?;
         json("preprocessor_config.json", &part.preprocessor)?;
-        json("tokenizer_config.json", &json!({ "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest }))?;
-        files::write(&folder.join("tokenizer.json"), tokenizer.as_bytes())?;
+        write_tower_tokenizer(run.text, run.tokenizer, folder)?;
         files::write(&folder.join("model.safetensors"), &weights)
     })?;
     let mut notes = part.notes;
