@@ -374,13 +374,14 @@ pub struct Export {
     #[command(flatten)]
     pub model: ModelArgs,
     /// The format. vision: safetensors (torchvision's names), timm, transformers. Words: word2vec-text, word2vec-binary, glove,
-    /// static-embedding, safetensors; for word2vec runs also fasttext
+    /// static-embedding, safetensors; for word2vec runs also fasttext. Sentences: sentence-transformers; transformers for text towers of
+    /// CLIP and SigLIP
     #[arg(long)]
     pub format: String,
     /// Leave out the classifier of a fine-tuned or distilled run
     #[arg(long)]
     pub encoder_only: bool,
-    /// The file to write; for timm, transformers and static-embedding, a new folder
+    /// The file to write; for timm, transformers, static-embedding and sentence-transformers, a new folder
     #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub out: PathBuf,
     #[command(flatten)]

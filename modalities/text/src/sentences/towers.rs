@@ -66,26 +66,24 @@ pub(super) fn read(folder: &Path, layout: Layout, tokenizer: &Tokenizer, rules: 
     let weights: Option<PathBuf> = names.iter().map(|name| folder.join(name)).find(|path| path.is_file());
     let weights = weights.ok_or_else(|| absent(names[0]).at(folder.join(names[0]).display()))?;
     let tensors = tensors_of(&weights).at(weights.display())?;
-    let Adopted { tensors, projection, notes } = adopt(layout, family, &shape, &tensors).at(weights.display())?;
+    let Adopted { tensors, projection, mut notes } = adopt(layout, family, &shape, &tensors).at(weights.display())?;
     let shape = shape.projected(projection);
-    let mut tower = Tower { network: Network::Table([0, 0]), tensors, rules, notes };
-    tower.rules.longest = Some(tower.rules.longest.unwrap_or(usize::MAX).min(shape.longest()));
+    let mut rules = Rules { longest: Some(rules.longest.unwrap_or(usize::MAX).min(shape.longest())), ..rules };
     let settings = folder.join("tokenizer_config.json");
     let settings = if settings.is_file() { json(&settings)? } else { Value::Null };
     match family {
         Family::Siglip => {
             let id = filler(&settings, tokenizer, layout, &of).at(folder.display())?;
-            tower.rules.padding = Some(Padding { to: shape.positions, id });
+            rules.padding = Some(Padding { to: shape.positions, id });
         }
-        _ => tower.rules.end = Some(end(tokenizer, layout, &of).at(folder.display())?),
+        _ => rules.end = Some(end(tokenizer, layout, &of).at(folder.display())?),
     }
     let wanted = match layout {
         Layout::Transformers => by_transformers(&settings),
         Layout::OpenClip => by_open_clip(&of).at(description.display())?,
     };
-    tower.prepare(wanted, tokenizer);
-    tower.network = Network::Transformer { family, shape, pooling: Pooling::Last };
-    Ok(tower)
+    notes.extend(prepare(&mut rules, wanted, tokenizer));
+    Ok(Tower { network: Network::Transformer { family, shape, pooling: Pooling::Last }, tensors, rules, notes })
 }
 
 /// Whether texts are lower-cased, and what becomes of their punctuation.
@@ -109,25 +107,20 @@ fn by_open_clip(of: &Value) -> Result<Prepared> {
     })
 }
 
-impl Tower {
-    /// Sets what the tokenizer's file does not do by itself.
-    fn prepare(&mut self, (lower, punctuation): Prepared, tokenizer: &Tokenizer) {
-        let normalised = normalised(tokenizer, "A,b");
-        self.rules.lower = (lower || self.rules.lower) && normalised.contains('A');
-        if punctuation != Punctuation::Kept && normalised.contains(',') {
-            self.rules.punctuation = punctuation;
-        }
-        let mut done = Vec::new();
-        if self.rules.lower {
-            done.push("lower-cased");
-        }
-        if self.rules.punctuation != Punctuation::Kept {
-            done.push("freed of ASCII punctuation");
-        }
-        if !done.is_empty() {
-            self.notes.push(format!("texts are {}, which the tokenizer's file does not do by itself", done.join(" and ")));
-        }
+/// Sets the rules for what the tokenizer's file does not do by itself; returns what is to be said of them.
+fn prepare(rules: &mut Rules, (lower, punctuation): Prepared, tokenizer: &Tokenizer) -> Option<String> {
+    let normalised = normalised(tokenizer, "A,b");
+    rules.lower = (lower || rules.lower) && normalised.contains('A');
+    if punctuation != Punctuation::Kept && normalised.contains(',') {
+        rules.punctuation = punctuation;
     }
+    let done = match (rules.lower, rules.punctuation != Punctuation::Kept) {
+        (true, true) => "lower-cased and freed of ASCII punctuation",
+        (true, false) => "lower-cased",
+        (false, true) => "freed of ASCII punctuation",
+        (false, false) => return None,
+    };
+    Some(format!("texts are {done}, which the tokenizer's file does not do by itself"))
 }
 
 /// What the tokenizer's normalisation makes of a text.

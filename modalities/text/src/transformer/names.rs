@@ -73,11 +73,11 @@ impl Family {
 /// The tensors of a network of `layers` blocks under ctk's names, from those of a file.
 ///
 /// # Errors
-/// A tensor that is missing, or that is neither part of the network nor of a head.
-/// Besides, of a family that is a text tower: it has [`towers::names`](super::towers::names).
+/// A tensor that is missing, or that is neither part of the network nor of a head; a text tower, which has
+/// [`towers::names`](super::towers::names).
 pub fn adopt(family: Family, layers: usize, from: &HashMap<String, Tensor>) -> Result<HashMap<String, Tensor>> {
     if family.is_tower() {
-        return Err(Error::new("the tensors of a text tower have other names"));
+        return Err(Error::usage("a text tower of CLIP or SigLIP is read from a folder of its own, or from a module CLIPModel"));
     }
     let [prefix, blocks] = family.places();
     let theirs = if family == Family::Distilbert { 1 } else { 0 };
