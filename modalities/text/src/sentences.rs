@@ -24,7 +24,7 @@ pub mod data;
 mod dev;
 pub mod distill;
 pub mod encoder;
-pub pub mod export;
+pub mod export;
 pub mod finetune;
 pub mod folder;
 pub mod forecast;
