@@ -10,10 +10,9 @@ use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::files;
 use ctk_core::{DType, Error, Result, Tensor};
 use ctk_text::Sentences;
-use ctk_text::sentences::export::write_tower_tokenizer;
+use ctk_text::sentences::export::{tower as text_tower, write_tower_tokenizer};
 use ctk_text::sentences::network::{Described, Network};
 use ctk_text::transformer::names::Family;
-use ctk_text::transformer::towers;
 use ctk_text::transformer::{Projection, Shape};
 use ctk_vision::tower;
 use serde_json::{Value, json};
@@ -179,7 +178,7 @@ pub(crate) struct Run<'a> {
 /// Towers or projections that neither has; a folder that cannot be written.
 pub(crate) fn export(run: Run, out: &Path) -> Result<Vec<String>> {
     let ImageTextRecipe { image, text, pairs, .. } = &run.of.recipe;
-    let Network::Transformer { family, shape, .. } = &run.text.network else {
+    let Network::Transformer { family, shape, pooling } = &run.text.network else {
         return Err(unlike("the text tower is a static embedding"));
     };
     let siglip = match family {
@@ -196,7 +195,8 @@ pub(crate) fn export(run: Run, out: &Path) -> Result<Vec<String>> {
     }
     let shape = projected(shape, &mut of_text, &mut heads, text.head.layers, siglip)?;
     let tensors: Vec<(String, Tensor)> = of_text.into_iter().collect();
-    let written = towers::write(*family, &shape, &tensors)?;
+    let network = Network::Transformer { family: *family, shape, pooling: *pooling };
+    let written = text_tower(&Described { network, ..run.text.clone() }, &tensors)?;
     let mut all: HashMap<String, Tensor> = part.tensors.into_iter().chain(written.tensors).collect();
     match (siglip, image.head.layers) {
         (true, 0) => {}
