@@ -104,6 +104,9 @@ fn images_and_captions_find_each_other() {
     let (rows, _) = said(at, &["embed", "run", "--data", "texts.txt", "--out", "texts.npy", "--json"]);
     assert_eq!((&rows["rows"], &rows["width"]), (&3.into(), &16.into()));
 
+    let (shape, _) = said(at, &["eval", "geometry", "run", "--json", "--quiet"]);
+    assert!(shape["alignment"].as_f64().unwrap() > 0.0, "pairs of an image and its caption: {shape}");
+
     // A new run goes on with both towers.
     let again = [
         "train",

@@ -22,6 +22,11 @@ const SENTENCES: &str = "[data]\npairs = 60\ndev_share = 0.2\n[tokenizer]\nlonge
     [encoder.transformer]\nlayers = 1\nwidth = 8\nheads = 2\n[train]\nepochs = 4\nbatch = 12\nlog_every = 3\n\
     [checkpoint]\nevery = \"1 step\"\nkeep_best = true\n";
 
+const PAIRS: &str = "[data]\ntrain = 36\ntest = 9\n[pairs]\nsize = 8\n[image.encoder.resnet]\ndepth = 20\nwidth = 0.25\n\
+    [image.head]\nwidth = 8\n[text.tokenizer.train]\nsize = 300\n[text.encoder.transformer]\nlayers = 1\nwidth = 8\n\
+    heads = 2\npositions = 32\n[text.head]\nwidth = 8\n[train]\nepochs = 4\nbatch = 12\nlog_every = 3\n\
+    [checkpoint]\nevery = \"1 step\"\nkeep_best = true\n";
+
 const TEXTS: &str = "[data]\npairs = 200\n[tokenizer.train]\nsize = 300\n[encoder.static]\nwidth = 8\n\
     [task.finetune]\nscratch = true\nscheme = \"setfit\"\nlabels = \"4-per-class\"\n[train]\nbatch = 32\nlog_every = 3\n\
     [checkpoint]\nevery = \"1 step\"\n";
@@ -140,4 +145,9 @@ fn sentences_end_as_they_would_have() {
 #[test]
 fn texts_with_few_labels_end_as_they_would_have() {
     killed_runs_end_as_straight_ones("sentences", TEXTS);
+}
+
+#[test]
+fn images_and_captions_end_as_they_would_have() {
+    killed_runs_end_as_straight_ones("image-text", PAIRS);
 }

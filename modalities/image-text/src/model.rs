@@ -197,7 +197,7 @@ fn names_images(path: &Path) -> bool {
 }
 
 impl Model for Trained {
-    /// Rows of images, or of texts if the data is a file of texts. The right view is the images' captions.
+    /// Rows of images, or of texts if the data is a file of texts. Of pairs the left view is the image, the right one its caption.
     fn features(&self, query: &Query) -> Result<Features> {
         if let Some(name) = &query.baseline {
             return Err(Error::usage(format!("models of images and captions have no baseline `{name}`")));
@@ -213,10 +213,15 @@ impl Model for Trained {
             features.extras.extend(origin.map(|origin| ("split", origin.into())));
             return Ok(features);
         }
-        if query.view == Some(View::Right) {
+        if let Some(view) = query.view {
             let (all, notes) = self.measured(query)?;
             let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, json!(notes))] };
-            return Ok(Features { extras, ..all.captions });
+            let rows = match view {
+                // The image of each caption.
+                View::Left => all.images.select(&all.of.iter().map(|&image| image as usize).collect::<Vec<_>>()),
+                View::Right => all.captions,
+            };
+            return Ok(Features { extras, ..rows });
         }
         if self.checked.recipe.image.features.is_some() {
             let (all, notes) = self.measured(query)?;
