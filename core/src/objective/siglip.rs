@@ -166,6 +166,39 @@ mod tests {
         }
     }
 
+    /// Memory that the process has used at most, in bytes.
+    fn peak() -> f64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        1024.0 * line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(f64::NAN)
+    }
+
+    #[test]
+    #[ignore = "a minute: the time and memory of both losses of images and captions; run it alone, in a process of its own"]
+    fn large_batches_need_little_memory() {
+        use crate::objective::InfonceRecipe;
+        let space = EmbeddingSpace { width: 128, dtype: DType::F32 };
+        for n in [4096usize, 65_536] {
+            let rows = |salt: usize| {
+                let of = |i: usize| ((i * 7919 + salt * 104_729) as f64 * 0.618).sin() as f32;
+                Tensor::from_vec((0..n * 128).map(of).collect::<Vec<f32>>(), (n, 128), &candle_core::Device::Cpu).unwrap()
+            };
+            let views = two(&rows(1), &rows(2));
+            let infonce = InfonceRecipe { temperature: 0.07, learned: true, ..InfonceRecipe::default() };
+            for (name, recipe) in [("infonce", &infonce as &dyn Spec), ("siglip", &SiglipRecipe::default())] {
+                let mut params = Params::new();
+                let of = recipe.build(&space, params.root().sub("loss")).unwrap();
+                params.materialise(Key::new(0), DType::F32, &Device::Cpu).unwrap();
+                let start = std::time::Instant::now();
+                let terms = testing::terms(&*of, &views, None, None, &Solo).unwrap();
+                let seconds = start.elapsed().as_secs_f64();
+                let loss = number(&terms.loss);
+                println!("{name}, {n} pairs of 128 values: loss {loss:.4}, {seconds:.3} s, {:.0} MB at most", peak() / 1e6);
+                assert!(loss.is_finite() && peak() < 1e9);
+            }
+        }
+    }
+
     #[test]
     fn two_ranks_are_one() {
         let recipe = SiglipRecipe { temperature: 0.3, bias: -1.0, sharpest: 10.0 };
