@@ -138,11 +138,11 @@ pub fn written(request: &TaskRequest) -> Result<Recipe> {
     };
     refused(request, task)?;
     let teacher = Start::of(&request.run)?.described;
-    let Network::Transformer { .. } = &teacher.network else {
+    if matches!(teacher.network, Network::Table(_)) {
         return Err(Error::usage("this is a static embedding already, so it cannot teach one").at(request.run.display()).hint(
             "give a transformer: a run with [encoder.transformer], or a folder of sentence-transformers such as all-MiniLM-L6-v2",
         ));
-    };
+    }
     let values = teacher.network.width();
     if let Some(width) = task.width.filter(|width| *width > values) {
         let what = format!("--width {width} is more than the teacher's {values} values");
