@@ -69,6 +69,7 @@ fn outcome(at: &Path, run: &str, told: &str) -> (Value, Vec<Value>, Value) {
         "words_per_second",
         "samples_per_second",
         "texts_per_second",
+        "pairs_per_second",
         "ingest_seconds",
         "total_seconds",
         "report",
