@@ -61,7 +61,7 @@ fn config(modality: &'static dyn Modality, file: PathBuf) -> Vec<Trial> {
     vec![trial("checks", Box::new(checked)), trial("takes-steps", Box::new(steps))]
 }
 
-/// A folder of four images, in two classes if a loss needs labels, or of a small text.
+/// A folder of four images, in two classes if a loss needs labels, or with captions, or of a small text.
 fn tiny(modality: &str, labelled: bool, data: &Path) -> Result<()> {
     std::fs::create_dir(data)?;
     if modality == "word2vec" {
@@ -72,6 +72,10 @@ fn tiny(modality: &str, labelled: bool, data: &Path) -> Result<()> {
         return Ok(std::fs::write(data.join("pairs.tsv"), (0..40).map(row).collect::<String>())?);
     }
     let set = |seed: u8| format!("train.seed={seed}");
+    if modality == "image-text" {
+        let row = |i: usize| format!("{i}.png,generated picture number {i}\n");
+        std::fs::write(data.join("metadata.csv"), format!("file_name,caption\n{}", (0..4).map(row).collect::<String>()))?;
+    }
     ["a", "b"].iter().filter(|_| labelled).try_for_each(|class| std::fs::create_dir(data.join(class)))?;
     (0..4).try_for_each(|seed| {
         let class = if labelled { ["a/", "b/"][usize::from(seed % 2)] } else { "" };

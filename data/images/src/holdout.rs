@@ -107,7 +107,7 @@ impl Holdout {
             .map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group))
             .collect();
         ranked.sort_unstable_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
-        let mut wanted = ((share * images.len() as f64).round() as usize).min(images.len().saturating_sub(1));
+        let mut wanted = ((share * images.len() as f64).round() as usize).max(1).min(images.len().saturating_sub(1));
         let mut held_out = Vec::new();
         for (_, _, group) in ranked {
             if group.len() <= wanted {
