@@ -25,7 +25,8 @@ pub struct ProjectionHead {
 impl ProjectionHead {
     /// Declares a head for representations of width `input`, with parameters `layers.<i>.weight` and `norms.<i>.{weight, bias,
     /// running_mean, running_var}`, counted from 0. The weights of a normalised layer start at N(0, .01²); their scale does not matter. The
-    /// other layers have `layers.<i>.bias`, which starts at 0 (unless the recipe says no bias), and weights from U(−1/√inputs, 1/√inputs), PyTorch's default.
+    /// other layers have `layers.<i>.bias`, which starts at 0 (unless the recipe says no bias), and weights from U(−1/√inputs, 1/√inputs),
+    /// PyTorch's default.
     pub fn new(recipe: &HeadRecipe, input: usize, mut scope: Scope) -> Self {
         let (layers, width) = chain(recipe, recipe.layers, input, &mut scope);
         ProjectionHead { layers: Sequential::new(layers, scope.gradient_store()), width }

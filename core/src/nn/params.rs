@@ -118,9 +118,14 @@ impl Params {
         self.list.iter().map(|param| param.device()).find(|device| !device.is_cpu()).unwrap_or_default()
     }
 
-    /// Number of trained values in parameters whose name starts with `prefix`.
+    /// Number of values in parameters whose name starts with `prefix`, buffers apart.
     pub fn count(&self, prefix: &str) -> usize {
         self.list.iter().filter(|p| p.kind.trained() && p.name.starts_with(prefix)).map(|p| p.shape.elem_count()).sum()
+    }
+
+    /// Number of values in parameters whose name starts with `prefix` and that learn: all of [`count`](Params::count) that are not frozen.
+    pub fn learning(&self, prefix: &str) -> usize {
+        self.list.iter().filter(|p| p.trained() && p.name.starts_with(prefix)).map(|p| p.shape.elem_count()).sum()
     }
 
     /// The store that backward passes add the gradients of these parameters to.

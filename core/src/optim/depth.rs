@@ -12,12 +12,15 @@ use crate::nn::params::{Param, Params};
 /// # Errors
 /// `decay` is not 1, and no parameter has a depth.
 pub(super) fn factors(params: &Params, decay: f64) -> Result<Vec<f64>> {
+    if decay == 1.0 {
+        return Ok(vec![1.0; params.iter().count()]);
+    }
     let mut tops: HashMap<&str, usize> = HashMap::new();
     for param in params.iter() {
         let top = tops.entry(section(param.name())).or_default();
         *top = (*top).max(param.depth().map_or(0, |depth| depth + 1));
     }
-    if decay != 1.0 && tops.values().all(|top| *top == 0) {
+    if tops.values().all(|top| *top == 0) {
         return Err(Error::usage(format!(
             "optimizer.adamw.layer_decay is {decay}, and this model does not declare the depths of its layers"
         ))

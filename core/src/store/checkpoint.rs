@@ -228,6 +228,11 @@ impl Checkpoint {
         Ok(Checkpoint { folder, manifest })
     }
 
+    /// Whether `path` is a run or a checkpoint by what lies in it; whether it can be opened, [`open`](Checkpoint::open) tells.
+    pub fn is_at(path: &Path) -> bool {
+        path.join("checkpoints").exists() || path.join(MANIFEST).is_file()
+    }
+
     /// Opens the checkpoint at `path`: a checkpoint folder, `checkpoints/best`, or a run folder, which stands for its newest checkpoint.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use rand::RngCore;
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Images, Splits, thousands};
+use crate::sets::Sets;
 
 /// The default fraction that is held out.
 pub const SHARE: f64 = 0.2;
@@ -52,12 +53,6 @@ impl Holdout {
     pub fn draw(images: &Images, share: f64, seed: u64) -> Result<Holdout> {
         let labels = images.labels().ok_or_else(|| Error::new("images without labels need no test split"))?;
         let digests = images.digests()?;
-        let key = Key::new(seed).of("holdout");
-        let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> = together(images, &digests, &[])
-            .into_iter()
-            .map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group))
-            .collect();
-        ranked.sort_unstable_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
 
         let mut wanted: BTreeMap<u32, usize> = BTreeMap::new();
         for &label in &labels {
@@ -70,7 +65,7 @@ impl Holdout {
             *count = part.max(1).min(*count - 1);
         }
         let mut held_out = Vec::new();
-        for (_, _, group) in ranked {
+        for group in drawn(images, &digests, &[], seed) {
             let grouped = group.iter().any(|&i| images.group(i).is_some());
             let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
             group.iter().for_each(|&i| *counts.entry(labels[i]).or_default() += 1);
@@ -101,15 +96,9 @@ impl Holdout {
     /// An image that cannot be decoded, or nothing to hold out.
     pub fn draw_sets(images: &Images, sets: &[u32], share: f64, seed: u64) -> Result<Holdout> {
         let digests = images.digests()?;
-        let key = Key::new(seed).of("holdout");
-        let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> = together(images, &digests, sets)
-            .into_iter()
-            .map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group))
-            .collect();
-        ranked.sort_unstable_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
         let mut wanted = ((share * images.len() as f64).round() as usize).max(1).min(images.len().saturating_sub(1));
         let mut held_out = Vec::new();
-        for (_, _, group) in ranked {
+        for group in drawn(images, &digests, sets, seed) {
             if group.len() <= wanted {
                 wanted -= group.len();
                 held_out.extend(group);
@@ -198,34 +187,34 @@ impl Holdout {
     }
 }
 
+/// Sets of images that stay on one side, in an order that the seed draws.
+fn drawn(images: &Images, digests: &[blake3::Hash], sets: &[u32], seed: u64) -> impl Iterator<Item = Vec<usize>> {
+    let key = Key::new(seed).of("holdout");
+    let mut ranked: Vec<(u64, blake3::Hash, Vec<usize>)> = together(images, digests, sets)
+        .into_iter()
+        .map(|(digest, group)| (key.of(&digest.to_hex()).rng().next_u64(), digest, group))
+        .collect();
+    ranked.sort_unstable_by(|a, b| (a.0, a.1.as_bytes()).cmp(&(b.0, b.1.as_bytes())));
+    ranked.into_iter().map(|(.., group)| group)
+}
+
 /// Sets of images that stay on one side: copies of one image, those of one group, and those with one number in `sets`, if there are any; each
 /// set under its smallest digest.
 fn together(images: &Images, digests: &[blake3::Hash], sets: &[u32]) -> HashMap<blake3::Hash, Vec<usize>> {
-    // A union-find forest: each image points to an earlier one of the same set.
-    let mut first: Vec<usize> = (0..digests.len()).collect();
-    fn root(first: &mut [usize], mut at: usize) -> usize {
-        while first[at] != at {
-            first[at] = first[first[at]];
-            at = first[at];
-        }
-        at
-    }
-    let (mut pictures, mut groups): (HashMap<blake3::Hash, usize>, HashMap<&str, usize>) = Default::default();
-    let mut numbers: HashMap<u32, usize> = HashMap::new();
+    let mut joined = Sets::new(digests.len());
+    let (mut pictures, mut groups, mut numbers) = (HashMap::new(), HashMap::new(), HashMap::new());
     for (i, digest) in digests.iter().enumerate() {
-        let alike = [
-            Some(*pictures.entry(*digest).or_insert(i)),
-            images.group(i).map(|group| *groups.entry(group).or_insert(i)),
-            sets.get(i).map(|set| *numbers.entry(*set).or_insert(i)),
-        ];
-        for other in alike.into_iter().flatten() {
-            let (a, b) = (root(&mut first, i), root(&mut first, other));
-            first[a.max(b)] = a.min(b);
+        joined.join_alike(&mut pictures, *digest, i);
+        if let Some(group) = images.group(i) {
+            joined.join_alike(&mut groups, group, i);
+        }
+        if let Some(set) = sets.get(i) {
+            joined.join_alike(&mut numbers, *set, i);
         }
     }
     let mut lots: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for i in 0..digests.len() {
-        lots.entry(root(&mut first, i)).or_default().push(i);
+        lots.entry(joined.first(i)).or_default().push(i);
     }
     let least = |lot: &[usize]| lot.iter().map(|&i| digests[i]).min_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
     lots.into_values().filter_map(|lot| Some((least(&lot)?, lot))).collect()

@@ -3,6 +3,7 @@
 //! - [`decode`] turns the bytes of image files into a [`picture::Picture`]; [`dataset`] recognises and reads the data at a path.
 //! - [`check`] reports what the data holds and what is wrong with it.
 //! - [`generated`] is the dataset that needs no path; [`holdout`] makes a test split where there is none.
+//! - [`sets`] are images that belong together.
 //! - [`augment`] makes a view of an image; [`pixels`] makes rows of views for a batch; [`preview`] draws them, [`crops`]
 //!   writes them for other programs.
 //! - [`recipe`] is the section `[data]`: where the images are, how they are decoded, and how much memory they may take.
@@ -19,3 +20,4 @@ pub mod pixels;
 pub mod preview;
 pub mod recipe;
 mod scene;
+pub mod sets;

@@ -1,6 +1,6 @@
 //! `[data]` of a recipe: which images, and how they are opened and decoded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ctk_core::recipe::Recipe;
 use ctk_core::{Context, Result};
@@ -118,6 +118,13 @@ impl DataRecipe {
     /// How images are decoded.
     pub fn law(&self) -> Law {
         Law { background: self.background.unwrap_or(Background::Drop), range: self.range }
+    }
+
+    /// The same for the data at `path`. The format is kept if that is this recipe's own data.
+    pub fn of(&self, path: &Path) -> DataRecipe {
+        let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let same = self.path.as_ref().is_some_and(|paths| matches!(paths.list(), [only] if whole(only) == whole(path)));
+        DataRecipe { path: Some(Paths::One(path.to_path_buf())), format: self.format.filter(|_| same), ..self.clone() }
     }
 
     /// The data at the path, or the generated dataset, before images are checked.

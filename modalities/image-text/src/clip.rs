@@ -13,7 +13,7 @@ use ctk_text::Sentences;
 use ctk_text::sentences::export::{tower as text_tower, write_tower_tokenizer};
 use ctk_text::sentences::network::{Described, Network};
 use ctk_text::transformer::names::Family;
-use ctk_text::transformer::{Projection, Shape};
+use ctk_text::transformer::{PROJECTION, Projection, Shape};
 use ctk_vision::tower;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
@@ -27,8 +27,11 @@ pub(crate) const FORMAT: &str = "transformers";
 /// The plugin of images.
 pub(crate) const VISION: &str = "vision";
 
+/// What belongs to the preparation of images besides vision's own keys.
+pub(crate) const SHOWN: &[&str] = &["pairs.eval_size", "data.background"];
+
 /// Names of the projection of images: of transformers, and of open_clip, where it is transposed.
-const PROJECTION: &str = "visual_projection.weight";
+const PROJECTED: &str = "visual_projection.weight";
 const TRANSPOSED: &str = "visual.proj";
 
 /// The sharpest similarity that models are limited to: CLIP's.
@@ -46,7 +49,7 @@ struct Beside {
 
 impl Beside {
     fn read(path: &Path) -> Result<Beside> {
-        let mut found = tower::beside(path, &[PROJECTION, TRANSPOSED, "logit_scale", "logit_bias"])?;
+        let mut found = tower::beside(path, &[PROJECTED, TRANSPOSED, "logit_scale", "logit_bias"])?;
         let mut number = |name: &str| -> Result<Option<f64>> {
             let Some(value) = found.remove(name) else { return Ok(None) };
             let values = value.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
@@ -54,7 +57,7 @@ impl Beside {
         };
         let (scale, bias) = (number("logit_scale")?, number("logit_bias")?);
         let transposed = found.remove(TRANSPOSED).map(|of| of.t()?.contiguous()).transpose()?;
-        Ok(Beside { projection: found.remove(PROJECTION).or(transposed), scale, bias })
+        Ok(Beside { projection: found.remove(PROJECTED).or(transposed), scale, bias })
     }
 }
 
@@ -65,7 +68,7 @@ impl Beside {
 /// # Errors
 /// There is none of these.
 pub(crate) fn set_weights(recipe: &mut Recipe, path: &Path, adopt: bool) -> Result<()> {
-    let run = path.join("checkpoints").exists() || path.join("manifest.json").is_file();
+    let run = Checkpoint::is_at(path);
     if run && Checkpoint::open(path)?.manifest().modality != VISION {
         return set_text(recipe, path);
     }
@@ -85,10 +88,7 @@ pub(crate) fn set_weights(recipe: &mut Recipe, path: &Path, adopt: bool) -> Resu
     recipe.remove("image.init")?;
     if adopt {
         recipe.take_from("image.encoder", &described, "encoder")?;
-        for key in ["size", "eval_size", "eval_fit", "eval_resize", "eval_filter", "eval_offset", "centre", "normalise"] {
-            recipe.take(&format!("pairs.{key}"), &described)?;
-        }
-        recipe.take("data.background", &described)?;
+        SHOWN.iter().chain(tower::PREPARATION).try_for_each(|key| recipe.take(key, &described))?;
         recipe.set("image.head.layers", if beside.projection.is_some() { "1" } else { "0" })?;
         if let Some(projection) = &beside.projection {
             recipe.set("image.head.width", &projection.dim(0)?.to_string())?;
@@ -202,7 +202,7 @@ pub(crate) fn export(run: Run, out: &Path) -> Result<Vec<String>> {
         (true, 0) => {}
         (false, 1) if !image.head.bias => {
             let weight = heads.remove(&format!("{IMAGE}.layers.0.weight"));
-            all.insert(PROJECTION.to_string(), weight.ok_or_else(|| Error::new("the projection of images is missing"))?);
+            all.insert(PROJECTED.to_string(), weight.ok_or_else(|| Error::new("the projection of images is missing"))?);
         }
         (true, _) => return Err(unlike("SigLIP has no projection of images (image.head.layers = 0)")),
         (false, _) => return Err(unlike("CLIP has one layer without bias behind the image tower (image.head)")),
@@ -277,9 +277,9 @@ fn projected(
                     Some(bias) => bias,
                     None => zeros()?,
                 };
-                tensors.insert("projection.bias".to_string(), bias);
+                tensors.insert(format!("{PROJECTION}.bias"), bias);
             }
-            tensors.insert("projection.weight".to_string(), weight);
+            tensors.insert(format!("{PROJECTION}.weight"), weight);
             Ok(shape.clone().projected(Some(projection)))
         }
         (Some(_), _) => Err(unlike("there is a projection of the run behind the tower's own (text.head.layers)")),

@@ -11,6 +11,7 @@ use ctk_core::{Context, Error, Result};
 use ctk_images::dataset::{Digest, Images, Splits, thousands};
 use ctk_images::holdout::{self, Holdout};
 use ctk_images::recipe::DataRecipe;
+use ctk_images::sets::Sets;
 
 use crate::recipe::{CaptionsRecipe, PLACE, Same};
 
@@ -126,18 +127,15 @@ impl Captioned {
 
     /// Puts images into one set that have a caption in common or, if `digests` are given, equal pixels.
     fn join(&mut self, digests: Option<&[Digest]>) {
-        let mut first: Vec<usize> = (0..self.len()).collect();
-        let mut captions: HashMap<u32, usize> = HashMap::new();
-        let mut pixels: HashMap<Digest, usize> = HashMap::new();
-        for at in 0..self.len() {
-            let mut alike: Vec<usize> = self.captions[at].iter().map(|text| *captions.entry(*text).or_insert(at)).collect();
-            alike.extend(digests.map(|digests| *pixels.entry(digests[at]).or_insert(at)));
-            for other in alike {
-                let (a, b) = (root(&mut first, at), root(&mut first, other));
-                first[a.max(b)] = a.min(b);
+        let mut joined = Sets::new(self.len());
+        let (mut captions, mut pixels) = (HashMap::new(), HashMap::new());
+        for (at, own) in self.captions.iter().enumerate() {
+            own.iter().for_each(|text| joined.join_alike(&mut captions, *text, at));
+            if let Some(digests) = digests {
+                joined.join_alike(&mut pixels, digests[at], at);
             }
         }
-        self.sets = (0..self.len()).map(|at| root(&mut first, at) as u32).collect();
+        self.sets = (0..self.len()).map(|at| joined.first(at) as u32).collect();
     }
 
     /// Images in the largest set, and in sets of more than one image.
@@ -147,15 +145,6 @@ impl Captioned {
         let most = counts.values().copied().max().unwrap_or_default();
         (most, counts.values().filter(|count| **count > 1).sum())
     }
-}
-
-/// The first element of the set of `at`, in a forest in which each element points to an earlier one of its set.
-fn root(first: &mut [usize], mut at: usize) -> usize {
-    while first[at] != at {
-        first[at] = first[first[at]];
-        at = first[at];
-    }
-    at
 }
 
 impl Data {
@@ -173,7 +162,7 @@ impl Data {
         if data.path.is_some() {
             run.set_data(Some(splits.pretraining().identity()?));
         }
-        let mut of = Data::read(splits, captions)?;
+        let mut of = Data::read(splits, captions)?.joined(captions)?;
         if of.test.is_some() || captions.holdout == 0.0 {
             return Ok(of);
         }
@@ -198,7 +187,8 @@ impl Data {
         Ok(of)
     }
 
-    /// The data of `of` for a trained model, whose hold-out is that of `checkpoint`, if these are its own data.
+    /// The data for a trained model, whose hold-out is that of `checkpoint`, if these are its own data. Each image is a set of its own:
+    /// measures need no sets, and to find them all images are decoded.
     ///
     /// # Errors
     /// Data that cannot be read; no image with a caption; or data that has changed since the hold-out was drawn.
@@ -216,7 +206,7 @@ impl Data {
     /// The captions of `splits`.
     fn read(splits: Splits, by: &CaptionsRecipe) -> Result<Data> {
         let mut texts = Texts::default();
-        let (mut train, without) = Captioned::new(&splits.pretraining(), &by.prompts, &mut texts);
+        let (train, without) = Captioned::new(&splits.pretraining(), &by.prompts, &mut texts);
         let test = splits.measured().map(|images| Captioned::new(images, &by.prompts, &mut texts));
         let mut notes = Vec::new();
         let lacking = without + test.as_ref().map_or(0, |(_, without)| *without);
@@ -237,6 +227,15 @@ impl Data {
                 thousands(train.len())
             ));
         }
+        Ok(Data { train, test: test.map(|(test, _)| test).filter(|test| !test.is_empty()), texts, splits, notes })
+    }
+
+    /// Puts images to train on into sets, as `by.same` says, with a note.
+    ///
+    /// # Errors
+    /// An image that cannot be decoded.
+    pub fn joined(mut self, by: &CaptionsRecipe) -> Result<Data> {
+        let train = &mut self.train;
         match by.same {
             Same::CaptionsAndPixels => train.join(Some(&train.images.digests()?)),
             Same::Captions => train.join(None),
@@ -246,14 +245,14 @@ impl Data {
         if shared > 0 {
             let what =
                 if by.same == Same::Captions { "have a caption in common" } else { "look the same or have a caption in common" };
-            notes.push(format!(
+            self.notes.push(format!(
                 "images that {what} with others: {} of {}, at most {} in one set; they are no negatives of each other",
                 thousands(shared),
                 thousands(train.len()),
                 thousands(largest)
             ));
         }
-        Ok(Data { train, test: test.map(|(test, _)| test).filter(|test| !test.is_empty()), texts, splits, notes })
+        Ok(self)
     }
 
     fn hold_out(&mut self, holdout: &Holdout) -> Result<()> {

@@ -101,24 +101,6 @@ pub fn stored(side: &Side, rows: &Stored, found: &Found, precision: Precision) -
     Ok(means)
 }
 
-/// Where the rows of a side come from.
-#[derive(Clone, Copy)]
-pub enum ImageRows<'a> {
-    /// Views by these settings.
-    Views(&'a Augment),
-    /// Stored features.
-    Stored(&'a Stored, &'a Found),
-}
-
-/// See [`ImageRows`].
-#[derive(Clone, Copy)]
-pub enum CaptionRows<'a> {
-    /// The tokens of all captions, one after the other, and where each ends.
-    Tokens(&'a [u32], &'a [usize]),
-    /// Stored features of all captions.
-    Stored(&'a Stored, &'a Found),
-}
-
 /// All images of `data` with all of their captions, for retrieval.
 ///
 /// # Errors
@@ -127,12 +109,12 @@ pub fn captioned(
     [left, right]: [&Side; 2],
     data: &Captioned,
     all: &Texts,
-    (of_images, of_captions): (ImageRows, CaptionRows),
+    (of_images, of_captions): (source::Images, source::Captions),
     precision: Precision,
 ) -> Result<crossmodal::Captioned> {
     let images = match of_images {
-        ImageRows::Views(augment) => images(left, &data.images, augment, precision)?,
-        ImageRows::Stored(rows, found) => named(&data.images, stored(left, rows, found, precision)?, left.head.width()),
+        source::Images::Views(augment) => images(left, &data.images, augment, precision)?,
+        source::Images::Stored(rows, found) => named(&data.images, stored(left, rows, found, precision)?, left.head.width()),
     };
     // Each different caption is embedded once.
     let mut used: Vec<u32> = data.captions.iter().flatten().copied().collect();
@@ -140,11 +122,11 @@ pub fn captioned(
     used.dedup();
     let width = right.head.width();
     let rows = match of_captions {
-        CaptionRows::Tokens(ids, ends) => {
-            let tokens: Vec<&[u32]> = used.iter().map(|at| source::tokens(ids, ends, *at)).collect();
-            texts(right, &tokens, precision)?
+        source::Captions::Tokens(tokens) => {
+            let own: Vec<&[u32]> = used.iter().map(|at| tokens.text(*at)).collect();
+            texts(right, &own, precision)?
         }
-        CaptionRows::Stored(rows, found) => {
+        source::Captions::Stored(rows, found) => {
             let own = Found(used.iter().map(|at| found.0[*at as usize].clone()).collect());
             stored(right, rows, &own, precision)?
         }

@@ -23,11 +23,11 @@ use serde_json::json;
 
 use crate::clip;
 use crate::data::{Captioned, Data};
-use crate::embed::{self, CaptionRows, ImageRows};
+use crate::embed;
 use crate::forecast;
 use crate::network::{Begin, IMAGE, Sides, TEXT, TextSide, Towers, not_ours};
 use crate::recipe::{Checked, ImageTextRecipe};
-use crate::source::{Captions, Images, Pairs};
+use crate::source::{Captions, Images, Pairs, Tokens};
 use crate::stored::{Found, Stored};
 
 /// The file of a checkpoint that says which towers are stored features.
@@ -58,8 +58,17 @@ impl Train {
 
 /// The captions of a run as its text tower reads them.
 enum Read {
-    Tokens { ids: Vec<u32>, ends: Vec<usize> },
+    Tokens(Tokens),
     Stored(Stored, Found),
+}
+
+impl Read {
+    fn captions(&self) -> Captions<'_> {
+        match self {
+            Read::Tokens(tokens) => Captions::Tokens(tokens),
+            Read::Stored(rows, found) => Captions::Stored(rows, found),
+        }
+    }
 }
 
 /// Rows of a file for the images of both parts.
@@ -102,7 +111,7 @@ impl Job for Train {
         };
         begin.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
         let tokens = match &read {
-            Read::Tokens { ids, ends } => ids.len() as f64 / ends.len().max(1) as f64,
+            Read::Tokens(tokens) => tokens.mean(),
             Read::Stored(..) => 0.0,
         };
         let memory = forecast::check(&checked, &sides, data.train.len(), tokens, process.device())?;
@@ -123,25 +132,18 @@ impl Job for Train {
         let source = Pairs {
             data: &data.train,
             images: match &stored {
-                Some(of) => Images::Stored(&of.rows, of.train.clone()),
+                Some(of) => Images::Stored(&of.rows, &of.train),
                 None => Images::Views(&checked.augment),
             },
-            captions: match &read {
-                Read::Tokens { ids, ends } => Captions::Tokens(ids, ends),
-                Read::Stored(rows, found) => Captions::Stored(rows, found.clone()),
-            },
+            captions: read.captions(),
         };
         let measure = |learner: &Learner, of: &Captioned| -> Result<CrossModal> {
             let Towers { left, right } = &learner.dense.towers;
             let images = match &stored {
-                Some(StoredImages { rows, test: Some(found), .. }) => ImageRows::Stored(rows, found),
-                _ => ImageRows::Views(&checked.augment),
+                Some(StoredImages { rows, test: Some(found), .. }) => Images::Stored(rows, found),
+                _ => Images::Views(&checked.augment),
             };
-            let captions = match &read {
-                Read::Tokens { ids, ends } => CaptionRows::Tokens(ids, ends),
-                Read::Stored(rows, found) => CaptionRows::Stored(rows, found),
-            };
-            let all = embed::captioned([left, right], of, &data.texts, (images, captions), Precision::F32)?;
+            let all = embed::captioned([left, right], of, &data.texts, (images, read.captions()), Precision::F32)?;
             crossmodal::crossmodal(&all)
         };
         let test = data.test.as_ref();
@@ -283,16 +285,10 @@ fn captions(
     start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
     let described = &start.described;
     let tokenizing = Tokenizing::new(start.tokenizer.clone(), described.rules.clone(), described.network.vocabulary())?;
-    let (mut ids, mut ends, mut short, mut empty) = (Vec::new(), Vec::new(), 0, 0);
-    for text in tokenizing.cut_all(&data.texts.all)? {
-        short += usize::from(text.short);
-        empty += usize::from(text.ids.is_empty());
-        ids.extend(text.ids);
-        ends.push(ids.len());
-    }
+    let (tokens, [cut, empty]) = Tokens::of(&tokenizing, &data.texts.all)?;
     let all = data.texts.all.len();
     for (number, what) in [
-        (short, format!("longer than {} tokens, so that their ends are left out", described.rules.longest.unwrap_or_default())),
+        (cut, format!("longer than {} tokens, so that their ends are left out", described.rules.longest.unwrap_or_default())),
         (empty, "without a token that the tower knows".to_string()),
     ] {
         if number > 0 {
@@ -302,7 +298,7 @@ fn captions(
     if empty == all {
         return Err(Error::usage("no caption has a token that the text tower knows"));
     }
-    Ok((Read::Tokens { ids, ends }, TextSide::Network(described.network.clone()), Some(start)))
+    Ok((Read::Tokens(tokens), TextSide::Network(described.network.clone()), Some(start)))
 }
 
 /// What a new run begins with, besides fresh values.
@@ -336,11 +332,7 @@ fn about(checked: &Checked, data: &Data, sides: &Sides, learner: &Learner, token
     let params = &learner.dense.params;
     let learns = |section: &str| {
         let prefix = format!("{section}.");
-        let own = params.iter().filter(|param| param.name().starts_with(&prefix) && param.kind().trained());
-        let (all, trained) = own.fold((0, 0), |(all, trained), param| {
-            let values = param.dims().iter().product::<usize>();
-            (all + values, trained + if param.trained() { values } else { 0 })
-        });
+        let (all, trained) = (params.count(&prefix), params.learning(&prefix));
         match trained {
             0 if all > 0 => format!("{all} parameters, all frozen"),
             _ if trained < all => format!("{all} parameters, of which {trained} learn"),

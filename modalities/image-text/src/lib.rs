@@ -99,7 +99,8 @@ impl Modality for ImageText {
 
     fn about(&self, recipe: &Recipe) -> Result<Vec<String>> {
         let checked = Checked::new(recipe)?;
-        let data = data::Data::of_model(&checked.recipe.data, &checked.recipe.captions, None)?;
+        let data =
+            data::Data::of_model(&checked.recipe.data, &checked.recipe.captions, None)?.joined(&checked.recipe.captions)?;
         let mut lines = data.splits.lines();
         lines.extend(data.notes);
         lines.push(format!("image tower: {}", tower::title(&checked.recipe.image.encoder)));

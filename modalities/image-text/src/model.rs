@@ -9,9 +9,9 @@ use ctk_core::modality::{Model, Prompt, Query, Split, View};
 use ctk_core::nn::pass::Precision;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result};
-use ctk_images::dataset::{self, Cache, Images, Splits, skipped_line};
+use ctk_images::dataset::{self, Cache, Images, Splits};
 use ctk_images::holdout::Holdout;
-use ctk_images::recipe::{DataRecipe, Paths};
+use ctk_images::recipe::DataRecipe;
 use ctk_text::sentences::start::Start;
 use ctk_text::sentences::tokenizing::Tokenizing;
 use ctk_texts::labelled::{self, Reading};
@@ -19,10 +19,11 @@ use serde_json::json;
 
 use crate::clip;
 use crate::data::Data;
-use crate::embed::{self, CaptionRows, ImageRows};
+use crate::embed;
 use crate::job::{SIDES, Widths};
 use crate::network::{HEAD, IMAGE, Sides, TEXT, TextSide, Towers, file, not_ours};
 use crate::recipe::Checked;
+use crate::source::{self, Tokens};
 use crate::stored::Stored;
 
 /// A trained model.
@@ -77,50 +78,39 @@ impl Trained {
         notes.extend(of(empty, "texts without a token that the text tower knows"));
         let ids: Vec<&[u32]> = tokens.iter().map(|text| text.ids.as_slice()).collect();
         let rows = embed::texts(&self.towers.right, &ids, self.precision)?;
-        let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, notes.into())] };
-        Ok(Features { rows, width: self.towers.right.head.width(), names, extras, ..Features::default() })
+        Ok(noted(Features { rows, width: self.towers.right.head.width(), names, ..Features::default() }, notes))
     }
 
-    /// The data at `path`, read as the run's data.
-    fn data(&self, path: Option<&Path>) -> DataRecipe {
+    /// The data of `query`, read as the run's data.
+    fn data(&self, query: &Query) -> DataRecipe {
         let own = &self.checked.recipe.data;
-        match path {
-            None => own.clone(),
-            Some(path) => {
-                let same = own.path.as_ref().is_some_and(|paths| matches!(paths.list(), [only] if whole(only) == whole(path)));
-                let format = own.format.filter(|_| same);
-                DataRecipe { path: Some(Paths::One(path.to_path_buf())), format, ..own.clone() }
-            }
-        }
+        query.data.as_deref().map_or_else(|| own.clone(), |path| own.of(path))
     }
 
-    /// The images that `query` asks for.
-    fn images(&self, query: &Query) -> Result<(Images, Vec<String>)> {
-        let data = self.data(query.data.as_deref());
+    /// The images that `query` asks for, and the data that they are of.
+    fn images(&self, query: &Query) -> Result<(Images, Splits)> {
+        let data = self.data(query);
         if !query.files.is_empty() {
             let cache = std::sync::Arc::new(Cache::of(&data.cache)?);
-            return Ok((dataset::files(&query.files)?.decoded_by(data.law()).cached(&cache), Vec::new()));
+            let files = dataset::files(&query.files)?.decoded_by(data.law()).cached(&cache);
+            return Ok((files.clone(), Splits::of(files)));
         }
         let splits = data.open_to_use()?;
-        let (unread, notes) = (splits.found.warning(), splits.found.notes.clone());
-        let told = unread.map(|line| format!("warning: {line}")).into_iter().chain(notes);
-        let mut told: Vec<String> = told.filter(|_| query.data.is_some()).collect();
-        told.extend(skipped_line(&splits.skipped()).map(|line| format!("warning: {line}")));
         let images = match query.split {
             Split::All => splits.all(),
             part => {
-                let splits = if splits.test.is_some() { splits } else { self.held_out(splits, &data, query)? };
+                let parts = if splits.test.is_some() { splits.clone() } else { self.held_out(&splits, &data, query)? };
                 match part {
-                    Split::Train => splits.train.clone(),
-                    _ => splits.test.clone().ok_or_else(|| Error::usage("this data has no test part"))?,
+                    Split::Train => parts.train,
+                    _ => parts.test.ok_or_else(|| Error::usage("this data has no test part"))?,
                 }
             }
         };
-        Ok((images, told))
+        Ok((images, splits))
     }
 
     /// Data without a test part, divided as the run divided its own, or by classes.
-    fn held_out(&self, splits: Splits, data: &DataRecipe, query: &Query) -> Result<Splits> {
+    fn held_out(&self, splits: &Splits, data: &DataRecipe, query: &Query) -> Result<Splits> {
         let stored = if query.data.is_none() { Holdout::stored(&self.checkpoint)? } else { None };
         let images = splits.train.clone();
         let holdout = match stored {
@@ -134,7 +124,7 @@ impl Trained {
 
     /// Images with their captions: the part that is measured on, or all.
     fn measured(&self, query: &Query) -> Result<(Captioned, Vec<String>)> {
-        let data = self.data(query.data.as_deref());
+        let data = self.data(query);
         let own = query.data.is_none();
         let read = Data::of_model(&data, &self.checked.recipe.captions, own.then_some(&self.checkpoint))?;
         let mut notes = if own { Vec::new() } else { read.notes.clone() };
@@ -158,31 +148,28 @@ impl Trained {
         });
         let rows = rows.transpose()?;
         let images = match &rows {
-            Some((rows, found)) => ImageRows::Stored(rows, found),
-            None => ImageRows::Views(&self.checked.augment),
+            Some((rows, found)) => source::Images::Stored(rows, found),
+            None => source::Images::Views(&self.checked.augment),
         };
         let sides = [&self.towers.left, &self.towers.right];
         let all = match &recipe.text.features {
             Some(path) => {
                 let rows = Stored::open(path)?;
                 let found = rows.find(path, "caption", read.texts.all.iter().map(String::as_str))?;
-                embed::captioned(sides, part, &read.texts, (images, CaptionRows::Stored(&rows, &found)), self.precision)
+                embed::captioned(sides, part, &read.texts, (images, source::Captions::Stored(&rows, &found)), self.precision)
             }
             None => {
-                let (mut ids, mut ends) = (Vec::new(), Vec::new());
-                for text in self.tokenizing()?.cut_all(&read.texts.all)? {
-                    ids.extend(text.ids);
-                    ends.push(ids.len());
-                }
-                embed::captioned(sides, part, &read.texts, (images, CaptionRows::Tokens(&ids, &ends)), self.precision)
+                let (tokens, _) = Tokens::of(self.tokenizing()?, &read.texts.all)?;
+                embed::captioned(sides, part, &read.texts, (images, source::Captions::Tokens(&tokens)), self.precision)
             }
         }?;
         Ok((all, notes))
     }
 }
 
-fn whole(path: &Path) -> std::path::PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+/// `features` with notes, if there are any.
+fn noted(features: Features, notes: Vec<String>) -> Features {
+    if notes.is_empty() { features } else { Features { extras: vec![(NOTES, json!(notes))], ..features } }
 }
 
 /// Whether the file at `path` holds texts and no images, by its name.
@@ -215,26 +202,24 @@ impl Model for Trained {
         }
         if let Some(view) = query.view {
             let (all, notes) = self.measured(query)?;
-            let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, json!(notes))] };
             let rows = match view {
                 // The image of each caption.
                 View::Left => all.images.select(&all.of.iter().map(|&image| image as usize).collect::<Vec<_>>()),
                 View::Right => all.captions,
             };
-            return Ok(Features { extras, ..rows });
+            return Ok(noted(rows, notes));
         }
         if self.checked.recipe.image.features.is_some() {
             let (all, notes) = self.measured(query)?;
-            let extras = if notes.is_empty() { Vec::new() } else { vec![(NOTES, json!(notes))] };
-            return Ok(Features { extras, ..all.images });
+            return Ok(noted(all.images, notes));
         }
-        let (images, told) = self.images(query)?;
+        let (images, splits) = self.images(query)?;
         if images.is_empty() {
             return Err(Error::usage("there is no image here"));
         }
         let features = embed::images(&self.towers.left, &images, &self.checked.augment, self.precision)?;
-        let extras = if told.is_empty() { features.extras } else { vec![(NOTES, json!(told))] };
-        Ok(Features { extras, ..features })
+        // Asked after the images were decoded: it also says which could not be.
+        Ok(noted(features, splits.told(query.data.is_some())))
     }
 
     fn compute_in(&mut self, precision: Precision) -> Result<()> {

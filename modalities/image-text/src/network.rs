@@ -94,7 +94,7 @@ impl Sides {
         of.method().learner_by(|_, params| self.declare(of, params), |params| begin.give(params), device)
     }
 
-    /// Both towers with the values of a checkpoint, for use.
+    /// Both towers with the values of a checkpoint, for evaluation.
     ///
     /// # Errors
     /// A checkpoint of other towers.

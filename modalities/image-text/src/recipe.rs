@@ -22,7 +22,7 @@ use ctk_vision::tower;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::NAME;
+use crate::{NAME, clip};
 
 /// The recipe without data or config.
 pub(crate) const DEFAULT: &str = include_str!("../../../configs/image-text/generated.toml");
@@ -436,14 +436,10 @@ pub(crate) fn begun(recipe: &mut Recipe, path: &Path) -> Result<()> {
 fn adopt(recipe: &mut Recipe, path: &Path) -> Result<()> {
     let (of, tensors) = tower::described(path)?;
     recipe.take_from("image.encoder", &of, "encoder")?;
-    for key in ["size", "eval_size", "eval_fit", "eval_resize", "eval_filter", "eval_offset", "centre", "normalise"] {
-        let key = format!("pairs.{key}");
-        if !recipe.states(&key) && of.states(&key) {
-            recipe.take(&key, &of)?;
+    for key in clip::SHOWN.iter().chain(tower::PREPARATION) {
+        if !recipe.states(key) && of.states(key) {
+            recipe.take(key, &of)?;
         }
-    }
-    if !recipe.states("data.background") && of.states("data.background") {
-        recipe.take("data.background", &of)?;
     }
     let read: ImageTextRecipe = recipe.parse()?;
     let weights = format!("image.{}", read.image.encoder.key("weights"));

@@ -7,33 +7,67 @@ use ctk_core::data::pair::Batch;
 use ctk_core::data::source::Source;
 use ctk_core::rng::Key;
 use ctk_images::augment::Augment;
+use ctk_text::sentences::tokenizing::Tokenizing;
 use rand::Rng as _;
 
 use crate::data::Captioned;
 use crate::input::Input;
 use crate::stored::{Found, Stored};
 
-/// The left side of a batch.
+/// What the image tower reads.
+#[derive(Clone, Copy)]
 pub enum Images<'a> {
     /// Views of the images.
     Views(&'a Augment),
-    /// Rows of a file.
-    Stored(&'a Stored, Found),
+    /// Rows of a file, of each image.
+    Stored(&'a Stored, &'a Found),
 }
 
-/// The right side of a batch.
+/// What the text tower reads.
+#[derive(Clone, Copy)]
 pub enum Captions<'a> {
-    /// The tokens of all captions, one after the other, and where each ends.
-    Tokens(&'a [u32], &'a [usize]),
-    /// Rows of a file.
-    Stored(&'a Stored, Found),
+    /// The tokens of all captions.
+    Tokens(&'a Tokens),
+    /// Rows of a file, of each caption.
+    Stored(&'a Stored, &'a Found),
 }
 
-/// The tokens of caption `at`.
-pub fn tokens<'a>(ids: &'a [u32], ends: &[usize], at: u32) -> &'a [u32] {
-    let at = at as usize;
-    let start = if at == 0 { 0 } else { ends[at - 1] };
-    &ids[start..ends[at]]
+/// The tokens of many texts.
+#[derive(Default)]
+pub struct Tokens {
+    /// One text after the other.
+    ids: Vec<u32>,
+    /// Where each text ends.
+    ends: Vec<usize>,
+}
+
+impl Tokens {
+    /// The tokens of `texts`, with how many texts were cut and how many have no token.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn of(tokenizing: &Tokenizing, texts: &[String]) -> Result<(Tokens, [usize; 2])> {
+        let (mut all, mut cut, mut empty) = (Tokens::default(), 0, 0);
+        for text in tokenizing.cut_all(texts)? {
+            cut += usize::from(text.short);
+            empty += usize::from(text.ids.is_empty());
+            all.ids.extend(text.ids);
+            all.ends.push(all.ids.len());
+        }
+        Ok((all, [cut, empty]))
+    }
+
+    /// The tokens of text `at`.
+    pub fn text(&self, at: u32) -> &[u32] {
+        let at = at as usize;
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.ids[start..self.ends[at]]
+    }
+
+    /// Tokens of a text, on average.
+    pub fn mean(&self) -> f64 {
+        self.ids.len() as f64 / self.ends.len().max(1) as f64
+    }
 }
 
 /// Pairs of images and captions.
@@ -64,7 +98,7 @@ impl Pairs<'_> {
         };
         let caption = one(&self.data.captions[shown], &mut rng("caption"));
         match &self.captions {
-            Captions::Tokens(ids, ends) => right.push_text(tokens(ids, ends, caption)),
+            Captions::Tokens(tokens) => right.push_text(tokens.text(caption)),
             Captions::Stored(rows, found) => {
                 right.push_row(rows.row(one(&found.0[caption as usize], &mut rng("row of the caption"))))?;
             }

@@ -16,7 +16,7 @@ use ctk_text::sentences::tokenizing::Tokenizing;
 use crate::data::Data;
 use crate::network::{Begin, Sides, TextSide, Towers};
 use crate::recipe::Checked;
-use crate::source::{Captions, Images, Pairs};
+use crate::source::{Captions, Images, Pairs, Tokens};
 use crate::{ImageText, PATHS};
 
 fn recipe(set: &[(&str, &str)]) -> Recipe {
@@ -30,34 +30,25 @@ fn recipe(set: &[(&str, &str)]) -> Recipe {
 struct Made {
     checked: Checked,
     data: Data,
-    ids: Vec<u32>,
-    ends: Vec<usize>,
+    tokens: Tokens,
     sides: Sides,
 }
 
 fn made(set: &[(&str, &str)]) -> Result<Made> {
     let checked = Checked::new(&recipe(set))?;
-    let data = Data::of_model(&checked.recipe.data, &checked.recipe.captions, None)?;
+    let data = Data::of_model(&checked.recipe.data, &checked.recipe.captions, None)?.joined(&checked.recipe.captions)?;
     let texts = || data.texts.all.iter().map(String::as_str).collect();
     let start = Start::new(&checked.recipe.text.of_sentences(), &checked.text.below("text"), texts)?;
     let described = start.described;
     let tokenizing = Tokenizing::new(start.tokenizer, described.rules.clone(), described.network.vocabulary())?;
-    let (mut ids, mut ends) = (Vec::new(), Vec::new());
-    for text in tokenizing.cut_all(&data.texts.all)? {
-        ids.extend(text.ids);
-        ends.push(ids.len());
-    }
+    let (tokens, _) = Tokens::of(&tokenizing, &data.texts.all)?;
     let sides = Sides { stored_image: None, text: TextSide::Network(described.network) };
-    Ok(Made { checked, data, ids, ends, sides })
+    Ok(Made { checked, data, tokens, sides })
 }
 
 impl Made {
     fn source(&self) -> Pairs<'_> {
-        Pairs {
-            data: &self.data.train,
-            images: Images::Views(&self.checked.augment),
-            captions: Captions::Tokens(&self.ids, &self.ends),
-        }
+        Pairs { data: &self.data.train, images: Images::Views(&self.checked.augment), captions: Captions::Tokens(&self.tokens) }
     }
 
     fn learner(&self) -> ctk_core::train::dense::Dense<Towers> {

@@ -10,6 +10,7 @@ use ctk_core::{Context, Error, Result};
 use crate::encoder;
 use crate::import::Found;
 use crate::recipe::{VisionRecipe, check};
+use crate::tower::PREPARATION;
 
 /// Makes `recipe` begin with another program's weights in `file`. With `adopt` the recipe's encoder and its image preparation become those
 /// of the file.
@@ -19,18 +20,7 @@ use crate::recipe::{VisionRecipe, check};
 pub(crate) fn set_weights(recipe: &mut Recipe, file: &Path, adopt: bool) -> Result<()> {
     let meant = Found::open(file)?.recipe()?;
     if adopt {
-        for section in [
-            "encoder",
-            "pairs.size",
-            "pairs.eval_fit",
-            "pairs.eval_resize",
-            "pairs.eval_filter",
-            "pairs.eval_offset",
-            "pairs.centre",
-            "pairs.normalise",
-        ] {
-            recipe.take(section, &meant)?;
-        }
+        ["encoder"].iter().chain(PREPARATION).try_for_each(|key| recipe.take(key, &meant))?;
     }
     let encoder = check(&meant)?.recipe.encoder;
     recipe.set_path(&encoder.key("weights"), file)

@@ -70,7 +70,7 @@ impl Model for Trained {
                 Ok(features)
             }
         }?;
-        let told = splits::told(&splits, query);
+        let told = splits.told(splits::is_other(query));
         let extras = if told.is_empty() { features.extras } else { vec![(NOTES, serde_json::json!(told))] };
         Ok(Features { parts: splits::parts(&splits, &self.checkpoint, query)?, extras, ..features })
     }

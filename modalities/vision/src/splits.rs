@@ -1,7 +1,6 @@
 //! The data of a run: what it trains on and what it is evaluated on, with the data's own test part or the run's hold-out.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use ctk_core::data::dataset::Dataset as _;
@@ -13,8 +12,7 @@ use ctk_core::store::run::Run;
 use ctk_core::{Context, Result};
 use ctk_images::dataset::{self, Cache, Images, Splits};
 use ctk_images::holdout::{self, Holdout};
-use ctk_images::recipe::{DataRecipe, Paths};
-
+use ctk_images::recipe::DataRecipe;
 use serde_json::{Map, Value, json};
 
 use crate::recipe::VisionRecipe;
@@ -69,13 +67,6 @@ pub(crate) fn at_the_end(splits: &Splits, process: &mut Process) {
     unread.iter().chain(&dataset::skipped_line(&splits.skipped())).for_each(|line| process.tell(&Event::Note(line)));
 }
 
-/// The data at `path`, read as the run's data. The run's format is kept if it is the run's own data.
-pub(crate) fn other(own: &DataRecipe, path: &Path) -> DataRecipe {
-    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-    let same = own.path.as_ref().is_some_and(|paths| matches!(paths.list(), [only] if whole(only) == whole(path)));
-    DataRecipe { path: Some(Paths::One(path.to_path_buf())), format: own.format.filter(|_| same), ..own.clone() }
-}
-
 /// The data of `query` for a trained model, with a test part if there are labels: the data's own, the run's hold-out, or a hold-out drawn
 /// in the same way.
 pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Query) -> Result<Splits> {
@@ -84,7 +75,7 @@ pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Q
         return Ok(Splits::of(files));
     }
     let of = match &query.data {
-        Some(path) => other(&recipe.data, path),
+        Some(path) => recipe.data.of(path),
         None => recipe.data.clone(),
     };
     let splits = of.open_to_use()?;
@@ -108,14 +99,9 @@ pub(crate) fn of_model(recipe: &VisionRecipe, checkpoint: &Checkpoint, query: &Q
     Ok(Splits { train: held.train, test: held.test, ..splits })
 }
 
-/// What a user of a trained model should know of the data that it reads: what was left out, guessed or repaired.
-pub(crate) fn told(splits: &Splits, query: &Query) -> Vec<String> {
-    // Of the run's own data its training has told.
-    let other = query.data.is_some() || !query.files.is_empty();
-    let unread = splits.found.warning().map(|line| format!("warning: {line}")).filter(|_| other);
-    let notes = splits.found.notes.iter().filter(|_| other).cloned();
-    let skipped = dataset::skipped_line(&splits.skipped()).map(|line| format!("warning: {line}"));
-    skipped.into_iter().chain(unread).chain(notes).collect()
+/// Whether the query is for other data than the run's own, of which its training has told.
+pub(crate) fn is_other(query: &Query) -> bool {
+    query.data.is_some() || !query.files.is_empty()
 }
 
 /// What was read and what was not, under the JSON names of `ctk train --json`: `classes` by name and count, `not_read` by kind, and the

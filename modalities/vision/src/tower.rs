@@ -20,6 +20,17 @@ pub use crate::features::{batches, named};
 /// The recipe keys of an encoder's section that hold paths: `encoder.NAME.weights`.
 pub const WEIGHTS: &[&str] = encoder::WEIGHTS;
 
+/// The recipe keys that say how images are prepared for an encoder that was trained before.
+pub const PREPARATION: &[&str] = &[
+    "pairs.size",
+    "pairs.eval_fit",
+    "pairs.eval_resize",
+    "pairs.eval_filter",
+    "pairs.eval_offset",
+    "pairs.centre",
+    "pairs.normalise",
+];
+
 /// Checks an encoder for images of the sizes in `pairs`; errors point at its line in `text`, and those of a size at its line in `sizes`.
 ///
 /// # Errors
@@ -100,7 +111,7 @@ pub fn part(of: &EncoderRecipe, pairs: &AugmentRecipe, tensors: HashMap<String, 
 /// # Errors
 /// There is none of these, or it is damaged.
 pub fn described(path: &Path) -> Result<(Recipe, Option<HashMap<String, Tensor>>)> {
-    if !path.join("checkpoints").exists() && !path.join("manifest.json").is_file() {
+    if !Checkpoint::is_at(path) {
         return Ok((Found::open(path)?.recipe()?, None));
     }
     let checkpoint = Checkpoint::open(path)?;

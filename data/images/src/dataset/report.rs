@@ -306,6 +306,15 @@ impl Splits {
         all.filter(|bad| named.insert(bad.path.clone())).collect()
     }
 
+    /// What a user of a trained model should know of the data that it has read: images that were left out and, of `other` data than the
+    /// model's own, what was not read, guessed or repaired.
+    pub fn told(&self, other: bool) -> Vec<String> {
+        let unread = self.found.warning().map(|line| format!("warning: {line}")).filter(|_| other);
+        let notes = self.found.notes.iter().filter(|_| other).cloned();
+        let skipped = skipped_line(&self.skipped()).map(|line| format!("warning: {line}"));
+        skipped.into_iter().chain(unread).chain(notes).collect()
+    }
+
     /// Counts the images of the recorded parts; if none were recorded, records the parts that exist.
     pub(super) fn finish(mut self) -> Splits {
         let mut found = (*self.found).clone();

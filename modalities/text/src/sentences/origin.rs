@@ -59,8 +59,7 @@ impl<'a> Origin<'a> {
                 None => Err(Error::usage("this is no file of word vectors").at(path.display()).hint(KNOWN)),
             };
         }
-        let begun = file.join("checkpoints").exists() || file.join("manifest.json").is_file();
-        if file.is_dir() && !begun {
+        if file.is_dir() && !Checkpoint::is_at(&file) {
             return Err(Error::usage("this folder has neither an encoder of texts nor a checkpoint")
                 .at(path.display())
                 .hint(KNOWN));

@@ -157,7 +157,7 @@ fn end(tokenizer: &Tokenizer, layout: Layout, of: &Value) -> Result<u32> {
     }
 }
 
-/// The token that fills up texts: `tokenizer_config.json` names it, or `tokenizer.json` has its number, or transformers' description.
+/// The padding token: `tokenizer_config.json` names it, or `tokenizer.json` has its number, or transformers' description.
 fn filler(settings: &Value, tokenizer: &Tokenizer, layout: Layout, of: &Value) -> Result<u32> {
     let named = settings["pad_token"].as_str().or(settings["pad_token"]["content"].as_str());
     if let Some(name) = named {

@@ -31,7 +31,7 @@ const BLOCK: [[&str; 3]; 5] = [
     ["done", "output.LayerNorm", "output_layer_norm"],
 ];
 
-/// The layers that are one in ctk, in the order of their rows.
+/// The query, key and value layers, which are one layer in ctk, in the order of their rows.
 const QKV: [[&str; 2]; 3] = [
     ["attention.self.query", "attention.q_lin"],
     ["attention.self.key", "attention.k_lin"],

@@ -11,15 +11,12 @@
 //! | GELU | CLIP's QuickGELU, SigLIP's by tanh | erf, `quick_gelu`, `act_kwargs` |
 //! | ε | 1e-5 in CLIP, 1e-6 in SigLIP | 1e-5 |
 //!
-//! A text's features are those behind the projection, if there is one. A model with a projection of its own takes it off by [`split`], and
-//! [`write()`] puts it beside the tower again.
+//! A text's features are those behind the projection, if there is one; [`write()`] puts it beside the tower.
 
 pub mod config;
 pub mod names;
 #[cfg(test)]
 mod tests;
-
-use std::collections::HashMap;
 
 use candle_core::Tensor;
 use ctk_core::error::{Error, Result};
@@ -27,7 +24,7 @@ use ctk_core::nn::Gelu;
 use serde_json::Value;
 
 use super::names::Family;
-use super::{Norms, PROJECTION, Projection, Shape};
+use super::{Norms, Projection, Shape};
 
 impl Shape {
     /// CLIP's text tower with fresh weights, as open_clip makes it: heads of 64 values, an MLP of four times the width, 77 positions, and a
@@ -61,25 +58,6 @@ impl Shape {
     pub fn projected(self, projection: Option<Projection>) -> Shape {
         Shape { projection, ..self }
     }
-}
-
-/// Takes the projection off a network and its tensors: the network without it, and the tensors `weight`, (projected, width), and perhaps
-/// `bias`. Of a network without a projection nothing is taken.
-///
-/// # Errors
-/// The network has a projection, and the tensors have none.
-pub fn split(shape: &Shape, tensors: &mut HashMap<String, Tensor>) -> Result<(Shape, Option<HashMap<String, Tensor>>)> {
-    let Some(Projection { bias, .. }) = shape.projection else { return Ok((shape.clone(), None)) };
-    let mut take = |kind: &str| -> Result<(String, Tensor)> {
-        let name = format!("{PROJECTION}.{kind}");
-        let tensor = tensors.remove(&name).ok_or_else(|| Error::new(format!("the tensor `{name}` is missing")))?;
-        Ok((kind.to_string(), tensor))
-    };
-    let mut taken = HashMap::from([take("weight")?]);
-    if bias {
-        taken.extend([take("bias")?]);
-    }
-    Ok((shape.clone().projected(None), Some(taken)))
 }
 
 /// A text tower as transformers writes it.

@@ -86,7 +86,7 @@ impl<'a> Classes<'a> {
             let splits = splits::of_model(recipe, checkpoint, &query)?;
             return Ok(splits.test.map_or((splits.train, "all"), |test| (test, "test")));
         };
-        let splits = splits::other(&recipe.data, path).open_to_use()?;
+        let splits = recipe.data.of(path).open_to_use()?;
         if let Some(test) = splits.test.as_ref().filter(|test| !test.classes().is_empty()) {
             return Ok((test.clone(), "test"));
         }
@@ -164,7 +164,7 @@ impl Classifier for Classes<'_> {
 
     fn predictions(&self, query: &Query) -> Result<Predictions> {
         let splits = splits::of_model(&self.of.checked.recipe, &self.of.checkpoint, query)?;
-        let told = splits::told(&splits, query);
+        let told = splits.told(splits::is_other(query));
         let found = self.of(&match query.split {
             Split::All => splits.all(),
             Split::Train => splits.train,

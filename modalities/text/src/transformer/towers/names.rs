@@ -43,7 +43,7 @@ const BLOCK: [[&str; 3]; 5] = [
     ["out", "mlp.fc2", "mlp.c_proj"],
 ];
 
-/// The layers of transformers that are one in ctk, in the order of their rows.
+/// The query, key and value layers of transformers, which are one layer in ctk, in the order of their rows.
 const QKV: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
 
 /// The tensors outside of blocks: ctk's, transformers', open_clip's.
