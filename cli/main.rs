@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: ctk_alloc::Caching = ctk_alloc::Caching::new(256 << 20);
 
 fn main() -> ExitCode {
-    ctk::main(&[&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_text::Sentences, &ctk_image_text::ImageText])
+    ctk::main(&[&ctk_vision::Vision, &ctk_text::Word2Vec, &ctk_image_text::ImageText, &ctk_text::Sentences])
 }

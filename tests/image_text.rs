@@ -230,3 +230,76 @@ fn a_batch_in_parts_has_the_gradient_of_the_whole_batch() {
         assert!(off < 1e-5, "{loss}: gradients of parts are off by {off:e}");
     }
 }
+
+/// A CLIP of its own form: a ViT, a text tower that reads from the front, one layer without bias behind each.
+const CLIP: &str = "[data]\npath = \"my photos\"\n[captions]\nholdout = 0.2\n[pairs]\nsize = 16\n\
+    [image.encoder.vit]\npatch = 8\nwidth = 64\nlayers = 1\nheads = 1\nnormalise_tokens = true\npatch_bias = false\n\
+    [image.head]\nlayers = 1\nwidth = 16\nbias = false\n\
+    [text.encoder.transformer]\nform = \"clip\"\nlayers = 1\nwidth = 64\nheads = 1\npositions = 32\n[text.tokenizer.train]\nsize = 300\n\
+    [text.head]\nlayers = 1\nwidth = 16\nbias = false\n\
+    [optimizer.adamw]\nrate = 3e-3\n[train]\nepochs = 4\nbatch = 16\nseed = 1\n";
+
+#[test]
+fn a_clip_from_scratch_is_exported_and_used_as_a_folder_of_another_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    photos(at);
+    fs::write(at.join("a.toml"), CLIP).unwrap();
+    said(at, &["train", "image-text", "--config", "a.toml", "--out", "run", "--quiet"]);
+    let (_, told) = said(at, &["export", "run", "--format", "transformers", "--out", "clip"]);
+    assert!(told.contains("CLIPModel.from_pretrained"), "{told}");
+
+    let retrieval = |model: &str| said(at, &["eval", "retrieval", model, "--data", "my photos", "--json", "--quiet"]).0;
+    let (run, clip) = (retrieval("run"), retrieval("clip"));
+    for key in ["text_recall@1", "text_recall@5", "image_recall@1", "image_recall@5", "images"] {
+        assert_eq!(run[key], clip[key], "{key}: {run} {clip}");
+    }
+    fs::write(at.join("texts.txt"), "a red square on white\na black square on green\n").unwrap();
+    for data in ["my photos", "texts.txt"] {
+        let rows = |model: &str| {
+            let out = format!("{model}.safetensors");
+            said(at, &["embed", model, "--data", data, "--out", &out, "--force", "--quiet"]);
+            ctk_core::eval::Features::load(&at.join(out)).unwrap()
+        };
+        let (run, clip) = (rows("run"), rows("clip"));
+        assert!(run.names == clip.names && !run.names.is_empty(), "{data}");
+        let off = run.rows.iter().zip(&clip.rows).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off < 1e-5, "{data}: {off}");
+    }
+    let (near, _) =
+        said(at, &["neighbors", "clip", "a red square on white", "--in", "my photos", "--count", "1", "--json", "--quiet"]);
+    assert_eq!(near["a red square on white"].as_array().unwrap().len(), 1, "{near}");
+    fails(at, &["eval", "retrieval", "clip"], &["no data of its own", "--data"]);
+    fails(at, &["embed", "clip", "--out", "x.npy"], &["no data of its own", "--data"]);
+
+    // A new run begins with both towers of the folder.
+    let more =
+        ["train", "image-text", "--init", "clip", "--data", "my photos", "--out", "more", "--set", "train.max_steps=1", "--json"];
+    let (_, told) = said(at, &more);
+    for part in ["a tokenizer was trained", "not read"] {
+        assert!(!told.contains(part), "{told}");
+    }
+
+    // Where transformers would take the features elsewhere, nothing is written.
+    let bpe =
+        ["train", "image-text", "--config", "a.toml", "--out", "bpe", "--quiet", "--set", "text.tokenizer.train.kind=\"bpe\""];
+    said(at, &[&bpe[..], &["--set", "train.max_steps=1"]].concat());
+    fails(at, &["export", "bpe", "--format", "transformers", "--out", "other"], &["texts end with token 2", "wordpiece"]);
+    assert!(!at.join("other").exists());
+}
+
+#[test]
+fn a_step_is_timed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    photos(at);
+    fs::write(at.join("a.toml"), RECIPE).unwrap();
+    let (timed, _) =
+        said(at, &["bench", "image-text", "--config", "a.toml", "--steps", "1", "--batch", "8", "--json", "--quiet"]);
+    for stage in ["batch", "forward", "loss", "backward", "optimizer", "total"] {
+        assert!(timed["step_ms"][stage].is_f64(), "{stage}: {timed}");
+    }
+    assert!(timed["pairs_per_second"].as_f64().unwrap() > 0.0 && timed["forecast_mb"].as_f64().unwrap() > 0.0, "{timed}");
+    assert_eq!((&timed["batch"], &timed["epoch_images"]), (&8.into(), &60.into()), "{timed}");
+    fails(at, &["bench", "image-text", "--encoder", "resnet18"], &["--encoder", "--set"]);
+}

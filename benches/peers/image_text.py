@@ -16,6 +16,9 @@ word2vec vectors; images by a ResNet from scratch, or by stored features of Effi
 `zero`: a model of pictures-96 judges the groups of emoji by prompts. And a model of eight classes of CIFAR-10 (JPEG copy), described by prompts,
 tells the two classes apart that it has never seen, for five choices of these two (chance 50 %).
 
+`large`: a batch of 4,096 pairs in parts of 256 beside a batch of 256 (highest memory of the process; a ViT and a transformer, so that no batch
+normalisation depends on the parts), and the loss of 4,096 pairs of 512 values with its gradient beside PyTorch's plain form (time, memory).
+
 `step`: pairs a second of a training step, ResNet-18 at 64 pixels and 4 layers of 256, batch 128, beside PyTorch on batches that are in memory
 already; ctk draws views and captions meanwhile.
 
@@ -389,6 +392,53 @@ class Work:
 
     # --- speed ------------------------------------------------------------------------------------------------------------------
 
+    def large(self):
+        a, (folder, rows) = self.a, self.images("pictures")
+        data = self.written("large", folder, [("train", rows)])
+        start = f"[data]\npath = {json.dumps(str(data))}\ncache = \"64MB\"\n[captions]\nholdout = 0.0\nsame = 'none'\n"
+
+        def steps(batch, part):
+            recipe = (
+                start + "[pairs]\nsize = 64\n[image.encoder.vit]\npatch = 8\nwidth = 192\nlayers = 4\nheads = 3\n" + self.text("scratch")
+                + TRAIN.format(rate=1e-4, epochs=1000, batch=batch, seed=0, clip=f"max_steps = 2\npart = {part}\n")
+            )
+            return {"peak_mb": self.train(f"large-{batch}", recipe)[1]["peak_mb"]}
+
+        sides = [("ctk-4096-in-parts", lambda _: steps(4096, 256), True), ("ctk-256", lambda _: steps(256, 256), True)]
+        found = self.bench.in_turn("large-memory", sides, a.turns)
+        if len(found) == 2:
+            ratios = [left["peak_mb"] / right["peak_mb"] for left, right in zip(*(found[side] for side, *_ in sides))]
+            peaks = {side: statistics.median(one["peak_mb"] for one in of) for side, of in found.items()}
+            line({"row": "large-memory", "mb": peaks, "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)})
+
+        draw, width, features = numpy.random.default_rng(0), 512, {}
+        names = {
+            "image": [str(folder / row["path"]).lstrip("/") for row in rows],
+            "text": sorted({caption for row in rows for caption in row["captions"]}),
+        }
+        for side, own in names.items():
+            features[side] = self.there / f"random-{side}.npy"
+            numpy.save(features[side], draw.standard_normal((len(own), width), dtype=numpy.float32))
+            with open(f"{features[side]}.names.tsv", "w", encoding="utf-8") as file:
+                file.write("name\n" + "".join(f"{name}\n" for name in own))
+
+        def ours(loss):
+            recipe = start + "".join(f"[{side}]\nfeatures = {json.dumps(str(path))}\n[{side}.head]\nwidth = {width}\n" for side, path in features.items())
+            recipe += {"infonce": "[loss.infonce]\nlearned = true\n", "siglip": "[loss.siglip]\n"}[loss]
+            path = self.there / f"loss-{loss}.toml"
+            path.write_text(recipe + TRAIN.format(rate=1e-4, epochs=1, batch=4096, seed=0, clip=""))
+            done = self.bench.ctk("bench", "image-text", "--config", path)
+            return {"milliseconds": done["step_ms"]["loss"], "grown_mb": done["peak_rss_mb"]}
+
+        def plain(loss):
+            text, _ = self.bench.process(sys.executable, __file__, "peer", "--loss", loss, "--threads", a.threads)
+            return json.loads(text.splitlines()[-1])
+
+        for loss in ("infonce", "siglip"):
+            sides = [("ctk", lambda _, loss=loss: ours(loss), True), ("pytorch", lambda _, loss=loss: plain(loss), False)]
+            compare(f"loss-{loss}", self.bench.in_turn(f"loss-{loss}", sides, a.turns), [("milliseconds", "ms", False), ("grown_mb", "MB", False)])
+        return True
+
     def step(self):
         a, (folder, rows) = self.a, self.images("pictures")
         data = self.written("speed", folder, [("train", rows[: 128 * 16])])
@@ -412,8 +462,39 @@ class Work:
         return True
 
 
+def plain_loss(a, n=4096, width=512):
+    """The plain form of a loss in PyTorch: all similarities of a batch at once."""
+    import resource
+    import time
+
+    import torch
+
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(0)
+    rows = [torch.randn(n, width, requires_grad=True) for _ in range(2)]
+    scale, bias = torch.tensor(2.659, requires_grad=True), torch.tensor(-10.0, requires_grad=True)
+    highest = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before, times = highest(), []
+    for _ in range(7):
+        start = time.perf_counter()
+        left, right = (torch.nn.functional.normalize(one, dim=1) for one in rows)
+        if a.loss == "infonce":
+            logits, target = scale.exp() * left @ right.T, torch.arange(n)
+            loss = (torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)) / 2
+        else:
+            logits = scale.exp() * left @ right.T + bias
+            loss = -torch.nn.functional.logsigmoid((2 * torch.eye(n) - 1) * logits).sum() / n
+        loss.backward()
+        times.append(time.perf_counter() - start)
+        for one in [*rows, scale, bias]:
+            one.grad = None
+    print(json.dumps({"milliseconds": 1e3 * statistics.median(times[2:]), "grown_mb": highest() - before}))
+
+
 def peer(a):
     """PyTorch's side of `step`, one process."""
+    if a.loss:
+        return plain_loss(a)
     import time
 
     import torch
@@ -460,13 +541,14 @@ def main():
         parser = argparse.ArgumentParser()
         parser.add_argument("peer")
         parser.add_argument("--precision", default="f32")
+        parser.add_argument("--loss", choices=("infonce", "siglip"), help="this loss alone")
         parser.add_argument("--steps", type=int, default=20)
         parser.add_argument("--threads", type=int, default=2)
         # Tokens of an average caption of pictures-96, special tokens included.
         parser.add_argument("--tokens", type=int, default=6)
         return peer(parser.parse_args())
     parser = options(__doc__, seeds=5)
-    parser.add_argument("what", choices=("families", "flickr", "zero", "step"))
+    parser.add_argument("what", choices=("families", "flickr", "zero", "large", "step"))
     parser.add_argument("--sets", nargs="+", default=["emoji", "pictures"])
     parser.add_argument("--arms", nargs="+", default=[])
     parser.add_argument("--share", type=float, default=0.1, help="share of the images in test families")

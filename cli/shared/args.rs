@@ -267,7 +267,8 @@ pub struct Train {
 #[derive(ClapArgs)]
 pub struct ModelArgs {
     /// A run folder; a checkpoint; a file of word vectors (word2vec text or binary, fastText .vec or .bin, GloVe, safetensors); the folder
-    /// of an encoder of sentences (sentence-transformers, transformers, open_clip, model2vec); or a file of features that `ctk embed` wrote
+    /// of an encoder of sentences, of CLIP or of SigLIP (sentence-transformers, transformers, open_clip, model2vec); or a file of features
+    /// that `ctk embed` wrote
     #[arg(value_name = "RUN", value_hint = ValueHint::AnyPath)]
     pub run: PathBuf,
     /// Use this data instead of the run's own

@@ -16,7 +16,8 @@ use crate::Modalities;
 
 /// The kinds of model that a path may name.
 const KNOWN: &str = "give the folder that `ctk train` printed as `run`, or vectors as word2vec, fastText (.bin, .vec), GloVe or \
-                     `ctk export` write them, or features as `ctk embed` does, or the folder of an encoder of sentences";
+                     `ctk export` write them, or features as `ctk embed` does, or the folder of an encoder of sentences, of \
+                     CLIP, or of SigLIP";
 
 /// Opens the model that `args` names: a run, or a file of another program, on this machine or on the hub. Every verb but `train` uses this.
 pub fn open(args: &ModelArgs, modalities: Modalities) -> Result<Box<dyn Model>> {

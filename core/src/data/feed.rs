@@ -88,7 +88,7 @@ impl<'a> Order<'a> {
     }
 
     /// The same order for a learner that goes through the parts of a step `passes` times. Steps with a single part are gone through once.
-    pub(crate) fn with_passes(self, passes: usize) -> Self {
+    pub fn with_passes(self, passes: usize) -> Self {
         let passes = if self.parts() == 1 { 1 } else { passes.max(1) };
         Order { passes, ..self }
     }

@@ -61,6 +61,14 @@ impl Beside {
     }
 }
 
+/// Whether `path` is a model of another program with both towers, which ctk reads.
+///
+/// # Errors
+/// A path that cannot be read.
+pub(crate) fn is_pair(path: &Path) -> Result<bool> {
+    Ok(!Checkpoint::is_at(path) && ctk_text::sentences::folder::at(path)?.is_some() && tower::described(path).is_ok())
+}
+
 /// Makes `recipe` begin with what is at `path`: both towers of a CLIP or SigLIP model, an image tower (a run of vision, another program's
 /// network), or a text tower (a run of sentences or word2vec, another program's encoder). With `adopt` the networks of the recipe, and the
 /// preparation of images, become those at `path`.

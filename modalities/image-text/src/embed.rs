@@ -4,6 +4,7 @@ use ctk_core::data::dataset::Dataset;
 use ctk_core::data::pair::HostBatch as _;
 use ctk_core::eval::crossmodal;
 use ctk_core::eval::{Features, normalise};
+use ctk_core::model::encoder::Encoder as _;
 use ctk_core::model::tower::Tower;
 use ctk_core::nn::pass::{Pass, Precision};
 use ctk_core::nn::rows::Rows;
@@ -57,9 +58,29 @@ pub fn images(side: &Side, images: &Images, augment: &Augment, precision: Precis
 /// # Errors
 /// The device fails; the process was asked to end.
 pub fn texts(side: &Side, texts: &[&[u32]], precision: Precision) -> Result<Vec<f32>> {
-    let (stop, width) = (Stop::here(), side.head.width());
-    let mut rows = Vec::with_capacity(texts.len() * width);
-    let mut from = 0;
+    let mut rows = Vec::with_capacity(texts.len() * side.head.width());
+    in_blocks(texts, |input, count| append(side, input, count, precision, &mut rows))?;
+    normalise(&mut rows, side.head.width());
+    Ok(rows)
+}
+
+/// What the encoder of a tower makes of texts of these tokens, before the projection.
+///
+/// # Errors
+/// The device fails; the process was asked to end.
+pub fn encoded(encoder: &SideEncoder, texts: &[&[u32]], precision: Precision) -> Result<Vec<f32>> {
+    let mut rows = Vec::with_capacity(texts.len() * encoder.width());
+    in_blocks(texts, |input, count| {
+        let (h, _) = encoder.encode(&Input::stack(&[input])?, &Rows::alone(count), &Pass::eval().at(precision))?;
+        rows.extend(h.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Gives `work` some texts after the other, with their number.
+fn in_blocks(texts: &[&[u32]], mut work: impl FnMut(&Input, usize) -> Result<()>) -> Result<()> {
+    let (stop, mut from) = (Stop::here(), 0);
     while from < texts.len() {
         stop.check()?;
         let (mut batch, mut count, mut to) = (Input::default(), 0, from);
@@ -68,12 +89,11 @@ pub fn texts(side: &Side, texts: &[&[u32]], precision: Precision) -> Result<Vec<
             count += texts[to].len();
             to += 1;
         }
-        append(side, &batch, to - from, precision, &mut rows)?;
+        work(&batch, to - from)?;
         advanced(to, texts.len());
         from = to;
     }
-    normalise(&mut rows, width);
-    Ok(rows)
+    Ok(())
 }
 
 /// The rows of stored features: of a name with several rows, the mean of what the projection makes of each.

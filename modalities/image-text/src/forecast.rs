@@ -53,11 +53,11 @@ fn bytes(checked: &Checked, sides: &Sides, params: &Params, samples: usize, toke
     (rows * (of_image + of_text) * size + embeddings) * SPARE + of_params
 }
 
-/// Refuses a run that does not fit into the free memory of `device`. Returns a sentence about what a step needs.
+/// Refuses a run that does not fit into the free memory of `device`. Returns the bytes that a step needs.
 ///
 /// # Errors
 /// The run does not fit; the hint names a part with which it would.
-pub(crate) fn check(checked: &Checked, sides: &Sides, samples: usize, tokens: f64, device: &Device) -> Result<String> {
+pub(crate) fn check(checked: &Checked, sides: &Sides, samples: usize, tokens: f64, device: &Device) -> Result<u64> {
     let mut params = Params::new();
     sides.declare(checked, &mut params)?;
     let need = |part: usize| bytes(checked, sides, &params, samples, tokens, part);
@@ -80,5 +80,5 @@ pub(crate) fn check(checked: &Checked, sides: &Sides, samples: usize, tokens: f6
             None => error.hint("smaller images (pairs.size), or smaller towers"),
         });
     }
-    Ok(format!("memory: a step needs about {}", memory::size(need(part) as u64)))
+    Ok(need(part) as u64)
 }

@@ -102,7 +102,7 @@ impl HostBatch for Input {
     }
 }
 
-/// The encoder of a tower.
+/// The encoder of a tower. Every one takes stored rows, too: what it, or another program, has made of the samples before.
 pub enum SideEncoder {
     /// Of images.
     Image(Box<dyn ImageEncoder>),
@@ -132,7 +132,7 @@ impl Encoder for SideEncoder {
             (SideEncoder::Image(of), Stacked::Pixels(x)) => of.encode(x, rows, pass),
             (SideEncoder::Text(of), Stacked::Tokens(x)) => of.encode(x, rows, pass),
             // Nothing in front of the rows learns.
-            (SideEncoder::Stored(_), Stacked::Rows(x)) => Ok((x.clone(), Tape::new(|_, _| Ok(None)))),
+            (_, Stacked::Rows(x)) => Ok((x.clone(), Tape::new(|_, _| Ok(None)))),
             _ => Err(other()),
         }
     }
@@ -141,7 +141,7 @@ impl Encoder for SideEncoder {
         match (self, x) {
             (SideEncoder::Image(of), Stacked::Pixels(x)) => of.through(head, x, rows, pass),
             (SideEncoder::Text(of), Stacked::Tokens(x)) => of.through(head, x, rows, pass),
-            (SideEncoder::Stored(_), Stacked::Rows(x)) => head.forward(x, rows, pass),
+            (_, Stacked::Rows(x)) => head.forward(x, rows, pass),
             _ => Err(other()),
         }
     }

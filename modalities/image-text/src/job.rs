@@ -1,34 +1,29 @@
 //! A training run of images and captions: data, towers, `fit`, and retrieval on what is held out.
 
 use std::cell::Cell;
-use std::path::Path;
 
 use ctk_core::eval::crossmodal::{self, CrossModal};
 use ctk_core::modality::{Job, Summary};
 use ctk_core::nn::pass::Precision;
 use ctk_core::observer::Event;
 use ctk_core::process::Process;
-use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::store::run::Run;
 use ctk_core::train::fit::{Judge, Probe, fit_judged};
 use ctk_core::train::plan::Plan;
-use ctk_core::{Context, Error, Result};
+use ctk_core::{Error, Result, memory};
 use ctk_images::dataset::{self, count};
 use ctk_text::sentences::learner::Trainee;
 use ctk_text::sentences::start::Start;
-use ctk_text::sentences::tokenizing::Tokenizing;
 use ctk_vision::tower;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::clip;
 use crate::data::{Captioned, Data};
 use crate::embed;
 use crate::forecast;
-use crate::network::{Begin, IMAGE, Sides, TEXT, TextSide, Towers, not_ours};
+use crate::network::{IMAGE, Sides, TEXT, TextSide, Towers};
+use crate::ready::Ready;
 use crate::recipe::{Checked, ImageTextRecipe};
-use crate::source::{Captions, Images, Pairs, Tokens};
-use crate::stored::{Found, Stored};
 
 /// The file of a checkpoint that says which towers are stored features.
 pub(crate) const SIDES: &str = "sides.json";
@@ -56,28 +51,6 @@ impl Train {
     }
 }
 
-/// The captions of a run as its text tower reads them.
-enum Read {
-    Tokens(Tokens),
-    Stored(Stored, Found),
-}
-
-impl Read {
-    fn captions(&self) -> Captions<'_> {
-        match self {
-            Read::Tokens(tokens) => Captions::Tokens(tokens),
-            Read::Stored(rows, found) => Captions::Stored(rows, found),
-        }
-    }
-}
-
-/// Rows of a file for the images of both parts.
-struct StoredImages {
-    rows: Stored,
-    train: Found,
-    test: Option<Found>,
-}
-
 impl Job for Train {
     fn plan(&self) -> &Plan {
         &self.plan
@@ -96,54 +69,31 @@ impl Job for Train {
             let note = format!("the batch is all {} there are, not {}", count(data.train.len(), "pair"), train.batch);
             process.tell(&Event::Note(&note));
         }
-        let stored = checked.recipe.image.features.as_deref().map(|path| stored_images(path, &data)).transpose()?;
-        if let Some(StoredImages { rows, train, .. }) = &stored {
-            process.tell(&Event::Note(&rows.note(train, "image")));
-        }
         let resumed = run.latest()?;
-        let from = train.init.as_deref().filter(|_| resumed.is_none()).map(of_run).transpose()?;
-        let (read, text, start) = captions(&checked, &data, resumed.as_ref().or(from.as_ref()), process)?;
-        let sides = Sides { stored_image: stored.as_ref().map(|of| of.rows.width()), text };
-        let begin = match (&resumed, &from) {
-            (Some(_), _) => Begin::default(),
-            (None, Some(from)) => Begin::of_run(from)?,
-            (None, None) => begin(&checked, start.as_ref(), stored.is_some())?,
-        };
-        begin.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
-        let tokens = match &read {
-            Read::Tokens(tokens) => tokens.mean(),
-            Read::Stored(..) => 0.0,
-        };
-        let memory = forecast::check(&checked, &sides, data.train.len(), tokens, process.device())?;
-        let dense = sides.learner(&checked, &begin, process.device()).map_err(|e| match &train.init {
-            Some(init) if from.is_some() => e.at(init.display()).hint("train.init needs the towers of that run"),
-            _ => e,
-        })?;
+        let mut ready = Ready::new(&checked, &data, resumed.as_ref())?;
+        ready.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
+        let need = forecast::check(&checked, &ready.sides, data.train.len(), ready.tokens(), process.device())?;
+        let dense = ready.learner(&checked, process.device())?;
+        if let Some(note) = ready.read_once(&checked, data.train.len(), &dense.towers.right.encoder)? {
+            process.tell(&Event::Note(&note));
+        }
+        let Ready { sides, start, .. } = &ready;
         let widths =
             Widths { image: sides.stored_image, text: if let TextSide::Stored(width) = sides.text { Some(width) } else { None } };
         let mut files = start.as_ref().map(Start::files).transpose()?.unwrap_or_default();
         files.push((SIDES, serde_json::to_vec(&widths)?));
         let mut learner = Trainee { dense, files };
-        for line in about(&checked, &data, &sides, &learner, tokens).iter().chain([&memory]) {
+        let memory = format!("memory: a step needs about {}", memory::size(need));
+        for line in about(&checked, &data, sides, &learner, ready.tokens()).iter().chain([&memory]) {
             process.tell(&Event::About(line));
         }
         process.tell(&Event::About(&format!("run: {}", run.folder()?.display())));
 
-        let source = Pairs {
-            data: &data.train,
-            images: match &stored {
-                Some(of) => Images::Stored(&of.rows, &of.train),
-                None => Images::Views(&checked.augment),
-            },
-            captions: read.captions(),
-        };
+        let source = ready.source(&checked, &data);
         let measure = |learner: &Learner, of: &Captioned| -> Result<CrossModal> {
             let Towers { left, right } = &learner.dense.towers;
-            let images = match &stored {
-                Some(StoredImages { rows, test: Some(found), .. }) => Images::Stored(rows, found),
-                _ => Images::Views(&checked.augment),
-            };
-            let all = embed::captioned([left, right], of, &data.texts, (images, read.captions()), Precision::F32)?;
+            let read = (ready.measured(&checked), ready.captions());
+            let all = embed::captioned([left, right], of, &data.texts, read, Precision::F32)?;
             crossmodal::crossmodal(&all)
         };
         let test = data.test.as_ref();
@@ -238,91 +188,6 @@ fn table(found: &CrossModal) -> String {
         line("image to caption", &found.to_text),
         line("caption to image", &found.to_image),
     )
-}
-
-/// A run of image-text that another one begins with.
-fn of_run(path: &Path) -> Result<Checkpoint> {
-    let checkpoint = Checkpoint::open(path)?;
-    let of = &checkpoint.manifest().modality;
-    if of != crate::NAME {
-        return Err(not_ours(of).at(path.display()).hint("image.init begins with a run of vision"));
-    }
-    Ok(checkpoint)
-}
-
-fn stored_images(path: &Path, data: &Data) -> Result<StoredImages> {
-    let rows = Stored::open(path)?;
-    let find = |of: &Captioned| {
-        let names = of.images.names();
-        rows.find(path, "image", names.iter().map(String::as_str))
-    };
-    let (train, test) = (find(&data.train)?, data.test.as_ref().map(find).transpose()?);
-    Ok(StoredImages { rows, train, test })
-}
-
-/// What the text tower reads, what it is, and what it begins with. `checkpoint` is one whose text tower is used, if there is one.
-fn captions(
-    checked: &Checked,
-    data: &Data,
-    checkpoint: Option<&Checkpoint>,
-    process: &mut Process,
-) -> Result<(Read, TextSide, Option<Start>)> {
-    let of = &checked.recipe.text;
-    if let Some(path) = &of.features {
-        let rows = Stored::open(path)?;
-        let found = rows.find(path, "caption", data.texts.all.iter().map(String::as_str))?;
-        process.tell(&Event::Note(&rows.note(&found, "caption")));
-        let width = rows.width();
-        return Ok((Read::Stored(rows, found), TextSide::Stored(width), None));
-    }
-    let start = match checkpoint {
-        Some(checkpoint) => Start::again(checkpoint).at(checkpoint.folder().display())?,
-        None => {
-            let texts = || data.texts.all.iter().map(String::as_str).collect();
-            Start::new(&of.of_sentences(), &checked.text.below("text"), texts)?
-        }
-    };
-    start.notes.iter().for_each(|note| process.tell(&Event::Note(note)));
-    let described = &start.described;
-    let tokenizing = Tokenizing::new(start.tokenizer.clone(), described.rules.clone(), described.network.vocabulary())?;
-    let (tokens, [cut, empty]) = Tokens::of(&tokenizing, &data.texts.all)?;
-    let all = data.texts.all.len();
-    for (number, what) in [
-        (cut, format!("longer than {} tokens, so that their ends are left out", described.rules.longest.unwrap_or_default())),
-        (empty, "without a token that the tower knows".to_string()),
-    ] {
-        if number > 0 {
-            process.tell(&Event::Note(&format!("captions {what}: {number} of {all} different ones")));
-        }
-    }
-    if empty == all {
-        return Err(Error::usage("no caption has a token that the text tower knows"));
-    }
-    Ok((Read::Tokens(tokens), TextSide::Network(described.network.clone()), Some(start)))
-}
-
-/// What a new run begins with, besides fresh values.
-fn begin(checked: &Checked, start: Option<&Start>, stored_image: bool) -> Result<Begin> {
-    let mut begin = Begin::default();
-    let image = &checked.recipe.image;
-    if !stored_image {
-        if let Some(begun) = tower::begun(&image.encoder)? {
-            begin.sections.insert(IMAGE.to_string(), begun.tensors);
-            begin.notes.extend(begun.notes);
-            let both = tower::weights(&image.encoder).filter(|path| checked.recipe.text.encoder.weights() == Some(path));
-            both.map_or(Ok(()), |path| clip::begin(checked, path, &mut begin))?;
-        } else if let Some(path) = &image.init {
-            let (_, tensors) = tower::described(path)?;
-            if let Some(tensors) = tensors {
-                begin.sections.insert(IMAGE.to_string(), tensors);
-            }
-            begin.notes.push(format!("the image tower begins as the encoder of {}", path.display()));
-        }
-    }
-    if let Some(tensors) = start.and_then(|start| start.tensors.clone()) {
-        begin.sections.insert(TEXT.to_string(), tensors);
-    }
-    Ok(begin)
 }
 
 /// Describes the run, one sentence on each line.

@@ -2,10 +2,11 @@
 //!
 //! - Data: [`data`] are images with captions, [`source`] draws pairs of them; [`stored`] are features of other programs in place of a tower.
 //! - Towers: [`network`] declares both, [`input`] is what they read; their encoders are those of the vision and the text plugin.
-//! - Training: `recipe`, `job`; `forecast` says how much memory a step needs.
+//! - Training: `recipe`, `ready`, `job`; `bench` times a step, `forecast` says how much memory a step needs.
 //! - Files: `clip` reads and writes both towers as other programs have them.
 //! - Use: [`embed`] makes rows of both sides, `model` is what verbs know of a trained model.
 
+mod bench;
 mod clip;
 pub mod data;
 pub mod embed;
@@ -14,6 +15,7 @@ pub mod input;
 mod job;
 mod model;
 pub mod network;
+mod ready;
 pub mod recipe;
 pub mod source;
 pub mod stored;
@@ -23,8 +25,10 @@ mod tests;
 use std::path::Path;
 
 use ctk_core::modality::{Job, Modality, Model};
+use ctk_core::observer::Observer;
 use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
+use ctk_core::train::bench::{Report, Request};
 use ctk_core::{Device, Result};
 use ctk_images::{crops, preview};
 use ctk_vision::tower;
@@ -73,6 +77,10 @@ impl Modality for ImageText {
         Ok(Box::new(model::Trained::open(from, device)?))
     }
 
+    fn open_file(&self, path: &Path, device: &dyn Fn() -> Result<Device>) -> Result<Option<Box<dyn Model>>> {
+        Ok(model::Trained::of_folder(path, device)?.map(|model| Box::new(model) as Box<dyn Model>))
+    }
+
     fn complete(&self, recipe: &mut Recipe) -> Result<()> {
         recipe::complete(recipe)
     }
@@ -95,6 +103,14 @@ impl Modality for ImageText {
 
     fn samples(&self) -> &'static str {
         "images"
+    }
+
+    fn yardstick(&self) -> Result<&'static str> {
+        Ok(bench::YARDSTICK)
+    }
+
+    fn bench(&self, recipe: &Recipe, request: &Request, observer: &mut dyn Observer) -> Result<Report> {
+        bench::run(recipe, request, observer)
     }
 
     fn about(&self, recipe: &Recipe) -> Result<Vec<String>> {

@@ -7,6 +7,7 @@ use ctk_core::eval::crossmodal::Captioned;
 use ctk_core::eval::{Features, NOTES};
 use ctk_core::modality::{Model, Prompt, Query, Split, View};
 use ctk_core::nn::pass::Precision;
+use ctk_core::recipe::Recipe;
 use ctk_core::store::checkpoint::Checkpoint;
 use ctk_core::{Context, Device, Error, Result};
 use ctk_images::dataset::{self, Cache, Images, Splits};
@@ -22,7 +23,8 @@ use crate::data::Data;
 use crate::embed;
 use crate::job::{SIDES, Widths};
 use crate::network::{HEAD, IMAGE, Sides, TEXT, TextSide, Towers, file, not_ours};
-use crate::recipe::Checked;
+use crate::ready::Ready;
+use crate::recipe::{self, Checked};
 use crate::source::{self, Tokens};
 use crate::stored::Stored;
 
@@ -30,15 +32,36 @@ use crate::stored::Stored;
 pub(crate) struct Trained {
     checked: Checked,
     towers: Towers,
-    checkpoint: Checkpoint,
+    /// None for a model of another program.
+    checkpoint: Option<Checkpoint>,
     /// None if the text tower is stored features.
     tokenizing: Option<Tokenizing>,
     /// What is exported of the text tower.
     start: Option<Start>,
     precision: Precision,
+    /// What to know about a model of another program.
+    notes: Vec<String>,
 }
 
 impl Trained {
+    /// A CLIP or SigLIP model of another program, with both towers; none if `path` is something else.
+    ///
+    /// # Errors
+    /// A damaged file, or a network that ctk does not have.
+    pub fn of_folder(path: &Path, device: &dyn Fn() -> Result<Device>) -> Result<Option<Trained>> {
+        if !clip::is_pair(path)? {
+            return Ok(None);
+        }
+        let mut recipe = Recipe::new(path.display().to_string(), "");
+        clip::set_weights(&mut recipe, path, true)?;
+        recipe::complete(&mut recipe)?;
+        let checked = Checked::new(&recipe)?;
+        let Ready { sides, begin, start, notes, .. } = Ready::of_towers(&checked).at(path.display())?;
+        let towers = sides.begun(&checked, &begin, &device()?).at(path.display())?;
+        let tokenizing = start.as_ref().map(tokenizing).transpose()?;
+        Ok(Some(Trained { checked, towers, checkpoint: None, tokenizing, start, precision: Precision::F32, notes }))
+    }
+
     pub fn open(from: &Checkpoint, device: &Device) -> Result<Trained> {
         let of = &from.manifest().modality;
         if of != crate::NAME {
@@ -53,12 +76,9 @@ impl Trained {
         };
         let sides = Sides { stored_image: widths.image, text };
         let (towers, _) = sides.trained(&checked, &from.reader(), device).at(from.folder().display())?;
-        let tokenizing = start.as_ref().map(|start| {
-            let vocabulary = start.described.network.vocabulary();
-            Tokenizing::new(start.tokenizer.clone(), start.described.rules.clone(), vocabulary)
-        });
-        let tokenizing = tokenizing.transpose()?;
-        Ok(Trained { checked, towers, checkpoint: from.clone(), tokenizing, start, precision: Precision::F32 })
+        let tokenizing = start.as_ref().map(tokenizing).transpose()?;
+        let (checkpoint, precision, notes) = (Some(from.clone()), Precision::F32, Vec::new());
+        Ok(Trained { checked, towers, checkpoint, tokenizing, start, precision, notes })
     }
 
     fn tokenizing(&self) -> Result<&Tokenizing> {
@@ -82,14 +102,23 @@ impl Trained {
     }
 
     /// The data of `query`, read as the run's data.
-    fn data(&self, query: &Query) -> DataRecipe {
+    ///
+    /// # Errors
+    /// A model of another program has no data of its own.
+    fn data(&self, query: &Query) -> Result<DataRecipe> {
         let own = &self.checked.recipe.data;
-        query.data.as_deref().map_or_else(|| own.clone(), |path| own.of(path))
+        match &query.data {
+            Some(path) => Ok(own.of(path)),
+            None if self.checkpoint.is_none() && query.files.is_empty() => {
+                Err(Error::usage("this model has no data of its own").hint("--data names images, or images with captions"))
+            }
+            None => Ok(own.clone()),
+        }
     }
 
     /// The images that `query` asks for, and the data that they are of.
     fn images(&self, query: &Query) -> Result<(Images, Splits)> {
-        let data = self.data(query);
+        let data = self.data(query)?;
         if !query.files.is_empty() {
             let cache = std::sync::Arc::new(Cache::of(&data.cache)?);
             let files = dataset::files(&query.files)?.decoded_by(data.law()).cached(&cache);
@@ -111,7 +140,10 @@ impl Trained {
 
     /// Data without a test part, divided as the run divided its own, or by classes.
     fn held_out(&self, splits: &Splits, data: &DataRecipe, query: &Query) -> Result<Splits> {
-        let stored = if query.data.is_none() { Holdout::stored(&self.checkpoint)? } else { None };
+        let stored = match &self.checkpoint {
+            Some(checkpoint) if query.data.is_none() => Holdout::stored(checkpoint)?,
+            _ => None,
+        };
         let images = splits.train.clone();
         let holdout = match stored {
             // Images without a caption are not among those that were divided.
@@ -124,9 +156,9 @@ impl Trained {
 
     /// Images with their captions: the part that is measured on, or all.
     fn measured(&self, query: &Query) -> Result<(Captioned, Vec<String>)> {
-        let data = self.data(query);
+        let data = self.data(query)?;
         let own = query.data.is_none();
-        let read = Data::of_model(&data, &self.checked.recipe.captions, own.then_some(&self.checkpoint))?;
+        let read = Data::of_model(&data, &self.checked.recipe.captions, self.checkpoint.as_ref().filter(|_| own))?;
         let mut notes = if own { Vec::new() } else { read.notes.clone() };
         let part = match (&read.test, query.split) {
             (_, Split::Train) => &read.train,
@@ -165,6 +197,11 @@ impl Trained {
         }?;
         Ok((all, notes))
     }
+}
+
+fn tokenizing(start: &Start) -> Result<Tokenizing> {
+    let described = &start.described;
+    Tokenizing::new(start.tokenizer.clone(), described.rules.clone(), described.network.vocabulary())
 }
 
 /// `features` with notes, if there are any.
@@ -256,16 +293,20 @@ impl Model for Trained {
         true
     }
 
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     fn formats(&self) -> &'static [&'static str] {
-        if self.start.is_some() { &[clip::FORMAT] } else { &[] }
+        if self.start.is_some() && self.checkpoint.is_some() { &[clip::FORMAT] } else { &[] }
     }
 
     /// `transformers` is a folder of a `CLIPModel` or `SiglipModel`.
     fn export(&self, format: &str, out: &Path) -> Result<Vec<String>> {
-        let Some(start) = self.start.as_ref().filter(|_| format == clip::FORMAT) else {
+        let (true, Some(start), Some(checkpoint)) = (format == clip::FORMAT, &self.start, &self.checkpoint) else {
             return Err(Error::usage(format!("this model cannot be exported as `{format}`")));
         };
-        let reader = self.checkpoint.reader();
+        let reader = checkpoint.reader();
         let sections = [IMAGE, TEXT, HEAD].map(|section| Ok((section, reader.tensors(&file(section))?)));
         let loss = file("loss");
         let run = clip::Run {

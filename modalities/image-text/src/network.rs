@@ -94,6 +94,23 @@ impl Sides {
         of.method().learner_by(|_, params| self.declare(of, params), |params| begin.give(params), device)
     }
 
+    /// Both towers with the values of `begin`, for evaluation.
+    ///
+    /// # Errors
+    /// Values of another shape, or none for a whole tower.
+    pub fn begun(&self, of: &Checked, begin: &Begin, device: &Device) -> Result<Towers> {
+        let mut params = Params::new();
+        let (towers, _) = self.declare(of, &mut params)?;
+        if let Some(param) =
+            params.iter().find(|param| !begin.sections.keys().any(|section| param.name().starts_with(&format!("{section}."))))
+        {
+            return Err(Error::usage(format!("the model has no values for `{}`", param.name())));
+        }
+        params.blank(DType::F32, device)?;
+        begin.give(&params)?;
+        Ok(towers)
+    }
+
     /// Both towers with the values of a checkpoint, for evaluation.
     ///
     /// # Errors

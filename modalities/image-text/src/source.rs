@@ -64,6 +64,16 @@ impl Tokens {
         &self.ids[start..self.ends[at]]
     }
 
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// Tokens of a text, on average.
     pub fn mean(&self) -> f64 {
         self.ids.len() as f64 / self.ends.len().max(1) as f64

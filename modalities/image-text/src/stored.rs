@@ -20,6 +20,13 @@ pub struct Stored {
 #[derive(Clone)]
 pub struct Found(pub Vec<Vec<u32>>);
 
+impl Found {
+    /// Row 0 of the first, row 1 of the second, and so on.
+    pub fn each(count: usize) -> Found {
+        Found((0..count as u32).map(|row| vec![row]).collect())
+    }
+}
+
 impl Stored {
     /// Reads a file of features.
     ///
@@ -39,6 +46,11 @@ impl Stored {
             rows.entry(name.clone()).or_default().push(row as u32);
         }
         Ok(Stored { features, rows })
+    }
+
+    /// Rows without names, as [`Found::each`] finds them.
+    pub fn of(width: usize, rows: Vec<f32>) -> Stored {
+        Stored { features: Features { width, rows, ..Features::default() }, rows: HashMap::new() }
     }
 
     /// Values of a row.

@@ -1,20 +1,31 @@
 //! Towers of images and captions: what learns and what is frozen, exact large batches, sets of equal pairs, and refused recipes.
 
+use ctk_core::data::feed::Order;
 use ctk_core::data::known::Known;
 use ctk_core::data::pair::Batch;
 use ctk_core::data::source::Source;
 use ctk_core::modality::Modality;
-use ctk_core::model::tower::{Places, Towers as _};
+use ctk_core::model::encoder::Encoder;
+use ctk_core::model::tower::{Dual, Places, Tower, Towers as _};
+use ctk_core::nn::params::Params;
 use ctk_core::nn::pass::Pass;
-use ctk_core::recipe::Recipe;
+use ctk_core::nn::rows::Rows;
+use ctk_core::nn::tape::Tape;
+use ctk_core::objective::spec::EmbeddingSpace;
+use ctk_core::optim::Optimizer;
+use ctk_core::recipe::{OptimizerRecipe, Recipe, SgdRecipe};
 use ctk_core::rng::Key;
+use ctk_core::train::dense::Dense;
+use ctk_core::train::learner::Learner as _;
 use ctk_core::world::solo;
-use ctk_core::{Device, Result};
+use ctk_core::{DType, Device, Result, Tensor};
 use ctk_text::sentences::start::Start;
 use ctk_text::sentences::tokenizing::Tokenizing;
 
 use crate::data::Data;
+use crate::input::{Input, SideEncoder, Stacked};
 use crate::network::{Begin, Sides, TextSide, Towers};
+use crate::ready::Ready;
 use crate::recipe::Checked;
 use crate::source::{Captions, Images, Pairs, Tokens};
 use crate::{ImageText, PATHS};
@@ -144,6 +155,88 @@ fn what_is_frozen_has_no_gradient_and_other_blocks_have() {
         let frozen = learner.params.iter().filter(|p| p.kind().trained() && !p.trained()).count();
         assert!(frozen > 0, "{set:?}");
     }
+}
+
+/// An encoder whose images are f64 values.
+struct Doubles(SideEncoder);
+
+impl Encoder for Doubles {
+    type Views = Input;
+
+    fn width(&self) -> usize {
+        self.0.width()
+    }
+
+    fn encode(&self, x: &Stacked, rows: &Rows, pass: &Pass) -> Result<(Tensor, Tape)> {
+        match x {
+            Stacked::Pixels(x) => self.0.encode(&Stacked::Pixels(x.to_dtype(DType::F64)?), rows, pass),
+            _ => self.0.encode(x, rows, pass),
+        }
+    }
+}
+
+#[test]
+fn a_batch_in_parts_has_the_gradient_of_the_whole_batch_in_f64() {
+    let doubles = |tower: Tower<SideEncoder>| Tower { encoder: Doubles(tower.encoder), head: tower.head, predictor: None };
+    for loss in ["{ infonce = { temperature = 0.07, learned = true } }", "{ siglip = {} }"] {
+        let vit = ("image.encoder", "{ vit = { patch = 8, width = 16, layers = 2, heads = 2 } }");
+        let made = made(&[vit, ("loss", loss), ("train.seed", "5")]).unwrap();
+        let source = made.source();
+        // The values behind one step of SGD at the rate 1, and those before it.
+        let step = |part: usize| {
+            let mut params = Params::new();
+            let (Towers { left, right }, width) = made.sides.declare(&made.checked, &mut params).unwrap();
+            let space = EmbeddingSpace { width, dtype: DType::F64 };
+            let objective = made.checked.recipe.loss.build(&space, params.root().sub("loss")).unwrap();
+            params.materialise(Key::new(5), DType::F64, &Device::Cpu).unwrap();
+            let values = |params: &Params| -> Vec<f64> {
+                params.iter().flat_map(|param| param.tensor().unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect()
+            };
+            let before = values(&params);
+            let sgd = OptimizerRecipe::Sgd(SgdRecipe { momentum: 0.0, decay: 0.0, ..SgdRecipe::default() });
+            let towers = Dual { left: doubles(left), right: doubles(right) };
+            let mut learner = Dense::new(towers, objective, params, Optimizer::new(&sgd));
+            let order = Order::new(source.len(), 18, part, false, true, Key::new(5)).with_passes(learner.passes());
+            let draw = |unit: usize| order.draw(&source, unit, Key::new(6));
+            learner.stages(&order.feed(0, Key::new(7), &draw), 1.0, &mut |_| ()).unwrap();
+            let after = values(&learner.params);
+            before.iter().zip(&after).map(|(before, after)| after - before).collect::<Vec<f64>>()
+        };
+        let (whole, parts) = (step(18), step(5));
+        let norm = |of: &mut dyn Iterator<Item = f64>| of.map(|value| value * value).sum::<f64>().sqrt();
+        let off = norm(&mut whole.iter().zip(&parts).map(|(a, b)| a - b)) / norm(&mut whole.iter().copied());
+        assert!(off < 1e-6 && norm(&mut whole.iter().copied()) > 1e-3, "{loss}: off by {off:e}");
+    }
+}
+
+#[test]
+fn a_frozen_text_tower_reads_each_caption_once() {
+    let set = [("text.frozen", "true"), ("train.epochs", "50")];
+    let checked = Checked::new(&recipe(&set)).unwrap();
+    let data = Data::of_model(&checked.recipe.data, &checked.recipe.captions, None).unwrap();
+    let mut ready = Ready::new(&checked, &data, None).unwrap();
+    let learner = ready.learner(&checked, &Device::Cpu).unwrap();
+    let z = |ready: &Ready| {
+        let batch = ready.source(&checked, &data).draw(&[3, 1, 2], Key::new(1)).unwrap();
+        let pass = Pass::train(Key::new(0), &solo());
+        let (embeddings, _) = learner.towers.project(&batch, Default::default(), &Places::alone(3), &pass).unwrap();
+        let values = |view: usize| embeddings.view(view).unwrap().query.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        [values(0), values(1)].concat()
+    };
+    let each_time = z(&ready);
+    let few = Checked::new(&recipe(&[("text.frozen", "true"), ("train.max_steps", "1")])).unwrap();
+    assert!(
+        ready.read_once(&few, data.train.len(), &learner.towers.right.encoder).unwrap().is_none(),
+        "a step reads six captions"
+    );
+    let learns = Checked::new(&recipe(&set[1..])).unwrap();
+    assert!(ready.read_once(&learns, data.train.len(), &learner.towers.right.encoder).unwrap().is_none(), "the tower learns");
+    let note = ready.read_once(&checked, data.train.len(), &learner.towers.right.encoder).unwrap().unwrap();
+    assert!(note.contains("27 captions"), "{note}");
+    let once = z(&ready);
+    let off = each_time.iter().zip(&once).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-5, "{off}");
+    assert!(ready.read_once(&checked, data.train.len(), &learner.towers.right.encoder).unwrap().is_none(), "they have been read");
 }
 
 #[test]

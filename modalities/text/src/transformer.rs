@@ -72,6 +72,27 @@ pub struct Projection {
 }
 
 impl Shape {
+    /// BERT with fresh weights: heads of 64 values, an MLP of four times the width, and 512 positions.
+    pub fn bert(vocabulary: usize, width: usize, layers: usize) -> Shape {
+        Shape {
+            vocabulary,
+            width,
+            layers,
+            heads: (width / 64).max(1),
+            inner: 4 * width,
+            positions: 512,
+            first_position: 0,
+            types: 2,
+            gelu: Gelu::Erf,
+            epsilon: 1e-12,
+            dropout: 0.1,
+            attention_dropout: 0.1,
+            norms: Norms::After,
+            causal: false,
+            projection: None,
+        }
+    }
+
     /// Tokens of the longest text, special tokens included.
     pub fn longest(&self) -> usize {
         self.positions - self.first_position

@@ -60,6 +60,9 @@ pub fn write(of: &Described, tensors: &[(String, Tensor)], tokenizer: &Tokenizer
     })
 }
 
+/// The end token of old configurations of CLIP, by which transformers knows that they do not tell the true one.
+const LEGACY_END: u32 = 2;
+
 /// The text tower of an encoder as transformers writes it: `text_config`, with the tokens that the model needs to know, and its tensors.
 /// `tensors` are the encoder's under ctk's names, of the projection too, if it has one.
 ///
@@ -75,6 +78,12 @@ pub fn tower(of: &Described, tensors: &[(String, Tensor)]) -> Result<Written> {
             .hint("leave out encoder.transformer.pooling"));
     }
     if let Some(end) = of.rules.end {
+        if end == LEGACY_END {
+            return Err(Error::usage(format!(
+                "texts end with token {end} here, and transformers takes the features of the largest token's place where that is the end"
+            ))
+            .hint("a tokenizer by `tokenizer.train.kind = \"wordpiece\"` ends texts with another number"));
+        }
         written.config["eos_token_id"] = end.into();
     }
     if let Some(id) = of.rules.padding.map(|padding| padding.id).or(of.rules.end) {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use ctk_core::Result;
-use ctk_core::nn::Gelu;
 use ctk_core::objective::{LossRecipe, RankingRecipe};
 use ctk_core::optim::Schedule;
 use ctk_core::recipe::{
@@ -21,7 +20,7 @@ use super::NAME;
 use super::distill::recipe::DistillRecipe;
 use super::finetune;
 use super::finetune::recipe::FinetuneRecipe;
-use crate::transformer::{Norms, Pooling, Shape};
+use crate::transformer::{Pooling, Shape};
 
 /// The largest width of a layer.
 const WIDEST: usize = 65_536;
@@ -149,6 +148,9 @@ pub struct TransformerRecipe {
     /// The network to begin with: a folder of sentence-transformers or transformers with BERT (MiniLM is one), RoBERTa, DistilBERT, or the
     /// text tower of CLIP or SigLIP (open_clip's folder, too), or a run of sentences. The sizes below are then its own. Default: fresh weights.
     pub weights: Option<PathBuf>,
+    /// The form of a new network: `bert`, or `clip`, CLIP's text tower, in which a token sees those before it alone, and a text's features are
+    /// its last token's.
+    pub form: Form,
     /// Blocks of attention and MLP.
     pub layers: usize,
     /// Values of a token.
@@ -159,12 +161,13 @@ pub struct TransformerRecipe {
     pub inner: Option<usize>,
     /// Tokens of the longest text that the network can read.
     pub positions: usize,
-    /// The share of values that is dropped in training, behind embeddings, attention and MLP. Default: .1, or as the folder says.
+    /// The share of values that is dropped in training, behind embeddings, attention and MLP. Default: .1 in BERT, 0 in CLIP, or as the folder
+    /// says.
     pub dropout: Option<f64>,
-    /// The share of attention's probabilities that is dropped in training. Default: .1, or as the folder says.
+    /// The share of attention's probabilities that is dropped in training. Default: .1 in BERT, 0 in CLIP, or as the folder says.
     pub attention_dropout: Option<f64>,
-    /// How a text's features are made of its tokens': `mean`, `cls` (the first token's) or `last` (the last token's). Default: `mean`, or as the
-    /// folder says.
+    /// How a text's features are made of its tokens': `mean`, `cls` (the first token's) or `last` (the last token's). Default: `mean`, in CLIP
+    /// `last`, or as the folder says.
     pub pooling: Option<Pooling>,
 }
 
@@ -172,6 +175,7 @@ impl Default for TransformerRecipe {
     fn default() -> Self {
         TransformerRecipe {
             weights: None,
+            form: Form::Bert,
             layers: 4,
             width: 256,
             heads: 4,
@@ -187,24 +191,37 @@ impl Default for TransformerRecipe {
 impl TransformerRecipe {
     /// The network with fresh weights for `vocabulary` tokens.
     pub(super) fn shape(&self, vocabulary: usize) -> Shape {
+        let usual = match self.form {
+            Form::Bert => Shape::bert(vocabulary, self.width, self.layers),
+            Form::Clip => Shape::clip(vocabulary, self.width, self.layers),
+        };
         Shape {
-            vocabulary,
-            width: self.width,
-            layers: self.layers,
             heads: self.heads,
-            inner: self.inner.unwrap_or(4 * self.width),
+            inner: self.inner.unwrap_or(usual.inner),
             positions: self.positions,
-            first_position: 0,
-            types: 2,
-            gelu: Gelu::Erf,
-            epsilon: 1e-12,
-            dropout: self.dropout.unwrap_or(0.1),
-            attention_dropout: self.attention_dropout.unwrap_or(0.1),
-            norms: Norms::After,
-            causal: false,
-            projection: None,
+            dropout: self.dropout.unwrap_or(usual.dropout),
+            attention_dropout: self.attention_dropout.unwrap_or(usual.attention_dropout),
+            ..usual
         }
     }
+
+    /// How a text's features are made of its tokens' in a new network.
+    pub(super) fn pooling(&self) -> Pooling {
+        self.pooling.unwrap_or(match self.form {
+            Form::Bert => Pooling::Mean,
+            Form::Clip => Pooling::Last,
+        })
+    }
+}
+
+/// The form of a new transformer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// BERT's: each token sees all others.
+    Bert,
+    /// That of CLIP's text tower.
+    Clip,
 }
 
 /// `[encoder.static]`.
@@ -282,7 +299,7 @@ impl EncoderRecipe {
                     text.below_one(&key(name), value.unwrap_or_default())?;
                 }
                 if let Some(weights) = &of.weights {
-                    return ["layers", "width", "heads", "inner", "positions"].iter().try_for_each(|name| {
+                    return ["form", "layers", "width", "heads", "inner", "positions"].iter().try_for_each(|name| {
                         text.require(!text.states(&key(name)), &key(name), beside(weights, "network has sizes of its"))
                     });
                 }

@@ -21,9 +21,10 @@ use super::learner::{DESCRIPTION, TOKENIZER};
 use super::network::{Described, Network};
 use super::origin::Origin;
 use super::prompts;
-use super::recipe::{EncoderRecipe, SentencesRecipe, StaticRecipe, TransformerRecipe};
+use super::recipe::{EncoderRecipe, Form, SentencesRecipe, StaticRecipe, TransformerRecipe};
 use super::table;
 use super::tokenizing::{Rules, Tokenizing};
+use super::towers;
 use crate::static_embedding;
 use crate::transformer::names::Family;
 use crate::word2vec::Word2Vec;
@@ -125,10 +126,10 @@ impl Start {
                     _ => start,
                 }
             }
-            (None, Some(file)) => Start::fresh(recipe, read_tokenizer(file)?),
+            (None, Some(file)) => Start::fresh(recipe, read_tokenizer(file)?).at(file.display())?,
             (None, None) => {
                 let trained = recipe.tokenizer.train.train(&texts())?;
-                let mut start = Start::fresh(recipe, trained.tokenizer);
+                let mut start = Start::fresh(recipe, trained.tokenizer)?;
                 let pieces = start.described.network.vocabulary();
                 start.notes = trained.notes;
                 start.notes.push(format!("a tokenizer was trained on the texts: {pieces} pieces"));
@@ -143,7 +144,7 @@ impl Start {
     /// # Errors
     /// A length that the network cannot read.
     pub fn with(recipe: &SentencesRecipe, text: &Recipe, tokenizer: Tokenizer) -> Result<Start> {
-        Start::fresh(recipe, tokenizer).with_length(recipe, text)
+        Start::fresh(recipe, tokenizer)?.with_length(recipe, text)
     }
 
     /// The same, which cuts texts to the length that the recipe says.
@@ -197,17 +198,22 @@ impl Start {
         Ok(self)
     }
 
-    fn fresh(recipe: &SentencesRecipe, tokenizer: Tokenizer) -> Start {
+    fn fresh(recipe: &SentencesRecipe, tokenizer: Tokenizer) -> Result<Start> {
         let vocabulary = tokenizer.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
         let (network, rules) = match &recipe.encoder {
             EncoderRecipe::Static(of) => (Network::Table([vocabulary, of.width]), Rules::default()),
             EncoderRecipe::Transformer(of) => {
                 let shape = of.shape(vocabulary);
-                let rules = Rules { longest: Some(LONGEST.min(shape.longest())), special: true, ..Rules::default() };
-                (Network::Transformer { family: Family::Bert, shape, pooling: of.pooling.unwrap_or_default() }, rules)
+                let (family, end) = match of.form {
+                    Form::Bert => (Family::Bert, None),
+                    Form::Clip => (Family::Clip, Some(towers::last(&tokenizer)?)),
+                };
+                let longest = Some(LONGEST.min(shape.longest()));
+                let rules = Rules { longest, special: true, end, ..Rules::default() };
+                (Network::Transformer { family, shape, pooling: of.pooling() }, rules)
             }
         };
-        Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes: Vec::new() }
+        Ok(Start { described: Described { network, rules, normalise: true }, tokenizer, tensors: None, notes: Vec::new() })
     }
 
     /// The same encoder, trained with these prompts.

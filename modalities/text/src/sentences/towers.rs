@@ -131,19 +131,21 @@ fn normalised(tokenizer: &Tokenizer, text: &str) -> String {
     text.get().to_string()
 }
 
-/// The token that the tokenizer puts behind every text, at which the features are taken.
-fn end(tokenizer: &Tokenizer, layout: Layout, of: &Value) -> Result<u32> {
+/// The token that the tokenizer puts behind every text.
+pub(super) fn last(tokenizer: &Tokenizer) -> Result<u32> {
     let mut plain = tokenizer.clone();
     let fails = |e: tokenizers::Error| Error::new(format!("the tokenizer fails: {e}"));
     plain.with_padding(None).with_truncation(None).map_err(fails)?;
     let last = |text: &str| Ok::<_, Error>(plain.encode_fast(text, true).map_err(fails)?.get_ids().last().copied());
-    let found = last("")?.filter(|id| last("a").is_ok_and(|other| other == Some(*id)));
-    let Some(found) = found else {
-        return Err(Error::usage(
-            "the tokenizer puts no token behind a text, and the features of CLIP are those of an end token",
-        )
-        .hint("tokenizer.json needs a post-processor: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"));
-    };
+    last("")?.filter(|id| last("a").is_ok_and(|other| other == Some(*id))).ok_or_else(|| {
+        Error::usage("the tokenizer puts no token behind a text, and the features of CLIP are those of an end token")
+            .hint("tokenizer.json needs a post-processor: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)")
+    })
+}
+
+/// The token at which the features of a folder's tower are taken.
+fn end(tokenizer: &Tokenizer, layout: Layout, of: &Value) -> Result<u32> {
+    let found = last(tokenizer)?;
     let wanted = match layout {
         Layout::Transformers => config::end(of)?,
         Layout::OpenClip => config::open_clip_end(of)?,

@@ -46,6 +46,9 @@ const BLOCK: [[&str; 3]; 5] = [
 /// The query, key and value layers of transformers, which are one layer in ctk, in the order of their rows.
 const QKV: [&str; 3] = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
 
+/// How a note begins that says which tensors of a file are not the text tower's.
+pub const NOT_READ: &str = "not read: ";
+
 /// The tensors outside of blocks: ctk's, transformers', open_clip's.
 const OUTSIDE: [[&str; 3]; 4] = [
     ["words.weight", "text_model.embeddings.token_embedding.weight", "token_embedding.weight"],
@@ -186,7 +189,7 @@ pub fn adopt(layout: Layout, family: Family, shape: &Shape, from: &HashMap<Strin
         Some(name) => Err(Error::new(format!("the tensor `{name}` is no part of this network"))
             .hint("the description beside the weights may be of another network")),
         None => {
-            let notes = others.into_iter().map(|(what, count)| format!("not read: {what} ({count} tensors)")).collect();
+            let notes = others.into_iter().map(|(what, count)| format!("{NOT_READ}{what} ({count} tensors)")).collect();
             Ok(Adopted { tensors: all, projection: found, notes })
         }
     }
