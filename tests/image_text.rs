@@ -303,3 +303,25 @@ fn a_step_is_timed() {
     assert_eq!((&timed["batch"], &timed["epoch_images"]), (&8.into(), &60.into()), "{timed}");
     fails(at, &["bench", "image-text", "--encoder", "resnet18"], &["--encoder", "--set"]);
 }
+
+#[test]
+fn a_run_with_a_frozen_text_tower_resumes_to_the_same_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    photos(at);
+    fs::write(at.join("a.toml"), CLIP).unwrap();
+    let train = |more: &[&str]| said(at, &[&["train", "image-text", "--json", "--set"], more].concat()).1;
+    // The frozen tower's values are not those that a new run would draw.
+    train(&["train.max_steps=2", "--config", "a.toml", "--out", "first"]);
+    fs::write(at.join("b.toml"), CLIP.replace("[text.head]", "[text]\nfrozen = true\n[text.head]")).unwrap();
+    // 60 different captions, of which a step reads 16.
+    let read = "has read the 60 captions once";
+    assert!(train(&["train.max_steps=8", "--config", "b.toml", "--init", "first", "--out", "whole"]).contains(read));
+    assert!(!train(&["train.max_steps=3", "--config", "b.toml", "--init", "first", "--out", "parts"]).contains(read));
+    assert!(train(&["train.max_steps=8", "--resume", "parts"]).contains(read));
+    let [whole, parts] = ["whole", "parts"].map(|run| values(&at.join(run)));
+    for ((name, whole), (_, parts)) in whole.iter().zip(&parts) {
+        let values = |of: &Tensor| of.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        assert_eq!(values(whole), values(parts), "{name}");
+    }
+}

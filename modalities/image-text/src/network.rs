@@ -151,6 +151,16 @@ pub struct Begin {
 }
 
 impl Begin {
+    /// One section of a run of image-text.
+    ///
+    /// # Errors
+    /// A damaged checkpoint.
+    pub fn of_section(checkpoint: &Checkpoint, section: &str) -> Result<Begin> {
+        let mut begin = Begin::default();
+        begin.sections.insert(section.to_string(), checkpoint.reader().tensors(&file(section))?);
+        Ok(begin)
+    }
+
     /// Those of a run of image-text.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ struct StoredImages {
 pub(crate) struct Ready {
     stored: Option<StoredImages>,
     read: Read,
+    /// What a frozen text tower has made of the captions.
+    once: Option<(Stored, Found)>,
     tokens: f64,
     /// What the towers begin with.
     pub begin: Begin,
@@ -64,6 +66,8 @@ impl Ready {
         let (read, text, start) = captions(checked, data, resumed.or(from.as_ref()), &mut notes)?;
         let sides = Sides { stored_image: stored.as_ref().map(|of| of.rows.width()), text };
         let begin = match (resumed, &from) {
+            // A frozen text tower reads captions before the run's other values are loaded.
+            (Some(resumed), _) if checked.recipe.text.frozen => Begin::of_section(resumed, TEXT)?,
             (Some(_), _) => Begin::default(),
             (None, Some(from)) => Begin::of_run(from)?,
             (None, None) => begin(checked, start.as_ref(), stored.is_some())?,
@@ -73,7 +77,7 @@ impl Ready {
             Read::Tokens(tokens) => tokens.mean(),
             Read::Stored(..) => 0.0,
         };
-        Ok(Ready { stored, read, tokens, begin, sides, start, notes })
+        Ok(Ready { stored, read, once: None, tokens, begin, sides, start, notes })
     }
 
     /// The towers of a model that another program trained, as the recipe's weights have them.
@@ -85,7 +89,8 @@ impl Ready {
         let sides = Sides { stored_image: None, text: TextSide::Network(start.described.network.clone()) };
         let begin = begin(checked, Some(&start), false)?;
         let notes = said(checked, &start).chain(begin.notes.iter().cloned()).collect();
-        Ok(Ready { stored: None, read: Read::Tokens(Tokens::default()), tokens: 0.0, begin, sides, start: Some(start), notes })
+        let read = Read::Tokens(Tokens::default());
+        Ok(Ready { stored: None, read, once: None, tokens: 0.0, begin, sides, start: Some(start), notes })
     }
 
     /// The learner before its first step.
@@ -112,8 +117,9 @@ impl Ready {
     pub fn read_once(&mut self, checked: &Checked, images: usize, text: &SideEncoder) -> Result<Option<String>> {
         let Read::Tokens(tokens) = &self.read else { return Ok(None) };
         let train = &checked.recipe.train;
-        let steps = (images / train.batch.min(images).max(1)).saturating_mul(train.epochs);
-        let read = steps.min(train.max_steps.unwrap_or(usize::MAX)).saturating_mul(train.batch);
+        let batch = train.batch.min(images).max(1);
+        let steps = (images / batch).saturating_mul(train.epochs).min(train.max_steps.unwrap_or(usize::MAX));
+        let read = steps.saturating_mul(batch);
         let (all, width) = (tokens.len(), text.width());
         let less = all <= read && all.saturating_mul(4 * width) <= MOST_KEPT;
         if !checked.recipe.text.frozen || !less {
@@ -121,11 +127,11 @@ impl Ready {
         }
         let texts: Vec<&[u32]> = (0..all as u32).map(|at| tokens.text(at)).collect();
         let rows = embed::encoded(text, &texts, train.precision.into())?;
-        self.read = Read::Stored(Stored::of(width, rows), Found::each(all));
+        self.once = Some((Stored::of(width, rows), Found::each(all)));
         Ok(Some(format!("the text tower is frozen, so it has read the {all} captions once and for all")))
     }
 
-    /// What the text tower reads.
+    /// What the text tower reads when it is measured.
     pub fn captions(&self) -> Captions<'_> {
         match &self.read {
             Read::Tokens(tokens) => Captions::Tokens(tokens),
@@ -139,7 +145,8 @@ impl Ready {
             Some(of) => Images::Stored(&of.rows, &of.train),
             None => Images::Views(&checked.augment),
         };
-        Pairs { data: &data.train, images, captions: self.captions() }
+        let captions = self.once.as_ref().map_or(self.captions(), |(rows, found)| Captions::Stored(rows, found));
+        Pairs { data: &data.train, images, captions }
     }
 
     /// What the image tower reads of the images that are measured on.

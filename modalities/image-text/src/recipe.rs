@@ -409,7 +409,8 @@ pub(crate) fn complete(recipe: &mut Recipe) -> Result<()> {
     Ok(())
 }
 
-/// Makes `recipe` begin with `path`: both towers of a run of image-text, or the image tower of a run of vision.
+/// Makes `recipe` begin with `path`: both towers of a run of image-text, or the image tower of a run of vision. What the recipe says of the
+/// towers stays; it takes from the run what it does not say.
 ///
 /// # Errors
 /// There is no run, or it is of another modality.
@@ -419,8 +420,11 @@ pub(crate) fn begun(recipe: &mut Recipe, path: &Path) -> Result<()> {
         return recipe.set_path("image.init", path);
     }
     let of = checkpoint.recipe();
-    for section in ["image", "text", "pairs"] {
-        recipe.take(section, &of)?;
+    let towers = ["image.encoder", "image.head", "text.encoder", "text.tokenizer", "text.head"];
+    for key in towers.iter().chain(clip::SHOWN).chain(tower::PREPARATION) {
+        if !recipe.states(key) && of.states(key) {
+            recipe.take(key, &of)?;
+        }
     }
     // The run has all of these values.
     for key in ["image.init", "text.encoder.transformer.weights", "text.encoder.static.weights", "text.tokenizer.file"] {
