@@ -126,7 +126,7 @@ impl Ready {
             return Ok(None);
         }
         let texts: Vec<&[u32]> = (0..all as u32).map(|at| tokens.text(at)).collect();
-        let rows = embed::encoded(text, &texts, train.precision.into())?;
+        let rows = embed::encoded(text, &texts, train.precision)?;
         self.once = Some((Stored::of(width, rows), Found::each(all)));
         Ok(Some(format!("the text tower is frozen, so it has read the {all} captions once and for all")))
     }
