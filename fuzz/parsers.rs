@@ -13,6 +13,7 @@ use ctk_core::store::parquet::Parquet;
 use ctk_core::store::rows::{Identity, StoredRows};
 use ctk_core::store::safetensors_header::Header;
 use ctk_hub::answer::Told;
+use ctk_image_text::recipe::Checked;
 use ctk_images::dataset::{self, Columns, Format};
 use ctk_images::decode;
 use ctk_text::sentences::folder::Folder;
@@ -235,6 +236,7 @@ fn recipe(bytes: &[u8], folder: &Path) {
     let _ = recipe.parse::<VisionRecipe>();
     let _ = Word2VecRecipe::parse(&recipe);
     let _ = SentencesRecipe::check(&recipe);
+    let _ = Checked::new(&recipe);
 }
 
 fn manifest(bytes: &[u8], folder: &Path) {

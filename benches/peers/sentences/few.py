@@ -19,6 +19,8 @@ import json
 import pathlib
 import shutil
 
+import numpy
+
 import data
 import scores
 from shared import Bench, Failed, compare, fresh, option_of_model, options
@@ -51,6 +53,7 @@ class Case:
         self.test = [test[at * len(test) // limit] for at in range(min(limit, len(test)))] if limit else test
         self.files = pathlib.Path(self.a.files) if self.a.files else there / "subsets"
         self.files.mkdir(parents=True, exist_ok=True)
+        self.rows = {}
         self.test_file = self.write(f"{name}-test.tsv", self.test)
 
     def write(self, name, samples):
@@ -84,12 +87,15 @@ class Case:
         files = ["--train", train, "--test", self.test_file, "--longest", self.a.longest]
         return self.bench.peer("few_peer.py", "--model", self.model, *files, *steps, "--seed", seed, python=self.a.setfit_python)
 
+    def embed(self, texts):
+        """Rows of texts by the model as it is: those that are not there yet."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.rows]
+        self.rows.update(zip(new, scores.unit(self.bench.embed(self.model, new, self.there / "rows"))) if new else ())
+
     def probe(self, seed):
         drawn, _ = self.subset(seed)
-        texts = list(dict.fromkeys(text for part in (drawn, self.test) for text, _ in part))
-        rows = scores.unit(self.bench.embed(self.model, texts, self.there / "rows"))
-        places = {text: at for at, text in enumerate(texts)}
-        of = lambda part: (rows[[places[text] for text, _ in part]], [label for _, label in part])
+        self.embed(text for part in (drawn, self.test) for text, _ in part)
+        of = lambda part: (numpy.stack([self.rows[text] for text, _ in part]), [label for _, label in part])
         return {"accuracy": scores.accuracy(*of(drawn), *of(self.test))}
 
     def run(self):
