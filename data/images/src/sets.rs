@@ -21,7 +21,7 @@ impl Sets {
         at
     }
 
-    /// Makes one set of those of two elements.
+    /// Joins the sets of two elements.
     pub fn join(&mut self, one: usize, other: usize) {
         let (a, b) = (self.first(one), self.first(other));
         self.0[a.max(b)] = a.min(b);

@@ -204,7 +204,7 @@ fn tokenizing(start: &Start) -> Result<Tokenizing> {
     Tokenizing::new(start.tokenizer.clone(), described.rules.clone(), described.network.vocabulary())
 }
 
-/// `features` with notes, if there are any.
+/// Adds notes to `features`, if there are any.
 fn noted(features: Features, notes: Vec<String>) -> Features {
     if notes.is_empty() { features } else { Features { extras: vec![(NOTES, json!(notes))], ..features } }
 }

@@ -40,7 +40,7 @@ struct StoredImages {
 pub(crate) struct Ready {
     stored: Option<StoredImages>,
     read: Read,
-    /// What a frozen text tower has made of the captions.
+    /// The encoder's rows of all captions, if the text tower is frozen and has encoded them once.
     once: Option<(Stored, Found)>,
     tokens: f64,
     /// What the towers begin with.
@@ -104,13 +104,13 @@ impl Ready {
         })
     }
 
-    /// Tokens of a caption, on average; 0 if the text tower is stored features.
+    /// The mean number of tokens of a caption; 0 if stored features take the text tower's place.
     pub fn tokens(&self) -> f64 {
         self.tokens
     }
 
-    /// Has a frozen text tower read each caption once, before the first step, if training on `images` images would read no fewer: what it
-    /// makes of a caption is always the same. Returns a note if it was done.
+    /// Encodes each caption once, before the first step, if the text tower is frozen and training on `images` images would encode no fewer
+    /// captions: a frozen encoder gives a caption the same row each time. Returns a note if it was done.
     ///
     /// # Errors
     /// The device fails; the process was asked to end.
@@ -158,7 +158,7 @@ impl Ready {
     }
 }
 
-/// A run of image-text that another one begins with.
+/// Opens the run of image-text at `path`, with whose towers a new run begins.
 fn of_run(path: &Path) -> Result<Checkpoint> {
     let checkpoint = Checkpoint::open(path)?;
     let of = &checkpoint.manifest().modality;

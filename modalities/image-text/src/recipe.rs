@@ -421,11 +421,7 @@ pub(crate) fn begun(recipe: &mut Recipe, path: &Path) -> Result<()> {
     }
     let of = checkpoint.recipe();
     let towers = ["image.encoder", "image.head", "text.encoder", "text.tokenizer", "text.head"];
-    for key in towers.iter().chain(clip::SHOWN).chain(tower::PREPARATION) {
-        if !recipe.states(key) && of.states(key) {
-            recipe.take(key, &of)?;
-        }
-    }
+    take_absent(recipe, &of, towers.iter().chain(clip::SHOWN).chain(tower::PREPARATION))?;
     // The run has all of these values.
     for key in ["image.init", "text.encoder.transformer.weights", "text.encoder.static.weights", "text.tokenizer.file"] {
         recipe.remove(key)?;
@@ -436,15 +432,21 @@ pub(crate) fn begun(recipe: &mut Recipe, path: &Path) -> Result<()> {
     recipe.set_path("train.init", path)
 }
 
+/// Copies those of `keys` that `of` states and `recipe` does not.
+fn take_absent<'a>(recipe: &mut Recipe, of: &Recipe, keys: impl Iterator<Item = &'a &'a str>) -> Result<()> {
+    for key in keys {
+        if !recipe.states(key) && of.states(key) {
+            recipe.take(key, of)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the encoder at `path`, and how it prepares images, into the recipe.
 fn adopt(recipe: &mut Recipe, path: &Path) -> Result<()> {
     let (of, tensors) = tower::described(path)?;
     recipe.take_from("image.encoder", &of, "encoder")?;
-    for key in clip::SHOWN.iter().chain(tower::PREPARATION) {
-        if !recipe.states(key) && of.states(key) {
-            recipe.take(key, &of)?;
-        }
-    }
+    take_absent(recipe, &of, clip::SHOWN.iter().chain(tower::PREPARATION))?;
     let read: ImageTextRecipe = recipe.parse()?;
     let weights = format!("image.{}", read.image.encoder.key("weights"));
     match tensors {

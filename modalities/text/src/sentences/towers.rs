@@ -131,7 +131,7 @@ fn normalised(tokenizer: &Tokenizer, text: &str) -> String {
     text.get().to_string()
 }
 
-/// The token that the tokenizer puts behind every text.
+/// The end token, which the tokenizer puts behind every text.
 pub(super) fn last(tokenizer: &Tokenizer) -> Result<u32> {
     let mut plain = tokenizer.clone();
     let fails = |e: tokenizers::Error| Error::new(format!("the tokenizer fails: {e}"));

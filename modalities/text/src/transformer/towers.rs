@@ -31,21 +31,14 @@ impl Shape {
     /// GELU by erf. It has no projection.
     pub fn clip(vocabulary: usize, width: usize, layers: usize) -> Shape {
         Shape {
-            vocabulary,
-            width,
-            layers,
-            heads: (width / 64).max(1),
-            inner: 4 * width,
             positions: 77,
-            first_position: 0,
             types: 0,
-            gelu: Gelu::Erf,
             epsilon: 1e-5,
             dropout: 0.0,
             attention_dropout: 0.0,
             norms: Norms::Before,
             causal: true,
-            projection: None,
+            ..Shape::bert(vocabulary, width, layers)
         }
     }
 
